@@ -1,0 +1,19 @@
+"""The errors that edgeq raises on purpose: each message is one sentence that says what, where and what would be right."""
+
+from __future__ import annotations
+
+
+class EdgeqError(Exception):
+    """Base of every error that edgeq raises on purpose."""
+
+
+class FormatError(EdgeqError):
+    """A model file breaks its specification."""
+
+
+class UnsupportedError(EdgeqError):
+    """A model asks for something this version cannot honour."""
+
+
+class UsageError(EdgeqError):
+    """A caller passed a value outside what the call accepts."""
