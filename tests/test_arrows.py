@@ -1,0 +1,175 @@
+"""Imports point one way, and the light commands stay light.
+
+The first half parses every import of the tree and compares it with the table below; the second starts fresh
+interpreters and looks at what they really imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# part -> the parts of edgeq that it may import, at module level or inside functions. A module edgeq/NAME.py is the
+# part NAME. Every part may import `errors` and the package itself (`from edgeq import __version__`).
+ARROWS: dict[str, set[str]] = {
+    "errors": set(),
+    "formats": set(),
+    "simd": {"formats"},
+    "kernels": {"simd", "formats"},
+    "team": {"simd", "kernels"},
+    "cache": {"program", "kernels", "simd", "formats"},
+    "program": {"kernels", "simd", "team", "formats"},
+    "models": {"program", "kernels", "simd", "cache", "formats"},
+    "tokenizer": set(),
+    "chat": {"tokenizer"},
+    "sampling": set(),
+    "engine": {
+        "models", "program", "team", "cache", "kernels", "simd", "formats", "tokenizer", "generate", "sampling",
+    },
+    "generate": {"engine", "sampling", "tokenizer"},
+    "evaluate": {"engine", "generate", "sampling", "tokenizer", "formats"},
+    "converters": {"formats", "models", "tokenizer"},
+    "demo": set(),
+    "__init__": {"engine"},
+    "__main__": {"cli"},
+    "cli": {
+        "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats", "simd",
+        "demo",
+    },
+}  # fmt: skip
+
+# imported only inside functions, so that nothing pays for them before it needs them
+HEAVY = {
+    "huggingface_hub", "jinja2", "llama_cpp", "numba", "llvmlite", "safetensors", "sentencepiece", "tokenizers", "torch",
+}  # fmt: skip
+HEAVY_ALLOWED = {
+    "simd": {"numba", "llvmlite"},
+    "kernels": {"numba", "llvmlite"},
+    "program": {"numba", "llvmlite"},
+    "team": {"numba", "llvmlite"},
+    "cache": {"numba", "llvmlite"},
+    "engine": {"numba", "llvmlite"},
+}
+
+
+def sources() -> Iterator[tuple[str, Path]]:
+    """(part, file) of every product source; links are skipped, so each file comes once."""
+    for name, part in (("formats", "formats"), ("converters", "converters")):
+        for path in sorted((ROOT / name).rglob("*.py")):
+            yield part, path
+    for path in sorted((ROOT / "edgeq").rglob("*.py")):
+        inside = path.relative_to(ROOT / "edgeq")
+        if inside.parts[0] not in ("formats", "converters"):
+            yield (inside.stem if len(inside.parts) == 1 else inside.parts[0]), path
+
+
+def type_checking_lines(tree: ast.Module) -> set[int]:
+    """Lines under `if TYPE_CHECKING:`: they are never run, so they are no arrows."""
+    lines: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for inner in node.body:
+                lines.update(range(inner.lineno, (inner.end_lineno or inner.lineno) + 1))
+    return lines
+
+
+def imports(path: Path) -> Iterator[tuple[str, int, bool]]:
+    """(dotted module, line, at module level) of every import statement that can run."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    skipped = type_checking_lines(tree)
+    top = {id(node) for node in tree.body}
+    for block in tree.body:
+        if isinstance(block, ast.If | ast.Try | ast.With):
+            top.update(id(node) for node in ast.walk(block))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are written in full, without leading dots"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        if node.lineno not in skipped:
+            yield from ((name, node.lineno, id(node) in top) for name in names)
+
+
+def test_every_part_is_in_the_table() -> None:
+    assert {part for part, _ in sources()} <= set(ARROWS)
+    assert all(target in ARROWS for targets in ARROWS.values() for target in targets)
+
+
+def test_imports_follow_the_arrows() -> None:
+    wrong = []
+    for part, path in sources():
+        for name, line, _ in imports(path):
+            words = name.split(".")
+            where = f"{path.relative_to(ROOT)}:{line}"
+            if words[0] in ("formats", "converters", "tests", "bench"):
+                wrong.append(f"{where}: {words[0]} is imported as edgeq.{words[0]}, or not at all")
+            if words[0] != "edgeq" or len(words) == 1:
+                continue
+            target = words[1]
+            if target in ARROWS and target not in {part, "errors", "__init__"} | ARROWS[part]:
+                wrong.append(f"{where}: {part} may not import edgeq.{target}")
+            if target not in ARROWS and (part == "errors" or target not in ("__version__", "load", "Model")):
+                wrong.append(f"{where}: edgeq.{target} is no part of the table")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_heavy_modules_are_imported_late() -> None:
+    wrong = []
+    for part, path in sources():
+        for name, line, at_top in imports(path):
+            module = name.split(".")[0]
+            if at_top and module in HEAVY - HEAVY_ALLOWED.get(part, set()):
+                wrong.append(f"{path.relative_to(ROOT)}:{line}: {module} is imported at module level")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_wrong_arrow_is_seen(tmp_path: Path) -> None:
+    """The parser behind the two tests above sees imports at module level, in functions and behind `try`."""
+    source = tmp_path / "bad.py"
+    source.write_text(
+        "from __future__ import annotations\n"
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    import torch\n"
+        "try:\n    import numba.core\nexcept ImportError:\n    pass\n"
+        "def f():\n    from edgeq.engine import load\n"
+    )
+    found = [item for item in imports(source) if item[0].split(".")[0] in ("torch", "numba", "edgeq")]
+    assert found == [("numba.core", 6, True), ("edgeq.engine.load", 10, False)]
+
+
+REPORT = """
+import json, sys
+found = [name for name in ("huggingface_hub", "llvmlite", "numba") if name in sys.modules]
+print(json.dumps(found), file=sys.stderr)
+"""
+
+
+def heavy_after(code: str) -> list[str]:
+    """What a fresh interpreter has imported of the heavy modules after running `code`."""
+    command = [sys.executable, "-c", code + REPORT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    loaded: list[str] = json.loads(done.stderr.splitlines()[-1])
+    return loaded
+
+
+MODULES = [
+    "edgeq", "edgeq.cli", "edgeq.converters", "edgeq.demo", "edgeq.errors", "edgeq.formats",
+    "edgeq.formats.gguf", "edgeq.formats.schemes", "edgeq.models", "edgeq.models.llama", "edgeq.models.qwen2", "edgeq.models.qwen3",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_importing_is_light(module: str) -> None:
+    assert heavy_after(f"import {module}\n") == []
