@@ -1,0 +1,143 @@
+"""Make the tiny checkpoints in families/ and the logits that transformers gives for them.
+
+usage: python make.py [NAME ...]          needs torch and transformers: pip install 'edgeq[golden]'
+
+Weights are random and seeded, norms are far from one, query and key weights are large enough that attention is not flat:
+a wrong rotation, window, bias or head map moves the logits by far more than the tolerance.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import reference
+import torch
+import transformers
+
+HERE = Path(__file__).parent / "families"
+TOKENS = 48
+COMMON: dict[str, Any] = {
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128,
+    "rms_norm_eps": 1e-5, "bos_token_id": 1, "eos_token_id": 2, "tie_word_embeddings": False,
+}  # fmt: skip
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 64}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Family:
+    """One checkpoint: its config class, what differs from COMMON, how it is stored, and how its RoPE is spelled."""
+
+    config: Callable[..., Any]
+    values: dict[str, Any]
+    dtype: torch.dtype = torch.float32
+    shard: str = "5GB"
+    old_rope: bool = False  # rope_theta and rope_scaling, as checkpoints before transformers 5 have them
+    published: dict[str, Any] = field(default_factory=dict)  # keys as published configs have them, set in config.json
+
+
+def rope(theta: float, **scaling: Any) -> dict[str, Any]:
+    return {"rope_theta": theta, "rope_type": "default"} | scaling
+
+
+FAMILIES = {
+    # hidden is no multiple of 32, head_dim is not hidden / heads
+    "llama": Family(transformers.LlamaConfig, {
+        "vocab_size": 99, "hidden_size": 72, "intermediate_size": 44, "head_dim": 16,
+        "rope_parameters": rope(1e4)}, old_rope=True),
+    # tied, one key head, several shards
+    "llama-tied": Family(transformers.LlamaConfig, {
+        "vocab_size": 160, "hidden_size": 64, "intermediate_size": 172, "num_key_value_heads": 1, "head_dim": 16,
+        "num_hidden_layers": 3, "tie_word_embeddings": True, "rms_norm_eps": 1e-6, "rope_parameters": rope(2e4)},
+        dtype=torch.bfloat16, shard="100kB"),
+    # the original context is so short that slowed, blended and kept frequencies all occur
+    "llama-3-rope": Family(transformers.LlamaConfig, {
+        "vocab_size": 144, "hidden_size": 64, "intermediate_size": 160, "head_dim": 16,
+        "rope_parameters": rope(1e4, **LLAMA3)}, dtype=torch.bfloat16, old_rope=True),
+    # the window is a third of the sequence
+    "mistral": Family(transformers.MistralConfig, {
+        "vocab_size": 128, "hidden_size": 64, "intermediate_size": 112, "head_dim": 16, "sliding_window": 16,
+        "rope_parameters": rope(1e4)}, dtype=torch.bfloat16, old_rope=True),
+    # biases on q, k and v; the window is set but switched off
+    "qwen2": Family(transformers.Qwen2Config, {
+        "vocab_size": 151, "hidden_size": 64, "intermediate_size": 96, "tie_word_embeddings": True,
+        "use_sliding_window": False, "rms_norm_eps": 1e-6, "rope_parameters": rope(1e6)},
+        dtype=torch.float16, old_rope=True, published={"sliding_window": 8}),
+    # norms on the heads of q and k; the heads together are wider than hidden
+    "qwen3": Family(transformers.Qwen3Config, {
+        "vocab_size": 151, "hidden_size": 64, "intermediate_size": 96, "head_dim": 32, "rms_norm_eps": 1e-6,
+        "rope_parameters": rope(1e6)}, dtype=torch.bfloat16),
+}  # fmt: skip
+
+
+def randomize(model: torch.nn.Module, seed: int) -> None:
+    """Fill every parameter from one seeded generator, in order of name."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(shape: torch.Size) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            if name.endswith("norm.weight"):
+                parameter.copy_(torch.rand(parameter.shape, generator=generator) + 0.5)
+            elif name.endswith(".bias"):
+                parameter.copy_(0.5 * normal(parameter.shape))
+            elif "embed_tokens" in name:
+                parameter.copy_(0.3 * normal(parameter.shape))
+            else:
+                scale = 2.0 if "q_proj" in name or "k_proj" in name else 1.0
+                parameter.copy_(scale * normal(parameter.shape) / parameter.shape[1] ** 0.5)
+
+
+def respell(directory: Path, family: Family) -> None:
+    """Rewrite config.json to how checkpoints are published: `rope_theta` and `rope_scaling`, and the family's keys."""
+    path = directory / "config.json"
+    config = json.loads(path.read_text()) | family.published
+    if family.old_rope:
+        parameters = config.pop("rope_parameters")
+        config["rope_theta"] = parameters.pop("rope_theta")
+        config["rope_scaling"] = None if parameters == {"rope_type": "default"} else parameters
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def make(name: str) -> None:
+    """Write families/NAME: config.json, *.safetensors, ids.npy, logits.npy; refuse if reference.py disagrees."""
+    family, directory, seed = FAMILIES[name], HERE / name, sorted(FAMILIES).index(name)
+    shutil.rmtree(directory, ignore_errors=True)
+    config = family.config(**(COMMON | family.values))
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    randomize(model, seed)
+    model.to(family.dtype).save_pretrained(directory, max_shard_size=family.shard)
+    (directory / "generation_config.json").unlink(missing_ok=True)
+    respell(directory, family)
+
+    # Reloaded, so that the logits are those of the files, config's spelling and rounded weights included.
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        directory, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    ids = np.random.default_rng(seed).integers(3, config.vocab_size, TOKENS)
+    ids[0] = 1
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(ids)[None]).logits[0].numpy()
+    error = np.abs(reference.logits(reference.load(directory), ids.tolist()) - logits).max() / np.abs(logits).max()
+    kilobytes = sum(path.stat().st_size for path in directory.iterdir()) / 1e3
+    print(f"{name:14} {kilobytes:6.0f} kB  largest logit {np.abs(logits).max():6.2f}  reference differs by {error:.1e}")
+    if error > 1e-5:
+        raise SystemExit(f"{name}: reference.py and transformers differ by {error:.1e} of the largest logit")
+    np.save(directory / "ids.npy", ids.astype(np.int32))
+    np.save(directory / "logits.npy", logits.astype(np.float32))
+
+
+if __name__ == "__main__":
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    for chosen in sys.argv[1:] or FAMILIES:
+        make(chosen)

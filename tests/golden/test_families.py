@@ -1,0 +1,94 @@
+"""The engine against transformers: tiny random checkpoints of every family, and one trained model's greedy words."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from . import reference
+
+HERE = Path(__file__).parent
+FAMILIES = sorted(path.name for path in (HERE / "families").iterdir())
+TOLERANCE = 1e-4  # of the largest logit
+STORY_IDS = [1, 403, 407, 261, 378]  # "Once upon a time"
+STORY_NEXT = [432, 383, 286, 261, 376, 298, 315, 421, 395, 317, 426, 338,
+              401, 396, 267, 337, 410, 408, 419, 292, 411, 322, 265, 282]  # fmt: skip
+
+
+def golden(name: str) -> tuple[list[int], Any]:
+    """(ids, logits [len(ids), vocab]) that transformers gave."""
+    directory = HERE / "families" / name
+    return np.load(directory / "ids.npy").tolist(), np.load(directory / "logits.npy")
+
+
+def distance(ours: Any, theirs: Any) -> float:
+    """Largest difference, as a fraction of the largest logit."""
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_reference(name: str) -> None:
+    ids, logits = golden(name)
+    assert distance(reference.logits(reference.load(HERE / "families" / name), ids), logits) < 1e-5
+
+
+DETAILS = {  # what each golden must notice: (family, changed config keys, tensors left out)
+    "the base of the rotation": ("llama", {"rope_theta": 2e4}, None),
+    "the slowed frequencies": ("llama-3-rope", {"rope_scaling": None}, None),
+    "the window": ("mistral", {"sliding_window": None}, None),
+    "the window's first position": ("mistral", {"sliding_window": 17}, None),
+    "the biases": ("qwen2", {}, "v_proj.bias"),
+    "the window that is switched off": ("qwen2", {"use_sliding_window": True}, None),
+    "the query's norm": ("qwen3", {}, "q_norm.weight"),
+    "the key's norm": ("qwen3", {}, "k_norm.weight"),
+    "epsilon": ("llama-tied", {"rms_norm_eps": 1e-3}, None),
+}
+
+
+@pytest.mark.parametrize("detail", DETAILS)
+def test_golden_notices(detail: str) -> None:
+    """A wrong detail moves the logits well past the tolerance, so that passing means something."""
+    name, changed, left_out = DETAILS[detail]
+    ids, logits = golden(name)
+    model = reference.load(HERE / "families" / name)
+    weights = {key: value for key, value in model.weights.items() if not (left_out and key.endswith(left_out))}
+    assert len(weights) < len(model.weights) or any(model.config[key] != value for key, value in changed.items())
+    wrong = dataclasses.replace(model, config=model.config | changed, weights=weights)
+    assert distance(reference.logits(wrong, ids), logits) > 10 * TOLERANCE
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_engine(name: str, tmp_path: Path) -> None:
+    import edgeq
+    from edgeq.converters import convert
+
+    ids, logits = golden(name)
+    convert(HERE / "families" / name, tmp_path / "model.edgeq", scheme="f32")
+    with edgeq.load(tmp_path / "model.edgeq", kv="f32", act="f32") as model:
+        ours = model.logits(ids)
+    assert ours.shape == logits.shape and ours.dtype == np.float32
+    assert distance(ours, logits) < TOLERANCE
+
+
+def test_reference_story(demo_checkpoint: Path) -> None:
+    assert reference.greedy(reference.load(demo_checkpoint), STORY_IDS, len(STORY_NEXT)) == STORY_NEXT
+
+
+def test_engine_story(tmp_path: Path, demo_checkpoint: Path) -> None:
+    import edgeq
+    from edgeq.converters import convert
+
+    convert(demo_checkpoint, tmp_path / "model.edgeq", scheme="f32")
+    with edgeq.load(tmp_path / "model.edgeq", kv="f32", act="f32") as model:
+        assert model.tokenizer.encode("Once upon a time") == STORY_IDS
+        sequence, ids = model.sequence(), list(STORY_IDS)
+        logits = sequence.feed(ids)
+        for _ in STORY_NEXT:
+            ids.append(int(logits.argmax()))
+            logits = sequence.feed(ids[-1:])
+        assert ids[len(STORY_IDS) :] == STORY_NEXT
+        assert distance(logits, model.logits(ids)[-1]) == 0  # a token at a time is the same as all at once
