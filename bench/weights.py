@@ -1,0 +1,166 @@
+"""Random-weight GGUF files with a real model's shape, written one block of rows at a time.
+
+Random weights say nothing of quality; they time the same arithmetic and the same bytes as trained ones. The vocabulary
+is made up as well, so no other file is needed. Every matrix has the one type asked for, the norms are float32.
+
+usage: python -m bench.weights SHAPE TYPE OUT.gguf        TYPE is f16, q8_0 or q4_0
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROWS_PER_BLOCK = 1024  # rows made and quantized at a time: 8 MB of float32 at 2048 columns
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The numbers that settle a llama's arithmetic."""
+
+    vocab: int
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    rope_theta: float = 1e4
+    context: int = 8192
+
+    def matrices(self) -> Iterator[tuple[str, int, int]]:
+        """(GGUF name, rows, columns) of every matrix, in file order."""
+        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        yield "token_embd.weight", self.vocab, self.hidden
+        for i in range(self.layers):
+            yield f"blk.{i}.attn_q.weight", q, self.hidden
+            yield f"blk.{i}.attn_k.weight", kv, self.hidden
+            yield f"blk.{i}.attn_v.weight", kv, self.hidden
+            yield f"blk.{i}.attn_output.weight", self.hidden, q
+            yield f"blk.{i}.ffn_gate.weight", self.intermediate, self.hidden
+            yield f"blk.{i}.ffn_up.weight", self.intermediate, self.hidden
+            yield f"blk.{i}.ffn_down.weight", self.hidden, self.intermediate
+        yield "output.weight", self.vocab, self.hidden
+
+    def vectors(self) -> Iterator[tuple[str, int]]:
+        for i in range(self.layers):
+            yield f"blk.{i}.attn_norm.weight", self.hidden
+            yield f"blk.{i}.ffn_norm.weight", self.hidden
+        yield "output_norm.weight", self.hidden
+
+    def body_macs(self) -> int:
+        """Multiply-adds of the block matrices for one token (attention's own, about 1 % at 256 tokens, left out)."""
+        return sum(rows * columns for name, rows, columns in self.matrices() if name.startswith("blk."))
+
+    def output_macs(self) -> int:
+        """Multiply-adds of the output head for one token."""
+        return self.vocab * self.hidden
+
+
+SHAPES = {
+    "tinyllama-1.1b": Shape(32000, 2048, 5632, 22, 32, 4, 64),
+    "smollm2-135m": Shape(49152, 576, 1536, 30, 9, 3, 64, 1e5),
+    "micro": Shape(512, 64, 160, 2, 4, 2, 16, context=512),
+}
+
+
+def vocabulary(size: int) -> tuple[list[bytes], list[float], list[int]]:
+    """A made-up sentencepiece vocabulary: three control pieces, 256 bytes, then pieces `▁wN`. Texts, scores, kinds."""
+    tokens = [b"<unk>", b"<s>", b"</s>"] + [b"<0x%02X>" % byte for byte in range(256)]
+    kinds = [2, 3, 3] + [6] * 256  # unknown, control, control, byte
+    tokens = tokens + ["▁w{}".format(i).encode() for i in range(size - len(tokens))]
+    kinds = kinds + [1] * (size - len(kinds))
+    scores = [0.0] * 259 + [-float(i) for i in range(size - 259)]
+    return tokens, scores, kinds
+
+
+def describe(writer: Any, shape: Shape, name: str) -> None:
+    """Put the metadata of a llama of this shape into a gguf.GGUFWriter."""
+    writer.add_name(name)
+    writer.add_context_length(shape.context)
+    writer.add_embedding_length(shape.hidden)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.intermediate)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(shape.rope_theta)
+    writer.add_rope_dimension_count(shape.head_dim)
+    writer.add_vocab_size(shape.vocab)
+    tokens, scores, kinds = vocabulary(shape.vocab)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores(scores)
+    writer.add_token_types(kinds)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_add_bos_token(True)
+
+
+def write(path: Path, shape: Shape, kind: str, *, seed: int = 0, name: str = "random") -> None:
+    """Write `path` with matrices of type `kind` ("f16", "q8_0" or "q4_0"); the file appears whole, by rename.
+
+    The same seed gives the same numbers before quantization, whatever the kind.
+    """
+    import gguf
+
+    types = {"f16": gguf.GGMLQuantizationType.F16, "q8_0": gguf.GGMLQuantizationType.Q8_0,
+             "q4_0": gguf.GGMLQuantizationType.Q4_0}
+    kind_type = types[kind]
+    file_type = {"f16": 1, "q8_0": 7, "q4_0": 2}[kind]
+    part = path.with_name(path.name + f".{os.getpid()}.part")
+    writer = gguf.GGUFWriter(part, "llama")
+    describe(writer, shape, name)
+    writer.add_file_type(file_type)
+    for vector, length in shape.vectors():
+        writer.add_tensor_info(vector, [length], np.dtype(np.float32), length * 4)
+    block, type_bytes = gguf.GGML_QUANT_SIZES[kind_type]
+    for matrix, rows, columns in shape.matrices():
+        row_bytes = columns // block * type_bytes
+        if kind == "f16":
+            writer.add_tensor_info(matrix, [rows, columns], np.dtype(np.float16), rows * row_bytes)
+        else:  # gguf wants the shape in bytes of a quantized tensor
+            writer.add_tensor_info(matrix, [rows, row_bytes], np.dtype(np.uint8), rows * row_bytes, kind_type)
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for data in _tensors(shape, kind_type, np.random.default_rng(seed)):
+            writer.write_tensor_data(data)
+        writer.close()
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _tensors(shape: Shape, kind: Any, rng: np.random.Generator) -> Iterator[NDArray[Any]]:
+    """Tensor data in the order in which `write` announced it."""
+    import gguf.quants
+
+    for _, length in shape.vectors():
+        yield (1 + 0.1 * rng.standard_normal(length)).astype(np.float32)
+    for matrix, rows, columns in shape.matrices():
+        scale = 0.5 if matrix.startswith("token_embd") else columns**-0.5
+        blocks = []
+        for row in range(0, rows, ROWS_PER_BLOCK):
+            values = rng.standard_normal((min(ROWS_PER_BLOCK, rows - row), columns), dtype=np.float32) * np.float32(scale)
+            blocks.append(gguf.quants.quantize(values, kind))
+        yield np.concatenate(blocks)
+
+
+def main() -> None:
+    if len(sys.argv) != 4 or sys.argv[1] not in SHAPES:
+        sys.exit(__doc__)
+    write(Path(sys.argv[3]), SHAPES[sys.argv[1]], sys.argv[2], name=f"random-{sys.argv[1]}")
+
+
+if __name__ == "__main__":
+    main()
