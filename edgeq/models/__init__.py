@@ -1,0 +1,109 @@
+"""Families of models, one file each: config words, tensor table, forward pass.
+
+`family(name)` gives a family's module, `family_of(config)` names the family of a Hugging Face config, and
+`check(file)` holds an .edgeq file against its family's table.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from edgeq.errors import FormatError, UnsupportedError
+from edgeq.models.base import BaseConfig, Expected, Tensor, expand
+
+if TYPE_CHECKING:
+    from edgeq.formats import ModelFile
+
+__all__ = [
+    "FAMILIES",
+    "BaseConfig",
+    "Expected",
+    "Tensor",
+    "check",
+    "expand",
+    "expected",
+    "family",
+    "family_of",
+]
+
+FAMILIES = ("llama", "qwen2", "qwen3")
+
+# Hugging Face model_type, its architecture, the family that computes it.
+HUGGINGFACE = (
+    ("llama", "LlamaForCausalLM", "llama"),
+    ("mistral", "MistralForCausalLM", "llama"),
+    ("qwen2", "Qwen2ForCausalLM", "qwen2"),
+    ("qwen3", "Qwen3ForCausalLM", "qwen3"),
+)
+
+
+def family(name: str) -> ModuleType:
+    """The module of a family: `Config`, `TENSORS` and its forward pass; UnsupportedError for other names."""
+    if name not in FAMILIES:
+        raise UnsupportedError(f"family {name!r:.80} is unknown; this version knows {', '.join(FAMILIES)}")
+    return importlib.import_module(f"edgeq.models.{name}")
+
+
+def family_of(raw: Mapping[str, Any]) -> str:
+    """The family of a Hugging Face config, by its `model_type`, its `architectures`, or both in agreement."""
+    model_type, architectures = raw.get("model_type"), raw.get("architectures")
+    known = ", ".join(row[0] for row in HUGGINGFACE)
+    if model_type is not None and model_type not in (row[0] for row in HUGGINGFACE):
+        raise UnsupportedError(f"config: model_type is {model_type!r:.80}, but only {known} are supported")
+    if architectures in (None, []):
+        if model_type is None:
+            raise UnsupportedError(f"config: model_type is missing; one of {known} is needed")
+        return next(row[2] for row in HUGGINGFACE if row[0] == model_type)
+    for kind, architecture, name in HUGGINGFACE:
+        if architectures == [architecture] and model_type in (None, kind):
+            return name
+    right = ", ".join(row[1] for row in HUGGINGFACE if model_type in (None, row[0]))
+    raise UnsupportedError(f"config: architectures is {architectures!r:.80}, but only [{right}] is supported")
+
+
+def expected(name: str, config: BaseConfig) -> list[Expected]:
+    """The tensors of a model of that family and config, in file order."""
+    return list(expand(family(name).TENSORS, config))
+
+
+def check(file: ModelFile) -> BaseConfig:
+    """Hold an open model file against its family: config words, then each tensor's shape, scheme and layout.
+
+    Returns the family's Config; FormatError (UnsupportedError for the family) names the first thing wrong.
+    """
+    config: BaseConfig = family(file.family).Config.from_header(file.config)
+    rest = dict(file.tensors)
+    for want in expected(file.family, config):
+        tensor = rest.pop(want.name, None)
+        if tensor is None:
+            raise FormatError(f"tensor {want.name!r} is missing; shape {list(want.shape)} is needed")
+        if tuple(tensor.shape) != want.shape:
+            raise FormatError(
+                f"tensor {want.name!r} has shape {list(tensor.shape)}, but {list(want.shape)} is needed"
+            )
+        scheme, layout = tensor.scheme.name, tensor.layout
+        if want.role == "vector":
+            if (scheme, layout) != ("f32", "plain"):
+                raise FormatError(f"tensor {want.name!r} is {scheme} {layout}, but f32 plain is needed")
+        elif layout != "lines16" or scheme == "bytes":
+            raise FormatError(f"tensor {want.name!r} is {scheme} {layout}, but a matrix in lines16 is needed")
+    _check_tokenizer(file, rest)
+    if rest:
+        raise FormatError(f"tensor {min(rest)!r} is not one of family {file.family}'s")
+    return config
+
+
+def _check_tokenizer(file: ModelFile, rest: dict[str, Any]) -> None:
+    """Take the tokenizer's tensor out of `rest`; it must be there as bytes when the header names one."""
+    spec = file.header.get("tokenizer")
+    if spec is None:
+        return
+    name = spec.get("tensor") if isinstance(spec, dict) else None
+    tensor = rest.pop(name, None) if isinstance(name, str) else None
+    if tensor is None:
+        raise FormatError(f"the header's tokenizer names tensor {name!r:.80}, which is not in the file")
+    if tensor.scheme.name != "bytes":
+        raise FormatError(f"tensor {name!r} of the tokenizer is {tensor.scheme.name}, but bytes are needed")

@@ -1,0 +1,26 @@
+"""Qwen2 and Qwen2.5: Llama's block with biases on queries, keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from edgeq.models.base import DECODER, REQUIRE_BASE, BaseConfig, Tensor
+
+
+@dataclass(frozen=True)
+class Config(BaseConfig):
+    # `sliding_window` and `max_window_layers` mean nothing while use_sliding_window is false.
+    REQUIRE: ClassVar[Mapping[str, tuple[Any, ...]]] = {**REQUIRE_BASE, "use_sliding_window": (False,)}
+
+
+TENSORS = (
+    *DECODER,
+    Tensor("blocks.{i}.q_bias", "model.layers.{i}.self_attn.q_proj.bias", "blk.{i}.attn_q.bias",
+           ("q_size",), "vector"),
+    Tensor("blocks.{i}.k_bias", "model.layers.{i}.self_attn.k_proj.bias", "blk.{i}.attn_k.bias",
+           ("kv_size",), "vector"),
+    Tensor("blocks.{i}.v_bias", "model.layers.{i}.self_attn.v_proj.bias", "blk.{i}.attn_v.bias",
+           ("kv_size",), "vector"),
+)  # fmt: skip

@@ -1,0 +1,28 @@
+"""Qwen3 (dense): Llama's block with an RMS norm over each head's query and key before the rotation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from edgeq.models.base import DECODER, REQUIRE_BASE, BaseConfig, Tensor
+
+
+@dataclass(frozen=True)
+class Config(BaseConfig):
+    # `sliding_window` and `max_window_layers` mean nothing while use_sliding_window is false.
+    REQUIRE: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        **REQUIRE_BASE,
+        "attention_bias": (False,),
+        "use_sliding_window": (False,),
+    }
+
+
+TENSORS = (
+    *DECODER,
+    Tensor("blocks.{i}.q_norm", "model.layers.{i}.self_attn.q_norm.weight", "blk.{i}.attn_q_norm.weight",
+           ("head_dim",), "vector"),
+    Tensor("blocks.{i}.k_norm", "model.layers.{i}.self_attn.k_norm.weight", "blk.{i}.attn_k_norm.weight",
+           ("head_dim",), "vector"),
+)  # fmt: skip
