@@ -17,8 +17,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# part -> the parts of edgeq that it may import, at module level or inside functions. A module edgeq/NAME.py is the
-# part NAME. Every part may import `errors` and the package itself (`from edgeq import __version__`).
+# part -> the parts of edgeq that it may import, at module level or inside functions. A module edgeq/NAME.py
+# is the part NAME. Every part may import `errors` and the package itself (`from edgeq import __version__`).
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "formats": set(),
@@ -32,7 +32,8 @@ ARROWS: dict[str, set[str]] = {
     "chat": {"tokenizer"},
     "sampling": set(),
     "engine": {
-        "models", "program", "team", "cache", "kernels", "simd", "formats", "tokenizer", "generate", "sampling",
+        "models", "program", "team", "cache", "kernels", "simd", "formats", "tokenizer", "generate",
+        "sampling",
     },
     "generate": {"engine", "sampling", "tokenizer"},
     "evaluate": {"engine", "generate", "sampling", "tokenizer", "formats"},
@@ -41,14 +42,15 @@ ARROWS: dict[str, set[str]] = {
     "__init__": {"engine"},
     "__main__": {"cli"},
     "cli": {
-        "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats", "simd",
-        "demo",
+        "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats",
+        "simd", "demo",
     },
 }  # fmt: skip
 
 # imported only inside functions, so that nothing pays for them before it needs them
 HEAVY = {
-    "huggingface_hub", "jinja2", "llama_cpp", "numba", "llvmlite", "safetensors", "sentencepiece", "tokenizers", "torch",
+    "huggingface_hub", "jinja2", "llama_cpp", "numba", "llvmlite", "safetensors", "sentencepiece",
+    "tokenizers", "torch",
 }  # fmt: skip
 HEAVY_ALLOWED = {
     "simd": {"numba", "llvmlite"},
@@ -81,6 +83,12 @@ def type_checking_lines(tree: ast.Module) -> set[int]:
     return lines
 
 
+def package_of(path: Path) -> list[str]:
+    """The words of the package that a source file belongs to: formats/gguf.py is in edgeq.formats."""
+    words = list(path.relative_to(ROOT).parent.parts) if path.is_relative_to(ROOT) else []
+    return words if words[:1] == ["edgeq"] else ["edgeq", *words]
+
+
 def imports(path: Path) -> Iterator[tuple[str, int, bool]]:
     """(dotted module, line, at module level) of every import statement that can run."""
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
@@ -93,8 +101,8 @@ def imports(path: Path) -> Iterator[tuple[str, int, bool]]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno}: imports are written in full, without leading dots"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            home = package_of(path)[: -node.level + 1 or None] if node.level else []
+            names = [".".join([*home, *filter(None, [node.module]), alias.name]) for alias in node.names]
         else:
             continue
         if node.lineno not in skipped:
@@ -134,6 +142,12 @@ def test_heavy_modules_are_imported_late() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_relative_imports_are_resolved() -> None:
+    assert package_of(ROOT / "formats" / "gguf.py") == ["edgeq", "formats"]
+    assert package_of(ROOT / "edgeq" / "models" / "llama.py") == ["edgeq", "models"]
+    assert package_of(ROOT / "edgeq" / "engine.py") == ["edgeq"]
+
+
 def test_a_wrong_arrow_is_seen(tmp_path: Path) -> None:
     """The parser behind the two tests above sees imports at module level, in functions and behind `try`."""
     source = tmp_path / "bad.py"
@@ -143,9 +157,15 @@ def test_a_wrong_arrow_is_seen(tmp_path: Path) -> None:
         "if TYPE_CHECKING:\n    import torch\n"
         "try:\n    import numba.core\nexcept ImportError:\n    pass\n"
         "def f():\n    from edgeq.engine import load\n"
+        "from . import cli\nfrom .cli import run\n"
     )
     found = [item for item in imports(source) if item[0].split(".")[0] in ("torch", "numba", "edgeq")]
-    assert found == [("numba.core", 6, True), ("edgeq.engine.load", 10, False)]
+    assert sorted(found, key=lambda item: item[1]) == [
+        ("numba.core", 6, True),
+        ("edgeq.engine.load", 10, False),
+        ("edgeq.cli", 11, True),
+        ("edgeq.cli.run", 12, True),
+    ]
 
 
 REPORT = """
@@ -166,7 +186,8 @@ def heavy_after(code: str) -> list[str]:
 
 MODULES = [
     "edgeq", "edgeq.cli", "edgeq.converters", "edgeq.demo", "edgeq.errors", "edgeq.formats",
-    "edgeq.formats.gguf", "edgeq.formats.schemes", "edgeq.models", "edgeq.models.llama", "edgeq.models.qwen2", "edgeq.models.qwen3",
+    "edgeq.formats.gguf", "edgeq.formats.schemes", "edgeq.models",
+    "edgeq.models.llama", "edgeq.models.qwen2", "edgeq.models.qwen3",
 ]  # fmt: skip
 
 
