@@ -1,0 +1,267 @@
+"""The head of an .edgeq file, prelude and JSON header, from bytes to checked values and back.
+
+Nothing is trusted: every count is a Python integer that is checked before it is used.  Knows no files, only bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from edgeq.errors import EdgeqError, FormatError, UnsupportedError
+
+from .layout import ALIGNMENT, check_shape, geometry, place
+from .schemes import Scheme, scheme_of
+
+MAGIC = b"EDGEQ\0\r\n"
+READ_VERSION = 1  # the newest meaning this code can read; a file says which one a reader needs
+WRITE_VERSION = 1  # the newest rules this code writes by
+PRELUDE = struct.Struct("<8sIIQQI24sI")
+PRELUDE_BYTES = PRELUDE.size
+HEADER_BYTES_MAX = 64 << 20
+MARKS_MAX = 1 << 20  # , : [ { in the header: bounds the values, and so the memory, that parsing can make
+DEPTH_MAX = 32
+INTEGER_MAX = (1 << 63) - 1
+NAME = re.compile(r"[A-Za-z0-9._/-]{1,256}")
+WORD = re.compile(r"[a-z0-9_]{1,64}")
+HASH = re.compile(r"[0-9a-f]{32}")
+FEATURES: frozenset[str] = frozenset()  # names that "required" may hold; version 1 has none
+
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "config": (dict,),
+    "tensors": (list,),
+    "tokenizer": (dict, type(None)),
+    "chat_template": (str, type(None)),
+    "generation": (dict, type(None)),
+    "license": (str, type(None)),
+    "source": (dict, type(None)),
+    "required": (list,),
+}
+_MUST = ("config", "tensors")
+_STRUCTURE = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+_JSON_WORDS = {dict: "an object", list: "a list", str: "a string", type(None): "null"}
+
+
+@dataclass(frozen=True)
+class Prelude:
+    """The fixed 64 bytes at the start, checked."""
+
+    read_version: int
+    write_version: int
+    header_bytes: int
+    file_bytes: int
+    header_crc: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor as the header describes it, checked; `data` in the reader is what it points to."""
+
+    name: str
+    scheme: Scheme
+    layout: str
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+    xxh3: str
+
+
+def pack_prelude(header: bytes, file_bytes: int) -> bytes:
+    """The 64 bytes that go before `header`."""
+    fields = (MAGIC, READ_VERSION, WRITE_VERSION, len(header), file_bytes, zlib.crc32(header), bytes(24))
+    body = PRELUDE.pack(*fields, 0)[:-4]
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def parse_prelude(raw: bytes, file_bytes: int) -> Prelude:
+    """Check the first bytes of a file that is `file_bytes` long.
+
+    FormatError when they break a rule; UnsupportedError when the file needs a newer reader.
+    """
+    if raw[: len(MAGIC)] != MAGIC[: len(raw)] or not raw:
+        raise FormatError(f"not an .edgeq file: it starts with {raw[:8].hex(' ') or 'nothing'}, not {MAGIC.hex(' ')}")
+    if len(raw) < PRELUDE_BYTES:
+        raise FormatError(f"cut off: {len(raw)} bytes, but the prelude alone has {PRELUDE_BYTES}")
+    _, read_version, write_version, header_bytes, declared, header_crc, reserved, crc = PRELUDE.unpack(
+        raw[:PRELUDE_BYTES]
+    )
+    if zlib.crc32(raw[: PRELUDE_BYTES - 4]) != crc:
+        raise FormatError("prelude is damaged: its CRC-32 does not match")
+    if read_version > READ_VERSION:
+        raise UnsupportedError(
+            f"file needs a reader of version {read_version}, this one reads up to {READ_VERSION}; a newer edgeq is needed"
+        )
+    if read_version < 1 or write_version < read_version:
+        raise FormatError(f"versions are wrong: read {read_version}, write {write_version}; expected 1 <= read <= write")
+    if any(reserved):
+        raise FormatError("reserved bytes 36 to 59 of the prelude are not zero")
+    if header_bytes > HEADER_BYTES_MAX:
+        raise FormatError(f"header claims {header_bytes} bytes, more than the limit of {HEADER_BYTES_MAX}")
+    if declared != file_bytes:
+        raise FormatError(f"file has {file_bytes} bytes, but its prelude says {declared}: cut off or altered")
+    if PRELUDE_BYTES + header_bytes > file_bytes:
+        raise FormatError(f"header claims {header_bytes} bytes, but the file ends after {file_bytes - PRELUDE_BYTES} of them")
+    return Prelude(read_version, write_version, header_bytes, declared, header_crc)
+
+
+def dump_header(header: dict[str, Any]) -> bytes:
+    """The header as UTF-8 JSON; FormatError when something in it is no JSON value."""
+    try:
+        return json.dumps(header, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FormatError(f"header cannot be written as JSON: {_sentence(error)}") from None
+
+
+def parse_header(raw: bytes) -> dict[str, Any]:
+    """The header's JSON object with the types of its known fields checked; unknown fields are kept."""
+    header = parse_json(raw)
+    if not isinstance(header, dict):
+        raise FormatError("header is not a JSON object")
+    if header.get("format") != "edgeq":
+        raise FormatError('header field "format" is not "edgeq"')
+    family = header.get("family")
+    if not isinstance(family, str) or not WORD.fullmatch(family):
+        raise FormatError('header field "family" is not 1 to 64 of the characters a-z 0-9 _')
+    for field, types in _FIELDS.items():
+        if field in _MUST and field not in header:
+            raise FormatError(f'header field "{field}" is missing')
+        if field in header and not isinstance(header[field], types):
+            raise FormatError(f'header field "{field}" is not {" or ".join(_JSON_WORDS[t] for t in types)}')
+    for feature in header.get("required", ()):
+        if not isinstance(feature, str):
+            raise FormatError('header field "required" holds something that is not a string')
+        if feature not in FEATURES:
+            raise UnsupportedError(f"file requires {ascii(feature)[:60]}, which this version does not know")
+    return header
+
+
+def parse_json(raw: bytes) -> Any:
+    """JSON from a hostile source: strict UTF-8, bounded depth, count and numbers, no key twice, no lone surrogates."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise FormatError(f"header is not UTF-8 at byte {error.start}") from None
+    marks = sum(text.count(mark) for mark in ",:[{")
+    if marks > MARKS_MAX or text.count('"') > 4 * MARKS_MAX:
+        raise FormatError(f"header has more than {MARKS_MAX} commas, colons and opening brackets")
+    _check_depth(text)
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_float=_float,
+            parse_constant=_constant,
+        )
+        if "\\u" in text:  # only an escape can make a lone surrogate
+            json.dumps(value, ensure_ascii=False).encode()
+    except EdgeqError:
+        raise
+    except UnicodeEncodeError:
+        raise FormatError("header holds half of a surrogate pair, which is no character") from None
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"header is not JSON: {_sentence(error)}") from None
+    return value
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for token in _STRUCTURE.finditer(text):
+        first = text[token.start()]
+        if first in "[{":
+            depth += 1
+            if depth > DEPTH_MAX:
+                raise FormatError(f"header is nested deeper than {DEPTH_MAX} levels")
+        elif first in "]}":
+            depth -= 1
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise FormatError(f"header has the key {ascii(key)[:60]} twice in one object")
+            seen.add(key)
+    return result
+
+
+def _integer(digits: str) -> int:
+    value = int(digits) if len(digits) <= 20 else INTEGER_MAX + 1
+    if abs(value) > INTEGER_MAX:
+        raise FormatError(f"header has the number {digits[:20]}, which does not fit 64 bits")
+    return value
+
+
+def _float(digits: str) -> float:
+    value = float(digits) if len(digits) <= 64 else math.inf
+    if math.isinf(value):
+        raise FormatError(f"header has the number {digits[:20]}, which does not fit a float64")
+    return value
+
+
+def _constant(word: str) -> Any:
+    raise FormatError(f"header has the number {word}, which is not JSON")
+
+
+def parse_tensors(header: dict[str, Any], header_bytes: int, file_bytes: int) -> list[Entry]:
+    """The header's tensors, which must tile the bytes from the header's end to the file's end exactly."""
+    position = PRELUDE_BYTES + header_bytes
+    entries: list[Entry] = []
+    names: set[str] = set()
+    for number, fields in enumerate(header["tensors"]):
+        entry = _entry(fields, number)
+        if entry.name in names:
+            raise FormatError(f"tensor {entry.name} appears twice")
+        names.add(entry.name)
+        expected = place(position, entry.nbytes)
+        if entry.offset != expected:
+            fault = "overlaps what is before it" if entry.offset < position else "is out of place"
+            raise FormatError(f"tensor {entry.name} at offset {entry.offset} {fault}: it belongs at {expected}")
+        position = entry.offset + entry.nbytes
+        if position > file_bytes:
+            raise FormatError(f"tensor {entry.name} ends at byte {position}, but the file at {file_bytes}")
+        entries.append(entry)
+    if position != file_bytes:
+        raise FormatError(f"file has {file_bytes - position} bytes after the last tensor, where nothing belongs")
+    return entries
+
+
+def _entry(fields: Any, number: int) -> Entry:
+    """One checked row of "tensors"."""
+    if not isinstance(fields, dict):
+        raise FormatError(f"tensor number {number} is not a JSON object")
+    name = fields.get("name")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise FormatError(f"tensor number {number}: name {ascii(name)[:40]} is not 1 to 256 of A-Z a-z 0-9 . _ / -")
+    for key in ("scheme", "layout", "xxh3"):
+        if not isinstance(fields.get(key), str):
+            raise FormatError(f'tensor {name}: "{key}" is not a string')
+    for key in ("offset", "nbytes"):
+        if type(fields.get(key)) is not int or fields[key] < 0:
+            raise FormatError(f'tensor {name}: "{key}" is not a natural number')
+    if not HASH.fullmatch(fields["xxh3"]):
+        raise FormatError(f'tensor {name}: "xxh3" is not 32 hexadecimal digits')
+    if not isinstance(fields.get("shape"), list):
+        raise FormatError(f'tensor {name}: "shape" is not a list')
+    try:
+        scheme = scheme_of(fields["scheme"])
+        shape = check_shape(fields["shape"])
+        nbytes = geometry(scheme, fields["layout"], shape).nbytes
+    except EdgeqError as error:
+        raise type(error)(f"tensor {name}: {error}") from None
+    if fields["nbytes"] != nbytes:
+        raise FormatError(f"tensor {name}: nbytes is {fields['nbytes']}, but {scheme.name} {list(shape)} needs {nbytes}")
+    if fields["offset"] % ALIGNMENT:
+        raise FormatError(f"tensor {name}: offset {fields['offset']} is not a multiple of {ALIGNMENT}")
+    return Entry(name, scheme, fields["layout"], shape, fields["offset"], nbytes, fields["xxh3"])
+
+
+def _sentence(error: Exception) -> str:
+    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__

@@ -1,0 +1,103 @@
+"""How a tensor's bytes are arranged: padding, sizes and places in the file.  Python integers only; knows no data.
+
+`plain` is row-major.  `lines16` cuts a matrix into tiles of 16 rows; README.md draws both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from edgeq.errors import FormatError
+
+if TYPE_CHECKING:
+    from .schemes import Scheme
+
+LAYOUTS = ("plain", "lines16")
+TILE_ROWS = 16  # rows that share a line, one per 32-bit lane of a 512-bit register
+LINE_BYTES = 64
+ALIGNMENT = 64  # of every tensor
+ALIGNMENT_LARGE = 65536  # of tensors of LARGE_BYTES and more: whole pages on every CPU (4, 16 and 64 KiB)
+LARGE_BYTES = 1 << 20
+DIMENSION_MAX = (1 << 31) - 1
+DIMENSIONS_MAX = 4
+
+
+def round_up(value: int, multiple: int) -> int:
+    """The smallest multiple of `multiple` that is not below `value`."""
+    return -(-value // multiple) * multiple
+
+
+def alignment(nbytes: int) -> int:
+    """The alignment in the file of a tensor of `nbytes` bytes."""
+    return ALIGNMENT_LARGE if nbytes >= LARGE_BYTES else ALIGNMENT
+
+
+def place(position: int, nbytes: int) -> int:
+    """The offset of a tensor of `nbytes` bytes when everything before it ends at `position`."""
+    return round_up(position, alignment(nbytes))
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes of one tensor.  For `plain`, rows and columns are those of the tensor seen as [all but last, last]."""
+
+    rows: int
+    cols: int
+    rows_padded: int
+    cols_padded: int
+    tiles: int  # of 16 rows; 0 for plain
+    groups: int  # of columns that share a scale; 0 for floats
+    codes_bytes: int  # codes of a quantized tensor, values of any other
+    scales_bytes: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.codes_bytes + self.scales_bytes
+
+
+def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """`shape` as a tuple, or FormatError: 1 to 4 dimensions, each from 1 to 2^31 - 1, none of them a bool or float."""
+    if not 1 <= len(shape) <= DIMENSIONS_MAX:
+        raise FormatError(f"shape has {len(shape)} dimensions, but 1 to {DIMENSIONS_MAX} are allowed")
+    for size in shape:
+        if type(size) is not int or not 1 <= size <= DIMENSION_MAX:
+            raise FormatError(f"shape has the dimension {_short(size)}, but each is an integer from 1 to {DIMENSION_MAX}")
+    return tuple(shape)
+
+
+def geometry(scheme: Scheme, layout: str, shape: Sequence[int]) -> Geometry:
+    """Sizes of a tensor; FormatError when scheme, layout and shape do not go together."""
+    shape = check_shape(shape)
+    if layout == "plain":
+        if scheme.bits:
+            raise FormatError(f"scheme {scheme.name} needs layout lines16, not plain")
+        if scheme.name == "bytes" and len(shape) != 1:
+            raise FormatError(f"scheme bytes needs one dimension, not {len(shape)}")
+        rows, cols = prod(shape[:-1]), shape[-1]
+        return Geometry(rows, cols, rows, cols, 0, 0, rows * cols * scheme.itemsize, 0)
+    if layout != "lines16":
+        raise FormatError(f"layout {_short(layout)} is not one of {', '.join(LAYOUTS)}")
+    if len(shape) != 2:
+        raise FormatError(f"layout lines16 needs two dimensions, not {len(shape)}")
+    if scheme.name == "bytes":
+        raise FormatError("scheme bytes needs layout plain, not lines16")
+    rows, cols = shape
+    rows_padded = round_up(rows, TILE_ROWS)
+    tiles = rows_padded // TILE_ROWS
+    if not scheme.bits:
+        return Geometry(rows, cols, rows_padded, cols, tiles, 0, rows_padded * cols * scheme.itemsize, 0)
+    cols_padded = round_up(cols, scheme.group)
+    groups = cols_padded // scheme.group
+    codes_bytes = rows_padded * cols_padded * scheme.bits // 8
+    return Geometry(rows, cols, rows_padded, cols_padded, tiles, groups, codes_bytes, rows_padded * groups * 2)
+
+
+def _short(value: object) -> str:
+    """A hostile value for an error message: at most 40 characters, control characters escaped."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 128:
+        return f"of {value.bit_length()} bits"
+    text = ascii(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,203 @@
+"""Open an .edgeq file: check its head, map it read-only, and hand out views.  Nothing is copied, nothing is run."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from edgeq.errors import EdgeqError, FormatError, UsageError
+
+from .header import PRELUDE_BYTES, Entry, Prelude, parse_header, parse_prelude, parse_tensors
+from .layout import Geometry, geometry
+from .schemes import Array, Scheme, decode, decode_floats
+
+
+class FileMap:
+    """A file's bytes, mapped read-only.  Views keep the map alive; closing only lets go of it."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self.path = path
+        self._bytes: Array | None = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+
+    def view(self, offset: int, nbytes: int) -> Array:
+        """uint8 [nbytes], read-only; UsageError when the file was closed."""
+        if self._bytes is None:
+            raise UsageError(f"{self.path} was closed")
+        return self._bytes[offset : offset + nbytes]
+
+    def close(self) -> None:
+        """Let go of the map; views handed out earlier stay valid."""
+        self._bytes = None
+
+
+class Tensor:
+    """One tensor of an open file: what the header says of it, and zero-copy read-only views of its data."""
+
+    def __init__(self, entry: Entry, mapped: FileMap) -> None:
+        self.name: str = entry.name
+        self.scheme: Scheme = entry.scheme
+        self.layout: str = entry.layout
+        self.shape: tuple[int, ...] = entry.shape
+        self.offset: int = entry.offset
+        self.nbytes: int = entry.nbytes
+        self.xxh3: str = entry.xxh3
+        self.geometry: Geometry = geometry(entry.scheme, entry.layout, entry.shape)
+        self._map = mapped
+
+    def __repr__(self) -> str:
+        return f"Tensor({self.name!r}, {self.scheme.name}, {self.layout}, {list(self.shape)})"
+
+    @property
+    def rows_padded(self) -> int:
+        """Rows with padding, a multiple of 16 in lines16."""
+        return self.geometry.rows_padded
+
+    @property
+    def cols_padded(self) -> int:
+        """Columns with padding, a multiple of the scheme's group."""
+        return self.geometry.cols_padded
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of 16 rows; 0 in plain."""
+        return self.geometry.tiles
+
+    @property
+    def groups(self) -> int:
+        """Groups of columns that share a scale; 0 for floats."""
+        return self.geometry.groups
+
+    @property
+    def data(self) -> Array:
+        """All bytes: uint8 [nbytes].  The address is a multiple of 64, from 1 MiB on a multiple of the page."""
+        return self._map.view(self.offset, self.nbytes)
+
+    @property
+    def codes(self) -> Array:
+        """Packed codes of a quantized tensor: uint8 [rows_padded * cols_padded * bits / 8]."""
+        self._need(bool(self.scheme.bits), "codes")
+        return self.data[: self.geometry.codes_bytes]
+
+    @property
+    def scales(self) -> Array:
+        """Scales of a quantized tensor: float16 [tiles * groups * 16]."""
+        self._need(bool(self.scheme.bits), "scales")
+        return self.data[self.geometry.codes_bytes :].view("<f2")
+
+    @property
+    def values(self) -> Array:
+        """Stored elements of an unquantized tensor: the logical shape in plain, [tiles * cols * 16] in lines16.
+
+        bf16 elements are uint16, bytes are uint8.
+        """
+        self._need(not self.scheme.bits, "values")
+        stored = self.data.view(self.scheme.dtype)
+        return stored.reshape(self.shape) if self.layout == "plain" else stored
+
+    def array(self) -> Array:
+        """The tensor's numbers: a fresh float32 array of the logical shape."""
+        if self.layout == "plain" and self.scheme.name != "bytes":
+            return decode_floats(self.values, self.scheme)
+        return decode(self.data, self.scheme, self.shape)
+
+    def _need(self, condition: bool, what: str) -> None:
+        if not condition:
+            raise UsageError(f"tensor {self.name} of scheme {self.scheme.name} has no {what}")
+
+
+class ModelFile:
+    """An open .edgeq file; a context manager.  Reading it from several threads is safe."""
+
+    def __init__(self, path: Path, prelude: Prelude, header: dict[str, Any], tensors: dict[str, Tensor], mapped: FileMap):
+        self.path = path
+        self.prelude = prelude
+        self.header = header
+        self.tensors = tensors
+        self._map = mapped
+
+    @property
+    def family(self) -> str:
+        """The model family's name, such as "llama"."""
+        return str(self.header["family"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The model's configuration in Hugging Face's words, unchecked."""
+        config: dict[str, Any] = self.header["config"]
+        return config
+
+    @property
+    def bytes_total(self) -> int:
+        """Length of the file in bytes."""
+        return self.prelude.file_bytes
+
+    def view(self, offset: int, nbytes: int) -> Array:
+        """uint8 [nbytes] of the file from `offset`, zero copy."""
+        return self._map.view(offset, nbytes)
+
+    def close(self) -> None:
+        """Let go of the file.  Arrays handed out earlier stay valid and keep their memory mapped."""
+        self._map.close()
+
+    def __enter__(self) -> ModelFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"ModelFile({str(self.path)!r}, {self.family}, {len(self.tensors)} tensors, {self.bytes_total} bytes)"
+
+
+def open_regular(path: str | os.PathLike[str]) -> tuple[BinaryIO, int]:
+    """(file, length) of a regular file, open for reading; UsageError for anything else, without waiting on a pipe."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{os.fspath(path)} cannot be opened: {getattr(error, 'strerror', None) or error}") from None
+    file = os.fdopen(descriptor, "rb", buffering=0) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    if file is None:
+        os.close(descriptor)
+        raise UsageError(f"{os.fspath(path)} is not a regular file")
+    return file, os.fstat(descriptor).st_size  # type: ignore[return-value]
+
+
+def open_model(path: str | os.PathLike[str]) -> ModelFile:
+    """Open and check an .edgeq file; its tensors' bytes are mapped, not read (`verify` reads them).
+
+    FormatError when the file breaks its specification, UnsupportedError when it needs a newer reader, UsageError
+    when it cannot be opened.  Every message starts with the path.
+    """
+    where = Path(path)
+    file, file_bytes = open_regular(where)
+    with file:
+        try:
+            prelude = parse_prelude(file.read(PRELUDE_BYTES), file_bytes)
+            raw = _read_exactly(file, prelude.header_bytes)
+            if zlib.crc32(raw) != prelude.header_crc:
+                raise FormatError("header is damaged: its CRC-32 does not match")
+            header = parse_header(raw)
+            entries = parse_tensors(header, prelude.header_bytes, file_bytes)
+        except EdgeqError as error:
+            raise type(error)(f"{where}: {error}") from None
+        mapped = FileMap(file, where)
+    return ModelFile(where, prelude, header, {entry.name: Tensor(entry, mapped) for entry in entries}, mapped)
+
+
+def _read_exactly(file: BinaryIO, count: int) -> bytes:
+    raw = bytearray()
+    while len(raw) < count:
+        chunk = file.read(count - len(raw))
+        if not chunk:
+            raise FormatError(f"cut off while being read: {len(raw)} of {count} header bytes")
+        raw += chunk
+    return bytes(raw)
