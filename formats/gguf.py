@@ -1,0 +1,303 @@
+"""Open a GGUF file (versions 2 and 3, little-endian): metadata as Python values, tensors as zero-copy views.
+
+Written from the format's description for files from anywhere: every count and length is a Python integer that is
+held against a limit and against the bytes that are left before anything is read, copied or allocated by it.
+Knows no model: what a key or tensor means is the converter's business.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from edgeq.errors import EdgeqError, FormatError, UnsupportedError
+
+from .layout import round_up
+from .reader import FileMap, open_regular
+from .schemes import Array
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+KEY_BYTES_MAX = 64 << 10
+TENSOR_NAME_BYTES_MAX = 256
+STRING_BYTES_MAX = 16 << 20
+ELEMENTS_MAX = 4 << 20  # of all arrays of a file together, so that many small arrays are no way round it
+HEADER_BYTES_MAX = 64 << 20
+ARRAY_DEPTH_MAX = 4
+DIMENSIONS_MAX = 4
+ALIGNMENT_DEFAULT = 32
+KEY_VALUE_BYTES_MIN = 14  # key length, one byte of key, value type, one byte of value
+TENSOR_BYTES_MIN = 33  # name length, one byte of name, dimension count, one dimension, type, offset
+
+_SCALARS = {  # value type: struct code
+    0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 10: "Q", 11: "q", 12: "d",
+}  # fmt: skip
+_UINT32, _BOOL, _STRING, _ARRAY = 4, 7, 8, 9
+
+TYPES: dict[int, tuple[str, int, int]] = {  # tensor type: name, values in a block, bytes of a block
+    0: ("F32", 1, 4), 1: ("F16", 1, 2), 30: ("BF16", 1, 2), 28: ("F64", 1, 8),
+    24: ("I8", 1, 1), 25: ("I16", 1, 2), 26: ("I32", 1, 4), 27: ("I64", 1, 8),
+    2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22), 7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34),
+    10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110), 12: ("Q4_K", 256, 144), 13: ("Q5_K", 256, 176),
+    14: ("Q6_K", 256, 210), 15: ("Q8_K", 256, 292),
+    16: ("IQ2_XXS", 256, 66), 17: ("IQ2_XS", 256, 74), 22: ("IQ2_S", 256, 82), 18: ("IQ3_XXS", 256, 98),
+    21: ("IQ3_S", 256, 110), 19: ("IQ1_S", 256, 50), 29: ("IQ1_M", 256, 56), 20: ("IQ4_NL", 32, 18),
+    23: ("IQ4_XS", 256, 136), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A tensor as the header describes it."""
+
+    name: str
+    shape: tuple[int, ...]
+    type_number: int
+    offset: int  # from the start of the data section
+
+
+class GGUFTensor:
+    """One tensor: its type's name ("type 99" where unknown), shape [rows, cols] in NumPy's order, and its bytes."""
+
+    def __init__(self, row: _Row, offset: int, nbytes: int, mapped: FileMap) -> None:
+        self.name: str = row.name
+        self.type: str = TYPES[row.type_number][0] if row.type_number in TYPES else f"type {row.type_number}"
+        self.type_number: int = row.type_number
+        self.shape: tuple[int, ...] = row.shape
+        self.offset: int = offset
+        self.nbytes: int = nbytes
+        self._map = mapped
+
+    @property
+    def data(self) -> Array:
+        """uint8 [nbytes], read-only; UnsupportedError where the type is unknown, so that its length is a guess."""
+        if self.type_number not in TYPES:
+            raise UnsupportedError(f"tensor {self.name} has the unknown GGUF {self.type}, which cannot be read")
+        return self._map.view(self.offset, self.nbytes)
+
+    def __repr__(self) -> str:
+        return f"GGUFTensor({self.name!r}, {self.type}, {list(self.shape)})"
+
+
+class GGUFFile:
+    """An open GGUF file; a context manager."""
+
+    def __init__(
+        self, path: Path, version: int, metadata: dict[str, Any], tensors: dict[str, GGUFTensor], mapped: FileMap
+    ) -> None:
+        self.path = path
+        self.version = version
+        self.metadata = metadata  # int, float, bool, str, or a list of these
+        self.tensors = tensors  # in the file's order
+        self._map = mapped
+
+    def close(self) -> None:
+        """Let go of the file.  Arrays handed out earlier stay valid and keep their memory mapped."""
+        self._map.close()
+
+    def __enter__(self) -> GGUFFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_gguf(path: str | os.PathLike[str]) -> GGUFFile:
+    """Open and check a GGUF file; tensor data are mapped, not read.  A vocabulary without tensors is fine.
+
+    FormatError when the file is damaged or passes a limit, UnsupportedError for other versions and byte orders,
+    UsageError when it cannot be opened.  Every message starts with the path.
+    """
+    where = Path(path)
+    file, file_bytes = open_regular(where)
+    with file:
+        try:
+            _check_start(file.read(8))
+            mapped = FileMap(file, where)
+            return _parse(mapped, file_bytes)
+        except EdgeqError as error:
+            raise type(error)(f"{where}: {error}") from None
+
+
+def _check_start(raw: bytes) -> None:
+    if raw[:4] != MAGIC:
+        raise FormatError(f"not a GGUF file: it starts with {raw[:4].hex(' ') or 'nothing'}, not {MAGIC.hex(' ')}")
+    if len(raw) < 8:
+        raise FormatError(f"cut off: {len(raw)} bytes, but magic and version alone have 8")
+    version = int.from_bytes(raw[4:], "little")
+    if version not in VERSIONS:
+        if int.from_bytes(raw[4:], "big") in VERSIONS:
+            raise UnsupportedError("GGUF file is big-endian; only little-endian files can be read")
+        raise UnsupportedError(f"GGUF version is {version}; versions {' and '.join(map(str, VERSIONS))} can be read")
+
+
+def _parse(mapped: FileMap, file_bytes: int) -> GGUFFile:
+    cursor = _Cursor(mapped.view(0, min(file_bytes, HEADER_BYTES_MAX)), file_bytes)
+    cursor.take(4, "magic")
+    version = cursor.integer("<I", "version")
+    tensor_count = cursor.count("tensor count", TENSOR_BYTES_MIN)
+    pair_count = cursor.count("metadata count", KEY_VALUE_BYTES_MIN)
+    metadata: dict[str, Any] = {}
+    types: dict[str, int] = {}
+    for number in range(pair_count):
+        key = cursor.name(f"key number {number}", KEY_BYTES_MAX)
+        if key in metadata:
+            raise FormatError(f"metadata key {key[:80]} appears twice")
+        what = f"metadata key {key[:80]}"
+        types[key] = cursor.integer("<I", what)
+        metadata[key] = cursor.value(types[key], what, 0)
+    rows = [_tensor_row(cursor, number) for number in range(tensor_count)]
+    alignment = metadata.get("general.alignment", ALIGNMENT_DEFAULT)
+    if types.get("general.alignment", _UINT32) != _UINT32 or alignment < 1 or alignment & (alignment - 1):
+        raise FormatError(f"general.alignment is {ascii(alignment)[:40]}, but must be a uint32 that is a power of two")
+    start = round_up(cursor.position, alignment)
+    tensors = _place(rows, start, alignment, file_bytes, mapped)
+    return GGUFFile(mapped.path, version, metadata, tensors, mapped)
+
+
+def _tensor_row(cursor: _Cursor, number: int) -> _Row:
+    name = cursor.name(f"name of tensor number {number}", TENSOR_NAME_BYTES_MAX)
+    what = f"tensor {name}"
+    dimensions = cursor.integer("<I", what)
+    if not 1 <= dimensions <= DIMENSIONS_MAX:
+        raise FormatError(f"{what} has {dimensions} dimensions, but 1 to {DIMENSIONS_MAX} are allowed")
+    sizes = [cursor.integer("<Q", what) for _ in range(dimensions)]
+    for size in sizes:
+        if not 1 <= size < 1 << 63:
+            raise FormatError(f"{what} has the dimension {size}, but each is from 1 to 2^63 - 1")
+    type_number = cursor.integer("<I", what)
+    offset = cursor.integer("<Q", what)
+    if type_number in TYPES and sizes[0] % TYPES[type_number][1]:
+        kind, values, _ = TYPES[type_number]
+        raise FormatError(f"{what} of type {kind} has rows of {sizes[0]} values, which are not whole blocks of {values}")
+    return _Row(name, tuple(reversed(sizes)), type_number, offset)
+
+
+def _place(
+    rows: list[_Row], start: int, alignment: int, file_bytes: int, mapped: FileMap
+) -> dict[str, GGUFTensor]:
+    """Tensors by name, each aligned, inside the file and clear of the others; `start` is where the data begin."""
+    if rows and start > file_bytes:
+        raise FormatError(f"data would start at byte {start}, but the file ends at {file_bytes}")
+    sized: dict[str, GGUFTensor] = {}
+    limit = file_bytes - start  # where the next tensor begins, walking back from the end of the file
+    for row in sorted(rows, key=lambda row: row.offset, reverse=True):
+        if row.name in sized:
+            raise FormatError(f"tensor {row.name} appears twice")
+        if row.offset % alignment:
+            raise FormatError(f"tensor {row.name} has offset {row.offset}, which is not a multiple of {alignment}")
+        if row.type_number in TYPES:
+            _, values, block_bytes = TYPES[row.type_number]
+            nbytes = prod(row.shape) // values * block_bytes
+        else:
+            nbytes = max(limit - row.offset, 1)
+        if row.offset + nbytes > limit:
+            raise FormatError(
+                f"tensor {row.name} of {nbytes} bytes at data offset {row.offset} runs into the next tensor or "
+                f"past the end of the file, at {limit}"
+            )
+        limit = row.offset
+        sized[row.name] = GGUFTensor(row, start + row.offset, nbytes, mapped)
+    return {row.name: sized[row.name] for row in rows}
+
+
+class _Cursor:
+    """Reads a header from left to right and never past the file's or the limit's end."""
+
+    def __init__(self, raw: Array, file_bytes: int) -> None:
+        self._raw = memoryview(raw)
+        self._limited = len(raw) < file_bytes
+        self._elements = 0
+        self.position = 0
+
+    def take(self, count: int, what: str) -> int:
+        """Step over `count` bytes; the position they start at."""
+        start = self.position
+        if count > len(self._raw) - start:
+            if self._limited:
+                raise FormatError(f"{what}: header passes the limit of {HEADER_BYTES_MAX} bytes")
+            raise FormatError(f"{what}: {count} bytes are needed at byte {start}, but the file ends at {len(self._raw)}")
+        self.position = start + count
+        return start
+
+    def integer(self, code: str, what: str) -> int:
+        """One number of a struct code."""
+        value: int = struct.unpack_from(code, self._raw, self.take(struct.calcsize(code), what))[0]
+        return value
+
+    def count(self, what: str, bytes_each: int) -> int:
+        """A uint64 count of things that need at least `bytes_each` bytes each of what is left."""
+        value = self.integer("<Q", what)
+        if value * bytes_each > len(self._raw) - self.position:
+            raise FormatError(f"{what} is {value}, more than the rest of the header can hold")
+        return value
+
+    def string(self, what: str, bytes_max: int) -> str:
+        """A UTF-8 string with a uint64 length in front."""
+        length = self.integer("<Q", what)
+        if length > bytes_max:
+            raise FormatError(f"{what} has {length} bytes, more than the limit of {bytes_max}")
+        start = self.take(length, what)
+        try:
+            return str(self._raw[start : start + length], "utf-8")
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{what} is not UTF-8 at byte {start + error.start}") from None
+
+    def name(self, what: str, bytes_max: int) -> str:
+        """A string that is safe to print: not empty, no control characters."""
+        value = self.string(what, bytes_max)
+        if not value or not value.isprintable():
+            raise FormatError(f"{what} is {ascii(value)[:60]}, but must be printable and not empty")
+        return value
+
+    def value(self, kind: int, what: str, depth: int) -> Any:
+        """One metadata value."""
+        if kind in _SCALARS:
+            code = "<" + _SCALARS[kind]
+            return struct.unpack_from(code, self._raw, self.take(struct.calcsize(code), what))[0]
+        if kind == _BOOL:
+            return self._booleans(1, what)[0]
+        if kind == _STRING:
+            return self.string(what, STRING_BYTES_MAX)
+        if kind == _ARRAY:
+            return self._array(what, depth + 1)
+        raise FormatError(f"{what} has the value type {kind}, but types are 0 to 12")
+
+    def _array(self, what: str, depth: int) -> list[Any]:
+        if depth > ARRAY_DEPTH_MAX:
+            raise FormatError(f"{what} has arrays nested deeper than {ARRAY_DEPTH_MAX}")
+        kind = self.integer("<I", what)
+        count = self.integer("<Q", what)
+        self._elements += count
+        if self._elements > ELEMENTS_MAX:
+            raise FormatError(f"{what}: arrays have {self._elements} elements so far, more than {ELEMENTS_MAX}")
+        if kind in _SCALARS:
+            code = _SCALARS[kind]
+            start = self.take(count * struct.calcsize("<" + code), what)
+            return list(struct.unpack_from(f"<{count}{code}", self._raw, start))
+        if kind == _BOOL:
+            return self._booleans(count, what)
+        if kind == _STRING:
+            return self._strings(count, what)
+        if kind == _ARRAY:
+            return [self._array(what, depth + 1) for _ in range(count)]
+        raise FormatError(f"{what} has elements of type {kind}, but types are 0 to 12")
+
+    def _booleans(self, count: int, what: str) -> list[bool]:
+        start = self.take(count, what)
+        raw = bytes(self._raw[start : start + count])
+        if raw.strip(b"\0\1"):
+            raise FormatError(f"{what} has a bool that is neither 0 nor 1")
+        return [byte == 1 for byte in raw]
+
+    def _strings(self, count: int, what: str) -> list[str]:
+        if count * 8 > len(self._raw) - self.position:
+            raise FormatError(f"{what} has {count} strings, more than the rest of the header can hold")
+        return [self.string(what, STRING_BYTES_MAX) for _ in range(count)]
