@@ -1,7 +1,7 @@
 """Open a GGUF file (versions 2 and 3, little-endian): metadata as Python values, tensors as zero-copy views.
 
-Written from the format's description for files from anywhere: every count and length is a Python integer that is
-held against a limit and against the bytes that are left before anything is read, copied or allocated by it.
+Written from the format's description, for files from anywhere: every count and length is a Python integer that
+is held against a limit and the bytes that are left before anything is read, copied or allocated by it.
 Knows no model: what a key or tensor means is the converter's business.
 """
 
@@ -38,6 +38,7 @@ _SCALARS = {  # value type: struct code
     0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 10: "Q", 11: "q", 12: "d",
 }  # fmt: skip
 _UINT32, _BOOL, _STRING, _ARRAY = 4, 7, 8, 9
+_UINT64 = struct.Struct("<Q")
 
 TYPES: dict[int, tuple[str, int, int]] = {  # tensor type: name, values in a block, bytes of a block
     0: ("F32", 1, 4), 1: ("F16", 1, 2), 30: ("BF16", 1, 2), 28: ("F64", 1, 8),
@@ -62,7 +63,7 @@ class _Row:
 
 
 class GGUFTensor:
-    """One tensor: its type's name ("type 99" where unknown), shape [rows, cols] in NumPy's order, and its bytes."""
+    """One tensor: its type's name ("type 99" where unknown), shape [rows, cols] in NumPy's order, its bytes."""
 
     def __init__(self, row: _Row, offset: int, nbytes: int, mapped: FileMap) -> None:
         self.name: str = row.name
@@ -75,9 +76,11 @@ class GGUFTensor:
 
     @property
     def data(self) -> Array:
-        """uint8 [nbytes], read-only; UnsupportedError where the type is unknown, so that its length is a guess."""
+        """uint8 [nbytes], read-only; UnsupportedError where the type, and so the length, is unknown."""
         if self.type_number not in TYPES:
-            raise UnsupportedError(f"tensor {self.name} has the unknown GGUF {self.type}, which cannot be read")
+            raise UnsupportedError(
+                f"tensor {self.name} has the unknown GGUF {self.type}, which cannot be read"
+            )
         return self._map.view(self.offset, self.nbytes)
 
     def __repr__(self) -> str:
@@ -88,7 +91,12 @@ class GGUFFile:
     """An open GGUF file; a context manager."""
 
     def __init__(
-        self, path: Path, version: int, metadata: dict[str, Any], tensors: dict[str, GGUFTensor], mapped: FileMap
+        self,
+        path: Path,
+        version: int,
+        metadata: dict[str, Any],
+        tensors: dict[str, GGUFTensor],
+        mapped: FileMap,
     ) -> None:
         self.path = path
         self.version = version
@@ -112,8 +120,8 @@ class GGUFFile:
 def open_gguf(path: str | os.PathLike[str]) -> GGUFFile:
     """Open and check a GGUF file; tensor data are mapped, not read.  A vocabulary without tensors is fine.
 
-    FormatError when the file is damaged or passes a limit, UnsupportedError for other versions and byte orders,
-    UsageError when it cannot be opened.  Every message starts with the path.
+    FormatError when the file is damaged or passes a limit, UnsupportedError for other versions and byte
+    orders, UsageError when it cannot be opened.  Every message starts with the path.
     """
     where = Path(path)
     file, file_bytes = open_regular(where)
@@ -128,14 +136,18 @@ def open_gguf(path: str | os.PathLike[str]) -> GGUFFile:
 
 def _check_start(raw: bytes) -> None:
     if raw[:4] != MAGIC:
-        raise FormatError(f"not a GGUF file: it starts with {raw[:4].hex(' ') or 'nothing'}, not {MAGIC.hex(' ')}")
+        raise FormatError(
+            f"not a GGUF file: it starts with {raw[:4].hex(' ') or 'nothing'}, not {MAGIC.hex(' ')}"
+        )
     if len(raw) < 8:
         raise FormatError(f"cut off: {len(raw)} bytes, but magic and version alone have 8")
     version = int.from_bytes(raw[4:], "little")
     if version not in VERSIONS:
         if int.from_bytes(raw[4:], "big") in VERSIONS:
             raise UnsupportedError("GGUF file is big-endian; only little-endian files can be read")
-        raise UnsupportedError(f"GGUF version is {version}; versions {' and '.join(map(str, VERSIONS))} can be read")
+        raise UnsupportedError(
+            f"GGUF version is {version}; versions {' and '.join(map(str, VERSIONS))} can be read"
+        )
 
 
 def _parse(mapped: FileMap, file_bytes: int) -> GGUFFile:
@@ -156,7 +168,9 @@ def _parse(mapped: FileMap, file_bytes: int) -> GGUFFile:
     rows = [_tensor_row(cursor, number) for number in range(tensor_count)]
     alignment = metadata.get("general.alignment", ALIGNMENT_DEFAULT)
     if types.get("general.alignment", _UINT32) != _UINT32 or alignment < 1 or alignment & (alignment - 1):
-        raise FormatError(f"general.alignment is {ascii(alignment)[:40]}, but must be a uint32 that is a power of two")
+        raise FormatError(
+            f"general.alignment is {ascii(alignment)[:40]}, but must be a uint32 that is a power of two"
+        )
     start = round_up(cursor.position, alignment)
     tensors = _place(rows, start, alignment, file_bytes, mapped)
     return GGUFFile(mapped.path, version, metadata, tensors, mapped)
@@ -176,14 +190,16 @@ def _tensor_row(cursor: _Cursor, number: int) -> _Row:
     offset = cursor.integer("<Q", what)
     if type_number in TYPES and sizes[0] % TYPES[type_number][1]:
         kind, values, _ = TYPES[type_number]
-        raise FormatError(f"{what} of type {kind} has rows of {sizes[0]} values, which are not whole blocks of {values}")
+        raise FormatError(
+            f"{what} of type {kind} has rows of {sizes[0]} values, not whole blocks of {values}"
+        )
     return _Row(name, tuple(reversed(sizes)), type_number, offset)
 
 
 def _place(
     rows: list[_Row], start: int, alignment: int, file_bytes: int, mapped: FileMap
 ) -> dict[str, GGUFTensor]:
-    """Tensors by name, each aligned, inside the file and clear of the others; `start` is where the data begin."""
+    """Tensors by name, each aligned, inside the file, clear of the others; the data begin at `start`."""
     if rows and start > file_bytes:
         raise FormatError(f"data would start at byte {start}, but the file ends at {file_bytes}")
     sized: dict[str, GGUFTensor] = {}
@@ -192,7 +208,9 @@ def _place(
         if row.name in sized:
             raise FormatError(f"tensor {row.name} appears twice")
         if row.offset % alignment:
-            raise FormatError(f"tensor {row.name} has offset {row.offset}, which is not a multiple of {alignment}")
+            raise FormatError(
+                f"tensor {row.name} has offset {row.offset}, which is not a multiple of {alignment}"
+            )
         if row.type_number in TYPES:
             _, values, block_bytes = TYPES[row.type_number]
             nbytes = prod(row.shape) // values * block_bytes
@@ -200,8 +218,8 @@ def _place(
             nbytes = max(limit - row.offset, 1)
         if row.offset + nbytes > limit:
             raise FormatError(
-                f"tensor {row.name} of {nbytes} bytes at data offset {row.offset} runs into the next tensor or "
-                f"past the end of the file, at {limit}"
+                f"tensor {row.name} of {nbytes} bytes at data offset {row.offset} runs into the next tensor "
+                f"or past the end of the file, at {limit}"
             )
         limit = row.offset
         sized[row.name] = GGUFTensor(row, start + row.offset, nbytes, mapped)
@@ -223,7 +241,9 @@ class _Cursor:
         if count > len(self._raw) - start:
             if self._limited:
                 raise FormatError(f"{what}: header passes the limit of {HEADER_BYTES_MAX} bytes")
-            raise FormatError(f"{what}: {count} bytes are needed at byte {start}, but the file ends at {len(self._raw)}")
+            raise FormatError(
+                f"{what}: {count} bytes are needed at {start}, but the file ends at {len(self._raw)}"
+            )
         self.position = start + count
         return start
 
@@ -277,7 +297,9 @@ class _Cursor:
         count = self.integer("<Q", what)
         self._elements += count
         if self._elements > ELEMENTS_MAX:
-            raise FormatError(f"{what}: arrays have {self._elements} elements so far, more than {ELEMENTS_MAX}")
+            raise FormatError(
+                f"{what}: arrays have {self._elements} elements so far, more than {ELEMENTS_MAX}"
+            )
         if kind in _SCALARS:
             code = _SCALARS[kind]
             start = self.take(count * struct.calcsize("<" + code), what)
@@ -300,4 +322,21 @@ class _Cursor:
     def _strings(self, count: int, what: str) -> list[str]:
         if count * 8 > len(self._raw) - self.position:
             raise FormatError(f"{what} has {count} strings, more than the rest of the header can hold")
-        return [self.string(what, STRING_BYTES_MAX) for _ in range(count)]
+        # `string` unrolled, for vocabularies have hundreds of thousands; what looks wrong is left to `string`.
+        result: list[str] = []
+        raw, end, position = self._raw, len(self._raw), self.position
+        for _ in range(count):
+            start = position + 8
+            length = _UINT64.unpack_from(raw, position)[0] if start <= end else STRING_BYTES_MAX + 1
+            if length <= STRING_BYTES_MAX and length <= end - start:
+                position = start + length
+                try:
+                    result.append(str(raw[start:position], "utf-8"))
+                    continue
+                except UnicodeDecodeError:
+                    position = start - 8
+            self.position = position
+            result.append(self.string(f"{what}, string number {len(result)}", STRING_BYTES_MAX))
+            position = self.position
+        self.position = position
+        return result

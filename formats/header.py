@@ -1,6 +1,6 @@
 """The head of an .edgeq file, prelude and JSON header, from bytes to checked values and back.
 
-Nothing is trusted: every count is a Python integer that is checked before it is used.  Knows no files, only bytes.
+Nothing is trusted: every count is a Python integer that is checked before use.  Knows bytes, not files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from edgeq.errors import EdgeqError, FormatError, UnsupportedError
 
-from .layout import ALIGNMENT, check_shape, geometry, place
+from .layout import check_shape, geometry, place, quote
 from .schemes import Scheme, scheme_of
 
 MAGIC = b"EDGEQ\0\r\n"
@@ -84,7 +84,8 @@ def parse_prelude(raw: bytes, file_bytes: int) -> Prelude:
     FormatError when they break a rule; UnsupportedError when the file needs a newer reader.
     """
     if raw[: len(MAGIC)] != MAGIC[: len(raw)] or not raw:
-        raise FormatError(f"not an .edgeq file: it starts with {raw[:8].hex(' ') or 'nothing'}, not {MAGIC.hex(' ')}")
+        start = raw[: len(MAGIC)].hex(" ") or "nothing"
+        raise FormatError(f"not an .edgeq file: it starts with {start}, not {MAGIC.hex(' ')}")
     if len(raw) < PRELUDE_BYTES:
         raise FormatError(f"cut off: {len(raw)} bytes, but the prelude alone has {PRELUDE_BYTES}")
     _, read_version, write_version, header_bytes, declared, header_crc, reserved, crc = PRELUDE.unpack(
@@ -94,10 +95,12 @@ def parse_prelude(raw: bytes, file_bytes: int) -> Prelude:
         raise FormatError("prelude is damaged: its CRC-32 does not match")
     if read_version > READ_VERSION:
         raise UnsupportedError(
-            f"file needs a reader of version {read_version}, this one reads up to {READ_VERSION}; a newer edgeq is needed"
+            f"file needs a newer edgeq: its read version is {read_version}, this one reads {READ_VERSION}"
         )
     if read_version < 1 or write_version < read_version:
-        raise FormatError(f"versions are wrong: read {read_version}, write {write_version}; expected 1 <= read <= write")
+        raise FormatError(
+            f"read version {read_version} and write version {write_version} break 1 <= read <= write"
+        )
     if any(reserved):
         raise FormatError("reserved bytes 36 to 59 of the prelude are not zero")
     if header_bytes > HEADER_BYTES_MAX:
@@ -105,7 +108,9 @@ def parse_prelude(raw: bytes, file_bytes: int) -> Prelude:
     if declared != file_bytes:
         raise FormatError(f"file has {file_bytes} bytes, but its prelude says {declared}: cut off or altered")
     if PRELUDE_BYTES + header_bytes > file_bytes:
-        raise FormatError(f"header claims {header_bytes} bytes, but the file ends after {file_bytes - PRELUDE_BYTES} of them")
+        raise FormatError(
+            f"header claims {header_bytes} bytes, but only {file_bytes - PRELUDE_BYTES} follow the prelude"
+        )
     return Prelude(read_version, write_version, header_bytes, declared, header_crc)
 
 
@@ -136,12 +141,12 @@ def parse_header(raw: bytes) -> dict[str, Any]:
         if not isinstance(feature, str):
             raise FormatError('header field "required" holds something that is not a string')
         if feature not in FEATURES:
-            raise UnsupportedError(f"file requires {ascii(feature)[:60]}, which this version does not know")
+            raise UnsupportedError(f"file requires {quote(feature)}, which this version does not know")
     return header
 
 
 def parse_json(raw: bytes) -> Any:
-    """JSON from a hostile source: strict UTF-8, bounded depth, count and numbers, no key twice, no lone surrogates."""
+    """JSON from anywhere: strict UTF-8; depth, size and numbers bounded; no key twice, no lone surrogate."""
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
@@ -187,7 +192,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise FormatError(f"header has the key {ascii(key)[:60]} twice in one object")
+                raise FormatError(f"header has the key {quote(key)} twice in one object")
             seen.add(key)
     return result
 
@@ -223,13 +228,13 @@ def parse_tensors(header: dict[str, Any], header_bytes: int, file_bytes: int) ->
         expected = place(position, entry.nbytes)
         if entry.offset != expected:
             fault = "overlaps what is before it" if entry.offset < position else "is out of place"
-            raise FormatError(f"tensor {entry.name} at offset {entry.offset} {fault}: it belongs at {expected}")
+            raise FormatError(f"tensor {entry.name} at {entry.offset} {fault}: it belongs at {expected}")
         position = entry.offset + entry.nbytes
         if position > file_bytes:
             raise FormatError(f"tensor {entry.name} ends at byte {position}, but the file at {file_bytes}")
         entries.append(entry)
     if position != file_bytes:
-        raise FormatError(f"file has {file_bytes - position} bytes after the last tensor, where nothing belongs")
+        raise FormatError(f"file has {file_bytes - position} bytes after the last tensor, but must end there")
     return entries
 
 
@@ -239,7 +244,9 @@ def _entry(fields: Any, number: int) -> Entry:
         raise FormatError(f"tensor number {number} is not a JSON object")
     name = fields.get("name")
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise FormatError(f"tensor number {number}: name {ascii(name)[:40]} is not 1 to 256 of A-Z a-z 0-9 . _ / -")
+        raise FormatError(
+            f"tensor number {number}: name {quote(name)} is not 1 to 256 of A-Z a-z 0-9 . _ / -"
+        )
     for key in ("scheme", "layout", "xxh3"):
         if not isinstance(fields.get(key), str):
             raise FormatError(f'tensor {name}: "{key}" is not a string')
@@ -257,9 +264,8 @@ def _entry(fields: Any, number: int) -> Entry:
     except EdgeqError as error:
         raise type(error)(f"tensor {name}: {error}") from None
     if fields["nbytes"] != nbytes:
-        raise FormatError(f"tensor {name}: nbytes is {fields['nbytes']}, but {scheme.name} {list(shape)} needs {nbytes}")
-    if fields["offset"] % ALIGNMENT:
-        raise FormatError(f"tensor {name}: offset {fields['offset']} is not a multiple of {ALIGNMENT}")
+        what = f"{scheme.name} {list(shape)}"
+        raise FormatError(f"tensor {name}: nbytes is {fields['nbytes']}, but {what} needs {nbytes}")
     return Entry(name, scheme, fields["layout"], shape, fields["offset"], nbytes, fields["xxh3"])
 
 

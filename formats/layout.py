@@ -1,4 +1,4 @@
-"""How a tensor's bytes are arranged: padding, sizes and places in the file.  Python integers only; knows no data.
+"""How a tensor's bytes are arranged: padding, sizes, places in the file.  Python integers only, no data.
 
 `plain` is row-major.  `lines16` cuts a matrix into tiles of 16 rows; README.md draws both.
 """
@@ -42,7 +42,7 @@ def place(position: int, nbytes: int) -> int:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes of one tensor.  For `plain`, rows and columns are those of the tensor seen as [all but last, last]."""
+    """Sizes of one tensor.  In `plain`, columns are the last dimension and rows the product of the others."""
 
     rows: int
     cols: int
@@ -59,12 +59,14 @@ class Geometry:
 
 
 def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """`shape` as a tuple, or FormatError: 1 to 4 dimensions, each from 1 to 2^31 - 1, none of them a bool or float."""
+    """`shape` as a tuple, or FormatError: 1 to 4 dimensions, each an int (no bool) from 1 to 2^31 - 1."""
     if not 1 <= len(shape) <= DIMENSIONS_MAX:
         raise FormatError(f"shape has {len(shape)} dimensions, but 1 to {DIMENSIONS_MAX} are allowed")
     for size in shape:
         if type(size) is not int or not 1 <= size <= DIMENSION_MAX:
-            raise FormatError(f"shape has the dimension {_short(size)}, but each is an integer from 1 to {DIMENSION_MAX}")
+            raise FormatError(
+                f"shape holds {quote(size)}, but dimensions are integers from 1 to {DIMENSION_MAX}"
+            )
     return tuple(shape)
 
 
@@ -79,7 +81,7 @@ def geometry(scheme: Scheme, layout: str, shape: Sequence[int]) -> Geometry:
         rows, cols = prod(shape[:-1]), shape[-1]
         return Geometry(rows, cols, rows, cols, 0, 0, rows * cols * scheme.itemsize, 0)
     if layout != "lines16":
-        raise FormatError(f"layout {_short(layout)} is not one of {', '.join(LAYOUTS)}")
+        raise FormatError(f"layout {quote(layout)} is not one of {', '.join(LAYOUTS)}")
     if len(shape) != 2:
         raise FormatError(f"layout lines16 needs two dimensions, not {len(shape)}")
     if scheme.name == "bytes":
@@ -92,12 +94,11 @@ def geometry(scheme: Scheme, layout: str, shape: Sequence[int]) -> Geometry:
     cols_padded = round_up(cols, scheme.group)
     groups = cols_padded // scheme.group
     codes_bytes = rows_padded * cols_padded * scheme.bits // 8
-    return Geometry(rows, cols, rows_padded, cols_padded, tiles, groups, codes_bytes, rows_padded * groups * 2)
+    scales_bytes = rows_padded * groups * 2
+    return Geometry(rows, cols, rows_padded, cols_padded, tiles, groups, codes_bytes, scales_bytes)
 
 
-def _short(value: object) -> str:
-    """A hostile value for an error message: at most 40 characters, control characters escaped."""
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 128:
-        return f"of {value.bit_length()} bits"
-    text = ascii(value)
+def quote(value: object) -> str:
+    """A hostile value for an error message: at most 40 characters, only ASCII, nothing a terminal obeys."""
+    text = ascii(value[:60] if isinstance(value, str) else value)
     return text if len(text) <= 40 else text[:37] + "..."

@@ -1,4 +1,4 @@
-"""Open an .edgeq file: check its head, map it read-only, and hand out views.  Nothing is copied, nothing is run."""
+"""Open an .edgeq file: check its head, map it read-only, hand out views.  Nothing is copied or run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class FileMap:
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self.path = path
-        self._bytes: Array | None = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._bytes: Array | None = np.frombuffer(mapped, np.uint8)
 
     def view(self, offset: int, nbytes: int) -> Array:
         """uint8 [nbytes], read-only; UsageError when the file was closed."""
@@ -76,7 +77,7 @@ class Tensor:
 
     @property
     def data(self) -> Array:
-        """All bytes: uint8 [nbytes].  The address is a multiple of 64, from 1 MiB on a multiple of the page."""
+        """All bytes: uint8 [nbytes].  The address is a multiple of 64, of the page size from 1 MiB on."""
         return self._map.view(self.offset, self.nbytes)
 
     @property
@@ -93,7 +94,7 @@ class Tensor:
 
     @property
     def values(self) -> Array:
-        """Stored elements of an unquantized tensor: the logical shape in plain, [tiles * cols * 16] in lines16.
+        """Stored elements of an unquantized tensor: in the logical shape, or [tiles * cols * 16] in lines16.
 
         bf16 elements are uint16, bytes are uint8.
         """
@@ -115,7 +116,14 @@ class Tensor:
 class ModelFile:
     """An open .edgeq file; a context manager.  Reading it from several threads is safe."""
 
-    def __init__(self, path: Path, prelude: Prelude, header: dict[str, Any], tensors: dict[str, Tensor], mapped: FileMap):
+    def __init__(
+        self,
+        path: Path,
+        prelude: Prelude,
+        header: dict[str, Any],
+        tensors: dict[str, Tensor],
+        mapped: FileMap,
+    ) -> None:
         self.path = path
         self.prelude = prelude
         self.header = header
@@ -155,34 +163,35 @@ class ModelFile:
         self.close()
 
     def __repr__(self) -> str:
-        return f"ModelFile({str(self.path)!r}, {self.family}, {len(self.tensors)} tensors, {self.bytes_total} bytes)"
+        return f"ModelFile({str(self.path)!r}, {self.family}, {len(self.tensors)} tensors)"
 
 
 def open_regular(path: str | os.PathLike[str]) -> tuple[BinaryIO, int]:
-    """(file, length) of a regular file, open for reading; UsageError for anything else, without waiting on a pipe."""
+    """(file, length) of a regular file, open for reading; UsageError for anything else, at once for a pipe."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{os.fspath(path)} cannot be opened: {getattr(error, 'strerror', None) or error}") from None
-    file = os.fdopen(descriptor, "rb", buffering=0) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
-    if file is None:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{os.fspath(path)} cannot be opened: {reason}") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise UsageError(f"{os.fspath(path)} is not a regular file")
-    return file, os.fstat(descriptor).st_size  # type: ignore[return-value]
+    return os.fdopen(descriptor, "rb"), status.st_size
 
 
 def open_model(path: str | os.PathLike[str]) -> ModelFile:
     """Open and check an .edgeq file; its tensors' bytes are mapped, not read (`verify` reads them).
 
-    FormatError when the file breaks its specification, UnsupportedError when it needs a newer reader, UsageError
-    when it cannot be opened.  Every message starts with the path.
+    FormatError when the file breaks its specification, UnsupportedError when it needs a newer reader,
+    UsageError when it cannot be opened.  Every message starts with the path.
     """
     where = Path(path)
     file, file_bytes = open_regular(where)
     with file:
         try:
             prelude = parse_prelude(file.read(PRELUDE_BYTES), file_bytes)
-            raw = _read_exactly(file, prelude.header_bytes)
+            raw = file.read(prelude.header_bytes)
             if zlib.crc32(raw) != prelude.header_crc:
                 raise FormatError("header is damaged: its CRC-32 does not match")
             header = parse_header(raw)
@@ -191,13 +200,3 @@ def open_model(path: str | os.PathLike[str]) -> ModelFile:
             raise type(error)(f"{where}: {error}") from None
         mapped = FileMap(file, where)
     return ModelFile(where, prelude, header, {entry.name: Tensor(entry, mapped) for entry in entries}, mapped)
-
-
-def _read_exactly(file: BinaryIO, count: int) -> bytes:
-    raw = bytearray()
-    while len(raw) < count:
-        chunk = file.read(count - len(raw))
-        if not chunk:
-            raise FormatError(f"cut off while being read: {len(raw)} of {count} header bytes")
-        raw += chunk
-    return bytes(raw)

@@ -1,8 +1,8 @@
 """The number schemes, a row each, and what they mean, in NumPy.
 
-Everything that packs, unpacks, computes with or lists schemes walks `SCHEMES`; these functions are the definition
-that kernels are tested against.  Matrices are [rows, cols]; codes are uint8 [rows, cols_padded]; scales are
-float16 [rows, groups]; the value of a code is (code - zero) * scale in float32.  Knows nothing of files.
+Everything that packs, unpacks, computes with or lists schemes walks `SCHEMES`; these functions are the
+definition that kernels are tested against.  Matrices are [rows, cols]; codes are uint8 [rows, cols_padded];
+scales are float16 [rows, groups]; a value is (code - zero) * scale in float32.  Knows nothing of files.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 
 from edgeq.errors import FormatError, UnsupportedError
 
-from .layout import TILE_ROWS, Geometry, geometry, round_up
+from .layout import TILE_ROWS, Geometry, geometry, quote, round_up
 
 Array = np.ndarray[Any, Any]
-BLOCK_VALUES = 1 << 17  # values worked on at a time: a block and its temporaries stay in a core's second-level cache
+BLOCK_VALUES = 1 << 17  # worked on at a time: a block and its temporaries stay in a core's second-level cache
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def scheme_of(name: str | Scheme) -> Scheme:
     if isinstance(name, Scheme):
         return name
     if name not in SCHEMES:
-        raise UnsupportedError(f"scheme {ascii(name)[:40]} is not one of {', '.join(SCHEMES)}")
+        raise UnsupportedError(f"scheme {quote(name)} is not one of {', '.join(SCHEMES)}")
     return SCHEMES[name]
 
 
@@ -135,7 +135,7 @@ def _quantize_block(x: Array, scheme: Scheme) -> tuple[Array, Array]:
 
 
 def _extremes(grouped: Array) -> tuple[Array, Array]:
-    """The largest and smallest value of each row of [n, group], by halving: NumPy's reduction is slow on short rows."""
+    """Largest and smallest value of each row of [n, group], by halving: NumPy reduces short rows slowly."""
     high = low = grouped
     while high.shape[1] > 1:
         half = high.shape[1] // 2
@@ -160,7 +160,8 @@ def _check_scales(x: Array, scales: Array, start: int, stop: int, scheme: Scheme
     if bad.any():
         row, group = (int(i) for i in np.argwhere(bad)[0])
         values = np.asarray(x[start + row, group * scheme.group : (group + 1) * scheme.group])
-        what = "too large for a float16 scale" if np.isfinite(values.astype(np.float32)).all() else "not finite"
+        finite = np.isfinite(values.astype(np.float32)).all()
+        what = "too large for a float16 scale" if finite else "not finite"
         raise FormatError(f"row {start + row}, columns from {group * scheme.group}: a value is {what}")
 
 
@@ -170,7 +171,7 @@ def _check_scales(x: Array, scales: Array, start: int, stop: int, scheme: Scheme
 def pack(codes: Array, bits: int) -> Array:
     """Codes uint8 [rows, cols] -> lines uint8 [tiles, cols / (4 * planes), 64]; rows a multiple of 16.
 
-    Byte r * 4 + j of line i holds, in the bits of plane p, the code of row r and column i * 4 * planes + 4 * p + j.
+    Byte r * 4 + j of line i holds in plane p's bits the code of row r, column i * 4 * planes + 4 * p + j.
     """
     rows, cols = codes.shape
     planes = 8 // bits
@@ -201,7 +202,7 @@ def unpack(lines: Array, bits: int) -> Array:
 
 
 def encode(x: Array, scheme: str | Scheme) -> Array:
-    """A tensor's data as uint8 [nbytes]: a matrix in lines16, a vector in plain.  Any float dtype; see `encode_blocks`."""
+    """A tensor's data as uint8 [nbytes]: a matrix in lines16, anything else in plain; see `encode_blocks`."""
     scheme = scheme_of(scheme)
     layout = "lines16" if x.ndim == 2 else "plain"
     out = np.empty(geometry(scheme, layout, x.shape).nbytes, np.uint8)
@@ -213,9 +214,9 @@ def encode(x: Array, scheme: str | Scheme) -> Array:
 
 
 def encode_blocks(x: Array, scheme: str | Scheme) -> Iterator[Array]:
-    """`encode` in uint8 pieces, in file order: needs a few row blocks and the scales in memory, whatever the size.
+    """`encode` in uint8 pieces, in file order: a few row blocks and the scales in memory, whatever the size.
 
-    `x` may be anything with shape and row slicing whose slices convert to float32 (float16, ml_dtypes.bfloat16, …).
+    `x` may be anything with shape and row slices that convert to float32 (float16, ml_dtypes' bfloat16, …).
     FormatError when a value is not finite or too large for the scheme.
     """
     scheme = scheme_of(scheme)
@@ -245,11 +246,11 @@ def encode_blocks(x: Array, scheme: str | Scheme) -> Iterator[Array]:
 
 
 def encode_codes(codes: Array, scales: Array, scheme: str | Scheme) -> Iterator[Array]:
-    """Pack codes uint8 [rows, groups * group] and scales float16 [rows, groups] as they are, in uint8 pieces in file order."""
+    """Like `encode_blocks`, of ready codes uint8 [rows, groups * group] and scales float16 [rows, groups]."""
     scheme = scheme_of(scheme)
     rows, cols = codes.shape
     if scales.shape != (rows, cols // scheme.group) or cols % scheme.group or scales.dtype != np.float16:
-        raise ValueError(f"scales {scales.dtype} {scales.shape} do not belong to codes {codes.shape} in groups of {scheme.group}")
+        raise ValueError(f"scales {scales.dtype} {scales.shape} do not fit {scheme.name} codes {codes.shape}")
     rows_padded = round_up(rows, TILE_ROWS)
     for start, stop in _row_blocks(rows_padded, cols):
         block = codes[start:stop]
@@ -282,7 +283,7 @@ def decode(data: Any, scheme: str | Scheme, shape: Sequence[int]) -> Array:
 
 
 def split(raw: Array, scheme: Scheme, sizes: Geometry) -> tuple[Array, Array]:
-    """(codes [rows_padded, cols_padded], scales [rows_padded, groups]) of a quantized tensor's data uint8 [nbytes]."""
+    """(codes [rows_padded, cols_padded], scales [rows_padded, groups]) of quantized data uint8 [nbytes]."""
     codes = unpack(raw[: sizes.codes_bytes].reshape(sizes.tiles, -1, 64), scheme.bits)
     scales = raw[sizes.codes_bytes :].view("<f2").reshape(sizes.tiles, sizes.groups, TILE_ROWS)
     return codes, np.ascontiguousarray(scales.transpose(0, 2, 1)).reshape(sizes.rows_padded, sizes.groups)
@@ -300,7 +301,8 @@ def _encode_floats(values: Array, scheme: Scheme, row: int = 0) -> Array:
     with np.errstate(over="ignore"):
         if scheme.name == "bf16":
             bits = values.view(np.uint32)
-            stored = ((bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))) >> np.uint32(16)).astype("<u2")
+            odd = (bits >> np.uint32(16)) & np.uint32(1)
+            stored = ((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)).astype("<u2")
             finite = np.isfinite(values).all() and ((stored & 0x7F80) != 0x7F80).all()
         else:
             stored = values.astype(scheme.dtype)
@@ -344,7 +346,7 @@ def _padded_block(x: Array, start: int, stop: int, stop_padded: int, cols_padded
 
 
 def from_q4_0(blocks: Array) -> tuple[Array, Array]:
-    """(codes, scales) of ggml Q4_0 blocks uint8 [rows, groups * 18], without loss: scale, then 16 bytes of nibbles."""
+    """(codes, scales) of ggml Q4_0 blocks uint8 [rows, groups * 18], lossless: scale, 16 bytes of nibbles."""
     rows = len(blocks)
     grouped = blocks.reshape(rows, -1, 18)
     codes = np.empty((rows, grouped.shape[1], 32), np.uint8)
@@ -354,7 +356,7 @@ def from_q4_0(blocks: Array) -> tuple[Array, Array]:
 
 
 def from_q8_0(blocks: Array) -> tuple[Array, Array]:
-    """(codes, scales) of ggml Q8_0 blocks uint8 [rows, groups * 34], without loss: scale, then 32 int8."""
+    """(codes, scales) of ggml Q8_0 blocks uint8 [rows, groups * 34], lossless: scale, 32 int8."""
     rows = len(blocks)
     grouped = blocks.reshape(rows, -1, 34)
     return (grouped[:, :, 2:] ^ np.uint8(128)).reshape(rows, -1), _block_scales(grouped)

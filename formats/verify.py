@@ -21,9 +21,9 @@ Progress = Callable[[int, int, str], None]
 def verify(path: str | os.PathLike[str], progress: Progress | None = None) -> list[str]:
     """Every problem of the file, one sentence each; empty for a sound file.
 
-    Checks what `open_model` checks, and checksums, zero padding between tensors, padding inside tensors, and that
-    scales and float values are finite.  `progress(bytes done, bytes total, tensor name)` is called as it goes.
-    UsageError when the file cannot be opened at all.
+    Checks what `open_model` checks, then checksums, padding between and inside tensors, and that scales and
+    float values are finite.  `progress(bytes done, bytes total, tensor name)` is called as it goes.  UsageError
+    when the file cannot be opened at all.
     """
     try:
         file = open_model(path)
@@ -36,7 +36,8 @@ def verify(path: str | os.PathLike[str], progress: Progress | None = None) -> li
             if file.view(position, tensor.offset - position).any():
                 problems.append(f"padding before tensor {tensor.name} is not zero")
             position = tensor.offset + tensor.nbytes
-            problems.extend(f"tensor {tensor.name}: {what}" for what in _tensor_problems(file, tensor, progress))
+            found = _tensor_problems(file, tensor, progress)
+            problems.extend(f"tensor {tensor.name}: {what}" for what in found)
     return problems
 
 
@@ -93,7 +94,8 @@ def _value_problems(tensor: Tensor) -> list[str]:
     values = tensor.values.reshape(-1)
     exponent = {"f32": 0x7F800000, "f16": 0x7C00, "bf16": 0x7F80}[tensor.scheme.name]
     bits = values.view("<u4" if values.itemsize == 4 else "<u2")
-    count = sum(int(((bits[i : i + CHUNK_BYTES] & exponent) == exponent).sum()) for i in range(0, bits.size, CHUNK_BYTES))
+    chunks = (bits[start : start + CHUNK_BYTES] for start in range(0, bits.size, CHUNK_BYTES))
+    count = sum(int(((chunk & exponent) == exponent).sum()) for chunk in chunks)
     found = [f"{count} values are not finite"] if count else []
     extra_rows = tensor.rows_padded - tensor.geometry.rows
     if extra_rows:

@@ -1,4 +1,4 @@
-"""Write an .edgeq file: sizes first, then data as a stream, then the checksums; a target is whole or untouched."""
+"""Write an .edgeq file: sizes first, data as a stream, checksums last; the target is whole or untouched."""
 
 from __future__ import annotations
 
@@ -37,13 +37,15 @@ class TensorPlan:
 
 
 class Writer:
-    """Writes one file.  Use as a context manager: without `commit` the temporary file is removed and nothing changes.
+    """Writes one file.  A context manager: without `commit` the temporary file goes and nothing has changed.
 
-    `header` holds everything but "format" and "tensors".  Data follow in the order of `tensors`.  The same header,
-    plan and data give the same bytes.  FormatError when header or plan break the specification.
+    `header` holds everything but "format" and "tensors".  Data follow in the order of `tensors`.  The same
+    header, plan and data give the same bytes.  FormatError when header or plan break the specification.
     """
 
-    def __init__(self, path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Sequence[TensorPlan]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Sequence[TensorPlan]
+    ) -> None:
         from xxhash import xxh3_128
 
         self.path = Path(path)
@@ -64,7 +66,7 @@ class Writer:
         return self._file_bytes
 
     def write(self, name: str, *chunks: Any) -> None:
-        """Append bytes-like chunks to the tensor `name`, whose turn it must be; may be called again until it is full."""
+        """Append bytes-like chunks to the tensor `name`, whose turn it must be; again until it is full."""
         entries = self._header["tensors"]
         if not self._open:
             raise UsageError(f"writer of {self.path} is closed")
@@ -88,12 +90,13 @@ class Writer:
             self._written = 0
 
     def commit(self) -> None:
-        """Fill in the checksums, sync, and move the file into place; UsageError when a tensor is not complete."""
+        """Fill in the checksums, sync, move the file into place; UsageError when a tensor is not complete."""
         entries = self._header["tensors"]
         if not self._open:
             raise UsageError(f"writer of {self.path} is closed")
         if self._current < len(entries):
-            raise UsageError(f"tensor {entries[self._current]['name']} is not complete, so {self.path} cannot be finished")
+            name = entries[self._current]["name"]
+            raise UsageError(f"tensor {name} is not complete, so {self.path} cannot be finished")
         raw = dump_header(self._header)
         try:
             self._file.seek(0)
@@ -134,12 +137,16 @@ class Writer:
     def _plan(self, tensors: Sequence[TensorPlan]) -> tuple[int, int]:
         """Fill in the header's tensors; (header bytes, file bytes).
 
-        Offsets have digits, so the header's length depends on them and they on it.  Both only grow from one round to
-        the next, so the rounds end.
+        Offsets have digits, so the header's length depends on them and they on it.  Both only grow from one
+        round to the next, so the rounds end.
         """
         entries = self._header["tensors"]
         for plan in tensors:
-            row = {"name": plan.name, "scheme": scheme_of(plan.scheme).name, "layout": plan.layout}
+            row: dict[str, Any] = {
+                "name": plan.name,
+                "scheme": scheme_of(plan.scheme).name,
+                "layout": plan.layout,
+            }
             row |= {"shape": list(plan.shape), "offset": 0, "nbytes": plan.nbytes, "xxh3": NO_HASH}
             entries.append({**row, **{key: value for key, value in plan.extra.items() if key not in row}})
         header_bytes = 0
@@ -154,14 +161,14 @@ class Writer:
             header_bytes = len(raw)
         if header_bytes > HEADER_BYTES_MAX:
             raise FormatError(f"header needs {header_bytes} bytes, more than the limit of {HEADER_BYTES_MAX}")
-        parse_tensors(parse_header(raw), header_bytes, position)  # the reader's own rules, before anything is written
+        parse_tensors(parse_header(raw), header_bytes, position)  # the reader's rules, before writing
         return header_bytes, position
 
     def _create(self) -> None:
         try:
             free = shutil.disk_usage(self.path.parent).free
             if free < self._file_bytes:
-                raise EdgeqError(f"{self.path} needs {self._file_bytes} bytes, but only {free} are free there")
+                raise EdgeqError(f"{self.path} needs {self._file_bytes} bytes, but only {free} are free")
             self._temporary = self.path.parent / f".edgeq-{secrets.token_hex(8)}.partial"
             self._file = open(self._temporary, "xb")  # noqa: SIM115  closed by commit or abort
         except OSError as error:
