@@ -1,0 +1,405 @@
+"""From a prompt to a stream of text: `stream` is the loop of forward pass, sampler and decoder.
+
+A model is anything with the shape of `LanguageModel`: this module speaks token ids to it and knows nothing of
+files, kernels or commands.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.errors import FormatError, UsageError
+from edgeq.sampling import Sampler, SamplingOptions, check_option
+
+
+class TokenSequence(Protocol):
+    """Token ids and what the model keeps of them (its own KV cache)."""
+
+    @property
+    def ids(self) -> list[int]: ...
+    def feed(
+        self, ids: Sequence[int], *, all_logits: bool = False, progress: Callable[..., Any] | None = None
+    ) -> NDArray[np.float32]: ...
+    def truncate(self, n: int) -> None: ...
+    def close(self) -> None: ...
+
+
+class LanguageModel(Protocol):
+    """What generation and evaluation ask of a model."""
+
+    @property
+    def context(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def tokenizer(self) -> Any: ...
+    def sequence(self) -> TokenSequence: ...
+
+
+@dataclass
+class Timings:
+    """Seconds and tokens of one generation; the time a caller holds a piece is not counted.
+
+    `prompt_seconds` is the pass over the prompt. `generate_seconds` is everything after it: sampling,
+    decoding and one forward pass for each of `decode_passes` tokens (the first token comes out of the
+    prompt's pass).
+    """
+
+    prompt_tokens: int = 0
+    prompt_seconds: float = 0.0
+    generated_tokens: int = 0
+    generate_seconds: float = 0.0
+    decode_passes: int = 0
+    first_token_seconds: float = 0.0
+    load_seconds: float | None = None
+
+    @property
+    def prompt_tokens_per_second(self) -> float:
+        return self.prompt_tokens / self.prompt_seconds if self.prompt_seconds > 0 else 0.0
+
+    @property
+    def generated_tokens_per_second(self) -> float:
+        """Forward passes of one token in a second, 0 before the second token."""
+        return self.decode_passes / self.generate_seconds if self.generate_seconds > 0 else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, and the two rates."""
+        return {
+            **asdict(self),
+            "prompt_tokens_per_second": self.prompt_tokens_per_second,
+            "generated_tokens_per_second": self.generated_tokens_per_second,
+        }
+
+
+class StopStrings:
+    """Lets text through until one of the stop strings is complete.
+
+    What was pushed and could still become a stop string is held back, so no part of one is ever let through.
+    The string that is complete first counts (of two complete at once, the longer), so the result does not
+    depend on how the text was cut into pieces.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stops)
+        self._held = ""
+        self.found: str | None = None
+
+    def push(self, text: str) -> str:
+        """The text that may be shown now. After a stop string was found, always empty."""
+        if self.found is not None:
+            return ""
+        held = self._held + text
+        ends = [(start + len(stop), start, stop) for stop in self._stops if (start := held.find(stop)) >= 0]
+        if ends:
+            _, start, self.found = min(ends)
+            self._held = ""
+            return held[:start]
+        keep = max((overlap(held, stop) for stop in self._stops), default=0)
+        self._held = held[len(held) - keep :]
+        return held[: len(held) - keep]
+
+    def flush(self) -> str:
+        """The text held back, when no more will come."""
+        held, self._held = self._held, ""
+        return held
+
+
+def overlap(text: str, stop: str) -> int:
+    """Length of the longest proper prefix of `stop` that `text` ends with."""
+    longest = min(len(text), len(stop) - 1)
+    return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)
+
+
+class Generation(Iterator[str]):
+    """An iterator over pieces of text; also a context manager.
+
+    `prompt_ids` went in; `ids` are the tokens that came out, without the end token; `text` is what was
+    yielded so far, the decoded ids up to a stop string. `finish_reason` is "eos" (end token), "stop" (stop
+    string), "length" (max_tokens or the context's end), or None while it runs and when it was broken off.
+    `seed` draws the same tokens again. Pieces may be empty (a token that ends inside a character or a
+    possible stop string). An exception, KeyboardInterrupt included, ends the iteration and leaves all of
+    these as they were; `close` ends it early.
+    """
+
+    def __init__(
+        self, model: LanguageModel, prompt_ids: list[int], sampler: Sampler, timings: Timings
+    ) -> None:
+        self.model = model
+        self.prompt_ids = prompt_ids
+        self.ids: list[int] = []
+        self.finish_reason: str | None = None
+        self.stop_string: str | None = None
+        self.timings = timings
+        self.seed = sampler.seed
+        self._sampler = sampler
+        self._pieces: list[str] = []
+        self._run: Generator[str, None, None] = _nothing()
+
+    @property
+    def text(self) -> str:
+        return "".join(self._pieces)
+
+    def __iter__(self) -> Generation:
+        return self
+
+    def __next__(self) -> str:
+        return next(self._run)
+
+    def __enter__(self) -> Generation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the generation and free its cache, unless the sequence was the caller's."""
+        self._run.close()
+
+
+def _nothing() -> Generator[str, None, None]:
+    yield from ()
+
+
+def stream(
+    model: LanguageModel,
+    prompt: str | Sequence[int],
+    *,
+    sequence: TokenSequence | None = None,
+    options: SamplingOptions | None = None,
+    max_tokens: int | None = None,
+    stop: str | Sequence[str] = (),
+    ignore_eos: bool = False,
+    special: bool = False,
+    progress: Callable[..., Any] | None = None,
+) -> Generation:
+    """Generate text after `prompt`; the work begins with the first piece asked for.
+
+    prompt: text, encoded with the tokenizer (special=True lets the names of special tokens in it be those
+    tokens), or token ids as they are. sequence: continue after what it holds and keep it; else one is made
+    and closed. options: None takes `options_for(model)`. max_tokens: None or -1 goes on to the end token or
+    the end of the context. stop: end before any of these strings. ignore_eos: never draw an end token.
+    progress: handed to the prompt's feed. Raises UsageError for a value outside what it accepts and for a
+    prompt that does not fit the context.
+    """
+    stops = check_stops(stop, model)
+    if max_tokens is not None and (not is_int(max_tokens) or max_tokens < -1):
+        raise UsageError(
+            f"max_tokens is {max_tokens!r}, but must be a whole number of at least 0, or -1 for no limit"
+        )
+    limit = math.inf if max_tokens is None or max_tokens < 0 else max_tokens
+    before = list(sequence.ids) if sequence is not None else []
+    prompt_ids = encode(model, prompt, first=not before, special=special)
+    if len(before) + len(prompt_ids) > model.context:
+        raise UsageError(
+            f"the prompt has {len(prompt_ids)} tokens{f' after {len(before)}' if before else ''}, "
+            f"but the context holds {model.context}"
+        )
+    sampler = Sampler(options if options is not None else options_for(model))
+    timings = Timings(prompt_tokens=len(prompt_ids), load_seconds=getattr(model, "load_seconds", None))
+    generation = Generation(model, prompt_ids, sampler, timings)
+    generation._run = _run(generation, sequence, before, limit, stops, eos_ids(model), ignore_eos, progress)
+    return generation
+
+
+def _run(
+    generation: Generation,
+    given: TokenSequence | None,
+    history: list[int],
+    limit: float,
+    stops: StopStrings,
+    ends: frozenset[int],
+    ignore_eos: bool,
+    progress: Callable[..., Any] | None,
+) -> Generator[str, None, None]:
+    """The loop. The clock stands still at every yield; the sequence is closed at the end unless it was given.
+    """
+    model, times, sampler = generation.model, generation.timings, generation._sampler
+    decoder = model.tokenizer.stream() if model.tokenizer is not None else None
+    banned, ends = (ends, frozenset()) if ignore_eos else (frozenset(), ends)
+    sequence = given if given is not None else model.sequence()
+    try:
+        start = time.perf_counter()
+        logits = sequence.feed(generation.prompt_ids, progress=progress)
+        history += generation.prompt_ids
+        times.prompt_seconds = time.perf_counter() - start
+        while len(generation.ids) < limit:
+            start = time.perf_counter()
+            if generation.ids:
+                if len(history) > model.context:
+                    break
+                logits = sequence.feed(history[-1:])
+                times.decode_passes += 1
+            token = sampler(logits, history, banned=banned)
+            if token in ends:
+                generation.finish_reason = "eos"
+                times.generate_seconds += time.perf_counter() - start
+                break
+            generation.ids.append(token)
+            history.append(token)
+            piece = stops.push(decoder.push(token)) if decoder is not None else ""
+            generation._pieces.append(piece)
+            took = time.perf_counter() - start
+            times.generate_seconds += took
+            times.generated_tokens += 1
+            if times.generated_tokens == 1:
+                times.first_token_seconds = times.prompt_seconds + took
+            if stops.found is not None:
+                generation.finish_reason, generation.stop_string = "stop", stops.found
+                yield piece
+                return
+            yield piece
+        rest = (stops.push(decoder.flush()) if decoder is not None else "") + stops.flush()
+        if stops.found is not None:
+            generation.finish_reason, generation.stop_string = "stop", stops.found
+        generation.finish_reason = generation.finish_reason or "length"
+        if rest:
+            generation._pieces.append(rest)
+            yield rest
+    finally:
+        if given is None:
+            sequence.close()
+
+
+def generate(
+    model: LanguageModel,
+    prompt: str | Sequence[int],
+    *,
+    sequence: TokenSequence | None = None,
+    max_tokens: int | None = None,
+    stop: str | Sequence[str] = (),
+    ignore_eos: bool = False,
+    special: bool = False,
+    **sampling: Any,
+) -> Generation:
+    """`stream` with the fields of SamplingOptions as keywords; what is None or absent comes from
+    `options_for`.
+    """
+    return stream(
+        model,
+        prompt,
+        sequence=sequence,
+        options=options_for(model, **sampling),
+        max_tokens=max_tokens,
+        stop=stop,
+        ignore_eos=ignore_eos,
+        special=special,
+    )
+
+
+# the file's words for the options it may set, the first that is present counts
+FILE_NAMES: dict[str, tuple[str, ...]] = {
+    "temperature": ("temperature",),
+    "top_k": ("top_k",),
+    "top_p": ("top_p",),
+    "min_p": ("min_p",),
+    "repeat_penalty": ("repeat_penalty", "repetition_penalty"),
+}
+
+
+def options_for(model: LanguageModel, **explicit: Any) -> SamplingOptions:
+    """SamplingOptions from the explicit values that are not None, then the model file's, then the defaults.
+
+    Raises UsageError for an explicit value out of range or an unknown name, FormatError for such a value in
+    the file.
+    """
+    unknown = sorted(set(explicit) - set(SamplingOptions.__dataclass_fields__))
+    if unknown:
+        known = ", ".join(SamplingOptions.__dataclass_fields__)
+        raise UsageError(f"{unknown[0]!r} is no sampling option: the options are {known}")
+    values = {name: value for name, value in explicit.items() if value is not None}
+    defaults = file_defaults(model)
+    for name, words in FILE_NAMES.items():
+        word = next((word for word in words if defaults.get(word) is not None), None)
+        if name in values or word is None:
+            continue
+        try:
+            check_option(name, defaults[word])
+        except UsageError as error:
+            raise FormatError(f"the model file's generation defaults are wrong: {error}") from None
+        values[name] = defaults[word]
+    return SamplingOptions(**values)
+
+
+def file_defaults(model: LanguageModel) -> dict[str, Any]:
+    """The "generation" object of the model file's header; empty where there is none."""
+    header = getattr(getattr(model, "file", None), "header", None) or {}
+    defaults = header.get("generation") or {}
+    if not isinstance(defaults, dict):
+        raise FormatError(f'the model file\'s "generation" is {defaults!r}, but must be an object')
+    return defaults
+
+
+def eos_ids(model: LanguageModel) -> frozenset[int]:
+    """Every id that ends a text: the tokenizer's and those of the model file's generation defaults."""
+    known = frozenset(model.tokenizer.eos_ids) if model.tokenizer is not None else frozenset()
+    listed = file_defaults(model).get("eos_token_id")
+    ids = listed if isinstance(listed, list) else [] if listed is None else [listed]
+    for id in ids:
+        if not is_int(id) or not 0 <= id < model.vocab_size:
+            raise FormatError(
+                f"the model file's generation.eos_token_id is {id!r}, "
+                f"but must be a token id below {model.vocab_size}"
+            )
+    return known | frozenset(ids)
+
+
+def encode(
+    model: LanguageModel, prompt: str | Sequence[int], *, first: bool = True, special: bool = False
+) -> list[int]:
+    """The prompt's token ids, checked; a text at the beginning of a sequence begins as the tokenizer says
+    (BOS).
+
+    Raises UsageError when there is no tokenizer for a text, no token at all, or an id outside the vocabulary.
+    """
+    if isinstance(prompt, str):
+        if model.tokenizer is None:
+            raise UsageError("the model file holds no tokenizer, so the prompt must be token ids")
+        ids = model.tokenizer.encode(prompt, add_bos=None if first else False, special=special)
+    else:
+        ids = list(prompt)
+    for id in ids:
+        if not is_int(id) or not 0 <= id < model.vocab_size:
+            raise UsageError(
+                f"the prompt holds {id!r}, but a token id is a whole number below {model.vocab_size}"
+            )
+    if not ids:
+        raise UsageError("the prompt is empty, but generation needs at least one token to begin with")
+    return [int(id) for id in ids]
+
+
+def remaining(sequence: TokenSequence, ids: Sequence[int]) -> list[int]:
+    """Keep what `sequence` holds of `ids` from their beginning, forget the rest, and return the ids left to
+    feed.
+
+    At least one id is left, since the next token's logits come out of feeding it.
+    """
+    held = list(sequence.ids)
+    same = next(
+        (i for i, (a, b) in enumerate(zip(held, ids, strict=False)) if a != b), min(len(held), len(ids))
+    )
+    keep = max(0, min(same, len(ids) - 1))
+    if keep < len(held):
+        sequence.truncate(keep)
+    return list(ids[keep:])
+
+
+def check_stops(stop: str | Sequence[str], model: LanguageModel) -> StopStrings:
+    """The stop strings, checked: each a text that is not empty, and a tokenizer to find them with."""
+    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    for each in stops:
+        if not isinstance(each, str) or not each:
+            raise UsageError(f"a stop string is {each!r}, but must be a text of at least one character")
+    if stops and model.tokenizer is None:
+        raise UsageError("the model file holds no tokenizer, so there is no text to find stop strings in")
+    return StopStrings(stops)
+
+
+def is_int(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -1,0 +1,107 @@
+"""A model without weights: byte tokenizer, logits that depend on every token so far, and a log of what was
+asked.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.errors import UsageError
+
+BOS, EOS, BYTES = 0, 1, 2  # a byte b is token BYTES + b
+VOCAB = BYTES + 256
+
+
+class FakeDecoder:
+    """Bytes to characters; an incomplete character waits, and a broken one becomes U+FFFD."""
+
+    def __init__(self) -> None:
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, id: int) -> str:
+        return self._utf8.decode(bytes([id - BYTES])) if id >= BYTES else ""
+
+    def flush(self) -> str:
+        return self._utf8.decode(b"", final=True)
+
+
+class FakeTokenizer:
+    bos_id, eos_ids, vocab_size = BOS, frozenset({EOS}), VOCAB
+
+    def encode(self, text: str, *, add_bos: bool | None = None, special: bool = False) -> list[int]:
+        ids = [BYTES + byte for byte in text.encode()]
+        return ids if add_bos is False else [BOS, *ids]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(id - BYTES for id in ids if id >= BYTES).decode("utf-8", "replace")
+
+    def stream(self) -> FakeDecoder:
+        return FakeDecoder()
+
+
+class FakeSequence:
+    def __init__(self, model: FakeModel) -> None:
+        self.model, self.ids, self.closed = model, [], False  # type: ignore[var-annotated]
+
+    def feed(
+        self, ids: Sequence[int], *, all_logits: bool = False, progress: Callable[..., Any] | None = None
+    ) -> NDArray[np.float32]:
+        if self.closed or not ids or len(self.ids) + len(ids) > self.model.context:
+            raise UsageError("closed, empty or past the context")
+        if self.model.start is None:
+            self.model.start = len(self.ids) + len(ids)
+        rows = []
+        for id in ids:
+            self.ids.append(int(id))
+            self.model.fed.append(int(id))
+            rows.append(self.model.next_logits(self.ids))
+        return np.stack(rows) if all_logits else rows[-1]
+
+    def truncate(self, n: int) -> None:
+        del self.ids[n:]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeModel:
+    """`script` are ids that it says after its first prompt; without, logits are a hash of the last three ids.
+    """
+
+    def __init__(
+        self, *, context: int = 256, script: Sequence[int] | None = None, noise: float = 0.0
+    ) -> None:
+        self.context, self.vocab_size, self.noise = context, VOCAB, noise
+        self.tokenizer: Any = FakeTokenizer()
+        self.file = SimpleNamespace(header={"generation": {}}, tensors={})
+        self.script = script
+        self.start: int | None = None  # how many ids the script's prompt has: the first feed decides
+        self.fed: list[int] = []
+        self.sequences: list[FakeSequence] = []
+
+    def next_logits(self, ids: list[int]) -> NDArray[np.float32]:
+        if self.script is not None:
+            said = len(ids) - (self.start or 0)
+            logits = np.zeros(VOCAB, np.float32)
+            logits[self.script[said] if 0 <= said < len(self.script) else EOS] = 30.0
+            return logits
+        rng = np.random.default_rng(ids[-3:])
+        noisy = 3 * rng.standard_normal(VOCAB)
+        if self.noise:
+            noisy += self.noise * np.random.default_rng([7, *ids[-3:]]).standard_normal(VOCAB)
+        return noisy.astype(np.float32)
+
+    def sequence(self) -> FakeSequence:
+        self.sequences.append(FakeSequence(self))
+        return self.sequences[-1]
+
+
+def script(text: str | bytes) -> list[int]:
+    """The ids that say `text`."""
+    return [BYTES + byte for byte in (text.encode() if isinstance(text, str) else text)]
