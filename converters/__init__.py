@@ -1,0 +1,5 @@
+"""From others' files to an .edgeq file: `convert(source, output)`. README.md has the map and how to add a source."""
+
+from edgeq.converters.pipeline import CHOICES, convert, open_source
+
+__all__ = ["CHOICES", "convert", "open_source"]

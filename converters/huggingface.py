@@ -1,0 +1,164 @@
+"""The source `huggingface`: a directory with config.json and safetensors weights, in one file or in shards."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from edgeq.converters import jsonfile, safetensors
+from edgeq.converters.source import Source, SourceTensor, checked_template, match
+from edgeq.errors import FormatError, UnsupportedError
+from edgeq.models import family, family_of
+from edgeq.models.rope import Rope
+
+INDEX = "model.safetensors.index.json"
+SHARDS_MAX = 4096
+GENERATION_NUMBERS = (
+    "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty",
+    "do_sample",
+)  # fmt: skip
+
+
+def open_directory(
+    path: Path, *, kind: str = "huggingface", name: str | None = None, revision: str | None = None
+) -> Source:
+    """Open a checkpoint directory; UnsupportedError or FormatError says in one sentence what is wrong with it."""
+    raw = jsonfile.load(path, "config.json")
+    if raw is None:
+        raise FormatError(f"{path.name!r} has no config.json; a Hugging Face checkpoint directory is needed")
+    family_name = family_of(raw)
+    found = {
+        key: SourceTensor(key, dtype, shape, data)
+        for key, (dtype, shape, data) in _weights(path).items()
+        if shape and not _ignored(key)
+    }
+    tied = raw.get("tie_word_embeddings")
+    if tied is None:
+        tied = "lm_head.weight" not in found
+        raw["tie_word_embeddings"] = tied
+    config = family(family_name).Config.from_hf(raw)
+    if config.tie_word_embeddings:
+        found.pop("lm_head.weight", None)
+    return Source(
+        kind=kind,
+        name=name or path.resolve().name,
+        revision=revision,
+        family=family_name,
+        config=config,
+        tensors=match(family_name, config, found, lambda want: want.hf_name, _ignored),
+        frequencies=Rope.from_hf(raw).inverse_frequencies(config.head_dim),
+        tokenizer=lambda: _tokenizer(path),
+        chat_template=checked_template(_template(path)),
+        generation=_generation(path, raw),
+        license=_license(path),
+    )
+
+
+def _ignored(name: str) -> bool:
+    """Buffers that older checkpoints carry and that the config settles anyway."""
+    return name.endswith(".rotary_emb.inv_freq")
+
+
+def _tokenizer(path: Path) -> tuple[dict[str, Any], bytes] | None:
+    from edgeq.converters import tokenizers
+
+    return tokenizers.from_directory(path)
+
+
+def _weights(path: Path) -> dict[str, Any]:
+    """{name: (dtype, shape, data)} of model.safetensors, or of all shards that the index names."""
+    single = jsonfile.inside(path, "model.safetensors")
+    if single.is_file():
+        return safetensors.read(single)
+    index = jsonfile.load(path, INDEX)
+    if index is None:
+        pickled = any(path.glob("*.bin")) or any(path.glob("*.pt*"))
+        why = "its weights are pickled, which are never loaded" if pickled else "it has no weights"
+        raise UnsupportedError(
+            f"{path.name!r} cannot be read as {why}; model.safetensors or {INDEX} is needed"
+        )
+    places = index.get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
+        raise FormatError(
+            f"{INDEX}: weight_map is missing or wrong; an object {{tensor: file name}} is needed"
+        )
+    shards = sorted(set(places.values()))
+    if not 1 <= len(shards) <= SHARDS_MAX:
+        raise FormatError(f"{INDEX}: weight_map names {len(shards)} files; 1 to {SHARDS_MAX} are allowed")
+    found: dict[str, Any] = {}
+    for shard in shards:
+        if not shard.endswith(".safetensors"):
+            raise FormatError(f"{INDEX}: shard {shard!r:.80} is no .safetensors file")
+        file = jsonfile.inside(path, shard)
+        if not file.is_file():
+            raise FormatError(
+                f"{INDEX}: shard {shard!r:.80} is not in {path.name!r}; download all of the checkpoint"
+            )
+        for name, entry in safetensors.read(file).items():
+            if places.get(name) != shard:
+                raise FormatError(
+                    f"{shard}: tensor {name!r:.80} is not in the index's weight_map for this shard"
+                )
+            found[name] = entry
+    missing = sorted(set(places) - set(found))
+    if missing:
+        raise FormatError(
+            f"{places[missing[0]]}: tensor {missing[0]!r:.80} is missing, but {INDEX} promises it"
+        )
+    return found
+
+
+def _template(path: Path) -> str | None:
+    """The chat template: chat_template.jinja first, then tokenizer_config.json (a list has one named default)."""
+    template: Any = jsonfile.text(path, "chat_template.jinja")
+    if template is None:
+        template = (jsonfile.load(path, "tokenizer_config.json") or {}).get("chat_template")
+    if template is None:
+        template = (jsonfile.load(path, "chat_template.json") or {}).get("chat_template")
+    if isinstance(template, list):
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        template = named.get("default")
+    if template is not None and not isinstance(template, str):
+        raise FormatError(f"chat_template is {template!r:.80}, but a text is needed")
+    return template
+
+
+def _generation(path: Path, raw: dict[str, Any]) -> dict[str, Any]:
+    """Token ids that end a text, and sampling defaults; generation_config.json goes before config.json."""
+    words = jsonfile.load(path, "generation_config.json") or {}
+    generation: dict[str, Any] = {}
+    for key in ("bos_token_id", "eos_token_id"):
+        ids = token_ids(words.get(key, raw.get(key)), key)
+        if ids:
+            generation[key] = ids if key == "eos_token_id" else ids[0]
+    for key in GENERATION_NUMBERS:
+        if isinstance(words.get(key), int | float):
+            generation[key] = words[key]
+    return generation
+
+
+def token_ids(value: Any, key: str) -> list[int]:
+    """One id or a list of ids as a list; null gives an empty one."""
+    ids = [] if value is None else value if isinstance(value, list) else [value]
+    if len(ids) > 4096 or any(type(i) is not int or not 0 <= i < 1 << 31 for i in ids):
+        raise FormatError(f"{key} is {value!r:.80}, but token ids are needed")
+    return ids
+
+
+def _license(path: Path) -> str | None:
+    """The licence's name from the front matter of README.md, or else the first line of LICENSE."""
+    readme = jsonfile.text(path, "README.md") or ""
+    if readme.startswith("---"):
+        front = readme[3:].split("\n---", 1)[0]
+        words = dict(
+            re.findall(r"^(license|license_name):[ \t]*[\"']?([^\"'\n]{1,200}?)[\"']?[ \t]*$", front, re.M)
+        )
+        name = words.get("license_name") or words.get("license")
+        if name:
+            return name
+    for file in ("LICENSE", "LICENSE.txt", "LICENSE.md"):
+        for line in (jsonfile.text(path, file) or "").splitlines():
+            if line.strip("# \t"):
+                return line.strip("# \t")[:200]
+    return None

@@ -1,0 +1,188 @@
+"""From a source to a file: which scheme each tensor gets, the header, and the data in pieces.
+
+Memory is a few row blocks and one tensor's scales, whatever the model's size.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq.converters.gguf import open_file
+from edgeq.converters.hub import open_hub
+from edgeq.converters.huggingface import open_directory
+from edgeq.converters.source import Array, Source, SourceTensor
+from edgeq.errors import EdgeqError, FormatError, UsageError
+from edgeq.formats import SCHEMES, Scheme, TensorPlan, Writer, encode_blocks, encode_codes
+from edgeq.models import expected
+
+Progress = Callable[[int, int, str], None]
+CHOICES = tuple(name for name in SCHEMES if name != "bytes")
+TOKENIZER = "tokenizer"  # the tensor that holds the tokenizer's bytes
+
+
+def convert(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    scheme: str = "q4",
+    embed_scheme: str | None = None,
+    output_scheme: str | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write the model `source` (a checkpoint directory, a .gguf file or a hub name) as the .edgeq file `output`.
+
+    `scheme` is for the matrices of the blocks; embedding and output head get q8 under a quantized scheme and the same
+    scheme under a float one, unless named. Vectors stay float32. `progress(done, total, tensor)` is called with bytes
+    of output. The file appears under its name only when it is whole; any exception, KeyboardInterrupt included, leaves
+    nothing behind. Raises UnsupportedError, FormatError or UsageError.
+    """
+    schemes = choose(scheme, embed_scheme, output_scheme)
+    target = Path(output)
+    if target.is_dir() or not target.parent.is_dir():
+        raise UsageError(
+            f"{str(output)!r} cannot be the output; a file name in an existing directory is needed"
+        )
+    if target.exists() and os.path.exists(source) and target.samefile(source):
+        raise UsageError(f"{str(output)!r} is the source itself; another name for the output is needed")
+    write(open_source(source), target, schemes, progress)
+
+
+def choose(
+    scheme: str, embed_scheme: str | None = None, output_scheme: str | None = None
+) -> dict[str, Scheme]:
+    """The scheme of each role; UsageError names a scheme that does not exist."""
+    floats = [name for name in CHOICES if SCHEMES[name].bits == 0]
+    high = scheme if scheme in floats else "q8"
+    names = {
+        "matrix": scheme,
+        "embed": embed_scheme or high,
+        "output": output_scheme or high,
+        "vector": "f32",
+    }
+    for name in names.values():
+        if name not in CHOICES:
+            raise UsageError(f"scheme {name!r:.40} is unknown; one of {', '.join(CHOICES)} is needed")
+    return {role: SCHEMES[name] for role, name in names.items()}
+
+
+def open_source(source: str | os.PathLike[str]) -> Source:
+    """Open a checkpoint by what it is: a directory, a GGUF file, or else a hub name."""
+    path = Path(source)
+    try:
+        if path.is_dir():
+            return open_directory(path)
+        if path.is_file():
+            return open_file(path)
+    except OSError as error:
+        raise EdgeqError(f"{str(source)!r:.120} cannot be read ({error.strerror or error})") from None
+    return open_hub(os.fspath(source) if isinstance(source, str) else path.as_posix())
+
+
+def write(source: Source, target: Path, schemes: dict[str, Scheme], progress: Progress | None) -> None:
+    """Write an opened source; see `convert`."""
+    tokenizer = source.tokenizer()
+    plans = [
+        TensorPlan(
+            want.name, schemes[want.role].name, "plain" if want.role == "vector" else "lines16", want.shape
+        )
+        for want in expected(source.family, source.config)
+    ]
+    if tokenizer is not None:
+        plans.append(TensorPlan(TOKENIZER, "bytes", "plain", (len(tokenizer[1]),)))
+    with Writer(target, header(source, schemes, tokenizer and tokenizer[0]), plans) as writer:
+        done, total = 0, sum(plan.nbytes for plan in plans)
+        for plan in plans:
+            for chunk in data_of(source, plan, tokenizer and tokenizer[1]):
+                writer.write(plan.name, chunk)
+                done += chunk.nbytes
+                if progress is not None:
+                    progress(done, total, plan.name)
+        writer.commit()
+
+
+def header(source: Source, schemes: dict[str, Scheme], tokenizer: dict[str, Any] | None) -> dict[str, Any]:
+    """The header's words; the writer adds the tensors."""
+    roles = {role: scheme.name for role, scheme in schemes.items() if role != "vector"}
+    if source.config.tie_word_embeddings:
+        del roles["output"]
+    origin = {"kind": source.kind, "name": source.name, "revision": source.revision, "schemes": roles}
+    return {
+        "family": source.family,
+        "config": source.config.to_header(),
+        "tokenizer": None if tokenizer is None else {**tokenizer, "tensor": TOKENIZER},
+        "chat_template": source.chat_template,
+        "generation": source.generation,
+        "license": source.license,
+        "source": origin,
+        "required": [],
+    }
+
+
+def data_of(source: Source, plan: TensorPlan, tokenizer: bytes | None) -> Iterator[Array]:
+    """A tensor's data in pieces, in file order."""
+    tensor = source.tensors.get(plan.name)
+    scheme = SCHEMES[plan.scheme] if isinstance(plan.scheme, str) else plan.scheme
+    if tensor is not None:
+        yield from chunks(tensor, scheme)
+    elif plan.name == TOKENIZER and tokenizer is not None:
+        yield np.frombuffer(tokenizer, np.uint8)
+    else:
+        yield from encode_blocks(source.frequencies, scheme)
+
+
+def chunks(tensor: SourceTensor, scheme: Scheme) -> Iterator[Array]:
+    """A tensor's data in a scheme, in pieces; codes that the scheme can hold are moved, not rounded again."""
+    own = tensor.scheme
+    try:
+        if len(tensor.shape) == 1:
+            yield from encode_blocks(tensor.floats().reshape(-1), scheme)
+        elif own is not None and own.group == scheme.group and own.bits <= scheme.bits:
+            yield from encode_codes(Codes(tensor, scheme.zero - own.zero), _scales(tensor), scheme)  # type: ignore[arg-type]
+        else:
+            yield from encode_blocks(Rows(tensor), scheme)  # type: ignore[arg-type]
+    except FormatError as error:
+        raise FormatError(f"tensor {tensor.name!r}: {error}") from None
+
+
+class Rows:
+    """A matrix whose slices of rows are read as float32 when asked for."""
+
+    ndim = 2
+
+    def __init__(self, tensor: SourceTensor) -> None:
+        self.shape = tensor.shape
+        self._tensor = tensor
+
+    def __getitem__(self, rows: slice) -> Array:
+        return self._tensor.floats(rows)
+
+
+class Codes:
+    """A matrix of codes whose slices of rows are read when asked for; `shift` carries them to another zero point."""
+
+    ndim = 2
+
+    def __init__(self, tensor: SourceTensor, shift: int) -> None:
+        self.shape = tensor.shape
+        self._tensor = tensor
+        self._shift = shift
+
+    def __getitem__(self, rows: slice) -> Array:
+        codes, _ = self._tensor.codes(rows)
+        return codes + np.uint8(self._shift) if self._shift else codes
+
+
+def _scales(tensor: SourceTensor) -> Array:
+    """All scales of a quantized tensor, float16 [rows, groups], read a few rows at a time."""
+    rows, step = tensor.shape[0], 256
+    parts = [tensor.codes(slice(start, start + step))[1] for start in range(0, rows, step)]
+    scales = np.concatenate(parts)
+    if not np.isfinite(scales).all():
+        row = int(np.argwhere(~np.isfinite(scales))[0][0])
+        raise FormatError(f"row {row}: a scale is not finite")
+    return scales
