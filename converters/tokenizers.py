@@ -1,0 +1,350 @@
+"""The tokenizer of a source checkpoint as what goes into an .edgeq file: (spec, blob).
+
+`spec` is header["tokenizer"] (the fields of edgeq.tokenizer.Spec as JSON), `blob` the bytes of its tensor: a
+sentencepiece model or a compact tokenizer.json. Everything that other files of a checkpoint say about special
+tokens is settled here; the runtime reads nothing else. All input is untrusted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from edgeq.errors import FormatError, UnsupportedError
+from edgeq.tokenizer import BLOB_BYTES_MAX, TOKENS_MAX, Spec, load, modelproto
+
+SETTINGS_BYTES_MAX = 16 << 20
+ADDED_MAX = 1 << 16  # added tokens
+
+# Names that end an assistant's turn: a checkpoint's end-of-text token alone is often not what ends an answer.
+TURN_ENDS = frozenset(
+    ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>"]
+)
+# Spelled like markers, but plain words of a text.
+HTML = frozenset(
+    "a b blockquote body br caption code div em h1 h2 h3 h4 h5 h6 head hr html i img li ol p pre q small span strong "
+    "sub sup table tbody td tfoot th thead title tr u ul".split()
+)
+
+
+def is_marker(text: str) -> bool:
+    """Is a token spelled like a part of a dialogue's structure: <think>, </tool_call>, <|fim_prefix|>, [INST]?"""
+    match = re.fullmatch(r"<[|\uff5c]?/?([^<>\s]+?)[|\uff5c]?>|\[/?[A-Z_0-9a-z]+\]", text)
+    return bool(match) and (match[1] or "").lower() not in HTML
+
+
+def from_directory(path: str | Path) -> tuple[dict[str, Any], bytes] | None:
+    """The tokenizer of a Hugging Face directory: tokenizer.json, else tokenizer.model; None without either.
+
+    Raises FormatError for a broken file, UnsupportedError for a tokenizer that cannot be kept exactly.
+    """
+    path = Path(path)
+    settings = Settings(path)
+    if (file := path / "tokenizer.json").is_file():
+        spec, blob = _from_json(read_json(file, BLOB_BYTES_MAX), settings)
+    elif (file := path / "tokenizer.model").is_file():
+        spec, blob = _from_model(read_bytes(file, BLOB_BYTES_MAX), settings)
+    else:
+        return None
+    return finish(spec, blob)
+
+
+def finish(spec: Spec, blob: bytes) -> tuple[dict[str, Any], bytes]:
+    """What goes into the file, after loading it once as a reader will."""
+    values = dataclasses.asdict(spec)
+    header = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    header["tensor"] = "tokenizer"
+    load(header, blob)
+    return header, blob
+
+
+# reading ------------------------------------------------------------------------------------------------------
+
+
+def read_bytes(file: Path, limit: int) -> bytes:
+    with file.open("rb") as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise FormatError(f"{file.name} has more than {limit} bytes")
+    return data
+
+
+def read_json(file: Path, limit: int = SETTINGS_BYTES_MAX) -> dict[str, Any]:
+    """A JSON object from a file. Raises FormatError for anything else, duplicate keys and NaN included."""
+
+    def no_constant(word: str) -> None:
+        raise ValueError(f"it holds {word}")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) != len(pairs):
+            raise ValueError("it holds a key twice in one object")
+        return values
+
+    try:
+        text = read_bytes(file, limit).decode("utf-8-sig")
+        value = json.loads(text, parse_constant=no_constant, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{file.name} is no valid JSON ({str(error)[:120] or 'too deep'})") from None
+    if not isinstance(value, dict):
+        raise FormatError(f"{file.name} holds a JSON {type(value).__name__} where an object is expected")
+    return value
+
+
+@dataclasses.dataclass
+class Added:
+    """A token outside the model's own vocabulary, or one with a special meaning."""
+
+    text: str
+    special: bool
+    lstrip: bool = False
+    rstrip: bool = False
+
+
+class Settings:
+    """What the JSON files beside a tokenizer say: names of special tokens, ids that end a text, added tokens."""
+
+    def __init__(self, path: Path) -> None:
+        def optional(name: str) -> dict[str, Any]:
+            return read_json(path / name) if (path / name).is_file() else {}
+
+        self.tokenizer = optional("tokenizer_config.json")
+        special_map = optional("special_tokens_map.json")
+        config, generation = optional("config.json"), optional("generation_config.json")
+        self.names = {
+            role: name
+            for role in ("bos_token", "eos_token", "pad_token", "unk_token")
+            if (name := token_text(self.tokenizer.get(role, special_map.get(role))))
+        }
+        extra = self.tokenizer.get("additional_special_tokens") or special_map.get("additional_special_tokens")
+        self.extra_names = [name for item in extra if (name := token_text(item))] if isinstance(extra, list) else []
+        self.eos_ids = [*id_list(generation.get("eos_token_id")), *id_list(config.get("eos_token_id"))]
+        self.bos_ids = [*id_list(config.get("bos_token_id")), *id_list(generation.get("bos_token_id"))]
+        size = config.get("vocab_size")
+        self.model_vocab = size if type(size) is int and 0 < size <= TOKENS_MAX else TOKENS_MAX
+        self.added = self._added(path)
+        add_bos = self.tokenizer.get("add_bos_token")
+        self.add_bos = add_bos if isinstance(add_bos, bool) else None
+        self.legacy = self.tokenizer.get("legacy") is not False
+
+    def _added(self, path: Path) -> dict[int, Added]:
+        """id -> added token, of tokenizer_config.json and the older added_tokens.json, inside the model's vocabulary."""
+        found: dict[int, Added] = {}
+        if (path / "added_tokens.json").is_file():
+            names = {*self.names.values(), *self.extra_names}
+            for text, id in read_json(path / "added_tokens.json").items():
+                if type(id) is int and 0 <= id < self.model_vocab and text:
+                    found[id] = Added(text, text in names)
+        decoder = self.tokenizer.get("added_tokens_decoder")
+        for key, item in decoder.items() if isinstance(decoder, dict) else ():
+            if isinstance(item, dict) and (text := token_text(item)) and re.fullmatch(r"[0-9]{1,7}", key):
+                flags = (item.get(flag) is True for flag in ("special", "lstrip", "rstrip"))
+                if int(key) < self.model_vocab:
+                    found[int(key)] = Added(text, *flags)
+        if len(found) > ADDED_MAX:
+            raise FormatError(f"the tokenizer has {len(found)} added tokens where {ADDED_MAX} are allowed")
+        return found
+
+    def spec(self, words: dict[str, int], vocab_size: int, special: Iterable[int], **more: Any) -> Spec:
+        """The spec of a vocabulary: words gives the id of a token by its spelling; special: ids of control tokens."""
+        eos = {id for id in self.eos_ids if id < vocab_size}
+        if self.names.get("eos_token") in words:
+            eos.add(words[self.names["eos_token"]])
+        control = set(special)
+        for name in (*self.names.values(), *self.extra_names):
+            if name in words and len(name) > 1 and not name.isspace():
+                control.add(words[name])
+        eos |= {words[name] for name in TURN_ENDS if words.get(name) in control}
+        bos = words.get(self.names.get("bos_token", ""))
+        if bos is None and "bos_token" not in self.tokenizer:
+            bos = next((id for id in self.bos_ids if id < vocab_size), None)
+        bos = more.pop("bos", bos)
+        return Spec(
+            vocab_size=vocab_size,
+            bos=bos,
+            eos=tuple(sorted(eos)),
+            control=tuple(sorted(control)),
+            **more,
+        )
+
+
+def token_text(value: object) -> str | None:
+    """The spelling of a token given as a string or as an object with "content"."""
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) and value else None
+
+
+def id_list(value: object) -> list[int]:
+    """Token ids given as one id, a list of them, or nothing."""
+    return [id for id in (value if isinstance(value, list) else [value]) if type(id) is int and id >= 0]
+
+
+# tokenizer.model ----------------------------------------------------------------------------------------------
+
+
+def _from_model(blob: bytes, settings: Settings) -> tuple[Spec, bytes]:
+    """A sentencepiece model; added tokens outside it become pieces of it."""
+    pieces = modelproto.read_pieces(blob)
+    for id, added in sorted(settings.added.items()):
+        kind = modelproto.CONTROL if added.special or is_marker(added.text) else modelproto.USER_DEFINED
+        if id < len(pieces):
+            if pieces[id].text != added.text:
+                raise UnsupportedError(
+                    f"the added token {id} is {added.text[:64]!r} and piece {id} of tokenizer.model is "
+                    f"{pieces[id].text[:64]!r}; a checkpoint with a tokenizer.json is needed"
+                )
+            if pieces[id].type == modelproto.NORMAL or pieces[id].type == modelproto.USER_DEFINED:
+                pieces[id] = dataclasses.replace(pieces[id], type=kind)
+            continue
+        if id - len(pieces) > ADDED_MAX:
+            raise FormatError(f"the added token {id} is far behind the {len(pieces)} pieces of tokenizer.model")
+        for hole in range(len(pieces), id):
+            pieces.append(modelproto.Piece(f"[UNUSED_{hole}]", 0.0, modelproto.UNUSED))
+        pieces.append(modelproto.Piece(added.text, 0.0, kind))
+    declared = {*settings.names.values(), *settings.extra_names}
+    special = {id for id, added in settings.added.items() if added.special}
+    markers = set()
+    for id, piece in enumerate(pieces):
+        if piece.type == modelproto.USER_DEFINED and (piece.text in declared or is_marker(piece.text)):
+            pieces[id] = piece = dataclasses.replace(piece, type=modelproto.CONTROL)
+            markers.add(id)
+        elif piece.type == modelproto.CONTROL:
+            special.add(id) if id not in settings.added or settings.added[id].special else markers.add(id)
+    words = {piece.text: id for id, piece in reversed(list(enumerate(pieces)))}
+    bos = {} if "bos_token" in settings.tokenizer else {"bos": words.get("<s>")}
+    spec = settings.spec(words, len(pieces), special, kind="sentencepiece", **bos)
+    return complete_pieces(
+        spec,
+        modelproto.replace_pieces(blob, pieces),
+        pieces,
+        markers=markers,
+        add_bos=settings.add_bos is not False,
+        prefix_each=settings.legacy,
+        strip=settings.added,
+    )
+
+
+def complete_pieces(
+    spec: Spec,
+    blob: bytes,
+    pieces: list[modelproto.Piece],
+    *,
+    markers: set[int],
+    add_bos: bool,
+    prefix_each: bool,
+    strip: dict[int, Added],
+) -> tuple[Spec, bytes]:
+    """Fills in the rest of the spec of a sentencepiece model."""
+    plain = (modelproto.NORMAL, modelproto.BYTE, modelproto.UNKNOWN)
+    control = {id for id in spec.control if pieces[id].type not in plain}
+    marker_ids = markers - control
+    reserved = control | marker_ids
+    field = modelproto.read_flag(blob, 3, 3, default=True)  # normalizer_spec.add_dummy_prefix
+    return dataclasses.replace(
+        spec,
+        control=tuple(sorted(control)),
+        markers=tuple(sorted(marker_ids)),
+        unknown=next((id for id, piece in enumerate(pieces) if piece.type == modelproto.UNKNOWN), None),
+        add_bos=add_bos and spec.bos is not None,
+        leading_space=field,
+        prefix_each=prefix_each,
+        lstrip=tuple(sorted(id for id, added in strip.items() if added.lstrip and id in reserved)),
+        rstrip=tuple(sorted(id for id, added in strip.items() if added.rstrip and id in reserved)),
+    ), blob
+
+
+# tokenizer.json -----------------------------------------------------------------------------------------------
+
+
+def _from_json(data: dict[str, Any], settings: Settings) -> tuple[Spec, bytes]:
+    """A tokenizer.json, made compact, with what the runtime does itself taken out."""
+    from edgeq.tokenizer.tokenizer_json import load_library
+
+    prefix = _bos_prefix(load_library(json.dumps(data).encode()))
+    data = {**data, "truncation": None, "padding": None, "post_processor": None}
+    added = {}
+    for item in data.get("added_tokens") or []:
+        if not isinstance(item, dict) or type(item.get("id")) is not int or not token_text(item):
+            raise FormatError("an added token of tokenizer.json has no id or no content")
+        if item["id"] < settings.model_vocab:
+            flags = (item.get(flag) is True for flag in ("special", "lstrip", "rstrip"))
+            added[item["id"]] = Added(item["content"], *flags)
+    names = {*settings.names.values(), *settings.extra_names}
+    special = {id for id, token in added.items() if token.special or token.text in names}
+    markers = {id for id, token in added.items() if id not in special and is_marker(token.text)}
+    data["added_tokens"] = [
+        {**item, "special": item["id"] in special or item["id"] in markers}
+        for item in data.get("added_tokens") or []
+        if item["id"] in added
+    ]
+    blob = compact(data)
+    words = load_library(blob).get_vocab(with_added_tokens=True)
+    vocab_size = max(words.values(), default=-1) + 1
+    more: dict[str, Any] = text_form(data)
+    model = data.get("model")
+    more["unknown"] = words.get(token_text(model.get("unk_token") if isinstance(model, dict) else None) or "")
+    if len(prefix) == 1 and words.get(settings.names.get("bos_token", "")) is None:
+        more["bos"] = prefix[0]
+    spec = settings.spec(words, vocab_size, special, kind="tokenizer.json", **more)
+    control = {id for id in spec.control if id in added or id in special}
+    add_bos = settings.add_bos if settings.add_bos is not None else prefix[:1] == [spec.bos]
+    return dataclasses.replace(
+        spec,
+        control=tuple(sorted(control)),
+        markers=tuple(sorted(markers - control)),
+        add_bos=add_bos and spec.bos is not None,
+        lstrip=tuple(sorted(id for id in control | markers if added[id].lstrip)),
+        rstrip=tuple(sorted(id for id in control | markers if added[id].rstrip)),
+    ), blob
+
+
+def compact(data: dict[str, Any]) -> bytes:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+
+def _bos_prefix(library: Any) -> list[int]:
+    """The ids that the file's own post-processor puts before a text."""
+    with_special, plain = library.encode("a").ids, library.encode("a", add_special_tokens=False).ids
+    for count in range(len(with_special) - len(plain) + 1):
+        if with_special[count : count + len(plain)] == plain:
+            return with_special[:count]
+    return []
+
+
+def text_form(data: dict[str, Any]) -> dict[str, Any]:
+    """How the tokens of a tokenizer.json spell text: the spec's byte_level, leading_space and prefix_each.
+
+    Raises UnsupportedError for a decoder whose text could not be streamed token by token.
+    """
+    decoders = list(steps(data.get("decoder"), "decoders"))
+    before = [*steps(data.get("normalizer"), "normalizers"), *steps(data.get("pre_tokenizer"), "pretokenizers")]
+    kinds = {step.get("type") for step in decoders}
+    unknown = kinds - {"ByteLevel", "Metaspace", "Replace", "ByteFallback", "Fuse", "Strip"}
+    if unknown or not kinds:
+        raise UnsupportedError(
+            f"the decoder {', '.join(map(str, sorted(map(str, unknown)))) or 'null'} of tokenizer.json is not supported; "
+            "supported are ByteLevel, Metaspace and Replace with ByteFallback"
+        )
+    metaspace = [step for step in decoders if step.get("type") == "Metaspace"]
+    return {
+        "byte_level": "ByteLevel" in kinds,
+        "leading_space": any(step.get("type") == "Strip" and step.get("start") for step in decoders)
+        or any(step.get("prepend_scheme", "always") != "never" and step.get("add_prefix_space", True) for step in metaspace),
+        "prefix_each": not any(step.get("prepend_scheme") == "first" for step in before),
+    }
+
+
+def steps(part: object, list_name: str) -> Iterable[dict[str, Any]]:
+    """The parts of a component of tokenizer.json, sequences flattened."""
+    if not isinstance(part, dict):
+        return
+    if part.get("type") == "Sequence" and isinstance(part.get(list_name), list):
+        for inner in part[list_name]:
+            yield from steps(inner, list_name)
+    else:
+        yield part

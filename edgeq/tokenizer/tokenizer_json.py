@@ -1,0 +1,88 @@
+"""Tokenizers of kind "tokenizer.json": the blob is the JSON that the `tokenizers` library reads.
+
+The converter has settled what the library's file leaves open: every reserved token is an added token with
+"special": true (so that `encode_special_tokens` keeps it out of plain text), there is no post-processor, and
+the JSON is compact, so that FIRST below is found by its bytes.
+"""
+
+from __future__ import annotations
+
+from functools import cache, cached_property
+from typing import Any
+
+from edgeq.errors import FormatError
+from edgeq.tokenizer.base import Spec, Tokenizer
+from edgeq.tokenizer.pieces import BYTE_PIECE, SPACE
+
+# In compact JSON a quote inside a string has a backslash before it, so these bytes are never inside a string.
+FIRST = b'"prepend_scheme":"first"'
+NEVER = b'"prepend_scheme":"never"'
+
+
+class JsonTokenizer(Tokenizer):
+    """The tokenizers library without its special-token matching, with our own decoding."""
+
+    def __init__(self, spec: Spec, blob: bytes) -> None:
+        super().__init__(spec)
+        self._blob = blob
+        self._library = load_library(blob)
+        if self._library.get_vocab_size(with_added_tokens=True) > spec.vocab_size:
+            raise FormatError(
+                f"the tokenizer.json has more tokens than the {spec.vocab_size} that the header says"
+            )
+        added = self._library.get_added_tokens_decoder()
+        self._added = frozenset(added)
+        for id in self.reserved_ids:
+            if id in added and not added[id].special:
+                raise FormatError(f"the header says that token {id} is a control token, the tokenizer.json does not")
+
+    @cached_property
+    def _without_prefix(self) -> Any:
+        return load_library(self._blob.replace(FIRST, NEVER)) if FIRST in self._blob else self._library
+
+    def _plain(self, text: str, first: bool) -> list[int]:
+        return (self._library if first else self._without_prefix).encode(text, add_special_tokens=False).ids
+
+    def spelling(self, id: int) -> str:
+        return self._library.id_to_token(id) or ""
+
+    def _bytes(self, id: int) -> bytes:
+        word = self.spelling(id)
+        if id in self._added:
+            return word.encode()
+        if self.spec.byte_level:
+            alphabet = byte_alphabet()
+            return bytes(alphabet[c] for c in word) if all(c in alphabet for c in word) else word.encode()
+        if match := BYTE_PIECE.fullmatch(word):
+            return bytes([int(match[1], 16)])
+        return word.replace(SPACE, " ").encode()
+
+    def id(self, token: str) -> int | None:
+        return self._library.token_to_id(token)
+
+
+def load_library(blob: bytes) -> Any:
+    """The library's object for a tokenizer.json. Raises FormatError when the library refuses it."""
+    from tokenizers import Tokenizer as Library
+
+    try:
+        library = Library.from_buffer(blob)
+    except BaseException as error:
+        # a panic inside the library is a BaseException that no `except Exception` sees
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise FormatError(f"the tokenizer.json cannot be loaded ({reason})") from None
+    library.encode_special_tokens = True
+    library.no_truncation()
+    library.no_padding()
+    return library
+
+
+@cache
+def byte_alphabet() -> dict[str, int]:
+    """Character -> byte of the byte-level alphabet: printable Latin-1 stands for itself, the other bytes are
+    spelled with the characters from U+0100 on, in order."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
