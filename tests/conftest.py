@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # One cache for the whole run, set before any test imports edgeq: kernels are compiled once, and the user's
-# own cache is neither read nor written. EDGEQ_TEST_CACHE keeps it between runs, for someone who works on a test.
+# own cache is neither read nor written. EDGEQ_TEST_CACHE names a directory to keep between runs.
 _cache = tempfile.TemporaryDirectory(prefix="edgeq-tests-", ignore_cleanup_errors=True)
 os.environ["XDG_CACHE_HOME"] = os.environ.get("EDGEQ_TEST_CACHE") or _cache.name
 

@@ -1,0 +1,146 @@
+"""The command line: a table of commands, each a module of this package that is imported when it is called.
+
+A command's module edgeq/cli/NAME.py holds a click command named `command`; its line in --help stands here, so
+that `edgeq --help` imports click and nothing else. Errors leave as one line `edgeq: error: ...` and an exit
+code: 0 done, 1 failed, 2 wrong usage, 3 bad or unsupported model file, 4 out of memory, 130 interrupted, 141
+nobody reads."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+import click
+
+from edgeq.cli import terminal
+from edgeq.errors import EdgeqError, FormatError, UnsupportedError, UsageError
+
+COMMANDS = {
+    "convert": "Convert a checkpoint (directory, GGUF file or hub name) into one .edgeq file.",
+    "run": "Continue a prompt.",
+    "chat": "Talk with a model.",
+    "bench": "Measure tokens per second and memory.",
+    "show": "Show what a model file holds.",
+    "verify": "Check every byte of a model file.",
+    "eval": "Measure quality: perplexity, divergence from a reference.",
+    "doctor": "Show what edgeq finds on this machine and whether it is well.",
+    "demo": "Convert a tiny bundled model and let it tell a story.",
+}
+
+EXIT_FAILED, EXIT_USAGE, EXIT_MODEL, EXIT_MEMORY, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 3, 4, 130, 141
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are the rows of COMMANDS; a command's module is imported when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"edgeq.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        from edgeq import __version__
+
+        click.echo(f"edgeq {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_version,
+    help="Show the version.",
+)
+def cli() -> None:
+    """Run block-quantized language models on CPUs: one file, kernels compiled on this machine, no network.
+
+    MODEL is an .edgeq file; a .gguf file or a directory with a Hugging Face checkpoint is converted on the
+    way, once, into the cache."""
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line (sys.argv when `arguments` is None) and return its exit code; never raises for the
+    user's mistakes, a bad file, Ctrl-C or a closed pipe."""
+    if "_EDGEQ_COMPLETE" in os.environ:  # click's shell completion
+        cli.main(prog_name="edgeq")
+    for name in (
+        "SIGTERM",
+        "SIGHUP",
+    ):  # leave through the context managers, so that nothing half-written stays
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stopped)
+    for stream in (sys.stdout, sys.stderr):  # a model's text may hold what the terminal's encoding cannot say
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        with cli.make_context("edgeq", list(sys.argv[1:] if arguments is None else arguments)) as context:
+            cli.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
+    except BrokenPipeError:
+        return silenced()
+    except (KeyboardInterrupt, click.Abort):
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except (EdgeqError, click.ClickException, OSError, MemoryError) as error:
+        return report(error)
+    return 0
+
+
+def stopped(number: int, _: FrameType | None) -> None:
+    """A signal that asks to end, as an exception."""
+    raise SystemExit(128 + number)
+
+
+def silenced() -> int:
+    """After the reader of our output went away: nothing more is written, not even at exit."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_PIPE
+
+
+def report(error: BaseException) -> int:
+    """Print one line for an error and return the exit code that belongs to it."""
+    if isinstance(error, click.ClickException):
+        code, message = error.exit_code, error.format_message()
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            message = f"{message} (try '{error.ctx.command_path} --help')"
+    elif isinstance(error, MemoryError):
+        code, message = EXIT_MEMORY, f"out of memory{f': {error}' if str(error) else ''}"
+    elif isinstance(error, OSError):
+        name = f"{error.filename}: " if error.filename is not None else ""
+        code, message = EXIT_FAILED, f"{name}{error.strerror or error}"
+    else:
+        code, message = EXIT_FAILED, str(error)
+        if isinstance(error, FormatError | UnsupportedError):
+            code = EXIT_MODEL
+        elif isinstance(error, UsageError):
+            code = EXIT_USAGE
+    with contextlib.suppress(OSError):
+        print(f"edgeq: error: {terminal.one_line(message)}", file=sys.stderr, flush=True)
+    return code

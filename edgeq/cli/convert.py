@@ -1,0 +1,77 @@
+"""edgeq convert: a checkpoint becomes one .edgeq file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from edgeq.cli import terminal
+from edgeq.cli.options import json_option, quiet_option
+from edgeq.cli.sources import progress_bar
+from edgeq.errors import UsageError
+
+SCHEMES = ["q4", "q8", "f32", "f16", "bf16"]
+
+
+@click.command("convert")
+@click.argument("source")
+@click.option(
+    "-o", "--output", metavar="FILE", help="The file to write.  [default: the source's name with .edgeq]"
+)
+@click.option(
+    "--scheme", type=click.Choice(SCHEMES), default="q4", show_default=True, help="Numbers of the weights."
+)
+@click.option(
+    "--embed-scheme",
+    type=click.Choice(SCHEMES),
+    help="Numbers of the embedding.  [default: q8, or the float scheme]",
+)
+@click.option(
+    "--output-scheme",
+    type=click.Choice(SCHEMES),
+    help="Numbers of the output head.  [default: q8, or the float scheme]",
+)
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@json_option
+@quiet_option
+def command(
+    source: str,
+    output: str | None,
+    scheme: str,
+    embed_scheme: str | None,
+    output_scheme: str | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Convert SOURCE into one .edgeq file.
+
+    SOURCE is a directory with a Hugging Face checkpoint, a .gguf file (F32, F16, BF16, Q8_0, Q4_0), or a name
+    on the Hugging Face hub. Q8_0 with --scheme q8 and Q4_0 with --scheme q4 lose nothing. FILE appears when
+    it is complete."""
+    if output is None:
+        output = Path(source.rstrip("/\\")).with_suffix("").name + ".edgeq"
+    target = Path(output)
+    if target.is_dir():
+        raise UsageError(f"{target} is a directory: name a file with -o")
+    if target.exists() and not force:
+        raise UsageError(f"{target} exists: name another file with -o, or replace it with --force")
+    from edgeq.converters import convert
+
+    start = time.perf_counter()
+    with progress_bar(quiet, "convert") as progress:
+        convert(
+            source,
+            target,
+            scheme=scheme,
+            embed_scheme=embed_scheme,
+            output_scheme=output_scheme,
+            progress=progress,
+        )
+    seconds, written = time.perf_counter() - start, target.stat().st_size
+    if as_json:
+        terminal.say_json({"file": str(target), "bytes": written, "scheme": scheme, "seconds": seconds})
+    elif not quiet:
+        terminal.note(f"{target}: {terminal.size(written)}, {scheme}, {seconds:.1f} s")

@@ -1,0 +1,132 @@
+"""edgeq doctor: what edgeq finds on this machine, and whether it is well."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeq.cli import EXIT_FAILED, terminal
+from edgeq.cli.options import json_option
+from edgeq.cli.sources import cache_directory
+
+PACKAGES = (
+    "numpy",
+    "numba",
+    "llvmlite",
+    "tokenizers",
+    "sentencepiece",
+    "jinja2",
+    "safetensors",
+    "huggingface_hub",
+)
+
+
+@click.command("doctor")
+@json_option
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> None:
+    """Show processor, instruction set and why it was chosen, memory, cache and versions. Exit code 1 if
+    something is wrong."""
+    facts = examine()
+    if as_json:
+        terminal.say_json(facts)
+    else:
+        for part, values in facts.items():
+            if isinstance(values, dict):
+                terminal.say(f"{part}:")
+                for name, value in values.items():
+                    terminal.say(f"  {name.replace('_', ' ')}: {spell(name, value)}")
+        terminal.say("\n".join(f"problem: {problem}" for problem in facts["problems"]) or "all is well")
+    if facts["problems"]:
+        context.exit(EXIT_FAILED)
+
+
+def spell(name: str, value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    if name.endswith("bytes") and isinstance(value, int):
+        return terminal.size(value)
+    return terminal.one_line(str(value))
+
+
+def examine() -> dict[str, Any]:
+    """All facts, JSON-able; "problems" is a list of sentences."""
+    import psutil
+
+    from edgeq import __version__
+
+    problems: list[str] = []
+    memory = psutil.virtual_memory()
+    return {
+        "edgeq": {
+            "version": __version__,
+            "python": f"{platform.python_version()} ({sys.executable})",
+            **{name: version(name, problems) for name in PACKAGES},
+        },
+        "machine": {
+            "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+            "page_size": os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else None,
+            "memory_bytes": memory.total,
+            "memory_free_bytes": memory.available,
+            "cores_physical": psutil.cpu_count(logical=False),
+            "cores_allowed": len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count(),
+        },
+        "instructions": instructions(problems),
+        "cache": cache(problems),
+        "problems": problems,
+    }
+
+
+def version(name: str, problems: list[str]) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        if name != "huggingface_hub":
+            problems.append(f"the package {name} is missing: install edgeq again with pip")
+        return "not installed"
+
+
+def instructions(problems: list[str]) -> dict[str, Any]:
+    """The processor and the instruction set that the kernels are compiled for, with the reason."""
+    try:
+        from edgeq.simd import isa_report
+
+        return dict(isa_report())
+    except Exception as error:  # numba or LLVM cannot start here: that is what a doctor is asked for
+        problems.append(f"the compiler does not start: {type(error).__name__}: {error}")
+        return {}
+
+
+def cache(problems: list[str]) -> dict[str, Any]:
+    """Where the cache is, what it holds, and whether it can be written and belongs to this user alone."""
+    models = cache_directory()
+    root = models.parent
+    files = [path for path in root.rglob("*") if path.is_file()] if root.is_dir() else []
+    place = next(path for path in (root, *root.parents) if path.exists())
+    writable = os.access(place, os.W_OK | os.X_OK)
+    if not writable:
+        problems.append(f"the cache {root} cannot be written: set XDG_CACHE_HOME to a directory that can be")
+    if root.is_dir() and hasattr(os, "getuid"):
+        facts = root.stat()
+        if facts.st_uid != os.getuid():
+            problems.append(f"the cache {root} belongs to another user (id {facts.st_uid})")
+        elif facts.st_mode & 0o022:
+            problems.append(f"the cache {root} can be written by other users: chmod go-w {root}")
+    import shutil
+
+    return {
+        "directory": str(root),
+        "writable": writable,
+        "converted_models": [path.name for path in files if path.suffix == ".edgeq"],
+        "files": len(files),
+        "bytes": sum(path.stat().st_size for path in files),
+        "disk_free_bytes": shutil.disk_usage(Path(place)).free,
+    }

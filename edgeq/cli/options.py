@@ -1,0 +1,189 @@
+"""Options that several commands share, in llama.cpp's spellings, so that a pasted line works."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from edgeq.cli import terminal
+
+Function = Callable[..., Any]
+
+
+def combine(*decorators: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    """One decorator from several, in the order in which --help shows them."""
+
+    def decorate(function: Function) -> Function:
+        for each in reversed(decorators):
+            function = each(function)
+        return function
+
+    return decorate
+
+
+def model_argument(function: Function) -> Function:
+    """MODEL as the argument or as -m: the function gets `model`, a string."""
+
+    @click.argument("model", required=False)
+    @click.option(
+        "-m", "--model", "model_option", metavar="MODEL", help="The model, instead of the argument."
+    )
+    @functools.wraps(function)
+    def wrapper(model: str | None, model_option: str | None, **rest: Any) -> Any:
+        if model is not None and model_option is not None:
+            raise click.UsageError(f"two models are given, {model} and -m {model_option}: give one of them")
+        given = model if model is not None else model_option
+        if given is None:
+            raise click.UsageError(
+                "no model is given: name an .edgeq file, a .gguf file or a checkpoint's directory"
+            )
+        return function(model=given, **rest)
+
+    return wrapper
+
+
+class Numbers(click.ParamType):
+    """Positive whole numbers separated by commas: 1,2,4."""
+
+    name = "LIST"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        if isinstance(value, list):
+            return value
+        words = str(value).split(",")
+        if not all(word.strip().isdecimal() and 0 < int(word) <= 4096 for word in words):
+            self.fail(
+                f"{value!r} is no list of whole numbers above 0 with commas between, such as 1,2", param, ctx
+            )
+        return [int(word) for word in words]
+
+
+def ignored(_: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value is not None:
+        terminal.note(f"edgeq: warning: {parameter.opts[0]} is ignored: edgeq runs on the CPU")
+
+
+gpu_layers = click.option(
+    "-ngl", "--gpu-layers", "--n-gpu-layers", expose_value=False, callback=ignored, hidden=True, metavar="N"
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
+
+threads_option = click.option(
+    "-t",
+    "--threads",
+    type=click.IntRange(1, 4096),
+    help="Threads  [default: the physical cores this process may use]",
+)
+
+
+def engine_options(
+    threads: Callable[[Function], Function] = threads_option,
+) -> Callable[[Function], Function]:
+    """The options of edgeq.load: `context`, `threads`, `kv`, `act`."""
+    return combine(
+        click.option(
+            "-c",
+            "--ctx-size",
+            "--context",
+            "context",
+            type=click.IntRange(0),
+            default=0,
+            help="Tokens of context; 0 takes the model's.  [default: 0]",
+        ),
+        threads,
+        click.option(
+            "--kv",
+            type=click.Choice(["q8", "f16", "f32"]),
+            default="q8",
+            show_default=True,
+            help="Numbers in the KV cache.",
+        ),
+        click.option(
+            "--act",
+            type=click.Choice(["int8", "f32"]),
+            default="int8",
+            show_default=True,
+            help="Activations in the products.",
+        ),
+        gpu_layers,
+    )
+
+
+# Ranges are checked where the values are used (edgeq.sampling), so that the library and the command say the
+# same.
+sampling_options = combine(
+    click.option(
+        "--temp",
+        "--temperature",
+        "temperature",
+        type=float,
+        help="0 takes the likeliest token.  [default: the model's, else 0.8]",
+    ),
+    click.option(
+        "--top-k", type=int, help="Draw from the k likeliest; 0 from all.  [default: the model's, else 40]"
+    ),
+    click.option(
+        "--top-p", type=float, help="Draw from the likeliest that reach p.  [default: the model's, else 0.95]"
+    ),
+    click.option(
+        "--min-p",
+        type=float,
+        help="Draw from those at least p times as likely as the best.  [default: the model's, else 0.05]",
+    ),
+    click.option(
+        "--repeat-penalty", type=float, help="Divide tokens seen lately.  [default: the model's, else 1.0]"
+    ),
+    click.option("--repeat-last-n", type=int, help="How many tokens are lately; -1 all.  [default: 64]"),
+    click.option("--presence-penalty", type=float, help="Subtract from tokens seen lately.  [default: 0.0]"),
+    click.option(
+        "--frequency-penalty", type=float, help="Subtract for each time seen lately.  [default: 0.0]"
+    ),
+    click.option(
+        "-s", "--seed", type=int, help="Draw the same text again; -1 another each time.  [default: -1]"
+    ),
+)
+
+SAMPLING = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repeat_penalty",
+    "repeat_last_n",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+)
+
+generation_options = combine(
+    click.option(
+        "-n",
+        "--predict",
+        "--n-predict",
+        "--max-tokens",
+        "max_tokens",
+        type=click.IntRange(-1),
+        default=-1,
+        help="Tokens to generate; -1 goes on to the end token or the context's end.  [default: -1]",
+    ),
+    click.option("--stop", multiple=True, metavar="TEXT", help="End before this text (can be repeated)."),
+    click.option("--ignore-eos", is_flag=True, help="Go on after the end token."),
+)
+
+
+def take(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Move the named entries out of a command's options into a dict of their own."""
+    return {name: options.pop(name) for name in names}
+
+
+def sampling_values(options: dict[str, Any]) -> dict[str, Any]:
+    """The sampling options out of a command's options, as keywords of edgeq.generate.options_for."""
+    values = take(options, *SAMPLING)
+    if values["seed"] is not None and values["seed"] < 0:
+        values["seed"] = None
+    return values

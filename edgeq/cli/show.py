@@ -1,0 +1,179 @@
+"""edgeq show: what a model file holds, read from its header alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeq.cli import terminal
+from edgeq.cli.options import json_option, model_argument
+from edgeq.cli.sources import kind
+from edgeq.errors import UsageError
+
+SHORT = 120  # characters of a value in the overview
+
+
+@click.command("show")
+@model_argument
+@click.option("--tensors", is_flag=True, help="Every tensor: scheme, layout, shape, bytes.")
+@click.option("--template", is_flag=True, help="The chat template and nothing else.")
+@json_option
+def command(model: str, tensors: bool, template: bool, as_json: bool) -> None:
+    """Show what MODEL (an .edgeq or .gguf file) holds. Nothing is converted and nothing of the file is
+    run."""
+    found = kind(model)
+    if found == "directory":
+        raise UsageError(f"{model} is a directory: show takes an .edgeq or a .gguf file")
+    facts = (edgeq_facts if found == "edgeq" else gguf_facts)(model)
+    if template:
+        if facts["chat_template"] is None:
+            raise UsageError(f"{model} has no chat template")
+        if as_json:
+            terminal.say_json({"chat_template": facts["chat_template"]})
+        else:
+            terminal.say(facts["chat_template"])
+    elif as_json:
+        terminal.say_json(
+            facts if tensors else {name: value for name, value in facts.items() if name != "tensors"}
+        )
+    else:
+        terminal.say(overview(facts))
+        if tensors:
+            rows = [
+                (t["name"], t["scheme"], t["layout"], "×".join(map(str, t["shape"])), t["bytes"])
+                for t in facts["tensors"]
+            ]
+            terminal.say(
+                "\n" + terminal.table(("tensor", "scheme", "layout", "shape", "bytes"), rows, left=3)
+            )
+
+
+def edgeq_facts(model: str) -> dict[str, Any]:
+    """The facts of an .edgeq file as one JSON-able dict."""
+    from edgeq.formats import open_model
+
+    with open_model(model) as file:
+        header = file.header
+        tensors = [
+            {
+                "name": t.name,
+                "scheme": t.scheme.name,
+                "layout": t.layout,
+                "shape": list(t.shape),
+                "bytes": t.nbytes,
+            }
+            for t in file.tensors.values()
+        ]
+        known = (
+            "format",
+            "family",
+            "config",
+            "tensors",
+            "tokenizer",
+            "chat_template",
+            "generation",
+            "license",
+            "source",
+            "required",
+        )
+        return {
+            "file": str(model),
+            "kind": "edgeq",
+            "bytes": file.bytes_total,
+            "family": file.family,
+            "config": header["config"],
+            "tokenizer": header.get("tokenizer"),
+            "chat_template": header.get("chat_template"),
+            "generation": header.get("generation") or {},
+            "license": header.get("license"),
+            "source": header.get("source") or {},
+            "other": {name: value for name, value in header.items() if name not in known},
+            "schemes": by_scheme(tensors),
+            "tensors": tensors,
+        }
+
+
+def gguf_facts(model: str) -> dict[str, Any]:
+    """The same facts of a GGUF file, in its own words: metadata stands for config."""
+    from edgeq.formats.gguf import open_gguf
+
+    file = open_gguf(model)
+    tensors = [
+        {"name": t.name, "scheme": t.type, "layout": "gguf", "shape": list(t.shape), "bytes": t.nbytes}
+        for t in file.tensors.values()
+    ]
+    config = {
+        name: value if not hasattr(value, "__len__") or isinstance(value, str) else f"[{len(value)} values]"
+        for name, value in file.metadata.items()
+    }
+    template = config.pop("tokenizer.chat_template", None)
+    return {
+        "file": str(model),
+        "kind": "gguf",
+        "bytes": Path(model).stat().st_size,
+        "family": config.get("general.architecture"),
+        "config": config,
+        "tokenizer": {"kind": config.get("tokenizer.ggml.model")},
+        "chat_template": template if isinstance(template, str) else None,
+        "generation": {},
+        "license": config.get("general.license"),
+        "source": {},
+        "other": {},
+        "schemes": by_scheme(tensors),
+        "tensors": tensors,
+    }
+
+
+def by_scheme(tensors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Tensors, weights and bytes of each scheme, the largest first."""
+    rows: dict[str, dict[str, Any]] = {}
+    for tensor in tensors:
+        row = rows.setdefault(
+            tensor["scheme"], {"scheme": tensor["scheme"], "tensors": 0, "weights": 0, "bytes": 0}
+        )
+        count = 1
+        for extent in tensor["shape"]:
+            count *= extent
+        row["tensors"] += 1
+        row["weights"] += count
+        row["bytes"] += tensor["bytes"]
+    return sorted(rows.values(), key=lambda row: -row["bytes"])
+
+
+def overview(facts: dict[str, Any]) -> str:
+    """The facts as lines for a person; every value of the file is one line, cleaned and shortened."""
+    weights = sum(row["weights"] for row in facts["schemes"] if row["scheme"] != "bytes")
+    lines = [
+        f"file        {facts['file']}",
+        f"size        {terminal.size(facts['bytes'])}, {len(facts['tensors'])} tensors, {weights:,} weights",
+        f"family      {facts['family']}",
+    ]
+    tokenizer = facts["tokenizer"]
+    lines.append(f"tokenizer   {tokenizer.get('kind') if isinstance(tokenizer, dict) else 'none'}")
+    template = facts["chat_template"]
+    lines.append(f"template    {f'{len(template)} characters (--template shows it)' if template else 'none'}")
+    lines.append(f"license     {facts['license'] or 'not given'}")
+    for name in ("source", "generation", "other", "config"):
+        values = facts[name]
+        if isinstance(values, dict) and values:
+            lines += ["", f"{name}:"] + [f"  {key}: {short(value)}" for key, value in values.items()]
+    rows = [
+        (
+            row["scheme"],
+            row["tensors"],
+            f"{row['weights']:,}",
+            row["bytes"],
+            f"{8 * row['bytes'] / row['weights']:.2f}",
+        )
+        for row in facts["schemes"]
+        if row["weights"]
+    ]
+    head = ("scheme", "tensors", "weights", "bytes", "bits/weight")
+    return "\n".join(map(terminal.one_line_kept, lines)) + "\n\n" + terminal.table(head, rows)
+
+
+def short(value: Any) -> str:
+    text = terminal.one_line(str(value))
+    return text if len(text) <= SHORT else text[:SHORT] + "…"

@@ -1,0 +1,130 @@
+"""From what a person names as MODEL to an .edgeq file: a checkpoint or GGUF file is converted once, into the
+cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgeq.cli import terminal
+from edgeq.errors import UsageError
+
+Progress = Callable[[int, int, str], None]
+
+
+def cache_directory() -> Path:
+    """Where converted models are kept: `models` in edgeq's part of the user's cache
+    ($XDG_CACHE_HOME/edgeq)."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("edgeq", appauthor=False) / "models"
+
+
+def kind(model: str | os.PathLike[str]) -> str:
+    """ "edgeq", "gguf" or "directory". Raises UsageError when there is nothing of that name."""
+    path = Path(model)
+    if path.is_dir():
+        return "directory"
+    if not path.exists():
+        raise UsageError(
+            f"there is no file or directory {path}: name an .edgeq file, a .gguf file or a directory"
+        )
+    if not path.is_file():
+        raise UsageError(f"{path} is not a regular file")
+    with path.open("rb") as file:
+        return "gguf" if file.read(4) == b"GGUF" else "edgeq"
+
+
+def scheme_of(path: Path, model_kind: str) -> str:
+    """The scheme for a conversion nobody chose one for: q8 for a GGUF that is mostly Q8_0, so nothing is
+    lost; else q4."""
+    if model_kind == "gguf":
+        from edgeq.formats.gguf import open_gguf
+
+        file = open_gguf(path)
+        size_of: dict[str, int] = {}
+        for tensor in file.tensors.values():
+            size_of[tensor.type] = size_of.get(tensor.type, 0) + tensor.nbytes
+        if max(size_of, key=lambda name: size_of[name], default="") == "Q8_0":
+            return "q8"
+    return "q4"
+
+
+def cached_path(path: Path, scheme: str) -> Path:
+    """The cache's file for this source in its present state (path, size and time of each of its files) and
+    scheme."""
+    from edgeq import __version__
+
+    path = path.resolve()
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    state = hashlib.sha256(f"{__version__}\0{scheme}\0".encode())
+    for file in files:
+        facts = file.stat()
+        state.update(
+            f"{os.fspath(file)}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode(errors="surrogateescape")
+        )
+    source = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+    name = "".join(c if c.isalnum() or c in "._-" else "-" for c in path.stem)[:80]
+    return cache_directory() / f"{name}-{scheme}-{source}-{state.hexdigest()[:12]}.edgeq"
+
+
+def resolve(model: str, *, quiet: bool = False) -> Path:
+    """The .edgeq file for MODEL, converting into the cache when it is something else and says so on
+    stderr."""
+    path = Path(model)
+    model_kind = kind(path)
+    if model_kind == "edgeq":
+        return path
+    scheme = scheme_of(path, model_kind)
+    target = cached_path(path, scheme)
+    if target.is_file():
+        if not quiet:
+            terminal.note(f"using {target}, converted earlier from {path}")
+        return target
+    from edgeq.converters import convert
+
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"the cache {target.parent} cannot be made ({error.strerror}): set XDG_CACHE_HOME to a directory "
+            f"that can be written, or convert with `edgeq convert {path} -o FILE`"
+        ) from None
+    if not quiet:
+        terminal.note(f"converting {path} to {scheme}, once, into {target}")
+    with progress_bar(quiet, "convert") as progress:
+        convert(path, target, scheme=scheme, progress=progress)
+    prefix = target.name.rsplit("-", 1)[0]
+    for old in target.parent.glob(f"{prefix}-????????????.edgeq"):  # the same source in an earlier state
+        if old != target:
+            old.unlink(missing_ok=True)
+    return target
+
+
+@contextmanager
+def progress_bar(quiet: bool, what: str) -> Iterator[Progress | None]:
+    """A tqdm bar on stderr as a `progress(done, total, name)` callback; None where nobody would see it
+    move."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    bar: Any = tqdm(
+        total=0, desc=what, unit="B", unit_scale=True, file=sys.stderr, leave=False, dynamic_ncols=True
+    )
+
+    def progress(done: int, total: int, name: str) -> None:
+        bar.total = total
+        bar.set_postfix_str(terminal.one_line(name), refresh=False)
+        bar.update(done - bar.n)
+
+    try:
+        yield progress
+    finally:
+        bar.close()

@@ -1,0 +1,80 @@
+"""What goes to a person's terminal: text of models and files without control characters, tables, one JSON
+object.
+
+A model, a file name or a header can hold escape sequences that move the cursor, set the title or write the
+clipboard. On a terminal they are dropped one character at a time, so it does not matter how a sequence is cut
+into tokens; into a pipe or a file the text goes as it is."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
+
+# C0 but tab and newline, DEL, C1; marks, embeddings, overrides and isolates of writing direction; U+2028 and
+# U+2029
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def clean(text: str) -> str:
+    """`text` without control characters; tab and newline stay."""
+    return CONTROLS.sub("", text)
+
+
+def one_line(text: str) -> str:
+    """`text` as one printable line."""
+    return " ".join(clean(text).split())
+
+
+def one_line_kept(text: str) -> str:
+    """`text` as one printable line, its spaces as they are."""
+    return clean(text).replace("\n", " ").replace("\t", " ")
+
+
+def write(text: str, stream: TextIO | None = None) -> None:
+    """Write and flush `text` to stdout (or `stream`), cleaned when that is a terminal."""
+    out = sys.stdout if stream is None else stream
+    if text:
+        out.write(clean(text) if out.isatty() else text)
+        out.flush()
+
+
+def say(text: str = "") -> None:
+    """A line of a command's answer, on stdout."""
+    write(text + "\n")
+
+
+def note(text: str) -> None:
+    """A line beside the answer, on stderr: always cleaned, always one line."""
+    print(one_line(text), file=sys.stderr, flush=True)
+
+
+def say_json(value: Any) -> None:
+    """One JSON object on stdout; no raw control characters can be in it."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=sys.stdout.isatty(), allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> str:
+    """Columns under their heads; the first `left` columns are set left, the others (numbers) right."""
+    lines = [list(head)] + [[one_line(str(cell)) for cell in row] for row in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def size(count: int) -> str:
+    """A number of bytes for people: '23.4 MB' (decimal units)."""
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{count} B" if unit == "B" else f"{value:.3g} {unit}" if value < 100 else f"{value:.0f} {unit}"
