@@ -1,0 +1,110 @@
+"""Activations: int8 quantization per token and 32 columns, and SwiGLU with or without it.
+
+x[i] = nearest(a[i] * (127 / max|a|)) with scale = max|a| / 127 over the group; the sum of the group's int8 is kept for the
+zero point of the weights. Columns past `dim` count as zeros, so a buffer may hold anything there.
+"""
+
+from __future__ import annotations
+
+from numba import float32, njit
+
+from edgeq.simd.verbs import (
+    fetch_add,
+    keep,
+    larger,
+    load_f32,
+    magnitude,
+    max_f32,
+    nearest,
+    peek_i64,
+    poke_f32,
+    poke_i32,
+    splat_f32,
+    store_f32,
+    store_i8,
+    sum_i32,
+)
+
+from .catalog import State
+from .mathematics import silu
+
+COUNT = State.COUNT
+ZERO = float32(0.0)
+SMALLEST = float32(1e-30)                     # groups below this are stored as zeros: 127 / max would overflow
+
+
+@njit(error_model="numpy")
+def quantize_group(a, b, x, x_scale, x_sum):
+    """One group of 32 columns, in two lines a and b, to int8 at x with its scale and sum."""
+    top = max_f32(larger(magnitude(a), magnitude(b)))
+    scale = top * float32(1.0 / 127.0)
+    factor = ZERO
+    if top > SMALLEST:
+        factor = float32(127.0) / top
+    elif top == top:
+        scale = ZERO
+    qa = nearest(a * splat_f32(factor))
+    qb = nearest(b * splat_f32(factor))
+    store_i8(x, qa)
+    store_i8(x + 16, qb)
+    poke_f32(x_scale, scale)
+    poke_i32(x_sum, sum_i32(qa + qb))
+
+
+@njit(error_model="numpy")
+def quantize(t, work, worker, workers, state, a, a_stride, x, x_scale, x_sum, dim):
+    """Quantize `dim` columns of every token's row of a."""
+    groups = (dim + 31) // 32
+    count = peek_i64(state + COUNT)
+    while True:
+        n = fetch_add(work, 1)
+        if n >= count:
+            break
+        for g in range(groups):
+            p = a + n * a_stride + g * 128
+            left = dim - g * 32
+            at = n * groups + g
+            quantize_group(keep(load_f32(p), 0, left, ZERO), keep(load_f32(p + 64), 0, left - 16, ZERO),
+                           x + at * 32, x_scale + at * 4, x_sum + at * 4)
+
+
+@njit(error_model="numpy")
+def gated(gate, up, left):
+    """silu(gate) * up of one line, zero from lane `left` on."""
+    return keep(silu(load_f32(gate)) * load_f32(up), 0, left, ZERO)
+
+
+PIECE = 8                                     # groups that a worker takes at a time
+
+
+@njit(error_model="numpy")
+def swiglu_quantize(t, work, worker, workers, state, gate, up, stride, x, x_scale, x_sum, dim):
+    """silu(gate) * up, quantized."""
+    groups = (dim + 31) // 32
+    pieces = (groups + PIECE - 1) // PIECE
+    count = peek_i64(state + COUNT)
+    while True:
+        task = fetch_add(work, 1)
+        if task >= count * pieces:
+            break
+        n = task // pieces
+        first = (task % pieces) * PIECE
+        for g in range(first, min(first + PIECE, groups)):
+            p = n * stride + g * 128
+            left = dim - g * 32
+            at = n * groups + g
+            quantize_group(gated(gate + p, up + p, left), gated(gate + p + 64, up + p + 64, left - 16),
+                           x + at * 32, x_scale + at * 4, x_sum + at * 4)
+
+
+@njit(error_model="numpy")
+def swiglu(t, work, worker, workers, state, gate, up, stride, y, y_stride, dim):
+    """silu(gate) * up."""
+    count = peek_i64(state + COUNT)
+    while True:
+        n = fetch_add(work, 1)
+        if n >= count:
+            break
+        for i in range(0, dim, 16):
+            p = n * stride + i * 4
+            store_f32(y + n * y_stride + i * 4, gated(gate + p, up + p, dim - i))

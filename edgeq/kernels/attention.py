@@ -1,0 +1,305 @@
+"""Attention over the cache: softmax(q . K) . V per query, in chunks of positions, each key read once for a tile of queries.
+
+A chunk is CHUNK positions from a multiple of CHUNK on. Its scores, their top and their exponentials are computed first;
+then its weighted sum of values is merged into the running one with the factors exp(old top - new top) and exp(chunk top -
+new top), as in FlashAttention (Dao 2023). Chunks come in ascending order and every query is masked on its own, so a result
+depends neither on the tile's other queries nor on how a prompt was cut into passes. With an INT8 cache the probabilities
+times the values' scales are quantized per 32 positions like any activation, and both products are integer dots.
+Memory is described in `cache`; scratch in `catalog.Scratch`.
+"""
+
+from __future__ import annotations
+
+from numba import float32, njit
+
+from edgeq.simd.verbs import (
+    dots_add,
+    dots_finish,
+    dots_start,
+    fetch_add,
+    fma_each,
+    keep,
+    lane,
+    larger,
+    load_codes,
+    load_each,
+    load_f32,
+    load_values,
+    max_f32,
+    merge_each,
+    peek_f32,
+    peek_i64,
+    poke_f32,
+    scaled_add_each,
+    scratch_out,
+    scratch_p,
+    scratch_p_scale,
+    scratch_p_sum,
+    splat_f32,
+    store_each,
+    store_f32,
+    sum_f32,
+    tokens,
+    value_bytes,
+    zeros_each,
+)
+
+from .activations import ZERO, quantize_group
+from .catalog import CHUNK, State
+from .mathematics import exp
+
+COUNT, POSITION = State.COUNT, State.POSITION
+MASKED = float32(-1e30)
+WORK_ROWS = 32                                # queries that a worker takes at a time
+
+
+@njit(error_model="numpy")
+def scratch_rows(t, head_dim):
+    return scratch_out(t) + tokens(t) * 4 * ((head_dim + 31) // 32 * 32)
+
+
+@njit(error_model="numpy")
+def exp_scalar(x):
+    return lane(exp(splat_f32(x)), 0)
+
+
+# ---- INT8 -----------------------------------------------------------------------------------------------------------
+@njit(error_model="numpy")
+def key_scores(t, line, scale, q, q_scale, q_sum, groups):
+    """The scores of 16 positions for the tile's queries."""
+    acc = zeros_each(t)
+    for _ in range(groups):
+        dots = dots_start(t, q_sum, groups * 4)
+        for _ in range(8):
+            dots = dots_add(t, dots, load_codes(line), q, groups * 32)
+            line += 64
+            q += 4
+        acc = scaled_add_each(t, acc, dots_finish(t, dots, q_sum, groups * 4), load_f32(scale), q_scale, groups * 4)
+        scale += 64
+        q_scale += 4
+        q_sum += 4
+    return acc
+
+
+@njit(error_model="numpy")
+def value_sums(t, line, p, p_scale, p_sum, blocks, stride):
+    """The sums over `blocks` groups of 32 positions of p * value for 16 dimensions; lines of a group are `stride` apart."""
+    acc = zeros_each(t)
+    one = splat_f32(float32(1.0))
+    for b in range(blocks):
+        dots = dots_start(t, p_sum, CHUNK // 8)
+        for i in range(8):
+            dots = dots_add(t, dots, load_codes(line + i * 64), p, CHUNK)
+            p += 4
+        acc = scaled_add_each(t, acc, dots_finish(t, dots, p_sum, CHUNK // 8), one, p_scale, CHUNK // 8)
+        line += stride
+        p_scale += 4
+        p_sum += 4
+    return acc
+
+
+# ---- softmax of one chunk -----------------------------------------------------------------------------------------------
+@njit(error_model="numpy")
+def chunk_top(scores, low, high):
+    """The largest score among positions low <= i < high of the chunk; MASKED when there is none."""
+    top = splat_f32(MASKED)
+    for i in range(low // 16 * 16, high, 16):
+        top = larger(keep(load_f32(scores + i * 4), low - i, high - i, MASKED), top)
+    return max_f32(top)
+
+
+@njit(error_model="numpy")
+def exponentials(scores, top, low, high, end):
+    """Turn the scores up to `end` (a multiple of 32) into exp(score - top), masked ones into 0; return their sum."""
+    total = splat_f32(ZERO)
+    for i in range(0, end, 16):
+        p = splat_f32(ZERO)
+        if i < high and i + 16 > low:
+            p = keep(exp(load_f32(scores + i * 4) - splat_f32(top)), low - i, high - i, ZERO)
+            total = total + p
+        store_f32(scores + i * 4, p)
+    return sum_f32(total)
+
+
+@njit(error_model="numpy")
+def running(rows, stride, top, total):
+    """Merge a chunk's top and sum into a query's, and leave the factors of the old and the new sum of values.
+
+    rows: address of the query's entry among `top`, with `sum`, `kept` and `added` following `stride` bytes apart.
+    """
+    old = peek_f32(rows)
+    new = max(old, top)
+    kept = exp_scalar(old - new)
+    added = exp_scalar(top - new)
+    poke_f32(rows, new)
+    poke_f32(rows + stride, peek_f32(rows + stride) * kept + total * added)
+    poke_f32(rows + 2 * stride, kept)
+    poke_f32(rows + 3 * stride, added)
+
+
+@njit(error_model="numpy")
+def probabilities_int8(scores, value_scale, p, p_scale, p_sum, end):
+    """exp(score - top) * the position's value scale, quantized per 32 positions."""
+    for i in range(0, end, 32):
+        a = load_f32(scores + i * 4) * load_f32(value_scale + i * 4)
+        b = load_f32(scores + i * 4 + 64) * load_f32(value_scale + i * 4 + 64)
+        quantize_group(a, b, p + i, p_scale + i // 8, p_sum + i // 8)
+
+
+# ---- a tile of queries --------------------------------------------------------------------------------------------------
+@njit(error_model="numpy")
+def clear_tile(t, rows, out, dims):
+    for n in range(tokens(t)):
+        poke_f32(rows + n * 4, MASKED)
+        poke_f32(rows + (tokens(t) + n) * 4, ZERO)
+    for i in range(0, tokens(t) * dims, 16):
+        store_f32(out + i * 4, splat_f32(ZERO))
+
+
+@njit(error_model="numpy")
+def emit_tile(t, rows, out, dims, y, y_stride, first, last, head, share, head_dim):
+    """out / sum of queries first.. < last to their places in y: token row, head `head` + row % share."""
+    for n in range(last - first):
+        total = peek_f32(rows + (tokens(t) + n) * 4)
+        row = first + n
+        to = y + (row // share) * y_stride + (head + row % share) * head_dim * 4
+        source = out + n * dims * 4
+        whole = head_dim // 16 * 16
+        for i in range(0, whole, 16):
+            store_f32(to + i * 4, load_f32(source + i * 4) / splat_f32(total))
+        for i in range(whole, head_dim):
+            poke_f32(to + i * 4, peek_f32(source + i * 4) / total)
+
+
+@njit(error_model="numpy")
+def bounds(position, window, base):
+    """The positions low <= i < high of the chunk at `base` that a query at `position` sees."""
+    low = 0
+    if window > 0:
+        low = max(0, position - window + 1 - base)
+    return min(low, CHUNK), max(0, min(position + 1 - base, CHUNK))
+
+
+@njit(error_model="numpy")
+def attend_tile_int8(t, first, last, start, share, q, q_scale, q_sum, keys, key_scales, values, value_scales, head_dim, window,
+                     scratch):
+    """Attention of queries first.. < last of one key-value head, left in scratch."""
+    groups = (head_dim + 31) // 32
+    rows, out, p = scratch + scratch_rows(t, head_dim), scratch + scratch_out(t), scratch + scratch_p(t)
+    p_scale, p_sum = scratch + scratch_p_scale(t), scratch + scratch_p_sum(t)
+    clear_tile(t, rows, out, groups * 32)
+    final = start + (last - 1) // share
+    chunk = 0
+    if window > 0:
+        chunk = max(0, start + first // share - window + 1) // CHUNK
+    at = first * groups
+    while chunk * CHUNK <= final:
+        base = chunk * CHUNK
+        end = (min(CHUNK, final + 1 - base) + 31) // 32 * 32
+        for i in range(0, end, 16):
+            tile = (base + i) // 16 * groups
+            acc = key_scores(t, keys + tile * 512, key_scales + tile * 64, q + at * 32, q_scale + at * 4, q_sum + at * 4, groups)
+            store_each(t, scratch + i * 4, CHUNK * 4, acc)
+        for n in range(tokens(t)):
+            low, high = bounds(start + min(first + n, last - 1) // share, window, base)
+            scores = scratch + n * CHUNK * 4
+            top = chunk_top(scores, low, high)
+            total = exponentials(scores, top, low, high, end)
+            running(rows + n * 4, tokens(t) * 4, top, total)
+            probabilities_int8(scores, value_scales + base * 4, p + n * CHUNK, p_scale + n * CHUNK // 8, p_sum + n * CHUNK // 8, end)
+        for d in range(groups * 2):
+            line = values + (base // 32 * groups * 2 + d) * 512
+            acc = value_sums(t, line, p, p_scale, p_sum, end // 32, groups * 1024)
+            to = out + d * 64
+            old = load_each(t, to, groups * 128)
+            store_each(t, to, groups * 128, merge_each(t, old, rows + tokens(t) * 8, acc, rows + tokens(t) * 12))
+        chunk += 1
+
+
+@njit(error_model="numpy")
+def attend_int8(t, work, worker, workers, state, q, q_scale, q_sum, keys, key_scales, values, value_scales, y, y_stride, heads,
+                kv_heads, head_dim, capacity, rows, window, scratch, scratch_stride):
+    """y [count, heads, head_dim] from queries, keys and values as `cache.store_int8` lays them out."""
+    share = heads // kv_heads
+    total = peek_i64(state + COUNT) * share
+    start = peek_i64(state + POSITION)
+    groups = (head_dim + 31) // 32
+    parts = (total + WORK_ROWS - 1) // WORK_ROWS
+    scratch += worker * scratch_stride
+    while True:
+        task = fetch_add(work, 1)
+        if task >= parts * kv_heads:
+            break
+        i = task // parts
+        begin = (task % parts) * WORK_ROWS
+        stop = min(begin + WORK_ROWS, total)
+        size = capacity * groups
+        for first in range(begin, stop, tokens(t)):
+            last = min(first + tokens(t), stop)
+            at = i * rows * groups
+            attend_tile_int8(t, first, last, start, share, q + at * 32, q_scale + at * 4, q_sum + at * 4, keys + i * size * 32,
+                             key_scales + i * size * 4, values + i * size * 32, value_scales + i * capacity * 4, head_dim, window,
+                             scratch)
+            emit_tile(t, scratch + scratch_rows(t, head_dim), scratch + scratch_out(t), groups * 32, y, y_stride, first, last,
+                      i * share, share, head_dim)
+
+
+# ---- floats ---------------------------------------------------------------------------------------------------------------
+@njit(error_model="numpy")
+def attend_tile_float(t, first, last, start, share, q, keys, values, head_dim, window, scratch):
+    """As attend_tile_int8 over a cache of floats."""
+    dims = (head_dim + 31) // 32 * 32
+    size = value_bytes(t)
+    rows, out = scratch + scratch_rows(t, head_dim), scratch + scratch_out(t)
+    clear_tile(t, rows, out, dims)
+    final = start + (last - 1) // share
+    chunk = 0
+    if window > 0:
+        chunk = max(0, start + first // share - window + 1) // CHUNK
+    while chunk * CHUNK <= final:
+        base = chunk * CHUNK
+        end = (min(CHUNK, final + 1 - base) + 31) // 32 * 32
+        for i in range(0, end, 16):
+            acc = zeros_each(t)
+            for d in range(head_dim):
+                acc = fma_each(t, acc, load_values(t, keys + ((base + i) * dims + d * 16) * size), q + (first * dims + d) * 4,
+                               dims * 4)
+            store_each(t, scratch + i * 4, CHUNK * 4, acc)
+        for n in range(tokens(t)):
+            low, high = bounds(start + min(first + n, last - 1) // share, window, base)
+            scores = scratch + n * CHUNK * 4
+            top = chunk_top(scores, low, high)
+            running(rows + n * 4, tokens(t) * 4, top, exponentials(scores, top, low, high, end))
+        for d in range(0, dims, 16):
+            acc = zeros_each(t)
+            for i in range(end):
+                acc = fma_each(t, acc, load_values(t, values + ((base + i) * dims + d) * size), scratch + i * 4, CHUNK * 4)
+            old = load_each(t, out + d * 4, dims * 4)
+            store_each(t, out + d * 4, dims * 4, merge_each(t, old, rows + tokens(t) * 8, acc, rows + tokens(t) * 12))
+        chunk += 1
+
+
+@njit(error_model="numpy")
+def attend_float(t, work, worker, workers, state, q, keys, values, y, y_stride, heads, kv_heads, head_dim, capacity, rows, window,
+                 scratch, scratch_stride):
+    """As attend_int8 over a cache of floats of the tag's scheme (`cache.store_float`)."""
+    share = heads // kv_heads
+    total = peek_i64(state + COUNT) * share
+    start = peek_i64(state + POSITION)
+    dims = (head_dim + 31) // 32 * 32
+    parts = (total + WORK_ROWS - 1) // WORK_ROWS
+    scratch += worker * scratch_stride
+    while True:
+        task = fetch_add(work, 1)
+        if task >= parts * kv_heads:
+            break
+        i = task // parts
+        begin = (task % parts) * WORK_ROWS
+        stop = min(begin + WORK_ROWS, total)
+        size = capacity * dims * value_bytes(t)
+        for first in range(begin, stop, tokens(t)):
+            last = min(first + tokens(t), stop)
+            attend_tile_float(t, first, last, start, share, q + i * rows * dims * 4, keys + i * size, values + i * size, head_dim,
+                              window, scratch)
+            emit_tile(t, scratch + scratch_rows(t, head_dim), scratch + scratch_out(t), dims, y, y_stride, first, last, i * share,
+                      share, head_dim)

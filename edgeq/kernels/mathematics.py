@@ -1,0 +1,38 @@
+"""Functions of lines of float32, built from verbs alone, so that every CPU computes the same bits."""
+
+from __future__ import annotations
+
+from numba import float32, njit
+
+from edgeq.simd.verbs import fma, larger, nearest, power2, splat_f32, to_f32
+
+LOG2_E = float32(1.4426950408889634)
+LN2_HIGH = float32(0.693359375)               # ten bits: n * LN2_HIGH is exact for |n| < 2**14
+LN2_LOW = float32(-2.12194440e-4)
+LOWEST = float32(-87.0)                       # exp(-87) is about the smallest normal float32
+
+
+@njit(error_model="numpy")
+def exp(x):
+    """e to the x for x <= 88; below -87 it stays at exp(-87). Relative error at most 1.2e-7 (tests/kernels)."""
+    x = larger(x, splat_f32(LOWEST))
+    n = nearest(x * splat_f32(LOG2_E))
+    f = to_f32(n)
+    r = fma(f, splat_f32(-LN2_LOW), fma(f, splat_f32(-LN2_HIGH), x))
+    p = splat_f32(float32(1.0 / 720.0))
+    p = fma(p, r, splat_f32(float32(1.0 / 120.0)))
+    p = fma(p, r, splat_f32(float32(1.0 / 24.0)))
+    p = fma(p, r, splat_f32(float32(1.0 / 6.0)))
+    p = fma(p, r, splat_f32(float32(0.5)))
+    p = fma(p, r, splat_f32(float32(1.0)))
+    p = fma(p, r, splat_f32(float32(1.0)))
+    return p * power2(n)
+
+
+@njit(error_model="numpy")
+def silu(x):
+    """x / (1 + exp(-x))."""
+    one = splat_f32(float32(1.0))
+    highest = splat_f32(float32(87.0))
+    minus = splat_f32(float32(0.0)) - larger(splat_f32(float32(0.0)) - highest, x)     # -x, at most 87
+    return x / (one + exp(minus))

@@ -1,0 +1,37 @@
+"""Rotary position embedding (Su et al. 2021), half-split form: coordinate i turns with coordinate i + head_dim / 2."""
+
+from __future__ import annotations
+
+from numba import njit
+
+from edgeq.simd.verbs import fetch_add, load_f32, peek_f32, peek_i64, poke_f32, store_f32
+
+from .catalog import State
+
+COUNT, POSITION = State.COUNT, State.POSITION
+
+
+@njit(error_model="numpy")
+def rotate(t, work, worker, workers, state, x, x_stride, cosine, sine, heads, head_dim):
+    """Turn every head of every token's row of x in place; the tables are float32 [positions, head_dim / 2]."""
+    half = head_dim // 2
+    count = peek_i64(state + COUNT)
+    while True:
+        n = fetch_add(work, 1)
+        if n >= count:
+            break
+        table = (peek_i64(state + POSITION) + n) * half * 4
+        for h in range(heads):
+            low = x + n * x_stride + h * head_dim * 4
+            high = low + half * 4
+            whole = half // 16 * 16
+            for i in range(0, whole, 16):
+                c, s = load_f32(cosine + table + i * 4), load_f32(sine + table + i * 4)
+                a, b = load_f32(low + i * 4), load_f32(high + i * 4)
+                store_f32(low + i * 4, a * c - b * s)
+                store_f32(high + i * 4, b * c + a * s)
+            for i in range(whole, half):
+                cs, sn = peek_f32(cosine + table + i * 4), peek_f32(sine + table + i * 4)
+                p, q = peek_f32(low + i * 4), peek_f32(high + i * 4)
+                poke_f32(low + i * 4, p * cs - q * sn)
+                poke_f32(high + i * 4, q * cs + p * sn)

@@ -1,0 +1,43 @@
+"""A tag: a value without bits whose numba type carries what a kernel is compiled for.
+
+That is a scheme (how weights are stored), an instruction set, and the number of tokens that a tile serves at once. Kernels
+take it as their first argument and ask it for facts; numba compiles one version per tag type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from edgeq.formats.schemes import SCHEMES, Scheme
+
+from .isa import ISA, by_name
+
+
+@dataclass(frozen=True)
+class Tag:
+    """What one compiled kernel is for. `scheme` is a scheme's name, or "" for kernels that read no weights."""
+
+    isa: str
+    scheme: str = ""
+    tokens: int = 1
+
+    @property
+    def isa_row(self) -> ISA:
+        return by_name(self.isa)
+
+    @property
+    def scheme_row(self) -> Scheme:
+        return SCHEMES[self.scheme]
+
+    @property
+    def tiled(self) -> Tag:
+        """The same tag with as many tokens to a tile as the instruction set keeps in registers."""
+        return replace(self, tokens=self.isa_row.tokens)
+
+    @property
+    def single(self) -> Tag:
+        """The same tag with one token to a tile."""
+        return replace(self, tokens=1)
+
+    def __str__(self) -> str:
+        return f"{self.scheme or 'any'}@{self.isa}"
