@@ -40,6 +40,8 @@ class LanguageModel(Protocol):
     def vocab_size(self) -> int: ...
     @property
     def tokenizer(self) -> Any: ...
+    @property
+    def file(self) -> Any: ...
     def sequence(self) -> TokenSequence: ...
 
 
@@ -329,8 +331,7 @@ def options_for(model: LanguageModel, **explicit: Any) -> SamplingOptions:
 
 def file_defaults(model: LanguageModel) -> dict[str, Any]:
     """The "generation" object of the model file's header; empty where there is none."""
-    header = getattr(getattr(model, "file", None), "header", None) or {}
-    defaults = header.get("generation") or {}
+    defaults = model.file.header.get("generation") or {}
     if not isinstance(defaults, dict):
         raise FormatError(f'the model file\'s "generation" is {defaults!r}, but must be an object')
     return defaults
@@ -344,7 +345,7 @@ def eos_ids(model: LanguageModel) -> frozenset[int]:
     for id in ids:
         if not is_int(id) or not 0 <= id < model.vocab_size:
             raise FormatError(
-                f"the model file's generation.eos_token_id is {id!r}, "
+                f"the model file's generation.eos_token_id is {ascii(id):.40}, "
                 f"but must be a token id below {model.vocab_size}"
             )
     return known | frozenset(ids)

@@ -88,7 +88,9 @@ def check_option(name: str, value: object) -> None:
     if good and (low <= value <= high if closed else low < value <= high):  # type: ignore[operator]
         return
     kind, start = ("a whole number" if whole else "a number"), ("of at least" if closed else "above")
-    raise UsageError(f"{name} is {value!r}, but must be {kind} {start} {low:.20g} and at most {high:.20g}")
+    raise UsageError(
+        f"{name} is {ascii(value):.40}, but must be {kind} {start} {low:.20g} and at most {high:.20g}"
+    )
 
 
 def check_logits(logits: NDArray[np.floating]) -> None:

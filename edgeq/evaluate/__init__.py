@@ -1,0 +1,13 @@
+"""How good and how fast a model is: perplexity, divergence from a reference, throughput.
+
+Each function takes loaded models and returns a dataclass with `to_json`. Nothing here knows of commands or
+files.
+"""
+
+from __future__ import annotations
+
+from edgeq.evaluate.divergence import Divergence, divergence
+from edgeq.evaluate.perplexity import Perplexity, perplexity
+from edgeq.evaluate.throughput import Throughput, measure, throughput
+
+__all__ = ["Divergence", "Perplexity", "Throughput", "divergence", "measure", "perplexity", "throughput"]

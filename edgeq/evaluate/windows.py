@@ -1,0 +1,123 @@
+"""Which tokens of a text are scored, and with what before them: llama.cpp's protocol, so that figures
+compare.
+
+The text is encoded whole, with the beginning-of-text token (BOS) where the tokenizer puts one. The ids are
+cut into windows of `context` tokens that do not overlap; what is left at the end is not used. Where the text
+began with BOS, the first token of every window is replaced by BOS. Each window starts from an empty cache,
+and the tokens of its second half are scored: those at positions context // 2 + 1 to context - 1, each given
+all tokens before it in the window.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.errors import UsageError
+from edgeq.generate import LanguageModel, encode
+from edgeq.sampling import check_logits
+
+CONTEXT = 512  # the usual window, and the least that models are asked for
+CONTEXT_MIN = 8
+BLOCK_BYTES = 16 << 20  # of logits held at a time: 128 Ki words of vocabulary are 32 rows
+
+PROTOCOL = (
+    "windows of {context} tokens without overlap, BOS first where the tokenizer adds it, second half scored"
+)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows of one text: ids int64 [windows, context]; `tokens` scored in all."""
+
+    ids: NDArray[np.int64]
+    text_tokens: int
+    text_sha256: str  # of the UTF-8 text, or of the little-endian int64 ids where ids were given
+
+    @property
+    def context(self) -> int:
+        return self.ids.shape[1]
+
+    @property
+    def count(self) -> int:
+        return self.ids.shape[0]
+
+    @property
+    def scored_per_window(self) -> int:
+        return self.context - 1 - self.context // 2
+
+    @property
+    def tokens(self) -> int:
+        return self.count * self.scored_per_window
+
+    @property
+    def protocol(self) -> str:
+        return PROTOCOL.format(context=self.context)
+
+
+def cut(model: LanguageModel, text: str | Sequence[int], context: int | None) -> Windows:
+    """The windows of `text` (or of token ids). `context` None takes 512, or the model's context when that is
+    less.
+
+    Raises UsageError when the context is out of range or the text fills no window.
+    """
+    if context is None:
+        context = min(CONTEXT, model.context)
+    if not CONTEXT_MIN <= context <= model.context:
+        raise UsageError(
+            f"the window is {context} tokens, but must be from {CONTEXT_MIN} "
+            f"to the model's context of {model.context}"
+        )
+    ids = np.array(encode(model, text), dtype=np.int64)
+    count = len(ids) // context
+    if count == 0:
+        raise UsageError(f"the text has {len(ids)} tokens, but one window needs {context}")
+    windows = ids[: count * context].reshape(count, context).copy()
+    bos = model.tokenizer.bos_id if model.tokenizer is not None else None
+    if bos is not None and ids[0] == bos:
+        windows[:, 0] = bos
+    data = text.encode(errors="surrogateescape") if isinstance(text, str) else ids.astype("<i8").tobytes()
+    return Windows(windows, len(ids), hashlib.sha256(data).hexdigest())
+
+
+def scored(
+    model: LanguageModel, windows: Windows
+) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.int64]]]:
+    """Blocks of (window number, logits float32 [n, vocab], the ids they should have predicted [n]), in order.
+
+    The blocks depend on the vocabulary's size alone, so two models of one vocabulary can be walked together.
+    A sequence keeps its bits however it is fed, so the size of a block does not touch the figures.
+    """
+    rows = max(8, min(256, BLOCK_BYTES // (4 * model.vocab_size)))
+    first, last = windows.context // 2, windows.context - 1
+    sequence = model.sequence()
+    try:
+        for number, window in enumerate(windows.ids.tolist()):
+            sequence.truncate(0)
+            sequence.feed(window[:first])
+            for start in range(first, last, rows):
+                block = window[start : min(start + rows, last)]
+                logits = sequence.feed(block, all_logits=True)
+                check_logits(logits)
+                yield number, logits, windows.ids[number, start + 1 : start + 1 + len(block)]
+    finally:
+        sequence.close()
+
+
+def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Natural logarithms of the softmax over the last axis, float64; no finite logits overflow it."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=-1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted
+
+
+def standard_error(values: NDArray[np.float64]) -> float:
+    """Of the mean of `values`, as if they were independent (words of one text are not quite); 0 for one
+    value.
+    """
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
