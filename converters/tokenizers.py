@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,21 @@ ADDED_MAX = 1 << 16  # added tokens
 
 # Names that end an assistant's turn: a checkpoint's end-of-text token alone is often not what ends an answer.
 TURN_ENDS = frozenset(
-    ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>"]
+    ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|end_of_text|>", "<|endoftext|>"]
+    + ["<end_of_turn>", "<turn|>"]
 )
 # Spelled like markers, but plain words of a text.
 HTML = frozenset(
-    "a b blockquote body br caption code div em h1 h2 h3 h4 h5 h6 head hr html i img li ol p pre q small span strong "
-    "sub sup table tbody td tfoot th thead title tr u ul".split()
+    ["a", "b", "blockquote", "body", "br", "caption", "code", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6"]
+    + ["head", "hr", "html", "i", "img", "li", "ol", "p", "pre", "q", "small", "span", "strong", "sub", "sup"]
+    + ["table", "tbody", "td", "tfoot", "th", "thead", "title", "tr", "u", "ul"]
 )
 
 
 def is_marker(text: str) -> bool:
-    """Is a token spelled like a part of a dialogue's structure: <think>, </tool_call>, <|fim_prefix|>, [INST]?"""
+    """Is a token spelled like a part of a dialogue's structure: <think>, </tool_call>, <|x|>, [INST]?"""
     match = re.fullmatch(r"<[|\uff5c]?/?([^<>\s]+?)[|\uff5c]?>|\[/?[A-Z_0-9a-z]+\]", text)
-    return bool(match) and (match[1] or "").lower() not in HTML
+    return match is not None and (match[1] or "").lower() not in HTML
 
 
 def from_directory(path: str | Path) -> tuple[dict[str, Any], bytes] | None:
@@ -53,6 +55,13 @@ def from_directory(path: str | Path) -> tuple[dict[str, Any], bytes] | None:
     return finish(spec, blob)
 
 
+def from_gguf(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], bytes] | None:
+    """The tokenizer of a GGUF file's metadata (arrays as lists); None when it holds none. Raises as above."""
+    from edgeq.converters import vocabulary
+
+    return vocabulary.from_gguf(metadata)
+
+
 def finish(spec: Spec, blob: bytes) -> tuple[dict[str, Any], bytes]:
     """What goes into the file, after loading it once as a reader will."""
     values = dataclasses.asdict(spec)
@@ -62,7 +71,7 @@ def finish(spec: Spec, blob: bytes) -> tuple[dict[str, Any], bytes]:
     return header, blob
 
 
-# reading ------------------------------------------------------------------------------------------------------
+# reading --------------------------------------------------------------------------------------------------
 
 
 def read_bytes(file: Path, limit: int) -> bytes:
@@ -104,9 +113,13 @@ class Added:
     lstrip: bool = False
     rstrip: bool = False
 
+    @classmethod
+    def read(cls, text: str, item: dict[str, Any]) -> Added:
+        return cls(text, *(item.get(flag) is True for flag in ("special", "lstrip", "rstrip")))
+
 
 class Settings:
-    """What the JSON files beside a tokenizer say: names of special tokens, ids that end a text, added tokens."""
+    """What the JSON files beside a tokenizer say: special tokens, ids that end a text, added tokens."""
 
     def __init__(self, path: Path) -> None:
         def optional(name: str) -> dict[str, Any]:
@@ -120,8 +133,10 @@ class Settings:
             for role in ("bos_token", "eos_token", "pad_token", "unk_token")
             if (name := token_text(self.tokenizer.get(role, special_map.get(role))))
         }
-        extra = self.tokenizer.get("additional_special_tokens") or special_map.get("additional_special_tokens")
-        self.extra_names = [name for item in extra if (name := token_text(item))] if isinstance(extra, list) else []
+        more = "additional_special_tokens"
+        extra = self.tokenizer.get(more) or special_map.get(more)
+        extra = extra if isinstance(extra, list) else []
+        self.extra_names = [name for item in extra if (name := token_text(item))]
         self.eos_ids = [*id_list(generation.get("eos_token_id")), *id_list(config.get("eos_token_id"))]
         self.bos_ids = [*id_list(config.get("bos_token_id")), *id_list(generation.get("bos_token_id"))]
         size = config.get("vocab_size")
@@ -132,7 +147,7 @@ class Settings:
         self.legacy = self.tokenizer.get("legacy") is not False
 
     def _added(self, path: Path) -> dict[int, Added]:
-        """id -> added token, of tokenizer_config.json and the older added_tokens.json, inside the model's vocabulary."""
+        """id -> added token that the model has a row for, of tokenizer_config.json and added_tokens.json."""
         found: dict[int, Added] = {}
         if (path / "added_tokens.json").is_file():
             names = {*self.names.values(), *self.extra_names}
@@ -141,16 +156,15 @@ class Settings:
                     found[id] = Added(text, text in names)
         decoder = self.tokenizer.get("added_tokens_decoder")
         for key, item in decoder.items() if isinstance(decoder, dict) else ():
-            if isinstance(item, dict) and (text := token_text(item)) and re.fullmatch(r"[0-9]{1,7}", key):
-                flags = (item.get(flag) is True for flag in ("special", "lstrip", "rstrip"))
-                if int(key) < self.model_vocab:
-                    found[int(key)] = Added(text, *flags)
+            word = token_text(item) if isinstance(item, dict) else None
+            if word and re.fullmatch(r"[0-9]{1,7}", key) and int(key) < self.model_vocab:
+                found[int(key)] = Added.read(word, item)
         if len(found) > ADDED_MAX:
             raise FormatError(f"the tokenizer has {len(found)} added tokens where {ADDED_MAX} are allowed")
         return found
 
     def spec(self, words: dict[str, int], vocab_size: int, special: Iterable[int], **more: Any) -> Spec:
-        """The spec of a vocabulary: words gives the id of a token by its spelling; special: ids of control tokens."""
+        """The spec of a vocabulary: `words` gives a token's id by its spelling, `special` control tokens."""
         eos = {id for id in self.eos_ids if id < vocab_size}
         if self.names.get("eos_token") in words:
             eos.add(words[self.names["eos_token"]])
@@ -184,7 +198,7 @@ def id_list(value: object) -> list[int]:
     return [id for id in (value if isinstance(value, list) else [value]) if type(id) is int and id >= 0]
 
 
-# tokenizer.model ----------------------------------------------------------------------------------------------
+# tokenizer.model ------------------------------------------------------------------------------------------
 
 
 def _from_model(blob: bytes, settings: Settings) -> tuple[Spec, bytes]:
@@ -202,7 +216,7 @@ def _from_model(blob: bytes, settings: Settings) -> tuple[Spec, bytes]:
                 pieces[id] = dataclasses.replace(pieces[id], type=kind)
             continue
         if id - len(pieces) > ADDED_MAX:
-            raise FormatError(f"the added token {id} is far behind the {len(pieces)} pieces of tokenizer.model")
+            raise FormatError(f"the added token {id} is far behind the {len(pieces)} of tokenizer.model")
         for hole in range(len(pieces), id):
             pieces.append(modelproto.Piece(f"[UNUSED_{hole}]", 0.0, modelproto.UNUSED))
         pieces.append(modelproto.Piece(added.text, 0.0, kind))
@@ -258,7 +272,7 @@ def complete_pieces(
     ), blob
 
 
-# tokenizer.json -----------------------------------------------------------------------------------------------
+# tokenizer.json -------------------------------------------------------------------------------------------
 
 
 def _from_json(data: dict[str, Any], settings: Settings) -> tuple[Spec, bytes]:
@@ -272,8 +286,7 @@ def _from_json(data: dict[str, Any], settings: Settings) -> tuple[Spec, bytes]:
         if not isinstance(item, dict) or type(item.get("id")) is not int or not token_text(item):
             raise FormatError("an added token of tokenizer.json has no id or no content")
         if item["id"] < settings.model_vocab:
-            flags = (item.get(flag) is True for flag in ("special", "lstrip", "rstrip"))
-            added[item["id"]] = Added(item["content"], *flags)
+            added[item["id"]] = Added.read(str(token_text(item)), item)
     names = {*settings.names.values(), *settings.extra_names}
     special = {id for id, token in added.items() if token.special or token.text in names}
     markers = {id for id, token in added.items() if id not in special and is_marker(token.text)}
@@ -322,21 +335,27 @@ def text_form(data: dict[str, Any]) -> dict[str, Any]:
     Raises UnsupportedError for a decoder whose text could not be streamed token by token.
     """
     decoders = list(steps(data.get("decoder"), "decoders"))
-    before = [*steps(data.get("normalizer"), "normalizers"), *steps(data.get("pre_tokenizer"), "pretokenizers")]
+    before = [*steps(data.get("normalizer"), "normalizers")]
+    before += steps(data.get("pre_tokenizer"), "pretokenizers")
     kinds = {step.get("type") for step in decoders}
     unknown = kinds - {"ByteLevel", "Metaspace", "Replace", "ByteFallback", "Fuse", "Strip"}
     if unknown or not kinds:
         raise UnsupportedError(
-            f"the decoder {', '.join(map(str, sorted(map(str, unknown)))) or 'null'} of tokenizer.json is not supported; "
-            "supported are ByteLevel, Metaspace and Replace with ByteFallback"
+            f"the decoder {', '.join(sorted(map(str, unknown))) or 'null'} of tokenizer.json is not supported, "
+            "only ByteLevel, Metaspace and Replace with ByteFallback"
         )
-    metaspace = [step for step in decoders if step.get("type") == "Metaspace"]
     return {
         "byte_level": "ByteLevel" in kinds,
-        "leading_space": any(step.get("type") == "Strip" and step.get("start") for step in decoders)
-        or any(step.get("prepend_scheme", "always") != "never" and step.get("add_prefix_space", True) for step in metaspace),
+        "leading_space": any(map(_takes_space, decoders)),
         "prefix_each": not any(step.get("prepend_scheme") == "first" for step in before),
     }
+
+
+def _takes_space(step: dict[str, Any]) -> bool:
+    """Does this step of a decoder take the space at the beginning of a text away?"""
+    if step.get("type") == "Metaspace":
+        return step.get("prepend_scheme", "always") != "never" and step.get("add_prefix_space", True) is True
+    return step.get("type") == "Strip" and bool(step.get("start"))
 
 
 def steps(part: object, list_name: str) -> Iterable[dict[str, Any]]:

@@ -38,8 +38,8 @@ KINDS: dict[str, Callable[[Spec, bytes], Tokenizer]] = {
 def load(spec: object, blob: bytes, vocab_size: int | None = None) -> Tokenizer:
     """The tokenizer of a model file: `spec` is header["tokenizer"], `blob` the bytes of its tensor.
 
-    vocab_size is the model's number of embedding rows: a tokenizer with more tokens is refused. Both arguments
-    are untrusted. Raises FormatError for a broken spec or blob, UnsupportedError for a kind not in KINDS.
+    vocab_size is the model's number of embedding rows: a tokenizer with more tokens is refused. Both
+    arguments are untrusted. Raises FormatError for a broken spec or blob, UnsupportedError for an unknown kind.
     """
     checked = Spec.from_header(spec)
     if checked.kind not in KINDS:
@@ -51,6 +51,7 @@ def load(spec: object, blob: bytes, vocab_size: int | None = None) -> Tokenizer:
         raise FormatError(f"the tokenizer has {len(blob)} bytes where 1 to {BLOB_BYTES_MAX} are allowed")
     if vocab_size is not None and checked.vocab_size > vocab_size:
         raise FormatError(
-            f"the tokenizer has {checked.vocab_size} tokens, more than the {vocab_size} rows of the model's embedding"
+            f"the tokenizer has {checked.vocab_size} tokens, "
+            f"more than the {vocab_size} rows of the model's embedding"
         )
     return KINDS[checked.kind](checked, blob)

@@ -46,7 +46,7 @@ class Spec:
     def from_header(cls, header: object) -> Spec:
         """Checks an untrusted header value; unknown keys are ignored. Raises FormatError."""
         if not isinstance(header, dict):
-            raise FormatError(f"the header's tokenizer is a {type(header).__name__} where an object is expected")
+            raise FormatError(f"the header's tokenizer is a {type(header).__name__}, not an object")
         kind, vocab_size = header.get("kind"), header.get("vocab_size")
         if not isinstance(kind, str):
             raise FormatError("the header's tokenizer.kind is not a string")
@@ -66,12 +66,13 @@ class Spec:
                 value = tuple(value) if good else ()
             if not good:
                 raise FormatError(
-                    f"the header's tokenizer.{field.name} is not a {_WORDS[str(field.type)]} of {vocab_size} tokens"
+                    f"the header's tokenizer.{field.name} is not a {_WORDS[str(field.type)]} "
+                    f"of a vocabulary of {vocab_size}"
                 )
             values[field.name] = value
         spec = cls(**values)  # type: ignore[arg-type]
         if len(spec.eos) > EOS_MAX:
-            raise FormatError(f"the header's tokenizer.eos has {len(spec.eos)} ids where {EOS_MAX} are allowed")
+            raise FormatError(f"the header's tokenizer.eos has {len(spec.eos)} ids, more than {EOS_MAX}")
         return spec
 
 
@@ -95,11 +96,11 @@ class Tokenizer(ABC):
         self.control_ids = frozenset(spec.control)
         self.reserved_ids = self.control_ids | frozenset(spec.markers)  # no text becomes one of these
 
-    # what a kind defines -------------------------------------------------------------------------------------
+    # what a kind defines ---------------------------------------------------------------------------------
 
     @abstractmethod
     def _plain(self, text: str, first: bool) -> list[int]:
-        """The ids of a text without control tokens; `first`: it begins the text (or each part has a prefix)."""
+        """The ids of a text without control tokens; `first`: a space may be put before it."""
 
     @abstractmethod
     def spelling(self, id: int) -> str:
@@ -113,7 +114,7 @@ class Tokenizer(ABC):
     def id(self, token: str) -> int | None:
         """The id of the token so spelled, None when there is none."""
 
-    # text to ids ---------------------------------------------------------------------------------------------
+    # text to ids -----------------------------------------------------------------------------------------
 
     def encode(self, text: str, *, add_bos: bool | None = None, special: bool = False) -> list[int]:
         """The ids of a text.
@@ -140,11 +141,11 @@ class Tokenizer(ABC):
         if self.spec.add_bos if add_bos is None else add_bos:
             if self.bos_id is None:
                 if add_bos:
-                    raise UsageError("the model's tokenizer has no token that begins a text, so add_bos cannot be true")
+                    raise UsageError("add_bos is true, but the tokenizer has no token that begins a text")
             elif not parts or parts[0] != self.bos_id:
                 ids.insert(0, self.bos_id)
         if ids and not 0 <= min(ids) <= max(ids) < self.vocab_size:
-            raise FormatError(f"the tokenizer made the id {max(ids)}, but its header names {self.vocab_size} tokens")
+            raise FormatError(f"the tokenizer made the id {max(ids)} of a vocabulary of {self.vocab_size}")
         return ids
 
     def split(self, text: str, trusted: Callable[[int, int], bool] | None = None) -> list[str | int]:
@@ -177,7 +178,7 @@ class Tokenizer(ABC):
         return (re.compile("|".join(map(re.escape, words))) if words else None), ids
 
     def _without_reserved(self, ids: list[int], text_limit: int) -> list[int]:
-        """Spells reserved ids that a library found in plain text in shorter tokens: they never come from text."""
+        """Spells reserved ids that a library found in plain text with shorter tokens."""
         if self.reserved_ids.isdisjoint(ids):
             return ids
         out: list[int] = []
@@ -192,7 +193,7 @@ class Tokenizer(ABC):
                 raise FormatError(f"the tokenizer makes the control token {id} from plain text")
         return out
 
-    # ids to text ---------------------------------------------------------------------------------------------
+    # ids to text -----------------------------------------------------------------------------------------
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
         """The text of ids that begin a text; control tokens are left out unless special. Bytes that are no
@@ -206,7 +207,7 @@ class Tokenizer(ABC):
         return StreamDecoder(self, special=special, start=start)
 
     def token(self, id: int) -> bytes:
-        """The bytes that a token stands for (of a control token: its spelling); empty outside the vocabulary."""
+        """The bytes that a token stands for (a control token: its spelling); none outside the vocabulary."""
         if not 0 <= id < self.vocab_size:
             return b""
         return self.spelling(id).encode("utf-8", "replace") if id in self.reserved_ids else self._bytes(id)

@@ -3,7 +3,7 @@
 Wire format of `ModelProto` as far as it matters here (field number: meaning):
 
     1  pieces, repeated: 1 piece (string), 2 score (float), 3 type (enum, default NORMAL)
-    2  trainer_spec:     3 model_type (enum), 35 byte_fallback (bool), 40 unk_id, 41 bos_id, 42 eos_id, 43 pad_id
+    2  trainer_spec:     3 model_type (enum), 35 byte_fallback (bool), 40 … 43 ids of unk, bos, eos, pad
     3  normalizer_spec:  1 name, 3 add_dummy_prefix, 4 remove_extra_whitespaces, 5 escape_whitespaces (bools)
 
 A field that comes again overrides the one before it (messages are merged), so appending is a way of changing.
@@ -48,7 +48,7 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def read_fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
-    """(field number, wire type, value) of one message: an int for numbers (fixed ones unsigned), else bytes."""
+    """(field number, wire type, value) of one message: an int for numbers (unsigned), else bytes."""
     at = 0
     while at < len(data):
         key, at = read_varint(data, at)
@@ -63,15 +63,15 @@ def read_fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
             size, at = read_varint(data, at)
             value, at = data[at : at + size], at + size
         else:
-            raise FormatError(f"the sentencepiece model holds a field of wire type {wire}, which is not known")
+            raise FormatError(f"the sentencepiece model holds a field of the unknown wire type {wire}")
         if at > len(data) or not number:
             raise FormatError("the sentencepiece model is cut off or no sentencepiece model")
         yield number, wire, value
 
 
 def read_pieces(model: bytes) -> list[Piece]:
-    """The vocabulary of a sentencepiece model in the order of ids. Raises FormatError for one that is broken."""
-    pieces = []
+    """The vocabulary of a sentencepiece model in the order of ids. Raises FormatError for a broken one."""
+    pieces: list[Piece] = []
     for number, wire, value in read_fields(model):
         if number == 1 and isinstance(value, bytes):
             if len(pieces) == PIECES_MAX:
@@ -80,7 +80,7 @@ def read_pieces(model: bytes) -> list[Piece]:
         elif number in (1, 2, 3) and wire != LENGTH:
             raise FormatError("the file is no sentencepiece model")
     if not pieces:
-        raise FormatError("the sentencepiece model has no pieces; a tokenizer.model of another kind is not supported")
+        raise FormatError("the sentencepiece model has no pieces, or the file is of another kind")
     return pieces
 
 
@@ -99,7 +99,7 @@ def _read_piece(data: bytes, id: int) -> Piece:
         elif number == 3 and isinstance(value, int):
             type = value
     if not text or not math.isfinite(score) or not NORMAL <= type <= BYTE:
-        raise FormatError(f"piece {id} of the sentencepiece model has no text, a score that is no number or a wrong type")
+        raise FormatError(f"piece {id} of the sentencepiece model has a wrong text, score or type")
     return Piece(text, score, type)
 
 
@@ -128,27 +128,26 @@ def write_piece(piece: Piece) -> bytes:
     return write_message(1, text + score + write_int(3, piece.type))
 
 
-def write_model(pieces: Iterable[Piece], *, unknown: int, bos: int | None, eos: int | None, prefix: bool) -> bytes:
+def write_model(pieces: list[Piece], *, unknown: int, prefix: bool) -> bytes:
     """A BPE model that changes nothing in a text but spaces into U+2581, with byte fallback where there are
-    byte pieces; prefix: a space is put before a text. Of several pieces of type UNKNOWN the library takes none."""
-    listed = list(pieces)
-    trainer = write_int(3, BPE) + write_int(35, any(piece.type == BYTE for piece in listed)) + write_int(40, unknown)
-    trainer += write_int(41, -1 if bos is None else bos) + write_int(42, -1 if eos is None else eos) + write_int(43, -1)
-    normalizer = write_message(1, b"identity") + write_int(3, prefix) + write_int(4, False) + write_int(5, True)
-    return b"".join(map(write_piece, listed)) + write_message(2, trainer) + write_message(3, normalizer)
+    byte pieces; prefix: a space is put before a text. Exactly the piece `unknown` must have type UNKNOWN."""
+    bytes_known = any(piece.type == BYTE for piece in pieces)
+    trainer = write_int(3, BPE) + write_int(35, bytes_known) + write_int(40, unknown)
+    trainer += b"".join(write_int(role, -1) for role in (41, 42, 43))  # bos, eos, pad: the spec knows them
+    normalizer = (
+        write_message(1, b"identity") + write_int(3, prefix) + write_int(4, False) + write_int(5, True)
+    )
+    return b"".join(map(write_piece, pieces)) + write_message(2, trainer) + write_message(3, normalizer)
 
 
 def replace_pieces(model: bytes, pieces: Iterable[Piece]) -> bytes:
     """The same model with another vocabulary."""
-    rest = b"".join(
+    rest = (
         write_message(number, value)
-        if isinstance(value, bytes)
-        else (write_int(number, value) if wire == VARINT else write_varint(number << 3 | wire) + value.to_bytes(
-            8 if wire == FIXED64 else 4, "little"))
-        for number, wire, value in read_fields(model)
-        if number != 1
-    )  # fmt: skip
-    return b"".join(map(write_piece, pieces)) + rest
+        for number, _, value in read_fields(model)
+        if number != 1 and isinstance(value, bytes)  # a model has no numbers at its top
+    )
+    return b"".join([*map(write_piece, pieces), *rest])
 
 
 def read_flag(model: bytes, message: int, field: int, default: bool) -> bool:

@@ -31,14 +31,14 @@ class PiecesTokenizer(Tokenizer):
     def _check(self, pieces: list[modelproto.Piece]) -> None:
         if len(pieces) != self.spec.vocab_size:
             raise FormatError(
-                f"the sentencepiece model has {len(pieces)} pieces where the header says {self.spec.vocab_size}"
+                f"the sentencepiece model has {len(pieces)} pieces, the header says {self.spec.vocab_size}"
             )
         for id, piece in enumerate(pieces):
             if piece.type == modelproto.BYTE and not BYTE_PIECE.fullmatch(piece.text):
-                raise FormatError(f"piece {id} of the sentencepiece model is a byte not spelled <0x00> … <0xFF>")
+                raise FormatError(f"piece {id} of the sentencepiece model is a byte not spelled <0x..>")
         for id in self.reserved_ids:
             if pieces[id].type not in (modelproto.CONTROL, modelproto.UNKNOWN, modelproto.UNUSED):
-                raise FormatError(f"the header says that token {id} is a control token, the sentencepiece model does not")
+                raise FormatError(f"token {id} is a control token of the header but a word of the model")
 
     @cached_property
     def _without_prefix(self) -> Any:

@@ -34,7 +34,7 @@ class JsonTokenizer(Tokenizer):
         self._added = frozenset(added)
         for id in self.reserved_ids:
             if id in added and not added[id].special:
-                raise FormatError(f"the header says that token {id} is a control token, the tokenizer.json does not")
+                raise FormatError(f"token {id} is a control token of the header but a word of the model")
 
     @cached_property
     def _without_prefix(self) -> Any:
