@@ -1,4 +1,4 @@
-"""From others' files to an .edgeq file: `convert(source, output)`. README.md has the map and how to add a source."""
+"""From others' files to an .edgeq file: `convert(source, output)`. README.md says how to add a source."""
 
 from edgeq.converters.pipeline import CHOICES, convert, open_source
 

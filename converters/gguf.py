@@ -1,4 +1,4 @@
-"""The source `gguf`: a GGUF file of architecture llama, qwen2 or qwen3, its metadata turned into a config's words."""
+"""The source `gguf`: a GGUF file, its metadata turned into the words of a config."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.converters.huggingface import token_ids
-from edgeq.converters.source import Array, Source, SourceTensor, checked_template, match
+from edgeq.converters.source import Array, Source, SourceTensor, checked_template, checked_tensors
 from edgeq.errors import FormatError, UnsupportedError
 from edgeq.formats.gguf import GGUFFile, open_gguf
 from edgeq.models import BaseConfig, family
@@ -52,8 +52,8 @@ REQUIRE: dict[str, tuple[Any, ...]] = {
     "rope.scaling.yarn_log_multiplier": (0.0,),
 }
 
-# Writers of GGUF store the query and key rows of these architectures with each head's halves interleaved (row 2j+s of a
-# head is row s*head_dim/2 + j of the checkpoint); the table gives the row whose count of heads applies.
+# GGUF holds the query and key rows of these architectures with each head's halves interleaved: row 2j+s of it
+# is the checkpoint's row s*head_dim/2 + j. For each such tensor, the config's count of its heads.
 INTERLEAVED = {"llama": {"blocks.{i}.q": "num_attention_heads", "blocks.{i}.k": "num_key_value_heads"}}
 
 
@@ -80,12 +80,11 @@ def open_file(path: Path) -> Source:
     found = {
         name: SourceTensor(name, tensor.type, tensor.shape, tensor.data) for name, tensor in rest.items()
     }
-    tensors = match(family_name, config, found, lambda want: want.gguf_name, lambda name: False)
+    tensors = checked_tensors(family_name, config, found, lambda want: want.gguf_name, lambda name: False)
     frequencies = Rope.from_hf(raw).inverse_frequencies(config.head_dim)
     if factors is not None:
-        frequencies = frequencies / _factors(
-            SourceTensor(factors.name, factors.type, factors.shape, factors.data), config
-        )
+        divisors = _factors(SourceTensor(factors.name, factors.type, factors.shape, factors.data), config)
+        frequencies = (frequencies / divisors).astype(np.float32)
     template = metadata.get("tokenizer.chat_template")
     return Source(
         kind="gguf",

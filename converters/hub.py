@@ -21,9 +21,9 @@ UNWANTED = ["*/*", "consolidated*", "adapter*", "training_args*"]
 
 
 def open_hub(name: str) -> Source:
-    """Fetch what is not in the hub's cache yet and open it; UnsupportedError says in one sentence why it cannot."""
+    """Fetch what is not in the hub's cache yet and open it; UnsupportedError says why that cannot be."""
     found = NAME.fullmatch(name)
-    if not found:
+    if not found or name.lower().endswith((".gguf", ".edgeq", ".safetensors", ".bin", ".pt", ".pth")):
         raise UnsupportedError(
             f"{name!r:.120} is neither a file, nor a directory, nor a hub name like OWNER/NAME"
         )
@@ -32,7 +32,7 @@ def open_hub(name: str) -> Source:
         from huggingface_hub import snapshot_download
     except ImportError:
         raise UnsupportedError(
-            f"{name!r} is no local file or directory, and fetching it needs the hub client: pip install 'edgeq[hub]'"
+            f"{name!r} is no local file or directory, and the hub client is missing: pip install 'edgeq[hub]'"
         ) from None
     try:
         path = snapshot_download(

@@ -1,4 +1,4 @@
-"""The source `huggingface`: a directory with config.json and safetensors weights, in one file or in shards."""
+"""The source `huggingface`: a directory with config.json and safetensors weights, one file or shards."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.converters import jsonfile, safetensors
-from edgeq.converters.source import Source, SourceTensor, checked_template, match
+from edgeq.converters.source import Source, SourceTensor, checked_template, checked_tensors
 from edgeq.errors import FormatError, UnsupportedError
 from edgeq.models import family, family_of
 from edgeq.models.rope import Rope
@@ -23,7 +23,7 @@ GENERATION_NUMBERS = (
 def open_directory(
     path: Path, *, kind: str = "huggingface", name: str | None = None, revision: str | None = None
 ) -> Source:
-    """Open a checkpoint directory; UnsupportedError or FormatError says in one sentence what is wrong with it."""
+    """Open a checkpoint directory; UnsupportedError or FormatError says what is wrong with it."""
     raw = jsonfile.load(path, "config.json")
     if raw is None:
         raise FormatError(f"{path.name!r} has no config.json; a Hugging Face checkpoint directory is needed")
@@ -31,7 +31,7 @@ def open_directory(
     found = {
         key: SourceTensor(key, dtype, shape, data)
         for key, (dtype, shape, data) in _weights(path).items()
-        if shape and not _ignored(key)
+        if not _ignored(key)
     }
     tied = raw.get("tie_word_embeddings")
     if tied is None:
@@ -42,11 +42,11 @@ def open_directory(
         found.pop("lm_head.weight", None)
     return Source(
         kind=kind,
-        name=name or path.resolve().name,
+        name=name or path.resolve().name.encode("utf-8", "replace").decode(),
         revision=revision,
         family=family_name,
         config=config,
-        tensors=match(family_name, config, found, lambda want: want.hf_name, _ignored),
+        tensors=checked_tensors(family_name, config, found, lambda want: want.hf_name, _ignored),
         frequencies=Rope.from_hf(raw).inverse_frequencies(config.head_dim),
         tokenizer=lambda: _tokenizer(path),
         chat_template=checked_template(_template(path)),
@@ -110,7 +110,7 @@ def _weights(path: Path) -> dict[str, Any]:
 
 
 def _template(path: Path) -> str | None:
-    """The chat template: chat_template.jinja first, then tokenizer_config.json (a list has one named default)."""
+    """The chat template: chat_template.jinja, or tokenizer_config.json (of a list, the default)."""
     template: Any = jsonfile.text(path, "chat_template.jinja")
     if template is None:
         template = (jsonfile.load(path, "tokenizer_config.json") or {}).get("chat_template")
@@ -133,7 +133,7 @@ def _generation(path: Path, raw: dict[str, Any]) -> dict[str, Any]:
         if ids:
             generation[key] = ids if key == "eos_token_id" else ids[0]
     for key in GENERATION_NUMBERS:
-        if isinstance(words.get(key), int | float):
+        if isinstance(words.get(key), int | float) and abs(words[key]) < 1e9:
             generation[key] = words[key]
     return generation
 

@@ -1,4 +1,4 @@
-"""JSON and directories from strangers: size limits, no key twice, no NaN, and no name that leaves its directory."""
+"""JSON and directories from strangers: limits, no key twice, no NaN, no name that leaves its directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MARKS_MAX = 1 << 21  # of , : [ { in a JSON text: bounds the values, and so the 
 
 
 def parse(text: bytes, where: str) -> dict[str, Any]:
-    """The object that `text` holds; FormatError names `where` for anything else, duplicate keys and NaN included."""
+    """The object that `text` holds; FormatError names `where` for anything else."""
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(items)
@@ -54,7 +54,7 @@ def parse(text: bytes, where: str) -> dict[str, Any]:
 
 
 def inside(directory: Path, name: str) -> Path:
-    """The path of file `name` in `directory`; FormatError when the name, or where a link leads, is outside it.
+    """The path of file `name` in `directory`; FormatError when the name or a link leads outside.
 
     Links of a hub cache lead from snapshots/REVISION to the `blobs` beside it, which is allowed too.
     """

@@ -34,12 +34,12 @@ def convert(
     output_scheme: str | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Write the model `source` (a checkpoint directory, a .gguf file or a hub name) as the .edgeq file `output`.
+    """Write the model `source` (checkpoint directory, .gguf file or hub name) as the .edgeq file `output`.
 
-    `scheme` is for the matrices of the blocks; embedding and output head get q8 under a quantized scheme and the same
-    scheme under a float one, unless named. Vectors stay float32. `progress(done, total, tensor)` is called with bytes
-    of output. The file appears under its name only when it is whole; any exception, KeyboardInterrupt included, leaves
-    nothing behind. Raises UnsupportedError, FormatError or UsageError.
+    `scheme` is for the matrices of the blocks; embedding and output head get q8 under a quantized scheme and
+    the same scheme under a float one, unless named. Vectors stay float32. `progress(done, total, tensor)` is
+    called with bytes of output. The file appears under its name only when it is whole; any exception,
+    KeyboardInterrupt included, leaves nothing behind. Raises UnsupportedError, FormatError or UsageError.
     """
     schemes = choose(scheme, embed_scheme, output_scheme)
     target = Path(output)
@@ -76,7 +76,11 @@ def open_source(source: str | os.PathLike[str]) -> Source:
     try:
         if path.is_dir():
             return open_directory(path)
-        if path.is_file():
+        if path.suffix in (".safetensors", ".json") and path.is_file():
+            raise UsageError(
+                f"{path.name!r} is one file of a checkpoint; the directory that holds it is needed"
+            )
+        if path.exists():
             return open_file(path)
     except OSError as error:
         raise EdgeqError(f"{str(source)!r:.120} cannot be read ({error.strerror or error})") from None
@@ -163,7 +167,7 @@ class Rows:
 
 
 class Codes:
-    """A matrix of codes whose slices of rows are read when asked for; `shift` carries them to another zero point."""
+    """A matrix of codes, read by slices of rows when asked for; `shift` brings them to another zero point."""
 
     ndim = 2
 

@@ -1,7 +1,7 @@
 """A reader of safetensors files: the header is checked in full before any number is looked at.
 
-A file is an 8-byte little-endian header length, a JSON header {name: {dtype, shape, data_offsets}}, and the data, which
-the tensors must tile without holes or overlap. The data stays mapped; nothing is copied here.
+A file is an 8-byte little-endian header length, a JSON header {name: {dtype, shape, data_offsets}}, and
+the data, which the tensors must tile without holes or overlap. The data stays mapped; nothing is copied here.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from edgeq.formats.reader import FileMap, open_regular
 HEADER_BYTES_MAX = 64 << 20
 TENSORS_MAX = 1 << 17
 ITEM_BYTES = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
-    "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8, "C64": 8,
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U16": 2, "I16": 2, "F16": 2,
+    "BF16": 2, "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8, "C64": 8,
 }  # fmt: skip
 
 
 def read(path: Path) -> dict[str, tuple[str, tuple[int, ...], Array]]:
-    """{name: (dtype, shape, mapped uint8 data)} of a file; FormatError names the file and what is wrong in it."""
+    """{name: (dtype, shape, mapped uint8 data)} of a file; FormatError names the file and what is wrong."""
     file, size = open_regular(path)
     with file:
         if size < 8:
@@ -38,7 +38,7 @@ def read(path: Path) -> dict[str, tuple[str, tuple[int, ...], Array]]:
         header = jsonfile.parse(file.read(header_bytes), path.name)
         start = 8 + header_bytes
         places = _places(header, size - start, path.name)
-        mapped = FileMap(file, path)
+        mapped = FileMap(file, size, path)
     return {
         name: (dtype, shape, mapped.view(start + begin, end - begin))
         for name, (dtype, shape, begin, end) in places.items()

@@ -1,4 +1,4 @@
-"""What every source gives the pipeline: tensors that are read a few rows at a time, and the words of the header."""
+"""What a source gives the pipeline: tensors that are read a few rows at a time, and the header's words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgeq.errors import FormatError, UnsupportedError
-from edgeq.formats.schemes import SCHEMES, Scheme, from_q4_0, from_q8_0
+from edgeq.formats import SCHEMES, Scheme, dequantize, from_q4_0, from_q8_0
 from edgeq.models import BaseConfig, Expected, expected
 
 Array = np.ndarray[Any, Any]
@@ -17,13 +17,11 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Kind:
-    """How a source stores numbers: blocks of `values` in `nbytes` bytes; `scheme` holds them without loss, if any."""
+    """How a source stores numbers; `scheme` names the one of ours that holds its codes without loss."""
 
-    values: int
-    nbytes: int
     floats: Callable[[Array], Array] | None = None  # uint8 [rows, bytes] -> float32 [rows, cols]
     codes: Callable[[Array], tuple[Array, Array]] | None = None  # uint8 [rows, bytes] -> (codes, scales)
-    scheme: Scheme | None = None
+    scheme: str = ""
 
 
 def _bf16(raw: Array) -> Array:
@@ -31,11 +29,11 @@ def _bf16(raw: Array) -> Array:
 
 
 KINDS = {
-    "F32": Kind(1, 4, floats=lambda raw: raw.view("<f4").astype(np.float32, copy=False)),
-    "F16": Kind(1, 2, floats=lambda raw: raw.view("<f2").astype(np.float32)),
-    "BF16": Kind(1, 2, floats=_bf16),
-    "Q8_0": Kind(32, 34, codes=from_q8_0, scheme=SCHEMES["q8"]),
-    "Q4_0": Kind(32, 18, codes=from_q4_0, scheme=SCHEMES["q4"]),
+    "F32": Kind(floats=lambda raw: raw.view("<f4").astype(np.float32, copy=False)),
+    "F16": Kind(floats=lambda raw: raw.view("<f2").astype(np.float32)),
+    "BF16": Kind(floats=_bf16),
+    "Q8_0": Kind(codes=from_q8_0, scheme="q8"),
+    "Q4_0": Kind(codes=from_q4_0, scheme="q4"),
 }
 
 
@@ -52,22 +50,10 @@ class SourceTensor:
     data: Array  # uint8 [nbytes]
     order: Array | None = None
 
-    def __post_init__(self) -> None:
-        kind = KINDS.get(self.kind)
-        if kind is None:
-            known = ", ".join(KINDS)
-            raise UnsupportedError(
-                f"tensor {self.name!r} is stored as {self.kind}, but only {known} can be read"
-            )
-        if self.shape[-1] % kind.values:
-            raise FormatError(
-                f"tensor {self.name!r} has rows of {self.shape[-1]}, no multiple of {kind.values}"
-            )
-
     @property
     def scheme(self) -> Scheme | None:
         """The scheme whose codes and scales are this tensor's own; None for floats."""
-        return KINDS[self.kind].scheme
+        return SCHEMES.get(KINDS[self.kind].scheme)
 
     def raw(self, rows: slice) -> Array:
         """uint8 [n, bytes of a row] of some rows; a vector is a column of rows."""
@@ -80,21 +66,14 @@ class SourceTensor:
         if kind.floats is not None:
             return kind.floats(self.raw(rows))
         codes, scales = self.codes(rows)
-        values = codes.astype(np.float32) - np.float32(self._zero)
-        return (values.reshape(len(codes), -1, kind.values) * scales.astype(np.float32)[:, :, None]).reshape(
-            codes.shape
-        )
+        return dequantize(codes, scales, SCHEMES[kind.scheme])
 
     def codes(self, rows: slice = slice(None)) -> tuple[Array, Array]:
-        """(codes uint8 [n, cols], scales float16 [n, groups]) of some rows; only where `scheme` is not None."""
+        """(codes uint8 [n, cols], scales float16 [n, groups]) of some rows of a tensor with a `scheme`."""
         decode = KINDS[self.kind].codes
         if decode is None:
             raise ValueError(f"{self.kind} has no codes")
         return decode(self.raw(rows))
-
-    @property
-    def _zero(self) -> int:
-        return self.scheme.zero if self.scheme else 0
 
 
 class Tokenizer(Protocol):
@@ -122,22 +101,26 @@ CHAT_TEMPLATE_BYTES_MAX = 256 << 10
 
 
 def checked_template(template: str | None) -> str | None:
-    """A chat template, or FormatError when it is larger than any real one."""
-    if template is not None and len(template.encode("utf-8", "surrogatepass")) > CHAT_TEMPLATE_BYTES_MAX:
-        raise FormatError(
-            f"the chat template has more than {CHAT_TEMPLATE_BYTES_MAX} bytes, the most that is allowed"
-        )
+    """A chat template, None for an empty one; FormatError when it is too large or no text."""
+    if template is not None:
+        size = len(template.encode("utf-8", "surrogatepass"))
+        if size > CHAT_TEMPLATE_BYTES_MAX:
+            raise FormatError(
+                f"the chat template has {size} bytes; at most {CHAT_TEMPLATE_BYTES_MAX} are allowed"
+            )
+        if any("\ud800" <= character <= "\udfff" for character in template):
+            raise FormatError("the chat template has half a surrogate pair, which is no character")
     return template or None
 
 
-def match(
+def checked_tensors(
     family: str,
     config: BaseConfig,
     found: Mapping[str, SourceTensor],
     name_of: Callable[[Expected], str | None],
     ignored: Callable[[str], bool],
 ) -> dict[str, SourceTensor]:
-    """The found tensors by the names of the family's table; one missing, left over or of a wrong shape is refused."""
+    """The found tensors by their names in the table; refuses a missing, unknown or misshapen one."""
     rest = dict(found)
     result = {}
     for want in expected(family, config):
@@ -150,11 +133,14 @@ def match(
         if tensor.shape != want.shape:
             shape = list(tensor.shape)
             raise FormatError(f"tensor {name!r} has shape {shape}, but the config needs {list(want.shape)}")
+        readable = [kind for kind, row in KINDS.items() if want.role != "vector" or row.floats]
+        if tensor.kind not in readable:
+            raise UnsupportedError(
+                f"tensor {name!r} is {tensor.kind}, but only {', '.join(readable)} can be read"
+            )
         result[want.name] = tensor
     left = sorted(name for name in rest if not ignored(name))
     if left:
         more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
-        raise UnsupportedError(
-            f"tensor {left[0]!r:.120}{more} is not one of family {family}'s, so it cannot be honoured"
-        )
+        raise UnsupportedError(f"tensor {left[0]!r:.120}{more} is not one of family {family}'s")
     return result

@@ -1,7 +1,7 @@
 """The vocabulary inside a GGUF file's metadata as (spec, blob): see converters/tokenizers.py.
 
-GGUF keeps the parts of a tokenizer, not the tokenizer: spellings, scores or merges, types, and a name for
-the way of splitting text before merging. Here they become a sentencepiece model or a tokenizer.json again, one
+GGUF keeps the parts of a tokenizer, not the tokenizer: spellings, scores or merges, types, a name for the
+way of splitting text before merging. Here they become a sentencepiece model or a tokenizer.json again, one
 that gives the same ids. A new way of splitting is a row of SPLITS.
 """
 
