@@ -12,8 +12,9 @@ def main() -> int:
 
         print(f"edgeq {__version__}")
         return 0
-    from edgeq.cli import run
+    from edgeq.cli import prepare_process, run
 
+    prepare_process()
     return run()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -79,19 +80,10 @@ def cli() -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line (sys.argv when `arguments` is None) and return its exit code; never raises for the
-    user's mistakes, a bad file, Ctrl-C or a closed pipe."""
-    if "_EDGEQ_COMPLETE" in os.environ:  # click's shell completion
-        cli.main(prog_name="edgeq")
-    for name in (
-        "SIGTERM",
-        "SIGHUP",
-    ):  # leave through the context managers, so that nothing half-written stays
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), stopped)
-    for stream in (sys.stdout, sys.stderr):  # a model's text may hold what the terminal's encoding cannot say
-        with contextlib.suppress(AttributeError):
-            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    """Run the command line (sys.argv when `arguments` is None) and return its exit code.
+
+    A wrong call, a bad file, Ctrl-C and a closed pipe are exit codes, not exceptions.
+    """
     try:
         with cli.make_context("edgeq", list(sys.argv[1:] if arguments is None else arguments)) as context:
             cli.invoke(context)
@@ -110,6 +102,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (EdgeqError, click.ClickException, OSError, MemoryError) as error:
         return report(error)
     return 0
+
+
+def prepare_process() -> None:
+    """What the process of the command needs beyond `run`: signals, text that any terminal can show, completion."""
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            # leave through the context managers, so that nothing half-written stays
+            signal.signal(getattr(signal, name), stopped)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if "_EDGEQ_COMPLETE" in os.environ:  # a shell asks for completions
+        cli.main(prog_name="edgeq")
 
 
 def stopped(number: int, _: FrameType | None) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import sys
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,10 +9,9 @@ import click
 from edgeq.cli import terminal
 from edgeq.cli.options import Numbers, engine_options, json_option, model_argument, quiet_option
 from edgeq.cli.sources import resolve
-from edgeq.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeq.engine import Model
+    from edgeq.evaluate import Throughput
 
 
 @click.command("bench")
@@ -25,138 +20,94 @@ if TYPE_CHECKING:
     "-p",
     "--n-prompt",
     "prompt",
-    type=click.IntRange(1),
+    type=click.IntRange(0),
+    metavar="N",
     default=256,
-    show_default=True,
-    help="Prompt tokens.",
+    help="Prompt tokens.  [default: 256]",
 )
 @click.option(
     "-n",
     "--n-gen",
     "generate",
-    type=click.IntRange(1),
+    type=click.IntRange(0),
+    metavar="N",
     default=64,
-    show_default=True,
-    help="Generated tokens.",
+    help="Generated tokens.  [default: 64]",
 )
 @click.option(
-    "-r", "--repetitions", type=click.IntRange(1), default=3, show_default=True, help="The median counts."
+    "-d",
+    "--n-depth",
+    "depth",
+    type=click.IntRange(0),
+    metavar="N",
+    default=0,
+    help="Tokens before both.  [default: 0]",
+)
+@click.option(
+    "-r",
+    "--repetitions",
+    type=click.IntRange(1),
+    metavar="N",
+    default=3,
+    help="The median counts.  [default: 3]",
 )
 @engine_options(click.option("-t", "--threads", type=Numbers(), help="Numbers of threads, such as 1,2."))
 @json_option
 @quiet_option
-def command(
-    model: str, prompt: int, generate: int, repetitions: int, as_json: bool, quiet: bool, **options: Any
-) -> None:
-    """Measure MODEL: prompt tokens per second, generated tokens per second, load time, peak memory.
+def command(model: str, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Measure MODEL: prompt and generated tokens per second, load time, peak memory.
 
-    -t takes a list such as 1,2 and measures each. A first, unmeasured turn warms up. Peak memory is this
-    process's largest resident set in that row, the mapped file included."""
+    -t takes a list and measures each number of threads. A first turn that is not counted warms up. Peak
+    memory is the highest of this process so far, pages of the mapped file included.
+    """
     path = resolve(model, quiet=quiet)
-    threads = options.pop("threads") or [None]
-    context = options.pop("context") or prompt + generate
-    if context < prompt + generate:
-        raise UsageError(f"-c {context} is too small for {prompt} prompt and {generate} generated tokens")
-    rows = []
-    for count in threads:
-        rows.append(measure(path, prompt, generate, repetitions, count, context, options))
-        if not quiet and not as_json and len(threads) > 1:
-            terminal.note(f"{rows[-1]['threads']} threads measured")
-    if as_json:
-        terminal.say_json(
-            {
-                "model": str(path),
-                "bytes": path.stat().st_size,
-                "prompt_tokens": prompt,
-                "generated_tokens": generate,
-                "repetitions": repetitions,
-                **options,
-                "rows": rows,
-            }
-        )
-        return
-    head = (
-        "threads",
-        f"prompt {prompt} (tokens/s)",
-        f"generate {generate} (tokens/s)",
-        "load (s)",
-        "peak memory",
-    )
-    cells = [
-        (
-            row["threads"],
-            f"{row['prompt_tps']:.1f}",
-            f"{row['generate_tps']:.2f}",
-            f"{row['load_seconds']:.2f}",
-            terminal.size(row["peak_bytes"]),
-        )
-        for row in rows
-    ]
-    terminal.say(
-        f"{path.name}, {terminal.size(path.stat().st_size)}, kv {options['kv']}, act {options['act']}, "
-        f"median of {repetitions}"
-    )
-    terminal.say(terminal.table(head, cells, left=0))
-
-
-def measure(
-    path: Path,
-    prompt: int,
-    generate: int,
-    repetitions: int,
-    threads: int | None,
-    context: int,
-    options: dict[str, Any],
-) -> dict[str, Any]:
-    """One row: the medians of `repetitions` turns with `threads` threads."""
     import edgeq
+    from edgeq.evaluate import throughput
 
-    forget_peak()
-    start = time.perf_counter()
-    with edgeq.load(path, threads=threads, context=context, **options) as model:
-        loaded = time.perf_counter() - start
-        turn(model, min(prompt, 32), min(generate, 4))
-        turns = [turn(model, prompt, generate) for _ in range(repetitions)]
-        return {
-            "threads": model.threads,
-            "prompt_tps": statistics.median(prompt / times[0] for times in turns),
-            "generate_tps": statistics.median(generate / times[1] for times in turns),
-            "load_seconds": loaded,
-            "peak_bytes": peak_memory(),
-        }
+    prompt, generate, depth = options["prompt"], options["generate"], options["depth"]
+    context = options["context"] or depth + max(prompt, generate, 1)
 
+    def tell(what: str, done: int, of: int) -> None:
+        terminal.note(f"{what} {done} of {of}")
 
-def turn(model: Model, prompt: int, generate: int) -> tuple[float, float]:
-    """Seconds for a prompt of mixed tokens and for `generate` single tokens after it, each the likeliest."""
-    ids = [(7919 * i + 13) % model.vocab_size for i in range(prompt)]
-    sequence = model.sequence()
-    try:
-        start = time.perf_counter()
-        logits = sequence.feed(ids)
-        middle = time.perf_counter()
-        for _ in range(generate):
-            logits = sequence.feed([int(logits.argmax())])
-        return middle - start, time.perf_counter() - middle
-    finally:
-        sequence.close()
+    rows = throughput(
+        lambda threads: edgeq.load(
+            path, threads=threads, context=context, kv=options["kv"], act=options["act"]
+        ),
+        threads=options["threads"] or (None,),
+        prefill=prompt,
+        decode=generate,
+        depth=depth,
+        repetitions=options["repetitions"],
+        progress=None if quiet or as_json else tell,
+    )
+    size = path.stat().st_size
+    if as_json:
+        facts = {"model": str(path), "bytes": size, "kv": options["kv"], "act": options["act"]}
+        terminal.say_json({**facts, "rows": [row.to_json() for row in rows]})
+    else:
+        terminal.say(f"{path.name}, {terminal.size(size)}, kv {options['kv']}, act {options['act']}")
+        terminal.say(report(rows, prompt, generate, depth))
 
 
-def forget_peak() -> None:
-    """Begin the kernel's record of peak memory anew, where there is a way (Linux)."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def peak_memory() -> int:
-    """Bytes of the largest resident set of this process since `forget_peak` (or since its start)."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def report(rows: list[Throughput], prompt: int, generate: int, depth: int) -> str:
+    """The table of medians, tokens per second."""
+    at = f" at {depth}" if depth else ""
+    head = (
+        "threads", f"prompt {prompt}{at}", f"generate {generate}{at}", "GB/s", "load s", "peak memory",
+    )  # fmt: skip
+    return terminal.table(
+        head,
+        [
+            (
+                row.threads,
+                f"{row.prefill.median:.1f}/s" if row.prefill else "-",
+                f"{row.decode.median:.2f}/s" if row.decode else "-",
+                f"{row.decode_gbps:.1f}" if row.decode_gbps is not None else "-",
+                f"{row.load_seconds:.2f}" if row.load_seconds is not None else "-",
+                terminal.size(row.peak_rss_bytes) if row.peak_rss_bytes is not None else "-",
+            )
+            for row in rows
+        ],
+        left=0,
+    )

@@ -17,7 +17,13 @@ PROMPT = "Once upon a time"
 @click.command("demo")
 @click.option("-p", "--prompt", default=PROMPT, show_default=True, help="How the story begins.")
 @click.option(
-    "-n", "--predict", "max_tokens", type=click.IntRange(1), default=200, show_default=True, help="Tokens."
+    "-n",
+    "--predict",
+    "max_tokens",
+    type=click.IntRange(1),
+    metavar="N",
+    default=200,
+    help="Tokens.  [default: 200]",
 )
 @click.option(
     "-s", "--seed", type=int, help="Another story for another seed.  [default: the likeliest story]"

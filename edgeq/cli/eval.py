@@ -2,9 +2,103 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import click
+
+from edgeq.cli import engine, terminal
+from edgeq.cli.options import combine, engine_options, json_option, model_argument, quiet_option
+from edgeq.cli.run import utf8
+
+text_options = combine(
+    click.option("-f", "--file", metavar="TEXT", required=True, help="The text, a UTF-8 file."),
+    click.option(
+        "--chars", type=click.IntRange(1), metavar="N", help="Take only so many characters of the text."
+    ),
+    engine_options(),
+    json_option,
+    quiet_option,
+)
 
 
 @click.group("eval")
 def command() -> None:
-    """Measure quality: perplexity of a text, divergence from a reference model."""
+    """Measure quality: perplexity of a text, divergence from a reference model.
+
+    The text is cut into windows of -c tokens (default 512, or the model's context when that is less), and the
+    second half of each is scored, as llama.cpp does.
+    """
+
+
+@command.command("ppl")
+@model_argument
+@text_options
+def ppl(model: str, file: str, chars: int | None, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Perplexity of MODEL on a text: e to the mean surprise of a token, the lower the better."""
+    text = read_text(file, chars)
+    window = options["context"] or None
+    with engine.load(model, options, quiet=quiet) as loaded:
+        from edgeq.evaluate import perplexity
+
+        result = perplexity(loaded, text, context=window, progress=progress(quiet, "perplexity"))
+    if as_json:
+        terminal.say_json(result.to_json())
+        return
+    terminal.say(f"perplexity {result.perplexity:.4f} ± {result.standard_error:.4f}")
+    terminal.say(f"{result.tokens} tokens scored in {result.windows} windows of {result.context}")
+
+
+@command.command("kld")
+@model_argument
+@click.option("--reference", required=True, metavar="MODEL", help="The model to compare with.")
+@text_options
+def kld(
+    model: str, reference: str, file: str, chars: int | None, as_json: bool, quiet: bool, **options: Any
+) -> None:
+    """Kullback-Leibler divergence of MODEL from a reference, token by token on a text: 0 is the same model.
+
+    The reference is computed with float32 activations and a float32 cache, whatever MODEL is computed with.
+    """
+    text = read_text(file, chars)
+    window = options["context"] or None
+    exact = {**options, "kv": "f32", "act": "f32"}
+    with (
+        engine.load(model, options, quiet=quiet) as loaded,
+        engine.load(reference, exact, quiet=quiet) as other,
+    ):
+        from edgeq.evaluate import divergence
+
+        result = divergence(loaded, other, text, context=window, progress=progress(quiet, "mean KLD"))
+    if as_json:
+        terminal.say_json(result.to_json())
+        return
+    rows = [  # name, figure
+        ("mean KLD (nats)", f"{result.kld_mean:.6f} ± {result.kld_standard_error:.6f}"),
+        ("median, 99 %, 99.9 %, largest", f"{result.kld_median:.6f}, {result.kld_p99:.6f}, "
+                                          f"{result.kld_p999:.6f}, {result.kld_max:.6f}"),
+        ("same likeliest token", f"{result.agreement:.2%} ± {result.agreement_standard_error:.2%}"),
+        ("perplexity", f"{result.perplexity:.4f}"),
+        ("perplexity of the reference", f"{result.reference_perplexity:.4f}"),
+        ("ratio", f"{result.perplexity_ratio:.5f} ± {result.perplexity_ratio_standard_error:.5f}"),
+        ("probability of the next token", f"{result.difference_rms:.3%} off (root mean square)"),
+        ("tokens scored", f"{result.tokens} in {result.windows} windows of {result.context}"),
+    ]  # fmt: skip
+    width = max(len(name) for name, _ in rows)
+    terminal.say("\n".join(f"{name.ljust(width)}  {value}" for name, value in rows))
+
+
+def read_text(file: str, chars: int | None) -> str:
+    return utf8(Path(file).read_bytes(), file)[:chars]
+
+
+def progress(quiet: bool, what: str) -> Callable[[int, int, float], None] | None:
+    """A line on stderr after each window."""
+    if quiet:
+        return None
+
+    def tell(done: int, total: int, value: float) -> None:
+        terminal.note(f"window {done} of {total}: {what} {value:.5g}")
+
+    return tell

@@ -77,7 +77,8 @@ threads_option = click.option(
     "-t",
     "--threads",
     type=click.IntRange(1, 4096),
-    help="Threads  [default: the physical cores this process may use]",
+    metavar="N",
+    help="Threads.  [default: the physical cores this process may use]",
 )
 
 
@@ -92,6 +93,7 @@ def engine_options(
             "--context",
             "context",
             type=click.IntRange(0),
+            metavar="N",
             default=0,
             help="Tokens of context; 0 takes the model's.  [default: 0]",
         ),
@@ -122,29 +124,54 @@ sampling_options = combine(
         "--temperature",
         "temperature",
         type=float,
+        metavar="X",
         help="0 takes the likeliest token.  [default: the model's, else 0.8]",
     ),
     click.option(
-        "--top-k", type=int, help="Draw from the k likeliest; 0 from all.  [default: the model's, else 40]"
+        "--top-k",
+        type=int,
+        metavar="N",
+        help="Draw from the k likeliest; 0 from all.  [default: the model's, else 40]",
     ),
     click.option(
-        "--top-p", type=float, help="Draw from the likeliest that reach p.  [default: the model's, else 0.95]"
+        "--top-p",
+        type=float,
+        metavar="X",
+        help="Draw from the likeliest that reach p.  [default: the model's, else 0.95]",
     ),
     click.option(
         "--min-p",
         type=float,
+        metavar="X",
         help="Draw from those at least p times as likely as the best.  [default: the model's, else 0.05]",
     ),
     click.option(
-        "--repeat-penalty", type=float, help="Divide tokens seen lately.  [default: the model's, else 1.0]"
-    ),
-    click.option("--repeat-last-n", type=int, help="How many tokens are lately; -1 all.  [default: 64]"),
-    click.option("--presence-penalty", type=float, help="Subtract from tokens seen lately.  [default: 0.0]"),
-    click.option(
-        "--frequency-penalty", type=float, help="Subtract for each time seen lately.  [default: 0.0]"
+        "--repeat-penalty",
+        type=float,
+        metavar="X",
+        help="Divide tokens seen lately.  [default: the model's, else 1.0]",
     ),
     click.option(
-        "-s", "--seed", type=int, help="Draw the same text again; -1 another each time.  [default: -1]"
+        "--repeat-last-n", type=int, metavar="N", help="How many tokens are lately; -1 all.  [default: 64]"
+    ),
+    click.option(
+        "--presence-penalty",
+        type=float,
+        metavar="X",
+        help="Subtract from tokens seen lately.  [default: 0.0]",
+    ),
+    click.option(
+        "--frequency-penalty",
+        type=float,
+        metavar="X",
+        help="Subtract for each time seen lately.  [default: 0.0]",
+    ),
+    click.option(
+        "-s",
+        "--seed",
+        type=int,
+        metavar="N",
+        help="Draw the same text again; -1 another each time.  [default: -1]",
     ),
 )
 
@@ -168,6 +195,7 @@ generation_options = combine(
         "--max-tokens",
         "max_tokens",
         type=click.IntRange(-1),
+        metavar="N",
         default=-1,
         help="Tokens to generate; -1 goes on to the end token or the context's end.  [default: -1]",
     ),
