@@ -105,7 +105,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def prepare_process() -> None:
-    """What the process of the command needs beyond `run`: signals, text that any terminal can show, completion."""
+    """What the process of the command needs beyond `run`: signals, safe output streams, completion."""
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             # leave through the context managers, so that nothing half-written stays

@@ -1,0 +1,81 @@
+"""convert, show, verify: on the real bundled checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Call
+
+
+@pytest.mark.parametrize("scheme", ["q4", "q8", "f16", "bf16", "f32"])
+def test_convert_show_verify(call: Call, demo_checkpoint: Path, tmp_path: Path, scheme: str) -> None:
+    target = tmp_path / "out.edgeq"
+    result = call("convert", str(demo_checkpoint), "-o", str(target), "--scheme", scheme, "--json")
+    assert result.code == 0 and json.loads(result.out)["bytes"] == target.stat().st_size
+    facts = json.loads(call("show", str(target), "--json", "--tensors").out)
+    schemes = {tensor["name"]: tensor["scheme"] for tensor in facts["tensors"]}
+    assert schemes["blocks.0.q"] == scheme
+    assert schemes["embed"] == ("q8" if scheme in ("q4", "q8") else scheme)
+    assert sum(tensor["bytes"] for tensor in facts["tensors"]) <= facts["bytes"] == target.stat().st_size
+    assert facts["config"]["hidden_size"] == 64 and facts["family"] == "llama"
+    assert call("verify", str(target)).out == f"{target}: sound\n"
+
+
+def test_convert_does_not_overwrite(call: Call, demo_checkpoint: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.edgeq"
+    target.write_text("precious")
+    result = call("convert", str(demo_checkpoint), "-o", str(target))
+    assert result.code == 2 and "--force" in result.err and target.read_text() == "precious"
+    assert call("convert", str(demo_checkpoint), "-o", str(target), "--force").code == 0
+    assert target.stat().st_size > 10_000
+
+
+def test_convert_names_the_output_after_the_source(
+    call: Call, demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call("convert", f"{demo_checkpoint}/").code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["stories260K.edgeq"]
+
+
+def test_a_failed_convert_leaves_nothing(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "config.json").write_text("{}")
+    (tmp_path / "out").mkdir()
+    result = call("convert", str(tmp_path / "source"), "-o", str(tmp_path / "out" / "m.edgeq"))
+    assert result.code == 3 and result.err.count("\n") == 1
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_show_for_a_person(call: Call, story: Path) -> None:
+    out = call("show", str(story)).out
+    assert "family      llama" in out and "hidden_size: 64" in out and "bits/weight" in out
+    assert "blocks.4.down" in call("show", str(story), "--tensors").out
+    result = call("show", str(story), "--template")
+    assert result.code == 2 and "no chat template" in result.err
+
+
+def test_show_a_gguf(call: Call, data_dir: Path) -> None:
+    path = data_dir / "vocab" / "ggml-vocab-qwen2.gguf"
+    facts = json.loads(call("show", str(path), "--json").out)
+    assert facts["kind"] == "gguf" and facts["family"] == "qwen2"
+    assert call("show", str(path), "--template").out.startswith("{%")
+
+
+def test_verify_tells_damage(call: Call, story: Path, tmp_path: Path) -> None:
+    data = bytearray(story.read_bytes())
+    data[-1] ^= 1
+    bad = tmp_path / "bad.edgeq"
+    bad.write_bytes(data)
+    result = call("verify", str(bad), "--json")
+    assert result.code == 3
+    answer = json.loads(result.out)
+    assert answer["sound"] is False and len(answer["problems"]) == 1
+    for cut in (0, 10, 70, len(data) // 2, len(data) - 1):
+        bad.write_bytes(data[:cut])
+        result = call("verify", str(bad))
+        assert result.code == 3 and result.out.count("\n") == 1
+        assert call("show", str(bad)).code == 3

@@ -1,0 +1,169 @@
+"""edgeq run: where the prompt comes from, what goes to stdout and stderr, JSON, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Call
+from tests.cli.fakes import BOS, SONG
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_text_goes_to_stdout_and_timings_to_stderr(call: Call, model: str) -> None:
+    result = call("run", model, "-p", "sing")
+    assert (result.code, result.out) == (0, SONG + "\n")
+    assert "prompt 5 tokens" in result.err and f"generated {len(SONG)} tokens" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_quiet(call: Call, model: str) -> None:
+    assert call("run", model, "-p", "sing", "-q").err == ""
+
+
+def test_json(call: Call, model: str) -> None:
+    result = call("run", "-m", model, "-p", "ab", "--json", "-q", "--temp", "0", "-n", "3", "--seed", "7")
+    answer = json.loads(result.out)
+    assert answer["text"] == SONG[:3]
+    assert answer["ids"] == list(SONG[:3].encode())
+    assert answer["prompt_ids"] == [BOS, *b"ab"]
+    assert answer["finish_reason"] == "length"
+    assert answer["seed"] == 7
+    assert answer["model"] == model
+    assert answer["timings"]["prompt_tokens"] == 3 and answer["timings"]["generated_tokens"] == 3
+
+
+@pytest.mark.parametrize("data", [b"hi \xc3\xa9", b"hi \xc3\xa9\n"])
+def test_prompt_from_file_and_stdin(call: Call, model: str, tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "prompt.txt"
+    file.write_bytes(data)
+    wanted = [BOS, *"hi é".encode()]
+    for arguments, stdin in ((["-f", str(file)], b""), ([], data), (["-f", "-"], data)):
+        assert json.loads(call("run", model, *arguments, "--json", stdin=stdin).out)["prompt_ids"] == wanted
+
+
+def test_a_prompt_must_be_utf8_and_given_once(call: Call, model: str, tmp_path: Path) -> None:
+    result = call("run", model, stdin=b"ab\xff")
+    assert result.code == 2 and "stdin is not UTF-8 text: byte 2 is 0xff" in result.err
+    assert "give one of them" in call("run", model, "-p", "a", "-f", "b").err
+    missing = call("run", model, "-f", str(tmp_path / "none"))
+    assert missing.code == 1 and "No such file" in missing.err
+
+
+@pytest.mark.parametrize("word", ["-n", "--predict", "--n-predict", "--max-tokens"])
+def test_llama_cpp_spellings(call: Call, model: str, word: str) -> None:
+    result = call(
+        "run",
+        "-m",
+        model,
+        "-p",
+        "x",
+        word,
+        "2",
+        "-c",
+        "64",
+        "-t",
+        "1",
+        "-ngl",
+        "99",
+        "-s",
+        "-1",
+        "--temperature",
+        "0.5",
+        "--top-k",
+        "40",
+        "--top-p",
+        "0.9",
+        "--min-p",
+        "0.1",
+        "--repeat-penalty",
+        "1.1",
+        "--repeat-last-n",
+        "32",
+        "--presence-penalty",
+        "0.1",
+        "--frequency-penalty",
+        "0.1",
+        "--ignore-eos",
+    )
+    assert result.code == 0 and len(result.out) == 3
+    assert result.err.count("-ngl is ignored") == 1
+    assert result.models[0].options == {"context": 64, "threads": 1, "kv": "q8", "act": "int8"}
+
+
+def test_engine_options_reach_the_engine(call: Call, model: str) -> None:
+    call("run", model, "-p", "x", "--ctx-size", "99", "--threads", "2", "--kv", "f16", "--act", "f32")
+    call("run", model, "-p", "x")
+    given = [made.options for made in call("run", model, "-p", "x").models[:2]]
+    assert given == [
+        {"context": 99, "threads": 2, "kv": "f16", "act": "f32"},
+        {"context": None, "threads": None, "kv": "q8", "act": "int8"},
+    ]
+
+
+def test_stop_strings(call: Call, model: str) -> None:
+    result = call("run", model, "-p", "x", "--stop", ", th", "--stop", "zzz", "--json")
+    assert json.loads(result.out)["text"] == "one, two"
+    assert json.loads(result.out)["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "word"),
+    [
+        ("--top-p", "1.5", "top_p"),
+        ("--temp", "-1", "temperature"),
+        ("--repeat-penalty", "0", "repeat_penalty"),
+    ],
+)
+def test_values_out_of_range(call: Call, model: str, flag: str, value: str, word: str) -> None:
+    result = call("run", model, "-p", "x", flag, value)
+    assert result.code == 2 and word in result.err and result.out == ""
+
+
+def child(*arguments: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """The command in a process of its own, with the slow fake model."""
+    code = (
+        "import sys, edgeq; from tests.cli import fakes; edgeq.load = fakes.slow; import edgeq.__main__ as main\n"
+        f"sys.argv = ['edgeq', *{list(arguments)!r}]; sys.exit(main.main())"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+        env=env,
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_signals_end_it_at_once(model: str, number: signal.Signals, code: int) -> None:
+    with child("run", model, "-p", "x") as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.read(3) == "one"
+        start = time.perf_counter()
+        process.send_signal(number)
+        assert process.wait(10) == code
+        assert time.perf_counter() - start < 1.0
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_a_closed_pipe_is_silent(model: str) -> None:
+    with child("run", model, "-p", "x") as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.read(3) == "one"
+        process.stdout.close()
+        assert process.wait(10) == 141
+        assert process.stderr.read() == ""

@@ -1,0 +1,93 @@
+"""MODEL on the way to an .edgeq file: conversion into the cache, once per state of the source."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edgeq.cli import sources
+from tests.cli.conftest import Call
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, demo_checkpoint: Path) -> Path:
+    """A copy that a test may change."""
+    path = tmp_path / "my model"
+    shutil.copytree(demo_checkpoint, path)
+    return path
+
+
+def converted(cache: Path) -> list[Path]:
+    return sorted((cache / "edgeq" / "models").iterdir())
+
+
+def test_a_directory_is_converted_once(call: Call, checkpoint: Path, fresh_cache: Path) -> None:
+    first = call("run", str(checkpoint), "-p", "x")
+    assert f"converting {checkpoint} to q4" in first.err
+    (file,) = converted(fresh_cache)
+    assert file.name.startswith("my-model-q4-") and file.suffix == ".edgeq"
+    assert first.models[0].file.path == file
+    stamp = file.stat().st_mtime_ns
+    second = call("run", str(checkpoint), "-p", "x")
+    assert "converted earlier" in second.err and "converting" not in second.err
+    assert file.stat().st_mtime_ns == stamp
+    assert call("run", str(checkpoint), "-p", "x", "-q").err == ""
+
+
+def test_a_changed_source_is_converted_again_and_replaces_the_old(
+    call: Call, checkpoint: Path, fresh_cache: Path
+) -> None:
+    call("run", str(checkpoint), "-p", "x")
+    (old,) = converted(fresh_cache)
+    os.utime(checkpoint / "config.json", ns=(1, 1))
+    call("run", str(checkpoint), "-p", "x")
+    (new,) = converted(fresh_cache)
+    assert new != old
+
+
+def test_the_cache_is_private(call: Call, checkpoint: Path, fresh_cache: Path) -> None:
+    call("run", str(checkpoint), "-p", "x")
+    assert (fresh_cache / "edgeq" / "models").stat().st_mode & 0o077 == 0
+
+
+def test_a_failed_conversion_leaves_nothing(call: Call, checkpoint: Path, fresh_cache: Path) -> None:
+    (checkpoint / "config.json").write_text('{"model_type": "mamba"}')
+    result = call("run", str(checkpoint), "-p", "x")
+    assert result.code == 3 and "mamba" in result.err.splitlines()[-1]
+    assert converted(fresh_cache) == []
+
+
+def test_a_cache_that_cannot_be_made(
+    call: Call, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    result = call("run", str(checkpoint), "-p", "x")
+    assert result.code == 2 and "XDG_CACHE_HOME" in result.err
+
+
+def test_kinds(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(b"GGUF....")
+    (tmp_path / "b").write_bytes(b"")
+    found = [sources.kind(path) for path in (tmp_path, tmp_path / "a.gguf", tmp_path / "b")]
+    assert found == ["directory", "gguf", "edgeq"]
+
+
+@pytest.mark.parametrize(("type_name", "scheme"), [("Q8_0", "q8"), ("Q4_0", "q4"), ("F16", "q4")])
+def test_a_gguf_keeps_its_bits(tmp_path: Path, type_name: str, scheme: str) -> None:
+    gguf = pytest.importorskip("gguf")
+    np = pytest.importorskip("numpy")
+    path = tmp_path / "model.gguf"
+    writer = gguf.GGUFWriter(str(path), "llama")
+    kind = getattr(gguf.GGMLQuantizationType, type_name)
+    weights = gguf.quants.quantize(np.ones((32, 64), np.float32), kind)
+    writer.add_tensor("blk.0.attn_q.weight", weights, raw_dtype=kind)
+    writer.add_tensor("blk.0.attn_norm.weight", np.ones(32, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert sources.scheme_of(path, "gguf") == scheme
