@@ -1,7 +1,8 @@
 """Random-weight GGUF files with a real model's shape, written one block of rows at a time.
 
-Random weights say nothing of quality; they time the same arithmetic and the same bytes as trained ones. The vocabulary
-is made up as well, so no other file is needed. Every matrix has the one type asked for, the norms are float32.
+Random weights say nothing of quality; they time the same arithmetic and the same bytes as trained ones. The
+vocabulary is made up as well, so no other file is needed. Every matrix has the one type asked for, the
+norms are float32.
 
 usage: python -m bench.weights SHAPE TYPE OUT.gguf        TYPE is f16, q8_0 or q4_0
 """
@@ -56,7 +57,7 @@ class Shape:
         yield "output_norm.weight", self.hidden
 
     def body_macs(self) -> int:
-        """Multiply-adds of the block matrices for one token (attention's own, about 1 % at 256 tokens, left out)."""
+        """Multiply-adds of the block matrices for one token; attention's own (1 % at 256) left out."""
         return sum(rows * columns for name, rows, columns in self.matrices() if name.startswith("blk."))
 
     def output_macs(self) -> int:
@@ -72,10 +73,10 @@ SHAPES = {
 
 
 def vocabulary(size: int) -> tuple[list[bytes], list[float], list[int]]:
-    """A made-up sentencepiece vocabulary: three control pieces, 256 bytes, then pieces `▁wN`. Texts, scores, kinds."""
+    """A made-up sentencepiece vocabulary: 3 control pieces, 256 bytes, then `▁wN`. Texts, scores, kinds."""
     tokens = [b"<unk>", b"<s>", b"</s>"] + [b"<0x%02X>" % byte for byte in range(256)]
     kinds = [2, 3, 3] + [6] * 256  # unknown, control, control, byte
-    tokens = tokens + ["▁w{}".format(i).encode() for i in range(size - len(tokens))]
+    tokens = tokens + [f"▁w{i}".encode() for i in range(size - len(tokens))]
     kinds = kinds + [1] * (size - len(kinds))
     scores = [0.0] * 259 + [-float(i) for i in range(size - 259)]
     return tokens, scores, kinds
@@ -112,10 +113,8 @@ def write(path: Path, shape: Shape, kind: str, *, seed: int = 0, name: str = "ra
     """
     import gguf
 
-    types = {"f16": gguf.GGMLQuantizationType.F16, "q8_0": gguf.GGMLQuantizationType.Q8_0,
-             "q4_0": gguf.GGMLQuantizationType.Q4_0}
-    kind_type = types[kind]
-    file_type = {"f16": 1, "q8_0": 7, "q4_0": 2}[kind]
+    kind_type = gguf.GGMLQuantizationType[kind.upper()]
+    file_type = gguf.LlamaFileType[f"MOSTLY_{kind.upper()}"]
     part = path.with_name(path.name + f".{os.getpid()}.part")
     writer = gguf.GGUFWriter(part, "llama")
     describe(writer, shape, name)
@@ -151,8 +150,9 @@ def _tensors(shape: Shape, kind: Any, rng: np.random.Generator) -> Iterator[NDAr
         scale = 0.5 if matrix.startswith("token_embd") else columns**-0.5
         blocks = []
         for row in range(0, rows, ROWS_PER_BLOCK):
-            values = rng.standard_normal((min(ROWS_PER_BLOCK, rows - row), columns), dtype=np.float32) * np.float32(scale)
-            blocks.append(gguf.quants.quantize(values, kind))
+            count = min(ROWS_PER_BLOCK, rows - row)
+            values = rng.standard_normal((count, columns), dtype=np.float32)
+            blocks.append(gguf.quants.quantize(values * np.float32(scale), kind))
         yield np.concatenate(blocks)
 
 

@@ -2,8 +2,8 @@
 
 usage: python make.py [NAME ...]          needs torch and transformers: pip install 'edgeq[golden]'
 
-Weights are random and seeded, norms are far from one, query and key weights are large enough that attention is not flat:
-a wrong rotation, window, bias or head map moves the logits by far more than the tolerance.
+Weights are random and seeded, norms are far from one, query and key weights are large enough that attention
+is not flat: a wrong rotation, window, bias or head map moves the logits by far more than the tolerance.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import transformers
 HERE = Path(__file__).parent / "families"
 TOKENS = 48
 COMMON: dict[str, Any] = {
-    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128,
-    "rms_norm_eps": 1e-5, "bos_token_id": 1, "eos_token_id": 2, "tie_word_embeddings": False,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False,
+    "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 64}  # fmt: skip
@@ -33,14 +33,14 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_fr
 
 @dataclass(frozen=True)
 class Family:
-    """One checkpoint: its config class, what differs from COMMON, how it is stored, and how its RoPE is spelled."""
+    """One checkpoint: its config class, what differs from COMMON, how it is stored and spelled."""
 
     config: Callable[..., Any]
     values: dict[str, Any]
     dtype: torch.dtype = torch.float32
     shard: str = "5GB"
     old_rope: bool = False  # rope_theta and rope_scaling, as checkpoints before transformers 5 have them
-    published: dict[str, Any] = field(default_factory=dict)  # keys as published configs have them, set in config.json
+    published: dict[str, Any] = field(default_factory=dict)  # keys put into config.json
 
 
 def rope(theta: float, **scaling: Any) -> dict[str, Any]:
@@ -54,8 +54,9 @@ FAMILIES = {
         "rope_parameters": rope(1e4)}, old_rope=True),
     # tied, one key head, several shards
     "llama-tied": Family(transformers.LlamaConfig, {
-        "vocab_size": 160, "hidden_size": 64, "intermediate_size": 172, "num_key_value_heads": 1, "head_dim": 16,
-        "num_hidden_layers": 3, "tie_word_embeddings": True, "rms_norm_eps": 1e-6, "rope_parameters": rope(2e4)},
+        "vocab_size": 160, "hidden_size": 64, "intermediate_size": 172, "head_dim": 16,
+        "num_key_value_heads": 1, "num_hidden_layers": 3, "tie_word_embeddings": True, "rms_norm_eps": 1e-6,
+        "rope_parameters": rope(2e4)},
         dtype=torch.bfloat16, shard="100kB"),
     # the original context is so short that slowed, blended and kept frequencies all occur
     "llama-3-rope": Family(transformers.LlamaConfig, {
@@ -98,7 +99,7 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
 
 
 def respell(directory: Path, family: Family) -> None:
-    """Rewrite config.json to how checkpoints are published: `rope_theta` and `rope_scaling`, and the family's keys."""
+    """Rewrite config.json as checkpoints are published: `rope_theta` and `rope_scaling`, the family's keys."""
     path = directory / "config.json"
     config = json.loads(path.read_text()) | family.published
     if family.old_rope:
@@ -109,7 +110,7 @@ def respell(directory: Path, family: Family) -> None:
 
 
 def make(name: str) -> None:
-    """Write families/NAME: config.json, *.safetensors, ids.npy, logits.npy; refuse if reference.py disagrees."""
+    """Write families/NAME: checkpoint, ids.npy, logits.npy; refuse if reference.py disagrees."""
     family, directory, seed = FAMILIES[name], HERE / name, sorted(FAMILIES).index(name)
     shutil.rmtree(directory, ignore_errors=True)
     config = family.config(**(COMMON | family.values))
@@ -127,9 +128,10 @@ def make(name: str) -> None:
     ids[0] = 1
     with torch.inference_mode():
         logits = model(torch.from_numpy(ids)[None]).logits[0].numpy()
-    error = np.abs(reference.logits(reference.load(directory), ids.tolist()) - logits).max() / np.abs(logits).max()
+    ours, largest = reference.logits(reference.load(directory), ids.tolist()), np.abs(logits).max()
+    error = np.abs(ours - logits).max() / largest
     kilobytes = sum(path.stat().st_size for path in directory.iterdir()) / 1e3
-    print(f"{name:14} {kilobytes:6.0f} kB  largest logit {np.abs(logits).max():6.2f}  reference differs by {error:.1e}")
+    print(f"{name:14} {kilobytes:6.0f} kB  largest logit {largest:6.2f}  reference differs by {error:.1e}")
     if error > 1e-5:
         raise SystemExit(f"{name}: reference.py and transformers differ by {error:.1e} of the largest logit")
     np.save(directory / "ids.npy", ids.astype(np.int32))

@@ -1,7 +1,8 @@
 """What each model family computes, in plain NumPy, straight from a Hugging Face directory.
 
-This file is a meaning, not an engine: one sequence, no cache, no quantization, float64 unless told otherwise. Goldens and
-engine are compared with it. It imports nothing of edgeq, so the two cannot share a mistake.
+This file is a meaning, not an engine: one sequence, no cache, no quantization, float64 unless told
+otherwise. Goldens and engine are compared with it. It imports nothing of edgeq, so the two cannot share a
+mistake.
 
 usage: python reference.py CHECKPOINT ID [ID ...] [-n TOKENS]      prints the ids that follow greedily
 """
@@ -66,14 +67,14 @@ def head_dim(config: dict[str, Any]) -> int:
 
 
 def window(config: dict[str, Any]) -> int | None:
-    """Positions that a token sees, itself included; None is all. Qwen has a switch of its own, off by default."""
+    """Positions that a token sees, itself included; None is all. Qwen has a switch, off by default."""
     if config["model_type"] in ("qwen2", "qwen3") and not config.get("use_sliding_window"):
         return None
     return config.get("sliding_window")
 
 
 def inverse_frequencies(config: dict[str, Any]) -> Array:
-    """float32 [head_dim/2]: RoPE's angle per position. Reads both spellings, `rope_scaling` and `rope_parameters`."""
+    """float32 [head_dim/2]: RoPE's angle per position, from `rope_scaling` or `rope_parameters`."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     theta = float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0)
     dims = head_dim(config)
@@ -103,7 +104,7 @@ def rms_norm(x: Array, weight: Array, eps: float) -> Array:
 def rotate(x: Array, frequencies: Array) -> Array:
     """RoPE, half-split form: x [heads, tokens, head_dim]; dimension i turns with dimension i + head_dim/2."""
     half = x.shape[-1] // 2
-    angle = np.arange(x.shape[-2], dtype=np.float32)[:, None] * frequencies  # float32, as the families define it
+    angle = np.arange(x.shape[-2], dtype=np.float32)[:, None] * frequencies  # float32 in every family
     cos, sin = np.cos(angle.astype(x.dtype)), np.sin(angle.astype(x.dtype))
     a, b = x[..., :half], x[..., half:]
     return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
@@ -119,7 +120,7 @@ def silu(x: Array) -> Array:
 
 
 def attention(model: Checkpoint, prefix: str, x: Array, frequencies: Array) -> Array:
-    """Causal grouped-query attention of x [tokens, hidden]; biases and QK-norm where the checkpoint has them."""
+    """Causal grouped-query attention of x [tokens, hidden]; biases and QK-norm where there are any."""
     config, dims, tokens = model.config, head_dim(model.config), len(x)
 
     def heads(letter: str) -> Array:
@@ -145,7 +146,8 @@ def attention(model: Checkpoint, prefix: str, x: Array, frequencies: Array) -> A
 
 def mlp(model: Checkpoint, prefix: str, x: Array) -> Array:
     """SwiGLU."""
-    gate, up, down = (model(f"{prefix}.{name}_proj.weight").T.astype(x.dtype) for name in ("gate", "up", "down"))
+    names = (f"{prefix}.{part}_proj.weight" for part in ("gate", "up", "down"))
+    gate, up, down = (model(name).T.astype(x.dtype) for name in names)
     return (silu(x @ gate) * (x @ up)) @ down
 
 
@@ -156,7 +158,8 @@ def logits(model: Checkpoint, ids: Sequence[int], dtype: DTypeLike = np.float64)
     x = model("model.embed_tokens.weight")[list(ids)].astype(dtype)
     for i in range(config["num_hidden_layers"]):
         block = f"model.layers.{i}"
-        norm1, norm2 = model(f"{block}.input_layernorm.weight"), model(f"{block}.post_attention_layernorm.weight")
+        norm1 = model(f"{block}.input_layernorm.weight")
+        norm2 = model(f"{block}.post_attention_layernorm.weight")
         x = x + attention(model, f"{block}.self_attn", rms_norm(x, norm1, eps), frequencies)
         x = x + mlp(model, f"{block}.mlp", rms_norm(x, norm2, eps))
     x = rms_norm(x, model("model.norm.weight"), eps)

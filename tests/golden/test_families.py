@@ -1,4 +1,4 @@
-"""The engine against transformers: tiny random checkpoints of every family, and one trained model's greedy words."""
+"""The engine against transformers: tiny random checkpoints of every family, and a trained model's words."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ DETAILS = {  # what each golden must notice: (family, changed config keys, tenso
 @pytest.mark.parametrize("detail", DETAILS)
 def test_golden_notices(detail: str) -> None:
     """A wrong detail moves the logits well past the tolerance, so that passing means something."""
-    name, changed, left_out = DETAILS[detail]
-    ids, logits = golden(name)
-    model = reference.load(HERE / "families" / name)
-    weights = {key: value for key, value in model.weights.items() if not (left_out and key.endswith(left_out))}
-    assert len(weights) < len(model.weights) or any(model.config[key] != value for key, value in changed.items())
+    family, changed, left_out = DETAILS[detail]
+    ids, logits = golden(family)
+    model = reference.load(HERE / "families" / family)
+    weights = {name: x for name, x in model.weights.items() if not (left_out and name.endswith(left_out))}
+    assert len(weights) < len(model.weights) or any(model.config[key] != changed[key] for key in changed)
     wrong = dataclasses.replace(model, config=model.config | changed, weights=weights)
     assert distance(reference.logits(wrong, ids), logits) > 10 * TOLERANCE
 

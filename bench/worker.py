@@ -1,0 +1,182 @@
+"""One engine in one process: loads a model once, then measures what it is asked for, one JSON line per
+request.
+
+usage: python -m bench.worker ENGINE '{"model": PATH, "threads": N, ...}'     ENGINE: edgeq, llamacpp, machine
+
+It writes a line when it is ready (load time), then answers each line of stdin. {"do": "prefill", "tokens":
+256} and {"do": "decode", "prompt": 256, "tokens": 64} give {"seconds": s}; {"do": "memory"} gives
+{"peak_rss_mb": m}; the machine answers {"do": "read"} and {"do": "dot"} with {"rate": r}. A worker does
+nothing between requests, so several can take turns on one machine. Only the engine that is asked for is
+imported: the llama.cpp worker needs numpy and llama_cpp alone, and may run under another interpreter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+START = time.perf_counter()
+Answer = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Engine(Protocol):
+    """What a worker asks of an engine."""
+
+    about: str  # the engine's version, for the report
+
+    def keep(self, count: int) -> None:
+        """Forget every token after the first `count`."""
+
+    def feed(self, ids: list[int]) -> int:
+        """Append ids to the context; return the id with the largest logit after the last one."""
+
+
+def token_ids(count: int) -> list[int]:
+    """The same ids for every engine (all below 259): what they are does not matter to the time."""
+    return [1] + [3 + (i * 37) % 256 for i in range(count - 1)]
+
+
+def peak_rss_mb() -> float:
+    """The most memory this process ever had resident, mapped files included, in MB (10^6 bytes)."""
+    try:
+        with open("/proc/self/status") as status:
+            lines = [line for line in status if line.startswith("VmHWM")]
+        return int(lines[0].split()[1]) * 1024 / 1e6
+    except (OSError, IndexError):  # no /proc: macOS and others
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+class Edgeq:
+    """options: model, threads, context, kv, act."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        import edgeq
+
+        self.about = f"edgeq {edgeq.__version__}"
+        self.model = edgeq.load(
+            options["model"],
+            threads=options["threads"],
+            context=options["context"],
+            kv=options.get("kv", "q8"),
+            act=options.get("act", "int8"),
+        )
+        self.sequence = self.model.sequence()
+
+    def keep(self, count: int) -> None:
+        self.sequence.truncate(count)
+
+    def feed(self, ids: list[int]) -> int:
+        return int(self.sequence.feed(ids).argmax())
+
+
+class LlamaCpp:
+    """options: model, threads, context, flash (bool). Low-level API; logits of the last token only."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        import ctypes
+
+        import llama_cpp
+        import numpy as np
+
+        self.api, self.ctypes, self.numpy = llama_cpp, ctypes, np
+        self.quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)  # C holds no reference to it
+        llama_cpp.llama_log_set(self.quiet, ctypes.c_void_p(0))
+        llama_cpp.llama_backend_init()
+        features = llama_cpp.llama_print_system_info().decode().split("|")
+        self.about = f"llama-cpp-python {llama_cpp.__version__}:" + ",".join(
+            feature.split(":")[-1].split("=")[0].rstrip() for feature in features if "= 1" in feature
+        )
+        model_params = llama_cpp.llama_model_default_params()
+        self.model = llama_cpp.llama_model_load_from_file(os.fsencode(options["model"]), model_params)
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = options["context"]
+        params.n_batch = params.n_ubatch = 512
+        params.n_threads = params.n_threads_batch = options["threads"]
+        params.flash_attn_type = int(bool(options.get("flash", True)))
+        self.context = llama_cpp.llama_init_from_model(self.model, params) if self.model else None
+        if not self.context:
+            raise SystemExit(f"llama.cpp cannot load {options['model']}")
+        self.memory = llama_cpp.llama_get_memory(self.context)
+        self.vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
+
+    def keep(self, count: int) -> None:
+        self.api.llama_memory_seq_rm(self.memory, 0, count, -1)
+
+    def feed(self, ids: list[int]) -> int:
+        tokens = (self.ctypes.c_int32 * len(ids))(*ids)  # the batch points into it
+        if self.api.llama_decode(self.context, self.api.llama_batch_get_one(tokens, len(ids))):
+            raise SystemExit("llama_decode failed")
+        logits = self.api.llama_get_logits_ith(self.context, -1)
+        return int(self.numpy.ctypeslib.as_array(logits, (self.vocab,)).argmax())
+
+
+class Measure:
+    """Answers requests for one engine. Whatever was fed is a prefix of the same ids, so a context is used again."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.length = 0  # tokens in the engine's context
+
+    def feed_to(self, count: int) -> float:
+        """Feed ids until the context holds `count`; seconds."""
+        ids = token_ids(count)[self.length :]
+        start = time.perf_counter()
+        self.engine.feed(ids)
+        seconds = time.perf_counter() - start
+        self.length = count
+        return seconds
+
+    def keep(self, count: int) -> None:
+        self.engine.keep(count)
+        self.length = count
+
+    def __call__(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request["do"] == "memory":
+            return {"peak_rss_mb": peak_rss_mb(), "about": self.engine.about}
+        if request["do"] == "prefill":
+            self.keep(0)
+            return {"seconds": self.feed_to(request["tokens"])}
+        if request["do"] == "decode":
+            prompt = request["prompt"]
+            if self.length < prompt:
+                self.feed_to(prompt)
+            self.keep(prompt)
+            return {"seconds": sum(self.feed_to(prompt + i + 1) for i in range(request["tokens"]))}
+        raise SystemExit(f"unknown request {request['do']!r}; known are prefill, decode and memory")
+
+
+def machine(options: dict[str, Any]) -> Answer:
+    """The machine itself, at the threads of the options."""
+    from bench.machine import Machine
+
+    probe = Machine(options["threads"])
+    probe.read_gbps()  # touches the buffer
+    return lambda request: {"rate": probe.read_gbps() if request["do"] == "read" else probe.dot_gmacs()}
+
+
+def main() -> None:
+    name, options = sys.argv[1], json.loads(sys.argv[2])
+    ready: dict[str, Any] = {}
+    if name == "machine":
+        answer = machine(options)
+    else:
+        engines: dict[str, Callable[[dict[str, Any]], Engine]] = {"edgeq": Edgeq, "llamacpp": LlamaCpp}
+        measure = Measure(engines[name](options))
+        ready["load_s"] = time.perf_counter() - START
+        measure.feed_to(1)
+        answer = measure
+    ready["first_token_s"] = time.perf_counter() - START
+    print(json.dumps(ready), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
