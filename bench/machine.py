@@ -107,8 +107,8 @@ LOOPS = (
         "v{}",
     ),
 )
-# Not the instruction set's dot product but a longer way to the same sums: eight products of codes below 16 and
-# int8 fit a 16-bit lane (8 * 2 * 15 * 127 < 2**15), so the widening multiply is needed once in eight.
+# Not the instruction set's dot product but a longer way to the same sums: eight products of codes below 16
+# and int8 fit a 16-bit lane (8 * 2 * 15 * 127 < 2**15), so the widening multiply is needed once in eight.
 AVX2_NARROW = Loop(
     "AVX2, 4-bit codes: 8 vpmaddubsw + 8 vpaddw per vpmaddwd",
     ("avx2",),
@@ -187,7 +187,7 @@ def read_kernel() -> Any:
 
 
 class Machine:
-    """The two probes at a fixed number of threads; each call is one measurement, about a tenth of a second."""
+    """The two probes at a fixed number of threads; a call is one measurement of about a tenth of a second."""
 
     def __init__(self, threads: int, loop: Loop | None = None) -> None:
         self.threads = threads

@@ -100,7 +100,7 @@ def prepare(directory: Path, shape_name: str, kind: str) -> tuple[Path, Path]:
 
 
 def decode_bytes(path: Path) -> int:
-    """Bytes that one token must read: every tensor but the blobs and the embedding, where it needs one row."""
+    """Bytes that one token must read: every tensor but blobs and the embedding, where it needs one row."""
     from edgeq.formats import open_model
 
     with open_model(path) as file:

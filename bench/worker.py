@@ -1,5 +1,4 @@
-"""One engine in one process: loads a model once, then measures what it is asked for, one JSON line per
-request.
+"""One engine in one process: loads a model once, then measures what it is asked for, a JSON line per request.
 
 usage: python -m bench.worker ENGINE '{"model": PATH, "threads": N, ...}'     ENGINE: edgeq, llamacpp, machine
 
@@ -86,7 +85,7 @@ class LlamaCpp:
         import numpy as np
 
         self.api, self.ctypes, self.numpy = llama_cpp, ctypes, np
-        self.quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)  # C holds no reference to it
+        self.quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)  # must outlive C
         llama_cpp.llama_log_set(self.quiet, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         features = llama_cpp.llama_print_system_info().decode().split("|")
@@ -118,7 +117,7 @@ class LlamaCpp:
 
 
 class Measure:
-    """Answers requests for one engine. Whatever was fed is a prefix of the same ids, so a context is used again."""
+    """Answers requests for one engine. All that is fed is a prefix of the same ids: a context is used again."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

@@ -99,7 +99,7 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
 
 
 def respell(directory: Path, family: Family) -> None:
-    """Rewrite config.json as checkpoints are published: `rope_theta` and `rope_scaling`, the family's keys."""
+    """Rewrite config.json as checkpoints are published: `rope_theta`, `rope_scaling`, the family's keys."""
     path = directory / "config.json"
     config = json.loads(path.read_text()) | family.published
     if family.old_rope:
