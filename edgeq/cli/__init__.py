@@ -13,6 +13,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from types import FrameType
 
@@ -110,11 +111,17 @@ def prepare_process() -> None:
         if hasattr(signal, name):
             # leave through the context managers, so that nothing half-written stays
             signal.signal(getattr(signal, name), stopped)
+    warnings.showwarning = warned
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     if "_EDGEQ_COMPLETE" in os.environ:  # a shell asks for completions
         cli.main(prog_name="edgeq")
+
+
+def warned(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning of the library as one line."""
+    terminal.note(f"edgeq: warning: {message}")
 
 
 def stopped(number: int, _: FrameType | None) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeq.cli import terminal
-from edgeq.cli.options import Numbers, engine_options, json_option, model_argument, quiet_option
+from edgeq.cli import engine, terminal
+from edgeq.cli.options import Numbers, engine_options, json_option, model_argument, quiet_option, take
 from edgeq.cli.sources import resolve
 
 if TYPE_CHECKING:
@@ -61,19 +61,17 @@ def command(model: str, as_json: bool, quiet: bool, **options: Any) -> None:
     memory is the highest of this process so far, pages of the mapped file included.
     """
     path = resolve(model, quiet=quiet)
-    import edgeq
     from edgeq.evaluate import throughput
 
     prompt, generate, depth = options["prompt"], options["generate"], options["depth"]
+    numbers = take(options, "kv", "act")
     context = options["context"] or depth + max(prompt, generate, 1)
 
     def tell(what: str, done: int, of: int) -> None:
         terminal.note(f"{what} {done} of {of}")
 
     rows = throughput(
-        lambda threads: edgeq.load(
-            path, threads=threads, context=context, kv=options["kv"], act=options["act"]
-        ),
+        lambda threads: engine.load_file(path, quiet=quiet, threads=threads, context=context, **numbers),
         threads=options["threads"] or (None,),
         prefill=prompt,
         decode=generate,
@@ -83,10 +81,10 @@ def command(model: str, as_json: bool, quiet: bool, **options: Any) -> None:
     )
     size = path.stat().st_size
     if as_json:
-        facts = {"model": str(path), "bytes": size, "kv": options["kv"], "act": options["act"]}
+        facts = {"model": str(path), "bytes": size, **numbers}
         terminal.say_json({**facts, "rows": [row.to_json() for row in rows]})
     else:
-        terminal.say(f"{path.name}, {terminal.size(size)}, kv {options['kv']}, act {options['act']}")
+        terminal.say(f"{path.name}, {terminal.size(size)}, kv {numbers['kv']}, act {numbers['act']}")
         terminal.say(report(rows, prompt, generate, depth))
 
 

@@ -44,11 +44,10 @@ def command(prompt: str, max_tokens: int, seed: int | None, threads: int | None,
         path = Path(directory) / "stories260K.edgeq"
         convert(checkpoint(), path, scheme="q8")
         tell(f"converted stories260K to q8: {terminal.size(path.stat().st_size)} in {clock.seconds:.2f} s")
-        import edgeq
         from edgeq.generate import SamplingOptions, stream
 
         sampling: dict[str, Any] = {"temperature": 0.0} if seed is None else {"seed": max(seed, 0)}
-        with edgeq.load(path, threads=threads) as model:
+        with engine.load_file(path, quiet=quiet, threads=threads) as model:
             terminal.write(prompt)
             with stream(
                 model, prompt, options=SamplingOptions(**sampling), max_tokens=max_tokens

@@ -7,13 +7,17 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeq.cli import EXIT_FAILED, terminal
 from edgeq.cli.options import json_option
 from edgeq.cli.sources import cache_directory
+from edgeq.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgeq.simd.isa import ISA
 
 PACKAGES = (
     "numpy",
@@ -48,6 +52,8 @@ def command(context: click.Context, as_json: bool) -> None:
 
 
 def spell(name: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {text}" for key, text in value.items()) or "none"
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none"
     if name.endswith("bytes") and isinstance(value, int):
@@ -97,12 +103,35 @@ def version(name: str, problems: list[str]) -> str:
 def instructions(problems: list[str]) -> dict[str, Any]:
     """The processor and the instruction set that the kernels are compiled for, with the reason."""
     try:
-        from edgeq.simd import isa_report
+        import llvmlite.binding as llvm
+        import numba  # noqa: F401  (only to see that it starts)
 
-        return dict(isa_report())
+        from edgeq.simd.isa import ISAS
+        from edgeq.simd.store import host_features, host_isa
+
+        chosen, features = host_isa(), host_features()
+    except UsageError as error:  # EDGEQ_ISA asks for what this processor lacks
+        problems.append(str(error))
+        return {}
     except Exception as error:  # numba or LLVM cannot start here: that is what a doctor is asked for
         problems.append(f"the compiler does not start: {type(error).__name__}: {error}")
         return {}
+    why = "EDGEQ_ISA asks for it" if os.environ.get("EDGEQ_ISA") else "the best that this processor has"
+    needs = ", ".join(sorted(chosen.needs))
+    return {
+        "processor": llvm.get_host_cpu_name(),
+        "chosen": chosen.name,
+        "why": why + (f": it has {needs}" if needs else ""),
+        "others": {isa.name: reason(isa, features) for isa in ISAS if isa.name != chosen.name},
+    }
+
+
+def reason(isa: ISA, features: frozenset[str]) -> str:
+    """Why an instruction set was not chosen."""
+    if isa.machine not in ("", platform.machine().lower()):
+        return f"for {isa.machine}"
+    missing = sorted(isa.needs - features)
+    return f"this processor lacks {', '.join(missing)}" if missing else "would run too"
 
 
 def cache(problems: list[str]) -> dict[str, Any]:
@@ -125,6 +154,7 @@ def cache(problems: list[str]) -> dict[str, Any]:
     return {
         "directory": str(root),
         "writable": writable,
+        "compiled_kernels": sum(path.parent.name == "kernels" for path in files),
         "converted_models": [path.name for path in files if path.suffix == ".edgeq"],
         "files": len(files),
         "bytes": sum(path.stat().st_size for path in files),

@@ -1,9 +1,10 @@
-"""Between the commands and the engine: load a model as the options say, stream a generation, tell its
-timings."""
+"""Between the commands and the engine: load a model, stream a generation, tell its timings."""
 
 from __future__ import annotations
 
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeq.cli import terminal
@@ -18,14 +19,51 @@ ENGINE = ("context", "threads", "kv", "act")
 
 
 def load(model: str, options: dict[str, Any], *, quiet: bool = False) -> Model:
-    """The model that a command names, converted on the way if it must be; takes the engine's options out of
-    `options`."""
+    """The model that a command names, converted on the way if it must be.
+
+    Takes the engine's options out of `options`.
+    """
     chosen = take(options, *ENGINE)
     chosen["context"] = chosen["context"] or None
-    path = resolve(model, quiet=quiet)
+    return load_file(resolve(model, quiet=quiet), quiet=quiet, **chosen)
+
+
+def load_file(path: Path, *, quiet: bool = False, **options: Any) -> Model:
+    """edgeq.load with a line on stderr while kernels are compiled."""
     import edgeq
 
-    return edgeq.load(path, **chosen)
+    compiling = Compiling(quiet)
+    model = edgeq.load(path, progress=compiling, **options)
+    compiling.end()
+    return model
+
+
+class Compiling:
+    """Tells of kernels being compiled: a line that moves on a terminal, a line before and after elsewhere."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._moves = sys.stderr.isatty()
+        self._clock: Clock | None = None
+        self._total = 0
+
+    def __call__(self, done: int, total: int, kernel: str) -> None:
+        if self._quiet:
+            return
+        if self._clock is None and not self._moves:
+            terminal.note(f"compiling {total} kernels for this processor, once")
+        self._clock = self._clock or Clock()
+        self._total = total
+        if self._moves:
+            text = terminal.one_line(f"compiling for this processor, once: {done + 1} of {total}, {kernel}")
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+    def end(self) -> None:
+        if self._clock is not None:
+            if self._moves:
+                sys.stderr.write("\r\x1b[K")
+            terminal.note(f"compiled {self._total} kernels in {self._clock.seconds:.1f} s")
 
 
 def timings_line(timings: Timings, total_seconds: float) -> str:

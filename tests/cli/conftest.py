@@ -32,6 +32,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     models: list[fakes.Model] = []
 
     def load(path: Path, **options: Any) -> fakes.Model:
+        assert callable(options.pop("progress"))
         models.append(fakes.Model(path, **options))
         return models[-1]
 
