@@ -5,8 +5,6 @@ The sum of squares runs in 16 lanes with fma and is folded by halves. `epsilon` 
 
 from __future__ import annotations
 
-import math
-
 from numba import float32, njit
 
 from edgeq.simd.verbs import (
@@ -17,6 +15,7 @@ from edgeq.simd.verbs import (
     keep,
     load_f32,
     peek_i64,
+    root,
     splat_f32,
     store_f32,
     sum_f32,
@@ -37,7 +36,7 @@ def root_mean_square_factor(x, dim, epsilon):
         v = keep(load_f32(x + i * 4), 0, dim - i, ZERO)
         acc = fma(v, v, acc)
     mean = sum_f32(acc) / float32(dim)
-    return float32(1.0) / math.sqrt(mean + float_bits(epsilon))
+    return float32(1.0) / root(mean + float_bits(epsilon))
 
 
 @njit(error_model="numpy")

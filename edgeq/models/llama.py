@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeq.models.base import DECODER, REQUIRE_BASE, BaseConfig, refuse, window_of
+from edgeq.models.decoder import decode
+
+if TYPE_CHECKING:
+    from edgeq.program import Program
+    from edgeq.weights import Weights
+
 
 
 @dataclass(frozen=True)
@@ -22,3 +28,8 @@ class Config(BaseConfig):
 
 
 TENSORS = DECODER
+
+
+def forward(p: Program, c: Config, w: Weights) -> None:
+    """Record the pass: plain projections."""
+    decode(p, c, w)

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeq.models.base import DECODER, REQUIRE_BASE, BaseConfig, Tensor
+from edgeq.models.decoder import decode
+
+if TYPE_CHECKING:
+    from edgeq.program import Input, Program, Rows
+    from edgeq.weights import Weights
+
 
 
 @dataclass(frozen=True)
@@ -24,3 +30,13 @@ TENSORS = (
     Tensor("blocks.{i}.v_bias", "model.layers.{i}.self_attn.v_proj.bias", "blk.{i}.attn_v.bias",
            ("kv_size",), "vector"),
 )  # fmt: skip
+
+
+def project(p: Program, c: BaseConfig, b: Any, h: Input) -> tuple[Rows, Rows, Rows]:
+    """Projections with biases."""
+    return p.matmul(b.q, h, bias=b.q_bias), p.matmul(b.k, h, bias=b.k_bias), p.matmul(b.v, h, bias=b.v_bias)
+
+
+def forward(p: Program, c: Config, w: Weights) -> None:
+    """Record the pass."""
+    decode(p, c, w, project)

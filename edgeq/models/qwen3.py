@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeq.models.base import DECODER, REQUIRE_BASE, BaseConfig, Tensor
+from edgeq.models.decoder import decode
+
+if TYPE_CHECKING:
+    from edgeq.program import Input, Program, Rows
+    from edgeq.weights import Weights
+
 
 
 @dataclass(frozen=True)
@@ -26,3 +32,14 @@ TENSORS = (
     Tensor("blocks.{i}.k_norm", "model.layers.{i}.self_attn.k_norm.weight", "blk.{i}.attn_k_norm.weight",
            ("head_dim",), "vector"),
 )  # fmt: skip
+
+
+def project(p: Program, c: BaseConfig, b: Any, h: Input) -> tuple[Rows, Rows, Rows]:
+    """Projections, queries and keys normalized head by head."""
+    q, k, v = p.matmul(b.q, h), p.matmul(b.k, h), p.matmul(b.v, h)
+    return p.norm_heads(q, b.q_norm, c.num_attention_heads), p.norm_heads(k, b.k_norm, c.num_key_value_heads), v
+
+
+def forward(p: Program, c: Config, w: Weights) -> None:
+    """Record the pass."""
+    decode(p, c, w, project)

@@ -95,5 +95,6 @@ def _number(value: Any, name: str, low: float, *, above: bool = False) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not low <= value <= 1e12 or (above and value == low):
         right = f"{'above' if above else 'at least'} {low:g} and at most 1e12"
-        raise UnsupportedError(f"config: {name} is {value!r:.80}, but a number {right} is needed")
+        found = "missing" if value is None else repr(value)[:80]
+        raise UnsupportedError(f"config: {name} is {found}, but a number {right} is needed")
     return float(value)

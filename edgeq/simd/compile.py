@@ -13,7 +13,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from edgeq.kernels.catalog import KERNELS, OPERANDS_AT, WORK_AT
+from edgeq.kernels.catalog import KERNELS, OPERANDS_AT, STATE_AT, WORK_AT
 
 from .tag import Tag
 
@@ -25,7 +25,7 @@ def target_machine() -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     return llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3, reloc="pic", jit=True)
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3, reloc="pic", codemodel="small")
 
 
 def kernel_function(name: str) -> Callable[..., Any]:
@@ -39,46 +39,69 @@ def kernel_function(name: str) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
-def entry(name: str, tag: Tag) -> Any:
-    """The kernel as a C function (instruction, worker, workers) -> void, compiled by numba for this tag."""
-    from numba import cfunc, types
+def typed(name: str, tag: Tag) -> tuple[str, str, int]:
+    """The kernel compiled by numba for this tag: its LLVM text, the native name of its entry, how many int64 that takes.
+
+    The entry of a kernel takes (instruction, worker, workers), the entry of a plain function its operands.
+    """
+    from numba import njit, types
 
     from .verbs import peek_i64
-    operands = ", ".join(f"peek_i64(i + {OPERANDS_AT + 8 * n})" for n in range(len(KERNELS[name].operands)))
-    source = f"def entry(i, worker, workers):\n    kernel(tag, i + {WORK_AT}, worker, workers, peek_i64(i + 8), {operands})\n"
-    scope: dict[str, Any] = {"kernel": kernel_function(name), "tag": tag, "peek_i64": peek_i64}
-    exec(source, scope)          # the operands of one kernel, spelled out: numba cannot call with *args of an address
-    word = types.int64
-    return cfunc(types.void(word, word, word), error_model="numpy")(scope["entry"])
-
-
-def plain(name: str, tag: Tag) -> Any:
-    """A catalog function that is no kernel (the interpreter), compiled as a C function of int64 to int64."""
-    from numba import cfunc, types
     row = KERNELS[name]
-    function = kernel_function(name)
-    operands = ", ".join(row.operands)
-    scope: dict[str, Any] = {"function": function, "tag": tag}
-    exec(f"def entry({operands}):\n    return function(tag, {operands})\n", scope)
-    word = types.int64
-    return cfunc(word(*[word] * len(row.operands)), error_model="numpy")(scope["entry"])
+    if row.plain:
+        arguments = row.operands
+        call = ", ".join(("tag", *row.operands))
+    else:
+        arguments = ("instruction", "worker", "workers")
+        operands = (f"peek_i64(instruction + {OPERANDS_AT + 8 * n})" for n in range(len(row.operands)))
+        state = f"peek_i64(instruction + {STATE_AT})"
+        call = ", ".join(("tag", f"instruction + {WORK_AT}", "worker", "workers", state, *operands))
+    scope: dict[str, Any] = {"kernel": kernel_function(name), "tag": tag, "peek_i64": peek_i64}
+    exec(f"def entry({', '.join(arguments)}):\n    return kernel({call})\n", scope)   # numba has no calls by a list
+    result = types.int64 if row.plain else types.void
+    compiled = njit(result(*[types.int64] * len(arguments)), error_model="numpy", no_cpython_wrapper=True)(scope["entry"])
+    (one,) = compiled.overloads.values()
+    return one.library.get_llvm_str(), one.fndesc.llvm_func_name, len(arguments)
 
 
-def module_of(compiled: Any, symbol: str) -> Any:
-    """The compiled function's LLVM module, with the function called `symbol`."""
-    text = compiled._library.get_llvm_str().replace(compiled.native_name, symbol)
-    module = llvm.parse_assembly(text)
+WRAPPER = """
+define i64 @{symbol}({parameters}) {{
+  %result = alloca i64
+  %error = alloca ptr
+  store i64 0, ptr %result
+  %status = call i32 @"{native}"(ptr %result, ptr %error, {arguments})
+  %value = load i64, ptr %result
+  ret i64 %value
+}}
+"""
+
+
+def module_of(name: str, tag: Tag, symbol: str) -> Any:
+    """The kernel's LLVM module: the C function `symbol`, what it calls, and nothing from outside."""
+    text, native, count = typed(name, tag)
+    parameters = ", ".join(f"i64 %a{n}" for n in range(count))
+    wrapper = WRAPPER.format(symbol=symbol, native=native, parameters=parameters, arguments=parameters)
+    module = llvm.parse_assembly(text + wrapper)
+    for value in (*module.functions, *module.global_variables):
+        if value.name != symbol and not value.is_declaration:
+            value.linkage = llvm.Linkage.internal
+    builder = llvm.create_pass_builder(target_machine(), llvm.create_pipeline_tuning_options(speed_level=0))
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_global_dead_code_eliminate_pass()      # numba's entries for Python go, and what only they needed
+    passes.run(module, builder)
     module.verify()
+    outside = [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
+    errors = [g.name for g in module.global_variables if "picklebuf" in g.name]
+    if outside or errors:
+        raise RuntimeError(f"kernel {name} {tag} needs {', '.join(outside + errors)}, but a kernel may neither call nor raise")
     return module
 
 
 def compile_kernel(name: str, tag: Tag, symbol: str) -> bytes:
     """The kernel's object file for this CPU; the function in it is called `symbol`."""
-    compiled = plain(name, tag) if KERNELS[name].plain else entry(name, tag)
-    return bytes(target_machine().emit_object(module_of(compiled, symbol)))
+    return bytes(target_machine().emit_object(module_of(name, tag, symbol)))
 
 
 def assembly(name: str, tag: Tag) -> str:
     """The kernel's assembly for this CPU, for tests and people."""
-    compiled = plain(name, tag) if KERNELS[name].plain else entry(name, tag)
-    return str(target_machine().emit_assembly(module_of(compiled, "kernel")))
+    return str(target_machine().emit_assembly(module_of(name, tag, "kernel")))

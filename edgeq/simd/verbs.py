@@ -242,6 +242,12 @@ def float_bits(x: int) -> Any:
     return np.uint32(x & 0xFFFFFFFF).view(np.float32)
 
 
+@verb(FLOAT, (FLOAT,), lambda b, x: call(b, "llvm.sqrt.f32", F32, x))
+def root(x: Any) -> Any:
+    """The square root, rounded once."""
+    return np.sqrt(np.float32(x))
+
+
 def _opaque(b: Any, n: Any) -> Any:
     return b.asm(ir.FunctionType(I64, [I64]), "", "=r,0", [n], False)
 

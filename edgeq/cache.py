@@ -1,0 +1,76 @@
+"""The KV cache of one sequence: its kinds, their sizes, and the memory. `kernels.cache` describes what lies where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeq.errors import UsageError
+from edgeq.kernels.catalog import CHUNK
+
+KINDS = {"q8": 1, "f16": 2, "f32": 4}         # bytes of a number
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """What a cache must hold. `capacity` is the number of positions, a multiple of CHUNK."""
+
+    kind: str
+    layers: int
+    kv_heads: int
+    head_dim: int
+    capacity: int
+
+    @classmethod
+    def of(cls, kind: str, layers: int, kv_heads: int, head_dim: int, context: int) -> CacheShape:
+        """For a context of that many tokens; UsageError for an unknown kind."""
+        if kind not in KINDS:
+            raise UsageError(f"kv is {kind!r}, but a KV cache is one of {', '.join(KINDS)}.")
+        return cls(kind, layers, kv_heads, head_dim, (context + CHUNK - 1) // CHUNK * CHUNK)
+
+    @property
+    def dims(self) -> int:
+        """The head's dimensions with padding."""
+        return (self.head_dim + 31) // 32 * 32
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Bytes of each part of a layer."""
+        numbers = self.kv_heads * self.capacity * self.dims * KINDS[self.kind]
+        if self.kind != "q8":
+            return {"keys": numbers, "values": numbers}
+        return {"keys": numbers, "key_scales": self.kv_heads * self.capacity * self.dims // 8, "values": numbers,
+                "value_scales": self.kv_heads * self.capacity * 4}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole cache."""
+        return self.layers * sum(self.parts.values())
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes that one position takes."""
+        return self.nbytes // self.capacity
+
+
+class Cache:
+    """The memory of one sequence. Pages that were never written take none."""
+
+    def __init__(self, shape: CacheShape):
+        self.shape = shape
+        self._offsets: dict[str, int] = {}
+        size = 0
+        for name, nbytes in shape.parts.items():
+            self._offsets[name] = size
+            size += (nbytes + 63) // 64 * 64
+        self._layer_bytes = size
+        try:
+            self._memory = np.zeros(size * shape.layers + 64, np.uint8)
+        except MemoryError:
+            raise UsageError(f"a KV cache of {shape.capacity} positions needs {size * shape.layers / 2**20:.0f} MB, which are "
+                             "not to be had; a smaller context or kv='q8' takes less.") from None
+        self._base = -(-int(self._memory.ctypes.data) // 64) * 64
+
+    def address(self, layer: int, part: str) -> int:
+        return self._base + layer * self._layer_bytes + self._offsets[part]

@@ -1,0 +1,46 @@
+"""Tables of cosine and sine for rotary embeddings, the same bits on every machine.
+
+The angle is float32(position) * inverse frequency in float32, as transformers computes it. NumPy's own cos and sin differ
+between CPUs in the last bit, so these are made of additions and products of float64 alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_HALF_PI = (1.570796325802803, 9.920935739593517e-10, 5.721188726109832e-18)   # the first two have 27 bits: turns * them is exact
+_SIN = (-1 / 6, 1 / 120, -1 / 5040, 1 / 362880, -1 / 39916800, 1 / 6227020800, -1 / 1307674368000)
+_COS = (-1 / 2, 1 / 24, -1 / 720, 1 / 40320, -1 / 3628800, 1 / 479001600, -1 / 87178291200)
+
+
+def _series(x2: np.ndarray, terms: tuple[float, ...]) -> np.ndarray:
+    total = np.full_like(x2, terms[-1])
+    for term in terms[-2::-1]:
+        total = total * x2 + term
+    return total * x2 + 1.0
+
+
+def cosine_sine(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin of float32 angles below 2**26, each as float32 within half a unit in the last place and 1e-9."""
+    a = angle.astype(np.float64)
+    turns = np.rint(a * (2 / np.pi))
+    r = ((a - turns * _HALF_PI[0]) - turns * _HALF_PI[1]) - turns * _HALF_PI[2]
+    r2 = r * r
+    cos, sin = _series(r2, _COS), r * _series(r2, _SIN)
+    quarter = turns.astype(np.int64) % 4
+    swap, odd = quarter % 2 == 1, quarter >= 2
+    c = np.where(swap, -sin, cos)
+    s = np.where(swap, cos, sin)
+    return np.where(odd, -c, c).astype(np.float32), np.where(odd, -s, s).astype(np.float32)
+
+
+def tables(inverse_frequencies: np.ndarray, positions: int) -> tuple[np.ndarray, np.ndarray]:
+    """float32 [positions, len(inverse_frequencies)] cosines and sines, a line longer than that in memory."""
+    angle = np.arange(positions, dtype=np.float32)[:, None] * inverse_frequencies.astype(np.float32)[None, :]
+    return tuple(_padded(t) for t in cosine_sine(angle))  # type: ignore[return-value]
+
+
+def _padded(table: np.ndarray) -> np.ndarray:
+    memory = np.zeros(table.size + 32, np.float32)
+    memory[: table.size] = table.ravel()
+    return memory[: table.size].reshape(table.shape)
