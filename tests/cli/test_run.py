@@ -131,7 +131,8 @@ def test_values_out_of_range(call: Call, model: str, flag: str, value: str, word
 def child(*arguments: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
     """The command in a process of its own, with the slow fake model."""
     code = (
-        "import sys, edgeq; from tests.cli import fakes; edgeq.load = fakes.slow; import edgeq.__main__ as main\n"
+        "import sys, edgeq; from tests.cli import fakes; edgeq.load = fakes.slow\n"
+        "import edgeq.__main__ as main\n"
         f"sys.argv = ['edgeq', *{list(arguments)!r}]; sys.exit(main.main())"
     )
     env = {**os.environ, "PYTHONPATH": str(ROOT)}

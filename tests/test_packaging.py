@@ -1,0 +1,102 @@
+"""What is built from the tree is what is in the tree: wheel and sdist, with and without the two links."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTS = {"edgeq": "edgeq", "formats": "edgeq/formats", "converters": "edgeq/converters"}
+LINKS = ("edgeq/formats", "edgeq/converters")
+
+
+def tracked() -> list[str]:
+    """The repository's files, or those of an unpacked sdist."""
+    if (ROOT / ".git").exists():
+        listed = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        return [name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()]
+    files = (path for path in ROOT.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return [path.relative_to(ROOT).as_posix() for path in files]
+
+
+def in_wheel(name: str) -> str | None:
+    """Where a file of the tree belongs in the wheel; None for what stays outside."""
+    part, _, rest = name.partition("/")
+    if part not in PARTS or not rest or name in LINKS or name.endswith(".md"):
+        return None
+    return f"{PARTS[part]}/{rest}"
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tracked files, with the links, so that building leaves nothing in the tree."""
+    copy = tmp_path_factory.mktemp("tree")
+    for name in tracked():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
+    return copy
+
+
+def build(tree: Path, kind: str, out: Path) -> Path:
+    command = [sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", str(out), str(tree)]
+    env = {**os.environ, "PYTHONWARNINGS": "default"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = out.iterdir()
+    return file
+
+
+def files_of(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if ".dist-info/" not in name}
+
+
+def test_every_package_is_listed() -> None:
+    """Each directory with Python files is a package of the build; a new one must be added to pyproject.toml."""
+    import tomllib
+
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
+        "packages"
+    ]
+    places = (in_wheel(name) for name in tracked() if name.endswith(".py"))
+    found = {place.rsplit("/", 1)[0].replace("/", ".") for place in places if place}
+    assert found == set(listed)
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["with links", "without links"])
+def test_the_wheel_is_the_tree(tree: Path, tmp_path: Path, links: bool) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(tree, source, symlinks=True)
+    for name in LINKS:
+        assert (source / name).is_symlink()
+        if not links:
+            (source / name).unlink()
+    wheel = build(source, "wheel", tmp_path / "out")
+    wanted = {place for place in map(in_wheel, tracked()) if place}
+    assert files_of(wheel) == wanted
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        metadata = archive.read(next(name for name in names if name.endswith(".dist-info/METADATA"))).decode()
+    assert "License-Expression: Apache-2.0" in metadata
+    assert any(name.endswith("licenses/NOTICE") for name in names)
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_sdist_builds_the_same_wheel(tree: Path, tmp_path: Path) -> None:
+    sdist = build(tree, "sdist", tmp_path / "sdist")
+    with tarfile.open(sdist) as archive:
+        assert not [member.name for member in archive if member.issym() or member.islnk()]
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (source,) = (tmp_path / "unpacked").iterdir()
+    assert (source / "tests" / "conftest.py").is_file() and (source / "CHANGELOG.md").is_file()
+    wheel = build(source, "wheel", tmp_path / "wheel")
+    assert files_of(wheel) == {place for place in map(in_wheel, tracked()) if place}

@@ -1,0 +1,73 @@
+"""What README.md says exists: its commands parse, its tables match the code, its links and folders are there.
+
+The two set-up commands themselves are run by .ci/run, which reads them out of README.md.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from edgeq import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+LINES = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
+EDGEQ = [match[1] for line in LINES if (match := re.search(r"(?:^|\| )edgeq (.*)$", line))]
+
+
+def parse(group: click.Group, words: list[str], parent: click.Context | None = None) -> dict[str, Any]:
+    """Parse a command line down to its options, without running anything."""
+    context = click.Context(group, info_name="edgeq", parent=parent)
+    command = group.get_command(context, words[0])
+    assert command is not None, f"there is no command {words[0]}"
+    if isinstance(command, click.Group):
+        return parse(command, words[1:], context)
+    return command.make_context(words[0], words[1:], parent=context).params
+
+
+@pytest.mark.parametrize("line", EDGEQ)
+def test_commands_parse(line: str) -> None:
+    params = parse(cli.cli, shlex.split(line))
+    assert params.get("model") or params.get("source")
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(EDGEQ) >= 6
+
+
+@pytest.mark.parametrize("mark", ["install", "test"])
+def test_the_setup_commands_are_where_ci_looks(mark: str) -> None:
+    found = re.findall(rf"^<!-- {mark} -->\n```sh\n(.*?)```$", README, re.MULTILINE | re.DOTALL)
+    assert len(found) == 1 and len(found[0].splitlines()) == 1
+    assert {"install": ".venv/bin/edgeq demo", "test": "pytest"}[mark] in found[0]
+
+
+def test_the_command_table_is_the_help() -> None:
+    rows = re.findall(r"^\| `edgeq (\w+)` \| (.*) \|$", README, re.MULTILINE)
+    assert dict(rows) == cli.COMMANDS
+
+
+def test_families_and_schemes_are_all_there() -> None:
+    from edgeq.formats import SCHEMES
+    from edgeq.models import FAMILIES
+
+    rows = [line for line in README.splitlines() if line.startswith("| `")]
+    named = {word for row in rows for word in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert set(FAMILIES) <= named
+    assert set(SCHEMES) - {"bytes"} <= named
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+def test_links_and_paths_exist(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?://)([^)#]+)\)", text)
+    paths = re.findall(r"`((?:formats|converters|edgeq|tests|bench)/[\w./-]*)`", text)
+    missing = [path for path in [*links, *paths] if "NAME" not in path and not (ROOT / path).exists()]
+    assert not missing
