@@ -165,14 +165,13 @@ class Settings:
 
     def spec(self, words: dict[str, int], vocab_size: int, special: Iterable[int], **more: Any) -> Spec:
         """The spec of a vocabulary: `words` gives a token's id by its spelling, `special` control tokens."""
-        eos = {id for id in self.eos_ids if id < vocab_size}
-        if self.names.get("eos_token") in words:
-            eos.add(words[self.names["eos_token"]])
+        eos = [words[name] for name in (self.names.get("eos_token"),) if name in words]
+        eos += [id for id in self.eos_ids if id < vocab_size]
         control = set(special)
         for name in (*self.names.values(), *self.extra_names):
             if name in words and len(name) > 1 and not name.isspace():
                 control.add(words[name])
-        eos |= {words[name] for name in TURN_ENDS if words.get(name) in control}
+        eos += sorted(words[name] for name in TURN_ENDS if words.get(name) in control)
         bos = words.get(self.names.get("bos_token", ""))
         if bos is None and "bos_token" not in self.tokenizer:
             bos = next((id for id in self.bos_ids if id < vocab_size), None)
@@ -180,7 +179,7 @@ class Settings:
         return Spec(
             vocab_size=vocab_size,
             bos=bos,
-            eos=tuple(sorted(eos)),
+            eos=tuple(dict.fromkeys(eos)),
             control=tuple(sorted(control)),
             **more,
         )
@@ -341,8 +340,8 @@ def text_form(data: dict[str, Any]) -> dict[str, Any]:
     unknown = kinds - {"ByteLevel", "Metaspace", "Replace", "ByteFallback", "Fuse", "Strip"}
     if unknown or not kinds:
         raise UnsupportedError(
-            f"the decoder {', '.join(sorted(map(str, unknown))) or 'null'} of tokenizer.json is not supported, "
-            "only ByteLevel, Metaspace and Replace with ByteFallback"
+            f"the decoder {', '.join(sorted(map(str, unknown))) or 'null'} of tokenizer.json is not "
+            "supported, only ByteLevel, Metaspace and Replace with ByteFallback"
         )
     return {
         "byte_level": "ByteLevel" in kinds,

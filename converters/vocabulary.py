@@ -108,10 +108,10 @@ class Vocabulary:
         return value
 
     def spec(self, kind: str, bos: int | None, eos: int | None, **more: Any) -> Spec:
-        ends = {id for id in (eos, self.id("eot"), self.id("eom")) if id is not None}
+        ends = [id for id in (eos, self.id("eot"), self.id("eom")) if id is not None]
         control = {id for id, type in enumerate(self.types) if type == CONTROL and len(self.words[id]) > 1}
         control |= {id for id in ends if self.types[id] == USER_DEFINED}
-        ends |= {id for id in control if self.words[id] in TURN_ENDS}
+        ends += sorted(id for id in control if self.words[id] in TURN_ENDS)
         markers = {
             id for id, type in enumerate(self.types)
             if type == USER_DEFINED and id not in control and is_marker(self.words[id])
@@ -120,7 +120,7 @@ class Vocabulary:
             kind=kind,
             vocab_size=len(self.words),
             bos=bos,
-            eos=tuple(sorted(ends)),
+            eos=tuple(dict.fromkeys(ends)),
             control=tuple(sorted(control)),
             markers=tuple(sorted(markers)),
             **more,

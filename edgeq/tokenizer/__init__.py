@@ -39,7 +39,7 @@ def load(spec: object, blob: bytes, vocab_size: int | None = None) -> Tokenizer:
     """The tokenizer of a model file: `spec` is header["tokenizer"], `blob` the bytes of its tensor.
 
     vocab_size is the model's number of embedding rows: a tokenizer with more tokens is refused. Both
-    arguments are untrusted. Raises FormatError for a broken spec or blob, UnsupportedError for an unknown kind.
+    arguments are untrusted. Raises FormatError for a broken one, UnsupportedError for an unknown kind.
     """
     checked = Spec.from_header(spec)
     if checked.kind not in KINDS:

@@ -31,7 +31,7 @@ class Spec:
     kind: str
     vocab_size: int  # ids known to the tokenizer are 0 … vocab_size-1
     bos: int | None = None  # the token that begins a text
-    eos: tuple[int, ...] = ()  # the tokens that end one
+    eos: tuple[int, ...] = ()  # the tokens that end one, the chief one first
     add_bos: bool = False  # does a text begin with bos when the caller does not say
     control: tuple[int, ...] = ()
     markers: tuple[int, ...] = ()
@@ -90,6 +90,7 @@ class Tokenizer(ABC):
         self.spec = spec
         self.bos_id = spec.bos
         self.eos_ids = frozenset(spec.eos)
+        self.eos_id = spec.eos[0] if spec.eos else None  # the one that templates call eos_token
         self.vocab_size = spec.vocab_size
         # the unknown token may come from text, unless it is also one that begins or ends texts
         self.unknown_id = None if spec.unknown in (spec.bos, *spec.eos) else spec.unknown
