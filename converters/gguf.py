@@ -144,9 +144,10 @@ def _check_vocabulary(metadata: Mapping[str, Any], architecture: str, rows: int)
             f"{architecture}.vocab_size is {size!r:.40}, but tensor 'token_embd.weight' has {rows} rows"
         )
     tokens = metadata.get("tokenizer.ggml.tokens", [])
-    if not isinstance(tokens, list) or len(tokens) > rows:
+    count = len(tokens) if isinstance(tokens, list) else 0
+    if count > rows:
         raise FormatError(
-            f"tokenizer.ggml.tokens has more entries than the {rows} rows of tensor 'token_embd.weight'"
+            f"tokenizer.ggml.tokens has {count} entries, but tensor 'token_embd.weight' only {rows} rows"
         )
 
 

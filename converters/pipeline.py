@@ -154,7 +154,7 @@ def chunks(tensor: SourceTensor, scheme: Scheme) -> Iterator[Array]:
 
 
 class Rows:
-    """A matrix whose slices of rows are read as float32 when asked for."""
+    """A matrix whose row slices, [a:b], or parts of one row, [r, a:b], are read as float32 when asked for."""
 
     ndim = 2
 
@@ -162,8 +162,11 @@ class Rows:
         self.shape = tensor.shape
         self._tensor = tensor
 
-    def __getitem__(self, rows: slice) -> Array:
-        return self._tensor.floats(rows)
+    def __getitem__(self, place: slice | tuple[int, slice]) -> Array:
+        if isinstance(place, slice):
+            return self._tensor.floats(place)
+        row, columns = place
+        return self._tensor.floats(slice(row, row + 1))[0, columns]
 
 
 class Codes:

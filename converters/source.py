@@ -66,7 +66,8 @@ class SourceTensor:
         if kind.floats is not None:
             return kind.floats(self.raw(rows))
         codes, scales = self.codes(rows)
-        return dequantize(codes, scales, SCHEMES[kind.scheme])
+        with np.errstate(invalid="ignore"):  # a scale that is not finite is found where the values are used
+            return dequantize(codes, scales, SCHEMES[kind.scheme])
 
     def codes(self, rows: slice = slice(None)) -> tuple[Array, Array]:
         """(codes uint8 [n, cols], scales float16 [n, groups]) of some rows of a tensor with a `scheme`."""

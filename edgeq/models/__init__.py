@@ -103,7 +103,5 @@ def _check_tokenizer(file: ModelFile, rest: dict[str, Any]) -> None:
         return
     name = spec.get("tensor") if isinstance(spec, dict) else None
     tensor = rest.pop(name, None) if isinstance(name, str) else None
-    if tensor is None:
-        raise FormatError(f"the header's tokenizer names tensor {name!r:.80}, which is not in the file")
-    if tensor.scheme.name != "bytes":
-        raise FormatError(f"tensor {name!r} of the tokenizer is {tensor.scheme.name}, but bytes are needed")
+    if tensor is None or tensor.scheme.name != "bytes":
+        raise FormatError(f"the header's tokenizer names tensor {name!r:.80}, which is no tensor of bytes")

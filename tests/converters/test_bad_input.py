@@ -1,0 +1,236 @@
+"""Hostile JSON, safetensors files and hub answers: one sentence each."""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgeq.converters import convert, hub, huggingface, jsonfile, safetensors
+from edgeq.errors import EdgeqError, FormatError, UnsupportedError
+from tests.converters.checkpoints import config, weights, write_directory
+
+JSON = {
+    b'{"a": 1, "a": 2}': "key 'a' stands twice",
+    b'{"x": {"b": [{"a": 1, "c": 2, "a": 1}]}}': "key 'a' stands twice",
+    b'{"a": NaN}': "NaN is no JSON number",
+    b'{"a": -Infinity}': "-Infinity is no JSON number",
+    b'{"a": 1e999}': "1e999 is no JSON number",
+    b'{"a": ' + b"9" * 5000 + b"}": "not valid JSON",
+    b"[1]": "holds a JSON list, but an object is needed",
+    b"": "not valid JSON",
+    b'{"a": 1': "not valid JSON",
+    b'{"a": "\xff"}': "byte 7 is not UTF-8",
+    b"[" * 100_000: "nested too deeply",
+    b'{"a": ' * 100_000: "nested too deeply",
+    b"[" + b"[]," * (1 << 20) + b"[]]": "more values than any real file",
+}
+
+
+@pytest.mark.parametrize("text", JSON, ids=list(JSON.values()))
+def test_json(text: bytes) -> None:
+    start = time.perf_counter()
+    with pytest.raises(FormatError, match=f"^some.json: .*{JSON[text]}"):
+        jsonfile.parse(text, "some.json")
+    assert time.perf_counter() - start < 2
+
+
+def test_json_file_that_is_too_large(tmp_path: Path) -> None:
+    with (tmp_path / "config.json").open("wb") as file:
+        file.truncate(jsonfile.TEXT_BYTES_MAX + 1)
+    with pytest.raises(FormatError, match=r"config.json: 16777217 bytes are too many"):
+        jsonfile.load(tmp_path, "config.json")
+
+
+def test_duplicate_keys_in_a_config(tmp_path: Path) -> None:
+    words = config()
+    source = write_directory(tmp_path / "in", words, weights(words))
+    text = json.dumps(words)
+    (source / "config.json").write_text(text[:-1] + ', "hidden_size": 64}')
+    with pytest.raises(FormatError, match="config.json: key 'hidden_size' stands twice"):
+        convert(source, tmp_path / "out.edgeq")
+
+
+def write(path: Path, header: Any, data: bytes = b"", length: int | None = None) -> Path:
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(raw) if length is None else length) + raw + data)
+    return path
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    return {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]} | changes
+
+
+def test_safetensors_reads_what_the_library_writes(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    tensors: dict[str, Any] = {
+        "b": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "a": np.array([1, 2], np.float16),
+        "s": np.array(3, np.int64),
+    }
+    save_file(tensors, tmp_path / "x.safetensors", metadata={"format": "np"})
+    found = safetensors.read(tmp_path / "x.safetensors")
+    assert {name: (dtype, shape) for name, (dtype, shape, _) in found.items()} == {
+        "a": ("F16", (2,)), "b": ("F32", (2, 3)), "s": ("I64", ()),
+    }  # fmt: skip
+    for name, value in tensors.items():
+        assert bytes(found[name][2]) == value.tobytes()
+
+
+BAD_ENTRIES = [
+    ({"a": entry(dtype="F33")}, "dtype 'F33'"), ({"a": entry(dtype=["F32"])}, "dtype"),
+    ({"a": entry(dtype=4)}, "dtype 4"),
+    ({"a": entry(shape=[2, 3])}, "needs 24"), ({"a": entry(shape=[-2, -2])}, "shape"),
+    ({"a": entry(shape=4)}, "shape 4"),
+    ({"a": entry(shape=[2.0, 2])}, "shape"), ({"a": entry(shape=[True, 4])}, "shape"),
+    ({"a": entry(shape=[1] * 9)}, "shape"),
+    ({"a": entry(shape=[1 << 63, 2])}, "shape"), ({"a": entry(shape=[1 << 40, 1 << 40])}, "needs"),
+    ({"a": entry(data_offsets=[0])}, "data_offsets"), ({"a": entry(data_offsets=[16, 0])}, "bytes"),
+    ({"a": entry(data_offsets=[-16, 0])}, "data_offsets"),
+    ({"a": entry(data_offsets=[4, 20])}, "begins at byte 4, but 0"),
+    ({"a": entry(data_offsets="ab")}, "data_offsets"),
+    ({"a": entry(), "b": entry()}, "begins at byte 0, but 16"),
+    ({"a": entry(), "b": entry(data_offsets=[8, 24])}, "begins at byte 8, but 16"),
+    ({"a": entry(), "b": entry(data_offsets=[16, 32])}, "need 32 bytes, but the file holds 16"),
+    ({"a": entry(shape=[1, 2], data_offsets=[0, 8])}, "need 8 bytes, but the file holds 16"),
+    ({"a": {"dtype": "F32", "shape": [2, 2]}}, "is described by"), ({"a": 1}, "is described by 1"),
+    ({"a": entry(more=1)}, "is described by"), ({}, "need 0 bytes, but the file holds 16"),
+    (b'{"a": {"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}, "a": 1}', "'a' stands twice"),
+    (b'{"a": {"dtype":"F32","dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}', "'dtype' stands twice"),
+    (b"[]", "list"), (b"{}  \xff", "not UTF-8"), (b"nothing", "not valid JSON"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("header", "sentence"), BAD_ENTRIES, ids=lambda value: f"{value!r:.50}")
+def test_bad_safetensors_headers(tmp_path: Path, header: Any, sentence: str) -> None:
+    path = write(tmp_path / "x.safetensors", header, bytes(16))
+    with pytest.raises(FormatError) as caught:
+        safetensors.read(path)
+    assert sentence in str(caught.value) and str(caught.value).startswith("x.safetensors: ")
+
+
+@pytest.mark.parametrize("length", [0, 1, 10**6, (1 << 63) - 1, (1 << 64) - 1, 1 << 27])
+def test_bad_safetensors_lengths(tmp_path: Path, length: int) -> None:
+    path = write(tmp_path / "x.safetensors", {"a": entry()}, bytes(16), length)
+    with pytest.raises(FormatError, match=f"the header's length is {length}, but 2 to"):
+        safetensors.read(path)
+
+
+def test_safetensors_cut_anywhere(tmp_path: Path) -> None:
+    whole = write(tmp_path / "x.safetensors", {"a": entry()}, bytes(16)).read_bytes()
+    assert safetensors.read(tmp_path / "x.safetensors")
+    for length in range(len(whole)):
+        (tmp_path / "x.safetensors").write_bytes(whole[:length])
+        with pytest.raises(FormatError, match="x.safetensors"):
+            safetensors.read(tmp_path / "x.safetensors")
+    (tmp_path / "x.safetensors").write_bytes(whole + b"\0")
+    with pytest.raises(FormatError, match="need 16 bytes, but the file holds 17"):
+        safetensors.read(tmp_path / "x.safetensors")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    words = config(num_hidden_layers=1, vocab_size=4, hidden_size=32, head_dim=8, intermediate_size=32)
+    source = write_directory(tmp_path_factory.mktemp("small") / "in", words, weights(words))
+    return source, (source / "model.safetensors").read_bytes()
+
+
+@settings(max_examples=300, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 1200), st.integers(0, 255)), min_size=1, max_size=3))
+def test_mutated_safetensors(small: tuple[Path, bytes], changes: list[tuple[int, int]]) -> None:
+    """A changed file is another checkpoint or refused with one sentence, and nothing else happens."""
+    source, whole = small
+    raw = bytearray(whole)
+    for place, value in changes:
+        raw[place] = value
+    (source / "model.safetensors").write_bytes(raw)
+    try:
+        huggingface.open_directory(source)
+    except EdgeqError as error:
+        assert str(error) and "\n" not in str(error) and len(str(error)) < 500
+
+
+class Hub(types.ModuleType):
+    """A stand-in for the hub client that answers with a directory or an error."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__("huggingface_hub")
+        self.answer = answer
+        self.asked: dict[str, Any] = {}
+
+    def snapshot_download(self, repository: str, **words: Any) -> str:
+        self.asked = {"repository": repository, **words}
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return str(self.answer)
+
+
+def test_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = config()
+    snapshot = write_directory(tmp_path / "models--a--b" / "snapshots" / "0abc", words, weights(words))
+    client = Hub(snapshot)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", client)
+    monkeypatch.chdir(tmp_path)
+    source = hub.open_hub("owner/name@main")
+    assert (source.kind, source.name, source.revision, source.family) == (
+        "hub",
+        "owner/name",
+        "0abc",
+        "llama",
+    )
+    assert (client.asked["repository"], client.asked["revision"]) == ("owner/name", "main")
+    wanted = client.asked["allow_patterns"]
+    assert "*.safetensors" in wanted and not any(
+        "bin" in word or "py" in word or word == "*" for word in wanted
+    )
+    convert("owner/name", tmp_path / "out.edgeq")
+    assert client.asked["revision"] is None
+
+
+def test_hub_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", Hub(OSError("no\n network " + "x" * 500)))
+    with pytest.raises(
+        UnsupportedError, match=r"^'owner/name' is no local .* could not be fetched .*no network"
+    ) as caught:
+        convert("owner/name", tmp_path / "out.edgeq")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UnsupportedError, match=r"pip install 'edgeq\[hub\]'"):
+        convert("owner/name", tmp_path / "out.edgeq")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "name",
+        "a/b/c",
+        "../b",
+        "a/..",
+        "/a",
+        "a/",
+        "a b/c",
+        "a/b@",
+        "a/b@x y",
+        "",
+        "a\\b",
+        "models/x.gguf",
+        "a/b\n",
+        "é/b",
+    ],
+)
+def test_names_that_are_no_hub_names(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Hub(AssertionError("asked"))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", client)
+    with pytest.raises(UnsupportedError, match="is neither a file, nor a directory, nor a hub name"):
+        hub.open_hub(name)
+    assert not client.asked

@@ -1,0 +1,274 @@
+"""GGUF files: codes arrive as they are, rows in the checkpoint's order, no key that matters is ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gguf as writer
+import numpy as np
+import pytest
+
+from edgeq import models
+from edgeq.converters import convert, gguf
+from edgeq.errors import EdgeqError, FormatError, UnsupportedError
+from edgeq.formats import SCHEMES, open_model, quantize, verify
+from edgeq.models.rope import Rope
+from tests.converters.checkpoints import config, gguf_name, weights, write_gguf
+from tests.converters.test_huggingface import hf_name
+
+KINDS = {"F32": "f32", "F16": "f16", "BF16": "bf16", "Q8_0": "q8", "Q4_0": "q4"}
+
+
+def stored(value: Any, kind: str) -> Any:
+    """What a tensor is worth after GGUF's own rounding."""
+    type_ = writer.GGMLQuantizationType[kind if value.ndim == 2 else "F32"]
+    return writer.quants.dequantize(writer.quants.quantize(value, type_), type_)
+
+
+def arrays(path: Path) -> dict[str, Any]:
+    assert verify(path) == []
+    with open_model(path) as file:
+        models.check(file)
+        skipped = ("rope.inverse_frequencies", "tokenizer")
+        return {name: tensor.array() for name, tensor in file.tensors.items() if name not in skipped}
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_lossless(tmp_path: Path, model_type: str, tied: bool, kind: str) -> None:
+    """In the scheme of the same name every value is bit for bit what GGUF's own decoder gives."""
+    words = config(
+        model_type, tie_word_embeddings=tied, sliding_window=32 if model_type == "mistral" else None
+    )
+    tensors = weights(words)
+    metadata = {"attention__sliding_window": 32} if model_type == "mistral" else {}
+    path = write_gguf(tmp_path / "in.gguf", words, tensors, kind=kind, **metadata)
+    scheme = KINDS[kind]
+    convert(path, tmp_path / "out.edgeq", scheme=scheme, embed_scheme=scheme, output_scheme=scheme)
+    found = arrays(tmp_path / "out.edgeq")
+    assert {hf_name(name) for name in found} == set(tensors)
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, stored(tensors[hf_name(name)], kind), err_msg=name)
+    with open_model(tmp_path / "out.edgeq") as file:
+        assert file.config["sliding_window"] == words.get("sliding_window")
+        assert file.config["tie_word_embeddings"] is tied
+        assert file.header["source"]["name"] == "in.gguf"
+
+
+def test_codes_are_moved_not_rounded_again(tmp_path: Path) -> None:
+    """Blocks that our own rounding would never make (its largest code is always used) stay as they are."""
+    words = config(tie_word_embeddings=True)
+    tensors = weights(words)
+    path = write_gguf(tmp_path / "in.gguf", words, tensors, kind="Q8_0")
+    raw = bytearray(path.read_bytes())
+    down = next(t for t in writer.GGUFReader(path).tensors if t.name == "blk.0.ffn_down.weight")
+    block = np.frombuffer(raw, np.uint8, down.n_bytes, down.data_offset).reshape(64, -1, 34)
+    block[:, :, 2:] = np.arange(32) - 16 & 255  # codes from -16 to 15
+    path.write_bytes(raw)
+    convert(path, tmp_path / "out.edgeq", scheme="q8")
+    with open_model(tmp_path / "out.edgeq") as file:
+        value = file.tensors["blocks.0.down"].array().reshape(64, -1, 32)
+        scales = np.ascontiguousarray(block[:, :, :2]).view("<f2")[:, :, 0].astype(np.float32)
+        np.testing.assert_array_equal(value, (np.arange(32) - 16) * scales[:, :, None])
+
+
+def test_four_bit_codes_fit_into_eight_bits(tmp_path: Path) -> None:
+    """A Q4_0 embedding goes into the default q8 with its own scales, without loss."""
+    words = config()
+    tensors = weights(words)
+    convert(write_gguf(tmp_path / "in.gguf", words, tensors, kind="Q4_0"), tmp_path / "out.edgeq")
+    with open_model(tmp_path / "out.edgeq") as file:
+        assert (file.tensors["embed"].scheme.name, file.tensors["blocks.0.q"].scheme.name) == ("q8", "q4")
+    found = arrays(tmp_path / "out.edgeq")
+    for name in ("embed", "output", "blocks.1.k"):
+        np.testing.assert_array_equal(found[name], stored(tensors[hf_name(name)], "Q4_0"), err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0"])
+def test_other_kinds_are_quantized(tmp_path: Path, kind: str) -> None:
+    words = config()
+    tensors = weights(words)
+    convert(write_gguf(tmp_path / "in.gguf", words, tensors, kind=kind), tmp_path / "out.edgeq", scheme="q4")
+    with open_model(tmp_path / "out.edgeq") as file:
+        for name in ("blocks.0.q", "blocks.1.k", "blocks.1.down", "embed"):
+            tensor = file.tensors[name]
+            value = stored(tensors[hf_name(name)], kind)
+            assert tensor.scheme.name == ("q8" if name == "embed" else "q4")
+            codes, scales = quantize(value, tensor.scheme)
+            expected = (codes.astype(np.float32) - SCHEMES[tensor.scheme.name].zero).reshape(
+                len(codes), -1, 32
+            )
+            expected = (expected * scales.astype(np.float32)[:, :, None]).reshape(value.shape)
+            np.testing.assert_array_equal(tensor.array(), expected, err_msg=name)
+
+
+def test_header(tmp_path: Path) -> None:
+    words = config()
+    path = write_gguf(
+        tmp_path / "in.gguf", words, weights(words), general__license="mit",
+        tokenizer__chat_template="{{ x }}",
+        tokenizer__ggml__eos_token_id=2, tokenizer__ggml__bos_token_id=1, tokenizer__ggml__eot_token_id=5,
+        vocab_size=50, general__name="Tiny",
+    )  # fmt: skip
+    convert(path, tmp_path / "out.edgeq")
+    with open_model(tmp_path / "out.edgeq") as file:
+        assert file.header["license"] == "mit" and file.header["chat_template"] == "{{ x }}"
+        assert file.header["generation"] == {"bos_token_id": 1, "eos_token_id": [2, 5]}
+        assert file.header["tokenizer"] is None
+        assert file.config["rms_norm_eps"] == float(np.float32(1e-5))
+
+
+def frequencies(path: Path) -> Any:
+    return gguf.open_file(path).frequencies
+
+
+@pytest.mark.parametrize(
+    ("metadata", "factor"),
+    [
+        ({}, 1), ({"rope__scaling__type": "none", "rope__scaling__factor": 4.0}, 1),
+        ({"rope__scaling__type": "linear", "rope__scaling__factor": 4.0}, 4),
+        ({"rope__scaling__factor": 4.0}, 4),
+        ({"rope__scale_linear": 2.0}, 2), ({"rope__scaling__factor": 0.0}, 1),
+    ],
+)  # fmt: skip
+def test_rope(tmp_path: Path, metadata: dict[str, Any], factor: float) -> None:
+    words = config()
+    path = write_gguf(tmp_path / "in.gguf", words, weights(words), rope__freq_base=5e5, **metadata)
+    expected = Rope.from_hf({"rope_theta": 5e5}).inverse_frequencies(16) / np.float32(factor)
+    np.testing.assert_array_equal(frequencies(path), expected)
+
+
+def test_rope_freqs_divide(tmp_path: Path) -> None:
+    words = config()
+    factors = np.linspace(1, 8, 8, dtype=np.float32)
+    path = write_gguf(tmp_path / "in.gguf", words, weights(words) | {"rope_freqs.weight": factors})
+    expected = Rope.from_hf({}).inverse_frequencies(16) / factors
+    np.testing.assert_array_equal(frequencies(path), expected)
+    assert frequencies(path).dtype == np.float32
+    convert(path, tmp_path / "out.edgeq")
+    with open_model(tmp_path / "out.edgeq") as file:
+        np.testing.assert_array_equal(file.tensors["rope.inverse_frequencies"].array(), expected)
+
+
+@pytest.mark.parametrize("factors", [[0.0] * 8, [1.0] * 7, [np.nan] * 8, [-1.0] * 8])
+def test_bad_rope_freqs(tmp_path: Path, factors: list[float]) -> None:
+    words = config()
+    bad = {"rope_freqs.weight": np.array(factors, np.float32)}
+    with pytest.raises(FormatError, match=r"tensor 'rope_freqs\.weight'"):
+        frequencies(write_gguf(tmp_path / "in.gguf", words, weights(words) | bad))
+
+
+REFUSED: list[tuple[str, str, Any]] = [
+    ("llama", "expert_count", 8), ("llama", "rope.scaling.type", "yarn"),
+    ("llama", "rope.scaling.type", "longrope"),
+    ("llama", "rope.dimension_count", 8), ("llama", "attention.value_length", 32),
+    ("llama", "attention.causal", False),
+    ("llama", "attn_logit_softcapping", 50.0), ("llama", "logit_scale", 0.25),
+    ("llama", "attention.scale", 0.5),
+    ("llama", "rope.scaling.attn_factor", 1.5), ("llama", "vocab_size", 51), ("qwen2", "expert_count", 60),
+    ("llama", "attention.head_count_kv", [2, 1]), ("llama", "feed_forward_length", [96, 64]),
+    ("llama", "general.architecture", "gemma3"), ("llama", "split.count", 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model_type", "key", "value"), REFUSED, ids=lambda value: f"{value!r:.40}")
+def test_refused_by_key_and_value(tmp_path: Path, model_type: str, key: str, value: Any) -> None:
+    words = config(model_type)
+    path = write_gguf(tmp_path / "in.gguf", words, weights(words))
+    source = gguf.open_gguf(path)
+    source.metadata[key if key.split(".")[0] in ("general", "split") else f"{model_type}.{key}"] = value
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(EdgeqError) as caught:
+        patch.setattr(gguf, "open_gguf", lambda _: source)
+        gguf.open_file(path)
+    assert key in str(caught.value) and repr(value)[:60] in str(caught.value)
+
+
+def test_one_value_for_each_block(tmp_path: Path) -> None:
+    words = config()
+    path = write_gguf(tmp_path / "in.gguf", words, weights(words), attention__head_count_kv=[2, 2])
+    assert gguf.open_file(path).config.num_key_value_heads == 2
+
+
+@pytest.mark.parametrize("model_type", ["qwen2", "qwen3"])
+def test_window_of_qwen_is_refused(tmp_path: Path, model_type: str) -> None:
+    words = config(model_type)
+    path = write_gguf(tmp_path / "in.gguf", words, weights(words), attention__sliding_window=64)
+    with pytest.raises(UnsupportedError, match="use_sliding_window is True"):
+        gguf.open_file(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "word"),
+    [("embedding_length", "hidden_size"), ("block_count", "num_hidden_layers"),
+    ("attention.head_count", "num_attention_heads"),
+     ("context_length", "max_position_embeddings"), ("feed_forward_length", "intermediate_size"),
+     ("attention.layer_norm_rms_epsilon", "epsilon")],
+)  # fmt: skip
+def test_missing_keys(tmp_path: Path, key: str, word: str) -> None:
+    words = config()
+    path = write_gguf(
+        tmp_path / "in.gguf", words, weights(words), kind="F32", **{key.replace(".", "__"): None}
+    )
+    with pytest.raises(EdgeqError, match=f"{word} is missing"):
+        gguf.open_file(path)
+
+
+def test_tensors_that_are_wrong(tmp_path: Path) -> None:
+    words = config()
+    tensors = weights(words)
+    norm = tensors.pop("model.norm.weight")
+    path = write_gguf(tmp_path / "in.gguf", words, tensors)
+    with pytest.raises(FormatError, match=r"tensor 'output_norm.weight' is missing; shape \[64\] is needed"):
+        gguf.open_file(path)
+    path = write_gguf(tmp_path / "in.gguf", words, tensors | {"model.norm.weight": norm[:32]})
+    with pytest.raises(
+        FormatError, match=r"'output_norm.weight' has shape \[32\], but the config needs \[64\]"
+    ):
+        gguf.open_file(path)
+    extra = {"model.norm.weight": norm, "model.layers.0.self_attn.q_proj.bias": norm}
+    path = write_gguf(tmp_path / "in.gguf", words, tensors | extra)
+    with pytest.raises(UnsupportedError, match=r"'blk.0.attn_q.bias' is not one of family llama's"):
+        gguf.open_file(path)
+    del tensors["model.embed_tokens.weight"]
+    with pytest.raises(FormatError, match=r"'token_embd.weight' is missing"):
+        gguf.open_file(write_gguf(tmp_path / "in.gguf", words, tensors))
+
+
+@pytest.mark.parametrize("kind", ["Q5_0", "Q6_K"])
+def test_types_that_cannot_be_read(tmp_path: Path, kind: str) -> None:
+    words = config()
+    tensors = weights(words)
+    name = gguf_name("model.layers.0.mlp.up_proj.weight")
+    path = write_gguf(tmp_path / "in.gguf", words, tensors, kind="Q8_0")
+    source = gguf.open_gguf(path)
+    source.tensors[name].type = kind
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(UnsupportedError, match=f"'{name}' is {kind}, but only F32"),
+    ):
+        patch.setattr(gguf, "open_gguf", lambda _: source)
+        gguf.open_file(path)
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0"])
+@pytest.mark.parametrize("scheme", ["q8", "q4", "f16"])
+def test_scale_that_is_no_number(tmp_path: Path, kind: str, scheme: str) -> None:
+    words = config()
+    path = write_gguf(tmp_path / "in.gguf", words, weights(words), kind=kind)
+    down = next(t for t in writer.GGUFReader(path).tensors if t.name == "blk.1.ffn_down.weight")
+    raw = bytearray(path.read_bytes())
+    raw[down.data_offset : down.data_offset + 2] = np.float16(np.inf).tobytes()
+    path.write_bytes(raw)
+    with pytest.raises(FormatError, match=r"tensor 'blk.1.ffn_down.weight': .*not finite"):
+        convert(path, tmp_path / "out.edgeq", scheme=scheme)
+    assert not (tmp_path / "out.edgeq").exists()
+
+
+def test_more_tokens_than_rows(tmp_path: Path) -> None:
+    words = config()
+    tokens = [f"t{i}" for i in range(51)]
+    path = write_gguf(tmp_path / "in.gguf", words, weights(words), tokenizer__ggml__tokens=tokens)
+    with pytest.raises(FormatError, match=r"tokenizer.ggml.tokens has 51 entries, but .* 50 rows"):
+        gguf.open_file(path)

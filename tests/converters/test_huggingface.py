@@ -1,0 +1,299 @@
+"""Hugging Face directories: every tensor arrives, and what is wrong with a directory is one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from edgeq import models
+from edgeq.converters import convert, huggingface
+from edgeq.errors import EdgeqError, FormatError, UnsupportedError
+from edgeq.formats import open_model, verify
+from edgeq.models.rope import Rope
+from tests.converters.checkpoints import config, weights, write_directory
+
+# .edgeq name -> Hugging Face name, written out once more so that a slip in the tables is seen
+NAMES = {
+    "embed": "model.embed_tokens.weight", "output": "lm_head.weight", "norm": "model.norm.weight",
+    "norm1": "input_layernorm.weight", "norm2": "post_attention_layernorm.weight",
+    "q": "self_attn.q_proj.weight",
+    "k": "self_attn.k_proj.weight", "v": "self_attn.v_proj.weight", "o": "self_attn.o_proj.weight",
+    "gate": "mlp.gate_proj.weight", "up": "mlp.up_proj.weight", "down": "mlp.down_proj.weight",
+    "q_bias": "self_attn.q_proj.bias", "k_bias": "self_attn.k_proj.bias", "v_bias": "self_attn.v_proj.bias",
+    "q_norm": "self_attn.q_norm.weight", "k_norm": "self_attn.k_norm.weight",
+}  # fmt: skip
+
+
+def hf_name(name: str) -> str:
+    if name.startswith("blocks."):
+        _, block, part = name.split(".")
+        return f"model.layers.{block}.{NAMES[part]}"
+    return NAMES[name]
+
+
+def arrays(path: Path) -> dict[str, Any]:
+    """Every tensor of a checked file but the rotation and the tokenizer, as float32."""
+    assert verify(path) == []
+    with open_model(path) as file:
+        models.check(file)
+        skipped = ("rope.inverse_frequencies", "tokenizer")
+        return {name: tensor.array() for name, tensor in file.tensors.items() if name not in skipped}
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(("dtype", "shards"), [("float32", 1), ("float16", 3), ("bfloat16", 2)])
+def test_every_tensor_arrives(tmp_path: Path, model_type: str, tied: bool, dtype: str, shards: int) -> None:
+    words = config(model_type, tie_word_embeddings=tied, intermediate_size=100, vocab_size=51)
+    tensors = weights(words)
+    write_directory(tmp_path / "in", words, tensors, shards=shards, dtype=dtype)
+    convert(tmp_path / "in", tmp_path / "out.edgeq", scheme="f32")
+    found = arrays(tmp_path / "out.edgeq")
+    assert {hf_name(name) for name in found} == set(tensors)
+    kind = ml_dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
+    for name, value in found.items():
+        np.testing.assert_array_equal(
+            value, tensors[hf_name(name)].astype(kind).astype(np.float32), err_msg=name
+        )
+
+
+def test_header(tmp_path: Path) -> None:
+    words = config(rope_scaling={"type": "linear", "factor": 2.0})
+    source = write_directory(tmp_path / "tiny", words, weights(words))
+    (source / "generation_config.json").write_text(
+        '{"eos_token_id": [2, 7], "temperature": 0.5, "top_k": 9, "do_sample": true, "_from": "model"}'
+    )
+    (source / "tokenizer_config.json").write_text(
+        '{"chat_template": "{{ messages }}", "add_bos_token": true}'
+    )
+    (source / "README.md").write_text("---\nlanguage: en\nlicense: apache-2.0\n---\n# Tiny\nlicense: none\n")
+    convert(source, tmp_path / "out.edgeq", scheme="q8")
+    with open_model(tmp_path / "out.edgeq") as file:
+        header = file.header
+        assert header["generation"] == {
+            "bos_token_id": 1, "eos_token_id": [2, 7], "temperature": 0.5, "top_k": 9, "do_sample": True,
+        }  # fmt: skip
+        assert header["chat_template"] == "{{ messages }}" and header["license"] == "apache-2.0"
+        assert header["tokenizer"] is None and header["family"] == "llama"
+        schemes = {"matrix": "q8", "embed": "q8", "output": "q8"}
+        assert header["source"] == {
+            "kind": "huggingface",
+            "name": "tiny",
+            "revision": None,
+            "schemes": schemes,
+        }
+        np.testing.assert_array_equal(
+            file.tensors["rope.inverse_frequencies"].array(), Rope.from_hf(words).inverse_frequencies(16)
+        )
+
+
+@pytest.mark.parametrize(
+    ("files", "template"),
+    [
+        ({}, None),
+        ({"tokenizer_config.json": {"chat_template": ""}}, None),
+        ({"tokenizer_config.json": {"chat_template": [{"name": "rag",
+        "template": "r"}, {"name": "default", "template": "d"}]}}, "d"),
+        ({"tokenizer_config.json": {"chat_template": "old"}, "chat_template.jinja": "new"}, "new"),
+        ({"chat_template.json": {"chat_template": "json"}}, "json"),
+    ],
+)  # fmt: skip
+def test_chat_template(tmp_path: Path, files: dict[str, Any], template: str | None) -> None:
+    words = config()
+    source = write_directory(tmp_path / "in", words, weights(words))
+    for name, content in files.items():
+        (source / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    assert huggingface.open_directory(source).chat_template == template
+
+
+@pytest.mark.parametrize(
+    "template", ["x" * (256 * 1024 + 1), 7, "\ud83d"], ids=["long", "number", "half a pair"]
+)
+def test_refused_chat_template(tmp_path: Path, template: Any) -> None:
+    words = config()
+    source = write_directory(tmp_path / "in", words, weights(words))
+    (source / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    with pytest.raises(FormatError, match=r"chat.template"):
+        huggingface.open_directory(source)
+
+
+def test_license_from_its_file(tmp_path: Path) -> None:
+    words = config()
+    source = write_directory(tmp_path / "in", words, weights(words))
+    assert huggingface.open_directory(source).license is None
+    (source / "LICENSE").write_text("\n   MIT License\n\nCopyright\n")
+    assert huggingface.open_directory(source).license == "MIT License"
+    (source / "README.md").write_text("---\nlicense: other\nlicense_name: 'tiny-1'\n---\n")
+    assert huggingface.open_directory(source).license == "tiny-1"
+
+
+def test_tied_by_absence(tmp_path: Path) -> None:
+    """Without tie_word_embeddings in the config, a missing head means tied; an explicit false does not."""
+    words = config(tie_word_embeddings=True)
+    tensors = weights(words)
+    del words["tie_word_embeddings"]
+    assert huggingface.open_directory(
+        write_directory(tmp_path / "a", words, tensors)
+    ).config.tie_word_embeddings
+    words["tie_word_embeddings"] = False
+    with pytest.raises(FormatError, match=r"tensor 'lm_head.weight' is missing; shape \[50, 64\] is needed"):
+        huggingface.open_directory(write_directory(tmp_path / "b", words, tensors))
+
+
+def test_a_tied_head_in_the_weights_is_not_used(tmp_path: Path) -> None:
+    words = config(tie_word_embeddings=True)
+    tensors = weights(words | {"tie_word_embeddings": False})
+    source = huggingface.open_directory(write_directory(tmp_path / "in", words, tensors))
+    assert "output" not in source.tensors
+
+
+def broken(tmp_path: Path, change: Any, **words: Any) -> str:
+    """The sentence with which a directory is refused after `change(tensors)`."""
+    settled = config(**words)
+    tensors = weights(settled)
+    change(tensors)
+    source = write_directory(tmp_path / "in", settled, tensors)
+    with pytest.raises(EdgeqError) as caught:
+        convert(source, tmp_path / "out.edgeq", scheme="q8")
+    assert sorted(os.listdir(tmp_path)) == ["in"]
+    return str(caught.value)
+
+
+def test_missing_tensor(tmp_path: Path) -> None:
+    name = "model.layers.1.mlp.up_proj.weight"
+    assert broken(tmp_path, lambda t: t.pop(name)) == f"tensor '{name}' is missing; shape [96, 64] is needed"
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen3"])
+def test_tensor_that_would_be_ignored(tmp_path: Path, model_type: str) -> None:
+    name = "model.layers.0.self_attn.q_proj.bias"
+    sentence = broken(tmp_path, lambda t: t.update({name: np.zeros(64, np.float32)}), model_type=model_type)
+    assert sentence == f"tensor '{name}' is not one of family {model_type}'s"
+
+
+def test_buffers_of_old_checkpoints_are_left_out(tmp_path: Path) -> None:
+    words = config()
+    tensors = weights(words) | {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(8, np.float32)}
+    convert(write_directory(tmp_path / "in", words, tensors), tmp_path / "out.edgeq")
+    assert len(arrays(tmp_path / "out.edgeq")) == len(tensors) - 1
+
+
+@pytest.mark.parametrize("shape", [(64, 96), (96, 63), (6144,), (96, 64, 1), (), (0, 64)])
+def test_wrong_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    name = "model.layers.0.mlp.gate_proj.weight"
+    sentence = broken(tmp_path, lambda t: t.update({name: np.zeros(shape, np.float32)}))
+    assert sentence == f"tensor '{name}' has shape {list(shape)}, but the config needs [96, 64]"
+
+
+def test_wrong_dtype(tmp_path: Path) -> None:
+    name = "model.norm.weight"
+    sentence = broken(tmp_path, lambda t: t.update({name: np.zeros(64, np.int64)}))
+    assert sentence == f"tensor '{name}' is I64, but only F32, F16, BF16 can be read"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "name", ["model.embed_tokens.weight", "model.norm.weight", "model.layers.1.self_attn.o_proj.weight"]
+)
+def test_weight_that_is_no_number(tmp_path: Path, name: str, value: float) -> None:
+    def change(tensors: dict[str, Any]) -> None:
+        tensors[name].reshape(-1)[37] = value
+
+    sentence = broken(tmp_path, change)
+    assert sentence.startswith(f"tensor '{name}': ") and "not finite" in sentence
+
+
+def test_weight_too_large_for_a_scale(tmp_path: Path) -> None:
+    name = "model.layers.1.self_attn.o_proj.weight"
+    sentence = broken(tmp_path, lambda t: t[name].__setitem__((3, 40), 1e30))
+    assert sentence.startswith(f"tensor '{name}': row 3") and "too large" in sentence
+
+
+@pytest.mark.parametrize(
+    "shard",
+    ["../secret.safetensors", "/etc/secret.safetensors", "sub/x.safetensors", "sub\\x.safetensors", "..",
+    "", "C:x.safetensors",
+     "x\0.safetensors", "x.bin", "x" * 300 + ".safetensors",
+     "missing.safetensors", 7, None, ["a.safetensors"]],
+)  # fmt: skip
+def test_hostile_shard_names(tmp_path: Path, shard: Any) -> None:
+    words = config()
+    tensors = weights(words)
+    outside = write_directory(tmp_path, words, tensors) / "model.safetensors"
+    outside.rename(tmp_path / "secret.safetensors")
+    source = write_directory(tmp_path / "in", words, tensors, shards=2)
+    index = source / "model.safetensors.index.json"
+    places = dict.fromkeys(tensors, shard)
+    index.write_text(json.dumps({"weight_map": places}))
+    with pytest.raises(EdgeqError) as caught:
+        huggingface.open_directory(source)
+    assert "\n" not in str(caught.value) and "\0" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "model-00001-of-00002.safetensors"])
+def test_links_that_lead_outside(tmp_path: Path, name: str) -> None:
+    words = config()
+    source = write_directory(tmp_path / "in", words, weights(words), shards=2 if "of" in name else 1)
+    (source / name).rename(tmp_path / "elsewhere")
+    (source / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FormatError, match=f"'{name}' is a link that leads outside 'in'"):
+        huggingface.open_directory(source)
+
+
+def test_links_of_a_hub_cache(tmp_path: Path) -> None:
+    """snapshots/REVISION holds links to ../../blobs, which are followed."""
+    words = config()
+    source = write_directory(tmp_path / "models--a--b" / "snapshots" / "abc", words, weights(words))
+    blobs = tmp_path / "models--a--b" / "blobs"
+    blobs.mkdir()
+    for number, file in enumerate(sorted(source.iterdir())):
+        file.rename(blobs / str(number))
+        file.symlink_to(f"../../blobs/{number}")
+    assert huggingface.open_directory(source).family == "llama"
+
+
+def test_index_and_shards_must_agree(tmp_path: Path) -> None:
+    words = config()
+    source = write_directory(tmp_path / "in", words, weights(words), shards=2)
+    index = source / "model.safetensors.index.json"
+    places = json.loads(index.read_text())["weight_map"]
+    first = min(places.values())
+    changed = places | {"model.extra.weight": first}
+    index.write_text(json.dumps({"weight_map": changed}))
+    with pytest.raises(FormatError, match="'model.extra.weight' is missing, but .* promises it"):
+        huggingface.open_directory(source)
+    del (changed := dict(places))["model.norm.weight"]
+    index.write_text(json.dumps({"weight_map": changed}))
+    with pytest.raises(FormatError, match=r"'model\.norm\.weight' is not in the index's weight_map"):
+        huggingface.open_directory(source)
+
+
+def test_directories_that_are_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"has no config\.json"):
+        huggingface.open_directory(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config()))
+    with pytest.raises(UnsupportedError, match="it has no weights"):
+        huggingface.open_directory(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(UnsupportedError, match="pickled, which are never loaded"):
+        huggingface.open_directory(tmp_path)
+
+
+def test_real_checkpoints(tmp_path: Path, data_dir: Path) -> None:
+    """Three trained models convert in every scheme; the error of quantization is what the scheme allows."""
+    limits = {"f32": 0.0, "f16": 1e-3, "bf16": 5e-3, "q8": 0.01, "q4": 0.12}
+    for model in sorted((data_dir / "models").iterdir()):
+        exact = None
+        for scheme, limit in limits.items():
+            convert(model, tmp_path / "out.edgeq", scheme=scheme)
+            found = arrays(tmp_path / "out.edgeq")
+            exact = exact or found
+            for name, value in found.items():
+                distance = np.linalg.norm(value - exact[name]) / np.linalg.norm(exact[name])
+                assert distance <= limit, (model.name, scheme, name, distance)

@@ -1,0 +1,158 @@
+"""Configs: what is accepted with which defaults, and what is refused by key and value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgeq import models
+from edgeq.errors import FormatError, UnsupportedError
+from tests.converters.checkpoints import config
+
+
+def from_hf(words: dict[str, Any]) -> models.BaseConfig:
+    result: models.BaseConfig = models.family(models.family_of(words)).Config.from_hf(words)
+    return result
+
+
+def without(*keys: str, **changes: Any) -> dict[str, Any]:
+    return {key: value for key, value in config(**changes).items() if key not in keys}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "family"),
+    [("llama", "llama"), ("mistral", "llama"), ("qwen2", "qwen2"), ("qwen3", "qwen3")],
+)
+def test_family(model_type: str, family: str) -> None:
+    words = config(model_type)
+    assert models.family_of(words) == family
+    assert models.family_of({"model_type": model_type}) == family
+    assert models.family_of({"architectures": words["architectures"]}) == family
+    settled = from_hf(words)
+    assert models.family(family).Config.from_header(settled.to_header()) == settled
+
+
+def test_defaults() -> None:
+    settled = from_hf(
+        without(
+            "num_key_value_heads",
+            "head_dim",
+            "rms_norm_eps",
+            "rope_theta",
+            "tie_word_embeddings",
+            "hidden_act",
+        )
+    )
+    assert (settled.num_key_value_heads, settled.head_dim, settled.rms_norm_eps) == (4, 16, 1e-6)
+    assert settled.tie_word_embeddings is False
+    assert (settled.q_size, settled.kv_size, settled.rotary_size) == (64, 64, 8)
+    nulls = from_hf(
+        config(head_dim=None, num_key_value_heads=None, rope_scaling=None, quantization_config=None)
+    )
+    assert (nulls.num_key_value_heads, nulls.head_dim) == (4, 16)
+
+
+def test_a_head_need_not_be_hidden_over_heads() -> None:
+    assert from_hf(config("qwen3", head_dim=32)).q_size == 128
+    assert from_hf(config(num_attention_heads=3, num_key_value_heads=3, head_dim=16)).q_size == 48
+
+
+def test_sliding_window() -> None:
+    assert from_hf(config("mistral", sliding_window=64)).sliding_window == 64
+    assert from_hf(config("mistral", sliding_window=None)).sliding_window is None
+    assert from_hf(config("qwen2", sliding_window=64, use_sliding_window=False)).sliding_window is None
+    assert (
+        from_hf(config("qwen3", sliding_window=64, layer_types=["full_attention"] * 2)).sliding_window is None
+    )
+
+
+REFUSED: list[tuple[str, str, Any]] = [
+    ("llama", "model_type", "gemma2"), ("llama", "model_type", None), ("llama", "model_type", 3),
+    ("llama", "architectures", ["LlamaForSequenceClassification"]),
+    ("llama", "architectures", ["Qwen2ForCausalLM"]),
+    ("llama", "architectures", "LlamaForCausalLM"),
+    ("llama", "hidden_act", "gelu"), ("llama", "attention_bias", True), ("llama", "mlp_bias", True),
+    ("llama", "partial_rotary_factor", 0.5), ("llama", "quantization_config", {"quant_method": "gptq"}),
+    ("llama", "num_local_experts", 8), ("llama", "sliding_window", 4096),
+    ("llama", "layer_types", ["full_attention", "sliding_attention"]), ("mistral", "sliding_window", 0),
+    ("mistral", "sliding_window", "4096"), ("mistral", "sliding_window", True),
+    ("qwen2", "use_sliding_window", True), ("qwen3", "use_sliding_window", True),
+    ("qwen3", "attention_bias", True),
+    ("qwen2", "layer_types", ["sliding_attention"] * 2), ("qwen2", "layer_types", "full_attention"),
+    ("llama", "rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
+    ("llama", "rope_scaling", {"type": "longrope", "short_factor": [1.0]}),
+    ("llama", "rope_scaling", {"type": "dynamic", "factor": 2.0}),
+    ("llama", "rope_scaling", {"rope_type": ["linear"], "factor": 2.0}),
+    ("llama", "rope_scaling", {"type": "linear", "factor": "2"}),
+    ("llama", "rope_scaling", {"type": "linear", "factor": 0.5}), ("llama", "rope_scaling", "linear"),
+    ("llama", "rope_parameters", {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.25}),
+    ("llama", "rope_parameters", {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}),
+    ("llama", "rope_theta", 0), ("llama", "rope_theta", True), ("llama", "rope_theta", "1e4"),
+    ("llama", "rope_theta", 10**400),
+    ("llama", "rms_norm_eps", 0), ("llama", "rms_norm_eps", "1e-5"), ("llama", "rms_norm_eps", 10**400),
+    ("llama", "tie_word_embeddings", 1), ("llama", "tie_word_embeddings", "yes"),
+    ("llama", "head_dim", 15), ("llama", "head_dim", 0), ("llama", "head_dim", 1 << 62),
+    ("llama", "head_dim", 16.0),
+    ("llama", "num_key_value_heads", 3), ("llama", "num_key_value_heads", -1),
+    ("llama", "num_hidden_layers", 1 << 63),
+    ("llama", "vocab_size", 0), ("llama", "vocab_size", True), ("llama", "vocab_size", "50"),
+    ("llama", "vocab_size", None),
+    ("llama", "hidden_size", [64]), ("llama", "intermediate_size", 10**400),
+    ("llama", "max_position_embeddings", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model_type", "key", "value"), REFUSED, ids=lambda value: f"{value!r:.40}")
+def test_refused_by_key_and_value(model_type: str, key: str, value: Any) -> None:
+    words = config(model_type) | {key: value}
+    if (key, value) == ("model_type", None):
+        words["architectures"] = None
+    with pytest.raises(UnsupportedError) as caught:
+        from_hf(words)
+    sentence = str(caught.value)
+    assert key in sentence and "\n" not in sentence and len(sentence) < 250
+    if isinstance(value, dict):
+        assert any(repr(inner)[:60] in sentence or name in sentence for name, inner in value.items())
+    elif value is not None:
+        assert repr(value)[:60] in sentence
+
+
+LLAMA3 = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", [key for key in LLAMA3 if key != "rope_type"])
+def test_rope_scaling_has_no_defaults(missing: str) -> None:
+    assert from_hf(config(rope_scaling=LLAMA3))
+    words = config(rope_scaling={key: value for key, value in LLAMA3.items() if key != missing})
+    with pytest.raises(UnsupportedError, match=rf"rope_scaling\.{missing} is missing"):
+        from_hf(words)
+
+
+def test_llama3_factors_must_be_in_order() -> None:
+    with pytest.raises(UnsupportedError, match=r"high_freq_factor is 1\.0, but more than 1\.0 is needed"):
+        from_hf(config(rope_scaling=LLAMA3 | {"high_freq_factor": 1.0}))
+
+
+def test_heads_must_divide_when_the_head_is_not_named() -> None:
+    with pytest.raises(UnsupportedError, match="num_attention_heads is 3, but it must divide hidden_size 64"):
+        from_hf(without("head_dim", "num_key_value_heads") | {"num_attention_heads": 3})
+
+
+@pytest.mark.parametrize("key", list(from_hf(config()).to_header()))
+def test_a_header_has_no_defaults(key: str) -> None:
+    words = from_hf(config()).to_header()
+    del words[key]
+    if key == "sliding_window":
+        assert models.family("llama").Config.from_header(words).sliding_window is None
+        return
+    with pytest.raises(FormatError, match=key):
+        models.family("llama").Config.from_header(words)
+
+
+def test_unknown_family() -> None:
+    with pytest.raises(UnsupportedError, match="family 'os' is unknown; this version knows llama"):
+        models.family("os")
