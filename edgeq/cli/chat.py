@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # For a file without a template: plain lines, which models without chat training can follow.
 PLAIN_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}"
+    "{% for message in messages %}"
     "{% if message['role'] == 'system' %}{{ message['content'] }}\n\n"
     "{% else %}{{ 'User' if message['role'] == 'user' else 'Assistant' }}: {{ message['content'] | trim }}\n"
     "{% endif %}"
@@ -124,52 +124,53 @@ class Chat:
     def _answer(self) -> Iterator[str]:
         from edgeq.generate import remaining, stream
 
-        try:
-            ids = self._prompt()
-        except EdgeqError:
-            self.messages.pop()
-            raise
         options = self.options
         if (
             options.seed is not None
         ):  # each turn draws its own numbers, the same ones in a chat with the same seed
             options = replace(options, seed=(options.seed + self.turns) % 2**64)
-        self.turns += 1
-        self.last = stream(
-            self.model,
-            remaining(self.sequence, ids),
-            sequence=self.sequence,
-            options=options,
-            max_tokens=self.max_tokens,
-            stop=self.stop,
-            ignore_eos=self.ignore_eos,
-        )
         try:
-            with self.last:
-                yield from self.last
+            generation = stream(
+                self.model,
+                remaining(self.sequence, self._prompt()),
+                sequence=self.sequence,
+                options=options,
+                max_tokens=self.max_tokens,
+                stop=self.stop,
+                ignore_eos=self.ignore_eos,
+            )
+        except EdgeqError:
+            self.messages.pop()
+            raise
+        self.turns += 1
+        self.last = generation
+        try:
+            with generation:
+                yield from generation
         finally:
-            self.messages.append({"role": "assistant", "content": self.last.text})
+            self.messages.append({"role": "assistant", "content": generation.text})
 
     def _prompt(self) -> list[int]:
         """The conversation as token ids; the oldest exchanges are dropped until an answer fits behind it."""
         from edgeq.chat import encode_chat
 
-        room = (
-            self.model.context // 4 if self.max_tokens < 0 else min(self.max_tokens, self.model.context // 4)
-        )
+        room = self.model.context // 4
+        room = max(1, room if self.max_tokens < 0 else min(self.max_tokens, room))
+        kept = list(self.messages)
         while True:
-            ids = encode_chat(self.model.tokenizer, self.template, self.system + self.messages)
-            if len(ids) + max(room, 1) <= self.model.context:
-                return ids
-            later = [i for i, message in enumerate(self.messages) if i and message["role"] == "user"]
+            ids = encode_chat(self.model.tokenizer, self.template, self.system + kept)
+            later = [i for i, message in enumerate(kept) if i and message["role"] == "user"]
+            if len(ids) + (room if later else 1) <= self.model.context:
+                break
             if not later:
-                if len(ids) < self.model.context:
-                    return ids
                 raise UsageError(
                     f"the message has {len(ids)} tokens, but the context holds {self.model.context}"
                 )
-            del self.messages[: later[0]]
-            terminal.note("(the context is full: the oldest exchange is forgotten)")
+            del kept[: later[0]]
+        if len(kept) < len(self.messages):
+            terminal.note("(the context is full: the beginning of the conversation is forgotten)")
+            self.messages = kept
+        return ids
 
 
 def talk(chat: Chat, quiet: bool) -> None:

@@ -14,40 +14,37 @@ from typing import Any
 import numpy as np
 
 from edgeq.errors import UsageError
+from edgeq.tokenizer.base import Spec
+from edgeq.tokenizer.base import Tokenizer as Base
 
 BOS, EOS = 256, 257
 SONG = "one, two, three, four."
 
 
-class Tokenizer:
+class Tokenizer(Base):
     """Bytes are tokens; <s> and </s> are the two ids above them."""
 
-    bos_id = BOS
-    eos_ids = frozenset({EOS})
-    vocab_size = 258
+    def __init__(self) -> None:
+        super().__init__(Spec("bytes", 258, bos=BOS, eos=(EOS,), add_bos=True, control=(BOS, EOS)))
 
-    def encode(self, text: str, *, add_bos: bool | None = None, special: bool = False) -> list[int]:
-        head = [] if add_bos is False else [BOS]
-        return head + list(text.encode())
+    def _plain(self, text: str, first: bool) -> list[int]:
+        return list(text.encode())
 
-    def decode(self, ids: Sequence[int]) -> str:
-        return bytes(id for id in ids if id < 256).decode(errors="replace")
-
-    def token(self, id: int) -> str:
+    def spelling(self, id: int) -> str:
         return {BOS: "<s>", EOS: "</s>"}.get(id) or chr(id)
+
+    def _bytes(self, id: int) -> bytes:
+        return bytes([id])
 
     def id(self, token: str) -> int | None:
         return {"<s>": BOS, "</s>": EOS}.get(token)
-
-    def stream(self) -> Any:
-        return SimpleNamespace(push=lambda id: chr(id), flush=lambda: "")
 
 
 class Sequence_:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.ids: list[int] = []
-        self.said = 0
+        self.said, self.next = 0, -1
         self.fed: list[int] = []  # lengths of the feeds, to see what was computed again
 
     def feed(
@@ -60,12 +57,14 @@ class Sequence_:
         if len(self.ids) + len(ids) > self.model.context:
             raise UsageError("past the context")
         time.sleep(self.model.delay)
-        self.said = 0 if len(ids) > 1 else self.said + 1
+        self.said = self.said + 1 if list(ids) == [self.next] else 0
         self.ids += ids
         self.fed.append(len(ids))
+        self.model.fed_ids += ids
         song = self.model.song
+        self.next = ord(song[self.said]) if self.said < len(song) else EOS
         logits = np.zeros(258, np.float32)
-        logits[ord(song[self.said]) if self.said < len(song) else EOS] = 50
+        logits[self.next] = 50
         return logits
 
     def truncate(self, n: int) -> None:
@@ -89,6 +88,7 @@ class Model:
         self.song = SONG
         self.delay = 0.0
         self.open_sequences = 0
+        self.fed_ids: list[int] = []
         self.sequences: list[Sequence_] = []
 
     def sequence(self) -> Sequence_:
@@ -108,3 +108,25 @@ def slow(path: str | Path, **options: Any) -> Model:
     model = Model(path, **options)
     model.delay, model.song = 0.05, SONG * 10
     return model
+
+
+def chatty(path: str | Path, **options: Any) -> Model:
+    """A slow model with a chat template."""
+    model = slow(path, **options)
+    model.chat_template = TEMPLATE
+    return model
+
+
+TEMPLATE = (
+    "{% for m in messages %}{{ bos_token }}{{ m['role'] }}: {{ m['content'] }}{{ eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}{{ bos_token }}assistant: {% endif %}"
+)
+
+
+def program(load: str, *arguments: str) -> str:
+    """Source of a process that is the edgeq command with one of the models above."""
+    return (
+        f"import sys, edgeq; from tests.cli import fakes; edgeq.load = fakes.{load}\n"
+        "import edgeq.__main__ as main\n"
+        f"sys.argv = ['edgeq', *{list(arguments)!r}]; sys.exit(main.main())"
+    )

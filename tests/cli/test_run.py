@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli import fakes
 from tests.cli.conftest import Call
 from tests.cli.fakes import BOS, SONG
 
@@ -128,17 +129,13 @@ def test_values_out_of_range(call: Call, model: str, flag: str, value: str, word
     assert result.code == 2 and word in result.err and result.out == ""
 
 
-def child(*arguments: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
+def child(*arguments: str) -> subprocess.Popen[str]:
     """The command in a process of its own, with the slow fake model."""
-    code = (
-        "import sys, edgeq; from tests.cli import fakes; edgeq.load = fakes.slow\n"
-        "import edgeq.__main__ as main\n"
-        f"sys.argv = ['edgeq', *{list(arguments)!r}]; sys.exit(main.main())"
-    )
+    code = fakes.program("slow", *arguments)
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, "-c", code],
-        stdout=stdout,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
