@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -180,15 +180,19 @@ def stream(
     ignore_eos: bool = False,
     special: bool = False,
     progress: Callable[..., Any] | None = None,
+    **sampling: Any,
 ) -> Generation:
     """Generate text after `prompt`; the work begins with the first piece asked for.
 
-    prompt: text, encoded with the tokenizer (special=True lets the names of special tokens in it be those
-    tokens), or token ids as they are. sequence: continue after what it holds and keep it; else one is made
-    and closed. options: None takes `options_for(model)`. max_tokens: None or -1 goes on to the end token or
-    the end of the context. stop: end before any of these strings. ignore_eos: never draw an end token.
-    progress: handed to the prompt's feed. Raises UsageError for a value outside what it accepts and for a
-    prompt that does not fit the context.
+    - prompt: text, encoded with the tokenizer (special=True lets the names of special tokens in it be those
+      tokens), or token ids as they are.
+    - sequence: go on after what it holds and keep it; else one is made and closed.
+    - options: the SamplingOptions; or any of their fields as keywords, and `options_for` finds the rest.
+    - max_tokens: None or -1 goes on to the end token or the end of the context.
+    - stop: end before any of these strings. ignore_eos: never draw an end token.
+    - progress: handed to the sequence's `feed` of the prompt.
+
+    Raises UsageError for a value outside what it accepts and for a prompt that does not fit the context.
     """
     stops = check_stops(stop, model)
     if max_tokens is not None and (not is_int(max_tokens) or max_tokens < -1):
@@ -203,7 +207,9 @@ def stream(
             f"the prompt has {len(prompt_ids)} tokens{f' after {len(before)}' if before else ''}, "
             f"but the context holds {model.context}"
         )
-    sampler = Sampler(options if options is not None else options_for(model))
+    if options is not None and sampling:
+        raise UsageError(f"{min(sampling)} is given besides options, but only one of the two can count")
+    sampler = Sampler(options if options is not None else options_for(model, **sampling))
     timings = Timings(prompt_tokens=len(prompt_ids), load_seconds=getattr(model, "load_seconds", None))
     generation = Generation(model, prompt_ids, sampler, timings)
     generation._run = _run(generation, sequence, before, limit, stops, eos_ids(model), ignore_eos, progress)
@@ -269,30 +275,9 @@ def _run(
             sequence.close()
 
 
-def generate(
-    model: LanguageModel,
-    prompt: str | Sequence[int],
-    *,
-    sequence: TokenSequence | None = None,
-    max_tokens: int | None = None,
-    stop: str | Sequence[str] = (),
-    ignore_eos: bool = False,
-    special: bool = False,
-    **sampling: Any,
-) -> Generation:
-    """`stream` with the fields of SamplingOptions as keywords; what is None or absent comes from
-    `options_for`.
-    """
-    return stream(
-        model,
-        prompt,
-        sequence=sequence,
-        options=options_for(model, **sampling),
-        max_tokens=max_tokens,
-        stop=stop,
-        ignore_eos=ignore_eos,
-        special=special,
-    )
+def keywords(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords of `stream` among `options`: what is None is as if it were not there."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 # the file's words for the options it may set, the first that is present counts
@@ -302,6 +287,8 @@ FILE_NAMES: dict[str, tuple[str, ...]] = {
     "top_p": ("top_p",),
     "min_p": ("min_p",),
     "repeat_penalty": ("repeat_penalty", "repetition_penalty"),
+    "presence_penalty": ("presence_penalty",),
+    "frequency_penalty": ("frequency_penalty",),
 }
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.errors import FormatError, UsageError
-from edgeq.generate import Timings, eos_ids, generate, options_for, remaining, stream
+from edgeq.generate import Timings, eos_ids, keywords, options_for, remaining, stream
 from edgeq.sampling import SamplingOptions
 from tests.fake_model import BOS, BYTES, EOS, VOCAB, FakeModel, FakeSequence, script
 
@@ -235,9 +235,12 @@ def test_options_explicit_then_file_then_default() -> None:
     }
     options = options_for(model, top_k=5, seed=3, min_p=None)
     assert options == SamplingOptions(temperature=0.6, top_k=5, repeat_penalty=1.1, seed=3)
-    assert generate(model, "Hi", top_k=5, seed=3)._sampler.options == options
+    assert stream(model, "Hi", top_k=5, seed=3, min_p=None)._sampler.options == options
+    assert keywords({"top_k": 0, "min_p": None}) == {"top_k": 0}
+    with pytest.raises(UsageError, match="top_k is given besides options"):
+        stream(model, "Hi", options=GREEDY, top_k=5)
     with pytest.raises(UsageError, match="'tempratur' is no sampling option"):
-        generate(model, "Hi", tempratur=1)
+        stream(model, "Hi", tempratur=1)
     for bad in (
         {"temperature": "hot"},
         {"top_p": 7},
