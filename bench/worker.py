@@ -117,7 +117,7 @@ class LlamaCpp:
 
 
 class Measure:
-    """Answers requests for one engine. All that is fed is a prefix of the same ids: a context is used again."""
+    """Answers requests for one engine. What is fed is a prefix of the same ids, so a context is reused."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

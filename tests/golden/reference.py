@@ -73,28 +73,35 @@ def window(config: dict[str, Any]) -> int | None:
     return config.get("sliding_window")
 
 
+def rope(config: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+    """(base, scaling) in either spelling: `rope_theta` and `rope_scaling`, or `rope_parameters`."""
+    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    return float(scaling.get("rope_theta") or config.get("rope_theta") or 10000.0), scaling
+
+
 def inverse_frequencies(config: dict[str, Any]) -> Array:
-    """float32 [head_dim/2]: RoPE's angle per position, from `rope_scaling` or `rope_parameters`."""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    theta = float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0)
-    dims = head_dim(config)
+    """float32 [head_dim/2]: RoPE's angle per position."""
+    (theta, scaling), dims = rope(config), head_dim(config)
     frequencies = 1.0 / theta ** (np.arange(0, dims, 2, dtype=np.float64) / dims)
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind == "linear":
-        frequencies = frequencies / rope["factor"]
+    kind = scaling.get("rope_type") or scaling.get("type") or "default"
+    if "rope_factors" in config:  # GGUF's way to say any scaling
+        frequencies = frequencies / config["rope_factors"]
+    elif kind == "linear":
+        frequencies = frequencies / scaling["factor"]
     elif kind == "llama3":
-        frequencies = _llama3(frequencies, rope)
+        frequencies = _llama3(frequencies, scaling)
     elif kind != "default":
         raise ValueError(f"rope_type {kind!r} has no meaning here")
     return frequencies.astype(np.float32)
 
 
-def _llama3(frequencies: Array, rope: dict[str, Any]) -> Array:
+def _llama3(frequencies: Array, scaling: dict[str, Any]) -> Array:
     """Llama 3.1's rule: long waves are slowed by `factor`, short ones kept, those between blended."""
-    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
-    turns = rope["original_max_position_embeddings"] * frequencies / (2 * math.pi)  # in the original context
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    original = scaling["original_max_position_embeddings"]
+    turns = original * frequencies / (2 * math.pi)  # full turns within the original context
     keep = np.clip((turns - low) / (high - low), 0, 1)
-    return keep * frequencies + (1 - keep) * frequencies / rope["factor"]
+    return keep * frequencies + (1 - keep) * frequencies / scaling["factor"]
 
 
 def rms_norm(x: Array, weight: Array, eps: float) -> Array:

@@ -36,7 +36,8 @@ def test_reference(name: str) -> None:
     assert distance(reference.logits(reference.load(HERE / "families" / name), ids), logits) < 1e-5
 
 
-DETAILS: dict[str, tuple[str, dict[str, Any], str | None]] = {  # what each golden must notice: (family, changed config keys, tensors left out)
+# What each golden must notice: (family, changed config keys, tensors left out).
+DETAILS: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "the base of the rotation": ("llama", {"rope_theta": 2e4}, None),
     "the slowed frequencies": ("llama-3-rope", {"rope_scaling": None}, None),
     "the window": ("mistral", {"sliding_window": None}, None),

@@ -1,0 +1,144 @@
+"""A Hugging Face checkpoint to a GGUF file and back, on the gguf library; for goldens, nothing of edgeq.
+
+Matrices whose columns are no multiple of 32 stay float16, as llama.cpp's own tools leave them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import gguf
+import gguf.quants
+import numpy as np
+from numpy.typing import NDArray
+
+from . import reference
+
+Array = NDArray[Any]
+NAMES = {  # GGUF: Hugging Face
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    **{f"attn_{part}": f"self_attn.{part}_proj" for part in "qkv"},
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    **{f"ffn_{part}": f"mlp.{part}_proj" for part in ("gate", "up", "down")},
+}
+
+
+def gguf_name(name: str) -> str:
+    """model.layers.3.mlp.up_proj.weight: blk.3.ffn_up.weight."""
+    block, stem, ending = re.fullmatch(r"(?:model\.layers\.(\d+)\.)?(.*)\.(\w+)", name).groups()  # type: ignore[union-attr]
+    short = {value: key for key, value in NAMES.items()}[stem]
+    return f"blk.{block}.{short}.{ending}" if block else f"{short}.{ending}"
+
+
+def hf_name(name: str) -> str:
+    """The way back."""
+    block, stem, ending = re.fullmatch(r"(?:blk\.(\d+)\.)?(.*)\.(\w+)", name).groups()  # type: ignore[union-attr]
+    return f"model.layers.{block}.{NAMES[stem]}.{ending}" if block else f"{NAMES[stem]}.{ending}"
+
+
+def interleave(x: Array, heads: int) -> Array:
+    """Rows of each head from half-split to neighbouring pairs, as GGUF's llama keeps q and k."""
+    return x.reshape(heads, 2, -1, *x.shape[1:]).swapaxes(1, 2).reshape(x.shape)
+
+
+def split(x: Array, heads: int) -> Array:
+    """The way back."""
+    return x.reshape(heads, -1, 2, *x.shape[1:]).swapaxes(1, 2).reshape(x.shape)
+
+
+def turned_heads(config: dict[str, Any], name: str) -> int | None:
+    """How many heads' rows are interleaved in this tensor (GGUF name): llama's q and k only."""
+    if config["model_type"] != "llama" or not re.search(r"attn_[qk]\.", name):
+        return None
+    return int(config["num_attention_heads" if "attn_q" in name else "num_key_value_heads"])
+
+
+def write(
+    path: Path,
+    checkpoint: reference.Checkpoint,
+    kind: str,
+    vocabulary: tuple[list[bytes], list[float], list[int]],
+) -> None:
+    """Write the checkpoint with matrices of type `kind` (q8_0, q4_0); vocabulary: texts, scores, kinds."""
+    config = checkpoint.config
+    writer = gguf.GGUFWriter(path, config["model_type"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_key_length(reference.head_dim(config))
+    writer.add_value_length(reference.head_dim(config))
+    writer.add_rope_dimension_count(reference.head_dim(config))
+    writer.add_rope_freq_base(reference.rope(config)[0])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_vocab_size(config["vocab_size"])
+    writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{kind.upper()}"])
+    texts, scores, kinds = vocabulary
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(texts)
+    writer.add_token_scores(scores)
+    writer.add_token_types(kinds)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+
+    for name, values in checkpoint.weights.items():
+        name, quantized = gguf_name(name), gguf.GGMLQuantizationType[kind.upper()]
+        if heads := turned_heads(config, name):
+            values = interleave(values, heads)
+        if values.ndim == 1:
+            writer.add_tensor(name, values)
+        elif values.shape[1] % 32:
+            writer.add_tensor(name, values.astype(np.float16))
+        else:
+            writer.add_tensor(name, gguf.quants.quantize(values, quantized), raw_dtype=quantized)
+    factors = reference.inverse_frequencies({**config, "rope_scaling": None, "rope_parameters": {
+        "rope_theta": reference.rope(config)[0]}}) / reference.inverse_frequencies(config)  # fmt: skip
+    if (factors != 1).any():
+        writer.add_tensor("rope_freqs.weight", factors.astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def read(path: Path) -> reference.Checkpoint:
+    """The checkpoint that a GGUF file holds, dequantized; scaled RoPE is in `rope_factors`, as there."""
+    reader = gguf.GGUFReader(path)
+    arch = reader.fields["general.architecture"].contents()
+
+    def value(key: str) -> Any:
+        return reader.fields[f"{arch}.{key}"].contents()
+
+    config = {
+        "model_type": arch,
+        "hidden_size": value("embedding_length"),
+        "intermediate_size": value("feed_forward_length"),
+        "num_hidden_layers": value("block_count"),
+        "num_attention_heads": value("attention.head_count"),
+        "num_key_value_heads": value("attention.head_count_kv"),
+        "head_dim": value("attention.key_length"),
+        "rope_theta": value("rope.freq_base"),
+        "rms_norm_eps": value("attention.layer_norm_rms_epsilon"),
+        "vocab_size": value("vocab_size"),
+    }
+    weights: dict[str, Array] = {}
+    for tensor in reader.tensors:
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        if tensor.name == "rope_freqs.weight":
+            config["rope_factors"] = values
+            continue
+        if heads := turned_heads(config, tensor.name):
+            values = split(values, heads)
+        weights[hf_name(tensor.name)] = values
+    return reference.Checkpoint({**config, "tie_word_embeddings": "lm_head.weight" not in weights}, weights)

@@ -1,0 +1,125 @@
+"""Make the small GGUF files here and the logits that llama.cpp gives for them.
+
+usage: python -m tests.golden.llamacpp.make_llamacpp     from the top; needs llama_cpp, gguf and sentencepiece
+
+llama.cpp runs with a float32 KV cache and without flash attention. The random models are those of
+../families with calmer attention; stories260K is the bundled one, with its vocabulary and with zero rows up
+to a multiple of 32.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import sentencepiece
+from numpy.typing import NDArray
+
+from tests.golden import gguf_checkpoint, reference
+
+HERE = Path(__file__).parent
+STORIES = HERE.parents[2] / "edgeq" / "demo" / "stories260K"
+TOKENS = 64
+MODELS = {  # name: (checkpoint, GGUF type)
+    "stories260K-q8_0": (STORIES, "q8_0"),
+    "stories260K-q4_0": (STORIES, "q4_0"),
+    "llama-3-rope-q8_0": (HERE.parent / "families" / "llama-3-rope", "q8_0"),
+    "qwen2-q8_0": (HERE.parent / "families" / "qwen2", "q8_0"),
+    "qwen3-q4_0": (HERE.parent / "families" / "qwen3", "q4_0"),
+}
+
+
+def vocabulary(directory: Path, size: int) -> tuple[list[bytes], list[float], list[int]]:
+    """Texts, scores and GGUF token kinds: those of the directory's sentencepiece model, or made up."""
+    if not (directory / "tokenizer.model").exists():
+        texts = [b"<unk>", b"<s>", b"</s>"] + [b"w%d" % i for i in range(size - 3)]
+        return texts, [0.0] * size, [2, 3, 3] + [1] * (size - 3)
+    model = sentencepiece.SentencePieceProcessor(model_file=str(directory / "tokenizer.model"))
+    every = range(size)
+    kinds = [2 * model.is_unknown(i) or 3 * model.is_control(i) or 6 * model.is_byte(i) or 1 for i in every]
+    return [model.id_to_piece(i).encode() for i in every], [model.get_score(i) for i in every], kinds
+
+
+def calm(checkpoint: reference.Checkpoint) -> reference.Checkpoint:
+    """The model with queries a quarter as long.
+
+    The families' attention is sharp on purpose: there the rounding of activations to 8 bits moves llama.cpp's
+    own logits to a cosine of 0.994 with the exact sum, and a comparison with it would say nothing.
+    """
+    queries = "q_norm.weight" if checkpoint.config["model_type"] == "qwen3" else "q_proj."
+    weights = {name: x / 4 if queries in name else x for name, x in checkpoint.weights.items()}
+    return dataclasses.replace(checkpoint, weights=weights)
+
+
+def padded(checkpoint: reference.Checkpoint) -> reference.Checkpoint:
+    """The same function with an intermediate size that is a multiple of 32: every matrix can be quantized."""
+    more = -checkpoint.config["intermediate_size"] % 32
+    weights = dict(checkpoint.weights)
+    for name, x in weights.items():
+        if "gate_proj" in name or "up_proj" in name:
+            weights[name] = np.pad(x, ((0, more), (0, 0)))
+        elif "down_proj" in name:
+            weights[name] = np.pad(x, ((0, 0), (0, more)))
+    config = checkpoint.config | {"intermediate_size": checkpoint.config["intermediate_size"] + more}
+    return reference.Checkpoint(config, weights)
+
+
+def llamacpp_logits(path: Path, ids: list[int], vocab: int) -> NDArray[np.float32]:
+    """Logits [len(ids), vocab] of llama.cpp at every position, one thread, float32 cache."""
+    model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = params.n_batch = params.n_ubatch = 128
+    params.n_threads = params.n_threads_batch = 1
+    params.type_k = params.type_v = llama_cpp.GGML_TYPE_F32
+    params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    context = llama_cpp.llama_init_from_model(model, params)
+    batch = llama_cpp.llama_batch_init(len(ids), 0, 1)
+    batch.n_tokens = len(ids)
+    for i, token in enumerate(ids):
+        batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, i, 1, 1
+        batch.seq_id[i][0] = 0
+    if llama_cpp.llama_decode(context, batch):
+        raise SystemExit(f"llama_decode failed on {path.name}")
+    logits: Any = np.ctypeslib.as_array(llama_cpp.llama_get_logits(context), (len(ids), vocab)).copy()
+    llama_cpp.llama_batch_free(batch)
+    llama_cpp.llama_free(context)
+    llama_cpp.llama_model_free(model)
+    return logits
+
+
+def cosines(a: Any, b: Any) -> NDArray[np.float64]:
+    """Cosine of each row of a with the same row of b."""
+    a, b = np.float64(a), np.float64(b)
+    return (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
+
+
+def make(name: str) -> None:
+    directory, kind = MODELS[name]
+    checkpoint, path = reference.load(directory), HERE / f"{name}.gguf"
+    checkpoint = padded(checkpoint) if directory == STORIES else calm(checkpoint)
+    size = checkpoint.config["vocab_size"]
+    gguf_checkpoint.write(path, checkpoint, kind, vocabulary(directory, size))
+    ids = np.random.default_rng(7).integers(3, size, TOKENS)
+    ids[0] = 1
+    if directory == STORIES:  # a story, so that the trained weights see what they know
+        once = [1, 403, 407, 261, 378]  # "Once upon a time"
+        ids = np.array([*once, *reference.greedy(checkpoint, once, TOKENS - len(once))])
+    logits = llamacpp_logits(path, ids.tolist(), size)
+    exact = reference.logits(gguf_checkpoint.read(path), ids.tolist())
+    print(
+        f"{name:18} {path.stat().st_size / 1e3:4.0f} kB  largest logit {abs(logits).max():5.2f}"
+        f"  cosine of llama.cpp and the exact sum: worst {cosines(logits, exact).min():.6f}"
+    )
+    np.save(HERE / f"{name}.ids.npy", ids.astype(np.int32))
+    np.save(HERE / f"{name}.logits.npy", logits.astype(np.float32))
+
+
+if __name__ == "__main__":
+    quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
+    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+    for chosen in MODELS:
+        make(chosen)
