@@ -110,6 +110,8 @@ def _before(meter: Meter, name: str, value: Any, args: tuple[Any, ...], kwargs: 
     if isinstance(value, str):
         if name in LIST_FILTERS:
             meter.elements(len(value))
+            if name == "join":
+                meter.make(len(value) * (1 + _between(args, kwargs)))
         if name in ("title", "capitalize", "truncate") and len(value) > SLOW_TEXT_MAX:
             raise too_much(f"uses {name} on a long text")
         if name in ("replace", "center"):
@@ -124,11 +126,15 @@ def _before(meter: Meter, name: str, value: Any, args: tuple[Any, ...], kwargs: 
             meter.formats(value, PERCENT_FIELD, "%", [list(args), kwargs])
     elif isinstance(value, list | tuple | dict):
         if name in ("join", "string"):
-            separator = args[0] if args else kwargs.get("d")
-            between = len(separator) if isinstance(separator, str) else 0
-            meter.make(2 * meter.weigh(value) + between * len(value))
+            meter.make(2 * meter.weigh(value) + _between(args, kwargs) * len(value))
         elif name == "sum" and not isinstance(kwargs.get("start", (*args, 0, 0)[1]), int | float):
             raise too_much("adds up what are no numbers")
+
+
+def _between(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """Characters of the separator of `join`."""
+    separator = args[0] if args else kwargs.get("d")
+    return len(separator) if isinstance(separator, str) else 0
 
 
 def _lines(text: str) -> int:

@@ -19,6 +19,7 @@ LOOPS_MAX = 100_000  # turns of all loops, and calls, in one rendering
 OUTPUT_CHARS_MAX = 4 << 20
 MADE_BYTES_MAX = 32 << 20  # of all strings and lists that operations made
 WEIGHT_MAX = 16 << 20  # of one value: its characters and elements, shared ones counted every time they occur
+TEXT_CHARS_MAX = 8 << 20  # of one text
 NODES_MAX = 1 << 20  # values looked at to weigh lists and dicts
 ELEMENTS_MAX = 1 << 17  # of one list
 INT_MAX = 1 << 128
@@ -46,6 +47,7 @@ class Meter:
         self._made = MADE_BYTES_MAX * scale
         self._nodes = NODES_MAX
         self.output_chars_max = OUTPUT_CHARS_MAX * scale
+        self._text_max = TEXT_CHARS_MAX * scale
         self._weight_max = WEIGHT_MAX * scale
         self._deadline = time.thread_time() + SECONDS_MAX * (2 if marking else 1)
 
@@ -54,6 +56,10 @@ class Meter:
         self._loops -= 1
         if self._loops < 0:
             raise too_much(f"loops more than {LOOPS_MAX} times")
+        self.clock()
+
+    def clock(self) -> None:
+        """Called before and after whatever may take long."""
         if time.thread_time() > self._deadline:
             raise too_much(f"computes for more than {SECONDS_MAX} seconds")
 
@@ -66,6 +72,8 @@ class Meter:
     def keep(self, value: Any) -> Any:
         """A value that an operation made, charged; too heavy ones are refused."""
         if isinstance(value, str):
+            if len(value) > self._text_max:
+                raise too_much(f"makes a text of more than {TEXT_CHARS_MAX >> 20} MiB")
             self.make(len(value) if value.isascii() else 2 * len(value))
         elif isinstance(value, bool) or value is None:
             pass

@@ -3,6 +3,7 @@
 {% for x in y %} …            a call of tick() at the beginning of each turn
 text and 'string constants'   literal('…'), which can be marked
 a ~ b, x[1:], [a, b], {…}     together(a, b), cut(x, 1, None, None), keep([a, b]), keep({…})
+a == b, a in b                a == timed(b), a in timed(b)
 include, import, extends      refused: a chat template is one text
 """
 
@@ -13,27 +14,23 @@ from typing import Any
 from edgeq.errors import UnsupportedError
 
 
-def rewrite(tree: Any, environment: Any, nodes_max: int) -> Any:
+def rewrite(tree: Any, environment: Any) -> Any:
     """Changes a template's tree in place and returns it. Raises UnsupportedError for what is refused."""
-    _Rewriter(nodes_max).inside(tree)
+    _Rewriter().inside(tree)
     tree.set_environment(environment)
     return tree
 
 
 class _Rewriter:
-    def __init__(self, nodes_max: int) -> None:
+    def __init__(self) -> None:
         from jinja2 import nodes
 
         self.nodes = nodes
-        self.left = nodes_max
         self.refused = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
 
     def inside(self, node: Any) -> Any:
         """Rewrites the fields of a node, then the node itself."""
         nodes = self.nodes
-        self.left -= 1
-        if self.left < 0:
-            raise UnsupportedError("the chat template is too large")
         if isinstance(node, self.refused):
             raise UnsupportedError("the chat template loads other templates, but it must be one text")
         for name, value in node.iter_fields():
@@ -60,6 +57,8 @@ class _Rewriter:
         elif isinstance(node, nodes.Const) and isinstance(node.value, str):
             self.valid(node.value)
             return self.call("literal", node, node)
+        elif isinstance(node, nodes.Operand):
+            node.expr = self.call("timed", node.expr, node.expr)
         elif isinstance(node, nodes.Concat):
             return self.call("together", node, *node.nodes)
         elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice):
