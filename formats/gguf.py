@@ -1,7 +1,7 @@
 """Open a GGUF file (versions 2 and 3, little-endian): metadata as Python values, tensors as zero-copy views.
 
-Written from the format's description, for files from anywhere: every count and length is a Python integer that
-is held against a limit and the bytes that are left before anything is read, copied or allocated by it.
+Written from the format's description, for files from anywhere: every count and length is a Python integer,
+held against a limit and the bytes that are left before anything is read, copied or allocated by it.
 Knows no model: what a key or tensor means is the converter's business.
 """
 
@@ -63,7 +63,7 @@ class _Row:
 
 
 class GGUFTensor:
-    """One tensor: its type's name ("type 99" where unknown), shape [rows, cols] in NumPy's order, its bytes."""
+    """One tensor: its type's name ("type 99" where unknown), shape in NumPy's order [rows, cols], bytes."""
 
     def __init__(self, row: _Row, offset: int, nbytes: int, mapped: FileMap) -> None:
         self.name: str = row.name
@@ -128,7 +128,7 @@ def open_gguf(path: str | os.PathLike[str]) -> GGUFFile:
     with file:
         try:
             _check_start(file.read(8))
-            mapped = FileMap(file, where)
+            mapped = FileMap(file, file_bytes, where)
             return _parse(mapped, file_bytes)
         except EdgeqError as error:
             raise type(error)(f"{where}: {error}") from None
@@ -322,7 +322,7 @@ class _Cursor:
     def _strings(self, count: int, what: str) -> list[str]:
         if count * 8 > len(self._raw) - self.position:
             raise FormatError(f"{what} has {count} strings, more than the rest of the header can hold")
-        # `string` unrolled, for vocabularies have hundreds of thousands; what looks wrong is left to `string`.
+        # `string` unrolled, for vocabularies have hundreds of thousands; any fault is left to `string`.
         result: list[str] = []
         raw, end, position = self._raw, len(self._raw), self.position
         for _ in range(count):

@@ -43,7 +43,8 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "required": (list,),
 }
 _MUST = ("config", "tensors")
-_STRUCTURE = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+# The \Z lets every search succeed where it starts, so none is tried again further on: time stays linear.
+_STRUCTURE = re.compile(r'[^"\[\]{}]*+("(?:[^"\\]++|\\.)*+"?|[\[\]{}]|\Z)', re.DOTALL)
 _JSON_WORDS = {dict: "an object", list: "a list", str: "a string", type(None): "null"}
 
 
@@ -177,12 +178,12 @@ def parse_json(raw: bytes) -> Any:
 def _check_depth(text: str) -> None:
     depth = 0
     for token in _STRUCTURE.finditer(text):
-        first = text[token.start()]
-        if first in "[{":
+        first = text[token.start(1) : token.start(1) + 1]
+        if first == "[" or first == "{":
             depth += 1
             if depth > DEPTH_MAX:
                 raise FormatError(f"header is nested deeper than {DEPTH_MAX} levels")
-        elif first in "]}":
+        elif first == "]" or first == "}":
             depth -= 1
 
 

@@ -22,9 +22,12 @@ from .schemes import Array, Scheme, decode, decode_floats
 class FileMap:
     """A file's bytes, mapped read-only.  Views keep the map alive; closing only lets go of it."""
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
+    def __init__(self, file: BinaryIO, file_bytes: int, path: Path) -> None:
         self.path = path
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        try:
+            mapped = mmap.mmap(file.fileno(), file_bytes, access=mmap.ACCESS_READ)
+        except (OSError, ValueError, OverflowError) as error:  # no address space, or the file has just shrunk
+            raise UsageError(f"its {file_bytes} bytes cannot be mapped: {error}") from None
         self._bytes: Array | None = np.frombuffer(mapped, np.uint8)
 
     def view(self, offset: int, nbytes: int) -> Array:
@@ -167,7 +170,7 @@ class ModelFile:
 
 
 def open_regular(path: str | os.PathLike[str]) -> tuple[BinaryIO, int]:
-    """(file, length) of a regular file, open for reading; UsageError for anything else, at once for a pipe."""
+    """(file, length) of a regular file, open for reading; UsageError, without waiting, for anything else."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:
@@ -196,7 +199,7 @@ def open_model(path: str | os.PathLike[str]) -> ModelFile:
                 raise FormatError("header is damaged: its CRC-32 does not match")
             header = parse_header(raw)
             entries = parse_tensors(header, prelude.header_bytes, file_bytes)
+            mapped = FileMap(file, file_bytes, where)
         except EdgeqError as error:
             raise type(error)(f"{where}: {error}") from None
-        mapped = FileMap(file, where)
     return ModelFile(where, prelude, header, {entry.name: Tensor(entry, mapped) for entry in entries}, mapped)

@@ -93,7 +93,7 @@ def quantize(x: Array, scheme: str | Scheme) -> tuple[Array, Array]:
     for start, stop in _row_blocks(rows, cols):
         block = _padded_block(x, start, stop, stop, groups * scheme.group)
         codes[start:stop], scales[start:stop] = _quantize_block(block, scheme)
-        _check_scales(x, scales, start, stop, scheme)
+        _check_scales(x, scales[start:stop], start, scheme)
     return codes, scales
 
 
@@ -113,7 +113,7 @@ def _quantize_block(x: Array, scheme: Scheme) -> tuple[Array, Array]:
     grouped = x.reshape(-1, scheme.group)
     high, low = _extremes(grouped)
     if scheme.bits == 8:
-        d = np.maximum(high, -low) / np.float32(127)
+        d = np.abs(np.maximum(high, -low)) / np.float32(127)  # abs: no minus zero
     else:
         d = _signed_maximum(grouped, high, low) / np.float32(-scheme.zero)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
@@ -155,8 +155,9 @@ def _signed_maximum(grouped: Array, high: Array, low: Array) -> Array:
     return np.where(np.isnan(high), high, result)
 
 
-def _check_scales(x: Array, scales: Array, start: int, stop: int, scheme: Scheme) -> None:
-    bad = ~np.isfinite(scales[start:stop])
+def _check_scales(x: Array, scales: Array, start: int, scheme: Scheme) -> None:
+    """FormatError naming the place in `x` when one of the scales of its rows from `start` is not finite."""
+    bad = ~np.isfinite(scales)
     if bad.any():
         row, group = (int(i) for i in np.argwhere(bad)[0])
         values = np.asarray(x[start + row, group * scheme.group : (group + 1) * scheme.group])
@@ -224,8 +225,7 @@ def encode_blocks(x: Array, scheme: str | Scheme) -> Iterator[Array]:
         yield np.ascontiguousarray(x, np.uint8).reshape(-1)
         return
     if x.ndim != 2:
-        if scheme.bits:
-            raise FormatError(f"scheme {scheme.name} needs a matrix, not {x.ndim} dimensions")
+        geometry(scheme, "plain", x.shape)  # refuses a scheme with codes
         yield _encode_floats(np.asarray(x, np.float32).reshape(-1), scheme)
         return
     sizes = geometry(scheme, "lines16", x.shape)
@@ -239,7 +239,7 @@ def encode_blocks(x: Array, scheme: str | Scheme) -> Iterator[Array]:
         codes, scales = _quantize_block(block, scheme)
         real = min(stop, sizes.rows) - start
         scales[real:] = 0
-        _check_block(x, scales, start, scheme)
+        _check_scales(x, scales, start, scheme)
         yield pack(codes, scheme.bits).reshape(-1)
         all_scales.append(_turn_scales(scales))
     yield from all_scales
@@ -316,13 +316,6 @@ def _turn_scales(scales: Array) -> Array:
     """float16 [rows, groups], rows a multiple of 16 -> the bytes of [tiles, groups, 16]."""
     tiles = scales.reshape(-1, TILE_ROWS, scales.shape[1]).transpose(0, 2, 1)
     return np.ascontiguousarray(tiles, "<f2").reshape(-1).view(np.uint8)
-
-
-def _check_block(x: Array, scales: Array, start: int, scheme: Scheme) -> None:
-    if not np.isfinite(scales).all():
-        whole = np.zeros((start + len(scales), scales.shape[1]), np.float16)
-        whole[start:] = scales
-        _check_scales(x, whole, start, start + len(scales), scheme)
 
 
 def _row_blocks(rows: int, cols: int) -> Iterator[tuple[int, int]]:

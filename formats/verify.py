@@ -22,8 +22,8 @@ def verify(path: str | os.PathLike[str], progress: Progress | None = None) -> li
     """Every problem of the file, one sentence each; empty for a sound file.
 
     Checks what `open_model` checks, then checksums, padding between and inside tensors, and that scales and
-    float values are finite.  `progress(bytes done, bytes total, tensor name)` is called as it goes.  UsageError
-    when the file cannot be opened at all.
+    float values are finite.  `progress(bytes done, bytes total, tensor name)` is called as it goes.
+    UsageError when the file cannot be opened at all.
     """
     try:
         file = open_model(path)
