@@ -80,7 +80,7 @@ def open_file(path: Path) -> Source:
     found = {
         name: SourceTensor(name, tensor.type, tensor.shape, tensor.data) for name, tensor in rest.items()
     }
-    tensors = checked_tensors(family_name, config, found, lambda want: want.gguf_name, lambda name: False)
+    tensors = checked_tensors(family_name, config, found, lambda want: want.gguf_name, _ignored)
     frequencies = Rope.from_hf(raw).inverse_frequencies(config.head_dim)
     if factors is not None:
         divisors = _factors(SourceTensor(factors.name, factors.type, factors.shape, factors.data), config)
@@ -98,6 +98,11 @@ def open_file(path: Path) -> Source:
         generation=_generation(metadata),
         license=_text(metadata.get("general.license")),
     )
+
+
+def _ignored(name: str) -> bool:
+    """Buffers that older files carry and that the metadata settle anyway."""
+    return name.endswith(".attn_rot_embd.weight")
 
 
 def words(metadata: Mapping[str, Any], architecture: str, file: GGUFFile) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def open_hub(name: str) -> Source:
     except EdgeqError:
         raise
     except Exception as error:  # the client, its HTTP library and the system each have their own kinds
-        why = " ".join(str(error).split()) or type(error).__name__
+        why = " ".join(str(error).split()).split(". ")[0] or type(error).__name__
         raise UnsupportedError(
             f"{name!r} is no local file or directory, and it could not be fetched from the hub ({why:.160})"
         ) from None

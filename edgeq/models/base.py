@@ -86,6 +86,10 @@ REQUIRE_BASE: Mapping[str, tuple[Any, ...]] = {
     "num_local_experts": (0,),
     "attn_logit_softcapping": (),
     "final_logit_softcapping": (),
+    "clip_qkv": (),
+    "use_qk_norm": (False,),
+    "use_mrope": (False,),
+    "rope_interleaved": (False,),
     "is_encoder_decoder": (False,),
     "add_cross_attention": (False,),
 }

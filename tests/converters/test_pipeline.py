@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,8 @@ from edgeq.converters import CHOICES, convert, pipeline
 from edgeq.errors import EdgeqError, FormatError, UsageError
 from edgeq.formats import SCHEMES, encode, open_model, verify
 from tests.converters.checkpoints import config, weights, write_directory, write_gguf
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -218,3 +223,29 @@ def test_tokenizer_is_in_the_file(tmp_path: Path, demo_checkpoint: Path) -> None
         assert file.header["tokenizer"]["tensor"] == pipeline.TOKENIZER
         tensor = file.tensors[pipeline.TOKENIZER]
         assert tensor.scheme.name == "bytes" and tensor.nbytes > 1000
+
+
+SLOWLY = """
+import sys, time
+from edgeq.converters import convert
+def progress(done, total, name):
+    print(done, total, flush=True)
+    time.sleep(0.05)
+convert(sys.argv[1], sys.argv[2], progress=progress)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to another process")
+def test_ctrl_c(tmp_path: Path, source: Path) -> None:
+    """A real SIGINT in the middle: the process ends and the directory is as empty as before."""
+    command = [sys.executable, "-c", SLOWLY, str(source), str(tmp_path / "out.edgeq")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None
+        done, total = map(int, process.stdout.readline().split())
+        assert done < total and [name.endswith(".partial") for name in os.listdir(tmp_path)] == [True]
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode != 0 and "KeyboardInterrupt" in errors
+    assert os.listdir(tmp_path) == []
