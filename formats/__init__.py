@@ -17,7 +17,7 @@ from .schemes import (
     quantize,
     unpack,
 )
-from .verify import verify
+from .verifier import verify
 from .writer import TensorPlan, Writer
 
 __all__ = [
