@@ -50,7 +50,8 @@ class Worker:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"the {self.name} worker ended with code {self.process.wait()}")
+            hint = " (is llama-cpp-python there? else see --peer-python)" if self.name == "llamacpp" else ""
+            raise SystemExit(f"the {self.name} worker ended with code {self.process.wait()}{hint}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

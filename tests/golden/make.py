@@ -1,6 +1,6 @@
 """Make the tiny checkpoints in families/ and the logits that transformers gives for them.
 
-usage: python make.py [NAME ...]          needs torch and transformers: pip install 'edgeq[golden]'
+usage: python -m tests.golden.make [NAME ...]     from the top; needs torch and transformers
 
 Weights are random and seeded, norms are far from one, query and key weights are large enough that attention
 is not flat: a wrong rotation, window, bias or head map moves the logits by far more than the tolerance.
@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import reference
 import torch
 import transformers
+
+from tests.golden import reference
 
 HERE = Path(__file__).parent / "families"
 TOKENS = 48
