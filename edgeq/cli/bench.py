@@ -67,8 +67,7 @@ def command(model: str, as_json: bool, quiet: bool, **options: Any) -> None:
     numbers = take(options, "kv", "act")
     context = options["context"] or depth + max(prompt, generate, 1)
 
-    def tell(what: str, done: int, of: int) -> None:
-        terminal.note(f"{what} {done} of {of}")
+    status = terminal.Status(quiet)
 
     rows = throughput(
         lambda threads: engine.load_file(path, quiet=quiet, threads=threads, context=context, **numbers),
@@ -77,8 +76,9 @@ def command(model: str, as_json: bool, quiet: bool, **options: Any) -> None:
         decode=generate,
         depth=depth,
         repetitions=options["repetitions"],
-        progress=None if quiet or as_json else tell,
+        progress=lambda what, done, total: status.show(f"{what} {done} of {total}"),
     )
+    status.clear()
     size = path.stat().st_size
     if as_json:
         facts = {"model": str(path), "bytes": size, **numbers}

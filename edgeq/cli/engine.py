@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,30 +38,23 @@ def load_file(path: Path, *, quiet: bool = False, **options: Any) -> Model:
 
 
 class Compiling:
-    """Tells of kernels being compiled: a line that moves on a terminal, a line before and after elsewhere."""
+    """Tells of kernels being compiled: a moving line on a terminal, a line before and after elsewhere."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
-        self._moves = sys.stderr.isatty()
+        self._status = terminal.Status(quiet)
         self._clock: Clock | None = None
         self._total = 0
 
     def __call__(self, done: int, total: int, kernel: str) -> None:
-        if self._quiet:
-            return
-        if self._clock is None and not self._moves:
+        if self._clock is None and not self._quiet and not self._status.moves:
             terminal.note(f"compiling {total} kernels for this processor, once")
-        self._clock = self._clock or Clock()
-        self._total = total
-        if self._moves:
-            text = terminal.one_line(f"compiling for this processor, once: {done + 1} of {total}, {kernel}")
-            sys.stderr.write(f"\r\x1b[K{text}")
-            sys.stderr.flush()
+        self._clock, self._total = self._clock or Clock(), total
+        self._status.show(f"compiling for this processor, once: {done + 1} of {total}, {kernel}")
 
     def end(self) -> None:
-        if self._clock is not None:
-            if self._moves:
-                sys.stderr.write("\r\x1b[K")
+        self._status.clear()
+        if self._clock is not None and not self._quiet:
             terminal.note(f"compiled {self._total} kernels in {self._clock.seconds:.1f} s")
 
 

@@ -38,11 +38,12 @@ def command() -> None:
 def ppl(model: str, file: str, chars: int | None, as_json: bool, quiet: bool, **options: Any) -> None:
     """Perplexity of MODEL on a text: e to the mean surprise of a token, the lower the better."""
     text = read_text(file, chars)
-    window = options["context"] or None
+    window, status = options["context"] or None, terminal.Status(quiet)
     with engine.load(model, options, quiet=quiet) as loaded:
         from edgeq.evaluate import perplexity
 
-        result = perplexity(loaded, text, context=window, progress=progress(quiet, "perplexity"))
+        result = perplexity(loaded, text, context=window, progress=progress(status, "perplexity"))
+    status.clear()
     if as_json:
         terminal.say_json(result.to_json())
         return
@@ -62,7 +63,7 @@ def kld(
     The reference is computed with float32 activations and a float32 cache, whatever MODEL is computed with.
     """
     text = read_text(file, chars)
-    window = options["context"] or None
+    window, status = options["context"] or None, terminal.Status(quiet)
     exact = {**options, "kv": "f32", "act": "f32"}
     with (
         engine.load(model, options, quiet=quiet) as loaded,
@@ -70,7 +71,8 @@ def kld(
     ):
         from edgeq.evaluate import divergence
 
-        result = divergence(loaded, other, text, context=window, progress=progress(quiet, "mean KLD"))
+        result = divergence(loaded, other, text, context=window, progress=progress(status, "mean KLD"))
+    status.clear()
     if as_json:
         terminal.say_json(result.to_json())
         return
@@ -93,12 +95,8 @@ def read_text(file: str, chars: int | None) -> str:
     return utf8(Path(file).read_bytes(), file)[:chars]
 
 
-def progress(quiet: bool, what: str) -> Callable[[int, int, float], None] | None:
-    """A line on stderr after each window."""
-    if quiet:
-        return None
-
+def progress(status: terminal.Status, what: str) -> Callable[[int, int, float], None]:
     def tell(done: int, total: int, value: float) -> None:
-        terminal.note(f"window {done} of {total}: {what} {value:.5g}")
+        status.show(f"window {done} of {total}: {what} {value:.5g}")
 
     return tell

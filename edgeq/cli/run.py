@@ -44,9 +44,11 @@ def command(model: str, prompt: str | None, file: str | None, **options: Any) ->
     sampling = sampling_values(options)
     clock = engine.Clock()
     with engine.load(model, options, quiet=quiet) as loaded:
+        load_seconds = clock.seconds
         from edgeq.generate import options_for, stream
 
         generation = stream(loaded, text, options=options_for(loaded, **sampling), **options)
+        generation.timings.load_seconds = load_seconds
         with generation:
             if as_json:
                 for _ in generation:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
@@ -49,6 +50,24 @@ def say(text: str = "") -> None:
 def note(text: str) -> None:
     """A line beside the answer, on stderr: always cleaned, always one line."""
     print(one_line(text), file=sys.stderr, flush=True)
+
+
+class Status:
+    """One line on stderr that is written again and again; nothing where stderr is no terminal."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.moves = not quiet and sys.stderr.isatty()
+
+    def show(self, text: str) -> None:
+        if self.moves:
+            width = shutil.get_terminal_size().columns - 1
+            sys.stderr.write(f"\r\x1b[K{one_line(text)[:width]}")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self.moves:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
 
 
 def say_json(value: Any) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from numba import float32, njit
 
 from edgeq.simd.verbs import (
+    dot4_each,
     dots_add,
     dots_finish,
     dots_start,
@@ -27,6 +28,7 @@ from edgeq.simd.verbs import (
     load_values,
     max_f32,
     merge_each,
+    opaque,
     peek_f32,
     peek_i64,
     poke_f32,
@@ -41,6 +43,7 @@ from edgeq.simd.verbs import (
     sum_f32,
     tokens,
     value_bytes,
+    zero_sums_each,
     zeros_each,
 )
 
@@ -70,7 +73,7 @@ def key_scores(t, line, scale, q, q_scale, q_sum, groups):
     acc = zeros_each(t)
     for _ in range(groups):
         dots = dots_start(t, q_sum, groups * 4)
-        for _ in range(8):
+        for _ in range(opaque(8)):            # unrolled, its lines would not fit in registers
             dots = dots_add(t, dots, load_codes(line), q, groups * 32)
             line += 64
             q += 4
@@ -82,19 +85,18 @@ def key_scores(t, line, scale, q, q_scale, q_sum, groups):
 
 
 @njit(error_model="numpy")
-def value_sums(t, line, p, p_scale, p_sum, blocks, stride):
+def value_sums(t, line, p, p_scale, blocks, stride):
     """The sums over `blocks` groups of 32 positions of p * value for 16 dimensions; lines of a group are `stride` apart."""
     acc = zeros_each(t)
     one = splat_f32(float32(1.0))
-    for b in range(blocks):
-        dots = dots_start(t, p_sum, CHUNK // 8)
-        for i in range(8):
-            dots = dots_add(t, dots, load_codes(line + i * 64), p, CHUNK)
+    for _ in range(blocks):
+        sums = zero_sums_each(t)
+        for i in range(opaque(8)):
+            sums = dot4_each(t, sums, load_codes(line + i * 64), p, CHUNK)
             p += 4
-        acc = scaled_add_each(t, acc, dots_finish(t, dots, p_sum, CHUNK // 8), one, p_scale, CHUNK // 8)
+        acc = scaled_add_each(t, acc, sums, one, p_scale, CHUNK // 8)
         line += stride
         p_scale += 4
-        p_sum += 4
     return acc
 
 
@@ -209,7 +211,7 @@ def attend_tile_int8(t, first, last, start, share, q, q_scale, q_sum, keys, key_
             probabilities_int8(scores, value_scales + base * 4, p + n * CHUNK, p_scale + n * CHUNK // 8, p_sum + n * CHUNK // 8, end)
         for d in range(groups * 2):
             line = values + (base // 32 * groups * 2 + d) * 512
-            acc = value_sums(t, line, p, p_scale, p_sum, end // 32, groups * 1024)
+            acc = value_sums(t, line, p, p_scale, end // 32, groups * 1024)
             to = out + d * 64
             old = load_each(t, to, groups * 128)
             store_each(t, to, groups * 128, merge_each(t, old, rows + tokens(t) * 8, acc, rows + tokens(t) * 12))

@@ -2,8 +2,8 @@
 
 The cache of a layer holds, per key-value head, matrices packed as weights are, so that attention is a product with them.
 Keys are rows: tiles of 16 positions, columns the head's dimensions padded to 32. Values are columns: tiles of 16 dimensions
-(padded to 32), columns the positions. INT8 (codes are value + 128, a float32 scale per position and 32 dimensions for keys,
-per position and head for values):
+(padded to 32), columns the positions. INT8: keys as codes (value + 128) with a float32 scale per position and 32 dimensions,
+values as signed bytes (they meet probabilities, which are never negative) with one per position and head:
 
     keys          [kv_heads][capacity / 16][groups][8 lines][64 bytes]        key_scales   [kv_heads][capacity / 16][groups][16]
     values        [kv_heads][capacity / 32][dims / 16][8 lines][64 bytes]     value_scales [kv_heads][capacity]
@@ -82,7 +82,7 @@ def store_value(v, values, scale, position, tiles, head_dim, scratch):
     for tile in range(tiles):
         store_i8(scratch, nearest(line_of(v, tile * 16, head_dim, factor)))
         for d in range(16):
-            poke_u8(line + tile * 512 + d * 4, peek_u8(scratch + d) ^ int32(128))
+            poke_u8(line + tile * 512 + d * 4, peek_u8(scratch + d))
 
 
 @njit(error_model="numpy")

@@ -166,7 +166,7 @@ def pair_sums(b: Builder, v: Value) -> Value:
 
 
 def dot4_maddubs(b: Builder, acc: Value, u: Value, s: Value) -> Value:
-    """Exact for u <= 127: 2 * 127 * 127 < 2**15."""
+    """Exact for u <= 127: 2 * 127 * 128 < 2**15."""
     return b.add(acc, pair_sums(b, maddubs(b, u, s)))
 
 
@@ -221,6 +221,7 @@ def dots_generic(bits: int, zero: int) -> Dots:
 # ---- the table ------------------------------------------------------------------------------------------------------
 GENERIC: Mapping[str, Callable[..., Any]] = dict(
     dots=dots_generic,
+    dot4=dot4_generic,
     widen_f16=widen_f16_bits,
     narrow_f16=narrow_f16_bits,
     pause=no_pause,
@@ -241,8 +242,8 @@ class ISA:
 
 ISAS = (                                # best first; ARM rows stand between the x86-64 rows and generic
     ISA("avx512vnni", "x86_64", frozenset({"avx512vnni", "avx512bw", "avx512vl", "avx512f", "fma", "f16c"}), 8,
-        {**X86, "dots": dots_vnni}),
-    ISA("avx2", "x86_64", frozenset({"avx2", "fma", "f16c"}), 4, {**X86, "dots": dots_avx2}),
+        {**X86, "dots": dots_vnni, "dot4": dot4_vpdpbusd}),
+    ISA("avx2", "x86_64", frozenset({"avx2", "fma", "f16c"}), 4, {**X86, "dots": dots_avx2, "dot4": dot4_maddubs}),
     ISA("generic", "", frozenset(), 4, GENERIC),
 )
 

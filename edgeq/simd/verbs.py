@@ -538,6 +538,25 @@ def dots_finish(t: Any, acc: Any, sums: int, stride: int) -> Any:
     return acc
 
 
+@verb(each_i32, (Tag,), lambda b, tag: bundle(b, tag, I32X16, lambda n: const(I32X16, 0)))
+def zero_sums_each(t: Any) -> Any:
+    return np.zeros((t.tokens, LANES), np.int32)
+
+
+def _dot4_each(b: Any, tag: Tag, acc: Any, v: Any, x: Any, stride: Any) -> Any:
+    def member(n: int) -> Any:
+        four = b.bitcast(splat_at(b, x, stride, n, I32), CODES)
+        return tag.isa_row.lower["dot4"](b, b.extract_value(acc, n), four, v)
+    return bundle(b, tag, I32X16, member)
+
+
+@verb(each_i32, (Tag, each_i32, codes, u, u), _dot4_each)
+def dot4_each(t: Any, acc: Any, v: Any, x: int, stride: int) -> Any:
+    """acc[n] + the sum of four signed bytes of v times token n's four at x + n * stride, which lie in 0..127."""
+    four = np.stack([_memory(x + n * stride, np.int8, 4) for n in range(t.tokens)]).astype(np.int32)
+    return acc + np.einsum("rc,nc->nr", v.view(np.int8).reshape(LANES, 4).astype(np.int32), four).astype(np.int32)
+
+
 def _scaled_add(b: Any, tag: Tag, acc: Any, sums: Any, scale: Any, p: Any, stride: Any) -> Any:
     def member(n: int) -> Any:
         both = b.fmul(scale, splat_at(b, p, stride, n, F32))

@@ -219,7 +219,7 @@ class StreamDecoder:
 
     def __init__(self, tokenizer: Tokenizer, *, special: bool, start: bool) -> None:
         self._tokenizer = tokenizer
-        self._hidden = frozenset() if special else tokenizer.control_ids - {tokenizer.unknown_id}
+        self._hidden = frozenset() if special else tokenizer.control_ids
         self._drop_space = start and tokenizer.spec.leading_space
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
