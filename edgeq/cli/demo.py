@@ -49,7 +49,7 @@ def command(prompt: str, max_tokens: int, seed: int, quiet: bool) -> None:
         tell(f"converted stories260K to q8: {terminal.size(path.stat().st_size)} in {clock.seconds:.2f} s")
         from edgeq.generate import SamplingOptions, stream
 
-        # a model this small is read from the processor's own cache: more threads would only wait for each other
+        # a model this small is in the processor's own cache: more threads would only wait for each other
         with engine.load_file(path, quiet=quiet, threads=1) as model:
             options = SamplingOptions(temperature=0.6, seed=seed)
             terminal.write(prompt)

@@ -1,0 +1,113 @@
+"""The commands with the real engine, on the bundled model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edgeq.cli import run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# What stories260K says greedily after "Once upon a time", in float32; transformers and plain NumPy agree.
+GOLDEN = [
+    432, 383, 286, 261, 376, 298, 315, 421, 395, 317, 426, 338,
+    401, 396, 267, 337, 410, 408, 419, 292, 411, 322, 265, 282,
+]  # fmt: skip
+EXACT = ("--temp", "0", "--kv", "f32", "--act", "f32")
+
+
+def process(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edgeq", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=300, cwd=ROOT)
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory: pytest.TempPathFactory, demo_checkpoint: Path) -> str:
+    path = str(tmp_path_factory.mktemp("exact") / "story-f32.edgeq")
+    assert run(["convert", str(demo_checkpoint), "-o", path, "--scheme", "f32", "-q"]) == 0
+    return path
+
+
+def test_demo_tells_a_story() -> None:
+    done = process("demo")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Once upon a time, there was a little girl named Lily.")
+    assert done.stdout.endswith(".\n") and len(done.stdout) > 400
+    assert "converted stories260K to q8" in done.stderr and "generated" in done.stderr
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_run_gives_the_golden_ids(exact: str, threads: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        run(["run", exact, "-p", "Once upon a time", "-n", "24", *EXACT, "-t", threads, "--json", "-q"]) == 0
+    )
+    out, err = capsys.readouterr()
+    answer = json.loads(out)
+    assert answer["prompt_ids"] == [1, 403, 407, 261, 378]
+    assert answer["ids"] == GOLDEN
+    assert answer["text"] == ", there was a little girl named Lily. She loved to play outside in the p"
+    assert answer["timings"]["load_seconds"] > 0
+    assert err == ""
+
+
+def test_a_warm_run_needs_no_compiler(exact: str) -> None:
+    """Kernels come from the store, so numba is not even imported."""
+    words = ["run", exact, "-p", "Once upon a time", "-n", "4", *EXACT, "-q"]
+    assert run(words) == 0
+    code = f"import sys; from edgeq.cli import run; run({words!r}); sys.exit('numba' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=60).returncode
+        == 0
+    )
+
+
+def test_bench(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", str(story), "-p", "32", "-n", "4", "-r", "1", "-t", "1,2", "--json", "-q"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["threads"] for row in rows] == [1, 2]
+    assert all(row["prefill"]["median"] > 0 and row["decode"]["median"] > 0 for row in rows)
+    assert run(["bench", str(story), "-p", "32", "-n", "0", "-r", "1", "-t", "1", "-q"]) == 0
+    assert "prompt 32" in capsys.readouterr().out
+
+
+def test_eval(story: Path, exact: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("Once upon a time, there was a little girl named Lily. She loved to play outside. " * 20)
+    assert run(["eval", "ppl", exact, "-f", str(text), "-c", "128", "--json", *EXACT[2:]]) == 0
+    assert 1 < json.loads(capsys.readouterr().out)["perplexity"] < 30
+    same = ["eval", "kld", exact, "--reference", exact, "-f", str(text), "-c", "128", *EXACT[2:], "--json"]
+    assert run(same) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["kld_max"] == 0 and result["agreement"] == 1
+    assert run(["eval", "kld", str(story), "--reference", exact, "-f", str(text), "-c", "128", "--json"]) == 0
+    assert 0 < json.loads(capsys.readouterr().out)["kld_mean"] < 0.1
+    assert run(["eval", "ppl", str(story), "-f", str(text), "-c", "128", "--chars", "400", "-q"]) == 0
+    assert capsys.readouterr().out.startswith("perplexity ")
+
+
+def test_chat(story: Path) -> None:
+    done = process("chat", str(story), "-n", "8", "--seed", "1", stdin="Hi\nMore\n/stats\n")
+    assert done.returncode == 0, done.stderr
+    assert "4 messages" in done.stdout
+    again = process("chat", str(story), "-n", "8", "--seed", "1", stdin="Hi\nMore\n/stats\n")
+    assert again.stdout.splitlines()[:2] == done.stdout.splitlines()[:2]
+
+
+def test_ctrl_c_while_it_generates(exact: str) -> None:
+    command = [sys.executable, "-m", "edgeq", "run", exact, "-p", "Once", "--ignore-eos", "-q"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as child:
+        assert child.stdout is not None and child.stderr is not None
+        child.stdout.read(8)
+        start = time.perf_counter()
+        os.kill(child.pid, signal.SIGINT)
+        assert child.wait(10) in (130, 0)  # 0: it was done before the signal came
+        assert time.perf_counter() - start < 2
+        assert child.stderr.read() == b""
