@@ -61,7 +61,7 @@ def files_of(wheel: Path) -> set[str]:
 
 
 def test_every_package_is_listed() -> None:
-    """Each directory with Python files is a package of the build; a new one must be added to pyproject.toml."""
+    """Each directory with Python files is a package of the build: a new one is added to pyproject.toml."""
     import tomllib
 
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
