@@ -340,3 +340,17 @@ def test_split_and_forge_make_the_same_file(sample: Path) -> None:
     raw = sample.read_bytes()
     header, rest = split_file(raw)
     assert header["tensors"] and forge(raw[64 : len(raw) - len(rest)], rest) == raw
+
+
+# ---- files of the past ----
+
+
+def test_the_first_version_is_written_and_read_for_ever(sample: Path) -> None:
+    """v1.edgeq was written by the first writer: today's writes the same bytes, and reads the same numbers."""
+    golden = Path(__file__).parent / "v1.edgeq"
+    assert golden.read_bytes() == sample.read_bytes()
+    assert formats.verify(golden) == []
+    with formats.open_model(golden) as file:
+        assert np.array_equal(file.tensors["norm"].array(), numbers()["norm"])
+        assert file.tensors["embed"].array()[16, 32] == np.float32(-1.636528)
+        assert file.tensors["blocks.0.q"].array()[32, 39] == np.float32(-1.875)

@@ -1,0 +1,167 @@
+"""The GGUF reader: right on files by others and by hand, quick and precise on broken ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeq.errors import UnsupportedError, UsageError
+from edgeq.formats.gguf import TYPES, GGUFFile, open_gguf
+from tests.formats.gguf_samples import ARRAY, F32, STRING, U8, U32, build, pair, sample, tensor, value
+
+
+def opened(path: Path, raw: bytes) -> GGUFFile:
+    path.write_bytes(raw)
+    return open_gguf(path)
+
+
+def test_values_and_tensors_of_a_file_made_by_hand(tmp_path: Path) -> None:
+    raw = sample()
+    with opened(tmp_path / "a.gguf", raw) as file:
+        assert file.version == 3
+        assert file.metadata == {
+            "general.architecture": "llama",
+            "a.u8": 255,
+            "a.i8": -128,
+            "a.u16": 65535,
+            "a.i16": -32768,
+            "a.u32": 2**32 - 1,
+            "a.i32": -(2**31),
+            "a.f32": 0.5,
+            "a.bool": True,
+            "a.u64": 2**64 - 1,
+            "a.i64": -(2**63),
+            "a.f64": 1e300,
+            "a.text": "tokén\n",
+            "a.strings": ["<s>", "", "Ġa"],
+            "a.floats": [0.0, -1.5],
+            "a.bools": [True, False],
+            "a.nested": [[1, 2], ["x"]],
+            "a.empty": [],
+        }
+        assert file.metadata["a.bool"] is True and file.metadata["a.bools"][1] is False
+        assert {t.name: (t.type, t.shape, t.nbytes) for t in file.tensors.values()} == {
+            "vector": ("F32", (3,), 12),
+            "half": ("F16", (2, 4), 16),
+            "brain": ("BF16", (2, 4), 16),
+            "q4": ("Q4_0", (3, 64), 108),
+            "q8": ("Q8_0", (2, 32), 68),
+        }
+        data = raw[-(224 + 68) :]
+        for name, start in [("vector", 0), ("half", 32), ("brain", 64), ("q4", 96), ("q8", 224)]:
+            found = file.tensors[name]
+            assert bytes(found.data) == data[start : start + found.nbytes]
+            assert not found.data.flags.writeable
+        view = file.tensors["q8"].data
+    assert bytes(view) == data[224:]  # outlives the file
+    with pytest.raises(UsageError, match="was closed"):
+        _ = file.tensors["q8"].data
+
+
+def test_version_2_and_other_alignments(tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    assert opened(path, build([pair("k", U8, 1)], version=2)).metadata == {"k": 1}
+    for alignment in (1, 8, 64, 4096):
+        raw = build(
+            [pair("general.alignment", U32, alignment)],
+            [tensor("b", (4,), 0, 0), tensor("a", (4,), 0, max(alignment, 16))],
+            bytes(max(alignment, 16)) + b"0123456789abcdef",
+            alignment=alignment,
+        )
+        assert bytes(opened(path, raw).tensors["a"].data) == b"0123456789abcdef"
+
+
+def test_a_vocabulary_without_tensors_opens(tmp_path: Path) -> None:
+    file = opened(tmp_path / "a.gguf", build([pair("tokenizer.ggml.tokens", ARRAY, (STRING, ["a", "b"]))]))
+    assert file.tensors == {} and file.metadata["tokenizer.ggml.tokens"] == ["a", "b"]
+
+
+def test_unknown_tensor_types_are_listed_by_number_and_not_read(tmp_path: Path) -> None:
+    rows = [tensor("new", (7, 3), 99, 0), tensor("old", (4,), 0, 64), tensor("last", (5,), 4, 96)]
+    file = opened(tmp_path / "a.gguf", build([], rows, bytes(96 + 5)))
+    assert [(t.name, t.type, t.type_number, t.nbytes) for t in file.tensors.values()] == [
+        ("new", "type 99", 99, 64),
+        ("old", "F32", 0, 16),
+        ("last", "type 4", 4, 5),
+    ]
+    assert file.tensors["old"].data.size == 16
+    with pytest.raises(
+        UnsupportedError, match="tensor new has the unknown GGUF type 99, which cannot be read"
+    ):
+        _ = file.tensors["new"].data
+
+
+def test_type_table_is_gguf_pys() -> None:
+    gguf = pytest.importorskip("gguf", reason="the gguf package is the reference here")
+    for number, (name, values, block_bytes) in TYPES.items():
+        kind = gguf.GGMLQuantizationType(number)
+        assert (kind.name, *gguf.GGML_QUANT_SIZES[kind]) == (name, values, block_bytes)
+
+
+def test_a_file_by_gguf_py(tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf", reason="the gguf package is the reference here")
+    path = tmp_path / "a.gguf"
+    x = np.random.default_rng(0).standard_normal((6, 64)).astype(np.float32)
+    q4 = gguf.quants.quantize(x, gguf.GGMLQuantizationType.Q4_0)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_custom_alignment(64)
+    writer.add_token_list(["a", "é"])
+    writer.add_token_scores([1.0, -2.0])
+    writer.add_add_bos_token(False)
+    writer.add_tensor("x", x)
+    writer.add_tensor("q", q4, raw_dtype=gguf.GGMLQuantizationType.Q4_0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with open_gguf(path) as file:
+        assert file.metadata["general.architecture"] == "llama"
+        assert file.metadata["tokenizer.ggml.tokens"] == ["a", "é"]
+        assert file.metadata["tokenizer.ggml.scores"] == [1.0, -2.0]
+        assert file.metadata["tokenizer.ggml.add_bos_token"] is False
+        assert np.array_equal(file.tensors["x"].data.view("<f4").reshape(6, 64), x)
+        assert file.tensors["q"].shape == (6, 64) and bytes(file.tensors["q"].data) == q4.tobytes()
+
+
+def test_real_vocabularies_read_as_gguf_py_reads_them(data_dir: Path) -> None:
+    """All of them open; the smallest is compared, for the reference reader takes half a minute for others."""
+    gguf = pytest.importorskip("gguf", reason="the gguf package is the reference here")
+    paths = sorted((data_dir / "vocab").glob("*.gguf"))
+    assert paths
+    for path in paths:
+        with open_gguf(path) as file:
+            assert len(file.metadata["tokenizer.ggml.tokens"]) > 30_000
+    for path in sorted(paths, key=lambda path: path.stat().st_size)[:1]:
+        reference = gguf.GGUFReader(path)
+        with open_gguf(path) as file:
+            fields = {k: f for k, f in reference.fields.items() if not k.startswith("GGUF.")}
+            assert list(file.metadata) == list(fields)
+            assert list(file.tensors) == [t.name for t in reference.tensors]
+            for key, field in fields.items():
+                ours = file.metadata[key]
+                if isinstance(ours, list):
+                    assert len(ours) == len(field.data)
+                    places = range(0, len(ours), max(1, len(ours) // 50))
+                    assert [ours[i] for i in places] == [field.contents(i) for i in places]
+                else:
+                    assert ours == field.contents()
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(UsageError):
+            open_gguf(path)
+
+
+def test_the_samples_are_right(tmp_path: Path) -> None:
+    """The handmade files of these tests are sound when nothing is wrong with them."""
+    gguf = pytest.importorskip("gguf", reason="the gguf package is the reference here")
+    path = tmp_path / "a.gguf"
+    pairs: list[Any] = [pair("k", F32, 1.0), pair("s", ARRAY, (STRING, ["a"]))]
+    path.write_bytes(build(pairs, [tensor("a", (8,), 0, 0), tensor("b", (8,), 0, 32)], bytes(64)))
+    reference = gguf.GGUFReader(path)
+    assert [t.name for t in reference.tensors] == list(open_gguf(path).tensors) == ["a", "b"]
+    assert value(U8, 3) == b"\3"
