@@ -1,0 +1,93 @@
+"""The engine's promises to its callers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from edgeq import engine, rotary
+from edgeq.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def model(demo_file: Callable[[str], Path]) -> engine.Model:
+    with engine.load(demo_file("q4"), threads=2, context=64) as model:
+        yield model
+
+
+def test_logits_have_one_row_per_id(model: engine.Model) -> None:
+    logits = model.logits([1, 403, 407])
+    assert logits.shape == (3, 512) and logits.dtype == np.float32
+
+
+@pytest.mark.parametrize(("ids", "word"), [([], "at least one"), ([1, 512], "512"), ([-1], "-1"), ([1] * 65, "context of 64"),
+                                           ([[1]], "list"), ([1.5], "list")])
+def test_bad_ids_are_one_sentence(model: engine.Model, ids: list[int], word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        model.logits(ids)
+
+
+@pytest.mark.parametrize("options", [{"kv": "q3"}, {"act": "int4"}, {"threads": 0}, {"threads": 1000}, {"context": 10**6},
+                                     {"context": -1}])
+def test_bad_options_are_refused(demo_file: Callable[[str], Path], options: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        engine.load(demo_file("q4"), **options)  # type: ignore[arg-type]
+
+
+def test_the_context_can_be_filled_and_no_more(model: engine.Model) -> None:
+    sequence = model.sequence()
+    sequence.feed([5] * 63)
+    sequence.feed([5])
+    with pytest.raises(UsageError, match="64"):
+        sequence.feed([5])
+    assert len(sequence.ids) == 64
+
+
+def test_sequences_do_not_disturb_each_other(model: engine.Model) -> None:
+    one, two = model.sequence(), model.sequence()
+    one.feed([1, 403])
+    two.feed([1, 50, 60])
+    np.testing.assert_array_equal(one.feed([407]), model.logits([1, 403, 407])[-1])
+
+
+def test_calls_from_several_threads_queue(model: engine.Model) -> None:
+    prompts = [[1, *range(n, n + 20)] for n in range(30, 38)]
+    want = [model.logits(p) for p in prompts]
+    got: list[np.ndarray | None] = [None] * len(prompts)
+
+    def work(i: int) -> None:
+        for _ in range(5):
+            got[i] = model.logits(prompts[i])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(prompts))]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    for w, g in zip(want, got, strict=True):
+        np.testing.assert_array_equal(w, g)
+
+
+def test_a_closed_model_says_so(demo_file: Callable[[str], Path]) -> None:
+    model = engine.load(demo_file("q4"), threads=3)
+    model.close()
+    model.close()
+    with pytest.raises(UsageError, match="closed"):
+        model.logits([1])
+
+
+def test_more_workers_than_work(demo_file: Callable[[str], Path]) -> None:
+    """64 workers on few cores: slow, but the same and no deadlock."""
+    with engine.load(demo_file("q4"), threads=64) as many, engine.load(demo_file("q4"), threads=1) as one:
+        np.testing.assert_array_equal(many.logits([1, 403, 407]), one.logits([1, 403, 407]))
+
+
+def test_rotary_tables_are_right() -> None:
+    """Against NumPy in float64, over the angles of long contexts."""
+    angle = (np.arange(200_000, dtype=np.float32) * np.float32(0.73)).astype(np.float32)
+    cosine, sine = rotary.cosine_sine(angle)
+    np.testing.assert_allclose(cosine, np.cos(angle.astype(np.float64)), rtol=0, atol=6.1e-8)
+    np.testing.assert_allclose(sine, np.sin(angle.astype(np.float64)), rtol=0, atol=6.1e-8)
