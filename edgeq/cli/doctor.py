@@ -26,7 +26,6 @@ PACKAGES = (
     "tokenizers",
     "sentencepiece",
     "jinja2",
-    "safetensors",
     "huggingface_hub",
 )
 
