@@ -147,14 +147,10 @@ def assembly(loop: Loop, x86: bool) -> str:
     return "\n".join([*loop.setup, ".p2align 5", "1:", *body, *again])
 
 
-def compile_loop(loop: Loop) -> tuple[Callable[[int], None], Any]:
-    """(function of the iteration count, what must outlive it). Called through ctypes, which frees the GIL."""
-    import llvmlite.binding as llvm
+def loop_ir(loop: Loop) -> str:
+    """LLVM IR of `loop(i64 iterations)`."""
     from llvmlite import ir
 
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    llvm.initialize_native_asmparser()
     x86 = "xmm" in loop.registers
     i64 = ir.IntType(64)
     module = ir.Module()
@@ -165,10 +161,20 @@ def compile_loop(loop: Loop) -> tuple[Callable[[int], None], Any]:
     block = ir.InlineAsm(ir.FunctionType(i64, [i64]), assembly(loop, x86), constraints, side_effect=True)
     builder.call(block, function.args)
     builder.ret_void()
+    return str(module)
+
+
+def compile_loop(loop: Loop) -> tuple[Callable[[int], None], Any]:
+    """(function of the iteration count, what must outlive it). Called through ctypes, which frees the GIL."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten()
     )
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(loop_ir(loop)), machine)
     engine.finalize_object()
     return ctypes.CFUNCTYPE(None, ctypes.c_int64)(engine.get_function_address("loop")), engine
 

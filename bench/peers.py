@@ -183,6 +183,7 @@ def row(
     }
     return {
         **{key: round(value, 3) if isinstance(value, float) else value for key, value in result.items()},
+        "best": {key: round(max(values), 2) for key, values in rates.items()},
         "llamacpp_prefill_setting": best["prefill"].partition(" ")[2],
         "llamacpp_decode_setting": best["decode"].partition(" ")[2],
         "about": [memory["edgeq"]["about"], memory[peers[0]]["about"]],
@@ -241,6 +242,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
+    warn_if_busy()
     directory = arguments.dir or default_directory()
     rows = []
     for kind in arguments.formats.split(","):
@@ -251,6 +253,13 @@ def main() -> None:
     print(table(rows))
     machine = {"machine": platform.machine(), "processor": processor(), "cores": os.cpu_count()}
     print(json.dumps({"shape": arguments.shape, **machine, "rows": rows}))
+
+
+def warn_if_busy() -> None:
+    """Say so where other work will spoil the figures: those of a busy machine are not the machine's."""
+    busy, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if busy > 0.3 * cores:
+        say(f"note: load average {busy:.1f} on {cores} cores; others are computing, and figures will be low")
 
 
 def processor() -> str:

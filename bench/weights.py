@@ -137,6 +137,7 @@ def write(path: Path, shape: Shape, kind: str, *, seed: int = 0, name: str = "ra
         writer.close()
         part.replace(path)
     finally:
+        writer.close()
         part.unlink(missing_ok=True)
 
 

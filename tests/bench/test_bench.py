@@ -1,0 +1,125 @@
+"""The benches themselves: files as announced, workers that answer, figures that follow from rates."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import machine, peers, weights
+
+MICRO = weights.SHAPES["micro"]
+
+
+@pytest.mark.parametrize("kind", ["f16", "q8_0", "q4_0"])
+def test_weights_are_as_announced(kind: str, tmp_path: Path) -> None:
+    import gguf
+
+    weights.write(tmp_path / "a.gguf", MICRO, kind)
+    weights.write(tmp_path / "b.gguf", MICRO, kind)
+    assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gguf", "b.gguf"]
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "a.gguf").tensors}
+    for name, rows, columns in MICRO.matrices():
+        assert tensors[name].tensor_type.name == kind.upper()
+        assert tensors[name].shape.tolist() == [columns, rows]
+    blocks = [tensor for name, tensor in tensors.items() if name.startswith("blk.") and "norm" not in name]
+    assert MICRO.body_macs() == sum(int(tensor.n_elements) for tensor in blocks)
+
+
+def test_the_matrices_of_tinyllama() -> None:
+    shape = weights.SHAPES["tinyllama-1.1b"]
+    assert shape.body_macs() + 2 * shape.output_macs() == 1_099_956_224  # its 1.1 billion, norms left out
+
+
+def test_half_written_weights_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any) -> Any:
+        yield from ()
+        raise OSError("disk full")
+
+    monkeypatch.setattr(weights, "_tensors", broken)
+    with pytest.raises(OSError, match="disk full"):
+        weights.write(tmp_path / "a.gguf", MICRO, "q8_0")
+    assert not list(tmp_path.iterdir())
+
+
+def loops_of_this_architecture() -> list[machine.Loop]:
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return [loop for loop in (*machine.LOOPS, machine.AVX2_NARROW) if ("xmm" in loop.registers) == x86]
+
+
+@pytest.mark.parametrize("loop", loops_of_this_architecture(), ids=lambda loop: loop.name)
+def test_every_loop_assembles(loop: machine.Loop) -> None:
+    """Also for CPUs that this machine is not: the object holds the dot product once per accumulator."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()
+    features = ",".join("+" + feature for feature in loop.features)
+    target = llvm.Target.from_default_triple().create_target_machine(features=features)
+    code = target.emit_object(llvm.parse_assembly(machine.loop_ir(loop)))
+    assert len(code) > 4 * len(loop.accumulators) * len(loop.chain)
+
+
+def test_the_loop_counts() -> None:
+    """Four times the iterations take longer: nothing was optimized away."""
+    import time
+
+    run, _alive = machine.compile_loop(machine.dot_loop())
+
+    def seconds(iterations: int) -> float:
+        start = time.perf_counter()
+        run(iterations)
+        return time.perf_counter() - start
+
+    assert min(seconds(400_000) for _ in range(5)) > 2 * min(seconds(100_000) for _ in range(5))
+
+
+def test_workers_and_figures(tmp_path: Path) -> None:
+    """edgeq's and the machine's workers answer, and a row holds what the report promises."""
+    gguf_path, path = peers.prepare(tmp_path, "micro", "q4_0")
+    assert gguf_path.exists()
+    with peers.Worker("edgeq", {"model": str(path), "threads": 1, "context": 64}) as worker:
+        assert worker.ask(do="prefill", tokens=16)["seconds"] > 0
+        assert worker.ask(do="decode", prompt=20, tokens=4)["seconds"] > 0
+        memory = worker.ask(do="memory")
+        ready = worker.ready
+    assert memory["peak_rss_mb"] > 20 and memory["about"].startswith("edgeq ")
+    assert 0 < ready["load_s"] <= ready["first_token_s"]
+
+    arguments = argparse.Namespace(shape="micro", prompt=16)
+    names = ["edgeq", "llamacpp flash on", "llamacpp flash off"]
+    rates = {"read": [4.0, 2.0, 3.0], "dot": [50.0]}
+    rates |= {"edgeq prefill": [100.0, 300.0, 200.0], "edgeq decode": [10.0]}
+    rates |= {"llamacpp flash on prefill": [90.0], "llamacpp flash off prefill": [80.0]}
+    rates |= {"llamacpp flash on decode": [5.0], "llamacpp flash off decode": [6.0]}
+    row = peers.row(arguments, path, 1, rates, dict.fromkeys(names, ready), dict.fromkeys(names, memory))
+    assert row["edgeq_prefill_tps"] == 200.0
+    assert (row["llamacpp_prefill_tps"], row["llamacpp_decode_tps"]) == (90.0, 6.0)
+    assert (row["llamacpp_prefill_setting"], row["llamacpp_decode_setting"]) == ("flash on", "flash off")
+    assert row["read_gbps"] == 3.0
+    macs = MICRO.body_macs() + MICRO.output_macs() / 16
+    assert row["prefill_gmacs"] == round(200 * macs / 1e9, 3)
+    assert row["decode_gbps"] == round(10 * peers.decode_bytes(path) / 1e9, 3)
+    json.dumps(row)
+    assert len(peers.table([{"format": "q4_0", **row}]).splitlines()) == 2
+
+
+def test_decode_bytes_leave_the_embedding_out(tmp_path: Path) -> None:
+    from edgeq.formats import open_model
+
+    _, path = peers.prepare(tmp_path, "micro", "q8_0")
+    with open_model(path) as file:
+        blobs = sum(tensor.nbytes for tensor in file.tensors.values() if tensor.scheme.name == "bytes")
+        total = sum(tensor.nbytes for tensor in file.tensors.values())
+        assert peers.decode_bytes(path) == total - blobs - file.tensors["embed"].nbytes
+
+
+def test_a_worker_that_cannot_start_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"the edgeq worker ended with code \d+"):
+        peers.Worker("edgeq", {"model": str(tmp_path / "missing.edgeq"), "threads": 1, "context": 8})
