@@ -16,9 +16,13 @@ SCHEMES = ["q4", "q8", "f32", "f16", "bf16"]
 
 
 @click.command("convert")
-@click.argument("source")
+@click.argument("source", type=click.Path())
 @click.option(
-    "-o", "--output", metavar="FILE", help="The file to write.  [default: the source's name with .edgeq]"
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="FILE",
+    help="The file to write.  [default: the source's name with .edgeq]",
 )
 @click.option(
     "--scheme", type=click.Choice(SCHEMES), default="q4", show_default=True, help="Numbers of the weights."
@@ -52,7 +56,7 @@ def command(
     on the Hugging Face hub. Q8_0 with --scheme q8 and Q4_0 with --scheme q4 lose nothing. FILE appears when
     it is complete."""
     if output is None:
-        output = Path(source.rstrip("/\\")).with_suffix("").name + ".edgeq"
+        output = Path(source.rstrip("/\\")).name.removesuffix(".gguf") + ".edgeq"
     target = Path(output)
     if target.is_dir():
         raise UsageError(f"{target} is a directory: name a file with -o")

@@ -13,7 +13,9 @@ from edgeq.cli.options import combine, engine_options, json_option, model_argume
 from edgeq.cli.run import utf8
 
 text_options = combine(
-    click.option("-f", "--file", metavar="TEXT", required=True, help="The text, a UTF-8 file."),
+    click.option(
+        "-f", "--file", type=click.Path(), metavar="TEXT", required=True, help="The text, a UTF-8 file."
+    ),
     click.option(
         "--chars", type=click.IntRange(1), metavar="N", help="Take only so many characters of the text."
     ),
@@ -53,7 +55,9 @@ def ppl(model: str, file: str, chars: int | None, as_json: bool, quiet: bool, **
 
 @command.command("kld")
 @model_argument
-@click.option("--reference", required=True, metavar="MODEL", help="The model to compare with.")
+@click.option(
+    "--reference", required=True, type=click.Path(), metavar="MODEL", help="The model to compare with."
+)
 @text_options
 def kld(
     model: str, reference: str, file: str, chars: int | None, as_json: bool, quiet: bool, **options: Any

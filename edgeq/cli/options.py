@@ -27,9 +27,14 @@ def combine(*decorators: Callable[[Function], Function]) -> Callable[[Function],
 def model_argument(function: Function) -> Function:
     """MODEL as the argument or as -m: the function gets `model`, a string."""
 
-    @click.argument("model", required=False)
+    @click.argument("model", required=False, type=click.Path())
     @click.option(
-        "-m", "--model", "model_option", metavar="MODEL", help="The model, instead of the argument."
+        "-m",
+        "--model",
+        "model_option",
+        type=click.Path(),
+        metavar="MODEL",
+        help="The model, instead of the argument.",
     )
     @functools.wraps(function)
     def wrapper(model: str | None, model_option: str | None, **rest: Any) -> Any:

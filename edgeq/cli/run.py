@@ -24,7 +24,7 @@ from edgeq.errors import UsageError
 @click.command("run")
 @model_argument
 @click.option("-p", "--prompt", help="The prompt.")
-@click.option("-f", "--file", metavar="FILE", help="Take the prompt from FILE.")
+@click.option("-f", "--file", type=click.Path(), metavar="FILE", help="Take the prompt from FILE.")
 @generation_options
 @sampling_options
 @engine_options()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +105,7 @@ def gguf_facts(model: str) -> dict[str, Any]:
         {"name": t.name, "scheme": t.type, "layout": "gguf", "shape": list(t.shape), "bytes": t.nbytes}
         for t in file.tensors.values()
     ]
-    config = {
-        name: value if not hasattr(value, "__len__") or isinstance(value, str) else f"[{len(value)} values]"
-        for name, value in file.metadata.items()
-    }
+    config = {name: plain(value) for name, value in file.metadata.items()}
     template = config.pop("tokenizer.chat_template", None)
     return {
         "file": str(model),
@@ -124,6 +122,15 @@ def gguf_facts(model: str) -> dict[str, Any]:
         "schemes": by_scheme(tensors),
         "tensors": tensors,
     }
+
+
+def plain(value: Any) -> Any:
+    """A value of GGUF metadata for JSON: arrays by their length, numbers that JSON lacks as words."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if hasattr(value, "__len__") and not isinstance(value, str):
+        return f"[{len(value)} values]"
+    return value
 
 
 def by_scheme(tensors: list[dict[str, Any]]) -> list[dict[str, Any]]:

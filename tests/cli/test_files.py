@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -41,6 +42,31 @@ def test_convert_names_the_output_after_the_source(
     assert [path.name for path in tmp_path.iterdir()] == ["stories260K.edgeq"]
 
 
+def test_the_name_of_a_version_is_no_suffix(
+    call: Call, demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Story-0.26M").symlink_to(demo_checkpoint)
+    assert call("convert", "Story-0.26M").code == 0
+    assert (tmp_path / "Story-0.26M.edgeq").is_file()
+
+
+def test_an_interrupted_convert_leaves_nothing(
+    call: Call, demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def progress(done: int, total: int, name: str) -> None:
+        calls.append(name)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgeq.cli.convert.progress_bar", lambda *_: contextlib.nullcontext(progress))
+    result = call("convert", str(demo_checkpoint), "-o", str(tmp_path / "m.edgeq"))
+    assert result.code == 130 and len(calls) == 5
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failed_convert_leaves_nothing(call: Call, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "config.json").write_text("{}")
@@ -63,6 +89,21 @@ def test_show_a_gguf(call: Call, data_dir: Path) -> None:
     facts = json.loads(call("show", str(path), "--json").out)
     assert facts["kind"] == "gguf" and facts["family"] == "qwen2"
     assert call("show", str(path), "--template").out.startswith("{%")
+
+
+def test_show_a_gguf_with_odd_values(call: Call, tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    path = tmp_path / "odd.gguf"
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_float32("odd.nan", float("nan"))
+    writer.add_string("odd.escape", "\x1b]0;x\x07")
+    writer.add_array("odd.list", [1, 2, 3])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    config = json.loads(call("show", str(path), "--json").out)["config"]
+    assert config["odd.nan"] == "nan" and config["odd.list"] == "[3 values]"
+    assert "\x1b" not in call("show", str(path)).out
 
 
 def test_verify_tells_damage(call: Call, story: Path, tmp_path: Path) -> None:
