@@ -1,4 +1,4 @@
-"""What README.md says exists: its commands parse, its tables match the code, its links and folders are there.
+"""What the documents say exists: commands parse, tables match the code, links and folders are there.
 
 The two set-up commands themselves are run by .ci/run, which reads them out of README.md.
 """
@@ -17,9 +17,18 @@ from edgeq import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-LINES = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
-EDGEQ = [match[1] for line in LINES if (match := re.search(r"(?:^|\| )edgeq (.*)$", line))]
+DOCUMENTS = [
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"),
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")),
+]
+BLOCKS = [
+    block
+    for name in DOCUMENTS
+    for block in re.findall(r"^```sh\n(.*?)^```$", (ROOT / name).read_text(encoding="utf-8"), re.M | re.S)
+]
+LINES = [line.split("  #")[0] for block in BLOCKS for line in block.splitlines()]
+STEPS = [step.strip() for line in LINES for step in line.split(" | ")]
+EDGEQ = sorted({step.removeprefix("edgeq ") for step in STEPS if step.startswith("edgeq ")})
 
 
 def parse(group: click.Group, words: list[str], parent: click.Context | None = None) -> dict[str, Any]:
@@ -64,10 +73,10 @@ def test_families_and_schemes_are_all_there() -> None:
     assert set(SCHEMES) - {"bytes"} <= named
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_and_paths_exist(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     links = re.findall(r"\]\((?!https?://)([^)#]+)\)", text)
-    paths = re.findall(r"`((?:formats|converters|edgeq|tests|bench)/[\w./-]*)`", text)
-    missing = [path for path in [*links, *paths] if "NAME" not in path and not (ROOT / path).exists()]
-    assert not missing
+    paths = re.findall(r"`((?:formats|converters|edgeq|tests|bench|docs)/[\w./-]*)`", text)
+    found = [(ROOT / name).parent / link for link in links] + [ROOT / path for path in paths]
+    assert not [path for path in found if "NAME" not in path.name and not path.exists()]
