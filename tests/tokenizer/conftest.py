@@ -71,19 +71,19 @@ def directory(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@cache
+def gguf_tokenizer(path: Path) -> Tokenizer:
+    from edgeq.formats.gguf import open_gguf
+
+    made = converter.from_gguf(open_gguf(path).metadata)
+    assert made is not None
+    return load(*made)
+
+
 @pytest.fixture(scope="session")
 def vocabulary(data_dir: Path) -> Callable[[str], Tokenizer]:
     """vocabulary(name): the tokenizer of one of VOCABULARIES."""
-    from edgeq.formats.gguf import open_gguf
-
-    @cache
-    def make(name: str) -> Tokenizer:
-        file = open_gguf(data_dir / "vocab" / f"ggml-vocab-{name}.gguf")
-        made = converter.from_gguf(file.metadata)
-        assert made is not None
-        return load(*made)
-
-    return make
+    return lambda name: gguf_tokenizer(data_dir / "vocab" / f"ggml-vocab-{name}.gguf")
 
 
 @pytest.fixture(scope="session")
