@@ -212,7 +212,7 @@ def _from_model(blob: bytes, settings: Settings) -> tuple[Spec, bytes]:
                     f"{pieces[id].text[:64]!r}; a checkpoint with a tokenizer.json is needed"
                 )
             if pieces[id].type == modelproto.NORMAL or pieces[id].type == modelproto.USER_DEFINED:
-                pieces[id] = dataclasses.replace(pieces[id], type=kind)
+                pieces[id] = pieces[id]._replace(type=kind)
             continue
         if id - len(pieces) > ADDED_MAX:
             raise FormatError(f"the added token {id} is far behind the {len(pieces)} of tokenizer.model")
@@ -224,7 +224,7 @@ def _from_model(blob: bytes, settings: Settings) -> tuple[Spec, bytes]:
     markers = set()
     for id, piece in enumerate(pieces):
         if piece.type == modelproto.USER_DEFINED and (piece.text in declared or is_marker(piece.text)):
-            pieces[id] = piece = dataclasses.replace(piece, type=modelproto.CONTROL)
+            pieces[id] = piece = piece._replace(type=modelproto.CONTROL)
             markers.add(id)
         elif piece.type == modelproto.CONTROL:
             special.add(id) if id not in settings.added or settings.added[id].special else markers.add(id)

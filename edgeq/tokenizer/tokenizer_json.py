@@ -7,6 +7,8 @@ the JSON is compact, so that FIRST below is found by its bytes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, cached_property
 from typing import Any
 
@@ -41,7 +43,9 @@ class JsonTokenizer(Tokenizer):
         return load_library(self._blob.replace(FIRST, NEVER)) if FIRST in self._blob else self._library
 
     def _plain(self, text: str, first: bool) -> list[int]:
-        return (self._library if first else self._without_prefix).encode(text, add_special_tokens=False).ids
+        library = self._library if first else self._without_prefix
+        with library_errors("tokenize a text"):
+            return library.encode(text, add_special_tokens=False).ids
 
     def spelling(self, id: int) -> str:
         return self._library.id_to_token(id) or ""
@@ -61,18 +65,25 @@ class JsonTokenizer(Tokenizer):
         return self._library.token_to_id(token)
 
 
+@contextmanager
+def library_errors(what: str) -> Iterator[None]:
+    """FormatError for whatever the library raises: a panic inside it is a BaseException that no `except
+    Exception` sees."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FormatError(f"the tokenizer.json cannot {what} ({reason})") from None
+
+
 def load_library(blob: bytes) -> Any:
     """The library's object for a tokenizer.json. Raises FormatError when the library refuses it."""
     from tokenizers import Tokenizer as Library
 
-    try:
+    with library_errors("be loaded"):
         library = Library.from_buffer(blob)
-    except BaseException as error:
-        # a panic inside the library is a BaseException that no `except Exception` sees
-        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise FormatError(f"the tokenizer.json cannot be loaded ({reason})") from None
     library.encode_special_tokens = True
     library.no_truncation()
     library.no_padding()

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from edgeq.converters import tokenizers as converter
 from edgeq.errors import EdgeqError, FormatError, UnsupportedError, UsageError
@@ -196,3 +198,53 @@ def test_spec_round_trip() -> None:
         for key, value in dataclasses.asdict(spec).items()
     }
     assert Spec.from_header(header) == spec
+
+
+WORDS = [
+    "<|end|>",
+    "<|start|>",
+    "<think>",
+    "<s>",
+    "</s>",
+    "<unk>",
+    "<0x41>",
+    "<|",
+    "|>",
+    "hello",
+    " ",
+    "\n",
+    "🦙",
+]
+TEXTS = st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=8)), max_size=12).map("".join)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=TEXTS.filter(lambda text: "\u2581" not in text))
+def test_any_text(small: Tokenizer, demo: Tokenizer, text: str) -> None:
+    """No reserved id comes from a text; a byte-level vocabulary gives it back; streaming is decoding."""
+    for tokenizer in (small, demo):
+        ids = tokenizer.encode(text, add_bos=False)
+        assert tokenizer.reserved_ids.isdisjoint(ids)
+        stream = tokenizer.stream(start=True)
+        assert "".join([*map(stream.push, ids), stream.flush()]) == tokenizer.decode(ids)
+        parts = tokenizer.split(text)
+        spelled = [part if isinstance(part, str) else tokenizer.spelling(part) for part in parts]
+        assert "".join(spelled) == text
+        found = [
+            id for id in tokenizer.encode(text, special=True, add_bos=False) if id in tokenizer.reserved_ids
+        ]
+        assert found == [part for part in parts if isinstance(part, int)]
+    assert small.decode(small.encode(text)) == text
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ids=st.lists(st.integers(0, 511), max_size=40), special=st.booleans())
+def test_any_ids(small: Tokenizer, demo: Tokenizer, ids: list[int], special: bool) -> None:
+    """Whatever a model says has a text, and the stream's is the same."""
+    for tokenizer in (small, demo):
+        stream = tokenizer.stream(start=True, special=special)
+        out = [*map(stream.push, ids), stream.flush()]
+        assert "".join(out) == tokenizer.decode(ids, special=special)
+        data = b"".join(tokenizer.token(id) for id in ids if special or id not in tokenizer.control_ids)
+        whole = data.decode("utf-8", "replace")
+        assert "".join(out) in (whole, whole.removeprefix(" "))
