@@ -1,4 +1,6 @@
-"""The KV cache of one sequence: its kinds, their sizes, and the memory. `kernels.cache` describes what lies where."""
+"""The KV cache of one sequence: its kinds, their sizes, and the memory. `kernels.cache` describes what lies
+where.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import numpy as np
 from edgeq.errors import UsageError
 from edgeq.kernels.catalog import CHUNK
 
-KINDS = {"q8": 1, "f16": 2, "f32": 4}         # bytes of a number
+KINDS = {"q8": 1, "f16": 2, "f32": 4}  # bytes of a number
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,12 @@ class CacheShape:
         numbers = self.kv_heads * self.capacity * self.dims * KINDS[self.kind]
         if self.kind != "q8":
             return {"keys": numbers, "values": numbers}
-        return {"keys": numbers, "key_scales": self.kv_heads * self.capacity * self.dims // 8, "values": numbers,
-                "value_scales": self.kv_heads * self.capacity * 4}
+        return {
+            "keys": numbers,
+            "key_scales": self.kv_heads * self.capacity * self.dims // 8,
+            "values": numbers,
+            "value_scales": self.kv_heads * self.capacity * 4,
+        }
 
     @property
     def nbytes(self) -> int:
@@ -68,8 +74,10 @@ class Cache:
         try:
             self._memory = np.zeros(size * shape.layers + 64, np.uint8)
         except MemoryError:
-            raise UsageError(f"a KV cache of {shape.capacity} positions needs {size * shape.layers / 2**20:.0f} MB, which are "
-                             "not to be had; a smaller context or kv='q8' takes less.") from None
+            raise UsageError(
+                f"a KV cache of {shape.capacity} positions needs {size * shape.layers >> 20} MB, which are "
+                "not to be had; a smaller context or kv='q8' takes less."
+            ) from None
         self._base = -(-int(self._memory.ctypes.data) // 64) * 64
 
     def address(self, layer: int, part: str) -> int:

@@ -1,4 +1,5 @@
-"""The engine: a model file, the program recorded from its family, a team to run it, and sequences of token ids.
+"""The engine: a model file, the program recorded from its family, a team to run it, and sequences of token
+ids.
 
 The engine speaks token ids. Text comes in through `Model.tokenizer` and `edgeq.generate`.
 """
@@ -8,7 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence as Ids
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Ids
 from types import TracebackType
 from typing import Any
 
@@ -23,23 +25,30 @@ from edgeq.simd import store
 from edgeq.team import Team, default_threads
 from edgeq.weights import Weights
 
-PASS_TOKENS = 256                             # tokens in a pass at the most
-LOGITS_BYTES = 32 << 20                       # memory for the logits of a pass at the most
-CONTEXT_DEFAULT = 8192                        # unless the model ends earlier
-PAUSE_WORK = 2e10                             # multiplications between two chances for Ctrl-C, at the most
+PASS_TOKENS = 256  # tokens in a pass at the most
+LOGITS_BYTES = 32 << 20  # memory for the logits of a pass at the most
+CONTEXT_DEFAULT = 8192  # unless the model ends earlier
+PAUSE_WORK = 2e10  # multiplications between two chances for Ctrl-C, at the most
 ACTS = ("int8", "f32")
 
 Progress = Callable[[int, int], None]
 
 
-def load(path: str | os.PathLike[str], *, threads: int | None = None, context: int | None = None, kv: str = "q8",
-         act: str = "int8", progress: store.Progress | None = None) -> Model:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    context: int | None = None,
+    kv: str = "q8",
+    act: str = "int8",
+    progress: store.Progress | None = None,
+) -> Model:
     """Open an .edgeq file for running.
 
-    threads: workers, by default the physical cores this process may use. context: positions of a sequence at the most, by
-    default the model's or 8192. kv: the cache's numbers, "q8", "f16" or "f32". act: "int8" activations, or "f32", the exact
-    meaning of the weights. progress(done, total, kernel) is called while kernels are compiled.
-    FormatError, UnsupportedError or UsageError say in one sentence what is wrong.
+    threads: workers, by default the physical cores this process may use. context: positions of a sequence
+    at the most, by default the model's or 8192. kv: the cache's numbers, "q8", "f16" or "f32". act: "int8"
+    activations, or "f32", the exact meaning of the weights. progress(done, total, kernel) is called while
+    kernels are compiled. FormatError, UnsupportedError or UsageError say in one sentence what is wrong.
     """
     return Model(path, threads=threads, context=context, kv=kv, act=act, progress=progress)
 
@@ -47,8 +56,16 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None, context: i
 class Model:
     """A model ready to run; a context manager. Calls from several threads queue."""
 
-    def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None, context: int | None = None, kv: str = "q8",
-                 act: str = "int8", progress: store.Progress | None = None):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        context: int | None = None,
+        kv: str = "q8",
+        act: str = "int8",
+        progress: store.Progress | None = None,
+    ):
         if act not in ACTS:
             raise UsageError(f"act is {act!r}, but activations are one of {', '.join(ACTS)}.")
         self.threads = whole("threads", threads) if threads is not None else default_threads()
@@ -58,8 +75,13 @@ class Model:
             self.context = self._context(context)
             self.kv, self.act = kv, act
             self.isa = store.host_isa().name
-            self.cache_shape = CacheShape.of(kv, self.config.num_hidden_layers, self.config.num_key_value_heads,
-                                             self.config.head_dim, self.context)
+            self.cache_shape = CacheShape.of(
+                kv,
+                self.config.num_hidden_layers,
+                self.config.num_key_value_heads,
+                self.config.head_dim,
+                self.context,
+            )
             self.weights = Weights(self.file)
             self._program = self._record()
             addresses = store.kernels().load([*Team.requests(self.isa), *self._program.requests()], progress)
@@ -87,14 +109,25 @@ class Model:
         cosine, sine = rotary.tables(frequencies, self.context)
         limit = min(PASS_TOKENS, self.context)
         outputs = max(1, min(limit, LOGITS_BYTES // (4 * c.vocab_size)))
-        program = Program(Settings(
-            isa=self.isa, act=self.act, cache=self.cache_shape, workers=self.threads, limit=limit, outputs=outputs,
-            epsilon=c.rms_norm_eps, window=c.sliding_window, cosine=cosine, sine=sine,
-            tokens=store.host_isa().tokens))
+        program = Program(
+            Settings(
+                isa=self.isa,
+                act=self.act,
+                cache=self.cache_shape,
+                workers=self.threads,
+                limit=limit,
+                outputs=outputs,
+                epsilon=c.rms_norm_eps,
+                window=c.sliding_window,
+                cosine=cosine,
+                sine=sine,
+                tokens=store.host_isa().tokens,
+            )
+        )
         models.family(self.file.family).forward(program, c, self.weights)
         return program
 
-    # ---- what callers see ---------------------------------------------------------------------------------------
+    # ---- what callers see ----
     @property
     def vocab_size(self) -> int:
         return self.config.vocab_size
@@ -105,6 +138,7 @@ class Model:
         spec = self.file.header.get("tokenizer")
         if self._tokenizer is None and spec is not None:
             from edgeq import tokenizer
+
             blob = bytes(self.file.tensors[spec["tensor"]].data)
             self._tokenizer = tokenizer.load(spec, blob, self.vocab_size)
         return self._tokenizer
@@ -130,6 +164,7 @@ class Model:
     def generate(self, prompt: str | Ids[int], **options: Any) -> Iterator[str]:
         """Text that follows the prompt, piece by piece; the options are those of `edgeq.generate.stream`."""
         from edgeq import generate
+
         return generate.stream(self, prompt, **generate.keywords(options))
 
     def close(self) -> None:
@@ -143,12 +178,16 @@ class Model:
     def __enter__(self) -> Model:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
-    # ---- one pass -------------------------------------------------------------------------------------------------
+    # ---- one pass ----
     def _run(self, sequence: Sequence, ids: np.ndarray, outputs: int) -> np.ndarray:
-        """Run ids (at most a pass) after the sequence's tokens; a view of the logits of the last `outputs` of them."""
+        """Run ids (at most a pass) after the sequence's tokens; a view of the logits of the last `outputs` of
+        them.
+        """
         program, count = self._program, len(ids)
         if self._bound is None or self._bound() is not sequence:
             program.bind(sequence.cache)
@@ -157,7 +196,7 @@ class Model:
         program.state[State.COUNT // 8] = count
         program.state[State.POSITION // 8] = len(sequence.ids)
         program.state[State.OUTPUTS // 8] = outputs
-        program.code[:, 2] = 0                # nothing of the pass's work is taken yet
+        program.code[:, 2] = 0  # nothing of the pass's work is taken yet
         for first, last in self._pieces(count):
             self._team.run(program.code[first:last])
         return program.logits[:outputs, : self.vocab_size]
@@ -179,27 +218,34 @@ class Sequence:
         self.ids: list[int] = []
         self.cache = Cache(model.cache_shape)
 
-    def feed(self, ids: Ids[int], *, all_logits: bool = False, progress: Progress | None = None) -> np.ndarray:
+    def feed(
+        self, ids: Ids[int], *, all_logits: bool = False, progress: Progress | None = None
+    ) -> np.ndarray:
         """Append ids; float32 [vocab_size] of the last, or with all_logits [len(ids), vocab_size].
 
-        UsageError where an id is outside the vocabulary, there is none, or they pass the context. progress(done, total)
-        is called as the tokens are done. Interrupted, the sequence holds the passes that were finished.
+        UsageError where an id is outside the vocabulary, there is none, or they pass the context.
+        progress(done, total) is called as the tokens are done. Interrupted, the sequence holds the passes
+        that were finished.
         """
         model = self.model
         new = self._checked(ids)
         with model._lock:
             if model._closed:
                 raise UsageError("the model was closed.")
-            step = len(model._program.ids) if not all_logits else min(len(model._program.ids), len(model._program.logits))
+            step = (
+                len(model._program.ids)
+                if not all_logits
+                else min(len(model._program.ids), len(model._program.logits))
+            )
             out = np.empty((len(new), model.vocab_size), np.float32) if all_logits else None
             logits = np.empty(0, np.float32)
             for at in range(0, len(new), step):
-                part = new[at:at + step]
+                part = new[at : at + step]
                 last = at + len(part) == len(new)
                 logits = model._run(self, part, len(part) if all_logits else int(last))
                 self.ids.extend(part.tolist())
                 if out is not None:
-                    out[at:at + len(part)] = logits
+                    out[at : at + len(part)] = logits
                 if progress:
                     progress(at + len(part), len(new))
             return out if out is not None else logits[-1].copy()
@@ -213,8 +259,10 @@ class Sequence:
             wrong = low if low < 0 else high
             raise UsageError(f"token id {wrong} is outside the vocabulary of {self.model.vocab_size}.")
         if len(self.ids) + len(new) > self.model.context:
-            raise UsageError(f"{len(self.ids)} + {len(new)} tokens do not fit in the context of {self.model.context}; "
-                             "a larger context or a shorter prompt is needed.")
+            raise UsageError(
+                f"{len(self.ids)} + {len(new)} tokens do not fit in the context of {self.model.context}; "
+                "a larger context or a shorter prompt is needed."
+            )
         return new.astype(np.int64)
 
     def truncate(self, n: int) -> None:

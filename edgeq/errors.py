@@ -1,4 +1,6 @@
-"""The errors that edgeq raises on purpose: each message is one sentence that says what, where and what would be right."""
+"""The errors that edgeq raises on purpose: each message is one sentence that says what, where and what would
+be right.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """A forward pass as a program: recorded once, run for every pass of up to `limit` tokens.
 
-A family's `forward` runs once against a `Program`, whose methods append instructions and return handles of buffers. Where
-an instruction touches what another wrote since the last barrier, the recorder puts a barrier between them; buffers whose
-lives do not overlap share memory in one arena. Operands that belong to a sequence (its cache) are filled in by `bind`.
+A family's `forward` runs once against a `Program`, whose methods append instructions and return handles of
+buffers. Where an instruction touches what another wrote since the last barrier, the recorder puts a
+barrier between them; buffers whose lives do not overlap share memory in one arena. Operands that belong to
+a sequence (its cache) are filled in by `bind`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Buffer:
 
     nbytes: int
     address: int = 0
-    first: int = -1                           # phase of the first and of the last instruction that touches it
+    first: int = -1  # phase of the first and of the last instruction that touches it
     last: int = -1
 
 
@@ -101,20 +102,22 @@ class Settings:
     """What a program is recorded for."""
 
     isa: str
-    act: str                                  # "int8" or "f32"
+    act: str  # "int8" or "f32"
     cache: CacheShape
     workers: int
-    limit: int                                # tokens in a pass at the most
-    outputs: int                              # tokens whose logits a pass can give
+    limit: int  # tokens in a pass at the most
+    outputs: int  # tokens whose logits a pass can give
     epsilon: float
     window: int | None
-    cosine: np.ndarray                        # float32 [context, head_dim / 2]
+    cosine: np.ndarray  # float32 [context, head_dim / 2]
     sine: np.ndarray
-    tokens: int = field(default=1)            # to a tile: the instruction set's
+    tokens: int = field(default=1)  # to a tile: the instruction set's
 
 
 class Program:
-    """Recorder and recorded. After `finish`, `code` holds the instructions and `state`, `ids`, `logits` are its interface."""
+    """Recorder and recorded. After `finish`, `code` holds the instructions and `state`, `ids`, `logits` are
+    its interface.
+    """
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -122,15 +125,15 @@ class Program:
         self.ids = np.zeros(settings.limit, np.int64)
         self.logits = np.zeros((0, 0), np.float32)
         self.code = np.zeros((0, catalog.WIDTH // 8), np.int64)
-        self.marks: list[int] = []            # instructions before which a long pass may pause
+        self.marks: list[int] = []  # instructions before which a long pass may pause
         self._instructions: list[Instruction] = []
-        self._since: dict[Any, bool] = {}     # touched since the last barrier: written?
+        self._since: dict[Any, bool] = {}  # touched since the last barrier: written?
         self._cache_cells: list[tuple[int, int, OfCache]] = []
         self._keep: list[Any] = [settings.cosine, settings.sine]
         self._ids = Buffer(self.ids.nbytes, self.ids.ctypes.data)
         self._arena = np.zeros(0, np.uint8)
 
-    # ---- recording ------------------------------------------------------------------------------------------------
+    # ---- recording ----
     def rows(self, columns: int) -> Rows:
         """A new buffer of float32 rows, one per token."""
         return Rows(Buffer(self.settings.limit * row_bytes(columns)), columns)
@@ -139,8 +142,12 @@ class Program:
         groups = (columns + 31) // 32 * self.settings.limit
         return Quantized(Buffer(groups * 32), Buffer(groups * 4), Buffer(groups * 4))
 
-    def _emit(self, kernel: str, scheme: str, *, reads: Iterable[Any], writes: Iterable[Any], **operands: Any) -> None:
-        """Append an instruction; a barrier goes before it where it touches what changed, or changes what was touched."""
+    def _emit(
+        self, kernel: str, scheme: str, *, reads: Iterable[Any], writes: Iterable[Any], **operands: Any
+    ) -> None:
+        """Append an instruction; a barrier goes before it where it touches what changed, or changes what was
+        touched.
+        """
         reads, writes = list(reads), list(writes)
         clash = any(self._since.get(b) for b in reads) or any(b in self._since for b in writes)
         if clash:
@@ -150,7 +157,10 @@ class Program:
             self._since.setdefault(b, False)
         for b in writes:
             self._since[b] = True
-        assert set(operands) == set(KERNELS[kernel].operands), (kernel, set(operands) ^ set(KERNELS[kernel].operands))
+        assert set(operands) == set(KERNELS[kernel].operands), (
+            kernel,
+            set(operands) ^ set(KERNELS[kernel].operands),
+        )
         tag = Tag(self.settings.isa, scheme, self.settings.tokens)
         self._instructions.append(Instruction(kernel, tag, operands, [*reads, *writes]))
 
@@ -161,7 +171,14 @@ class Program:
     def embed(self, weight: Matrix) -> Rows:
         """The rows of the pass's ids."""
         y = self.rows(weight.columns)
-        common = dict(reads=[self._ids], writes=[y.buffer], ids=self._ids, y=y.buffer, y_stride=y.stride, weights=weight.codes)
+        common: dict[str, Any] = dict(
+            reads=[self._ids],
+            writes=[y.buffer],
+            ids=self._ids,
+            y=y.buffer,
+            y_stride=y.stride,
+            weights=weight.codes,
+        )
         if weight.quantized:
             self._emit("embed", weight.scheme, scales=weight.scales, groups=weight.groups, **common)
         else:
@@ -170,55 +187,127 @@ class Program:
 
     def _forms(self, columns: int, readers: Sequence[Matrix]) -> tuple[Quantized | None, Rows | None]:
         int8 = [m.quantized and self.settings.act == "int8" for m in readers]
-        return (self._quantized(columns) if any(int8) else None), (self.rows(columns) if not all(int8) else None)
+        return (self._quantized(columns) if any(int8) else None), (
+            self.rows(columns) if not all(int8) else None
+        )
 
     def norm(self, x: Rows, weight: Vector, readers: Sequence[Matrix], *, outputs: bool = False) -> Input:
-        """RMSNorm of x for the matrices that read it; with `outputs`, only of the tokens whose logits are wanted."""
+        """RMSNorm of x for the matrices that read it; with `outputs`, only of the tokens whose logits are
+        wanted.
+        """
         int8, floats = self._forms(x.columns, readers)
-        common = dict(weight=weight.address, dim=x.columns, epsilon=float32_bits(self.settings.epsilon),
-                      count_at=State.OUTPUTS if outputs else State.COUNT)
+        common: dict[str, Any] = dict(
+            weight=weight.address,
+            dim=x.columns,
+            epsilon=float32_bits(self.settings.epsilon),
+            count_at=State.OUTPUTS if outputs else State.COUNT,
+        )
         if int8:
-            self._emit("norm_quantize", "", reads=[x.buffer], writes=[int8.x, int8.scale, int8.sums], a=x.buffer,
-                       a_stride=x.stride, **int8.operands, **common)
+            self._emit(
+                "norm_quantize",
+                "",
+                reads=[x.buffer],
+                writes=[int8.x, int8.scale, int8.sums],
+                a=x.buffer,
+                a_stride=x.stride,
+                **int8.operands,
+                **common,
+            )
         if floats:
-            self._emit("norm", "", reads=[x.buffer], writes=[floats.buffer], x=x.buffer, x_stride=x.stride, y=floats.buffer,
-                       y_stride=floats.stride, **common)
+            self._emit(
+                "norm",
+                "",
+                reads=[x.buffer],
+                writes=[floats.buffer],
+                x=x.buffer,
+                x_stride=x.stride,
+                y=floats.buffer,
+                y_stride=floats.stride,
+                **common,
+            )
         return Input(x.columns, int8, floats)
 
     def input(self, x: Rows, readers: Sequence[Matrix]) -> Input:
         """x for the matrices that read it."""
         int8, floats = self._forms(x.columns, readers)
         if int8:
-            self._emit("quantize", "", reads=[x.buffer], writes=[int8.x, int8.scale, int8.sums], a=x.buffer, a_stride=x.stride,
-                       dim=x.columns, **int8.operands)
+            self._emit(
+                "quantize",
+                "",
+                reads=[x.buffer],
+                writes=[int8.x, int8.scale, int8.sums],
+                a=x.buffer,
+                a_stride=x.stride,
+                dim=x.columns,
+                **int8.operands,
+            )
         return Input(x.columns, int8, x if floats else None)
 
     def swiglu(self, gate: Rows, up: Rows, readers: Sequence[Matrix]) -> Input:
         """silu(gate) * up for the matrices that read it."""
         int8, floats = self._forms(gate.columns, readers)
-        common = dict(gate=gate.buffer, up=up.buffer, stride=gate.stride, dim=gate.columns)
+        common: dict[str, Any] = dict(gate=gate.buffer, up=up.buffer, stride=gate.stride, dim=gate.columns)
         reads = [gate.buffer, up.buffer]
         if int8:
-            self._emit("swiglu_quantize", "", reads=reads, writes=[int8.x, int8.scale, int8.sums], **int8.operands, **common)
+            self._emit(
+                "swiglu_quantize",
+                "",
+                reads=reads,
+                writes=[int8.x, int8.scale, int8.sums],
+                **int8.operands,
+                **common,
+            )
         if floats:
-            self._emit("swiglu", "", reads=reads, writes=[floats.buffer], y=floats.buffer, y_stride=floats.stride, **common)
+            self._emit(
+                "swiglu",
+                "",
+                reads=reads,
+                writes=[floats.buffer],
+                y=floats.buffer,
+                y_stride=floats.stride,
+                **common,
+            )
         return Input(gate.columns, int8, floats)
 
-    def matmul(self, weight: Matrix, x: Input, *, bias: Vector | None = None, add_to: Rows | None = None,
-               outputs: bool = False) -> Rows:
-        """weight . x (+ bias), added to the rows `add_to` where given; with `outputs`, into the program's logits."""
+    def matmul(
+        self,
+        weight: Matrix,
+        x: Input,
+        *,
+        bias: Vector | None = None,
+        add_to: Rows | None = None,
+        outputs: bool = False,
+    ) -> Rows:
+        """weight . x (+ bias), added to the rows `add_to` where given; with `outputs`, into the program's
+        logits.
+        """
         assert weight.columns == x.columns
         y = add_to or self.rows(weight.rows)
         if outputs:
             self.logits = np.zeros((self.settings.outputs, row_bytes(weight.rows) // 4), np.float32)
             y = Rows(Buffer(self.logits.nbytes, self.logits.ctypes.data), weight.rows)
-        common = dict(weights=weight.codes, bias=bias.address if bias else 0, y=y.buffer, y_stride=y.stride, tiles=weight.tiles,
-                      add=int(add_to is not None), count_at=State.OUTPUTS if outputs else State.COUNT)
+        common: dict[str, Any] = dict(
+            weights=weight.codes,
+            bias=bias.address if bias else 0,
+            y=y.buffer,
+            y_stride=y.stride,
+            tiles=weight.tiles,
+            add=int(add_to is not None),
+            count_at=State.OUTPUTS if outputs else State.COUNT,
+        )
         if weight.quantized and self.settings.act == "int8":
             q = x.int8
             assert q is not None
-            self._emit("matmul", weight.scheme, reads=[q.x, q.scale, q.sums], writes=[y.buffer], scales=weight.scales,
-                       groups=weight.groups, **q.operands, **common)
+            self._emit(
+                "matmul",
+                weight.scheme,
+                reads=[q.x, q.scale, q.sums],
+                writes=[y.buffer],
+                scales=weight.scales,
+                groups=weight.groups,
+                **q.operands,
+                **common,
+            )
             return y
         assert x.floats is not None
         common.update(reads=[x.floats.buffer], writes=[y.buffer], x=x.floats.buffer, x_stride=x.floats.stride)
@@ -230,15 +319,34 @@ class Program:
 
     def norm_heads(self, x: Rows, weight: Vector, heads: int) -> Rows:
         """RMSNorm of each head of x, in place."""
-        self._emit("norm_heads", "", reads=[], writes=[x.buffer], x=x.buffer, x_stride=x.stride, weight=weight.address,
-                   heads=heads, head_dim=x.columns // heads, epsilon=float32_bits(self.settings.epsilon))
+        self._emit(
+            "norm_heads",
+            "",
+            reads=[],
+            writes=[x.buffer],
+            x=x.buffer,
+            x_stride=x.stride,
+            weight=weight.address,
+            heads=heads,
+            head_dim=x.columns // heads,
+            epsilon=float32_bits(self.settings.epsilon),
+        )
         return x
 
     def rotate(self, x: Rows, heads: int) -> Rows:
         """Rotary position embedding of each head of x, in place."""
-        self._emit("rotate", "", reads=[], writes=[x.buffer], x=x.buffer, x_stride=x.stride,
-                   cosine=self.settings.cosine.ctypes.data, sine=self.settings.sine.ctypes.data, heads=heads,
-                   head_dim=x.columns // heads)
+        self._emit(
+            "rotate",
+            "",
+            reads=[],
+            writes=[x.buffer],
+            x=x.buffer,
+            x_stride=x.stride,
+            cosine=self.settings.cosine.ctypes.data,
+            sine=self.settings.sine.ctypes.data,
+            heads=heads,
+            head_dim=x.columns // heads,
+        )
         return x
 
     def attend(self, layer: int, q: Rows, k: Rows, v: Rows) -> Rows:
@@ -246,31 +354,63 @@ class Program:
         s, shape = self.settings, self.settings.cache
         share = q.columns // shape.head_dim // shape.kv_heads
         dims = (shape.head_dim + 31) // 32 * 32
-        count = s.limit * share + s.tokens    # queries of a key-value head, and what a last tile reads beyond
+        count = s.limit * share + s.tokens  # queries of a key-value head, and what a last tile reads beyond
         size = count * shape.kv_heads
-        heads = dict(heads=share * shape.kv_heads, kv_heads=shape.kv_heads, head_dim=shape.head_dim, capacity=shape.capacity,
-                     rows=count)
+        heads = dict(
+            heads=share * shape.kv_heads,
+            kv_heads=shape.kv_heads,
+            head_dim=shape.head_dim,
+            capacity=shape.capacity,
+            rows=count,
+        )
         scratch_bytes = Scratch(s.tokens, shape.head_dim).bytes
         scratch = dict(scratch=Buffer(scratch_bytes * s.workers), scratch_stride=scratch_bytes)
-        source = dict(a=q.buffer, a_stride=q.stride, k=k.buffer, v=v.buffer, kv_stride=k.stride,
-                      scaling=float32_bits(1.0 / math.sqrt(shape.head_dim)))
+        source = dict(
+            a=q.buffer,
+            a_stride=q.stride,
+            k=k.buffer,
+            v=v.buffer,
+            kv_stride=k.stride,
+            scaling=float32_bits(1.0 / math.sqrt(shape.head_dim)),
+        )
         parts = {name: OfCache(layer, name) for name in shape.parts}
         query: dict[str, Buffer]
         if shape.kind == "q8":
-            query = dict(q=Buffer(size * dims), q_scale=Buffer(size * dims // 8), q_sum=Buffer(size * dims // 8))
+            query = dict(
+                q=Buffer(size * dims), q_scale=Buffer(size * dims // 8), q_sum=Buffer(size * dims // 8)
+            )
         else:
             query = dict(q=Buffer(size * dims * 4))
         kind, tag = ("int8", "q8") if shape.kind == "q8" else ("float", shape.kind)
         y = self.rows(q.columns)
         own = scratch if kind == "int8" else {}
-        self._emit(f"store_{kind}", tag, reads=[q.buffer, k.buffer, v.buffer],
-                   writes=[*query.values(), *parts.values(), *([scratch["scratch"]] if own else [])],
-                   **source, **query, **parts, **heads, **own)
-        self._emit(f"attend_{kind}", tag, reads=[*query.values(), *parts.values()], writes=[y.buffer, scratch["scratch"]],
-                   y=y.buffer, y_stride=y.stride, window=s.window or 0, **query, **parts, **heads, **scratch)
+        self._emit(
+            f"store_{kind}",
+            tag,
+            reads=[q.buffer, k.buffer, v.buffer],
+            writes=[*query.values(), *parts.values(), *([scratch["scratch"]] if own else [])],
+            **source,
+            **query,
+            **parts,
+            **heads,
+            **own,
+        )
+        self._emit(
+            f"attend_{kind}",
+            tag,
+            reads=[*query.values(), *parts.values()],
+            writes=[y.buffer, scratch["scratch"]],
+            y=y.buffer,
+            y_stride=y.stride,
+            window=s.window or 0,
+            **query,
+            **parts,
+            **heads,
+            **scratch,
+        )
         return y
 
-    # ---- planning ---------------------------------------------------------------------------------------------------
+    # ---- planning ----
     def requests(self) -> set[Request]:
         """The kernels that the program calls."""
         return {(i.kernel, i.tag) for i in self._instructions}
@@ -302,12 +442,16 @@ class Program:
 
     def _place(self) -> None:
         """First fit, largest first, among buffers whose phases overlap."""
-        buffers = {b for i in self._instructions for b in i.touches if isinstance(b, Buffer) and not b.address}
+        buffers = {
+            b for i in self._instructions for b in i.touches if isinstance(b, Buffer) and not b.address
+        }
         placed: list[tuple[int, Buffer]] = []
         for b in sorted(buffers, key=lambda b: (-b.nbytes, b.first)):
             size = (b.nbytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT + ALIGNMENT
             at = 0
-            for start, other in sorted((p for p in placed if p[1].first <= b.last and b.first <= p[1].last), key=lambda p: p[0]):
+            for start, other in sorted(
+                (p for p in placed if p[1].first <= b.last and b.first <= p[1].last), key=lambda p: p[0]
+            ):
                 if at + size <= start:
                     break
                 at = max(at, start + (other.nbytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT + ALIGNMENT)

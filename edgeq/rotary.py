@@ -1,14 +1,18 @@
 """Tables of cosine and sine for rotary embeddings, the same bits on every machine.
 
-The angle is float32(position) * inverse frequency in float32, as transformers computes it. NumPy's own cos and sin differ
-between CPUs in the last bit, so these are made of additions and products of float64 alone.
+The angle is float32(position) * inverse frequency in float32, as transformers computes it. NumPy's own cos
+and sin differ between CPUs in the last bit, so these are made of additions and products of float64 alone.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-_HALF_PI = (1.570796325802803, 9.920935739593517e-10, 5.721188726109832e-18)   # the first two have 27 bits: turns * them is exact
+_HALF_PI = (
+    1.570796325802803,
+    9.920935739593517e-10,
+    5.721188726109832e-18,
+)  # the first two have 27 bits: turns * them is exact
 _SIN = (-1 / 6, 1 / 120, -1 / 5040, 1 / 362880, -1 / 39916800, 1 / 6227020800, -1 / 1307674368000)
 _COS = (-1 / 2, 1 / 24, -1 / 720, 1 / 40320, -1 / 3628800, 1 / 479001600, -1 / 87178291200)
 
@@ -21,7 +25,9 @@ def _series(x2: np.ndarray, terms: tuple[float, ...]) -> np.ndarray:
 
 
 def cosine_sine(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """cos and sin of float32 angles below 2**26, each as float32 within half a unit in the last place and 1e-9."""
+    """cos and sin of float32 angles below 2**26, each as float32 within half a unit in the last place and
+    1e-9.
+    """
     a = angle.astype(np.float64)
     turns = np.rint(a * (2 / np.pi))
     r = ((a - turns * _HALF_PI[0]) - turns * _HALF_PI[1]) - turns * _HALF_PI[2]

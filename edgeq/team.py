@@ -21,6 +21,7 @@ WORKERS_MAX = 256
 def default_threads() -> int:
     """The physical cores that this process may use, by affinity and the container's quota."""
     import psutil
+
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = min(psutil.cpu_count(logical=False) or allowed, allowed)
     return max(1, min(cores, _cgroup_quota(cores), WORKERS_MAX))
@@ -44,7 +45,9 @@ def _yield_address() -> int:
 
 
 class Team:
-    """`workers` threads, the caller's included. Not for use from two threads at once: the engine holds a lock."""
+    """`workers` threads, the caller's included. Not for use from two threads at once: the engine holds a
+    lock.
+    """
 
     def __init__(self, workers: int, isa: str):
         if not 1 <= workers <= WORKERS_MAX:
@@ -64,10 +67,12 @@ class Team:
         self._words: Any = memory[skip:]
         self._words[Crew.WORKERS // 8] = workers
         self._words[Crew.YIELD // 8] = _yield_address()
-        self._parked = self._words[Crew.PARKED // 8:][: workers * 8].reshape(workers, 8)
+        self._parked = self._words[Crew.PARKED // 8 :][: workers * 8].reshape(workers, 8)
         self._beds = [threading.Semaphore(0) for _ in range(workers)]
-        self._threads = [threading.Thread(target=self._live, args=(w,), daemon=True, name=f"edgeq-{w}")
-                         for w in range(1, workers)]
+        self._threads = [
+            threading.Thread(target=self._live, args=(w,), daemon=True, name=f"edgeq-{w}")
+            for w in range(1, workers)
+        ]
         for thread in self._threads:
             thread.start()
 

@@ -1,4 +1,6 @@
-"""The tensors of a model file as kernels want them: addresses in the map for matrices, padded copies for vectors."""
+"""The tensors of a model file as kernels want them: addresses in the map for matrices, padded copies for
+vectors.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,9 @@ class Matrix:
     rows: int
     columns: int
     tiles: int
-    groups: int                               # 0 for floats
-    codes: int                                # address of the codes, or of the values of a matrix of floats
-    scales: int                               # address of the scales, 0 for floats
+    groups: int  # 0 for floats
+    codes: int  # address of the codes, or of the values of a matrix of floats
+    scales: int  # address of the scales, 0 for floats
 
     @classmethod
     def of(cls, tensor: Tensor) -> Matrix:
@@ -52,7 +54,7 @@ class Weights:
     """All weights of an open, checked model file, by the names of the family's table."""
 
     def __init__(self, file: ModelFile):
-        self._file = file                     # keeps the map alive
+        self._file = file  # keeps the map alive
         self._all: dict[str, Matrix | Vector] = {}
         for name, tensor in file.tensors.items():
             if tensor.layout == "lines16":
@@ -82,4 +84,6 @@ class Weights:
     def block(self, i: int) -> SimpleNamespace:
         """The weights of block i by their last name: q, k, v, o, gate, up, down, norm1, norm2, …"""
         prefix = f"blocks.{i}."
-        return SimpleNamespace(**{name[len(prefix):]: w for name, w in self._all.items() if name.startswith(prefix)})
+        return SimpleNamespace(
+            **{name[len(prefix) :]: w for name, w in self._all.items() if name.startswith(prefix)}
+        )

@@ -1,12 +1,13 @@
 """Activations: int8 quantization per token and 32 columns, and SwiGLU with or without it.
 
-x[i] = nearest(a[i] * (127 / max|a|)) with scale = max|a| / 127 over the group; the sum of the group's int8 is kept for the
-zero point of the weights. Columns past `dim` count as zeros, so a buffer may hold anything there.
+x[i] = nearest(a[i] * (127 / max|a|)) with scale = max|a| / 127 over the group; the sum of the group's int8
+is kept for the zero point of the weights. Columns past `dim` count as zeros, so a buffer may hold anything
+there.
 """
 
 from __future__ import annotations
 
-from numba import float32, njit
+from numba import float32
 
 from edgeq.simd.verbs import (
     fetch_add,
@@ -15,6 +16,7 @@ from edgeq.simd.verbs import (
     load_f32,
     magnitude,
     max_f32,
+    native,
     nearest,
     peek_i64,
     poke_f32,
@@ -30,10 +32,10 @@ from .mathematics import silu
 
 COUNT = State.COUNT
 ZERO = float32(0.0)
-SMALLEST = float32(1e-30)                     # groups below this are stored as zeros: 127 / max would overflow
+SMALLEST = float32(1e-30)  # groups below this are stored as zeros: 127 / max would overflow
 
 
-@njit(error_model="numpy")
+@native
 def quantize_group(a, b, x, x_scale, x_sum):
     """One group of 32 columns, in two lines a and b, to int8 at x with its scale and sum."""
     top = max_f32(larger(magnitude(a), magnitude(b)))
@@ -51,7 +53,7 @@ def quantize_group(a, b, x, x_scale, x_sum):
     poke_i32(x_sum, sum_i32(qa + qb))
 
 
-@njit(error_model="numpy")
+@native
 def quantize(t, work, worker, workers, state, a, a_stride, x, x_scale, x_sum, dim):
     """Quantize `dim` columns of every token's row of a."""
     groups = (dim + 31) // 32
@@ -64,20 +66,25 @@ def quantize(t, work, worker, workers, state, a, a_stride, x, x_scale, x_sum, di
             p = a + n * a_stride + g * 128
             left = dim - g * 32
             at = n * groups + g
-            quantize_group(keep(load_f32(p), 0, left, ZERO), keep(load_f32(p + 64), 0, left - 16, ZERO),
-                           x + at * 32, x_scale + at * 4, x_sum + at * 4)
+            quantize_group(
+                keep(load_f32(p), 0, left, ZERO),
+                keep(load_f32(p + 64), 0, left - 16, ZERO),
+                x + at * 32,
+                x_scale + at * 4,
+                x_sum + at * 4,
+            )
 
 
-@njit(error_model="numpy")
+@native
 def gated(gate, up, left):
     """silu(gate) * up of one line, zero from lane `left` on."""
     return keep(silu(load_f32(gate)) * load_f32(up), 0, left, ZERO)
 
 
-PIECE = 8                                     # groups that a worker takes at a time
+PIECE = 8  # groups that a worker takes at a time
 
 
-@njit(error_model="numpy")
+@native
 def swiglu_quantize(t, work, worker, workers, state, gate, up, stride, x, x_scale, x_sum, dim):
     """silu(gate) * up, quantized."""
     groups = (dim + 31) // 32
@@ -93,11 +100,16 @@ def swiglu_quantize(t, work, worker, workers, state, gate, up, stride, x, x_scal
             p = n * stride + g * 128
             left = dim - g * 32
             at = n * groups + g
-            quantize_group(gated(gate + p, up + p, left), gated(gate + p + 64, up + p + 64, left - 16),
-                           x + at * 32, x_scale + at * 4, x_sum + at * 4)
+            quantize_group(
+                gated(gate + p, up + p, left),
+                gated(gate + p + 64, up + p + 64, left - 16),
+                x + at * 32,
+                x_scale + at * 4,
+                x_sum + at * 4,
+            )
 
 
-@njit(error_model="numpy")
+@native
 def swiglu(t, work, worker, workers, state, gate, up, stride, y, y_stride, dim):
     """silu(gate) * up."""
     count = peek_i64(state + COUNT)

@@ -1,16 +1,18 @@
-"""Attention over the cache: softmax(q . K) . V per query, in chunks of positions, each key read once for a tile of queries.
+"""Attention over the cache: softmax(q . K) . V per query, in chunks of positions, each key read once for a
+tile of queries.
 
-A chunk is CHUNK positions from a multiple of CHUNK on. Its scores, their top and their exponentials are computed first;
-then its weighted sum of values is merged into the running one with the factors exp(old top - new top) and exp(chunk top -
-new top), as in FlashAttention (Dao 2023). Chunks come in ascending order and every query is masked on its own, so a result
-depends neither on the tile's other queries nor on how a prompt was cut into passes. With an INT8 cache the probabilities
-times the values' scales are quantized per 32 positions like any activation, and both products are integer dots.
-Memory is described in `cache`; scratch in `catalog.Scratch`.
+A chunk is CHUNK positions from a multiple of CHUNK on. Its scores, their top and their exponentials are
+computed first; then its weighted sum of values is merged into the running one with the factors exp(old top
+- new top) and exp(chunk top - new top), as in FlashAttention (Dao 2023). Chunks come in ascending order
+and every query is masked on its own, so a result depends neither on the tile's other queries nor on how a
+prompt was cut into passes. With an INT8 cache the probabilities times the values' scales are quantized per
+32 positions like any activation, and both products are integer dots. Memory is described in `cache`;
+scratch in `catalog.Scratch`.
 """
 
 from __future__ import annotations
 
-from numba import float32, njit
+from numba import float32
 
 from edgeq.simd.verbs import (
     dot4_each,
@@ -28,6 +30,7 @@ from edgeq.simd.verbs import (
     load_values,
     max_f32,
     merge_each,
+    native,
     opaque,
     peek_f32,
     peek_i64,
@@ -53,40 +56,44 @@ from .mathematics import exp
 
 COUNT, POSITION = State.COUNT, State.POSITION
 MASKED = float32(-1e30)
-WORK_ROWS = 32                                # queries that a worker takes at a time
+WORK_ROWS = 32  # queries that a worker takes at a time
 
 
-@njit(error_model="numpy")
+@native
 def scratch_rows(t, head_dim):
     return scratch_out(t) + tokens(t) * 4 * ((head_dim + 31) // 32 * 32)
 
 
-@njit(error_model="numpy")
+@native
 def exp_scalar(x):
     return lane(exp(splat_f32(x)), 0)
 
 
-# ---- INT8 -----------------------------------------------------------------------------------------------------------
-@njit(error_model="numpy")
+# ---- INT8 ----
+@native
 def key_scores(t, line, scale, q, q_scale, q_sum, groups):
     """The scores of 16 positions for the tile's queries."""
     acc = zeros_each(t)
     for _ in range(groups):
         dots = dots_start(t, q_sum, groups * 4)
-        for _ in range(opaque(8)):            # unrolled, its lines would not fit in registers
+        for _ in range(opaque(8)):  # unrolled, its lines would not fit in registers
             dots = dots_add(t, dots, load_codes(line), q, groups * 32)
             line += 64
             q += 4
-        acc = scaled_add_each(t, acc, dots_finish(t, dots, q_sum, groups * 4), load_f32(scale), q_scale, groups * 4)
+        acc = scaled_add_each(
+            t, acc, dots_finish(t, dots, q_sum, groups * 4), load_f32(scale), q_scale, groups * 4
+        )
         scale += 64
         q_scale += 4
         q_sum += 4
     return acc
 
 
-@njit(error_model="numpy")
+@native
 def value_sums(t, line, p, p_scale, blocks, stride):
-    """The sums over `blocks` groups of 32 positions of p * value for 16 dimensions; lines of a group are `stride` apart."""
+    """The sums over `blocks` groups of 32 positions of p * value for 16 dimensions; lines of a group are
+    `stride` apart.
+    """
     acc = zeros_each(t)
     one = splat_f32(float32(1.0))
     for _ in range(blocks):
@@ -100,8 +107,8 @@ def value_sums(t, line, p, p_scale, blocks, stride):
     return acc
 
 
-# ---- softmax of one chunk -----------------------------------------------------------------------------------------------
-@njit(error_model="numpy")
+# ---- softmax of one chunk ----
+@native
 def chunk_top(scores, low, high):
     """The largest score among positions low <= i < high of the chunk; MASKED when there is none."""
     top = splat_f32(MASKED)
@@ -110,9 +117,11 @@ def chunk_top(scores, low, high):
     return max_f32(top)
 
 
-@njit(error_model="numpy")
+@native
 def exponentials(scores, top, low, high, end):
-    """Turn the scores up to `end` (a multiple of 32) into exp(score - top), masked ones into 0; return their sum."""
+    """Turn the scores up to `end` (a multiple of 32) into exp(score - top), masked ones into 0; return their
+    sum.
+    """
     total = splat_f32(ZERO)
     for i in range(0, end, 16):
         p = splat_f32(ZERO)
@@ -123,11 +132,12 @@ def exponentials(scores, top, low, high, end):
     return sum_f32(total)
 
 
-@njit(error_model="numpy")
+@native
 def running(rows, stride, top, total):
     """Merge a chunk's top and sum into a query's, and leave the factors of the old and the new sum of values.
 
-    rows: address of the query's entry among `top`, with `sum`, `kept` and `added` following `stride` bytes apart.
+    rows: address of the query's entry among `top`, with `sum`, `kept` and `added` following `stride` bytes
+    apart.
     """
     old = peek_f32(rows)
     new = max(old, top)
@@ -139,7 +149,7 @@ def running(rows, stride, top, total):
     poke_f32(rows + 3 * stride, added)
 
 
-@njit(error_model="numpy")
+@native
 def probabilities_int8(scores, value_scale, p, p_scale, p_sum, end):
     """exp(score - top) * the position's value scale, quantized per 32 positions."""
     for i in range(0, end, 32):
@@ -148,8 +158,8 @@ def probabilities_int8(scores, value_scale, p, p_scale, p_sum, end):
         quantize_group(a, b, p + i, p_scale + i // 8, p_sum + i // 8)
 
 
-# ---- a tile of queries --------------------------------------------------------------------------------------------------
-@njit(error_model="numpy")
+# ---- a tile of queries ----
+@native
 def clear_tile(t, rows, out, dims):
     for n in range(tokens(t)):
         poke_f32(rows + n * 4, MASKED)
@@ -158,7 +168,7 @@ def clear_tile(t, rows, out, dims):
         store_f32(out + i * 4, splat_f32(ZERO))
 
 
-@njit(error_model="numpy")
+@native
 def emit_tile(t, rows, out, dims, y, y_stride, first, last, head, share, head_dim):
     """out / sum of queries first.. < last to their places in y: token row, head `head` + row % share."""
     for n in range(last - first):
@@ -173,7 +183,7 @@ def emit_tile(t, rows, out, dims, y, y_stride, first, last, head, share, head_di
             poke_f32(to + i * 4, peek_f32(source + i * 4) / total)
 
 
-@njit(error_model="numpy")
+@native
 def bounds(position, window, base):
     """The positions low <= i < high of the chunk at `base` that a query at `position` sees."""
     low = 0
@@ -182,9 +192,24 @@ def bounds(position, window, base):
     return min(low, CHUNK), max(0, min(position + 1 - base, CHUNK))
 
 
-@njit(error_model="numpy")
-def attend_tile_int8(t, first, last, start, share, q, q_scale, q_sum, keys, key_scales, values, value_scales, head_dim, window,
-                     scratch):
+@native
+def attend_tile_int8(
+    t,
+    first,
+    last,
+    start,
+    share,
+    q,
+    q_scale,
+    q_sum,
+    keys,
+    key_scales,
+    values,
+    value_scales,
+    head_dim,
+    window,
+    scratch,
+):
     """Attention of queries first.. < last of one key-value head, left in scratch."""
     groups = (head_dim + 31) // 32
     rows, out, p = scratch + scratch_rows(t, head_dim), scratch + scratch_out(t), scratch + scratch_p(t)
@@ -200,7 +225,15 @@ def attend_tile_int8(t, first, last, start, share, q, q_scale, q_sum, keys, key_
         end = (min(CHUNK, final + 1 - base) + 31) // 32 * 32
         for i in range(0, end, 16):
             tile = (base + i) // 16 * groups
-            acc = key_scores(t, keys + tile * 512, key_scales + tile * 64, q + at * 32, q_scale + at * 4, q_sum + at * 4, groups)
+            acc = key_scores(
+                t,
+                keys + tile * 512,
+                key_scales + tile * 64,
+                q + at * 32,
+                q_scale + at * 4,
+                q_sum + at * 4,
+                groups,
+            )
             store_each(t, scratch + i * 4, CHUNK * 4, acc)
         for n in range(tokens(t)):
             low, high = bounds(start + min(first + n, last - 1) // share, window, base)
@@ -208,19 +241,50 @@ def attend_tile_int8(t, first, last, start, share, q, q_scale, q_sum, keys, key_
             top = chunk_top(scores, low, high)
             total = exponentials(scores, top, low, high, end)
             running(rows + n * 4, tokens(t) * 4, top, total)
-            probabilities_int8(scores, value_scales + base * 4, p + n * CHUNK, p_scale + n * CHUNK // 8, p_sum + n * CHUNK // 8, end)
+            probabilities_int8(
+                scores,
+                value_scales + base * 4,
+                p + n * CHUNK,
+                p_scale + n * CHUNK // 8,
+                p_sum + n * CHUNK // 8,
+                end,
+            )
         for d in range(groups * 2):
             line = values + (base // 32 * groups * 2 + d) * 512
             acc = value_sums(t, line, p, p_scale, end // 32, groups * 1024)
             to = out + d * 64
             old = load_each(t, to, groups * 128)
-            store_each(t, to, groups * 128, merge_each(t, old, rows + tokens(t) * 8, acc, rows + tokens(t) * 12))
+            store_each(
+                t, to, groups * 128, merge_each(t, old, rows + tokens(t) * 8, acc, rows + tokens(t) * 12)
+            )
         chunk += 1
 
 
-@njit(error_model="numpy")
-def attend_int8(t, work, worker, workers, state, q, q_scale, q_sum, keys, key_scales, values, value_scales, y, y_stride, heads,
-                kv_heads, head_dim, capacity, rows, window, scratch, scratch_stride):
+@native
+def attend_int8(
+    t,
+    work,
+    worker,
+    workers,
+    state,
+    q,
+    q_scale,
+    q_sum,
+    keys,
+    key_scales,
+    values,
+    value_scales,
+    y,
+    y_stride,
+    heads,
+    kv_heads,
+    head_dim,
+    capacity,
+    rows,
+    window,
+    scratch,
+    scratch_stride,
+):
     """y [count, heads, head_dim] from queries, keys and values as `cache.store_int8` lays them out."""
     share = heads // kv_heads
     total = peek_i64(state + COUNT) * share
@@ -239,15 +303,40 @@ def attend_int8(t, work, worker, workers, state, q, q_scale, q_sum, keys, key_sc
         for first in range(begin, stop, tokens(t)):
             last = min(first + tokens(t), stop)
             at = i * rows * groups
-            attend_tile_int8(t, first, last, start, share, q + at * 32, q_scale + at * 4, q_sum + at * 4, keys + i * size * 32,
-                             key_scales + i * size * 4, values + i * size * 32, value_scales + i * capacity * 4, head_dim, window,
-                             scratch)
-            emit_tile(t, scratch + scratch_rows(t, head_dim), scratch + scratch_out(t), groups * 32, y, y_stride, first, last,
-                      i * share, share, head_dim)
+            attend_tile_int8(
+                t,
+                first,
+                last,
+                start,
+                share,
+                q + at * 32,
+                q_scale + at * 4,
+                q_sum + at * 4,
+                keys + i * size * 32,
+                key_scales + i * size * 4,
+                values + i * size * 32,
+                value_scales + i * capacity * 4,
+                head_dim,
+                window,
+                scratch,
+            )
+            emit_tile(
+                t,
+                scratch + scratch_rows(t, head_dim),
+                scratch + scratch_out(t),
+                groups * 32,
+                y,
+                y_stride,
+                first,
+                last,
+                i * share,
+                share,
+                head_dim,
+            )
 
 
-# ---- floats ---------------------------------------------------------------------------------------------------------------
-@njit(error_model="numpy")
+# ---- floats ----
+@native
 def attend_tile_float(t, first, last, start, share, q, keys, values, head_dim, window, scratch):
     """As attend_tile_int8 over a cache of floats."""
     dims = (head_dim + 31) // 32 * 32
@@ -264,8 +353,13 @@ def attend_tile_float(t, first, last, start, share, q, keys, values, head_dim, w
         for i in range(0, end, 16):
             acc = zeros_each(t)
             for d in range(head_dim):
-                acc = fma_each(t, acc, load_values(t, keys + ((base + i) * dims + d * 16) * size), q + (first * dims + d) * 4,
-                               dims * 4)
+                acc = fma_each(
+                    t,
+                    acc,
+                    load_values(t, keys + ((base + i) * dims + d * 16) * size),
+                    q + (first * dims + d) * 4,
+                    dims * 4,
+                )
             store_each(t, scratch + i * 4, CHUNK * 4, acc)
         for n in range(tokens(t)):
             low, high = bounds(start + min(first + n, last - 1) // share, window, base)
@@ -275,15 +369,41 @@ def attend_tile_float(t, first, last, start, share, q, keys, values, head_dim, w
         for d in range(0, dims, 16):
             acc = zeros_each(t)
             for i in range(end):
-                acc = fma_each(t, acc, load_values(t, values + ((base + i) * dims + d) * size), scratch + i * 4, CHUNK * 4)
+                acc = fma_each(
+                    t,
+                    acc,
+                    load_values(t, values + ((base + i) * dims + d) * size),
+                    scratch + i * 4,
+                    CHUNK * 4,
+                )
             old = load_each(t, out + d * 4, dims * 4)
-            store_each(t, out + d * 4, dims * 4, merge_each(t, old, rows + tokens(t) * 8, acc, rows + tokens(t) * 12))
+            store_each(
+                t, out + d * 4, dims * 4, merge_each(t, old, rows + tokens(t) * 8, acc, rows + tokens(t) * 12)
+            )
         chunk += 1
 
 
-@njit(error_model="numpy")
-def attend_float(t, work, worker, workers, state, q, keys, values, y, y_stride, heads, kv_heads, head_dim, capacity, rows, window,
-                 scratch, scratch_stride):
+@native
+def attend_float(
+    t,
+    work,
+    worker,
+    workers,
+    state,
+    q,
+    keys,
+    values,
+    y,
+    y_stride,
+    heads,
+    kv_heads,
+    head_dim,
+    capacity,
+    rows,
+    window,
+    scratch,
+    scratch_stride,
+):
     """As attend_int8 over a cache of floats of the tag's scheme (`cache.store_float`)."""
     share = heads // kv_heads
     total = peek_i64(state + COUNT) * share
@@ -301,7 +421,29 @@ def attend_float(t, work, worker, workers, state, q, keys, values, y, y_stride, 
         size = capacity * dims * value_bytes(t)
         for first in range(begin, stop, tokens(t)):
             last = min(first + tokens(t), stop)
-            attend_tile_float(t, first, last, start, share, q + i * rows * dims * 4, keys + i * size, values + i * size, head_dim,
-                              window, scratch)
-            emit_tile(t, scratch + scratch_rows(t, head_dim), scratch + scratch_out(t), dims, y, y_stride, first, last, i * share,
-                      share, head_dim)
+            attend_tile_float(
+                t,
+                first,
+                last,
+                start,
+                share,
+                q + i * rows * dims * 4,
+                keys + i * size,
+                values + i * size,
+                head_dim,
+                window,
+                scratch,
+            )
+            emit_tile(
+                t,
+                scratch + scratch_rows(t, head_dim),
+                scratch + scratch_out(t),
+                dims,
+                y,
+                y_stride,
+                first,
+                last,
+                i * share,
+                share,
+                head_dim,
+            )

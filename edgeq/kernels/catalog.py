@@ -1,56 +1,58 @@
 """What kernels there are and what operands each takes, readable without numba.
 
-An instruction is WIDTH bytes: the kernel's address, the address of the pass's state, a counter from which workers take
-chunks of work, flags, and then the operands in the order of the row, each an int64. Addresses point to the first element;
-strides are in bytes; `*_at` is the offset of a word in the state. Buffers that kernels read in lines of 16 float32 are
-padded to that by whoever allocates them.
+An instruction is WIDTH bytes: the kernel's address, the address of the pass's state, a counter from which
+workers take chunks of work, flags, and then the operands in the order of the row, each an int64. Addresses
+point to the first element; strides are in bytes; `*_at` is the offset of a word in the state. Buffers that
+kernels read in lines of 16 float32 are padded to that by whoever allocates them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-WIDTH = 256                                   # bytes of one instruction
+WIDTH = 256  # bytes of one instruction
 STATE_AT, WORK_AT, FLAGS_AT, OPERANDS_AT = 8, 16, 24, 32
 OPERANDS_MAX = (WIDTH - OPERANDS_AT) // 8
-BARRIER = 1                                   # flag: the team meets after this instruction
+BARRIER = 1  # flag: the team meets after this instruction
 
 
 class State:
     """Byte offsets of what one pass is about: written by the engine before each pass, read by kernels."""
 
-    COUNT = 0                                 # tokens in this pass
-    POSITION = 8                              # position of the first of them
-    OUTPUTS = 16                              # how many of the last tokens want logits
+    COUNT = 0  # tokens in this pass
+    POSITION = 8  # position of the first of them
+    OUTPUTS = 16  # how many of the last tokens want logits
     BYTES = 64
 
 
 class Crew:
     """Byte offsets of what a team of workers shares, on cache lines of their own."""
 
-    ARRIVED = 0                               # workers waiting at the barrier
-    TURN = 64                                 # barriers passed
-    PASS = 128                                # passes begun; a negative number sends the workers home
-    PROGRAM, LENGTH = 192, 200                # of the pass
-    WORKERS, YIELD = 208, 216                 # how many; the address of the system's yield function
-    PARKED = 256                              # per worker: 1 while its thread sleeps, and 8 further: 1 to be woken
+    ARRIVED = 0  # workers waiting at the barrier
+    TURN = 64  # barriers passed
+    PASS = 128  # passes begun; a negative number sends the workers home
+    PROGRAM, LENGTH = 192, 200  # of the pass
+    WORKERS, YIELD = 208, 216  # how many; the address of the system's yield function
+    PARKED = 256  # per worker: 1 while its thread sleeps, and 8 further: 1 to be woken
     WORKER_BYTES = 64
 
 
-CHUNK = 256                                   # positions that attention handles at a time; a cache holds a multiple
+CHUNK = 256  # positions that attention handles at a time; a cache holds a multiple
 
 
 class Scratch:
-    """Byte offsets of a worker's scratch in attention, for T queries to a tile; rows have one entry per query."""
+    """Byte offsets of a worker's scratch in attention, for T queries to a tile; rows have one entry per
+    query.
+    """
 
     def __init__(self, tokens: int, head_dim: int):
         rows = tokens * 4
-        self.scores = 0                                       # float32 [T][CHUNK]
-        self.p = self.scores + tokens * CHUNK * 4             # int8 [T][CHUNK]
-        self.p_scale = self.p + tokens * CHUNK                # float32 [T][CHUNK / 32]
-        self.p_sum = self.p_scale + rows * CHUNK // 32        # int32 [T][CHUNK / 32]
-        self.out = self.p_sum + rows * CHUNK // 32            # float32 [T][head_dim padded to 32]
-        self.rows = self.out + rows * ((head_dim + 31) // 32 * 32)      # float32 [4][T]: top, sum, kept, added
+        self.scores = 0  # float32 [T][CHUNK]
+        self.p = self.scores + tokens * CHUNK * 4  # int8 [T][CHUNK]
+        self.p_scale = self.p + tokens * CHUNK  # float32 [T][CHUNK / 32]
+        self.p_sum = self.p_scale + rows * CHUNK // 32  # int32 [T][CHUNK / 32]
+        self.out = self.p_sum + rows * CHUNK // 32  # float32 [T][head_dim padded to 32]
+        self.rows = self.out + rows * ((head_dim + 31) // 32 * 32)  # float32 [4][T]: top, sum, kept, added
         self.bytes = (self.rows + 4 * max(rows, 64) + 127) // 64 * 64
 
 
@@ -60,11 +62,11 @@ class Kernel:
 
     module: str
     operands: tuple[str, ...]
-    plain: bool = False                       # a C function of its own, not called through an instruction
+    plain: bool = False  # a C function of its own, not called through an instruction
 
 
-INT8 = ("x", "x_scale", "x_sum")              # activations: int8, one float32 scale and int32 sum per 32 columns
-QUERY = ("q", "q_scale", "q_sum")             # queries: the same, [kv_heads][rows][head_dim padded to 32]
+INT8 = ("x", "x_scale", "x_sum")  # activations: int8, one float32 scale and int32 sum per 32 columns
+QUERY = ("q", "q_scale", "q_sum")  # queries: the same, [kv_heads][rows][head_dim padded to 32]
 KEYS_VALUES = ("keys", "key_scales", "values", "value_scales")
 HEADS = ("heads", "kv_heads", "head_dim", "capacity", "rows")
 
@@ -80,17 +82,41 @@ KERNELS = {
     "quantize": Kernel("activations", ("a", "a_stride", *INT8, "dim")),
     "swiglu": Kernel("activations", ("gate", "up", "stride", "y", "y_stride", "dim")),
     "swiglu_quantize": Kernel("activations", ("gate", "up", "stride", *INT8, "dim")),
-    "matmul": Kernel("matmul", (*INT8, "weights", "scales", "bias", "y", "y_stride", "tiles", "groups", "add", "count_at")),
-    "matmul_act": Kernel("matmul_float", ("x", "x_stride", "weights", "scales", "bias", "y", "y_stride", "tiles", "groups",
-                                          "add", "count_at")),
-    "matmul_float": Kernel("matmul_float", ("x", "x_stride", "weights", "bias", "y", "y_stride", "tiles", "columns", "add",
-                                            "count_at")),
+    "matmul": Kernel(
+        "matmul", (*INT8, "weights", "scales", "bias", "y", "y_stride", "tiles", "groups", "add", "count_at")
+    ),
+    "matmul_act": Kernel(
+        "matmul_float",
+        ("x", "x_stride", "weights", "scales", "bias", "y", "y_stride", "tiles", "groups", "add", "count_at"),
+    ),
+    "matmul_float": Kernel(
+        "matmul_float",
+        ("x", "x_stride", "weights", "bias", "y", "y_stride", "tiles", "columns", "add", "count_at"),
+    ),
     "rotate": Kernel("rotate", ("x", "x_stride", "cosine", "sine", "heads", "head_dim")),
-    "store_int8": Kernel("cache", ("a", "a_stride", "k", "v", "kv_stride", "scaling", *QUERY, *KEYS_VALUES, *HEADS,
-                                   "scratch", "scratch_stride")),
-    "store_float": Kernel("cache", ("a", "a_stride", "k", "v", "kv_stride", "scaling", "q", "keys", "values", *HEADS)),
-    "attend_int8": Kernel("attention", (*QUERY, *KEYS_VALUES, "y", "y_stride", *HEADS, "window", "scratch",
-                                        "scratch_stride")),
-    "attend_float": Kernel("attention", ("q", "keys", "values", "y", "y_stride", *HEADS, "window", "scratch",
-                                         "scratch_stride")),
+    "store_int8": Kernel(
+        "cache",
+        (
+            "a",
+            "a_stride",
+            "k",
+            "v",
+            "kv_stride",
+            "scaling",
+            *QUERY,
+            *KEYS_VALUES,
+            *HEADS,
+            "scratch",
+            "scratch_stride",
+        ),
+    ),
+    "store_float": Kernel(
+        "cache", ("a", "a_stride", "k", "v", "kv_stride", "scaling", "q", "keys", "values", *HEADS)
+    ),
+    "attend_int8": Kernel(
+        "attention", (*QUERY, *KEYS_VALUES, "y", "y_stride", *HEADS, "window", "scratch", "scratch_stride")
+    ),
+    "attend_float": Kernel(
+        "attention", ("q", "keys", "values", "y", "y_stride", *HEADS, "window", "scratch", "scratch_stride")
+    ),
 }

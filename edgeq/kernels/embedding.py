@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from numba import float32, njit
+from numba import float32
 
 from edgeq.simd.verbs import (
+    bits,
     fetch_add,
-    group,
     lane,
     lines,
     load_f16,
     load_values,
+    mask,
+    native,
     peek_i64,
     peek_u8,
     planes,
     poke_f32,
     value_bytes,
     zero,
-    mask,
-    bits,
 )
 
 from .catalog import State
@@ -26,7 +26,7 @@ from .catalog import State
 COUNT = State.COUNT
 
 
-@njit(error_model="numpy")
+@native
 def embed(t, work, worker, workers, state, ids, weights, scales, y, y_stride, groups):
     """Rows of a quantized matrix (layout lines16)."""
     count = peek_i64(state + COUNT)
@@ -49,7 +49,7 @@ def embed(t, work, worker, workers, state, ids, weights, scales, y, y_stride, gr
                         out += 4
 
 
-@njit(error_model="numpy")
+@native
 def embed_float(t, work, worker, workers, state, ids, weights, y, y_stride, columns):
     """Rows of a matrix of floats (layout lines16)."""
     count = peek_i64(state + COUNT)

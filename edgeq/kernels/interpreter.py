@@ -1,24 +1,32 @@
 """A forward pass as threaded code: call each instruction's kernel, meet where it asks for it, go on.
 
-All workers run `interpret` over the same program. Worker 0 is the caller's own thread; the others live in `serve`, wait for
-a pass by spinning for a while and then return to the caller, who lets the thread sleep until `begin` says whom to wake.
+All workers run `interpret` over the same program. Worker 0 is the caller's own thread; the others live in
+`serve`, wait for a pass by spinning for a while and then return to the caller, who lets the thread sleep
+until `begin` says whom to wake.
 """
 
 from __future__ import annotations
 
-from numba import njit
-
-from edgeq.simd.verbs import call_kernel, call_plain, exchange, fetch_add, pause, peek_i64, peek_shared
+from edgeq.simd.verbs import (
+    call_kernel,
+    call_plain,
+    exchange,
+    fetch_add,
+    native,
+    pause,
+    peek_i64,
+    peek_shared,
+)
 
 from .catalog import BARRIER, FLAGS_AT, WIDTH, Crew
 
 ARRIVED, TURN, PASS, PROGRAM, LENGTH = Crew.ARRIVED, Crew.TURN, Crew.PASS, Crew.PROGRAM, Crew.LENGTH
 WORKERS, YIELD, PARKED, WORKER_BYTES = Crew.WORKERS, Crew.YIELD, Crew.PARKED, Crew.WORKER_BYTES
-PATIENCE = 2000                               # turns of a spin before the core is offered to others
-WAIT = 4000                                   # turns of a spin between passes before the thread goes to sleep
+PATIENCE = 2000  # turns of a spin before the core is offered to others
+WAIT = 4000  # turns of a spin between passes before the thread goes to sleep
 
 
-@njit(error_model="numpy")
+@native
 def meet(t, crew, workers):
     """Wait until all workers are here."""
     turn = peek_shared(crew + TURN)
@@ -34,7 +42,7 @@ def meet(t, crew, workers):
             call_plain(peek_i64(crew + YIELD))
 
 
-@njit(error_model="numpy")
+@native
 def interpret(t, crew, worker):
     """Run the crew's program as this worker."""
     workers = peek_i64(crew + WORKERS)
@@ -49,9 +57,11 @@ def interpret(t, crew, worker):
     return 0
 
 
-@njit(error_model="numpy")
+@native
 def serve(t, crew, worker, last):
-    """Run passes from the one after `last` on; return the last one run when the thread may sleep, -1 to go home."""
+    """Run passes from the one after `last` on; return the last one run when the thread may sleep, -1 to go
+    home.
+    """
     parked = crew + PARKED + worker * WORKER_BYTES
     spins = 0
     while True:
@@ -68,11 +78,11 @@ def serve(t, crew, worker, last):
         if spins > WAIT:
             exchange(parked, 1)
             if peek_shared(crew + PASS) == last or exchange(parked, 0) == 0:
-                return last                   # asleep, or a pass has begun and the leader is about to wake us
+                return last  # asleep, or a pass has begun and the leader is about to wake us
             spins = 0
 
 
-@njit(error_model="numpy")
+@native
 def begin(t, crew, program, length):
     """Begin a pass; marks the workers whose threads sleep, and returns how many they are."""
     exchange(crew + PROGRAM, program)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from numba import float32, njit
+from numba import float32
 
-from edgeq.simd.verbs import fma, larger, nearest, power2, splat_f32, to_f32
+from edgeq.simd.verbs import fma, larger, native, nearest, power2, splat_f32, to_f32
 
 LOG2_E = float32(1.4426950408889634)
-LN2_HIGH = float32(0.693359375)               # ten bits: n * LN2_HIGH is exact for |n| < 2**14
+LN2_HIGH = float32(0.693359375)  # ten bits: n * LN2_HIGH is exact for |n| < 2**14
 LN2_LOW = float32(-2.12194440e-4)
-LOWEST = float32(-87.0)                       # exp(-87) is about the smallest normal float32
+LOWEST = float32(-87.0)  # exp(-87) is about the smallest normal float32
 
 
-@njit(error_model="numpy")
+@native
 def exp(x):
-    """e to the x for x <= 88; below -87 it stays at exp(-87). Relative error at most 1.2e-7 (tests/kernels)."""
+    """e to the x for x <= 88; below -87 it stays at exp(-87). Relative error at most 1.2e-7."""
     x = larger(x, splat_f32(LOWEST))
     n = nearest(x * splat_f32(LOG2_E))
     f = to_f32(n)
@@ -29,10 +29,10 @@ def exp(x):
     return p * power2(n)
 
 
-@njit(error_model="numpy")
+@native
 def silu(x):
     """x / (1 + exp(-x))."""
     one = splat_f32(float32(1.0))
     highest = splat_f32(float32(87.0))
-    minus = splat_f32(float32(0.0)) - larger(splat_f32(float32(0.0)) - highest, x)     # -x, at most 87
+    minus = splat_f32(float32(0.0)) - larger(splat_f32(float32(0.0)) - highest, x)  # -x, at most 87
     return x / (one + exp(minus))

@@ -1,14 +1,13 @@
-"""The product of quantized weights and int8 activations: y[n, rows] = W . x[n], with the zero point folded in.
+"""The product of quantized weights and int8 activations: y[n, rows] = W . x[n], with the zero point folded
+in.
 
 Memory of W (layout lines16): codes [tiles][groups][lines][64 bytes], scales [tiles][groups][16] float16.
-Activations: x int8 [count, groups * group], x_scale float32 and x_sum int32 [count, groups].
-One tile of 16 rows serves up to `tokens(t)` tokens from registers; groups are added in ascending order with one fma each,
-whatever the tile, so a token's result does not depend on its neighbours.
+Activations: x int8 [count, groups * group], x_scale float32 and x_sum int32 [count, groups]. One tile of
+16 rows serves up to `tokens(t)` tokens from registers; groups are added in ascending order with one fma
+each, whatever the tile, so a token's result does not depend on its neighbours.
 """
 
 from __future__ import annotations
-
-from numba import njit
 
 from edgeq.simd.verbs import (
     add_each,
@@ -22,10 +21,12 @@ from edgeq.simd.verbs import (
     load_each,
     load_f16,
     load_f32,
+    native,
     opaque,
     peek_i64,
     plane,
     planes,
+    prefetch,
     scaled_add_each,
     single,
     store_each,
@@ -34,12 +35,13 @@ from edgeq.simd.verbs import (
     zeros_each,
 )
 
-LINE = 64                                     # bytes of a line
-ROWS = 64                                     # bytes of 16 float32 results
-TOKENS_AT_ONCE = 128                          # tokens whose activations stay in the second-level cache
+LINE = 64  # bytes of a line
+ROWS = 64  # bytes of 16 float32 results
+AHEAD = 4096  # bytes that a single token's stream of weights is asked for in advance
+TOKENS_AT_ONCE = 128  # tokens whose activations stay in the second-level cache
 
 
-@njit(error_model="numpy")
+@native
 def tile_product(t, line, scale, x, x_scale, x_sum, groups):
     """The bundle of float32 sums of one tile: 16 rows for each of the tile's tokens."""
     acc = zeros_each(t)
@@ -47,20 +49,24 @@ def tile_product(t, line, scale, x, x_scale, x_sum, groups):
     g_stride = groups * 4
     for _ in range(groups):
         dots = dots_start(t, x_sum, g_stride)
-        for _ in range(opaque(lines(t))):     # unrolled, the codes of a whole group would not fit in registers
+        for _ in range(opaque(lines(t))):  # unrolled, the codes of a whole group would not fit in registers
+            if tokens(t) == 1:
+                prefetch(line + AHEAD)
             v = load_codes(line)
             for p in range(planes(t)):
                 dots = dots_add(t, dots, plane(t, v, p), x, x_stride)
                 x += 4
             line += LINE
-        acc = scaled_add_each(t, acc, dots_finish(t, dots, x_sum, g_stride), load_f16(t, scale), x_scale, g_stride)
+        acc = scaled_add_each(
+            t, acc, dots_finish(t, dots, x_sum, g_stride), load_f16(t, scale), x_scale, g_stride
+        )
         scale += 32
         x_scale += 4
         x_sum += 4
     return acc
 
 
-@njit(error_model="numpy")
+@native
 def finish_tile(t, acc, bias, add, y, y_stride):
     """Add the bias (address or 0), add to what stands in y where `add`, and store."""
     if bias != 0:
@@ -70,22 +76,47 @@ def finish_tile(t, acc, bias, add, y, y_stride):
     store_each(t, y, y_stride, acc)
 
 
-@njit(error_model="numpy")
+@native
 def tile_tokens(t, first, line, scale, x, x_scale, x_sum, groups, bias, add, y, y_stride):
     """One tile of rows for the tokens from `first` on that the tag holds."""
-    acc = tile_product(t, line, scale, x + first * groups * group(t), x_scale + first * groups * 4,
-                       x_sum + first * groups * 4, groups)
+    acc = tile_product(
+        t,
+        line,
+        scale,
+        x + first * groups * group(t),
+        x_scale + first * groups * 4,
+        x_sum + first * groups * 4,
+        groups,
+    )
     finish_tile(t, acc, bias, add, y + first * y_stride, y_stride)
 
 
-@njit(error_model="numpy")
+@native
 def chunk_size(tiles, workers):
     """How many tiles a worker takes at a time: enough to stream, few enough to even out."""
     return max(1, tiles // (workers * 6))
 
 
-@njit(error_model="numpy")
-def matmul(t, work, worker, workers, state, x, x_scale, x_sum, weights, scales, bias, y, y_stride, tiles, groups, add, count_at):
+@native
+def matmul(
+    t,
+    work,
+    worker,
+    workers,
+    state,
+    x,
+    x_scale,
+    x_sum,
+    weights,
+    scales,
+    bias,
+    y,
+    y_stride,
+    tiles,
+    groups,
+    add,
+    count_at,
+):
     """y[n] = W . x[n] (+ bias) (+ y[n] where add) for as many tokens as the state's word at count_at says."""
     count = peek_i64(state + count_at)
     chunk = chunk_size(tiles, workers)
@@ -106,8 +137,12 @@ def matmul(t, work, worker, workers, state, x, x_scale, x_sum, weights, scales, 
             row_bias = bias + tile * ROWS if bias != 0 else 0
             n = low
             while n + tokens(t) <= high:
-                tile_tokens(t, n, line, scale, x, x_scale, x_sum, groups, row_bias, add, y + tile * ROWS, y_stride)
+                tile_tokens(
+                    t, n, line, scale, x, x_scale, x_sum, groups, row_bias, add, y + tile * ROWS, y_stride
+                )
                 n += tokens(t)
             while n < high:
-                tile_tokens(one, n, line, scale, x, x_scale, x_sum, groups, row_bias, add, y + tile * ROWS, y_stride)
+                tile_tokens(
+                    one, n, line, scale, x, x_scale, x_sum, groups, row_bias, add, y + tile * ROWS, y_stride
+                )
                 n += 1

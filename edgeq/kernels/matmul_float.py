@@ -1,22 +1,21 @@
 """Products with float32 activations: weights stored as floats, or codes read as the numbers they stand for.
 
-Float weights (layout lines16) are [tiles][columns][16] values: lane = row. Columns are added in ascending order with one fma
-each. For codes, a group is summed first and then scaled, so that the scale is applied once per group as in the int8 product.
+Float weights (layout lines16) are [tiles][columns][16] values: lane = row. Columns are added in ascending
+order with one fma each. For codes, a group is summed first and then scaled, so that the scale is applied
+once per group as in the int8 product.
 """
 
 from __future__ import annotations
-
-from numba import njit
 
 from edgeq.simd.verbs import (
     column,
     fetch_add,
     fma_each,
-    group,
     lines,
     load_codes,
     load_f16,
     load_values,
+    native,
     peek_i64,
     plane,
     planes,
@@ -30,7 +29,7 @@ from edgeq.simd.verbs import (
 from .matmul import LINE, ROWS, TOKENS_AT_ONCE, chunk_size, finish_tile
 
 
-@njit(error_model="numpy")
+@native
 def float_product(t, w, x, x_stride, columns):
     """The bundle of sums of one tile of float weights."""
     acc = zeros_each(t)
@@ -41,7 +40,7 @@ def float_product(t, w, x, x_stride, columns):
     return acc
 
 
-@njit(error_model="numpy")
+@native
 def act_product(t, line, scale, x, x_stride, groups):
     """The bundle of sums of one tile of codes."""
     acc = zeros_each(t)
@@ -60,18 +59,34 @@ def act_product(t, line, scale, x, x_stride, groups):
     return acc
 
 
-@njit(error_model="numpy")
+@native
 def float_tokens(t, first, w, x, x_stride, columns, bias, add, y, y_stride):
-    finish_tile(t, float_product(t, w, x + first * x_stride, x_stride, columns), bias, add, y + first * y_stride, y_stride)
+    finish_tile(
+        t,
+        float_product(t, w, x + first * x_stride, x_stride, columns),
+        bias,
+        add,
+        y + first * y_stride,
+        y_stride,
+    )
 
 
-@njit(error_model="numpy")
+@native
 def act_tokens(t, first, line, scale, x, x_stride, groups, bias, add, y, y_stride):
-    finish_tile(t, act_product(t, line, scale, x + first * x_stride, x_stride, groups), bias, add, y + first * y_stride, y_stride)
+    finish_tile(
+        t,
+        act_product(t, line, scale, x + first * x_stride, x_stride, groups),
+        bias,
+        add,
+        y + first * y_stride,
+        y_stride,
+    )
 
 
-@njit(error_model="numpy")
-def matmul_float(t, work, worker, workers, state, x, x_stride, weights, bias, y, y_stride, tiles, columns, add, count_at):
+@native
+def matmul_float(
+    t, work, worker, workers, state, x, x_stride, weights, bias, y, y_stride, tiles, columns, add, count_at
+):
     """y[n] = W . x[n] (+ bias) (+ y[n] where add), W stored as floats."""
     count = peek_i64(state + count_at)
     chunk = chunk_size(tiles, workers)
@@ -97,9 +112,28 @@ def matmul_float(t, work, worker, workers, state, x, x_stride, weights, bias, y,
                 n += 1
 
 
-@njit(error_model="numpy")
-def matmul_act(t, work, worker, workers, state, x, x_stride, weights, scales, bias, y, y_stride, tiles, groups, add, count_at):
-    """y[n] = W . x[n] (+ bias) (+ y[n] where add), W stored as codes, x float32: the exact meaning of the weights."""
+@native
+def matmul_act(
+    t,
+    work,
+    worker,
+    workers,
+    state,
+    x,
+    x_stride,
+    weights,
+    scales,
+    bias,
+    y,
+    y_stride,
+    tiles,
+    groups,
+    add,
+    count_at,
+):
+    """y[n] = W . x[n] (+ bias) (+ y[n] where add), W stored as codes, x float32: the exact meaning of the
+    weights.
+    """
     count = peek_i64(state + count_at)
     chunk = chunk_size(tiles, workers)
     chunks = (tiles + chunk - 1) // chunk

@@ -1,11 +1,13 @@
-"""RMSNorm (Zhang and Sennrich 2019): x / sqrt(mean(x^2) + epsilon) * weight, alone or with the quantization of its result.
+"""RMSNorm (Zhang and Sennrich 2019): x / sqrt(mean(x^2) + epsilon) * weight, alone or with the quantization
+of its result.
 
-The sum of squares runs in 16 lanes with fma and is folded by halves. `epsilon` is an operand: the float32's bits.
+The sum of squares runs in 16 lanes with fma and is folded by halves. `epsilon` is an operand: the
+float32's bits.
 """
 
 from __future__ import annotations
 
-from numba import float32, njit
+from numba import float32
 
 from edgeq.simd.verbs import (
     blend,
@@ -14,6 +16,7 @@ from edgeq.simd.verbs import (
     fma,
     keep,
     load_f32,
+    native,
     peek_i64,
     root,
     splat_f32,
@@ -28,7 +31,7 @@ COUNT = State.COUNT
 ZERO = float32(0.0)
 
 
-@njit(error_model="numpy")
+@native
 def root_mean_square_factor(x, dim, epsilon):
     """1 / sqrt(mean of the squares of dim values at x + epsilon)."""
     acc = splat_f32(ZERO)
@@ -39,13 +42,13 @@ def root_mean_square_factor(x, dim, epsilon):
     return float32(1.0) / root(mean + float_bits(epsilon))
 
 
-@njit(error_model="numpy")
+@native
 def normed(x, weight, factor, left):
     """One line of the result, zero from lane `left` on."""
     return keep(load_f32(x) * splat_f32(factor) * load_f32(weight), 0, left, ZERO)
 
 
-@njit(error_model="numpy")
+@native
 def norm(t, work, worker, workers, state, x, x_stride, weight, y, y_stride, dim, epsilon, count_at):
     """The last rows of x, as many as the state's word at count_at says, to the first rows of y."""
     count = peek_i64(state + count_at)
@@ -60,8 +63,10 @@ def norm(t, work, worker, workers, state, x, x_stride, weight, y, y_stride, dim,
             store_f32(y + n * y_stride + i * 4, normed(row + i * 4, weight + i * 4, factor, dim - i))
 
 
-@njit(error_model="numpy")
-def norm_quantize(t, work, worker, workers, state, a, a_stride, weight, x, x_scale, x_sum, dim, epsilon, count_at):
+@native
+def norm_quantize(
+    t, work, worker, workers, state, a, a_stride, weight, x, x_scale, x_sum, dim, epsilon, count_at
+):
     """As `norm`, the result quantized to int8."""
     count = peek_i64(state + count_at)
     a += (peek_i64(state + COUNT) - count) * a_stride
@@ -75,12 +80,16 @@ def norm_quantize(t, work, worker, workers, state, a, a_stride, weight, x, x_sca
         for g in range(groups):
             i = g * 32
             at = n * groups + g
-            quantize_group(normed(row + i * 4, weight + i * 4, factor, dim - i),
-                           normed(row + i * 4 + 64, weight + i * 4 + 64, factor, dim - i - 16),
-                           x + at * 32, x_scale + at * 4, x_sum + at * 4)
+            quantize_group(
+                normed(row + i * 4, weight + i * 4, factor, dim - i),
+                normed(row + i * 4 + 64, weight + i * 4 + 64, factor, dim - i - 16),
+                x + at * 32,
+                x_scale + at * 4,
+                x_sum + at * 4,
+            )
 
 
-@njit(error_model="numpy")
+@native
 def norm_heads(t, work, worker, workers, state, x, x_stride, weight, heads, head_dim, epsilon):
     """Every head of every token's row of x normalized in place (QK-norm)."""
     count = peek_i64(state + COUNT)
@@ -92,5 +101,7 @@ def norm_heads(t, work, worker, workers, state, x, x_stride, weight, heads, head
             row = x + n * x_stride + h * head_dim * 4
             factor = root_mean_square_factor(row, head_dim, epsilon)
             for i in range(0, head_dim, 16):
-                p = row + i * 4               # a last line may reach into the next head, which stays as it is
-                store_f32(p, blend(normed(p, weight + i * 4, factor, head_dim - i), load_f32(p), head_dim - i))
+                p = row + i * 4  # a last line may reach into the next head, which stays as it is
+                store_f32(
+                    p, blend(normed(p, weight + i * 4, factor, head_dim - i), load_f32(p), head_dim - i)
+                )

@@ -1,19 +1,19 @@
-"""Rotary position embedding (Su et al. 2021), half-split form: coordinate i turns with coordinate i + head_dim / 2."""
+"""Rotary position embedding (Su et al. 2021), half-split form: coordinate i turns with coordinate i +
+head_dim / 2.
+"""
 
 from __future__ import annotations
 
-from numba import njit
-
-from edgeq.simd.verbs import fetch_add, load_f32, peek_f32, peek_i64, poke_f32, store_f32
+from edgeq.simd.verbs import fetch_add, load_f32, native, peek_f32, peek_i64, poke_f32, store_f32
 
 from .catalog import State
 
 COUNT, POSITION = State.COUNT, State.POSITION
 
 
-@njit(error_model="numpy")
+@native
 def rotate(t, work, worker, workers, state, x, x_stride, cosine, sine, heads, head_dim):
-    """Turn every head of every token's row of x in place; the tables are float32 [positions, head_dim / 2]."""
+    """Turn every head of every row of x in place; the tables are float32 [positions, head_dim / 2]."""
     half = head_dim // 2
     count = peek_i64(state + COUNT)
     while True:

@@ -1,6 +1,7 @@
 """The blocks that decoders of the Llama line are made of, written against a program recorder.
 
-`p` is an edgeq.program.Program, rows are its float32 buffers [tokens, columns], weights come from edgeq.weights.
+`p` is an edgeq.program.Program, rows are its float32 buffers [tokens, columns], weights come from
+edgeq.weights.
 """
 
 from __future__ import annotations

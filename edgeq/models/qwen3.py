@@ -37,7 +37,9 @@ TENSORS = (
 def project(p: Program, c: BaseConfig, b: Any, h: Input) -> tuple[Rows, Rows, Rows]:
     """Projections, queries and keys normalized head by head."""
     q, k, v = p.matmul(b.q, h), p.matmul(b.k, h), p.matmul(b.v, h)
-    return p.norm_heads(q, b.q_norm, c.num_attention_heads), p.norm_heads(k, b.k_norm, c.num_key_value_heads), v
+    q = p.norm_heads(q, b.q_norm, c.num_attention_heads)
+    k = p.norm_heads(k, b.k_norm, c.num_key_value_heads)
+    return q, k, v
 
 
 def forward(p: Program, c: Config, w: Weights) -> None:

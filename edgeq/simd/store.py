@@ -1,8 +1,9 @@
 """Compiled kernels: found on disk by content hash and loaded without numba, or compiled and put there.
 
-A kernel's file holds the SHA-256 of its object and the object. Its name carries a digest of everything that shaped it: the
-sources of verbs and kernels, the versions of numba and llvmlite, CPU, features and tag. The folder belongs to the user
-alone; one that others can write is not read. A file that does not match its checksum is compiled again.
+A kernel's file holds the SHA-256 of its object and the object. Its name carries a digest of everything
+that shaped it: the sources of verbs and kernels, the versions of numba and llvmlite, CPU, features and
+tag. The folder belongs to the user alone; one that others can write is not read. A file that does not
+match its checksum is compiled again.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from edgeq.errors import UsageError
 from .isa import ISA, ISAS, by_name
 from .tag import Tag
 
-Request = tuple[str, Tag]                     # a kernel's name and what to compile it for
-Progress = Callable[[int, int, str], None]    # (done, total, kernel's name), called before each compilation
+Request = tuple[str, Tag]  # a kernel's name and what to compile it for
+Progress = Callable[[int, int, str], None]  # (done, total, kernel's name), called before each compilation
 
 
 @cache
@@ -38,7 +39,9 @@ def host_features() -> frozenset[str]:
 
 @cache
 def host_isa() -> ISA:
-    """The best instruction set of this CPU, or the one that EDGEQ_ISA names; UsageError when it cannot run here."""
+    """The best instruction set of this CPU, or the one that EDGEQ_ISA names; UsageError when it cannot run
+    here.
+    """
     usable = [i for i in ISAS if i.needs <= host_features() and i.machine in ("", platform.machine().lower())]
     forced = os.environ.get("EDGEQ_ISA", "")
     if not forced:
@@ -48,8 +51,10 @@ def host_isa() -> ISA:
     except KeyError as error:
         raise UsageError(f"EDGEQ_ISA: {error.args[0]}.") from None
     if isa not in usable:
-        raise UsageError(f"EDGEQ_ISA={forced} needs {', '.join(sorted(isa.needs - host_features()))}, which this CPU lacks; "
-                         f"it can run {', '.join(i.name for i in usable)}.")
+        raise UsageError(
+            f"EDGEQ_ISA={forced} needs {', '.join(sorted(isa.needs - host_features()))}, missing here; "
+            f"it can run {', '.join(i.name for i in usable)}."
+        )
     return isa
 
 
@@ -58,7 +63,7 @@ def _sources_digest() -> str:
     """Of all that shapes machine code besides CPU and tag."""
     package = Path(__file__).parent.parent
     digest = hashlib.sha256()
-    for path in sorted([*(package / "simd").glob("*.py"), *(package / "kernels").glob("*.py")]):
+    for path in sorted([*(package / "simd").rglob("*.py"), *(package / "kernels").rglob("*.py")]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     for name in ("numba", "llvmlite"):
         digest.update(f"{name} {importlib.metadata.version(name)}".encode())
@@ -72,6 +77,7 @@ def cache_folder() -> Path:
     if forced:
         return Path(forced)
     import platformdirs
+
     return Path(platformdirs.user_cache_dir("edgeq")) / "kernels"
 
 
@@ -81,12 +87,18 @@ def _private_folder() -> Path | None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         facts = folder.stat()
-        if hasattr(os, "getuid") and (facts.st_uid != os.getuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+        if hasattr(os, "getuid") and (
+            facts.st_uid != os.getuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        ):
             raise OSError("others can write to it")
         if not os.access(folder, os.W_OK):
             raise OSError("it cannot be written")
     except OSError as error:
-        warnings.warn(f"compiled kernels are not kept: {folder}: {error.strerror or error}", RuntimeWarning, stacklevel=3)
+        warnings.warn(
+            f"compiled kernels are not kept: {folder}: {error.strerror or error}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
         return None
     return folder
 
@@ -124,7 +136,9 @@ class Kernels:
         self._lock = threading.Lock()
 
     def load(self, requests: Iterable[Request], progress: Progress | None = None) -> dict[Request, int]:
-        """The addresses of the kernels asked for, loaded or compiled. Compilation takes about a second a kernel."""
+        """The addresses of the kernels asked for, loaded or compiled. Compilation takes about a second a
+        kernel.
+        """
         with self._lock:
             wanted = sorted({r for r in requests if r not in self._addresses}, key=str)
             if wanted:
@@ -144,6 +158,7 @@ class Kernels:
             if progress:
                 progress(done, len(missing), f"{name} {tag}")
             from .compile import compile_kernel
+
             symbol = found[name, tag][0]
             obj = compile_kernel(name, tag, symbol)
             found[name, tag] = symbol, obj
@@ -152,9 +167,9 @@ class Kernels:
                 _publish(folder / f"{name}-{tag.scheme or 'any'}-{tag.isa}-{key}.kernel", obj)
         if missing and progress:
             progress(len(missing), len(missing), "")
-        for _, obj in found.values():
-            assert obj is not None
-            self._engine.add_object_file(llvm.ObjectFileRef.from_data(obj))
+        for _, blob in found.values():
+            assert blob is not None
+            self._engine.add_object_file(llvm.ObjectFileRef.from_data(blob))
         self._engine.finalize_object()
         for request, (symbol, _) in found.items():
             address = self._engine.get_function_address(symbol)

@@ -1,7 +1,8 @@
 """A tag: a value without bits whose numba type carries what a kernel is compiled for.
 
-That is a scheme (how weights are stored), an instruction set, and the number of tokens that a tile serves at once. Kernels
-take it as their first argument and ask it for facts; numba compiles one version per tag type.
+That is a scheme (how weights are stored), an instruction set, and the number of tokens that a tile serves
+at once. Kernels take it as their first argument and ask it for facts; numba compiles one version per tag
+type.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .isa import ISA, by_name
 
 @dataclass(frozen=True)
 class Tag:
-    """What one compiled kernel is for. `scheme` is a scheme's name, or "" for kernels that read no weights."""
+    """What a compiled kernel is for. `scheme` is a scheme's name, or "" where it reads no weights."""
 
     isa: str
     scheme: str = ""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
 from edgeq.converters import convert
 from edgeq.simd import isa, store
 
@@ -27,7 +29,7 @@ def demo_file(tmp_path_factory: pytest.TempPathFactory, demo_checkpoint: Path) -
 def _vnni_by_meaning() -> isa.ISA:
     """The AVX-512 VNNI row with its dot instruction replaced by its meaning, for CPUs that lack it."""
     row = isa.by_name("avx512vnni")
-    lower = {**row.lower, "dots": isa.dots_generic, "dot4": isa.dot4_generic}
+    lower: dict[str, Any] = {**row.lower, "dots": isa.dots_generic, "dot4": isa.dot4_generic}
     return isa.ISA("avx512vnni-meaning", row.machine, isa.by_name("avx2").needs, row.tokens, lower)
 
 
@@ -48,7 +50,9 @@ def use_isa(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
 
 
 def runnable() -> list[str]:
-    """The instruction sets of this CPU, and AVX-512 VNNI's tiles with the meaning of its dot where it lacks that."""
+    """The instruction sets of this CPU, and AVX-512 VNNI's tiles with the meaning of its dot where it lacks
+    that.
+    """
     names = [row.name for row in isa.ISAS if row.needs <= store.host_features()]
     if "avx512vnni" not in names and "avx2" in names:
         names.insert(0, "avx512vnni-meaning")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+
 from edgeq import engine, rotary
 from edgeq.errors import UsageError
 
 
 @pytest.fixture(scope="module")
-def model(demo_file: Callable[[str], Path]) -> engine.Model:
+def model(demo_file: Callable[[str], Path]) -> Iterator[engine.Model]:
     with engine.load(demo_file("q4"), threads=2, context=64) as model:
         yield model
 
@@ -23,15 +24,26 @@ def test_logits_have_one_row_per_id(model: engine.Model) -> None:
     assert logits.shape == (3, 512) and logits.dtype == np.float32
 
 
-@pytest.mark.parametrize(("ids", "word"), [([], "at least one"), ([1, 512], "512"), ([-1], "-1"), ([1] * 65, "context of 64"),
-                                           ([[1]], "list"), ([1.5], "list")])
+@pytest.mark.parametrize(
+    ("ids", "word"),
+    [
+        ([], "at least one"),
+        ([1, 512], "512"),
+        ([-1], "-1"),
+        ([1] * 65, "context of 64"),
+        ([[1]], "list"),
+        ([1.5], "list"),
+    ],
+)
 def test_bad_ids_are_one_sentence(model: engine.Model, ids: list[int], word: str) -> None:
     with pytest.raises(UsageError, match=word):
         model.logits(ids)
 
 
-@pytest.mark.parametrize("options", [{"kv": "q3"}, {"act": "int4"}, {"threads": 0}, {"threads": 1000}, {"context": 10**6},
-                                     {"context": -1}])
+@pytest.mark.parametrize(
+    "options",
+    [{"kv": "q3"}, {"act": "int4"}, {"threads": 0}, {"threads": 1000}, {"context": 10**6}, {"context": -1}],
+)
 def test_bad_options_are_refused(demo_file: Callable[[str], Path], options: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         engine.load(demo_file("q4"), **options)  # type: ignore[arg-type]

@@ -7,17 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from edgeq import engine
 
 from .conftest import runnable
 
-IDS = [1, *np.random.default_rng(5).integers(3, 512, 299).tolist()]     # beyond one chunk of attention and one pass
+IDS = [
+    1,
+    *np.random.default_rng(5).integers(3, 512, 299).tolist(),
+]  # beyond one chunk of attention and one pass
 
 
 def pieces(model: engine.Model, step: int) -> np.ndarray:
     """Logits after every `step` tokens of IDS."""
     sequence = model.sequence()
-    return np.stack([sequence.feed(IDS[i:i + step]) for i in range(0, len(IDS), step)])
+    return np.stack([sequence.feed(IDS[i : i + step]) for i in range(0, len(IDS), step)])
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +44,15 @@ CASES = [("q4", "q8", "int8"), ("q8", "f16", "int8"), ("q4", "f32", "f32"), ("bf
 
 @pytest.mark.parametrize(("scheme", "kv", "act"), CASES)
 @pytest.mark.parametrize("isa", runnable())
-def test_instruction_sets(isa: str, scheme: str, kv: str, act: str, demo_file: Callable[[str], Path],
-                          reference: Callable[..., np.ndarray], use_isa: Callable[[str], None]) -> None:
+def test_instruction_sets(
+    isa: str,
+    scheme: str,
+    kv: str,
+    act: str,
+    demo_file: Callable[[str], Path],
+    reference: Callable[..., np.ndarray],
+    use_isa: Callable[[str], None],
+) -> None:
     want = reference(scheme, kv, act)
     use_isa(isa)
     with engine.load(demo_file(scheme), threads=2, kv=kv, act=act) as model:
@@ -51,12 +62,18 @@ def test_instruction_sets(isa: str, scheme: str, kv: str, act: str, demo_file: C
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
 @pytest.mark.parametrize(("scheme", "kv", "act"), CASES[:2])
-def test_threads_and_pieces(threads: int, scheme: str, kv: str, act: str, demo_file: Callable[[str], Path],
-                            reference: Callable[..., np.ndarray]) -> None:
+def test_threads_and_pieces(
+    threads: int,
+    scheme: str,
+    kv: str,
+    act: str,
+    demo_file: Callable[[str], Path],
+    reference: Callable[..., np.ndarray],
+) -> None:
     want = reference(scheme, kv, act).view(np.uint32)
     with engine.load(demo_file(scheme), threads=threads, kv=kv, act=act) as model:
         np.testing.assert_array_equal(model.logits(IDS).view(np.uint32), want)
-        np.testing.assert_array_equal(model.logits(IDS).view(np.uint32), want)           # again
+        np.testing.assert_array_equal(model.logits(IDS).view(np.uint32), want)  # again
         np.testing.assert_array_equal(pieces(model, 1).view(np.uint32), want)
         ends = np.minimum(np.arange(6, len(IDS) + 6, 7), len(IDS) - 1)
         np.testing.assert_array_equal(pieces(model, 7).view(np.uint32), want[ends])

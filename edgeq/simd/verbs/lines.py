@@ -1,0 +1,176 @@
+"""Arithmetic of lines: 16 lanes of float32 or int32. `+ - * /` work on them as in NumPy."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.extending import lower_builtin, type_callable
+
+from ..isa import F32X16, I32, I32X16, I64, LANES, call, const, pick, splat
+from .registry import ADDRESS, FLOAT, INT, MEANING, Vec, f32, i32, verb
+
+
+@verb(f32, (FLOAT,), lambda b, x: splat(b, x))
+def splat_f32(x: Any) -> Any:
+    return np.full(LANES, x, np.float32)
+
+
+def _fused(x: float, y: float, z: float) -> np.float32:
+    """x * y + z rounded once to float32: the nearest of the double's neighbours, ties to an even mantissa."""
+    if not np.isfinite([x, y, z]).all():
+        return np.float32(x * y + z)
+    exact = Fraction(x) * Fraction(y) + Fraction(z)
+    near = np.float32(float(exact))
+    if not np.isfinite(near) or exact == 0:
+        return np.float32(x * y + z) if exact == 0 else near
+    around = [near, np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(-np.inf))]
+    finite = [c for c in around if np.isfinite(c)]
+    best: np.float32 = min(
+        finite, key=lambda c: (abs(Fraction(float(c)) - exact), int(c.view(np.uint32)) & 1)
+    )
+    return best
+
+
+@verb(f32, (f32, f32, f32), lambda b, x, y, z: call(b, "llvm.fma.v16f32", F32X16, x, y, z))
+def fma(x: Any, y: Any, z: Any) -> Any:
+    """x * y + z, rounded once."""
+    return np.array(
+        [_fused(float(p), float(q), float(r)) for p, q, r in zip(x, y, z, strict=True)], np.float32
+    )
+
+
+fma_meaning = MEANING["fma"]
+
+
+@verb(f32, (f32, f32), lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y))
+def larger(x: Any, y: Any) -> Any:
+    """Per lane: x where x > y, else y (a NaN in x is dropped)."""
+    return np.where(x > y, x, y)
+
+
+@verb(f32, (f32,), lambda b, x: b.bitcast(b.and_(b.bitcast(x, I32X16), const(I32X16, 0x7FFFFFFF)), F32X16))
+def magnitude(x: Any) -> Any:
+    return np.abs(x)
+
+
+@verb(f32, (i32,), lambda b, x: b.sitofp(x, F32X16))
+def to_f32(x: Any) -> Any:
+    return x.astype(np.float32)
+
+
+_MAGIC = 12582912.0  # 1.5 * 2**23: adding it leaves the rounded integer in the low mantissa bits
+
+
+@verb(
+    i32,
+    (f32,),
+    lambda b, x: b.sub(b.bitcast(b.fadd(x, const(F32X16, _MAGIC)), I32X16), const(I32X16, 0x4B400000)),
+)
+def nearest(x: Any) -> Any:
+    """The nearest integer, ties to even, for |x| < 2**22."""
+    return (x + np.float32(_MAGIC)).view(np.int32) - np.int32(0x4B400000)
+
+
+def _power2(b: Any, n: Any) -> Any:
+    return b.bitcast(b.shl(b.add(n, const(I32X16, 127)), const(I32X16, 23)), F32X16)
+
+
+@verb(f32, (i32,), _power2)
+def power2(n: Any) -> Any:
+    """2 to the n, for n in -126..127."""
+    return ((n + 127) << 23).astype(np.int32).view(np.float32)
+
+
+def _tree(b: Any, v: Any, op: Callable[[Any, Any], Any]) -> Any:
+    n = LANES
+    while n > 1:
+        n //= 2
+        v = op(pick(b, v, list(range(n))), pick(b, v, list(range(n, 2 * n))))
+    return b.extract_element(v, ir.Constant(I32, 0))
+
+
+@verb(FLOAT, (f32,), lambda b, v: _tree(b, v, b.fadd))
+def sum_f32(v: Any) -> Any:
+    """The sum of 16 lanes by halves: lane i + lane i+8, then i+4, i+2, i+1."""
+    while len(v) > 1:
+        v = v[: len(v) // 2] + v[len(v) // 2 :]
+    return v[0]
+
+
+@verb(INT, (i32,), lambda b, v: _tree(b, v, b.add))
+def sum_i32(v: Any) -> Any:
+    return v.sum(dtype=np.int32)
+
+
+@verb(FLOAT, (f32,), lambda b, v: _tree(b, v, lambda x, y: b.select(b.fcmp_ordered(">", x, y), x, y)))
+def max_f32(v: Any) -> Any:
+    """The largest lane, by halves as in sum_f32."""
+    while len(v) > 1:
+        x, y = v[: len(v) // 2], v[len(v) // 2 :]
+        v = np.where(x > y, x, y)
+    return v[0]
+
+
+_IOTA = ir.Constant(I32X16, list(range(LANES)))
+
+
+def _keep(b: Any, v: Any, first: Any, last: Any, other: Any) -> Any:
+    def bound(n: Any) -> Any:  # clamped, so that the lane numbers compare in 32 bits
+        low = b.select(b.icmp_signed("<", n, ir.Constant(I64, 0)), ir.Constant(I64, 0), n)
+        return splat(
+            b,
+            b.trunc(
+                b.select(b.icmp_signed(">", low, ir.Constant(I64, LANES)), ir.Constant(I64, LANES), low), I32
+            ),
+        )
+
+    inside = b.and_(b.icmp_signed(">=", _IOTA, bound(first)), b.icmp_signed("<", _IOTA, bound(last)))
+    return b.select(inside, v, splat(b, other))
+
+
+@verb(f32, (f32, ADDRESS, ADDRESS, FLOAT), _keep)
+def keep(v: Any, first: int, last: int, other: Any) -> Any:
+    """Lanes first <= i < last of v, and `other` in the rest."""
+    lane = np.arange(LANES)
+    return np.where((lane >= first) & (lane < last), v, np.float32(other))
+
+
+def _blend(b: Any, v: Any, w: Any, n: Any) -> Any:
+    """Lane numbers compare in 64 bits: n may be any count."""
+    lanes = ir.Constant(ir.VectorType(I64, LANES), list(range(LANES)))
+    return b.select(b.icmp_signed("<", lanes, splat(b, n)), v, w)
+
+
+@verb(f32, (f32, f32, ADDRESS), _blend)
+def blend(v: Any, w: Any, n: int) -> Any:
+    """Lanes below n of v, the rest of w."""
+    return np.where(np.arange(LANES) < n, v, w)
+
+
+@verb(FLOAT, (f32, ADDRESS), lambda b, v, n: b.extract_element(v, b.trunc(n, I32)))
+def lane(v: Any, n: int) -> Any:
+    """Lane n, 0 <= n < 16."""
+    return v[n]
+
+
+def _operator(op: Any, kind: Vec, lower: Callable[..., Any]) -> None:
+    @type_callable(op)
+    def typed(context: Any) -> Any:
+        def typer(x: Any, y: Any) -> Any:
+            return kind if x == kind and y == kind else None
+
+        return typer
+
+    lower_builtin(op, kind, kind)(lambda context, b, sig, args: lower(b)(*args))
+
+
+_operator(operator.add, f32, lambda b: b.fadd)
+_operator(operator.sub, f32, lambda b: b.fsub)
+_operator(operator.mul, f32, lambda b: b.fmul)
+_operator(operator.truediv, f32, lambda b: b.fdiv)
+_operator(operator.add, i32, lambda b: b.add)

@@ -1,0 +1,159 @@
+"""Reading and writing memory: scalars, lines of codes, lines of floats in the formats of schemes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+
+from .. import isa as spell
+from ..isa import CODES, F32, F32X16, I8, I16, I32, I32X16, I64, LANES, call, const, splat
+from ..tag import Tag
+from .registry import ADDRESS, FLOAT, INT, at, codes, f32, i32, memory, put, verb
+
+
+@verb(ADDRESS, (ADDRESS,), lambda b, p: at(b, p, I64))
+def peek_i64(p: int) -> Any:
+    return memory(p, np.int64, 1)[0]
+
+
+@verb(INT, (ADDRESS,), lambda b, p: at(b, p, I32))
+def peek_i32(p: int) -> Any:
+    return memory(p, np.int32, 1)[0]
+
+
+@verb(FLOAT, (ADDRESS,), lambda b, p: at(b, p, F32))
+def peek_f32(p: int) -> Any:
+    return memory(p, np.float32, 1)[0]
+
+
+@verb(INT, (ADDRESS,), lambda b, p: b.zext(at(b, p, I8), I32))
+def peek_u8(p: int) -> Any:
+    return np.int32(memory(p, np.uint8, 1)[0])
+
+
+@verb(types.void, (ADDRESS, FLOAT), lambda b, p, x: put(b, p, x))
+def poke_f32(p: int, x: Any) -> None:
+    memory(p, np.float32, 1)[0] = x
+
+
+@verb(types.void, (ADDRESS, INT), lambda b, p, x: put(b, p, x))
+def poke_i32(p: int, x: Any) -> None:
+    memory(p, np.int32, 1)[0] = x
+
+
+@verb(types.void, (ADDRESS, INT), lambda b, p, x: put(b, p, b.trunc(x, I8)))
+def poke_u8(p: int, x: Any) -> None:
+    memory(p, np.uint8, 1)[0] = np.uint8(x & 255)
+
+
+@verb(FLOAT, (ADDRESS,), lambda b, x: b.bitcast(b.trunc(x, I32), F32))
+def float_bits(x: int) -> Any:
+    """The float32 whose bits are the low half of x."""
+    return np.uint32(x & 0xFFFFFFFF).view(np.float32)
+
+
+@verb(FLOAT, (FLOAT,), lambda b, x: call(b, "llvm.sqrt.f32", F32, x))
+def root(x: Any) -> Any:
+    """The square root, rounded once."""
+    return np.sqrt(np.float32(x))
+
+
+def _opaque(b: Any, n: Any) -> Any:
+    return b.asm(ir.FunctionType(I64, [I64]), "", "=r,0", [n], False)
+
+
+@verb(ADDRESS, (ADDRESS,), _opaque)
+def opaque(n: int) -> Any:
+    """n, a constant that the optimizer may not see: a loop of that many turns stays a loop."""
+    return n
+
+
+def _prefetch(b: Any, p: Any) -> None:
+    pointer = b.inttoptr(p, I8.as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
+    name = "llvm.prefetch.p0"
+    f = b.module.globals.get(name) or ir.Function(b.module, kind, name)
+    b.call(f, [pointer, *(ir.Constant(I32, n) for n in (0, 3, 1))])
+
+
+@verb(types.void, (ADDRESS,), _prefetch)
+def prefetch(p: int) -> None:
+    """Ask for the cache line at p, which need not exist."""
+
+
+@verb(codes, (ADDRESS,), lambda b, p: at(b, p, CODES))
+def load_codes(p: int) -> Any:
+    return memory(p, np.uint8, 64).copy()
+
+
+@verb(f32, (ADDRESS,), lambda b, p: at(b, p, F32X16))
+def load_f32(p: int) -> Any:
+    return memory(p, np.float32, LANES).copy()
+
+
+@verb(types.void, (ADDRESS, f32), lambda b, p, v: put(b, p, v))
+def store_f32(p: int, v: Any) -> None:
+    memory(p, np.float32, LANES)[:] = v
+
+
+@verb(f32, (Tag, ADDRESS), lambda b, tag, p: tag.isa_row.lower["widen_f16"](b, at(b, p, spell.F16X16)))
+def load_f16(t: Any, p: int) -> Any:
+    return memory(p, np.float16, LANES).astype(np.float32)
+
+
+@verb(types.void, (Tag, ADDRESS, f32), lambda b, tag, p, v: put(b, p, tag.isa_row.lower["narrow_f16"](b, v)))
+def store_f16(t: Any, p: int, v: Any) -> None:
+    memory(p, np.float16, LANES)[:] = v.astype(np.float16)
+
+
+def _load_values(b: Any, tag: Tag, p: Any) -> Any:
+    if tag.scheme == "f32":
+        return at(b, p, F32X16)
+    if tag.scheme == "f16":
+        return tag.isa_row.lower["widen_f16"](b, at(b, p, spell.F16X16))
+    if tag.scheme == "bf16":
+        bits = b.zext(at(b, p, ir.VectorType(I16, LANES)), I32X16)
+        return b.bitcast(b.shl(bits, const(I32X16, 16)), F32X16)
+    raise TypeError(f"{tag.scheme} holds no floats")
+
+
+@verb(f32, (Tag, ADDRESS), _load_values)
+def load_values(t: Any, p: int) -> Any:
+    """Sixteen stored floats of the tag's scheme, as float32."""
+    if t.scheme == "bf16":
+        return (memory(p, np.uint16, LANES).astype(np.uint32) << 16).view(np.float32)
+    return memory(p, {"f32": np.float32, "f16": np.float16}[t.scheme], LANES).astype(np.float32)
+
+
+def _store_values(b: Any, tag: Tag, p: Any, v: Any) -> None:
+    put(b, p, v if tag.scheme == "f32" else tag.isa_row.lower["narrow_f16"](b, v))
+
+
+@verb(types.void, (Tag, ADDRESS, f32), _store_values)
+def store_values(t: Any, p: int, v: Any) -> None:
+    """Sixteen floats in the tag's scheme (f32 or f16)."""
+    dtype = {"f32": np.float32, "f16": np.float16}[t.scheme]
+    memory(p, dtype, LANES)[:] = v.astype(dtype)
+
+
+def _poke_value(b: Any, tag: Tag, p: Any, x: Any) -> None:
+    if tag.scheme == "f32":
+        put(b, p, x)
+    else:
+        put(b, p, b.extract_element(tag.isa_row.lower["narrow_f16"](b, splat(b, x)), ir.Constant(I32, 0)))
+
+
+@verb(types.void, (Tag, ADDRESS, FLOAT), _poke_value)
+def poke_value(t: Any, p: int, x: Any) -> None:
+    """One float in the tag's scheme (f32 or f16)."""
+    dtype = {"f32": np.float32, "f16": np.float16}[t.scheme]
+    memory(p, dtype, 1)[0] = dtype(x)
+
+
+@verb(types.void, (ADDRESS, i32), lambda b, p, v: put(b, p, b.trunc(v, ir.VectorType(I8, LANES))))
+def store_i8(p: int, v: Any) -> None:
+    """The low byte of each lane, 16 bytes in all."""
+    memory(p, np.uint8, LANES)[:] = (v & 255).astype(np.uint8)

@@ -1,0 +1,66 @@
+"""What threads share, and calls to native addresses."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+
+from ..isa import I64
+from ..tag import Tag
+from .registry import ADDRESS, memory, verb
+
+
+@verb(
+    ADDRESS,
+    (ADDRESS, ADDRESS),
+    lambda b, p, n: b.atomic_rmw("add", b.inttoptr(p, I64.as_pointer()), n, "acq_rel"),
+)
+def fetch_add(p: int, n: int) -> Any:
+    """Add n to the int64 at p as one step seen by all threads; what stood there before."""
+    cell = memory(p, np.int64, 1)
+    cell[0] += n
+    return cell[0] - n
+
+
+@verb(ADDRESS, (ADDRESS,), lambda b, p: b.load_atomic(b.inttoptr(p, I64.as_pointer()), "acquire", 8))
+def peek_shared(p: int) -> Any:
+    """The int64 at p, and all that was written before it was."""
+    return memory(p, np.int64, 1)[0]
+
+
+@verb(
+    ADDRESS,
+    (ADDRESS, ADDRESS),
+    lambda b, p, x: b.atomic_rmw("xchg", b.inttoptr(p, I64.as_pointer()), x, "acq_rel"),
+)
+def exchange(p: int, x: int) -> Any:
+    """Put x in the int64 at p as one step seen by all threads; what stood there before."""
+    cell = memory(p, np.int64, 1)
+    before, cell[0] = cell[0], x
+    return before
+
+
+@verb(types.void, (Tag,), lambda b, tag: tag.isa_row.lower["pause"](b))
+def pause(t: Any) -> None:
+    """Tell the core that this thread is waiting."""
+
+
+def _call(b: Any, address: Any, *args: Any) -> None:
+    f = ir.FunctionType(ir.VoidType(), [I64] * len(args))
+    b.call(b.inttoptr(address, f.as_pointer()), args)
+
+
+@verb(types.void, (ADDRESS, ADDRESS, ADDRESS, ADDRESS), _call)
+def call_kernel(address: int, instruction: int, worker: int, workers: int) -> None:
+    """Call the compiled kernel at a native address."""
+    ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(address)(instruction, worker, workers)
+
+
+@verb(types.void, (ADDRESS,), _call)
+def call_plain(address: int) -> None:
+    """Call a native function that takes nothing and whose result is of no interest."""
+    ctypes.CFUNCTYPE(None)(address)()
