@@ -128,8 +128,7 @@ def open_gguf(path: str | os.PathLike[str]) -> GGUFFile:
     with file:
         try:
             _check_start(file.read(8))
-            mapped = FileMap(file, file_bytes, where)
-            return _parse(mapped, file_bytes)
+            return parse(FileMap.of(file, file_bytes, where), file_bytes)
         except EdgeqError as error:
             raise type(error)(f"{where}: {error}") from None
 
@@ -150,7 +149,8 @@ def _check_start(raw: bytes) -> None:
         )
 
 
-def _parse(mapped: FileMap, file_bytes: int) -> GGUFFile:
+def parse(mapped: FileMap, file_bytes: int) -> GGUFFile:
+    """What `open_gguf` does with a file whose magic and version are right."""
     cursor = _Cursor(mapped.view(0, min(file_bytes, HEADER_BYTES_MAX)), file_bytes)
     cursor.take(4, "magic")
     version = cursor.integer("<I", "version")

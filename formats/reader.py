@@ -20,15 +20,20 @@ from .schemes import Array, Scheme, decode, decode_floats
 
 
 class FileMap:
-    """A file's bytes, mapped read-only.  Views keep the map alive; closing only lets go of it."""
+    """A file's bytes, uint8 and read-only.  Views keep the memory alive; closing only lets go of it."""
 
-    def __init__(self, file: BinaryIO, file_bytes: int, path: Path) -> None:
+    def __init__(self, whole: Array, path: Path) -> None:
         self.path = path
+        self._bytes: Array | None = whole
+
+    @classmethod
+    def of(cls, file: BinaryIO, file_bytes: int, path: Path) -> FileMap:
+        """Map an open file; UsageError when that fails."""
         try:
             mapped = mmap.mmap(file.fileno(), file_bytes, access=mmap.ACCESS_READ)
         except (OSError, ValueError, OverflowError) as error:  # no address space, or the file has just shrunk
             raise UsageError(f"its {file_bytes} bytes cannot be mapped: {error}") from None
-        self._bytes: Array | None = np.frombuffer(mapped, np.uint8)
+        return cls(np.frombuffer(mapped, np.uint8), path)
 
     def view(self, offset: int, nbytes: int) -> Array:
         """uint8 [nbytes], read-only; UsageError when the file was closed."""
@@ -199,7 +204,7 @@ def open_model(path: str | os.PathLike[str]) -> ModelFile:
                 raise FormatError("header is damaged: its CRC-32 does not match")
             header = parse_header(raw)
             entries = parse_tensors(header, prelude.header_bytes, file_bytes)
-            mapped = FileMap(file, file_bytes, where)
+            mapped = FileMap.of(file, file_bytes, where)
         except EdgeqError as error:
             raise type(error)(f"{where}: {error}") from None
     return ModelFile(where, prelude, header, {entry.name: Tensor(entry, mapped) for entry in entries}, mapped)

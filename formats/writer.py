@@ -58,6 +58,7 @@ class Writer:
         self._hash = xxh3_128()
         self._current = 0  # index of the tensor being written
         self._written = 0  # bytes of it
+        self._position = 0  # in the file
         self._open: bool = False
         self._create()
 
@@ -136,7 +137,7 @@ class Writer:
         self.abort()
 
     def _plan(self, tensors: Sequence[TensorPlan]) -> tuple[int, int]:
-        """Fill in the header's tensors; (header bytes, file bytes).
+        """Settle the header; (header bytes, file bytes).
 
         Offsets have digits, so the header's length depends on them and they on it.  Both only grow from one
         round to the next, so the rounds end.
@@ -162,7 +163,10 @@ class Writer:
             header_bytes = len(raw)
         if header_bytes > HEADER_BYTES_MAX:
             raise FormatError(f"header needs {header_bytes} bytes, more than the limit of {HEADER_BYTES_MAX}")
-        parse_tensors(parse_header(raw), header_bytes, position)  # the reader's rules, before writing
+        # Checked by the reader's rules before anything is written, and a copy: a caller who goes on to change
+        # what it passed would change the header's length.
+        self._header = parse_header(raw)
+        parse_tensors(self._header, header_bytes, position)
         return header_bytes, position
 
     def _create(self) -> None:
@@ -182,11 +186,12 @@ class Writer:
             raise
 
     def _pad_to(self, offset: int) -> None:
-        self._put(bytes(offset - self._file.tell()))
+        self._put(bytes(offset - self._position))
 
     def _put(self, data: Any) -> None:
         try:
             self._file.write(data)
+            self._position += len(data)
         except OSError as error:
             raise EdgeqError(f"{self.path} cannot be written: {error.strerror or error}") from None
 

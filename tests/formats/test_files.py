@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgeq import formats
-from edgeq.errors import EdgeqError, FormatError, UnsupportedError, UsageError
+from edgeq.errors import UnsupportedError, UsageError
 from tests.formats.samples import HEADER, SHAPES, forge, numbers, plans, split_file, write_sample
 
 
@@ -179,150 +179,6 @@ def test_a_newer_writer_stays_readable_and_a_newer_reader_is_asked_for(tmp_path:
         formats.open_model(path)
 
 
-# ---- the writer leaves nothing half-written ----
-
-
-def listing(path: Path) -> list[str]:
-    return sorted(entry.name for entry in path.iterdir())
-
-
-@pytest.mark.parametrize("trouble", [RuntimeError, KeyboardInterrupt, SystemExit, MemoryError])
-def test_an_exception_removes_the_temporary_file(tmp_path: Path, trouble: type[BaseException]) -> None:
-    target = tmp_path / "a.edgeq"
-    target.write_bytes(b"old")
-    with pytest.raises(trouble), formats.Writer(target, HEADER, plans()) as writer:
-        writer.write("embed", bytes(10))
-        assert len(listing(tmp_path)) == 2
-        raise trouble
-    assert listing(tmp_path) == ["a.edgeq"] and target.read_bytes() == b"old"
-
-
-def test_leaving_without_commit_changes_nothing(tmp_path: Path) -> None:
-    with formats.Writer(tmp_path / "a.edgeq", HEADER, plans()):
-        pass
-    assert listing(tmp_path) == []
-
-
-def test_commit_of_an_incomplete_file_is_refused(tmp_path: Path) -> None:
-    with formats.Writer(tmp_path / "a.edgeq", HEADER, plans()) as writer:
-        writer.write("embed", bytes(10))
-        with pytest.raises(UsageError, match="tensor embed is not complete"):
-            writer.commit()
-    assert listing(tmp_path) == []
-
-
-def test_wrong_writes_are_refused(tmp_path: Path) -> None:
-    with formats.Writer(tmp_path / "a.edgeq", HEADER, plans()[-2:]) as writer:
-        with pytest.raises(
-            UsageError, match="tensor tokenizer is written out of order: it is the turn of norm"
-        ):
-            writer.write("tokenizer", b"hello")
-        with pytest.raises(UsageError, match="tensor norm gets more than its 160 bytes"):
-            writer.write("norm", bytes(100), bytes(61))
-        writer.write("norm", bytes(60))
-        writer.write("tokenizer", b"hello")
-        with pytest.raises(UsageError, match="it is the turn of no tensor"):
-            writer.write("norm", b"")
-        writer.commit()
-        with pytest.raises(UsageError, match="is closed"):
-            writer.write("norm", b"")
-        with pytest.raises(UsageError, match="is closed"):
-            writer.commit()
-    assert listing(tmp_path) == ["a.edgeq"]
-
-
-@pytest.mark.parametrize("call", ["write", "fsync", "replace", "open"])
-@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EACCES, errno.EDQUOT])
-def test_a_failing_system_call_leaves_the_target_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
-) -> None:
-    """Whichever call fails, the old target stays, no temporary file does, and the message is one sentence."""
-    target = tmp_path / "a.edgeq"
-    target.write_bytes(b"old")
-
-    def fail(*_: Any, **__: Any) -> Any:
-        raise OSError(number, os.strerror(number))
-
-    class Failing:
-        def __init__(self, file: Any) -> None:
-            self.file = file
-
-        def write(self, data: Any) -> int:
-            if len(data) == 5:
-                fail()
-            return int(self.file.write(data))
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.file, name)
-
-    if call == "fsync":
-        monkeypatch.setattr(os, "fsync", fail)
-    elif call == "replace":
-        monkeypatch.setattr(os, "replace", fail)
-    elif call == "open":
-        monkeypatch.setattr("edgeq.formats.writer.open", fail, raising=False)
-    else:
-        monkeypatch.setattr(
-            "edgeq.formats.writer.open",
-            lambda *a: Failing(open(*a)),  # noqa: SIM115
-            raising=False,
-        )
-    with (
-        pytest.raises(EdgeqError, match=f"a.edgeq cannot be written: {os.strerror(number)}$"),
-        formats.Writer(target, HEADER, plans()[-1:]) as writer,
-    ):
-        writer.write("tokenizer", b"hello")
-        writer.commit()
-    monkeypatch.undo()
-    assert listing(tmp_path) == ["a.edgeq"] and target.read_bytes() == b"old"
-
-
-def test_a_full_disk_is_noticed_before_writing(tmp_path: Path) -> None:
-    plan = [formats.TensorPlan("a", "q8", "lines16", (1 << 30, 1 << 30))]
-    with pytest.raises(EdgeqError, match="needs 1224979098644840448 bytes, but only [0-9]+ are free"):
-        formats.Writer(tmp_path / "a.edgeq", HEADER, plan)
-    assert listing(tmp_path) == []
-
-
-def test_a_bad_target_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is a directory"):
-        formats.Writer(tmp_path, HEADER, [])
-    with pytest.raises(EdgeqError, match="cannot be written: No such file"):
-        formats.Writer(tmp_path / "no" / "a.edgeq", HEADER, [])
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"family": "Llama!"}, "family"),
-        ({"config": [1]}, "config"),
-        ({"chat_template": 3}, "chat_template"),
-        ({"required": ["telepathy"]}, "requires 'telepathy'"),
-        ({"source": {"loss": float("nan")}}, "cannot be written as JSON"),
-        ({"source": {"name": object()}}, "cannot be written as JSON"),
-        ({"source": {"name": "\ud800"}}, "cannot be written as JSON"),
-        ({"source": {"number": 1 << 63}}, "does not fit 64 bits"),
-    ],
-)
-def test_the_writer_refuses_what_the_reader_would(
-    tmp_path: Path, change: dict[str, Any], message: str
-) -> None:
-    with pytest.raises((FormatError, UnsupportedError), match=message):
-        formats.Writer(tmp_path / "a.edgeq", HEADER | change, plans())
-    assert listing(tmp_path) == []
-
-
-@pytest.mark.parametrize("name", ["", "a b", "ä", "a\n", "a\0", "x" * 257, "a\\b"])
-def test_the_writer_refuses_bad_names(tmp_path: Path, name: str) -> None:
-    with pytest.raises(FormatError, match="is not 1 to 256 of"):
-        formats.Writer(tmp_path / "a.edgeq", HEADER, [formats.TensorPlan(name, "bytes", "plain", (1,))])
-
-
-def test_the_writer_refuses_a_name_twice(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="tensor norm appears twice"):
-        formats.Writer(tmp_path / "a.edgeq", HEADER, [plans()[-2], plans()[-2]])
-
-
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path, message in [
@@ -333,6 +189,21 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     ]:
         with pytest.raises(UsageError, match=message):
             formats.open_model(path)
+
+
+def test_a_file_that_cannot_be_mapped(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr("edgeq.formats.reader.mmap.mmap", fail)
+    with pytest.raises(UsageError, match="its 5893 bytes cannot be mapped: .*Cannot allocate memory"):
+        formats.open_model(sample)
+
+
+def test_names_in_a_debugger(sample: Path) -> None:
+    with formats.open_model(sample) as file:
+        assert repr(file) == f"ModelFile('{sample}', llama, 7 tensors)"
+        assert repr(file.tensors["embed"]) == "Tensor('embed', q8, lines16, [17, 33])"
 
 
 def test_split_and_forge_make_the_same_file(sample: Path) -> None:

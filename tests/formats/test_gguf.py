@@ -88,6 +88,7 @@ def test_unknown_tensor_types_are_listed_by_number_and_not_read(tmp_path: Path) 
         ("last", "type 4", 4, 5),
     ]
     assert file.tensors["old"].data.size == 16
+    assert repr(file.tensors["new"]) == "GGUFTensor('new', type 99, [3, 7])"
     with pytest.raises(
         UnsupportedError, match="tensor new has the unknown GGUF type 99, which cannot be read"
     ):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from edgeq.errors import FormatError, UnsupportedError
-from edgeq.formats.gguf import TYPES, open_gguf
+from edgeq.formats.gguf import TYPES, open_gguf, parse
+from edgeq.formats.reader import FileMap
 from tests.formats.gguf_samples import (
     ARRAY,
     BOOL,
@@ -222,16 +223,15 @@ NUMBERS = [
 ]
 
 
-def test_mutated_headers_are_refused_or_right(tmp_path: Path) -> None:
+def test_mutated_headers_are_refused_or_right() -> None:
     """Bytes changed, stretches cut and doubled, counts replaced: refused, or every tensor can be read."""
     random = np.random.default_rng(99)
     raw = sample()
-    path = tmp_path / "mutant.gguf"
     accepted = 0
     for _ in range(MUTATIONS):
         mutant = bytearray(raw)
         for _ in range(random.integers(1, 4)):
-            at = int(random.integers(4, len(mutant) - 300))
+            at = int(random.integers(8, len(mutant) - 300))
             kind = random.integers(0, 4)
             if kind == 0:
                 mutant[at] = random.integers(0, 256)
@@ -242,10 +242,9 @@ def test_mutated_headers_are_refused_or_right(tmp_path: Path) -> None:
                 del mutant[at : at + int(random.integers(1, 9))]
             else:
                 mutant[at:at] = mutant[at : at + int(random.integers(1, 9))]
-        path.write_bytes(mutant)
         start = time.process_time()
         try:
-            with open_gguf(path) as file:
+            with parse(FileMap(np.frombuffer(mutant, np.uint8), Path("mutant")), len(mutant)) as file:
                 for found in file.tensors.values():
                     if found.type_number in TYPES:
                         assert found.data.size == found.nbytes

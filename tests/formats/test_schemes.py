@@ -196,6 +196,8 @@ def test_bf16_refuses_a_value_that_rounds_to_infinity() -> None:
 def test_unknown_scheme_and_wrong_pairs() -> None:
     with pytest.raises(UnsupportedError, match="scheme 'q3' is not one of"):
         formats.encode(matrix((2, 2)), "q3")
+    with pytest.raises(UnsupportedError, match="scheme f16 has no codes to quantize to"):
+        formats.quantize(matrix((2, 2)), "f16")
     for scheme, layout, shape in [
         ("q4", "plain", (32,)),
         ("bytes", "lines16", (2, 2)),
@@ -216,9 +218,10 @@ def test_unknown_scheme_and_wrong_pairs() -> None:
         formats.decode(b"abc", "q4", (1, 1))
 
 
+@pytest.mark.parametrize("rows", [32, 37])
 @pytest.mark.parametrize("name", QUANTIZED)
-def test_encode_codes_packs_ready_codes(name: str) -> None:
-    x = matrix((37, 96))
+def test_encode_codes_packs_ready_codes(name: str, rows: int) -> None:
+    x = matrix((rows, 96))
     packed = np.concatenate(list(formats.encode_codes(*formats.quantize(x, name), name)))
     assert np.array_equal(packed, formats.encode(x, name))
     with pytest.raises(ValueError, match="do not fit"):
