@@ -38,7 +38,7 @@ def read(path: Path) -> dict[str, tuple[str, tuple[int, ...], Array]]:
         header = jsonfile.parse(file.read(header_bytes), path.name)
         start = 8 + header_bytes
         places = _places(header, size - start, path.name)
-        mapped = FileMap(file, size, path)
+        mapped = FileMap.of(file, size, path)
     return {
         name: (dtype, shape, mapped.view(start + begin, end - begin))
         for name, (dtype, shape, begin, end) in places.items()
