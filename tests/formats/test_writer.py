@@ -1,4 +1,4 @@
-"""The writer: whatever fails, the target is whole or untouched; what the reader would refuse is not written."""
+"""The writer: whatever fails, the target is whole or untouched; what readers refuse is not written."""
 
 from __future__ import annotations
 
