@@ -127,7 +127,7 @@ def read(path: Path) -> reference.Checkpoint:
         "num_hidden_layers": value("block_count"),
         "num_attention_heads": value("attention.head_count"),
         "num_key_value_heads": value("attention.head_count_kv"),
-        "head_dim": value("attention.key_length"),
+        "head_dim": value("rope.dimension_count"),
         "rope_theta": value("rope.freq_base"),
         "rms_norm_eps": value("attention.layer_norm_rms_epsilon"),
         "vocab_size": value("vocab_size"),
