@@ -1,0 +1,167 @@
+"""Calls of single verbs: each compiled into a function of one address, from which it takes its arguments.
+
+Memory is a row of slots. Slot 0 takes the result, slot 1 holds the first argument, and so on. What an
+argument is, a letter says; the meaning in NumPy gets the same letters' values out of a copy of the memory.
+
+    t tag    a address of the slot    n int64    k int32    x float32
+    f i c lines of float32, int32, bytes         F I D bundles of float32, int32, dots accumulators
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import cfunc, types
+from numba.extending import intrinsic
+
+from edgeq.simd import verbs
+from edgeq.simd.isa import LANES
+from edgeq.simd.tag import Tag
+from edgeq.simd.verbs.registry import MEANING, Bundle, at, codes, dots_of, each_f32, each_i32, f32, i32, put
+
+SLOT = 1024
+SLOTS = 8
+Array = np.ndarray[Any, Any]
+
+SCALARS = {"n": (np.int64, "peek_i64"), "k": (np.int32, "peek_i32"), "x": (np.float32, "peek_f32")}
+LINES = {"f": (np.float32, LANES), "i": (np.int32, LANES), "c": (np.uint8, 4 * LANES)}
+
+
+KEEP: list[Any] = []  # compiled functions live as long as the tests
+
+
+def _moves(kind: Any) -> tuple[Any, Any]:
+    """A load and a store of any vector or bundle, for numba."""
+
+    @intrinsic
+    def load(context, p):  # type: ignore[no-untyped-def]
+        return kind(types.int64), lambda context, b, sig, v: at(b, v[0], kind.ir)
+
+    @intrinsic
+    def store(context, p, x):  # type: ignore[no-untyped-def]
+        def generate(context, b, sig, v):  # type: ignore[no-untyped-def]
+            put(b, *v)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, kind), generate
+
+    return load, store
+
+
+def _kind(letter: str, tag: Tag) -> Any:
+    tagged = verbs.TagType(tag)
+    if letter == "D":
+        return Bundle(dots_of(tag).acc, tag.tokens)
+    return {"f": f32, "i": i32, "c": codes, "F": each_f32(tagged), "I": each_i32(tagged)}[letter]
+
+
+class Memory:
+    """Slots, 64-byte aligned."""
+
+    def __init__(self) -> None:
+        self._raw = np.zeros(SLOT * SLOTS + 64, np.uint8)
+        start = -int(self._raw.ctypes.data) % 64
+        self.bytes = self._raw[start : start + SLOT * SLOTS]
+        self.address = int(self.bytes.ctypes.data)
+
+    def put(self, slot: int, value: Any) -> None:
+        raw = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+        self.bytes[slot * SLOT : slot * SLOT + len(raw)] = raw
+
+    def get(self, slot: int, dtype: Any, count: int) -> Array:
+        size = count * np.dtype(dtype).itemsize
+        return self.bytes[slot * SLOT : slot * SLOT + size].view(dtype)
+
+
+def _stored(letter: str, slot: int) -> str:
+    """The text that stores `out` of that kind."""
+    scalars = {"n": "store_n(m, out)", "k": "poke_i32(m, out)", "x": "poke_f32(m, out)"}
+    return scalars.get(letter) or f"store_{letter}(m, out)"
+
+
+def _argument(letter: str, slot: int) -> str:
+    place = f"m + {slot * SLOT}"
+    if letter == "t":
+        return "t"
+    if letter == "a":
+        return place
+    return f"{SCALARS[letter][1]}({place})" if letter in SCALARS else f"load_{letter}({place})"
+
+
+@intrinsic
+def store_n(context, p, x):  # type: ignore[no-untyped-def]
+    def generate(context, b, sig, v):  # type: ignore[no-untyped-def]
+        put(b, *v)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+def compiled(text: str, tag: Tag, letters: str = "") -> Callable[[int], None]:
+    """The native function of one address m whose body is `text`; t is the tag, and loads and stores of the
+    letters' kinds are to be had.
+    """
+    scope: dict[str, Any] = {**{n: getattr(verbs, n) for n in verbs.__all__}, "t": tag, "store_n": store_n}
+    for letter in set(letters) & set("ficFID"):
+        scope[f"load_{letter}"], scope[f"store_{letter}"] = _moves(_kind(letter, tag))
+    lines = "\n    ".join(text.splitlines())
+    exec(f"def f(m):\n    {lines}\n", scope)
+    function = cfunc(types.void(types.int64), error_model="numpy")(scope["f"])
+    call = ctypes.CFUNCTYPE(None, ctypes.c_int64)(int(function.address or 0))
+    KEEP.append(function)
+    return call
+
+
+def verb_call(name: str, letters: str, result: str, tag: Tag) -> Callable[[int], None]:
+    """One verb, compiled to take its arguments from slots and leave its result in slot 0."""
+    arguments = ", ".join(_argument(letter, n) for n, letter in enumerate(letters, 1))
+    text = f"{name}({arguments})" if not result else f"out = {name}({arguments})\n{_stored(result, 0)}"
+    return compiled(text, tag, letters + result)
+
+
+def operator_call(operator: str, letter: str) -> Callable[[int], None]:
+    """A binary operator between two lines."""
+    text = f"out = {_argument(letter, 1)} {operator} {_argument(letter, 2)}\n{_stored(letter, 0)}"
+    return compiled(text, Tag("generic"), letter)
+
+
+def value(memory: Memory, letter: str, slot: int, tag: Tag) -> Any:
+    """The argument of that kind as the meaning takes it."""
+    if letter == "t":
+        return tag
+    if letter == "a":
+        return memory.address + slot * SLOT
+    if letter in SCALARS:
+        scalar = memory.get(slot, SCALARS[letter][0], 1)[0]
+        return int(scalar) if letter == "n" else scalar
+    if letter in LINES:
+        dtype, count = LINES[letter]
+        return memory.get(slot, dtype, count).copy()
+    dtype = np.float32 if letter == "F" else np.int32
+    return memory.get(slot, dtype, tag.tokens * LANES).reshape(tag.tokens, LANES).copy()
+
+
+def mean(name: str, letters: str, result: str, tag: Tag, memory: Memory) -> None:
+    """What `verb_call` does, by the verb's NumPy body."""
+    with np.errstate(all="ignore"):
+        out = MEANING[name](*(value(memory, letter, n, tag) for n, letter in enumerate(letters, 1)))
+        if result:
+            dtype = SCALARS[result][0] if result in SCALARS else np.float32 if result in "fF" else None
+            if dtype is None:
+                dtype = np.uint8 if result == "c" else np.int32
+            memory.put(0, np.asarray(out).astype(dtype, casting="same_kind"))
+
+
+def same(a: Array, b: Array, dtype: Any) -> bool:
+    """The same bits; of NaNs only that they are."""
+    if np.array_equal(a, b):
+        return True
+    x, y = a.view(dtype), b.view(dtype)
+    if np.dtype(dtype).kind != "f":
+        return False
+    nan = np.isnan(x) & np.isnan(y)
+    bits = f"u{np.dtype(dtype).itemsize}"
+    return bool(np.all(nan | (x.view(bits) == y.view(bits))))

@@ -1,0 +1,388 @@
+"""Every verb on every instruction set against its meaning in NumPy, bit for bit.
+
+A verb is a row of CASES; one without a row fails `test_every_verb_has_a_case`. NaNs are compared as such:
+what their payload is, no verb says.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeq.formats.schemes import SCHEMES
+from edgeq.simd import verbs
+from edgeq.simd.isa import LANES, by_name
+from edgeq.simd.tag import Tag
+from edgeq.simd.verbs.registry import MEANING
+from tests.simd.native import SLOT, Array, Memory, compiled, mean, operator_call, same, verb_call
+from tests.simd.rows import runnable
+
+Rng = np.random.Generator
+Fill = Callable[[Rng, int, Tag], Any]
+
+SPECIAL = np.array(
+    [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1.1754942e-38, 1.1754944e-38, 3.4028235e38,
+     -3.4028235e38, 1.0, -1.0, 0.5, 16777216.0, 16777218.0, 65504.0, 65519.996, 65520.0, 5.9604645e-08,
+     2.9802322e-08],
+    np.float32,
+)  # fmt: skip
+BIG = (0, 1, 15, 16, 17, -1, 2**31 - 1, 2**31, 2**32, 2**32 + 3, -(2**31), -(2**32), 2**63 - 1, -(2**63))
+
+
+def floats(rng: Rng, shape: Any) -> Array:
+    """Of every magnitude, a fifth of them special."""
+    ordinary = rng.normal(size=shape) * np.exp2(rng.choice([0.0, 0.0, 3.0, -60.0, 60.0, -140.0], size=shape))
+    return np.where(rng.random(shape) < 0.2, rng.choice(SPECIAL, shape), ordinary.astype(np.float32))
+
+
+def ints(rng: Rng, shape: Any) -> Array:
+    """Of every magnitude, with ties of the conversion to float32."""
+    wide = rng.integers(-(2**31), 2**31, shape)
+    corner = rng.choice([0, 1, -1, 2**31 - 1, -(2**31), 2**24 + 1, 2**24 + 3, -(2**24) - 1], shape)
+    return np.where(rng.random(shape) < 0.5, wide >> rng.integers(0, 32, shape), corner).astype(np.int32)
+
+
+def big(rng: Rng, trial: int, tag: Tag) -> Any:
+    return np.int64(BIG[trial % len(BIG)] if trial < 60 else rng.integers(-(2**63), 2**63 - 1))
+
+
+def bound(rng: Rng, trial: int, tag: Tag) -> Any:
+    """A lane bound: mostly 0..16, also far outside on both sides."""
+    return np.int64(rng.integers(-3, 20) if rng.random() < 0.6 else rng.choice(BIG))
+
+
+DEFAULT: dict[str, Fill] = {
+    "n": big,
+    "k": lambda rng, trial, tag: ints(rng, 1),
+    "x": lambda rng, trial, tag: floats(rng, 1),
+    "f": lambda rng, trial, tag: floats(rng, LANES),
+    "i": lambda rng, trial, tag: ints(rng, LANES),
+    "c": lambda rng, trial, tag: rng.integers(0, 256, 4 * LANES, np.uint8),
+    "F": lambda rng, trial, tag: floats(rng, (tag.tokens, LANES)),
+    "I": lambda rng, trial, tag: ints(rng, (tag.tokens, LANES)),
+    "a": lambda rng, trial, tag: floats(rng, SLOT // 4),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A verb's arguments and result in the letters of `native`, and what to put where."""
+
+    letters: str
+    result: str = ""
+    fill: dict[int, Fill] = field(default_factory=dict)  # by slot, where DEFAULT will not do
+    schemes: tuple[str, ...] = ("",)
+    view: str = "<f4"  # how memory is compared
+    trials: int = 96
+
+
+def code(rng: Rng, trial: int, tag: Tag) -> Any:
+    """Codes of one plane."""
+    return rng.integers(0, 2**tag.scheme_row.bits, 4 * LANES, np.uint8)
+
+
+def half_line(rng: Rng, trial: int, tag: Tag) -> Any:
+    return np.arange(trial * LANES, (trial + 1) * LANES, dtype=np.uint32).astype(np.uint16)
+
+
+def around_half(rng: Rng, trial: int, tag: Tag) -> Any:
+    """The float32 values of every half, and beside and on the middle between it and the next."""
+    half = half_line(rng, trial % 4096, tag).view(np.float16).astype(np.float32)
+    if trial < 4096:
+        return half
+    with np.errstate(all="ignore"):
+        bits = half_line(rng, trial % 4096, tag) & 0x7FFF
+        after = (np.minimum(bits, 0x7BFF) + 1).astype(np.uint16).view(np.float16).astype(np.float32)
+        after = np.where(np.isfinite(after), after, np.float32(65536.0))
+        middle = np.copysign((np.abs(half) + after) / 2, half)
+    step = trial // 4096 - 2  # -1, 0, 1
+    return (middle.view(np.int32) + step).view(np.float32)
+
+
+def tie(rng: Rng, trial: int, tag: Tag) -> Any:
+    whole = rng.integers(-(2**21), 2**21, LANES) if trial % 2 else rng.integers(-40, 40, LANES)
+    return (whole + rng.choice([0.5, 0.0, 0.25, -0.5, 0.499], LANES)).astype(np.float32)
+
+
+def small(low: int, high: int) -> Fill:
+    return lambda rng, trial, tag: np.int64(low + trial % (high - low))
+
+
+def stride(rng: Rng, trial: int, tag: Tag) -> Any:
+    return np.int64(4 * (trial % 25))
+
+
+def line_stride(rng: Rng, trial: int, tag: Tag) -> Any:
+    return np.int64(64 + 4 * (trial % 10))
+
+
+def plane_number(rng: Rng, trial: int, tag: Tag) -> Any:
+    return np.int64(trial % tag.scheme_row.planes)
+
+
+def powers(rng: Rng, trial: int, tag: Tag) -> Any:
+    return np.int32((trial * LANES + np.arange(LANES)) % 254 - 126)
+
+
+def bytes_0_127(rng: Rng, trial: int, tag: Tag) -> Any:
+    """Activations that dot4_each may see; the corner is all 127."""
+    return np.full(SLOT, 127, np.int8) if trial % 4 == 0 else rng.integers(0, 128, SLOT).astype(np.int8)
+
+
+def corner_bytes(rng: Rng, trial: int, tag: Tag) -> Any:
+    if trial % 4 == 0:
+        return rng.choice(np.array([-128, -127, 127], np.int8), 4 * LANES).view(np.uint8)
+    return rng.integers(0, 256, 4 * LANES, np.uint8)
+
+
+FLOATS = ("f32", "f16", "bf16")
+CODES = ("q4", "q8")
+
+CASES = {
+    "peek_i64": Case("a", "n"),
+    "peek_i32": Case("a", "k"),
+    "peek_f32": Case("a", "x"),
+    "peek_u8": Case("a", "k"),
+    "poke_f32": Case("ax"),
+    "poke_i32": Case("ak"),
+    "poke_u8": Case("ak"),
+    "peek_shared": Case("a", "n"),
+    "fetch_add": Case("an", "n"),
+    "exchange": Case("an", "n"),
+    "float_bits": Case("n", "x"),
+    "root": Case("x", "x"),
+    "opaque": Case("n", "n"),
+    "prefetch": Case("n"),
+    "pause": Case("t"),
+    "load_codes": Case("a", "c"),
+    "load_f32": Case("a", "f"),
+    "store_f32": Case("af"),
+    "load_f16": Case("ta", "f", {2: half_line}, trials=4096),
+    "store_f16": Case("taf", "", {3: around_half}, view="<f2", trials=4 * 4096),
+    "load_values": Case("ta", "f", schemes=FLOATS),
+    "store_values": Case("taf", schemes=FLOATS[:2], view="<f2"),
+    "poke_value": Case("tax", schemes=FLOATS[:2], view="<f2"),
+    "store_i8": Case("ai"),
+    "splat_f32": Case("x", "f"),
+    "fma": Case("fff", "f"),
+    "larger": Case("ff", "f"),
+    "magnitude": Case("f", "f"),
+    "to_f32": Case("i", "f"),
+    "nearest": Case("f", "i", {1: tie}),
+    "power2": Case("i", "f", {1: powers}),
+    "sum_f32": Case("f", "x"),
+    "sum_i32": Case("i", "k"),
+    "max_f32": Case("f", "x"),
+    "keep": Case("fnnx", "f", {2: bound, 3: bound}, trials=600),
+    "blend": Case("ffn", "f", {3: bound}, trials=200),
+    "lane": Case("fn", "x", {2: small(0, 16)}),
+    "plane": Case("tcn", "c", {3: plane_number}, schemes=CODES),
+    "column": Case("tcn", "f", {2: code, 3: small(0, 4)}, schemes=CODES),
+    "zeros_each": Case("t", "F"),
+    "zero_sums_each": Case("t", "I"),
+    "dot4_each": Case("tIcan", "I", {3: corner_bytes, 4: bytes_0_127, 5: stride}),
+    "scaled_add_each": Case("tFIfan", "F", {6: stride}, trials=32),
+    "fma_each": Case("tFfan", "F", {5: stride}, trials=32),
+    "scale_each": Case("tFfF", "F", trials=32),
+    "add_each": Case("tFf", "F"),
+    "sum_each": Case("tFF", "F"),
+    "load_each": Case("tan", "F", {3: line_stride}),
+    "store_each": Case("tanF", "", {3: line_stride}),
+    "merge_each": Case("tFaFa", "F", trials=32),
+}
+APART = {  # verbs with a test of their own below
+    "dots_start": "test_dots", "dots_add": "test_dots", "dots_finish": "test_dots",
+    "call_kernel": "test_calls", "call_plain": "test_calls",
+}  # fmt: skip
+
+
+def tags(case: Case) -> list[Tag]:
+    """What to compile a case for. A verb without a tag has one spelling for all instruction sets."""
+    if "t" not in case.letters:
+        return [Tag("generic")]
+    tiled = bool(set(case.letters + case.result) & set("FI"))
+    return [
+        Tag(row.name, scheme, tokens)
+        for row in runnable()
+        for scheme in case.schemes
+        for tokens in ((1, row.tokens) if tiled else (1,))
+    ]
+
+
+def test_every_verb_has_a_case() -> None:
+    assert set(CASES) | set(APART) == set(MEANING)
+    assert all(name in globals() for name in APART.values())
+
+
+def name_of(tag: Tag) -> str:
+    return f"{tag}x{tag.tokens}"
+
+
+PAIRS = [
+    pytest.param(name, tag, id=f"{name}-{name_of(tag)}") for name, case in CASES.items() for tag in tags(case)
+]
+
+
+@pytest.mark.parametrize(("name", "tag"), PAIRS)
+def test_verb(name: str, tag: Tag) -> None:
+    case = CASES[name]
+    call = verb_call(name, case.letters, case.result, tag)
+    rng = np.random.default_rng(sum(name.encode()))
+    native, meant = Memory(), Memory()
+    for trial in range(case.trials):
+        for slot, letter in enumerate(case.letters, 1):
+            if letter != "t":
+                given = case.fill.get(slot, DEFAULT[letter])(rng, trial, tag)
+                native.put(slot, given)
+                meant.put(slot, given)
+        call(native.address)
+        mean(name, case.letters, case.result, tag, meant)
+        if not same(native.bytes, meant.bytes, case.view):
+            at = int(np.flatnonzero(native.bytes != meant.bytes)[0])
+            slot, offset = divmod(at, SLOT)
+            line = slice(at // 64 * 64, at // 64 * 64 + 64)
+            raise AssertionError(
+                f"{name} {tag}, trial {trial}, slot {slot} from byte {offset // 64 * 64}: "
+                f"{native.bytes[line].view(case.view)} is not {meant.bytes[line].view(case.view)}"
+            )
+
+
+@pytest.mark.parametrize("operator", ["+", "-", "*", "/"])
+def test_operators_of_float_lines(operator: str) -> None:
+    call = operator_call(operator, "f")
+    rng = np.random.default_rng(1)
+    m = Memory()
+    for _ in range(200):
+        a, b = floats(rng, LANES), floats(rng, LANES)
+        m.put(1, a)
+        m.put(2, b)
+        call(m.address)
+        with np.errstate(all="ignore"):
+            want = {"+": a + b, "-": a - b, "*": a * b, "/": a / b}[operator]
+        assert same(m.get(0, np.float32, LANES).copy(), want, "<f4"), (a, operator, b)
+
+
+def test_sum_of_integer_lines_wraps() -> None:
+    call = operator_call("+", "i")
+    rng = np.random.default_rng(2)
+    m = Memory()
+    for _ in range(100):
+        a, b = ints(rng, LANES), ints(rng, LANES)
+        m.put(1, a)
+        m.put(2, b)
+        call(m.address)
+        np.testing.assert_array_equal(m.get(0, np.int32, LANES), a + b)
+
+
+# ---- dots ----
+DOTS = f"""d = dots_start(t, m + {SLOT}, 4)
+for line in range(8):
+    d = dots_add(t, d, load_codes(m + {2 * SLOT} + line * 64), m + {3 * SLOT} + line * 4, 64)
+out = dots_finish(t, d, m + {SLOT}, 4)
+store_I(m, out)"""
+
+
+def dots_inputs(rng: Rng, trial: int, tag: Tag) -> tuple[Array, Array]:
+    """Codes [8 lines, 64] and activations [tokens, 32]; first the corners that could saturate or overflow."""
+    scheme = tag.scheme_row
+    last = 2**scheme.bits - 1
+    codes = rng.integers(0, last + 1, (8, 64)).astype(np.uint8)
+    x = rng.integers(-127, 128, (tag.tokens, 32)).astype(np.int8)
+    corners = [(c, s) for c in (0, scheme.zero, last) for s in (127, -127)]
+    if trial < len(corners):
+        codes[:], x[:] = corners[trial]
+    elif trial < 40:
+        codes[:] = rng.choice([0, 1, scheme.zero, last - 1, last], codes.shape)
+        x[:] = rng.choice([-127, 127], x.shape)
+    return codes, x
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [Tag(r.name, s, n) for r in runnable() for s in CODES for n in (1, r.tokens)],
+    ids=name_of,
+)
+def test_dots(tag: Tag) -> None:
+    """A group of 32 columns, as kernels add it up: against the verbs' meanings and against plain integers."""
+    call = compiled(DOTS, tag, "I")
+    rng = np.random.default_rng(3)
+    m = Memory()
+    for trial in range(300):
+        codes, x = dots_inputs(rng, trial, tag)
+        padded = np.zeros((tag.tokens, 64), np.int8)
+        padded[:, :32] = x
+        m.put(1, x.sum(1, dtype=np.int32))
+        m.put(2, codes)
+        m.put(3, padded)
+        call(m.address)
+        got = m.get(0, np.int32, tag.tokens * LANES).reshape(tag.tokens, LANES)
+        matrix = codes.reshape(8, LANES, 4).transpose(1, 0, 2).reshape(LANES, 32).astype(np.int64)
+        np.testing.assert_array_equal(got, x.astype(np.int64) @ (matrix - tag.scheme_row.zero).T)
+        acc = MEANING["dots_start"](tag, m.address + SLOT, 4)
+        for line in range(8):
+            acc = MEANING["dots_add"](tag, acc, codes[line], m.address + 3 * SLOT + line * 4, 64)
+        np.testing.assert_array_equal(got, MEANING["dots_finish"](tag, acc, m.address + SLOT, 4))
+
+
+# ---- calls ----
+def address(function: Any) -> int:
+    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
+
+
+def test_calls() -> None:
+    """call_kernel and call_plain reach the function at the address, with the arguments in order."""
+    seen: list[tuple[int, ...]] = []
+    kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(lambda *given: seen.append(given))
+    plain = ctypes.CFUNCTYPE(None)(lambda: seen.append(()))
+    m = Memory()
+    given = (2**40 + 1, -7, 2**62)
+    for slot, number in enumerate((address(kernel), *given), 1):
+        m.put(slot, np.int64(number))
+    verb_call("call_kernel", "nnnn", "", Tag("generic"))(m.address)
+    m.put(1, np.int64(address(plain)))
+    verb_call("call_plain", "n", "", Tag("generic"))(m.address)
+    assert seen == [given, ()]
+    assert MEANING["call_kernel"](address(kernel), 1, 2, 3) is None
+    assert MEANING["call_plain"](address(plain)) is None
+    assert seen == [given, (), (1, 2, 3), ()]
+
+
+# ---- facts ----
+FACTS = {
+    "tokens": lambda tag: tag.tokens,
+    "planes": lambda tag: tag.scheme_row.planes,
+    "group": lambda tag: tag.scheme_row.group,
+    "lines": lambda tag: tag.scheme_row.group // 4 // tag.scheme_row.planes,
+    "bits": lambda tag: tag.scheme_row.bits,
+    "mask": lambda tag: (1 << tag.scheme_row.bits) - 1,
+    "zero": lambda tag: tag.scheme_row.zero,
+}
+
+
+@pytest.mark.parametrize("scheme", CODES)
+def test_facts(scheme: str) -> None:
+    """A tag tells a kernel what its scheme and instruction set are."""
+    m = Memory()
+    tag = Tag("avx2", scheme, by_name("avx2").tokens)
+    text = "\n".join(f"store_n(m + {8 * n}, {name}(t))" for n, name in enumerate(FACTS))
+    compiled(text, tag)(m.address)
+    want = [fact(tag) for fact in FACTS.values()]
+    np.testing.assert_array_equal(m.bytes.view(np.int64)[: len(want)], want)
+    compiled("store_n(m, tokens(single(t)))", tag)(m.address)
+    assert m.bytes.view(np.int64)[0] == 1
+
+
+def test_float_schemes_say_their_size() -> None:
+    m = Memory()
+    for scheme in FLOATS:
+        compiled("store_n(m, value_bytes(t))", Tag("generic", scheme))(m.address)
+        assert m.bytes.view(np.int64)[0] == SCHEMES[scheme].itemsize
+
+
+def test_every_name_is_exported() -> None:
+    assert set(MEANING) <= set(verbs.__all__)
