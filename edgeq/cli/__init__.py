@@ -108,9 +108,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def prepare_process() -> None:
     """What the process of the command needs beyond `run`: signals, safe output streams, completion."""
     for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup's stay ignored
             # leave through the context managers, so that nothing half-written stays
-            signal.signal(getattr(signal, name), stopped)
+            signal.signal(number, stopped)
     warnings.showwarning = warned
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -165,3 +165,19 @@ def test_a_closed_pipe_is_silent(model: str) -> None:
         process.stdout.close()
         assert process.wait(10) == 141
         assert process.stderr.read() == ""
+
+
+def test_nohup_is_respected(model: str) -> None:
+    code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + fakes.program(
+        "slow", "run", model, "-p", "x"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(3) == "one"
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.read(5) == ", two"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143
