@@ -325,17 +325,19 @@ def file_defaults(model: LanguageModel) -> dict[str, Any]:
 
 
 def eos_ids(model: LanguageModel) -> frozenset[int]:
-    """Every id that ends a text: the tokenizer's and those of the model file's generation defaults."""
+    """Every id that ends a text: the tokenizer's and those of the model file's generation defaults.
+
+    An id outside the vocabulary is left out: it ends nothing, since it is never drawn.
+    """
     known = frozenset(model.tokenizer.eos_ids) if model.tokenizer is not None else frozenset()
     listed = file_defaults(model).get("eos_token_id")
     ids = listed if isinstance(listed, list) else [] if listed is None else [listed]
     for id in ids:
-        if not is_int(id) or not 0 <= id < model.vocab_size:
+        if not is_int(id) or id < 0:
             raise FormatError(
-                f"the model file's generation.eos_token_id is {ascii(id):.40}, "
-                f"but must be a token id below {model.vocab_size}"
+                f"the model file's generation.eos_token_id is {ascii(id):.40}, but must be a token id"
             )
-    return known | frozenset(ids)
+    return frozenset(id for id in known.union(ids) if id < model.vocab_size)
 
 
 def encode(

@@ -22,9 +22,9 @@ from edgeq.sampling import SamplingOptions
 from tests.golden import reference
 
 TEXT = (
-    "Once upon a time there was a small boat. It lived by the big sea with a red bird. One day the bird said, "
-    '"Let us go and see the sun." The boat was happy, and they went out to play in the water all day long. '
-    "Then it began to rain. The bird was sad. The boat said, \"Do not cry, we can go home.\" And so they did."
+    "Once upon a time there was a small boat. It lived by the big sea with a red bird. One day the bird "
+    'said, "Let us go and see the sun." The boat was happy, and they went out to play in the water all day long. '
+    "Then it began to rain. The bird was sad. They went home, and the next day the sun was there again."
 )
 GREEDY = SamplingOptions(temperature=0)
 

@@ -245,7 +245,7 @@ def test_options_explicit_then_file_then_default() -> None:
         {"temperature": "hot"},
         {"top_p": 7},
         {"top_k": 1.5},
-        {"eos_token_id": VOCAB},
+        {"eos_token_id": -1},
         {"eos_token_id": ["x"]},
         [1],
     ):
@@ -258,7 +258,7 @@ def test_options_explicit_then_file_then_default() -> None:
 
 def test_end_tokens_of_the_file_count() -> None:
     model = FakeModel(script=script("ab.cd"))
-    model.file.header["generation"] = {"eos_token_id": [EOS, BYTES + ord(".")]}
+    model.file.header["generation"] = {"eos_token_id": [EOS, BYTES + ord("."), VOCAB]}
     assert eos_ids(model) == {EOS, BYTES + ord(".")}
     generation = stream(model, "Hi", options=GREEDY)
     assert "".join(generation) == "ab" and generation.finish_reason == "eos"
