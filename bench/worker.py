@@ -2,11 +2,11 @@
 
 usage: python -m bench.worker ENGINE '{"model": PATH, "threads": N, ...}'     ENGINE: edgeq, llamacpp, machine
 
-It writes a line when it is ready (load time), then answers each line of stdin. {"do": "prefill", "tokens":
-256} and {"do": "decode", "prompt": 256, "tokens": 64} give {"seconds": s}; {"do": "memory"} gives
-{"peak_rss_mb": m}; the machine answers {"do": "read"} and {"do": "dot"} with {"rate": r}. A worker does
-nothing between requests, so several can take turns on one machine. Only the engine that is asked for is
-imported: the llama.cpp worker needs numpy and llama_cpp alone, and may run under another interpreter.
+It writes a line when it is ready (load time), then answers each line of stdin. {"do": "prefill", "tokens": 256}
+and {"do": "decode", "prompt": 256, "tokens": 64} give {"seconds": s, "cpu_s": c}, c being CPU time of all threads;
+{"do": "memory"} gives {"peak_rss_mb": m}; the machine answers {"do": "read"} and {"do": "dot"} with {"rate": r}. A
+worker does nothing between requests, so several can take turns on one machine. Only the engine that is asked for
+is imported: the llama.cpp worker needs numpy and llama_cpp alone, and may run under another interpreter.
 """
 
 from __future__ import annotations
@@ -117,37 +117,42 @@ class LlamaCpp:
 
 
 class Measure:
-    """Answers requests for one engine. What is fed is a prefix of the same ids, so a context is reused."""
+    """Answers requests for one engine. What is fed is a prefix of the same ids, so a context is used again."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.length = 0  # tokens in the engine's context
+        self.times = {"seconds": 0.0, "cpu_s": 0.0}  # spent in the engine since `begin`
 
-    def feed_to(self, count: int) -> float:
-        """Feed ids until the context holds `count`; seconds."""
+    def begin(self, length: int) -> None:
+        """Bring the context to `length` tokens and the times to zero."""
+        if self.length < length:
+            self.feed_to(length)
+        self.engine.keep(length)
+        self.length = length
+        self.times = {"seconds": 0.0, "cpu_s": 0.0}
+
+    def feed_to(self, count: int) -> None:
+        """Feed ids until the context holds `count`."""
         ids = token_ids(count)[self.length :]
-        start = time.perf_counter()
+        cpu, start = time.process_time(), time.perf_counter()
         self.engine.feed(ids)
-        seconds = time.perf_counter() - start
-        self.length = count
-        return seconds
-
-    def keep(self, count: int) -> None:
-        self.engine.keep(count)
+        self.times["seconds"] += time.perf_counter() - start
+        self.times["cpu_s"] += time.process_time() - cpu
         self.length = count
 
     def __call__(self, request: dict[str, Any]) -> dict[str, Any]:
         if request["do"] == "memory":
             return {"peak_rss_mb": peak_rss_mb(), "about": self.engine.about}
         if request["do"] == "prefill":
-            self.keep(0)
-            return {"seconds": self.feed_to(request["tokens"])}
+            self.begin(0)
+            self.feed_to(request["tokens"])
+            return self.times
         if request["do"] == "decode":
-            prompt = request["prompt"]
-            if self.length < prompt:
-                self.feed_to(prompt)
-            self.keep(prompt)
-            return {"seconds": sum(self.feed_to(prompt + i + 1) for i in range(request["tokens"]))}
+            self.begin(request["prompt"])
+            for _ in range(request["tokens"]):
+                self.feed_to(self.length + 1)
+            return self.times
         raise SystemExit(f"unknown request {request['do']!r}; known are prefill, decode and memory")
 
 

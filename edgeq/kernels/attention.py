@@ -113,7 +113,10 @@ def chunk_top(scores, low, high):
     """The largest score among positions low <= i < high of the chunk; MASKED when there is none."""
     top = splat_f32(MASKED)
     for i in range(low // 16 * 16, high, 16):
-        top = larger(keep(load_f32(scores + i * 4), low - i, high - i, MASKED), top)
+        v = load_f32(scores + i * 4)
+        if i < low or i + 16 > high:
+            v = keep(v, low - i, high - i, MASKED)
+        top = larger(v, top)
     return max_f32(top)
 
 
@@ -126,7 +129,9 @@ def exponentials(scores, top, low, high, end):
     for i in range(0, end, 16):
         p = splat_f32(ZERO)
         if i < high and i + 16 > low:
-            p = keep(exp(load_f32(scores + i * 4) - splat_f32(top)), low - i, high - i, ZERO)
+            p = exp(load_f32(scores + i * 4) - splat_f32(top))
+            if i < low or i + 16 > high:
+                p = keep(p, low - i, high - i, ZERO)
             total = total + p
         store_f32(scores + i * 4, p)
     return sum_f32(total)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import float32
 
-from edgeq.simd.verbs import fma, larger, native, nearest, power2, splat_f32, to_f32
+from edgeq.simd.verbs import fma, larger, native, nearest, power2, splat_f32, whole
 
 LOG2_E = float32(1.4426950408889634)
 LN2_HIGH = float32(0.693359375)  # ten bits: n * LN2_HIGH is exact for |n| < 2**14
@@ -16,8 +16,8 @@ LOWEST = float32(-87.0)  # exp(-87) is about the smallest normal float32
 def exp(x):
     """e to the x for x <= 88; below -87 it stays at exp(-87). Relative error at most 1.2e-7."""
     x = larger(x, splat_f32(LOWEST))
-    n = nearest(x * splat_f32(LOG2_E))
-    f = to_f32(n)
+    y = x * splat_f32(LOG2_E)
+    f = whole(y)
     r = fma(f, splat_f32(-LN2_LOW), fma(f, splat_f32(-LN2_HIGH), x))
     p = splat_f32(float32(1.0 / 720.0))
     p = fma(p, r, splat_f32(float32(1.0 / 120.0)))
@@ -26,7 +26,7 @@ def exp(x):
     p = fma(p, r, splat_f32(float32(0.5)))
     p = fma(p, r, splat_f32(float32(1.0)))
     p = fma(p, r, splat_f32(float32(1.0)))
-    return p * power2(n)
+    return p * power2(nearest(y))
 
 
 @native

@@ -54,6 +54,7 @@ from .lines import (
     sum_f32,
     sum_i32,
     to_f32,
+    whole,
 )
 from .memory import (
     float_bits,
@@ -156,6 +157,7 @@ __all__ = [
     "to_f32",
     "tokens",
     "value_bytes",
+    "whole",
     "zero",
     "zero_sums_each",
     "zeros_each",

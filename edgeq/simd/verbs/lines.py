@@ -76,6 +76,12 @@ def nearest(x: Any) -> Any:
     return (x + np.float32(_MAGIC)).view(np.int32) - np.int32(0x4B400000)
 
 
+@verb(f32, (f32,), lambda b, x: b.fsub(b.fadd(x, const(F32X16, _MAGIC)), const(F32X16, _MAGIC)))
+def whole(x: Any) -> Any:
+    """The nearest integer as float32, ties to even, for |x| < 2**22."""
+    return (x + np.float32(_MAGIC)) - np.float32(_MAGIC)
+
+
 def _power2(b: Any, n: Any) -> Any:
     return b.bitcast(b.shl(b.add(n, const(I32X16, 127)), const(I32X16, 23)), F32X16)
 
