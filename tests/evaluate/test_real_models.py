@@ -24,7 +24,7 @@ from tests.golden import reference
 TEXT = (
     "Once upon a time there was a small boat. It lived by the big sea with a red bird. One day the bird "
     'said, "Let us go and see the sun." The boat was happy, and they went out to play in the water all day '
-    "long. Then it began to rain. The bird was sad. They went home, and the next day the sun was there again. "
+    "long. Then it began to rain. The bird was sad. They went home, and the next day the sun was back again. "
     'The bird and the boat were happy, and the bird said, "You are my best friend." They played every day.'
 )
 GREEDY = SamplingOptions(temperature=0)
