@@ -2,11 +2,12 @@
 
 usage: python -m bench.worker ENGINE '{"model": PATH, "threads": N, ...}'     ENGINE: edgeq, llamacpp, machine
 
-It writes a line when it is ready (load time), then answers each line of stdin. {"do": "prefill", "tokens": 256}
-and {"do": "decode", "prompt": 256, "tokens": 64} give {"seconds": s, "cpu_s": c}, c being CPU time of all threads;
-{"do": "memory"} gives {"peak_rss_mb": m}; the machine answers {"do": "read"} and {"do": "dot"} with {"rate": r}. A
-worker does nothing between requests, so several can take turns on one machine. Only the engine that is asked for
-is imported: the llama.cpp worker needs numpy and llama_cpp alone, and may run under another interpreter.
+It writes a line when it is ready (load time), then answers each line of stdin. {"do": "prefill", "tokens": n} and
+{"do": "decode", "prompt": m, "tokens": n} give {"seconds": s, "cpu_s": c}, c being CPU time of all threads;
+{"do": "memory"} gives {"peak_rss_mb": m}; the machine answers {"do": "read"} and {"do": "dot"} with {"rate": r}.
+
+A worker does nothing between requests, so several can take turns on one machine. Only the engine that is asked
+for is imported: the llama.cpp worker needs numpy and llama_cpp, and may run under another interpreter.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class LlamaCpp:
 
 
 class Measure:
-    """Answers requests for one engine. What is fed is a prefix of the same ids, so a context is used again."""
+    """Answers requests for one engine. All that is fed begins the same ids: a context is used again."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
