@@ -28,7 +28,7 @@ from edgeq.weights import Weights
 PASS_TOKENS = 256  # tokens in a pass at the most
 LOGITS_BYTES = 32 << 20  # memory for the logits of a pass at the most
 CONTEXT_DEFAULT = 8192  # unless the model ends earlier
-PAUSE_WORK = 2e10  # multiplications between two chances for Ctrl-C, at the most
+PAUSE_WORK = 4e9  # multiplications between two chances for Ctrl-C, where layers are no bigger
 ACTS = ("int8", "f32")
 
 Progress = Callable[[int, int], None]
@@ -84,6 +84,8 @@ class Model:
             )
             self.weights = Weights(self.file)
             self._program = self._record()
+            work = sum(m.rows * m.columns for m in self.weights.matrices())
+            self._layer_work = work / self.config.num_hidden_layers
             addresses = store.kernels().load([*Team.requests(self.isa), *self._program.requests()], progress)
             self._program.finish(addresses)
             self._team = Team(self.threads, self.isa)
@@ -204,8 +206,7 @@ class Model:
     def _pieces(self, count: int) -> Iterator[tuple[int, int]]:
         """Where a pass over `count` tokens pauses, so that Ctrl-C need not wait for its end."""
         end = len(self._program.code)
-        size = sum(m.rows * m.columns for m in self.weights.matrices())
-        layers = max(1, int(PAUSE_WORK / (size * count / max(1, len(self._program.marks)))))
+        layers = max(1, int(PAUSE_WORK / (self._layer_work * count)))
         stops = [0, *self._program.marks[layers::layers], end]
         return zip(stops, stops[1:], strict=False)
 
@@ -216,7 +217,14 @@ class Sequence:
     def __init__(self, model: Model):
         self.model = model
         self.ids: list[int] = []
-        self.cache = Cache(model.cache_shape)
+        self._cache: Cache | None = Cache(model.cache_shape)
+
+    @property
+    def cache(self) -> Cache:
+        """The memory; UsageError when the sequence was closed."""
+        if self._cache is None:
+            raise UsageError("the sequence was closed.")
+        return self._cache
 
     def feed(
         self, ids: Ids[int], *, all_logits: bool = False, progress: Progress | None = None
@@ -274,7 +282,7 @@ class Sequence:
     def close(self) -> None:
         """Let go of the cache."""
         self.ids = []
-        self.cache = Cache.__new__(Cache)
+        self._cache = None
 
 
 def whole(name: str, value: int) -> int:

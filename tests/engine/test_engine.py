@@ -91,6 +91,14 @@ def test_a_closed_model_says_so(demo_file: Callable[[str], Path]) -> None:
         model.logits([1])
 
 
+def test_a_closed_sequence_says_so(model: engine.Model) -> None:
+    sequence = model.sequence()
+    sequence.feed([1])
+    sequence.close()
+    with pytest.raises(UsageError, match="closed"):
+        sequence.feed([1])
+
+
 def test_more_workers_than_work(demo_file: Callable[[str], Path]) -> None:
     """64 workers on few cores: slow, but the same and no deadlock."""
     with engine.load(demo_file("q4"), threads=64) as many, engine.load(demo_file("q4"), threads=1) as one:
