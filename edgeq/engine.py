@@ -190,9 +190,9 @@ class Model:
         """Run ids (at most a pass) after the sequence's tokens; a view of the logits of the last `outputs` of
         them.
         """
-        program, count = self._program, len(ids)
+        program, count, cache = self._program, len(ids), sequence.cache
         if self._bound is None or self._bound() is not sequence:
-            program.bind(sequence.cache)
+            program.bind(cache)
             self._bound = weakref.ref(sequence)
         program.ids[:count] = ids
         program.state[State.COUNT // 8] = count
