@@ -49,7 +49,8 @@ def test_half_written_weights_are_removed(tmp_path: Path, monkeypatch: pytest.Mo
 
 def loops_of_this_architecture() -> list[machine.Loop]:
     x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return [loop for loop in (*machine.LOOPS, machine.AVX2_NARROW, machine.AVX2_SIGNED) if ("xmm" in loop.registers) == x86]
+    loops = (*machine.LOOPS, machine.AVX2_NARROW, machine.AVX2_SIGNED)
+    return [loop for loop in loops if ("xmm" in loop.registers) == x86]
 
 
 @pytest.mark.parametrize("loop", loops_of_this_architecture(), ids=lambda loop: loop.name)
