@@ -1,0 +1,300 @@
+"""What every kernel computes, in plain NumPy: arrays in, arrays out, one function of the kernel's name.
+
+This is the definition that the kernels are tested against, bit for bit: the functions add up in the same
+order and round where the kernels round. It knows nothing of addresses, tiles, workers or instruction sets,
+and is in no hurry. Rows of activations are float32 [count, columns]; int8 activations are the triple (x int8
+[count, columns padded to 32], x_scale float32 and x_sum int32 [count, groups]); weights are codes uint8
+[rows, columns padded] with scales float16 [rows, groups], or float32 values [rows, columns].
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .catalog import CHUNK
+
+Array = np.ndarray[Any, Any]
+F32 = np.float32
+GROUP = 32  # columns or positions that share a scale
+LANES = 16
+SMALLEST = F32(1e-30)
+MASKED = F32(-1e30)
+
+
+# ---- arithmetic that NumPy lacks ----
+def fma(x: Any, y: Any, z: Any) -> Array:
+    """x * y + z of float32, rounded once."""
+    with np.errstate(all="ignore"):
+        product = np.multiply(x, y, dtype=np.float64)  # exact
+        addend = np.asarray(z, np.float64)
+        total = product + addend
+        back = total - product
+        error = (product - (total - back)) + (addend - back)  # exact: total + error is the sum
+        bits = np.atleast_1d(total).view(np.int64)
+        grows = np.atleast_1d((error > 0) == (total > 0))
+        inexact = np.atleast_1d((error != 0) & np.isfinite(total)) & (bits & 1 == 0)
+        odd = bits + np.where(inexact, np.where(grows, 1, -1), 0)  # rounded to odd: float32 sees what is lost
+        return odd.view(np.float64).reshape(np.shape(total)).astype(F32)
+
+
+def fold(x: Array) -> Array:
+    """The sum over the last axis of 16 lanes by halves: lane i + lane i + 8, then 4, 2, 1."""
+    while x.shape[-1] > 1:
+        half = x.shape[-1] // 2
+        x = x[..., :half] + x[..., half:]
+    return x[..., 0]
+
+
+def exp(x: Any) -> Array:
+    """e to the x for x <= 88, and exp(-87) below -87."""
+    x = np.where(np.asarray(x, F32) > F32(-87.0), np.asarray(x, F32), F32(-87.0))
+    n = np.rint(x * F32(1.4426950408889634)).astype(F32)
+    r = fma(n, F32(2.12194440e-4), fma(n, F32(-0.693359375), x))
+    p = np.full(x.shape, 1.0 / 720.0, F32)
+    for c in (1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0):
+        p = fma(p, r, F32(c))
+    return p * np.ldexp(F32(1.0), n.astype(np.int32))
+
+
+def silu(x: Array) -> Array:
+    """x / (1 + exp(-x)), the exponent at most 87."""
+    return x / (F32(1.0) + exp(np.minimum(F32(0.0) - x, F32(87.0))))
+
+
+# ---- activations ----
+class Int8(NamedTuple):
+    """Quantized rows: the last axis of x is in groups of 32, each with a scale and a sum."""
+
+    x: Array
+    x_scale: Array
+    x_sum: Array
+
+
+def quantize(a: Array) -> Int8:
+    """float32 [..., columns] to int8 [..., columns padded to 32], scales and sums [..., groups]."""
+    groups = -(-a.shape[-1] // GROUP)
+    padded = np.zeros((*a.shape[:-1], groups * GROUP), F32)
+    padded[..., : a.shape[-1]] = a
+    grouped = padded.reshape(*a.shape[:-1], groups, GROUP)
+    top = np.abs(grouped).max(-1)
+    scale, factor = _steps(top)
+    x = np.rint(grouped * factor[..., None]).astype(np.int8)
+    return Int8(x.reshape(padded.shape), scale, x.sum(-1, dtype=np.int32))
+
+
+def _steps(top: Array) -> tuple[Array, Array]:
+    """The scale and the factor that take numbers of at most `top` to -127..127; zeros below SMALLEST."""
+    with np.errstate(divide="ignore", over="ignore"):
+        some = top > SMALLEST
+        factor = np.where(some, F32(127.0) / top, F32(0.0)).astype(F32)
+        return np.where(some, top * F32(1.0 / 127.0), F32(0.0)).astype(F32), factor
+
+
+def swiglu(gate: Array, up: Array) -> Array:
+    """silu(gate) * up."""
+    return silu(gate) * up
+
+
+def swiglu_quantize(gate: Array, up: Array) -> Int8:
+    return quantize(swiglu(gate, up))
+
+
+# ---- embedding and norms ----
+def embed(ids: Array, codes: Array, scales: Array, zero: int) -> Array:
+    """Rows of a quantized matrix, float32 [count, columns padded]."""
+    values = (codes[ids].astype(np.int32) - zero).astype(F32)
+    return values * np.repeat(scales[ids].astype(F32), GROUP, axis=1)
+
+
+def embed_float(ids: Array, weights: Array) -> Array:
+    """Rows of a matrix of floats."""
+    return weights[ids].astype(F32)
+
+
+def norm(x: Array, weight: Array, epsilon: float) -> Array:
+    """x / sqrt(mean(x^2) + epsilon) * weight over the last axis; squares add up in 16 lanes."""
+    dim = x.shape[-1]
+    padded = np.zeros((*x.shape[:-1], -(-dim // LANES) * LANES), F32)
+    padded[..., :dim] = x
+    total = np.zeros((*x.shape[:-1], LANES), F32)
+    for i in range(0, padded.shape[-1], LANES):
+        v = padded[..., i : i + LANES]
+        total = fma(v, v, total)
+    factor = F32(1.0) / np.sqrt(fold(total) / F32(dim) + F32(epsilon))
+    return x * factor[..., None] * weight
+
+
+def norm_quantize(a: Array, weight: Array, epsilon: float) -> Int8:
+    return quantize(norm(a, weight, epsilon))
+
+
+def norm_heads(x: Array, weight: Array, epsilon: float) -> Array:
+    """x float32 [count, heads, head_dim], every head normalized."""
+    return norm(x, weight, epsilon)
+
+
+def rotate(x: Array, cosine: Array, sine: Array) -> Array:
+    """x float32 [count, heads, head_dim] turned by its rows of the tables [count, head_dim / 2]."""
+    half = x.shape[-1] // 2
+    low, high = x[..., :half], x[..., half:]
+    c, s = cosine[:, None, :], sine[:, None, :]
+    return np.concatenate([low * c - high * s, high * c + low * s], axis=-1)
+
+
+# ---- matrix products ----
+def _finish(y: Array, bias: Array | None, add: Array | None) -> Array:
+    if bias is not None:
+        y = y + bias
+    return y if add is None else add + y
+
+
+def matmul(
+    x: Int8, codes: Array, scales: Array, zero: int, bias: Array | None = None, add: Array | None = None
+) -> Array:
+    """y [count, rows] = W . x (+ bias) (+ add): exact integer sums per group, added in order with one fma."""
+    y = np.zeros((len(x.x), len(codes)), F32)
+    weights = codes.astype(np.int64) - zero
+    for g in range(scales.shape[1]):
+        at = slice(g * GROUP, (g + 1) * GROUP)
+        sums = x.x[:, at].astype(np.int64) @ weights[:, at].T
+        y = fma(sums.astype(F32), scales[None, :, g].astype(F32) * x.x_scale[:, g, None], y)
+    return _finish(y, bias, add)
+
+
+def matmul_float(x: Array, weights: Array, bias: Array | None = None, add: Array | None = None) -> Array:
+    """y [count, rows] = W . x (+ bias) (+ add), columns added in order with one fma each."""
+    y = np.zeros((len(x), len(weights)), F32)
+    for c in range(weights.shape[1]):
+        y = fma(weights[None, :, c], x[:, c, None], y)
+    return _finish(y, bias, add)
+
+
+def matmul_act(
+    x: Array, codes: Array, scales: Array, zero: int, bias: Array | None = None, add: Array | None = None
+) -> Array:
+    """y [count, rows] = W . x (+ bias) (+ add), x float32 [count, columns padded], W stored as codes."""
+    y = np.zeros((len(x), len(codes)), F32)
+    weights = (codes.astype(np.int32) - zero).astype(F32)
+    for g in range(scales.shape[1]):
+        part = np.zeros_like(y)
+        for c in range(g * GROUP, (g + 1) * GROUP):
+            part = fma(weights[None, :, c], x[:, c, None], part)
+        y = fma(part, scales[None, :, g].astype(F32), y)
+    return _finish(y, bias, add)
+
+
+# ---- the cache ----
+class Stored(NamedTuple):
+    """Keys and values of an INT8 cache: int8 [positions, kv_heads, head_dim padded to 32] with the keys'
+    scales [positions, kv_heads, groups] and the values' [positions, kv_heads].
+    """
+
+    keys: Array
+    key_scales: Array
+    values: Array
+    value_scales: Array
+
+
+def store_int8(a: Array, k: Array, v: Array, scaling: float) -> tuple[Int8, Stored]:
+    """Queries a [count, heads, head_dim] times `scaling`, keys and values [count, kv_heads, head_dim]."""
+    keys = quantize(k)
+    scale, factor = _steps(np.abs(v).max(-1))
+    values = np.zeros(keys.x.shape, np.int8)
+    values[..., : v.shape[-1]] = np.rint(v * factor[..., None])
+    return quantize(a * F32(scaling)), Stored(keys.x, keys.x_scale, values, scale)
+
+
+def store_float(a: Array, k: Array, v: Array, scaling: float, dtype: Any) -> tuple[Array, Array, Array]:
+    """Queries times `scaling` as float32, keys and values in the cache's dtype."""
+    with np.errstate(over="ignore"):
+        return a * F32(scaling), k.astype(dtype), v.astype(dtype)
+
+
+# ---- attention ----
+def attend_int8(q: Int8, cache: Stored, position: int, window: int = 0) -> Array:
+    """float32 [count, heads, head_dim padded]: queries of positions from `position` on over all they may see.
+
+    q is [count, heads, ...]; head h sees key-value head h // (heads / kv_heads).
+    """
+    count, heads, dims = q.x.shape
+    share = heads // cache.keys.shape[1]
+    out = np.empty((count, heads, dims), F32)
+    for h in range(heads):
+        i = h // share
+        query = Int8(*(part[:, h] for part in q))
+        head = Stored(*(part[:, i] for part in cache))
+
+        def scores(at: slice, query: Int8 = query, head: Stored = head) -> Array:
+            total = np.zeros((count, len(head.keys[at])), F32)
+            for g in range(dims // GROUP):
+                part = slice(g * GROUP, (g + 1) * GROUP)
+                sums = query.x[:, part].astype(np.int64) @ head.keys[at, part].astype(np.int64).T
+                both = head.key_scales[None, at, g] * query.x_scale[:, g, None]
+                total = fma(sums.astype(F32), both, total)
+            return total
+
+        def weighted(p: Array, at: slice, head: Stored = head) -> Array:
+            probabilities = quantize(p * head.value_scales[None, at])
+            total = np.zeros((count, dims), F32)
+            for g in range(-(-p.shape[1] // GROUP)):
+                values = head.values[at][g * GROUP : (g + 1) * GROUP].astype(np.int64)
+                sums = probabilities.x[:, g * GROUP : g * GROUP + len(values)].astype(np.int64) @ values
+                total = fma(sums.astype(F32), probabilities.x_scale[:, g, None], total)
+            return total
+
+        out[:, h] = _attend(scores, weighted, count, dims, position, window)
+    return out
+
+
+def attend_float(q: Array, keys: Array, values: Array, position: int, window: int = 0) -> Array:
+    """float32 [count, heads, head_dim] over keys and values [positions, kv_heads, head_dim] of floats."""
+    count, heads, dims = q.shape
+    share = heads // keys.shape[1]
+    out = np.empty((count, heads, dims), F32)
+    for h in range(heads):
+        query = q[:, h]
+        key, value = keys[:, h // share].astype(F32), values[:, h // share].astype(F32)
+
+        def scores(at: slice, query: Array = query, key: Array = key) -> Array:
+            total = np.zeros((count, len(key[at])), F32)
+            for d in range(dims):
+                total = fma(key[None, at, d], query[:, d, None], total)
+            return total
+
+        def weighted(p: Array, at: slice, value: Array = value) -> Array:
+            total = np.zeros((count, dims), F32)
+            for n, row in enumerate(value[at]):
+                total = fma(row[None, :], p[:, n, None], total)
+            return total
+
+        out[:, h] = _attend(scores, weighted, count, dims, position, window)
+    return out
+
+
+def _attend(scores: Any, weighted: Any, count: int, dims: int, position: int, window: int) -> Array:
+    """Softmax over chunks of positions, merged as they come; one not seen changes nothing."""
+    own = position + np.arange(count)[:, None]  # the position of each query
+    top = np.full(count, MASKED, F32)
+    total = np.zeros(count, F32)
+    out = np.zeros((count, dims), F32)
+    for base in range(0, position + count, CHUNK):
+        at = slice(base, min(base + CHUNK, position + count))
+        there = np.arange(at.start, at.stop)[None, :]
+        seen = there <= own
+        if window:
+            seen &= there > own - window
+        found = scores(at)
+        chunk_top = np.where(seen, found, MASKED).max(1)
+        p = np.where(seen, exp(np.where(seen, found - chunk_top[:, None], F32(0.0))), F32(0.0)).astype(F32)
+        p = np.pad(p, ((0, 0), (0, -p.shape[1] % GROUP)))
+        lanes = np.zeros((count, LANES), F32)
+        for i in range(0, p.shape[1], LANES):
+            lanes = lanes + p[:, i : i + LANES]
+        new = np.maximum(top, chunk_top)
+        kept, added = exp(top - new), exp(chunk_top - new)
+        total = total * kept + fold(lanes) * added
+        out = fma(weighted(p[:, : at.stop - base], at), added[:, None], out * kept[:, None])
+        top = new
+    return out / total[:, None]

@@ -1,0 +1,7 @@
+"""Kernels are tested on the instruction sets that verbs are tested on."""
+
+from __future__ import annotations
+
+from tests.simd.conftest import stand_in
+
+__all__ = ["stand_in"]

@@ -1,0 +1,287 @@
+"""The cache and attention over it, bit for bit: odd heads, grouped queries, windows, chunk borders."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeq.cache import Cache, CacheShape
+from edgeq.formats import schemes
+from edgeq.kernels import meaning
+from edgeq.kernels.catalog import Scratch
+from tests.kernels.calling import EVERYWHERE, HERE, Array, Memory, float32_bits, run, same_bits, tag_of
+
+
+@dataclass(frozen=True)
+class Case:
+    """`before` positions are in the cache, then `count` queries come."""
+
+    head_dim: int
+    kv_heads: int
+    share: int
+    before: int
+    count: int
+    window: int = 0
+
+    @property
+    def heads(self) -> int:
+        return self.kv_heads * self.share
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.before + self.count, self.kv_heads, self.head_dim
+
+
+CASES = [
+    Case(8, 1, 1, 0, 1),
+    Case(8, 2, 3, 250, 9),
+    Case(8, 1, 8, 600, 4, 300),
+    Case(64, 2, 1, 0, 130),
+    Case(64, 1, 8, 255, 3),
+    Case(64, 2, 3, 300, 9, 100),
+    Case(64, 1, 1, 511, 2, 1),
+    Case(80, 2, 3, 510, 5),
+    Case(80, 1, 1, 3, 7, 4),
+    Case(20, 3, 1, 31, 2, 32),
+    Case(64, 1, 1, 256, 1),
+    Case(64, 1, 2, 767, 6, 256),
+]
+SOME = [CASES[n] for n in (1, 2, 5, 7, 8)]
+TOKENS_MAX = 8
+
+
+def inputs(case: Case) -> tuple[Array, Array, Array]:
+    """Queries of the pass, all keys, all values: some large, some rows of zeros."""
+    rng = np.random.default_rng(case.before + case.count)
+    q = rng.normal(size=(case.count, case.heads, case.head_dim)).astype(np.float32)
+    k, v = (rng.normal(size=case.shape).astype(np.float32) for _ in "kv")
+    k[::7] *= 20.0
+    v[::11] *= 100.0
+    v[5::13] = 0.0
+    return q, k, v
+
+
+class Attention:
+    """The cache's memory and the operands of its kernels, as programs fill them in."""
+
+    def __init__(self, case: Case, kind: str, isa: str):
+        self.case, self.kind = case, kind
+        self.tag = tag_of(isa, kind)
+        self.m = Memory()
+        context = case.before + case.count
+        self.shape = CacheShape.of(kind, 1, case.kv_heads, case.head_dim, context)
+        self.rows = max(case.before, case.count) * case.share + self.tag.tokens
+        queries = self.rows * case.kv_heads
+        dims = self.shape.dims
+        m = self.m
+        self.parts = {name: m.flat(nbytes, np.uint8, 0) for name, nbytes in self.shape.parts.items()}
+        sizes = {"q": (dims, "i1"), "q_scale": (dims // 32, "f4"), "q_sum": (dims // 32, "i4")}
+        if kind != "q8":
+            sizes = {"q": (dims, "f4")}
+        self.query = {name: m.flat(queries * n, t, 77) for name, (n, t) in sizes.items()}
+        self.scratch_bytes = Scratch(self.tag.tokens, case.head_dim).bytes
+        self.scratch = m.flat(2 * self.scratch_bytes // 4, np.float32, np.nan)
+        operands = {**self.parts, **self.query}
+        self.operands = {name: buffer.address for name, buffer in operands.items()} | dict(
+            heads=case.heads,
+            kv_heads=case.kv_heads,
+            head_dim=case.head_dim,
+            capacity=self.shape.capacity,
+            rows=self.rows,
+        )
+        self.own = dict(scratch=self.scratch.address, scratch_stride=self.scratch_bytes)
+
+    @property
+    def number(self) -> str:
+        return "int8" if self.kind == "q8" else "float"
+
+    def store(self, position: int, q: Array, k: Array, v: Array, workers: int = 1) -> None:
+        count = len(k)
+        a, keys, values = (self.m.rows(part.reshape(count, -1)) for part in (q, k, v))
+        own = self.own if self.kind == "q8" else {}
+        run(
+            self.m,
+            f"store_{self.number}",
+            self.tag,
+            count=count,
+            position=position,
+            workers=workers,
+            a=a.address,
+            a_stride=a.stride,
+            k=keys.address,
+            v=values.address,
+            kv_stride=keys.stride,
+            scaling=float32_bits(1 / math.sqrt(self.case.head_dim)),
+            **self.operands,
+            **own,
+        )
+
+    def attend(self, workers: int = 1) -> Array:
+        case = self.case
+        y = self.m.rows(np.full((case.count, case.heads * case.head_dim), np.nan, np.float32))
+        run(
+            self.m,
+            f"attend_{self.number}",
+            self.tag,
+            count=case.count,
+            position=case.before,
+            workers=workers,
+            y=y.address,
+            y_stride=y.stride,
+            window=case.window,
+            **self.operands,
+            **self.own,
+        )
+        return y.values.reshape(case.count, case.heads, case.head_dim)
+
+    def queries(self, name: str, dtype: Any) -> Array:
+        """[count, heads, …] of what the queries' buffer holds."""
+        case = self.case
+        by_head = (
+            self.query[name]
+            .values.view(dtype)
+            .reshape(case.kv_heads, self.rows, -1)[:, : case.count * case.share]
+        )
+        return (
+            by_head.reshape(case.kv_heads, case.count, case.share, -1)
+            .swapaxes(0, 1)
+            .reshape(case.count, case.heads, -1)
+        )
+
+    def run(self, workers: int = 1) -> tuple[Array, tuple[Array, Array, Array]]:
+        q, k, v = inputs(self.case)
+        n = self.case.before
+        if n:
+            self.store(
+                0, np.ones((n, self.case.heads, self.case.head_dim), np.float32), k[:n], v[:n], workers
+            )
+        self.store(n, q, k[n:], v[n:], workers)
+        return self.attend(workers), (q, k, v)
+
+
+def scaling(case: Case) -> float:
+    return 1 / math.sqrt(case.head_dim)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_int8(case: Case) -> None:
+    check_int8(case, HERE)
+
+
+@pytest.mark.parametrize("name", [name for name in EVERYWHERE if name != HERE])
+@pytest.mark.parametrize("case", SOME, ids=str)
+def test_int8_everywhere(case: Case, name: str) -> None:
+    check_int8(case, name)
+
+
+def check_int8(case: Case, name: str) -> None:
+    attention = Attention(case, "q8", name)
+    got, (q, k, v) = attention.run(workers=2)
+    _, stored = meaning.store_int8(np.zeros_like(k), k, v, 1.0)
+    query, _ = meaning.store_int8(q, k[:1], v[:1], scaling(case))
+    for part, dtype, want in zip(("q", "q_scale", "q_sum"), ("i1", "f4", "i4"), query, strict=True):
+        np.testing.assert_array_equal(attention.queries(part, dtype), want)
+    check_layout(attention, stored)
+    want = meaning.attend_int8(query, stored, case.before, case.window)
+    same_bits(got, want[..., : case.head_dim])
+
+
+def padded(stored: meaning.Stored) -> meaning.Stored:
+    """With positions of zeros up to a whole chunk, as an empty cache holds them."""
+    more = -len(stored.keys) % 256
+    return meaning.Stored(*(np.concatenate([p, np.zeros((more, *p.shape[1:]), p.dtype)]) for p in stored))
+
+
+def check_layout(attention: Attention, stored: meaning.Stored) -> None:
+    """The cache holds keys and values as `kernels.cache` says, and zeros where nothing was put."""
+    whole = padded(stored)
+    capacity, kv_heads, dims = whole.keys.shape
+    assert capacity == attention.shape.capacity
+    n = len(stored.keys)
+    for i in range(kv_heads):
+        codes = whole.keys[:, i].view(np.uint8) ^ 0x80
+        lines = attention.parts["keys"].values.reshape(kv_heads, capacity // 16, dims // 4, 64)[i]
+        got = schemes.unpack(lines, 8)
+        np.testing.assert_array_equal(got[:n], codes[:n])
+        assert not got[n:].any()
+        values = schemes.pack(np.ascontiguousarray(whole.values[:, i].T).view(np.uint8), 8)
+        values = values.reshape(dims // 16, capacity // 32, 8, 64).swapaxes(0, 1)
+        got = attention.parts["values"].values.reshape(kv_heads, capacity // 32, dims // 16, 8, 64)[i]
+        np.testing.assert_array_equal(got, values)
+        scales = whole.key_scales[:, i].reshape(capacity // 16, 16, -1).swapaxes(1, 2)
+        got = attention.parts["key_scales"].values.view(np.float32).reshape(kv_heads, *scales.shape)[i]
+        same_bits(got, scales)
+        got = attention.parts["value_scales"].values.view(np.float32).reshape(kv_heads, capacity)[i]
+        same_bits(got, whole.value_scales[:, i])
+
+
+@pytest.mark.parametrize(
+    ("case", "kind", "name"),
+    [
+        *((c, k, HERE) for c in CASES for k in ("f32", "f16")),
+        *((c, "f16", n) for c in SOME for n in EVERYWHERE if n != HERE),
+    ],
+    ids=str,
+)
+def test_floats(case: Case, kind: str, name: str) -> None:
+    dtype = {"f32": np.float32, "f16": np.float16}[kind]
+    attention = Attention(case, kind, name)
+    got, (q, k, v) = attention.run(workers=2)
+    query, keys, values = meaning.store_float(q, k, v, scaling(case), dtype)
+    same_bits(attention.queries("q", "f4")[..., : case.head_dim], query)
+    same_bits(got, meaning.attend_float(query, keys, values, case.before, case.window))
+
+
+@pytest.mark.parametrize("case", SOME, ids=str)
+def test_attention_is_softmax(case: Case) -> None:
+    """Floats against plain float64; INT8 within the steps of its quantization."""
+    q, k, v = inputs(case)
+    exact = np.empty((case.count, case.heads, case.head_dim))
+    for h in range(case.heads):
+        key, value = k[:, h // case.share].astype(float), v[:, h // case.share].astype(float)
+        for n in range(case.count):
+            last = case.before + n
+            first = max(0, last - case.window + 1) if case.window else 0
+            s = key[first : last + 1] @ q[n, h].astype(float) * scaling(case)
+            p = np.exp(s - s.max())
+            exact[n, h] = p @ value[first : last + 1] / p.sum()
+    size = np.abs(v).max()
+    got, _ = Attention(case, "f32", HERE).run()
+    np.testing.assert_allclose(got, exact, rtol=0, atol=3e-6 * size)
+    got, _ = Attention(case, "q8", HERE).run()
+    assert np.sqrt(((got - exact) ** 2).mean()) < 0.02 * size
+
+
+def test_the_cache_is_as_large_as_it_says() -> None:
+    """The last position of a full cache is in its memory, and nothing is past it (canaries)."""
+    for case in (Case(64, 2, 1, 255, 1), Case(64, 1, 2, 511, 1)):
+        for kind in ("q8", "f16"):
+            attention = Attention(case, kind, HERE)
+            attention.run()
+            assert attention.shape.capacity == case.before + 1
+            assert attention.parts["values"].values[-4:].any()
+    cache = Cache(CacheShape.of("q8", 3, 2, 80, 300))
+    ends = [
+        (cache.address(layer, part), cache.shape.parts[part])
+        for layer in range(3)
+        for part in cache.shape.parts
+    ]
+    for (a, size), (b, _) in zip(ends, ends[1:], strict=False):
+        assert a % 64 == 0 and a + size <= b
+
+
+def test_what_was_forgotten_leaves_no_trace() -> None:
+    """Stale positions behind the last, of any finite size, change no bit."""
+    for kind in ("q8", "f32"):
+        case = Case(64, 1, 2, 40, 3)
+        want, (q, k, v) = Attention(case, kind, HERE).run()
+        attention = Attention(case, kind, HERE)
+        noise = np.full((64, 1, 64), 1e6, np.float32)
+        attention.store(40, np.ones((20, 2, 64), np.float32), noise[:20], -noise[:20])
+        attention.store(0, np.ones((40, 2, 64), np.float32), k[:40], v[:40])
+        attention.store(40, q, k[40:], v[40:])
+        same_bits(attention.attend(), want)

@@ -1,0 +1,292 @@
+"""Kernels that work row by row, bit for bit: embedding, norms, quantization, SwiGLU, rotation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeq.kernels import meaning
+from edgeq.kernels.catalog import KERNELS, State
+from tests.kernels.calling import (
+    EVERYWHERE,
+    HERE,
+    Array,
+    Memory,
+    float32_bits,
+    float_lines,
+    random_codes,
+    representable,
+    run,
+    same_bits,
+    tag_of,
+)
+
+COUNTS = [1, 2, 3, 5, 9]
+COLUMNS = [1, 16, 31, 33, 64, 80, 129, 300]
+EPSILON = 1e-5
+COUNT, OUTPUTS = State.COUNT, State.OUTPUTS
+
+
+def activations(rng: np.random.Generator, *shape: int) -> Array:
+    """Rows with outliers, zeros, whole groups of zeros and groups below the smallest scale."""
+    x = rng.normal(size=shape) * np.exp2(rng.choice([0.0, 0.0, 0.0, 7.0, -9.0], shape))
+    flat = x.reshape(-1, shape[-1])
+    flat[rng.random(flat.shape) < 0.05] = 0.0
+    flat[::3, :32] = 0.0
+    flat[1::5, 32:64] *= 1e-33
+    return x.astype(np.float32)
+
+
+def same_int8(got: tuple[Array, Array, Array], want: meaning.Int8, count: int) -> None:
+    np.testing.assert_array_equal(got[0][:count], want.x)
+    same_bits(got[1][:count], want.x_scale)
+    np.testing.assert_array_equal(got[2][:count], want.x_sum)
+
+
+def test_every_kernel_has_a_meaning() -> None:
+    without = [
+        name for name, row in KERNELS.items() if not row.plain and not callable(getattr(meaning, name, None))
+    ]
+    assert not without
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_quantize(columns: int) -> None:
+    rng = np.random.default_rng(columns)
+    for count in COUNTS:
+        m = Memory()
+        a = activations(rng, count, columns)
+        rows = m.rows(a)
+        operands, read = m.int8(count, columns)
+        run(
+            m,
+            "quantize",
+            tag_of(HERE),
+            count=count,
+            a=rows.address,
+            a_stride=rows.stride,
+            dim=columns,
+            **operands,
+        )
+        same_int8(read(), meaning.quantize(a), count)
+
+
+def test_quantized_rows_are_near() -> None:
+    """Half a step from what they stand for, and every code between -127 and 127."""
+    a = activations(np.random.default_rng(0), 50, 256)
+    q = meaning.quantize(a)
+    back = (q.x.reshape(50, 8, 32) * q.x_scale[..., None]).reshape(50, 256)
+    assert np.all(np.abs(back - a) <= np.repeat(q.x_scale, 32, axis=1) * 0.50001 + 1e-30)
+    assert q.x.min() == -127 and q.x.max() == 127
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_swiglu(columns: int) -> None:
+    rng = np.random.default_rng(columns)
+    for count in COUNTS:
+        m = Memory()
+        a, b = activations(rng, count, columns), activations(rng, count, columns)
+        gate, up = m.rows(a), m.rows(b)
+        operands, read = m.int8(count, columns)
+        common = dict(gate=gate.address, up=up.address, stride=gate.stride, dim=columns)
+        run(m, "swiglu_quantize", tag_of(HERE), count=count, workers=2, **common, **operands)
+        same_int8(read(), meaning.swiglu_quantize(a, b), count)
+        y = m.rows(np.full((count, columns), np.nan, np.float32))
+        run(m, "swiglu", tag_of(HERE), count=count, y=y.address, y_stride=y.stride, **common)
+        same_bits(y.values, meaning.swiglu(a, b))
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+@pytest.mark.parametrize("count_at", [COUNT, OUTPUTS])
+def test_norm(columns: int, count_at: int) -> None:
+    """With OUTPUTS the last rows of x go to the first of the result."""
+    rng = np.random.default_rng(columns)
+    for count in COUNTS:
+        m = Memory()
+        wanted = count if count_at == COUNT else (count + 1) // 2
+        a, weight = activations(rng, count, columns), rng.normal(size=columns).astype(np.float32)
+        x = m.rows(a)
+        common: dict[str, Any] = dict(
+            weight=m.vector(weight).address, dim=columns, epsilon=float32_bits(EPSILON)
+        )
+        y = m.rows(np.full((wanted, columns), np.nan, np.float32))
+        run(
+            m,
+            "norm",
+            tag_of(HERE),
+            count=count,
+            outputs=wanted,
+            x=x.address,
+            x_stride=x.stride,
+            y=y.address,
+            y_stride=y.stride,
+            count_at=count_at,
+            **common,
+        )
+        want = meaning.norm(a[count - wanted :], weight, EPSILON)
+        same_bits(y.values, want)
+        exact = a[count - wanted :] / np.sqrt(
+            (a[count - wanted :].astype(float) ** 2).mean(1, keepdims=True) + EPSILON
+        )
+        np.testing.assert_allclose(y.values, exact * weight, rtol=1e-6, atol=1e-30)
+        operands, read = m.int8(wanted, columns)
+        run(
+            m,
+            "norm_quantize",
+            tag_of(HERE),
+            count=count,
+            outputs=wanted,
+            a=x.address,
+            a_stride=x.stride,
+            count_at=count_at,
+            **common,
+            **operands,
+        )
+        same_int8(read(), meaning.norm_quantize(a[count - wanted :], weight, EPSILON), wanted)
+
+
+HEADS = [(1, 8), (3, 8), (4, 8), (2, 64), (1, 80), (2, 80), (5, 20), (3, 128)]
+
+
+@pytest.mark.parametrize(("heads", "head_dim"), HEADS)
+def test_norm_heads(heads: int, head_dim: int) -> None:
+    rng = np.random.default_rng(heads)
+    for count in COUNTS:
+        m = Memory()
+        a = activations(rng, count, heads * head_dim)
+        weight = rng.normal(size=head_dim).astype(np.float32)
+        x = m.rows(a)
+        run(
+            m,
+            "norm_heads",
+            tag_of(HERE),
+            count=count,
+            x=x.address,
+            x_stride=x.stride,
+            heads=heads,
+            head_dim=head_dim,
+            weight=m.vector(weight).address,
+            epsilon=float32_bits(EPSILON),
+        )
+        same_bits(
+            x.values,
+            meaning.norm_heads(a.reshape(count, heads, head_dim), weight, EPSILON).reshape(count, -1),
+        )
+
+
+@pytest.mark.parametrize(("heads", "head_dim"), [*HEADS, (2, 2), (1, 34)])
+def test_rotate(heads: int, head_dim: int) -> None:
+    """Against the twin, and the twin against turning complex numbers."""
+    rng = np.random.default_rng(heads)
+    angle = rng.uniform(-4, 4, (40, head_dim // 2))
+    cosine, sine = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    for count in COUNTS:
+        m = Memory()
+        a = activations(rng, count, heads * head_dim)
+        x, c, s = m.rows(a), m.put(cosine), m.put(sine)
+        run(
+            m,
+            "rotate",
+            tag_of(HERE),
+            count=count,
+            position=7,
+            x=x.address,
+            x_stride=x.stride,
+            cosine=c.address,
+            sine=s.address,
+            heads=heads,
+            head_dim=head_dim,
+        )
+        by_head = a.reshape(count, heads, head_dim)
+        now = slice(7, 7 + count)
+        same_bits(x.values, meaning.rotate(by_head, cosine[now], sine[now]).reshape(count, -1))
+        pairs = by_head[..., : head_dim // 2] + 1j * by_head[..., head_dim // 2 :]
+        turned = pairs * np.exp(1j * angle[now])[:, None]
+        want = np.concatenate([turned.real, turned.imag], axis=-1).reshape(count, -1)
+        np.testing.assert_allclose(x.values, want, rtol=1e-5, atol=2e-6 * np.abs(a).max())
+
+
+@pytest.mark.parametrize("scheme", ["q4", "q8"])
+@pytest.mark.parametrize("name", EVERYWHERE)
+def test_embed(name: str, scheme: str) -> None:
+    rng = np.random.default_rng(4)
+    for rows, columns in ((5, 7), (16, 32), (100, 130)):
+        w = random_codes(rng, scheme, rows, columns)
+        ids = rng.integers(0, rows, 9)
+        m = Memory()
+        y = m.rows(np.full((9, w.codes.shape[1]), np.nan, np.float32))
+        run(
+            m,
+            "embed",
+            tag_of(name, scheme),
+            count=9,
+            ids=m.put(ids).address,
+            y=y.address,
+            y_stride=y.stride,
+            groups=w.scales.shape[1],
+            **w.lines(m),
+        )
+        same_bits(y.values, meaning.embed(ids, w.codes, w.scales, w.scheme.zero))
+
+
+@pytest.mark.parametrize("scheme", ["f32", "f16", "bf16"])
+def test_embed_float(scheme: str) -> None:
+    rng = np.random.default_rng(5)
+    for rows, columns in ((5, 7), (16, 32), (100, 130)):
+        w = representable(rng.normal(size=(rows, columns)), scheme)
+        ids = rng.integers(0, rows, 9)
+        m = Memory()
+        y = m.rows(np.full((9, columns), np.nan, np.float32))
+        run(
+            m,
+            "embed_float",
+            tag_of(HERE, scheme),
+            count=9,
+            ids=m.put(ids).address,
+            y=y.address,
+            y_stride=y.stride,
+            weights=m.put(float_lines(w, scheme)).address,
+            columns=columns,
+        )
+        same_bits(y.values, meaning.embed_float(ids, w))
+
+
+# ---- how exact exp and silu are ----
+EXP_ERROR = 2.4e-7  # relative, over -87..88; measured 2.26e-7
+SILU_ERROR = 3.2e-7  # relative, over -80..100; measured 2.90e-7
+
+
+def test_exp_is_as_exact_as_it_says() -> None:
+    x = np.linspace(-87, 88, 1_000_003).astype(np.float32)
+    error = np.abs(meaning.exp(x) / np.exp(x.astype(np.float64)) - 1).max()
+    assert EXP_ERROR / 2 < error < EXP_ERROR
+    assert meaning.exp(np.float32(0.0)) == 1.0
+    same_bits(meaning.exp(np.array([-1e30, -88.0, -np.inf])), np.repeat(meaning.exp(np.array([-87.0])), 3))
+
+
+def test_silu_is_as_exact_as_it_says() -> None:
+    """Through the kernel, with up = 1."""
+    x = np.linspace(-100, 100, 500_000).astype(np.float32).reshape(50, -1)
+    m = Memory()
+    gate, up, y = m.rows(x), m.rows(np.ones_like(x)), m.rows(np.zeros_like(x))
+    run(
+        m,
+        "swiglu",
+        tag_of(HERE),
+        count=50,
+        gate=gate.address,
+        up=up.address,
+        stride=gate.stride,
+        y=y.address,
+        y_stride=y.stride,
+        dim=x.shape[1],
+    )
+    same_bits(y.values, meaning.silu(x))
+    wide = x.astype(np.float64)
+    exact = wide / (1 + np.exp(-wide))
+    inside = (np.abs(x) > 0) & (x > -80)
+    error = np.abs(y.values[inside] / exact[inside] - 1).max()
+    assert SILU_ERROR / 2 < error < SILU_ERROR
+    assert np.abs(y.values[~inside] - exact[~inside]).max() < 1e-32
