@@ -46,9 +46,10 @@ def load(
     """Open an .edgeq file for running.
 
     threads: workers, by default the physical cores this process may use. context: positions of a sequence
-    at the most, by default the model's or 8192. kv: the cache's numbers, "q8", "f16" or "f32". act: "int8"
-    activations, or "f32", the exact meaning of the weights. progress(done, total, kernel) is called while
-    kernels are compiled. FormatError, UnsupportedError or UsageError say in one sentence what is wrong.
+    at the most, by default the model's but not above 8192; 0 is all the model has. kv: the cache's
+    numbers, "q8", "f16" or "f32". act: "int8" activations, or "f32", the exact meaning of the weights.
+    progress(done, total, kernel) is called while kernels are compiled. FormatError, UnsupportedError or
+    UsageError say in one sentence what is wrong.
     """
     return Model(path, threads=threads, context=context, kv=kv, act=act, progress=progress)
 
@@ -99,8 +100,8 @@ class Model:
 
     def _context(self, context: int | None) -> int:
         most = self.config.max_position_embeddings
-        if context is None or context == 0:
-            return min(most, CONTEXT_DEFAULT)
+        if context is None or (context == 0 and not isinstance(context, bool)):
+            return min(most, CONTEXT_DEFAULT) if context is None else most
         if whole("context", context) > most:
             raise UsageError(f"context is {context}, but this model was made for at most {most} positions.")
         return context

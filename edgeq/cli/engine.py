@@ -23,7 +23,6 @@ def load(model: str, options: dict[str, Any], *, quiet: bool = False) -> Model:
     Takes the engine's options out of `options`.
     """
     chosen = take(options, *ENGINE)
-    chosen["context"] = chosen["context"] or None
     return load_file(resolve(model, quiet=quiet), quiet=quiet, **chosen)
 
 

@@ -99,8 +99,7 @@ def engine_options(
             "context",
             type=click.IntRange(0),
             metavar="N",
-            default=0,
-            help="Tokens of context; 0 takes the model's.  [default: 0]",
+            help="Tokens of context; 0 takes all the model has.  [default: the model's, at most 8192]",
         ),
         threads,
         click.option(
