@@ -29,6 +29,7 @@ PASS_TOKENS = 256  # tokens in a pass at the most
 LOGITS_BYTES = 32 << 20  # memory for the logits of a pass at the most
 CONTEXT_DEFAULT = 8192  # unless the model ends earlier
 PAUSE_WORK = 4e9  # multiplications between two chances for Ctrl-C, where layers are no bigger
+WORKER_WORK = 2_000_000  # multiplications of a token that are worth one more worker
 ACTS = ("int8", "f32")
 
 Progress = Callable[[int, int], None]
@@ -45,11 +46,11 @@ def load(
 ) -> Model:
     """Open an .edgeq file for running.
 
-    threads: workers, by default the physical cores this process may use. context: positions of a sequence
-    at the most, by default the model's but not above 8192; 0 is all the model has. kv: the cache's
-    numbers, "q8", "f16" or "f32". act: "int8" activations, or "f32", the exact meaning of the weights.
-    progress(done, total, kernel) is called while kernels are compiled. FormatError, UnsupportedError or
-    UsageError say in one sentence what is wrong.
+    threads: workers, by default the physical cores this process may use, fewer for a tiny model. context:
+    positions of a sequence at the most, by default the model's but not above 8192; 0 is all the model has.
+    kv: the cache's numbers, "q8", "f16" or "f32". act: "int8" activations, or "f32", the exact meaning of
+    the weights. progress(done, total, kernel) is called while kernels are compiled. FormatError,
+    UnsupportedError or UsageError say in one sentence what is wrong.
     """
     return Model(path, threads=threads, context=context, kv=kv, act=act, progress=progress)
 
@@ -69,7 +70,8 @@ class Model:
     ):
         if act not in ACTS:
             raise UsageError(f"act is {act!r}, but activations are one of {', '.join(ACTS)}.")
-        self.threads = whole("threads", threads) if threads is not None else default_threads()
+        if threads is not None:
+            whole("threads", threads)
         self.file = formats.open_model(path)
         try:
             self.config = models.check(self.file)
@@ -84,8 +86,9 @@ class Model:
                 self.context,
             )
             self.weights = Weights(self.file)
-            self._program = self._record()
             work = sum(m.rows * m.columns for m in self.weights.matrices())
+            self.threads = threads or max(1, min(default_threads(), work // WORKER_WORK))
+            self._program = self._record()
             self._layer_work = work / self.config.num_hidden_layers
             addresses = store.kernels().load([*Team.requests(self.isa), *self._program.requests()], progress)
             self._program.finish(addresses)
