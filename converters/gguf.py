@@ -11,7 +11,7 @@ import numpy as np
 from edgeq.converters.huggingface import token_ids
 from edgeq.converters.source import Array, Source, SourceTensor, checked_template, checked_tensors
 from edgeq.errors import FormatError, UnsupportedError
-from edgeq.formats.gguf import GGUFFile, open_gguf
+from edgeq.formats.gguf import GGUFFile, Strings, open_gguf
 from edgeq.models import BaseConfig, family
 from edgeq.models.rope import Rope
 
@@ -149,7 +149,7 @@ def _check_vocabulary(metadata: Mapping[str, Any], architecture: str, rows: int)
             f"{architecture}.vocab_size is {size!r:.40}, but tensor 'token_embd.weight' has {rows} rows"
         )
     tokens = metadata.get("tokenizer.ggml.tokens", [])
-    count = len(tokens) if isinstance(tokens, list) else 0
+    count = len(tokens) if isinstance(tokens, list | Strings) else 0
     if count > rows:
         raise FormatError(
             f"tokenizer.ggml.tokens has {count} entries, but tensor 'token_embd.weight' only {rows} rows"

@@ -14,6 +14,7 @@ from typing import Any
 
 from edgeq.converters.tokenizers import TURN_ENDS, Added, compact, complete_pieces, finish, is_marker
 from edgeq.errors import FormatError, UnsupportedError
+from edgeq.formats.gguf import Strings
 from edgeq.tokenizer import TOKENS_MAX, Spec, modelproto
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # token_type
@@ -84,6 +85,8 @@ class Vocabulary:
     def array(self, name: str, type: type, length: int | None) -> list[Any]:
         """An array of the file; empty when missing. Raises FormatError for another length or element type."""
         values = self.metadata.get(f"tokenizer.ggml.{name}", [])
+        if isinstance(values, Strings):
+            values = list(values)
         if not isinstance(values, list) or not all(isinstance(value, type) for value in values):
             raise FormatError(f"tokenizer.ggml.{name} is no array of {type.__name__} values")
         if values and length is not None and len(values) != length:

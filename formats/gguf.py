@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, overload
+
+import numpy as np
 
 from edgeq.errors import EdgeqError, FormatError, UnsupportedError
 
@@ -25,9 +31,12 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 KEY_BYTES_MAX = 64 << 10
 TENSOR_NAME_BYTES_MAX = 256
-STRING_BYTES_MAX = 16 << 20
-ELEMENTS_MAX = 4 << 20  # of all arrays of a file together, so that many small arrays are no way round it
+STRING_BYTES_MAX = 8 << 20
+KEYS_MAX = TENSORS_MAX = 1 << 16  # a hundred times what large models have
 HEADER_BYTES_MAX = 64 << 20
+# Of the header read so far, the Python values made of it, and what stands for the time that takes: the
+# largest vocabularies in use, 262 000 tokens with scores and 515 000 merges, need four fifths.
+MEMORY_MAX = 64 << 20
 ARRAY_DEPTH_MAX = 4
 DIMENSIONS_MAX = 4
 ALIGNMENT_DEFAULT = 32
@@ -39,6 +48,13 @@ _SCALARS = {  # value type: struct code
 }  # fmt: skip
 _UINT32, _BOOL, _STRING, _ARRAY = 4, 7, 8, 9
 _UINT64 = struct.Struct("<Q")
+_NUMBER_BYTES = 40  # of a number in a list, and of its place there
+_PLACE_BYTES = 8  # of the place alone, where Python keeps the value ready: bools, small integers
+_STRING_BYTES = 32  # of a string in an array
+_ARRAY_BYTES = 256  # of an array in an array
+_TENSOR_BYTES = 512  # of a tensor, without its name
+_LONG = 1 << 16  # bytes of a string that is large enough to be counted before it is decoded
+
 
 TYPES: dict[int, tuple[str, int, int]] = {  # tensor type: name, values in a block, bytes of a block
     0: ("F32", 1, 4), 1: ("F16", 1, 2), 30: ("BF16", 1, 2), 28: ("F64", 1, 8),
@@ -100,7 +116,7 @@ class GGUFFile:
     ) -> None:
         self.path = path
         self.version = version
-        self.metadata = metadata  # int, float, bool, str, or a list of these
+        self.metadata = metadata  # int, float, bool, str, a list of these, or Strings
         self.tensors = tensors  # in the file's order
         self._map = mapped
 
@@ -154,8 +170,8 @@ def parse(mapped: FileMap, file_bytes: int) -> GGUFFile:
     cursor = _Cursor(mapped.view(0, min(file_bytes, HEADER_BYTES_MAX)), file_bytes)
     cursor.take(4, "magic")
     version = cursor.integer("<I", "version")
-    tensor_count = cursor.count("tensor count", TENSOR_BYTES_MIN)
-    pair_count = cursor.count("metadata count", KEY_VALUE_BYTES_MIN)
+    tensor_count = cursor.count("tensor count", TENSOR_BYTES_MIN, TENSORS_MAX)
+    pair_count = cursor.count("metadata count", KEY_VALUE_BYTES_MIN, KEYS_MAX)
     metadata: dict[str, Any] = {}
     types: dict[str, int] = {}
     for number in range(pair_count):
@@ -179,6 +195,7 @@ def parse(mapped: FileMap, file_bytes: int) -> GGUFFile:
 def _tensor_row(cursor: _Cursor, number: int) -> _Row:
     name = cursor.name(f"name of tensor number {number}", TENSOR_NAME_BYTES_MAX)
     what = f"tensor {name}"
+    cursor.spend(_TENSOR_BYTES, what)
     dimensions = cursor.integer("<I", what)
     if not 1 <= dimensions <= DIMENSIONS_MAX:
         raise FormatError(f"{what} has {dimensions} dimensions, but 1 to {DIMENSIONS_MAX} are allowed")
@@ -226,13 +243,50 @@ def _place(
     return {row.name: sized[row.name] for row in rows}
 
 
+class Strings(Sequence[str]):
+    """An array of strings in a header, already checked, each decoded when it is asked for.
+
+    Equal to any list of the same strings.
+    """
+
+    def __init__(self, raw: memoryview, ends: array[int]) -> None:
+        self._raw = raw
+        self._ends = ends  # of string i: its length's 8 bytes start at ends[i], its text ends at ends[i + 1]
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        number = range(len(self))[place]
+        return str(self._raw[self._ends[number] + 8 : self._ends[number + 1]], "utf-8")
+
+    def __iter__(self) -> Iterator[str]:
+        return (str(self._raw[start + 8 : end], "utf-8") for start, end in pairwise(self._ends))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, list | Strings) and list(self) == list(other)
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class _Cursor:
     """Reads a header from left to right and never past the file's or the limit's end."""
 
     def __init__(self, raw: Array, file_bytes: int) -> None:
         self._raw = memoryview(raw)
         self._limited = len(raw) < file_bytes
-        self._elements = 0
+        self._made = 0  # bytes of the Python values
         self.position = 0
 
     def take(self, count: int, what: str) -> int:
@@ -252,11 +306,21 @@ class _Cursor:
         value: int = struct.unpack_from(code, self._raw, self.take(struct.calcsize(code), what))[0]
         return value
 
-    def count(self, what: str, bytes_each: int) -> int:
-        """A uint64 count of things that need at least `bytes_each` bytes each of what is left."""
+    def spend(self, count: int, what: str) -> None:
+        """Note that Python values of `count` bytes are made; FormatError past the limit."""
+        self._made += count
+        if self._made + self.position > MEMORY_MAX:
+            raise FormatError(
+                f"{what}: the header's values need more than the limit of {MEMORY_MAX} bytes of memory"
+            )
+
+    def count(self, what: str, bytes_each: int, most: int) -> int:
+        """A uint64 count of at most `most` things that need at least `bytes_each` bytes each of the rest."""
         value = self.integer("<Q", what)
         if value * bytes_each > len(self._raw) - self.position:
             raise FormatError(f"{what} is {value}, more than the rest of the header can hold")
+        if value > most:
+            raise FormatError(f"{what} is {value}, more than the limit of {most}")
         return value
 
     def string(self, what: str, bytes_max: int) -> str:
@@ -265,10 +329,15 @@ class _Cursor:
         if length > bytes_max:
             raise FormatError(f"{what} has {length} bytes, more than the limit of {bytes_max}")
         start = self.take(length, what)
+        if length > _LONG:
+            self.spend(4 * length, what)  # Python's worst case
         try:
-            return str(self._raw[start : start + length], "utf-8")
+            value = str(self._raw[start : start + length], "utf-8")
         except UnicodeDecodeError as error:
             raise FormatError(f"{what} is not UTF-8 at byte {start + error.start}") from None
+        if length <= _LONG:
+            self.spend(sys.getsizeof(value), what)
+        return value
 
     def name(self, what: str, bytes_max: int) -> str:
         """A string that is safe to print: not empty, no control characters."""
@@ -290,53 +359,59 @@ class _Cursor:
             return self._array(what, depth + 1)
         raise FormatError(f"{what} has the value type {kind}, but types are 0 to 12")
 
-    def _array(self, what: str, depth: int) -> list[Any]:
+    def _array(self, what: str, depth: int) -> Sequence[Any]:
         if depth > ARRAY_DEPTH_MAX:
             raise FormatError(f"{what} has arrays nested deeper than {ARRAY_DEPTH_MAX}")
         kind = self.integer("<I", what)
         count = self.integer("<Q", what)
-        self._elements += count
-        if self._elements > ELEMENTS_MAX:
-            raise FormatError(
-                f"{what}: arrays have {self._elements} elements so far, more than {ELEMENTS_MAX}"
-            )
         if kind in _SCALARS:
-            code = _SCALARS[kind]
-            start = self.take(count * struct.calcsize("<" + code), what)
-            return list(struct.unpack_from(f"<{count}{code}", self._raw, start))
+            code = "<" + _SCALARS[kind]
+            width = struct.calcsize(code)
+            start = self.take(count * width, what)
+            found = np.frombuffer(self._raw, code, count, start)
+            small = code not in ("<f", "<d") and count > 0 and found.min() >= -5 and found.max() <= 256
+            self.spend(count * (_PLACE_BYTES if small else _NUMBER_BYTES), what)
+            numbers: list[Any] = found.tolist()
+            return numbers
         if kind == _BOOL:
             return self._booleans(count, what)
         if kind == _STRING:
             return self._strings(count, what)
         if kind == _ARRAY:
+            self.spend(count * _ARRAY_BYTES, what)
             return [self._array(what, depth + 1) for _ in range(count)]
         raise FormatError(f"{what} has elements of type {kind}, but types are 0 to 12")
 
     def _booleans(self, count: int, what: str) -> list[bool]:
         start = self.take(count, what)
-        raw = bytes(self._raw[start : start + count])
-        if raw.strip(b"\0\1"):
+        self.spend(count * _PLACE_BYTES, what)
+        raw = np.frombuffer(self._raw, np.uint8, count, start)
+        if count and raw.max() > 1:
             raise FormatError(f"{what} has a bool that is neither 0 nor 1")
-        return [byte == 1 for byte in raw]
+        found: list[bool] = raw.view(np.bool_).tolist()
+        return found
 
-    def _strings(self, count: int, what: str) -> list[str]:
+    def _strings(self, count: int, what: str) -> Strings:
         if count * 8 > len(self._raw) - self.position:
             raise FormatError(f"{what} has {count} strings, more than the rest of the header can hold")
+        self.spend(count * _STRING_BYTES, what)
         # `string` unrolled, for vocabularies have hundreds of thousands; any fault is left to `string`.
-        result: list[str] = []
         raw, end, position = self._raw, len(self._raw), self.position
-        for _ in range(count):
+        ends = array("Q", [position])
+        for number in range(count):
             start = position + 8
-            length = _UINT64.unpack_from(raw, position)[0] if start <= end else STRING_BYTES_MAX + 1
-            if length <= STRING_BYTES_MAX and length <= end - start:
-                position = start + length
+            length = _UINT64.unpack_from(raw, position)[0] if start <= end else end
+            if length <= _LONG and length <= end - start:
                 try:
-                    result.append(str(raw[start:position], "utf-8"))
+                    str(raw[start : start + length], "utf-8")
+                    position = start + length
+                    ends.append(position)
                     continue
                 except UnicodeDecodeError:
-                    position = start - 8
+                    pass
             self.position = position
-            result.append(self.string(f"{what}, string number {len(result)}", STRING_BYTES_MAX))
+            self.string(f"{what}, string number {number}", STRING_BYTES_MAX)
             position = self.position
+            ends.append(position)
         self.position = position
-        return result
+        return Strings(raw, ends)

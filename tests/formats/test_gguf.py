@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeq.errors import UnsupportedError, UsageError
-from edgeq.formats.gguf import TYPES, GGUFFile, open_gguf
+from edgeq.formats.gguf import TYPES, GGUFFile, Strings, open_gguf
 from tests.formats.gguf_samples import ARRAY, F32, STRING, U8, U32, build, pair, sample, tensor, value
 
 
@@ -79,6 +79,16 @@ def test_a_vocabulary_without_tensors_opens(tmp_path: Path) -> None:
     assert file.tensors == {} and file.metadata["tokenizer.ggml.tokens"] == ["a", "b"]
 
 
+def test_strings_are_a_sequence(tmp_path: Path) -> None:
+    words = ["<s>", "", "é", "x" * 70_000, "z"]
+    found = opened(tmp_path / "a.gguf", build([pair("k", ARRAY, (STRING, words))])).metadata["k"]
+    assert isinstance(found, Strings) and len(found) == 5 and list(found) == words == found
+    assert found[0] == "<s>" and found[-1] == "z" and found[1:3] == ["", "é"] and found != words[1:]
+    assert "é" in found and found.index("z") == 4
+    with pytest.raises(IndexError):
+        found[5]
+
+
 def test_unknown_tensor_types_are_listed_by_number_and_not_read(tmp_path: Path) -> None:
     rows = [tensor("new", (7, 3), 99, 0), tensor("old", (4,), 0, 64), tensor("last", (5,), 4, 96)]
     file = opened(tmp_path / "a.gguf", build([], rows, bytes(96 + 5)))
@@ -143,7 +153,7 @@ def test_real_vocabularies_read_as_gguf_py_reads_them(data_dir: Path) -> None:
             assert list(file.tensors) == [t.name for t in reference.tensors]
             for key, field in fields.items():
                 ours = file.metadata[key]
-                if isinstance(ours, list):
+                if isinstance(ours, list | Strings):
                     assert len(ours) == len(field.data)
                     places = range(0, len(ours), max(1, len(ours) // 50))
                     assert [ours[i] for i in places] == [field.contents(i) for i in places]
