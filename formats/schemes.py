@@ -111,12 +111,12 @@ def dequantize(codes: Array, scales: Array, scheme: str | Scheme) -> Array:
 def _quantize_block(x: Array, scheme: Scheme) -> tuple[Array, Array]:
     """`quantize` for float32 [rows, groups * group] that may be overwritten."""
     grouped = x.reshape(-1, scheme.group)
-    high, low = _extremes(grouped)
-    if scheme.bits == 8:
-        d = np.abs(np.maximum(high, -low)) / np.float32(127)  # abs: no minus zero
-    else:
-        d = _signed_maximum(grouped, high, low) / np.float32(-scheme.zero)
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # the caller checks the scales
+        high, low = _extremes(grouped)
+        if scheme.bits == 8:
+            d = np.abs(np.maximum(high, -low)) / np.float32(127)  # abs: no minus zero
+        else:
+            d = _signed_maximum(grouped, high, low) / np.float32(-scheme.zero)
         scales = d.astype(np.float16)
         inverse = np.float32(1) / d
         inverse[~np.isfinite(inverse)] = 0
@@ -298,7 +298,7 @@ def decode_floats(stored: Array, scheme: Scheme) -> Array:
 
 def _encode_floats(values: Array, scheme: Scheme, row: int = 0) -> Array:
     """float32 [n] -> uint8 [n * itemsize], rounded to nearest, ties to even."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         if scheme.name == "bf16":
             bits = values.view(np.uint32)
             odd = (bits >> np.uint32(16)) & np.uint32(1)

@@ -180,6 +180,15 @@ def test_encode_refuses_what_is_not_finite(name: str, bad: float) -> None:
             formats.quantize(x, name)
 
 
+@pytest.mark.parametrize("bits", [0x7F800001, 0xFF800001, 0x7FC00000, 0x7FFFFFFF])
+@pytest.mark.parametrize("name", QUANTIZED + FLOATS)
+def test_every_kind_of_nan_is_refused_without_a_warning(name: str, bits: int) -> None:
+    x = matrix((40, 70))
+    x.view(np.uint32)[:, 33:41] = bits
+    with np.errstate(all="raise"), pytest.raises(FormatError, match="not finite"):
+        formats.encode(x, name)
+
+
 @pytest.mark.parametrize("name", ["q4", "q8", "f16"])
 def test_encode_refuses_what_is_too_large(name: str) -> None:
     x = matrix((20, 40))
