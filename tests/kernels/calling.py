@@ -1,12 +1,15 @@
 """Calls of single kernels: memory with canaries around every buffer, an instruction made of it, the call.
 
 Buffers are as large as a program makes them and no larger; what kernels may not use is filled with NaN or
-noise.
+noise. With EDGEQ_TEST_GUARD set, the page after every buffer (after GAP bytes more, for those of a program's
+arena) can be neither read nor written.
 """
 
 from __future__ import annotations
 
 import ctypes
+import mmap
+import os
 import struct
 import threading
 from dataclasses import dataclass
@@ -14,17 +17,17 @@ from typing import Any
 
 import numpy as np
 
+from edgeq import program
 from edgeq.formats import schemes
 from edgeq.kernels.catalog import KERNELS, OPERANDS_AT, STATE_AT, WIDTH, State
 from edgeq.simd import isa
 from edgeq.simd.store import kernels
 from edgeq.simd.tag import Tag
-from tests.simd.rows import STAND_IN, runnable
 
 Array = np.ndarray[Any, Any]
-EVERYWHERE = [row.name for row in runnable()]
-HERE = next(name for name in EVERYWHERE if name != STAND_IN.name)
 CANARY = 0xA5
+ALIGNMENT = GAP = program.ALIGNMENT  # a program leaves as much between the buffers of its arena
+GUARD = bool(os.environ.get("EDGEQ_TEST_GUARD"))
 
 
 def tag_of(name: str, scheme: str = "") -> Tag:
@@ -45,17 +48,33 @@ class Buffer:
     stride: int
 
 
+def guarded(nbytes: int) -> Array:
+    """Bytes that end where a page begins that nobody may touch."""
+    pages = -(-nbytes // mmap.PAGESIZE) + 1
+    region = np.frombuffer(mmap.mmap(-1, pages * mmap.PAGESIZE), np.uint8)
+    last = int(region.ctypes.data) + (pages - 1) * mmap.PAGESIZE
+    if ctypes.CDLL(None, use_errno=True).mprotect(ctypes.c_void_p(last), ctypes.c_size_t(mmap.PAGESIZE), 0):
+        raise OSError(ctypes.get_errno(), "mprotect")
+    usable = region[: -mmap.PAGESIZE]
+    usable[:] = CANARY
+    return usable
+
+
 class Memory:
     """The buffers of one call; `check` fails where a kernel wrote outside of them."""
 
     def __init__(self) -> None:
         self._raw: list[tuple[Array, int, int]] = []
 
-    def flat(self, size: int, dtype: Any, fill: Any = None) -> Buffer:
+    def flat(self, size: int, dtype: Any, fill: Any = None, gap: int = GAP) -> Buffer:
         """`size` numbers, each `fill`, or noise."""
         nbytes = size * np.dtype(dtype).itemsize
-        raw = np.full(nbytes + 192, CANARY, np.uint8)
-        start = -int(raw.ctypes.data) % 64 + 64
+        if GUARD:
+            raw = guarded(nbytes + gap + 128)
+            start = (len(raw) - nbytes - gap) // ALIGNMENT * ALIGNMENT
+        else:
+            raw = np.full(nbytes + 192, CANARY, np.uint8)
+            start = -int(raw.ctypes.data) % ALIGNMENT + ALIGNMENT
         values = raw[start : start + nbytes].view(dtype)
         if fill is not None:
             values[:] = fill
@@ -63,8 +82,8 @@ class Memory:
         return Buffer(values, int(values.ctypes.data), nbytes)
 
     def put(self, values: Array) -> Buffer:
-        """A copy of the array."""
-        buffer = self.flat(values.size, values.dtype)
+        """A copy of the array, as a model file's map holds it: there may be nothing after it."""
+        buffer = self.flat(values.size, values.dtype, gap=0)
         buffer.values[:] = values.reshape(-1)
         buffer.values = buffer.values.reshape(values.shape)
         return buffer
@@ -80,7 +99,7 @@ class Memory:
 
     def vector(self, values: Array) -> Buffer:
         """A vector as `weights.Vector` pads it."""
-        buffer = self.flat(-(-len(values) // 32) * 32 + 16, np.float32, 0.0)
+        buffer = self.flat(-(-len(values) // 32) * 32 + 16, np.float32, 0.0, gap=0)
         buffer.values[: len(values)] = values
         return buffer
 

@@ -13,7 +13,8 @@ from edgeq.cache import Cache, CacheShape
 from edgeq.formats import schemes
 from edgeq.kernels import meaning
 from edgeq.kernels.catalog import Scratch
-from tests.kernels.calling import EVERYWHERE, HERE, Array, Memory, float32_bits, run, same_bits, tag_of
+from tests.kernels.calling import Array, Memory, float32_bits, run, same_bits, tag_of
+from tests.simd.rows import EVERYWHERE, HERE
 
 
 @dataclass(frozen=True)
@@ -274,14 +275,27 @@ def test_the_cache_is_as_large_as_it_says() -> None:
         assert a % 64 == 0 and a + size <= b
 
 
-def test_what_was_forgotten_leaves_no_trace() -> None:
-    """Stale positions behind the last, of any finite size, change no bit."""
-    for kind in ("q8", "f32"):
-        case = Case(64, 1, 2, 40, 3)
-        want, (q, k, v) = Attention(case, kind, HERE).run()
-        attention = Attention(case, kind, HERE)
-        noise = np.full((64, 1, 64), 1e6, np.float32)
-        attention.store(40, np.ones((20, 2, 64), np.float32), noise[:20], -noise[:20])
-        attention.store(0, np.ones((40, 2, 64), np.float32), k[:40], v[:40])
-        attention.store(40, q, k[40:], v[40:])
-        same_bits(attention.attend(), want)
+def after_truncation(kind: str, value: float) -> tuple[Array, Array]:
+    """Attention over a cache whose positions behind the last hold that value, and over a clean one."""
+    case = Case(64, 1, 2, 40, 3)
+    want, (q, k, v) = Attention(case, kind, HERE).run()
+    attention = Attention(case, kind, HERE)
+    stale = np.full((20, 1, 64), value, np.float32)
+    attention.store(40, np.ones((20, 2, 64), np.float32), stale, -stale)
+    attention.store(0, np.ones((40, 2, 64), np.float32), k[:40], v[:40])
+    attention.store(40, q, k[40:], v[40:])
+    return attention.attend(), want
+
+
+@pytest.mark.parametrize(("kind", "value"), [("q8", 1e6), ("f16", 6e4), ("f32", 1e6)])
+def test_what_was_forgotten_leaves_no_trace(kind: str, value: float) -> None:
+    """Stale positions behind the last change no bit."""
+    same_bits(*after_truncation(kind, value))
+
+
+@pytest.mark.xfail(reason="a probability of zero times a stale infinity or NaN is NaN", strict=True)
+@pytest.mark.parametrize(("kind", "value"), [("q8", np.inf), ("f16", 1e6), ("f32", np.nan)])
+def test_what_was_infinite_and_forgotten_leaves_no_trace(kind: str, value: float) -> None:
+    """As above where the model had run away: 1e6 is infinite as float16."""
+    with np.errstate(all="ignore"):
+        same_bits(*after_truncation(kind, value))

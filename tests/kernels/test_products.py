@@ -8,8 +8,6 @@ import pytest
 from edgeq.kernels import meaning
 from edgeq.kernels.catalog import State
 from tests.kernels.calling import (
-    EVERYWHERE,
-    HERE,
     Array,
     Buffer,
     Memory,
@@ -20,6 +18,7 @@ from tests.kernels.calling import (
     same_bits,
     tag_of,
 )
+from tests.simd.rows import EVERYWHERE, HERE
 
 SHAPES = [(16, 32), (1, 1), (5, 7), (40, 64), (100, 33), (130, 96)]
 COUNTS = [*range(1, 10), 130]

@@ -22,3 +22,7 @@ def runnable() -> list[isa.ISA]:
     if _VNNI not in rows and STAND_IN.needs <= store.host_features():
         rows.insert(0, STAND_IN)
     return rows
+
+
+EVERYWHERE = [row.name for row in runnable()]
+HERE = next(name for name in EVERYWHERE if name != STAND_IN.name)  # the best that this CPU really has
