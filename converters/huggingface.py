@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,17 @@ from edgeq.models.rope import Rope
 
 INDEX = "model.safetensors.index.json"
 SHARDS_MAX = 4096
-GENERATION_NUMBERS = (
-    "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty",
-    "do_sample",
-)  # fmt: skip
+# Sampling defaults: whole numbers only, least, most.  The sampler takes all of these.
+GENERATION_NUMBERS: dict[str, tuple[bool, float, float]] = {
+    "temperature": (False, 0.0, 1e6),
+    "top_k": (True, -1, 2**31 - 1),
+    "top_p": (False, 0.0, 1.0),
+    "min_p": (False, 0.0, 1.0),
+    "repetition_penalty": (False, 1e-6, 1e6),
+    "presence_penalty": (False, -1e6, 1e6),
+    "frequency_penalty": (False, -1e6, 1e6),
+}
+NOTE_BYTES = 1 << 16  # of a descriptive file, from its start
 
 
 def open_directory(
@@ -132,9 +140,16 @@ def _generation(path: Path, raw: dict[str, Any]) -> dict[str, Any]:
         ids = token_ids(words.get(key, raw.get(key)), key)
         if ids:
             generation[key] = ids if key == "eos_token_id" else ids[0]
-    for key in GENERATION_NUMBERS:
-        if isinstance(words.get(key), int | float) and abs(words[key]) < 1e9:
-            generation[key] = words[key]
+    for key, (whole, least, most) in GENERATION_NUMBERS.items():
+        value: Any = words.get(key)
+        if type(value) not in (int, float) or not least <= value <= most:
+            continue
+        if not whole:
+            generation[key] = value
+        elif value == int(value):
+            generation[key] = int(value)
+    if isinstance(words.get("do_sample"), bool):
+        generation["do_sample"] = words["do_sample"]
     return generation
 
 
@@ -148,9 +163,9 @@ def token_ids(value: Any, key: str) -> list[int]:
 
 def _license(path: Path) -> str | None:
     """The licence's name from the front matter of README.md, or else the first line of LICENSE."""
-    readme = jsonfile.text(path, "README.md") or ""
-    if readme.startswith("---"):
-        front = readme[3:].split("\n---", 1)[0]
+    lines = _note(path, "README.md")
+    if lines and lines[0].startswith("---"):
+        front = "\n".join(itertools.takewhile(lambda line: not line.startswith("---"), lines[1:]))
         words = dict(
             re.findall(r"^(license|license_name):[ \t]*[\"']?([^\"'\n]{1,200}?)[\"']?[ \t]*$", front, re.M)
         )
@@ -158,7 +173,17 @@ def _license(path: Path) -> str | None:
         if name:
             return name
     for file in ("LICENSE", "LICENSE.txt", "LICENSE.md"):
-        for line in (jsonfile.text(path, file) or "").splitlines():
+        for line in _note(path, file):
             if line.strip("# \t"):
                 return line.strip("# \t")[:200]
     return None
+
+
+def _note(path: Path, name: str) -> list[str]:
+    """The printable lines of a file that only describes; no lines where it cannot be read."""
+    try:
+        data = jsonfile.start(path, name, NOTE_BYTES)
+    except (FormatError, OSError):
+        return []
+    text = data.decode("utf-8-sig", "replace")
+    return ["".join(c if c.isprintable() else " " for c in line) for line in text.splitlines()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from pathlib import Path
@@ -72,7 +73,10 @@ def inside(directory: Path, name: str) -> Path:
     roots = [root]
     if root.parent.name == "snapshots":
         roots.append(root.parent.parent / "blobs")
-    path = (root / name).resolve()
+    try:
+        path = (root / name).resolve()
+    except (OSError, RuntimeError):
+        raise FormatError(f"file {name!r} is a link that leads nowhere; a file is needed") from None
     if path.parent not in roots:
         raise FormatError(
             f"file {name!r} is a link that leads outside {directory.name!r}; a file inside is needed"
@@ -103,7 +107,16 @@ def content(directory: Path, name: str) -> bytes | None:
         return file.read(TEXT_BYTES_MAX)
 
 
+def start(directory: Path, name: str, length: int) -> bytes:
+    """The first bytes of a file in a directory; none where there is no such file."""
+    path = inside(directory, name)
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(length)
+
+
 def load(directory: Path, name: str) -> dict[str, Any] | None:
     """The JSON object in a file of a directory, or None where there is no such file."""
     data = content(directory, name)
-    return None if data is None else parse(data, name)
+    return None if data is None else parse(data.removeprefix(codecs.BOM_UTF8), name)

@@ -11,11 +11,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from edgeq import models
+from edgeq import models, sampling
 from edgeq.converters import convert, huggingface
 from edgeq.errors import EdgeqError, FormatError, UnsupportedError
 from edgeq.formats import open_model, verify
 from edgeq.models.rope import Rope
+from edgeq.sampling import check_option
 from tests.converters.checkpoints import config, weights, write_directory
 
 # .edgeq name -> Hugging Face name, written out once more so that a slip in the tables is seen
@@ -91,6 +92,39 @@ def test_header(tmp_path: Path) -> None:
         np.testing.assert_array_equal(
             file.tensors["rope.inverse_frequencies"].array(), Rope.from_hf(words).inverse_frequencies(16)
         )
+
+
+@pytest.mark.parametrize(
+    ("words", "stored"),
+    [
+        ({"temperature": True, "top_k": False, "do_sample": 1}, {}),
+        ({"top_k": 50.0}, {"top_k": 50}),
+        ({"top_k": 50.5, "top_p": "0.9", "min_p": None, "temperature": [1]}, {}),
+        ({"top_k": -1, "top_p": 1.0, "min_p": 0, "temperature": 0}, {"top_k": -1, "top_p": 1.0, "min_p": 0,
+        "temperature": 0}),
+        ({"top_k": -2, "top_p": 1.5, "min_p": -0.1, "temperature": -1, "repetition_penalty": 0}, {}),
+        ({"top_k": 1e300, "temperature": 1e300, "presence_penalty": 10**400}, {}),
+        ({"repetition_penalty": 1.1, "frequency_penalty": -2.0}, {"repetition_penalty": 1.1,
+        "frequency_penalty": -2.0}),
+    ],
+)  # fmt: skip
+def test_sampling_defaults_that_the_sampler_takes(
+    tmp_path: Path, words: dict[str, Any], stored: dict[str, Any]
+) -> None:
+    source = write_directory(tmp_path / "in", config(), weights(config()))
+    (source / "generation_config.json").write_text(json.dumps(words))
+    found = huggingface.open_directory(source).generation
+    found = {key: value for key, value in found.items() if not key.endswith("_token_id")}
+    assert sorted(map(repr, found.items())) == sorted(map(repr, stored.items()))  # 50 is not 50.0
+
+
+def test_ranges_of_sampling_defaults_are_within_the_samplers() -> None:
+    names = {"repetition_penalty": "repeat_penalty"}
+    for key, (whole, least, most) in huggingface.GENERATION_NUMBERS.items():
+        name = names.get(key, key)
+        for value in (least, most):
+            check_option(name, value)
+        assert sampling.RANGES[name][0] is whole and sampling.RANGES[name][2] == most
 
 
 @pytest.mark.parametrize(
@@ -234,6 +268,38 @@ def test_hostile_shard_names(tmp_path: Path, shard: Any) -> None:
     with pytest.raises(EdgeqError) as caught:
         huggingface.open_directory(source)
     assert "\n" not in str(caught.value) and "\0" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+def test_descriptions_are_taken_as_they_come(tmp_path: Path) -> None:
+    """Neither broken text nor a link or directory of that name keeps a model from being converted."""
+    source = write_directory(tmp_path / "in", config(), weights(config()))
+    (source / "LICENSE").write_bytes(b"\xef\xbb\xbf\r\nLicen\xe7a \x1b[2J\r\n" + b"\xff" * (20 << 20))
+    assert huggingface.open_directory(source).license == "Licen\ufffda  [2J"
+    (source / "README.md").write_bytes(b"---\r\nlicense: mit\r\n---\r\n\xe9")
+    assert huggingface.open_directory(source).license == "mit"
+    (source / "README.md").write_bytes(b"\xff\xfe-\0-\0-\0")
+    (source / "LICENSE").unlink()
+    (tmp_path / "secret").write_text("secret")
+    (source / "LICENSE").symlink_to(tmp_path / "secret")
+    (source / "LICENSE.txt").symlink_to("LICENSE.txt")
+    (source / "LICENSE.md").mkdir()
+    assert huggingface.open_directory(source).license is None
+    convert(source, tmp_path / "out.edgeq")
+
+
+def test_json_with_a_byte_order_mark(tmp_path: Path) -> None:
+    source = write_directory(tmp_path / "in", config(), weights(config()), shards=2)
+    (source / "generation_config.json").write_text('{"top_k": 7}')
+    for file in source.glob("*.json"):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert huggingface.open_directory(source).generation["top_k"] == 7
+
+
+def test_link_to_itself(tmp_path: Path) -> None:
+    source = write_directory(tmp_path / "in", config(), weights(config()))
+    (source / "generation_config.json").symlink_to("generation_config.json")
+    with pytest.raises(FormatError, match="'generation_config.json' is a link that leads"):
+        huggingface.open_directory(source)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "model-00001-of-00002.safetensors"])
