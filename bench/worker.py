@@ -2,12 +2,15 @@
 
 usage: python -m bench.worker ENGINE '{"model": PATH, "threads": N, ...}'     ENGINE: edgeq, llamacpp, machine
 
-It writes a line when it is ready (load time), then answers each line of stdin. {"do": "prefill", "tokens": n}
-and {"do": "decode", "prompt": m, "tokens": n} give {"seconds": s, "cpu_s": c}, c being CPU time of all threads;
-{"do": "memory"} gives {"peak_rss_mb": m}; the machine answers {"do": "read"} and {"do": "dot"} by {"rate": r}.
+It writes a line when it is ready (load time), then answers each line of stdin:
 
-A worker does nothing between requests, so several can take turns on one machine. Only the engine that is asked
-is imported: the llama.cpp worker needs numpy and llama_cpp, and may run under another interpreter.
+    {"do": "prefill", "tokens": n}                 {"seconds": s, "cpu_s": c}, CPU time of all threads
+    {"do": "decode", "prompt": m, "tokens": n}     the same
+    {"do": "memory"}                               {"peak_rss_mb": m}
+    {"do": "read"} or {"do": "dot"}                {"rate": r}, from the machine
+
+A worker does nothing between requests, so several can take turns on one machine. Only the engine that is
+asked is imported: the llama.cpp worker needs numpy and llama_cpp, and may run under another interpreter.
 """
 
 from __future__ import annotations
