@@ -108,8 +108,8 @@ LOOPS = (
     ),
 )
 # Other ways to such sums on AVX2, whose dot product takes codes of 7 bits. Eight products of 4-bit codes and
-# int8 fit a 16-bit lane (8 * 2 * 15 * 127 < 2**15): the widening multiply is needed once in eight. Signed codes
-# of 8 bits need their sign moved to the other operand first.
+# int8 fit a 16-bit lane (8 * 2 * 15 * 127 < 2**15): one widening multiply does for eight. Signed codes of 8
+# bits need their sign moved to the other operand first.
 AVX2_NARROW = Loop(
     "AVX2, 4-bit codes: 8 vpmaddubsw + 7 vpaddw per vpmaddwd",
     ("avx2",),
