@@ -207,7 +207,7 @@ def test_many_teams_come_and_go() -> None:
             team.close()
 
     in_time(work)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_teams_do_not_disturb_each_other(team_of: Callable[[int], Team]) -> None:
