@@ -20,8 +20,10 @@ from functools import cached_property
 from edgeq.errors import FormatError, UsageError
 
 BLOB_BYTES_MAX = 64 << 20
-TOKENS_MAX = 1 << 20
+TOKENS_MAX = 1 << 19  # twice the largest vocabularies in use
 EOS_MAX = 1024  # ids that may end a text
+RESERVED_MAX = 1 << 16  # control and marker tokens together
+RESERVED_CHARS_MAX = 256  # of one's spelling
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,11 @@ class Spec:
                 )
             values[field.name] = value
         spec = cls(**values)  # type: ignore[arg-type]
+        reserved = len({*spec.control, *spec.markers})
+        if reserved > RESERVED_MAX:
+            raise FormatError(
+                f"the header's tokenizer has {reserved} control and marker tokens, more than {RESERVED_MAX}"
+            )
         if len(spec.eos) > EOS_MAX:
             raise FormatError(f"the header's tokenizer.eos has {len(spec.eos)} ids, more than {EOS_MAX}")
         return spec
@@ -81,6 +88,34 @@ _WORDS = {"bool": "true or false", "int | None": "token id or null", "tuple[int,
 
 def _is_id(value: object, vocab_size: int) -> bool:
     return type(value) is int and 0 <= value < vocab_size
+
+
+class Spellings:
+    """Tokens by their spelling, to be found in a text. Raises FormatError for one that is too long."""
+
+    def __init__(self, ids: dict[str, int]) -> None:
+        self._ids = {word: id for word, id in ids.items() if word}
+        lengths: dict[str, set[int]] = {}
+        for word, id in self._ids.items():
+            if len(word) > RESERVED_CHARS_MAX:
+                raise FormatError(
+                    f"the control token {id} has {len(word)} characters, more than {RESERVED_CHARS_MAX}"
+                )
+            lengths.setdefault(word[0], set()).add(len(word))
+        self._lengths = {first: sorted(found, reverse=True) for first, found in lengths.items()}
+        self._first = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
+
+    def find(self, text: str, start: int) -> tuple[int, int, int] | None:
+        """(start, end, id) of the leftmost, longest spelling in text[start:]."""
+        while self._first is not None and (match := self._first.search(text, start)):
+            start = match.start()
+            for length in self._lengths[match[0]]:
+                id = self._ids.get(text[start : start + length])
+                if id is not None:
+                    # Near the text's end a slice is shorter than was asked for.
+                    return start, min(start + length, len(text)), id
+            start += 1
+        return None
 
 
 class Tokenizer(ABC):
@@ -155,28 +190,23 @@ class Tokenizer(ABC):
         The leftmost, longest spelling wins. trusted(start, end) says whether text[start:end] may be one.
         """
         parts: list[str | int] = []
-        pattern, ids = self._reserved
         begin = search = 0
-        while pattern is not None and (match := pattern.search(text, search)):
-            id = ids[match[0]]
-            if trusted is not None and not trusted(*match.span()):
-                search = match.start() + 1
+        while found := self._reserved.find(text, search):
+            start, end, id = found
+            if trusted is not None and not trusted(start, end):
+                search = start + 1
                 continue
-            before = text[begin : match.start()]
+            before = text[begin:start]
             parts += [before.rstrip() if id in self.spec.lstrip else before, id]
-            begin = search = match.end()
+            begin = search = end
             if id in self.spec.rstrip:
                 begin = search = len(text) - len(text[begin:].lstrip())
         parts.append(text[begin:])
         return [part for part in parts if part != ""]
 
     @cached_property
-    def _reserved(self) -> tuple[re.Pattern[str] | None, dict[str, int]]:
-        ids = {self.spelling(id): id for id in sorted(self.reserved_ids, reverse=True)}
-        ids.pop("", None)
-        # Python's alternation takes the first that fits, so the longest stand first
-        words = sorted(ids, key=lambda word: (-len(word), word))
-        return (re.compile("|".join(map(re.escape, words))) if words else None), ids
+    def _reserved(self) -> Spellings:
+        return Spellings({self.spelling(id): id for id in sorted(self.reserved_ids, reverse=True)})
 
     def _without_reserved(self, ids: list[int], text_limit: int) -> list[int]:
         """Spells reserved ids that a library found in plain text with shorter tokens."""

@@ -12,17 +12,21 @@ All input is untrusted: every length is compared with what is left before it is 
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
+
+import numpy as np
 
 from edgeq.errors import FormatError
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 UNIGRAM, BPE = 1, 2
-PIECES_MAX = 1 << 20
+PIECES_MAX = 1 << 19
 PIECE_BYTES_MAX = 1 << 16
+PIECE_FIELDS_MAX = 8
+FIELDS_MAX = PIECES_MAX + 16  # of any message
+SLOW_MAX = 1 << 16  # fields of the model that are not pieces written as every writer does
 NO_PREFIX = b"\x1a\x02\x18\x00"  # normalizer_spec {add_dummy_prefix: false}, to append
 
 _FLOAT = struct.Struct("<f")
@@ -51,65 +55,106 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 def read_fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
     """(field number, wire type, value) of one message: an int for numbers (unsigned), else bytes."""
-    at = 0
+    at = count = 0
     while at < len(data):
-        key, at = read_varint(data, at)
-        number, wire = key >> 3, key & 7
-        value: int | bytes
-        if wire == VARINT:
-            value, at = read_varint(data, at)
-        elif wire in (FIXED64, FIXED32):
-            size = 8 if wire == FIXED64 else 4
-            value, at = int.from_bytes(data[at : at + size], "little"), at + size
-        elif wire == LENGTH:
-            size, at = read_varint(data, at)
-            value, at = data[at : at + size], at + size
-        else:
-            raise FormatError(f"the sentencepiece model holds a field of the unknown wire type {wire}")
-        if at > len(data) or not number:
-            raise FormatError("the sentencepiece model is cut off or no sentencepiece model")
+        number, wire, value, at = read_field(data, at)
         yield number, wire, value
+        count += 1
+        if count > FIELDS_MAX:
+            raise FormatError(f"the sentencepiece model has a message of more than {FIELDS_MAX} fields")
+
+
+def read_field(data: bytes, at: int) -> tuple[int, int, int | bytes, int]:
+    """(field number, wire type, value, position after it) of the field that begins at a position."""
+    key, at = read_varint(data, at)
+    number, wire = key >> 3, key & 7
+    value: int | bytes
+    if wire == VARINT:
+        value, at = read_varint(data, at)
+    elif wire in (FIXED64, FIXED32):
+        size = 8 if wire == FIXED64 else 4
+        value, at = int.from_bytes(data[at : at + size], "little"), at + size
+    elif wire == LENGTH:
+        size, at = read_varint(data, at)
+        value, at = data[at : at + size], at + size
+    else:
+        raise FormatError(f"the sentencepiece model holds a field of the unknown wire type {wire}")
+    if at > len(data) or not number:
+        raise FormatError("the sentencepiece model is cut off or no sentencepiece model")
+    return number, wire, value, at
 
 
 def read_pieces(model: bytes) -> list[Piece]:
     """The vocabulary of a sentencepiece model in the order of ids. Raises FormatError for a broken one."""
-    pieces: list[Piece] = []
-    for number, wire, value in read_fields(model):
+    return list(map(Piece, *read_columns(model)))
+
+
+def read_columns(model: bytes) -> tuple[list[str], list[float], bytes]:
+    """The texts, scores and types of `read_pieces`, which takes less time and memory."""
+    texts: list[bytes] = []
+    scores, types = bytearray(), bytearray()
+    at, end, slow = 0, len(model), 0
+    while at < end and len(texts) <= PIECES_MAX:
+        # text, score and perhaps a small type, as every writer puts them: far faster than the fields
+        plain = at + 4 < end and model[at] == 0x0A and model[at + 1] < 128
+        stop = at + 2 + model[at + 1] if plain else end
+        if plain and stop <= end and model[at + 2] == 0x0A and model[at + 3] < 128:
+            text = at + 4 + model[at + 3]
+            tail = stop - text
+            if (tail == 5 or tail == 7 and model[text + 5] == 0x18) and model[text] == 0x15:
+                texts.append(model[at + 4 : text])
+                scores += model[text + 1 : text + 5]
+                types.append(model[text + 6] if tail == 7 else NORMAL)
+                at = stop
+                continue
+        slow += 1
+        if slow > SLOW_MAX:
+            raise FormatError("the sentencepiece model is not written as such models are")
+        number, wire, value, at = read_field(model, at)
         if number == 1 and isinstance(value, bytes):
-            if len(pieces) == PIECES_MAX:
-                raise FormatError(f"the sentencepiece model has more than {PIECES_MAX} pieces")
-            pieces.append(_read_piece(value, len(pieces)))
+            raw, score, type = _read_piece(value, len(texts))
+            texts.append(raw)
+            scores += score
+            types.append(type)
         elif number in (1, 2, 3) and wire != LENGTH:
             raise FormatError("the file is no sentencepiece model")
-    if not pieces:
+    if len(texts) > PIECES_MAX:
+        raise FormatError(f"the sentencepiece model has more than {PIECES_MAX} pieces")
+    if not texts:
         raise FormatError("the sentencepiece model has no pieces, or the file is of another kind")
-    return pieces
+    return _checked(texts, bytes(scores), bytes(types))
 
 
-def _read_piece(data: bytes, id: int) -> Piece:
-    raw, score, type = b"", 0.0, NORMAL
-    end = 2 + data[1] if data[:1] == b"\x0a" and len(data) > 2 and data[1] < 128 else 0
-    if end and len(data) in (end + 5, end + 7) and data[end] == 0x15 and data[end + 5 : end + 6] in b"\x18":
-        # text, score and perhaps a small type, as every writer puts them: three times as fast as the fields
-        raw, (score,) = data[2:end], _FLOAT.unpack_from(data, end + 1)
-        type = data[-1] if len(data) == end + 7 else NORMAL
-    else:
-        for number, _, value in read_fields(data):
-            if number == 1 and isinstance(value, bytes):
-                raw = value
-            elif number == 2 and isinstance(value, int):
-                (score,) = _FLOAT.unpack((value & 0xFFFFFFFF).to_bytes(4, "little"))
-            elif number == 3 and isinstance(value, int):
-                type = value
+def _checked(texts: list[bytes], scores: bytes, types: bytes) -> tuple[list[str], list[float], bytes]:
+    numbers = np.frombuffer(scores, "<f4")
+    kinds = np.frombuffer(types, np.uint8)
+    wrong = ~np.isfinite(numbers) | (kinds < NORMAL) | (kinds > BYTE)
+    if wrong.any() or not all(texts):
+        id = int(wrong.argmax()) if wrong.any() else texts.index(b"")
+        raise FormatError(f"piece {id} of the sentencepiece model has a wrong text, score or type")
+    try:
+        words = list(map(bytes.decode, texts))
+    except UnicodeDecodeError as error:
+        id = texts.index(error.object)
+        raise FormatError(f"piece {id} of the sentencepiece model is not UTF-8") from None
+    return words, numbers.tolist(), types
+
+
+def _read_piece(data: bytes, id: int) -> tuple[bytes, bytes, int]:
+    """(text, four bytes of score, type, 0 for any wrong one) of a piece in any order of its fields."""
+    raw, score, type = b"", bytes(4), NORMAL
+    for count, (number, _, value) in enumerate(read_fields(data)):
+        if count == PIECE_FIELDS_MAX:
+            raise FormatError(f"piece {id} of the sentencepiece model has more than {count} fields")
+        if number == 1 and isinstance(value, bytes):
+            raw = value
+        elif number == 2 and isinstance(value, int):
+            score = (value & 0xFFFFFFFF).to_bytes(4, "little")
+        elif number == 3 and isinstance(value, int):
+            type = value if value <= BYTE else 0
     if len(raw) > PIECE_BYTES_MAX:
         raise FormatError(f"piece {id} of the sentencepiece model has {len(raw)} bytes")
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise FormatError(f"piece {id} of the sentencepiece model is not UTF-8") from None
-    if not text or not math.isfinite(score) or not NORMAL <= type <= BYTE:
-        raise FormatError(f"piece {id} of the sentencepiece model has a wrong text, score or type")
-    return Piece(text, score, type)
+    return raw, score, type
 
 
 def write_varint(value: int) -> bytes:

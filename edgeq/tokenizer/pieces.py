@@ -20,24 +20,24 @@ class PiecesTokenizer(Tokenizer):
     def __init__(self, spec: Spec, blob: bytes) -> None:
         super().__init__(spec)
         self._blob = blob
-        pieces = modelproto.read_pieces(blob)  # refuses what the library would trust
-        self._check(pieces)
-        self._words = [piece.text for piece in pieces]
-        self._types = bytes(piece.type for piece in pieces)
+        # Refuses what the library would trust.
+        self._words, _, self._types = modelproto.read_columns(blob)
+        self._check()
         self._processor = load_processor(blob)
-        if self._processor.vocab_size() != len(pieces):
+        if self._processor.vocab_size() != len(self._words):
             raise FormatError("the sentencepiece model and its library disagree about the number of pieces")
 
-    def _check(self, pieces: list[modelproto.Piece]) -> None:
-        if len(pieces) != self.spec.vocab_size:
+    def _check(self) -> None:
+        count = len(self._words)
+        if count != self.spec.vocab_size:
             raise FormatError(
-                f"the sentencepiece model has {len(pieces)} pieces, the header says {self.spec.vocab_size}"
+                f"the sentencepiece model has {count} pieces, the header says {self.spec.vocab_size}"
             )
-        for id, piece in enumerate(pieces):
-            if piece.type == modelproto.BYTE and not BYTE_PIECE.fullmatch(piece.text):
+        for id, (word, type) in enumerate(zip(self._words, self._types, strict=True)):
+            if type == modelproto.BYTE and not BYTE_PIECE.fullmatch(word):
                 raise FormatError(f"piece {id} of the sentencepiece model is a byte not spelled <0x..>")
         for id in self.reserved_ids:
-            if pieces[id].type not in (modelproto.CONTROL, modelproto.UNKNOWN, modelproto.UNUSED):
+            if self._types[id] not in (modelproto.CONTROL, modelproto.UNKNOWN, modelproto.UNUSED):
                 raise FormatError(f"token {id} is a control token of the header but a word of the model")
 
     @cached_property
