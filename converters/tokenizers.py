@@ -278,7 +278,7 @@ def _from_json(data: dict[str, Any], settings: Settings) -> tuple[Spec, bytes]:
     """A tokenizer.json, made compact, with what the runtime does itself taken out."""
     from edgeq.tokenizer.tokenizer_json import load_library
 
-    prefix = _bos_prefix(load_library(json.dumps(data).encode()))
+    prefix = _bos_prefix(load_library(compact(data)))
     data = {**data, "truncation": None, "padding": None, "post_processor": None}
     added = {}
     for item in data.get("added_tokens") or []:

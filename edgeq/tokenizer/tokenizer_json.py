@@ -15,6 +15,7 @@ from typing import Any
 from edgeq.errors import FormatError
 from edgeq.tokenizer.base import Spec, Tokenizer
 from edgeq.tokenizer.pieces import BYTE_PIECE, SPACE
+from edgeq.tokenizer.pipeline import check_json
 
 # In compact JSON a quote inside a string has a backslash before it, so these bytes are never inside a string.
 FIRST = b'"prepend_scheme":"first"'
@@ -82,6 +83,7 @@ def load_library(blob: bytes) -> Any:
     """The library's object for a tokenizer.json. Raises FormatError when the library refuses it."""
     from tokenizers import Tokenizer as Library
 
+    check_json(blob)
     with library_errors("be loaded"):
         library = Library.from_buffer(blob)
     library.encode_special_tokens = True

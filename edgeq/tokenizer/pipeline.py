@@ -1,0 +1,258 @@
+"""What a tokenizer.json may do to a text, checked before the library that runs it sees the file.
+
+The library takes steps of any number and any effect: a text can grow a thousandfold, a regular expression can
+take forever, a damaged table stops the library with a report of its own. Every value of the keys below is
+looked at, wherever it stands, so that it does not matter which of two the library would take.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from edgeq.errors import FormatError, UnsupportedError
+from edgeq.tokenizer.charsmap import check_charsmap
+
+STEPS_MAX = 16
+COMPONENT_CHARS_MAX = 4 << 20
+COMPONENTS_MAX = 16  # values of one key: a vocabulary may hold its name too
+GROWTH_MAX = 64  # how many times as long all steps of one kind may make a text
+CONTENT_CHARS_MAX = 64  # of what a step puts into a text
+PATTERN_CHARS_MAX = 4096
+
+LISTS = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "decoder": "decoders"}
+# Step: how many times as long it makes a text where no rule below says so.
+GROWTH: dict[str, dict[str, int]] = {
+    "normalizer": {
+        "Replace": 1, "Prepend": 1, "Strip": 1, "StripAccents": 1, "Lowercase": 1, "Nmt": 1, "NFC": 2,
+        "NFD": 2, "NFKC": 4, "NFKD": 4, "BertNormalizer": 4, "Precompiled": 4, "ByteLevel": 4,
+    },
+    "pre_tokenizer": {
+        "Split": 1, "Whitespace": 1, "WhitespaceSplit": 1, "Punctuation": 1, "Digits": 1, "UnicodeScripts": 1,
+        "CharDelimiterSplit": 1, "BertPreTokenizer": 1, "Metaspace": 2, "ByteLevel": 4,
+    },
+    "decoder": {
+        "Replace": 1, "ByteLevel": 1, "Metaspace": 1, "ByteFallback": 1, "Fuse": 1, "Strip": 1,
+        "WordPiece": 1, "BPEDecoder": 1, "CTC": 1,
+    },
+}  # fmt: skip
+
+
+def check_json(blob: bytes) -> None:
+    """FormatError or UnsupportedError for a tokenizer.json with steps that are no tokenizer's."""
+    try:
+        text = blob.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"the tokenizer.json is not UTF-8 at byte {error.start}") from None
+    _check_spelling(text)
+    for key, steps in GROWTH.items():
+        for value in _values(text, key):
+            _check_steps(key, value, steps)
+    for value in _values(text, "continuing_subword_prefix"):
+        if value != "":
+            raise UnsupportedError(
+                f"the continuing_subword_prefix {value!r:.40} of tokenizer.json is not supported"
+            )
+
+
+def _check_spelling(text: str) -> None:
+    """No plain letter is written as an escape, so that a key is found by its letters."""
+    for count, match in enumerate(re.finditer(r"\\u00[2-7]", text)):
+        before = text[max(0, match.start() - 64) : match.start()]
+        if (len(before) - len(before.rstrip("\\"))) % 2 == 0 or count > 1 << 16:
+            raise FormatError(
+                f"the tokenizer.json writes a plain character as an escape at character {match.start()}"
+            )
+
+
+def _values(text: str, key: str) -> Iterator[Any]:
+    """The objects, lists and strings that stand after a key anywhere in a JSON text."""
+    word, space = f'"{key}"', re.compile(r"\s*:\s*")
+    decode = json.JSONDecoder(object_pairs_hook=_unique).raw_decode
+    at, count = text.find(word), 0
+    while at >= 0:
+        at += len(word)
+        colon = space.match(text, at)
+        if colon and text[colon.end() : colon.end() + 1] in ("{", "[", '"'):
+            count += 1
+            part = text[colon.end() : colon.end() + COMPONENT_CHARS_MAX]
+            try:
+                value, length = decode(part)
+            except (ValueError, RecursionError):
+                raise FormatError(f"the {key} of tokenizer.json is broken, too long or too deep") from None
+            if count > COMPONENTS_MAX:
+                raise FormatError(f"the tokenizer.json has more than {COMPONENTS_MAX} values of {key}")
+            yield value
+            at = colon.end() + length
+        at = text.find(word, at)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key stands twice")
+    return values
+
+
+def _check_steps(key: str, value: Any, known: dict[str, int]) -> None:
+    growth = 1
+    for count, step in enumerate(_flat(value, LISTS[key])):
+        if count == STEPS_MAX:
+            raise FormatError(f"the {key} of tokenizer.json has more than {STEPS_MAX} steps")
+        kind = step.get("type") if isinstance(step, dict) else None
+        if not isinstance(kind, str) or kind not in known:
+            raise UnsupportedError(
+                f"the {key} {kind!r:.60} of tokenizer.json is not supported, only {', '.join(known)}"
+            )
+        own = RULES[kind](step) if kind in RULES else 1
+        growth *= max(own, known[kind])
+        if growth > GROWTH_MAX:
+            raise FormatError(
+                f"the {key} of tokenizer.json may make a text more than {GROWTH_MAX} times as long"
+            )
+
+
+def _flat(value: Any, name: str) -> Iterator[Any]:
+    if isinstance(value, dict) and value.get("type") == "Sequence":
+        inner = value.get(name)
+        for step in inner if isinstance(inner, list) else [inner]:
+            yield from _flat(step, name)
+    else:
+        yield value
+
+
+def _replace(step: dict[str, Any]) -> int:
+    content, (kind, pattern) = step.get("content"), _pattern(step)
+    if not isinstance(content, str) or len(content) > CONTENT_CHARS_MAX:
+        raise _wrong("Replace", content)
+    if kind == "Regex":  # it may match nothing, and then all of `content` is more
+        return 1 + len(content)
+    return -(-len(content) // len(pattern))
+
+
+def _prepend(step: dict[str, Any]) -> int:
+    content = step.get("prepend")
+    if not isinstance(content, str) or len(content) > CONTENT_CHARS_MAX:
+        raise _wrong("Prepend", content)
+    return 1
+
+
+def _wrong(step: str, content: object) -> FormatError:
+    return FormatError(
+        f"a {step} of tokenizer.json puts in {content!r:.80}, "
+        f"no text of at most {CONTENT_CHARS_MAX} characters"
+    )
+
+
+def _split(step: dict[str, Any]) -> int:
+    _pattern(step)
+    return 1
+
+
+def _precompiled(step: dict[str, Any]) -> int:
+    check_charsmap(step.get("precompiled_charsmap"))
+    return 1
+
+
+RULES: dict[str, Callable[[dict[str, Any]], int]] = {
+    "Replace": _replace, "Prepend": _prepend, "Split": _split, "Precompiled": _precompiled,
+}  # fmt: skip
+
+
+def _pattern(step: dict[str, Any]) -> tuple[str, str]:
+    """("String" or "Regex", what it says) of a checked pattern."""
+    pattern = step.get("pattern")
+    kind, text = next(iter(pattern.items())) if isinstance(pattern, dict) and len(pattern) == 1 else ("", "")
+    if kind not in ("String", "Regex") or not isinstance(text, str) or not 0 < len(text) <= PATTERN_CHARS_MAX:
+        raise FormatError(
+            f"a pattern of tokenizer.json is {pattern!r:.80}, no String or Regex of 1 to {PATTERN_CHARS_MAX} "
+            "characters"
+        )
+    if kind == "Regex":
+        check_regex(text)
+    return kind, text
+
+
+# ---- regular expressions ----
+
+_TOKEN = re.compile(
+    r"\\(?:[pPx]\{[^}]*\}|.)|\(\?#|\(\?(?:<[=!]|<\w*>|[ims-]*[:)]|[=!>])|\(\??|\)|\||\["
+    r"|[*+?][?+]?|\{(?:\d+(?:,\d*)?|,\d+)\}[?+]?|.",
+    re.S,
+)
+
+
+def check_regex(pattern: str) -> None:
+    """Refuses what can take exponential time: repeats of parts that repeat or branch, and calls of parts.
+
+    An exact count, as in (?:\\d{3})*, is no such repeat.  UnsupportedError says so.
+    """
+    open_groups = [False]  # for each open group: can what it holds match the same text in several ways?
+    last = False  # the same of what a quantifier would repeat
+    at = 0
+    while at < len(pattern):
+        token = _TOKEN.match(pattern, at)
+        word = token[0] if token else pattern[at]
+        at += len(word)
+        if word == "[":
+            at = _after_class(pattern, at)
+            last = False
+        elif word[0] == "(" and word[-1] != ")":
+            if word in ("(?", "(?#"):
+                raise _refused(pattern, "has a kind of group that is not supported")
+            open_groups.append(False)
+        elif word == ")":
+            if len(open_groups) == 1:
+                raise _refused(pattern, "closes a group that is not open")
+            last = open_groups.pop()
+            open_groups[-1] = open_groups[-1] or last
+        elif word == "|":
+            open_groups[-1] = True
+            last = False
+        elif word[0] in "*+?" or word[0] == "{" and len(word) > 1:
+            low, high = _bounds(word)
+            if last and high > 1:
+                raise _refused(pattern, "repeats a part that repeats or branches itself")
+            if low != high:
+                # a group may take one of several lengths: fine once, not when repeated
+                last = open_groups[-1] = True
+        elif re.match(r"\\[gk1-9]", word):
+            raise _refused(pattern, "refers to a part of itself")
+        else:
+            last = False
+
+
+def _bounds(word: str) -> tuple[int, int]:
+    """The fewest and most repeats of a quantifier; no end is a large number."""
+    if word[0] != "{":
+        return (1 if word[0] == "+" else 0), (1 if word[0] == "?" else 1 << 30)
+    low, comma, high = word[1 : word.index("}")].partition(",")
+    least = int(low[:9] or 0)
+    return least, (int(high[:9]) if high else 1 << 30) if comma else least
+
+
+def _after_class(pattern: str, at: int) -> int:
+    """The position after the ] of the class whose [ is before `at`; classes may hold classes."""
+    depth, first = 1, True  # a ] that comes first is one of the class's characters
+    while at < len(pattern):
+        character = pattern[at]
+        at += 1
+        if character == "[":
+            depth, first = depth + 1, True
+            continue
+        if character == "^" and first:
+            continue
+        if character == "\\":
+            at += 1
+        elif character == "]" and not first:
+            depth -= 1
+            if not depth:
+                return at
+        first = False
+    raise _refused(pattern, "has a class that does not end")
+
+
+def _refused(pattern: str, why: str) -> UnsupportedError:
+    return UnsupportedError(f"the regular expression {pattern!r:.80} of tokenizer.json {why}")
