@@ -24,6 +24,7 @@ from edgeq.simd.tag import Tag
 from edgeq.weights import Matrix, Vector
 
 ALIGNMENT = 64
+GAP = 128  # bytes after a buffer: kernels read whole lines past a last row that is shorter
 
 
 @dataclass(eq=False)
@@ -86,6 +87,11 @@ class Instruction:
     touches: list[Buffer | OfCache]
     barrier: bool = False
     phase: int = 0
+
+
+def room(b: Buffer) -> int:
+    """Bytes that a buffer takes in the arena."""
+    return (b.nbytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT + GAP
 
 
 def row_bytes(columns: int) -> int:
@@ -447,16 +453,15 @@ class Program:
         }
         placed: list[tuple[int, Buffer]] = []
         for b in sorted(buffers, key=lambda b: (-b.nbytes, b.first)):
-            size = (b.nbytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT + ALIGNMENT
             at = 0
             for start, other in sorted(
                 (p for p in placed if p[1].first <= b.last and b.first <= p[1].last), key=lambda p: p[0]
             ):
-                if at + size <= start:
+                if at + room(b) <= start:
                     break
-                at = max(at, start + (other.nbytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT + ALIGNMENT)
+                at = max(at, start + room(other))
             placed.append((at, b))
-        total = max((at + b.nbytes for at, b in placed), default=0) + 2 * ALIGNMENT
+        total = max((at + room(b) for at, b in placed), default=0) + ALIGNMENT
         self._arena = np.zeros(total, np.uint8)
         base = -(-self._arena.ctypes.data // ALIGNMENT) * ALIGNMENT
         for at, b in placed:

@@ -89,18 +89,29 @@ class Team:
     def run(self, code: np.ndarray) -> None:
         """Run the instructions (rows of int64) to their end, with the GIL released."""
         assert code.flags.c_contiguous and code.shape[1] * 8 == WIDTH
+        self.settle()
         asleep = self._begin(self._crew, code.ctypes.data, len(code))
         if asleep:
             self._wake()
         self._interpret(self._crew, 0)
 
+    def settle(self) -> None:
+        """End a pass whose caller was interrupted before it took part: the others wait for it at a barrier.
+
+        To be called before a program's state is written for another pass.
+        """
+        if self._words[Crew.PASS // 8] > self._words[Crew.DONE // 8]:
+            self._wake()
+            self._interpret(self._crew, 0)
+
     def _wake(self) -> None:
         for worker in np.flatnonzero(self._parked[:, 1]):
+            self._beds[worker].release()  # first: interrupted between the two, a thread wakes once too often
             self._parked[worker, 1] = 0
-            self._beds[worker].release()
 
     def close(self) -> None:
         """Send the threads home."""
+        self.settle()
         self._words[Crew.PASS // 8] = -(2**62)
         for bed in self._beds[1:]:
             bed.release()

@@ -1,8 +1,9 @@
 """Activations: int8 quantization per token and 32 columns, and SwiGLU with or without it.
 
-x[i] = nearest(a[i] * (127 / max|a|)) with scale = max|a| / 127 over the group; the sum of the group's int8
-is kept for the zero point of the weights. Columns past `dim` count as zeros, so a buffer may hold anything
-there.
+x[i] = nearest(a[i] * (127 / max|a|)) with scale = max|a| / 127 over the group, rounded to a float16's 11
+bits: so does llama.cpp, and two engines that round alike stay alike through the layers. The sum of the
+group's int8 is kept for the zero point of the weights. Columns past `dim` count as zeros, so a buffer may
+hold anything there.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from __future__ import annotations
 from numba import float32
 
 from edgeq.simd.verbs import (
+    eleven_bits,
     fetch_add,
     keep,
-    larger,
+    larger_magnitude,
     load_f32,
-    magnitude,
-    max_f32,
+    max_magnitude,
     native,
     nearest,
     peek_i64,
@@ -38,11 +39,12 @@ SMALLEST = float32(1e-30)  # groups below this are stored as zeros: 127 / max wo
 @native
 def quantize_group(a, b, x, x_scale, x_sum):
     """One group of 32 columns, in two lines a and b, to int8 at x with its scale and sum."""
-    top = max_f32(larger(magnitude(a), magnitude(b)))
+    top = max_magnitude(larger_magnitude(a, b))
     scale = top * float32(1.0 / 127.0)
     factor = ZERO
     if top > SMALLEST:
         factor = float32(127.0) / top
+        scale = eleven_bits(scale)
     elif top == top:
         scale = ZERO
     qa = nearest(a * splat_f32(factor))

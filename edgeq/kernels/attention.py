@@ -22,7 +22,6 @@ from edgeq.simd.verbs import (
     fetch_add,
     fma_each,
     keep,
-    lane,
     larger,
     load_codes,
     load_each,
@@ -35,6 +34,7 @@ from edgeq.simd.verbs import (
     peek_f32,
     peek_i64,
     poke_f32,
+    prefetch,
     scaled_add_each,
     scratch_out,
     scratch_p,
@@ -51,34 +51,34 @@ from edgeq.simd.verbs import (
 )
 
 from .activations import ZERO, quantize_group
-from .catalog import CHUNK, State
+from .catalog import CHUNK, Scratch, State
 from .mathematics import exp
 
 COUNT, POSITION = State.COUNT, State.POSITION
+TOP, SUM, KEPT, ADDED = Scratch.TOP, Scratch.SUM, Scratch.KEPT, Scratch.ADDED
+CHUNK_TOP, CHUNK_SUM, SCORES = Scratch.CHUNK_TOP, Scratch.CHUNK_SUM, Scratch.SCORES
 MASKED = float32(-1e30)
+AHEAD = 2048  # bytes that the stream of keys is asked for in advance
 WORK_ROWS = 32  # queries that a worker takes at a time
-
-
-@native
-def scratch_rows(t, head_dim):
-    return scratch_out(t) + tokens(t) * 4 * ((head_dim + 31) // 32 * 32)
-
-
-@native
-def exp_scalar(x):
-    return lane(exp(splat_f32(x)), 0)
 
 
 # ---- INT8 ----
 @native
-def key_scores(t, line, scale, q, q_scale, q_sum, groups):
-    """The scores of 16 positions for the tile's queries."""
+def key_scores(t, line, scale, value, q, q_scale, q_sum, groups):
+    """The scores of 16 positions for the tile's queries.
+
+    The values of the same positions, as many bytes from `value` on, are asked for meanwhile: their use jumps
+    between dimensions, which no prefetcher of a CPU foresees.
+    """
     acc = zeros_each(t)
     for _ in range(groups):
         dots = dots_start(t, q_sum, groups * 4)
         for _ in range(opaque(8)):  # unrolled, its lines would not fit in registers
+            prefetch(line + AHEAD)
+            prefetch(value)
             dots = dots_add(t, dots, load_codes(line), q, groups * 32)
             line += 64
+            value += 64
             q += 4
         acc = scaled_add_each(
             t, acc, dots_finish(t, dots, q_sum, groups * 4), load_f32(scale), q_scale, groups * 4
@@ -138,46 +138,50 @@ def exponentials(scores, top, low, high, end):
 
 
 @native
-def running(rows, stride, top, total):
-    """Merge a chunk's top and sum into a query's, and leave the factors of the old and the new sum of values.
+def merge_chunk(scratch):
+    """Merge the chunk's tops and sums into the queries' own; leave the factors of the two sums of values.
 
-    rows: address of the query's entry among `top`, with `sum`, `kept` and `added` following `stride` bytes
-    apart.
+    One lane per query: one that the chunk does not concern keeps all, and adds nothing to it.
     """
-    old = peek_f32(rows)
-    new = max(old, top)
-    kept = exp_scalar(old - new)
-    added = exp_scalar(top - new)
-    poke_f32(rows, new)
-    poke_f32(rows + stride, peek_f32(rows + stride) * kept + total * added)
-    poke_f32(rows + 2 * stride, kept)
-    poke_f32(rows + 3 * stride, added)
+    old, top = load_f32(scratch + TOP), load_f32(scratch + CHUNK_TOP)
+    new = larger(old, top)
+    kept, added = exp(old - new), exp(top - new)
+    store_f32(scratch + TOP, new)
+    store_f32(scratch + SUM, load_f32(scratch + SUM) * kept + load_f32(scratch + CHUNK_SUM) * added)
+    store_f32(scratch + KEPT, kept)
+    store_f32(scratch + ADDED, added)
 
 
 @native
-def probabilities_int8(scores, value_scale, p, p_scale, p_sum, end):
-    """exp(score - top) * the position's value scale, quantized per 32 positions."""
+def probabilities_int8(scores, value_scale, low, high, p, p_scale, p_sum, end):
+    """exp(score - top) * the position's value scale, quantized per 32 positions.
+
+    Masked again: the scale of a position that is not seen may be anything, and 0 * infinity is no number.
+    """
     for i in range(0, end, 32):
         a = load_f32(scores + i * 4) * load_f32(value_scale + i * 4)
         b = load_f32(scores + i * 4 + 64) * load_f32(value_scale + i * 4 + 64)
+        if i < low or i + 32 > high:
+            a = keep(a, low - i, high - i, ZERO)
+            b = keep(b, low - i - 16, high - i - 16, ZERO)
         quantize_group(a, b, p + i, p_scale + i // 8, p_sum + i // 8)
 
 
 # ---- a tile of queries ----
 @native
-def clear_tile(t, rows, out, dims):
-    for n in range(tokens(t)):
-        poke_f32(rows + n * 4, MASKED)
-        poke_f32(rows + (tokens(t) + n) * 4, ZERO)
+def clear_tile(t, scratch, out, dims):
+    for row in range(0, SCORES, 64):
+        store_f32(scratch + row, splat_f32(ZERO))
+    store_f32(scratch + TOP, splat_f32(MASKED))
     for i in range(0, tokens(t) * dims, 16):
         store_f32(out + i * 4, splat_f32(ZERO))
 
 
 @native
-def emit_tile(t, rows, out, dims, y, y_stride, first, last, head, share, head_dim):
+def emit_tile(scratch, out, dims, y, y_stride, first, last, head, share, head_dim):
     """out / sum of queries first.. < last to their places in y: token row, head `head` + row % share."""
     for n in range(last - first):
-        total = peek_f32(rows + (tokens(t) + n) * 4)
+        total = peek_f32(scratch + SUM + n * 4)
         row = first + n
         to = y + (row // share) * y_stride + (head + row % share) * head_dim * 4
         source = out + n * dims * 4
@@ -217,9 +221,9 @@ def attend_tile_int8(
 ):
     """Attention of queries first.. < last of one key-value head, left in scratch."""
     groups = (head_dim + 31) // 32
-    rows, out, p = scratch + scratch_rows(t, head_dim), scratch + scratch_out(t), scratch + scratch_p(t)
+    scores, out, p = scratch + SCORES, scratch + scratch_out(t), scratch + scratch_p(t)
     p_scale, p_sum = scratch + scratch_p_scale(t), scratch + scratch_p_sum(t)
-    clear_tile(t, rows, out, groups * 32)
+    clear_tile(t, scratch, out, groups * 32)
     final = start + (last - 1) // share
     chunk = 0
     if window > 0:
@@ -234,34 +238,36 @@ def attend_tile_int8(
                 t,
                 keys + tile * 512,
                 key_scales + tile * 64,
+                values + tile * 512,
                 q + at * 32,
                 q_scale + at * 4,
                 q_sum + at * 4,
                 groups,
             )
-            store_each(t, scratch + i * 4, CHUNK * 4, acc)
+            store_each(t, scores + i * 4, CHUNK * 4, acc)
         for n in range(tokens(t)):
             low, high = bounds(start + min(first + n, last - 1) // share, window, base)
-            scores = scratch + n * CHUNK * 4
-            top = chunk_top(scores, low, high)
-            total = exponentials(scores, top, low, high, end)
-            running(rows + n * 4, tokens(t) * 4, top, total)
+            mine = scores + n * CHUNK * 4
+            top = chunk_top(mine, low, high)
+            poke_f32(scratch + CHUNK_TOP + n * 4, top)
+            poke_f32(scratch + CHUNK_SUM + n * 4, exponentials(mine, top, low, high, end))
             probabilities_int8(
-                scores,
+                mine,
                 value_scales + base * 4,
+                low,
+                high,
                 p + n * CHUNK,
                 p_scale + n * CHUNK // 8,
                 p_sum + n * CHUNK // 8,
                 end,
             )
+        merge_chunk(scratch)
         for d in range(groups * 2):
             line = values + (base // 32 * groups * 2 + d) * 512
             acc = value_sums(t, line, p, p_scale, end // 32, groups * 1024)
             to = out + d * 64
             old = load_each(t, to, groups * 128)
-            store_each(
-                t, to, groups * 128, merge_each(t, old, rows + tokens(t) * 8, acc, rows + tokens(t) * 12)
-            )
+            store_each(t, to, groups * 128, merge_each(t, old, scratch + KEPT, acc, scratch + ADDED))
         chunk += 1
 
 
@@ -326,8 +332,7 @@ def attend_int8(
                 scratch,
             )
             emit_tile(
-                t,
-                scratch + scratch_rows(t, head_dim),
+                scratch,
                 scratch + scratch_out(t),
                 groups * 32,
                 y,
@@ -346,8 +351,8 @@ def attend_tile_float(t, first, last, start, share, q, keys, values, head_dim, w
     """As attend_tile_int8 over a cache of floats."""
     dims = (head_dim + 31) // 32 * 32
     size = value_bytes(t)
-    rows, out = scratch + scratch_rows(t, head_dim), scratch + scratch_out(t)
-    clear_tile(t, rows, out, dims)
+    scores, out = scratch + SCORES, scratch + scratch_out(t)
+    clear_tile(t, scratch, out, dims)
     final = start + (last - 1) // share
     chunk = 0
     if window > 0:
@@ -365,26 +370,26 @@ def attend_tile_float(t, first, last, start, share, q, keys, values, head_dim, w
                     q + (first * dims + d) * 4,
                     dims * 4,
                 )
-            store_each(t, scratch + i * 4, CHUNK * 4, acc)
+            store_each(t, scores + i * 4, CHUNK * 4, acc)
         for n in range(tokens(t)):
             low, high = bounds(start + min(first + n, last - 1) // share, window, base)
-            scores = scratch + n * CHUNK * 4
-            top = chunk_top(scores, low, high)
-            running(rows + n * 4, tokens(t) * 4, top, exponentials(scores, top, low, high, end))
+            mine = scores + n * CHUNK * 4
+            top = chunk_top(mine, low, high)
+            poke_f32(scratch + CHUNK_TOP + n * 4, top)
+            poke_f32(scratch + CHUNK_SUM + n * 4, exponentials(mine, top, low, high, end))
+        merge_chunk(scratch)
         for d in range(0, dims, 16):
             acc = zeros_each(t)
-            for i in range(end):
+            for i in range(min(CHUNK, final + 1 - base)):
                 acc = fma_each(
                     t,
                     acc,
                     load_values(t, values + ((base + i) * dims + d) * size),
-                    scratch + i * 4,
+                    scores + i * 4,
                     CHUNK * 4,
                 )
             old = load_each(t, out + d * 4, dims * 4)
-            store_each(
-                t, out + d * 4, dims * 4, merge_each(t, old, rows + tokens(t) * 8, acc, rows + tokens(t) * 12)
-            )
+            store_each(t, out + d * 4, dims * 4, merge_each(t, old, scratch + KEPT, acc, scratch + ADDED))
         chunk += 1
 
 
@@ -440,8 +445,7 @@ def attend_float(
                 scratch,
             )
             emit_tile(
-                t,
-                scratch + scratch_rows(t, head_dim),
+                scratch,
                 scratch + scratch_out(t),
                 dims,
                 y,

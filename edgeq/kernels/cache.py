@@ -25,10 +25,9 @@ from edgeq.simd.verbs import (
     fetch_add,
     float_bits,
     keep,
-    larger,
+    larger_magnitude,
     load_f32,
-    magnitude,
-    max_f32,
+    max_magnitude,
     native,
     nearest,
     peek_f32,
@@ -79,8 +78,8 @@ def store_value(v, values, scale, position, tiles, head_dim, scratch):
     """One scale for the head; byte (d % 16) * 4 + position % 4 of its line in each tile of 16 dimensions."""
     top = splat_f32(ZERO)
     for i in range(0, head_dim, 16):
-        top = larger(magnitude(line_of(v, i, head_dim, float32(1.0))), top)
-    most = max_f32(top)
+        top = larger_magnitude(line_of(v, i, head_dim, float32(1.0)), top)
+    most = max_magnitude(top)
     factor = ZERO
     step = most * float32(1.0 / 127.0)
     if most > SMALLEST:

@@ -33,6 +33,7 @@ class Crew:
     PASS = 128  # passes begun; a negative number sends the workers home
     PROGRAM, LENGTH = 192, 200  # of the pass
     WORKERS, YIELD = 208, 216  # how many; the address of the system's yield function
+    DONE = 224  # the last pass that worker 0 ended
     PARKED = 256  # per worker: 1 while its thread sleeps, and 8 further: 1 to be woken
     WORKER_BYTES = 64
 
@@ -41,19 +42,20 @@ CHUNK = 256  # positions that attention handles at a time; a cache holds a multi
 
 
 class Scratch:
-    """Byte offsets of a worker's scratch in attention, for T queries to a tile; rows have one entry per
-    query.
+    """Byte offsets of a worker's scratch in attention, for T <= 16 queries to a tile.
+
+    First come lines of float32, one lane per query: what holds so far, a merge's factors, the chunk's own.
     """
 
+    TOP, SUM, KEPT, ADDED, CHUNK_TOP, CHUNK_SUM = range(0, 384, 64)
+    SCORES = 384  # float32 [T][CHUNK]
+
     def __init__(self, tokens: int, head_dim: int):
-        rows = tokens * 4
-        self.scores = 0  # float32 [T][CHUNK]
-        self.p = self.scores + tokens * CHUNK * 4  # int8 [T][CHUNK]
+        self.p = self.SCORES + tokens * CHUNK * 4  # int8 [T][CHUNK]
         self.p_scale = self.p + tokens * CHUNK  # float32 [T][CHUNK / 32]
-        self.p_sum = self.p_scale + rows * CHUNK // 32  # int32 [T][CHUNK / 32]
-        self.out = self.p_sum + rows * CHUNK // 32  # float32 [T][head_dim padded to 32]
-        self.rows = self.out + rows * ((head_dim + 31) // 32 * 32)  # float32 [4][T]: top, sum, kept, added
-        self.bytes = (self.rows + 4 * max(rows, 64) + 127) // 64 * 64
+        self.p_sum = self.p_scale + tokens * CHUNK // 8  # int32 [T][CHUNK / 32]
+        self.out = self.p_sum + tokens * CHUNK // 8  # float32 [T][head_dim padded to 32]
+        self.bytes = self.out + tokens * 4 * ((head_dim + 31) // 32 * 32) + 64
 
 
 @dataclass(frozen=True)

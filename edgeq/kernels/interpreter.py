@@ -20,8 +20,9 @@ from edgeq.simd.verbs import (
 
 from .catalog import BARRIER, FLAGS_AT, WIDTH, Crew
 
-ARRIVED, TURN, PASS, PROGRAM, LENGTH = Crew.ARRIVED, Crew.TURN, Crew.PASS, Crew.PROGRAM, Crew.LENGTH
-WORKERS, YIELD, PARKED, WORKER_BYTES = Crew.WORKERS, Crew.YIELD, Crew.PARKED, Crew.WORKER_BYTES
+ARRIVED, TURN, PASS, DONE = Crew.ARRIVED, Crew.TURN, Crew.PASS, Crew.DONE
+PROGRAM, LENGTH, WORKERS, YIELD = Crew.PROGRAM, Crew.LENGTH, Crew.WORKERS, Crew.YIELD
+PARKED, WORKER_BYTES = Crew.PARKED, Crew.WORKER_BYTES
 PATIENCE = 2000  # turns of a spin before the core is offered to others
 WAIT = 4000  # turns of a spin between passes before the thread goes to sleep
 
@@ -54,6 +55,8 @@ def interpret(t, crew, worker):
             meet(t, crew, workers)
     if workers > 1:
         meet(t, crew, workers)
+    if worker == 0:
+        exchange(crew + DONE, peek_shared(crew + PASS))
     return 0
 
 

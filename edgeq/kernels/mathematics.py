@@ -14,7 +14,7 @@ LOWEST = float32(-87.0)  # exp(-87) is about the smallest normal float32
 
 @native
 def exp(x):
-    """e to the x for x <= 88; below -87 it stays at exp(-87). Relative error at most 1.2e-7."""
+    """e to the x for x <= 88; below -87 it stays at exp(-87). Relative error below 2.4e-7."""
     x = larger(x, splat_f32(LOWEST))
     y = x * splat_f32(LOG2_E)
     f = whole(y)
@@ -31,7 +31,7 @@ def exp(x):
 
 @native
 def silu(x):
-    """x / (1 + exp(-x))."""
+    """x / (1 + exp(-x)). Relative error below 3.2e-7."""
     one = splat_f32(float32(1.0))
     highest = splat_f32(float32(87.0))
     minus = splat_f32(float32(0.0)) - larger(splat_f32(float32(0.0)) - highest, x)  # -x, at most 87

@@ -80,8 +80,16 @@ def quantize(a: Array) -> Int8:
     grouped = padded.reshape(*a.shape[:-1], groups, GROUP)
     top = np.abs(grouped).max(-1)
     scale, factor = _steps(top)
+    scale = eleven_bits(scale)
     x = np.rint(grouped * factor[..., None]).astype(np.int8)
     return Int8(x.reshape(padded.shape), scale, x.sum(-1, dtype=np.int32))
+
+
+def eleven_bits(x: Array) -> Array:
+    """x >= 0 rounded to the 11 significant bits of a float16, ties to even, with float32's range."""
+    word = x.view(np.uint32)
+    odd = (word >> np.uint32(13)) & np.uint32(1)
+    return ((word + odd + np.uint32(0xFFF)) & np.uint32(0xFFFFE000)).view(F32)
 
 
 def _steps(top: Array) -> tuple[Array, Array]:

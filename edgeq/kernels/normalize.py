@@ -10,14 +10,15 @@ from __future__ import annotations
 from numba import float32
 
 from edgeq.simd.verbs import (
-    blend,
     fetch_add,
     float_bits,
     fma,
     keep,
     load_f32,
     native,
+    peek_f32,
     peek_i64,
+    poke_f32,
     root,
     splat_f32,
     store_f32,
@@ -100,8 +101,10 @@ def norm_heads(t, work, worker, workers, state, x, x_stride, weight, heads, head
         for h in range(heads):
             row = x + n * x_stride + h * head_dim * 4
             factor = root_mean_square_factor(row, head_dim, epsilon)
-            for i in range(0, head_dim, 16):
-                p = row + i * 4  # a last line may reach into the next head, which stays as it is
-                store_f32(
-                    p, blend(normed(p, weight + i * 4, factor, head_dim - i), load_f32(p), head_dim - i)
-                )
+            whole = head_dim // 16 * 16
+            for i in range(0, whole, 16):
+                p = row + i * 4
+                store_f32(p, normed(p, weight + i * 4, factor, 16))
+            for i in range(whole, head_dim):  # one by one: a line would reach into the next head or row
+                p = row + i * 4
+                poke_f32(p, peek_f32(p) * factor * peek_f32(weight + i * 4))

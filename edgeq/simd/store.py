@@ -63,7 +63,8 @@ def _sources_digest() -> str:
     """Of all that shapes machine code besides CPU and tag."""
     package = Path(__file__).parent.parent
     digest = hashlib.sha256()
-    for path in sorted([*(package / "simd").rglob("*.py"), *(package / "kernels").rglob("*.py")]):
+    sources = [*(package / "simd").rglob("*.py"), *(package / "kernels").rglob("*.py")]
+    for path in sorted(p for p in sources if p.name != "meaning.py"):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     for name in ("numba", "llvmlite"):
         digest.update(f"{name} {importlib.metadata.version(name)}".encode())
@@ -113,15 +114,24 @@ def _read(path: Path) -> bytes | None:
 
 
 def _publish(path: Path, obj: bytes) -> None:
-    """Write whole or not at all: a reader never sees half a file."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    """Write whole or not at all: a reader never sees half a file. What cannot be kept is a warning."""
+    temporary = None
     try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
         with os.fdopen(handle, "wb") as f:
             f.write(hashlib.sha256(obj).digest() + obj)
         os.replace(temporary, path)
+    except OSError as error:
+        _discard(temporary)
+        warnings.warn(f"compiled kernels are not kept: {error}", RuntimeWarning, stacklevel=4)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        _discard(temporary)
         raise
+
+
+def _discard(temporary: str | None) -> None:
+    if temporary is not None:
+        Path(temporary).unlink(missing_ok=True)
 
 
 class Kernels:
@@ -150,7 +160,8 @@ class Kernels:
         digest = _sources_digest()
         found: dict[Request, tuple[str, bytes | None]] = {}
         for name, tag in wanted:
-            key = hashlib.sha256(f"{digest} {name} {tag!r}".encode()).hexdigest()[:32]
+            shape = tag.scheme_row if tag.scheme else ""
+            key = hashlib.sha256(f"{digest} {name} {tag!r} {shape!r}".encode()).hexdigest()[:32]
             path = folder / f"{name}-{tag.scheme or 'any'}-{tag.isa}-{key}.kernel" if folder else None
             found[name, tag] = f"edgeq_{name}_{key}", _read(path) if path else None
         missing = [r for r in wanted if found[r][1] is None]

@@ -26,7 +26,7 @@ from edgeq.simd.tag import Tag
 
 Array = np.ndarray[Any, Any]
 CANARY = 0xA5
-ALIGNMENT = GAP = program.ALIGNMENT  # a program leaves as much between the buffers of its arena
+ALIGNMENT, GAP = program.ALIGNMENT, program.GAP  # a program leaves as much between the buffers of its arena
 GUARD = bool(os.environ.get("EDGEQ_TEST_GUARD"))
 
 

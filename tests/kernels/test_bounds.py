@@ -44,9 +44,6 @@ def test_nothing_past_the_end_is_touched(name: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are forbidden with Linux's mprotect")
-@pytest.mark.xfail(
-    reason="heads of 8 dimensions: a head's second line is read past its row and the gap", strict=True
-)
 def test_attention_touches_nothing_past_the_end() -> None:
     done = guarded("test_attention.py", "-k", "test_int8 or test_floats")
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout + done.stderr

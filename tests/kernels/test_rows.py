@@ -73,17 +73,14 @@ def test_quantize(columns: int) -> None:
 
 
 def test_quantized_rows_are_near() -> None:
-    """Half a step from what they stand for, and every code between -127 and 127."""
+    """Half a step and the rounding of the scale from what they stand for; codes between -127 and 127."""
     a = activations(np.random.default_rng(0), 50, 256)
     q = meaning.quantize(a)
     back = (q.x.reshape(50, 8, 32) * q.x_scale[..., None]).reshape(50, 256)
-    assert np.all(np.abs(back - a) <= np.repeat(q.x_scale, 32, axis=1) * 0.50001 + 1e-30)
+    assert np.all(np.abs(back - a) <= np.repeat(q.x_scale, 32, axis=1) * (0.50001 + 127 / 4096) + 1e-30)
     assert q.x.min() == -127 and q.x.max() == 127
 
 
-@pytest.mark.xfail(
-    reason="a NaN among numbers leaves a finite scale and a sum that is not the group's", strict=True
-)
 @pytest.mark.parametrize("at", [0, 5, 16])
 def test_a_nan_is_not_lost(at: int) -> None:
     """One NaN in a group shows in the group's scale, wherever it stands."""

@@ -182,7 +182,8 @@ def every_request() -> list[store.Request]:
 
 def key_of(name: str, tag: Tag) -> str:
     """The end of the name of a kernel's file."""
-    return hashlib.sha256(f"{store._sources_digest()} {name} {tag!r}".encode()).hexdigest()[:32]
+    shape = tag.scheme_row if tag.scheme else ""
+    return hashlib.sha256(f"{store._sources_digest()} {name} {tag!r} {shape!r}".encode()).hexdigest()[:32]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads ELF objects")

@@ -200,7 +200,6 @@ def test_an_unsafe_folder_is_not_used(
         assert [path.read_bytes() for path in files(folder)] == kept
 
 
-@pytest.mark.xfail(reason="a file that cannot be written ends the load", strict=True)
 @pytest.mark.parametrize("call", ["tempfile.mkstemp", "os.replace"])
 def test_a_full_disk(call: str, folder: Path, compiled: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: Any, **options: Any) -> Any:
@@ -378,7 +377,6 @@ def test_every_part_of_a_tag_is_in_the_name(folder: Path, compiled: list[str]) -
     assert len(files(folder)) == len(compiled) == len(tags)
 
 
-@pytest.mark.xfail(reason="a scheme's row shapes kernels but not their names", strict=True)
 def test_a_schemes_row_is_in_the_name(
     folder: Path, compiled: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,11 @@ def code(rng: Rng, trial: int, tag: Tag) -> Any:
     return rng.integers(0, 2**tag.scheme_row.bits, 4 * LANES, np.uint8)
 
 
+def magnitudes(rng: Rng, trial: int, tag: Tag) -> Any:
+    """Bit patterns of floats without a sign, NaNs among them."""
+    return (rng.integers(0, 2**32, LANES, np.uint32) >> np.uint32(1)).view(np.float32)
+
+
 def half_line(rng: Rng, trial: int, tag: Tag) -> Any:
     return np.arange(trial * LANES, (trial + 1) * LANES, dtype=np.uint32).astype(np.uint16)
 
@@ -156,6 +161,7 @@ CASES = {
     "exchange": Case("an", "n"),
     "float_bits": Case("n", "x"),
     "root": Case("x", "x"),
+    "eleven_bits": Case("x", "x"),
     "opaque": Case("n", "n"),
     "prefetch": Case("n"),
     "pause": Case("t"),
@@ -171,7 +177,8 @@ CASES = {
     "splat_f32": Case("x", "f"),
     "fma": Case("fff", "f"),
     "larger": Case("ff", "f"),
-    "magnitude": Case("f", "f"),
+    "larger_magnitude": Case("ff", "f"),
+    "max_magnitude": Case("f", "x", {1: magnitudes}),
     "to_f32": Case("i", "f"),
     "nearest": Case("f", "i", {1: tie}),
     "whole": Case("f", "f", {1: tie}),

@@ -11,7 +11,7 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import lower_builtin, type_callable
 
-from ..isa import F32X16, I32, I32X16, I64, LANES, call, const, pick, splat
+from ..isa import F32, F32X16, I32, I32X16, I64, LANES, call, const, pick, splat
 from .registry import ADDRESS, FLOAT, INT, MEANING, Vec, f32, i32, verb
 
 
@@ -53,9 +53,29 @@ def larger(x: Any, y: Any) -> Any:
     return np.where(x > y, x, y)
 
 
-@verb(f32, (f32,), lambda b, x: b.bitcast(b.and_(b.bitcast(x, I32X16), const(I32X16, 0x7FFFFFFF)), F32X16))
-def magnitude(x: Any) -> Any:
-    return np.abs(x)
+def _absolute(b: Any, x: Any) -> Any:
+    return b.and_(b.bitcast(x, I32X16), const(I32X16, 0x7FFFFFFF))
+
+
+def _greater(b: Any, x: Any, y: Any) -> Any:
+    return b.select(b.icmp_signed(">", x, y), x, y)
+
+
+@verb(f32, (f32, f32), lambda b, x, y: b.bitcast(_greater(b, _absolute(b, x), _absolute(b, y)), F32X16))
+def larger_magnitude(x: Any, y: Any) -> Any:
+    """Per lane the larger of |x| and |y|, compared as integers, so that a NaN counts above infinity."""
+    p, q = np.abs(x).view(np.int32), np.abs(y).view(np.int32)
+    return np.where(p > q, p, q).view(np.float32)
+
+
+def _max_magnitude(b: Any, v: Any) -> Any:
+    return b.bitcast(_tree(b, b.bitcast(v, I32X16), lambda x, y: _greater(b, x, y)), F32)
+
+
+@verb(FLOAT, (f32,), _max_magnitude)
+def max_magnitude(v: Any) -> Any:
+    """The largest lane of magnitudes, a NaN above infinity."""
+    return v.view(np.int32).max().view(np.float32)
 
 
 @verb(f32, (i32,), lambda b, x: b.sitofp(x, F32X16))

@@ -55,6 +55,22 @@ def float_bits(x: int) -> Any:
     return np.uint32(x & 0xFFFFFFFF).view(np.float32)
 
 
+def _eleven_bits(b: Any, x: Any) -> Any:
+    def word(n: int) -> Any:
+        return ir.Constant(I32, n)
+
+    bits = b.bitcast(x, I32)
+    odd = b.and_(b.lshr(bits, word(13)), word(1))
+    return b.bitcast(b.and_(b.add(bits, b.add(odd, word(0xFFF))), word(0xFFFFE000)), F32)
+
+
+@verb(FLOAT, (FLOAT,), _eleven_bits)
+def eleven_bits(x: Any) -> Any:
+    """x >= 0 rounded to the 11 significant bits of a float16, ties to even, with float32's range."""
+    word = int(np.float32(x).view(np.uint32))
+    return np.uint32((word + (word >> 13 & 1) + 0xFFF) & 0xFFFFE000).view(np.float32)
+
+
 @verb(FLOAT, (FLOAT,), lambda b, x: call(b, "llvm.sqrt.f32", F32, x))
 def root(x: Any) -> Any:
     """The square root, rounded once."""
