@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from edgeq.errors import EdgeqError, FormatError, UsageError
 from .header import HEADER_BYTES_MAX, PRELUDE_BYTES, dump_header, pack_prelude, parse_header, parse_tensors
 from .layout import place
 from .schemes import Scheme, nbytes, scheme_of
+from .temporary import create, remove_stale
 
 NO_HASH = "0" * 32
 
@@ -105,9 +105,11 @@ class Writer:
             self._file.write(pack_prelude(raw, self._file_bytes) + raw)
             self._file.flush()
             os.fsync(self._file.fileno())
-            self._file.close()
+            if os.name == "nt":
+                self._file.close()  # an open file cannot be renamed there
             os.replace(self._temporary, self.path)
             self._open = False
+            self._file.close()  # and with it goes the lock
             _sync_directory(self.path.parent)
         except OSError as error:
             self.abort()
@@ -171,11 +173,11 @@ class Writer:
 
     def _create(self) -> None:
         try:
+            remove_stale(self.path)
             free = shutil.disk_usage(self.path.parent).free
             if free < self._file_bytes:
                 raise EdgeqError(f"{self.path} needs {self._file_bytes} bytes, but only {free} are free")
-            self._temporary = self.path.parent / f".edgeq-{secrets.token_hex(8)}.partial"
-            self._file = open(self._temporary, "xb")  # noqa: SIM115  closed by commit or abort
+            self._temporary, self._file = create(self.path)
         except OSError as error:
             raise EdgeqError(f"{self.path} cannot be written: {error.strerror or error}") from None
         self._open = True

@@ -6,6 +6,8 @@ import contextlib
 import errno
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ import pytest
 from edgeq import formats
 from edgeq.errors import EdgeqError, FormatError, UnsupportedError, UsageError
 from tests.formats.samples import HEADER, plans, write_sample
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def listing(path: Path) -> list[str]:
@@ -112,7 +116,7 @@ def test_whichever_call_fails_the_target_is_whole(tmp_path: Path, trouble: BaseE
         target.write_bytes(b"old")
         faults = Faults(number, trouble)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("edgeq.formats.writer.open", faults.open, raising=False)
+            patch.setattr("edgeq.formats.temporary.open", faults.open, raising=False)
             for name in ("fsync", "replace", "open"):
                 patch.setattr(os, name, faults.wrap(getattr(os, name)))
             try:
@@ -203,3 +207,47 @@ def test_the_writer_refuses_bad_names(tmp_path: Path, name: str) -> None:
 def test_the_writer_refuses_a_name_twice(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="tensor norm appears twice"):
         formats.Writer(tmp_path / "a.edgeq", HEADER, [plans()[-2], plans()[-2]])
+
+
+KILLED = """
+import os, sys
+from edgeq import formats
+from tests.formats.samples import HEADER, plans
+writer = formats.Writer(sys.argv[1], HEADER, plans())
+writer.write("embed", bytes(10))
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system with file locks")
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    """And neither a living writer's file, another target's, nor anything else."""
+    target = tmp_path / "a.edgeq"
+    command = [sys.executable, "-c", KILLED, str(target)]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": ROOT}
+    with subprocess.Popen(command, **pipes) as killed, subprocess.Popen(command, **pipes) as living:
+        assert killed.stdout is not None and living.stdout is not None and living.stdin is not None
+        assert killed.stdout.readline() == living.stdout.readline() == b"ready\n"
+        both = set(listing(tmp_path))
+        killed.kill()
+        killed.wait()
+        kept = {".edgeq-00000000-0.partial", ".edgeq-notes", *(f"{sorted(both)[0][:15]}{i}" for i in "lp")}
+        for name in kept:
+            (tmp_path / name).write_bytes(b"x")
+        link = tmp_path / f"{sorted(both)[0][:15]}link.partial"
+        link.symlink_to(tmp_path / ".edgeq-notes")
+        write_sample(target)
+        left = set(listing(tmp_path)) - kept - {link.name}
+        assert "a.edgeq" in left and len(left) == 2 and left & both
+        living.stdin.close()
+        living.wait()
+    assert set(listing(tmp_path)) - both - kept == {"a.edgeq", link.name}
+    write_sample(target)
+    assert set(listing(tmp_path)) == kept | {"a.edgeq", link.name}
+
+
+def test_the_hidden_file_has_a_short_name_whatever_the_targets(tmp_path: Path) -> None:
+    target = tmp_path / ("n" * 255)
+    write_sample(target)
+    assert listing(tmp_path) == [target.name]
