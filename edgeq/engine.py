@@ -222,6 +222,7 @@ class Sequence:
     def __init__(self, model: Model):
         self.model = model
         self.ids: list[int] = []
+        self.likeliest = -1  # the token of the largest logit after the last feed; -1: a logit is not finite
         self._cache: Cache | None = Cache(model.cache_shape)
 
     @property
@@ -257,6 +258,8 @@ class Sequence:
                 last = at + len(part) == len(new)
                 logits = model._run(self, part, len(part) if all_logits else int(last))
                 self.ids.extend(part.tolist())
+                if len(logits):
+                    self.likeliest = int(model._program.likeliest[len(logits) - 1])
                 if out is not None:
                     out[at : at + len(part)] = logits
                 if progress:

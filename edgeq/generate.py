@@ -24,6 +24,8 @@ class TokenSequence(Protocol):
 
     @property
     def ids(self) -> list[int]: ...
+    @property
+    def likeliest(self) -> int: ...
     def feed(
         self, ids: Sequence[int], *, all_logits: bool = False, progress: Callable[..., Any] | None = None
     ) -> NDArray[np.float32]: ...
@@ -231,6 +233,7 @@ def _run(
     model, times, sampler = generation.model, generation.timings, generation._sampler
     decoder = model.tokenizer.stream() if model.tokenizer is not None else None
     banned, ends = (ends, frozenset()) if ignore_eos else (frozenset(), ends)
+    plain = sampler.options.greedy and not sampler.options.penalizes and not banned
     sequence = given if given is not None else model.sequence()
     try:
         start = time.perf_counter()
@@ -244,7 +247,9 @@ def _run(
                     break
                 logits = sequence.feed(history[-1:])
                 times.decode_passes += 1
-            token = sampler(logits, history, banned=banned)
+            token = sequence.likeliest if plain else -1
+            if token < 0:  # a sampler's choice, or its word on logits that are not finite
+                token = sampler(logits, history, banned=banned)
             if token in ends:
                 generation.finish_reason = "eos"
                 times.generate_seconds += time.perf_counter() - start

@@ -130,6 +130,7 @@ class Program:
         self.state = np.zeros(State.BYTES // 8, np.int64)
         self.ids = np.zeros(settings.limit, np.int64)
         self.logits = np.zeros((0, 0), np.float32)
+        self.likeliest = np.zeros(settings.outputs, np.int64)
         self.code = np.zeros((0, catalog.WIDTH // 8), np.int64)
         self.marks: list[int] = []  # instructions before which a long pass may pause
         self._instructions: list[Instruction] = []
@@ -322,6 +323,12 @@ class Program:
         else:
             self._emit("matmul_float", weight.scheme, columns=weight.columns, **common)
         return y
+
+    def argmax(self, logits: Rows) -> None:
+        """Where the largest of each row of the logits stands, into the program's `likeliest`."""
+        out = Buffer(self.likeliest.nbytes, int(self.likeliest.ctypes.data))
+        operands = dict(y=logits.buffer, y_stride=logits.stride, columns=logits.columns, likeliest=out)
+        self._emit("argmax", "", reads=[logits.buffer], writes=[out], count_at=State.OUTPUTS, **operands)
 
     def norm_heads(self, x: Rows, weight: Vector, heads: int) -> Rows:
         """RMSNorm of each head of x, in place."""

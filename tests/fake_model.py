@@ -48,6 +48,7 @@ class FakeTokenizer:
 class FakeSequence:
     def __init__(self, model: FakeModel) -> None:
         self.model, self.ids, self.closed = model, [], False  # type: ignore[var-annotated]
+        self.likeliest = -1
 
     def feed(
         self, ids: Sequence[int], *, all_logits: bool = False, progress: Callable[..., Any] | None = None
@@ -61,6 +62,7 @@ class FakeSequence:
             self.ids.append(int(id))
             self.model.fed.append(int(id))
             rows.append(self.model.next_logits(self.ids))
+        self.likeliest = int(rows[-1].argmax()) if np.isfinite(rows[-1]).all() else -1
         return np.stack(rows) if all_logits else rows[-1]
 
     def truncate(self, n: int) -> None:

@@ -95,6 +95,7 @@ KERNELS = {
         "matmul_float",
         ("x", "x_stride", "weights", "bias", "y", "y_stride", "tiles", "columns", "add", "count_at"),
     ),
+    "argmax": Kernel("argmax", ("y", "y_stride", "columns", "likeliest", "count_at")),
     "rotate": Kernel("rotate", ("x", "x_stride", "cosine", "sine", "heads", "head_dim")),
     "store_int8": Kernel(
         "cache",

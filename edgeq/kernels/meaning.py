@@ -134,6 +134,11 @@ def norm(x: Array, weight: Array, epsilon: float) -> Array:
     return x * factor[..., None] * weight
 
 
+def argmax(y: Array) -> Array:
+    """int64 [count]: the first of the largest of each row, or -1 where a value is not finite."""
+    return np.where(np.isfinite(y).all(-1), np.nan_to_num(y).argmax(-1), -1)
+
+
 def norm_quantize(a: Array, weight: Array, epsilon: float) -> Int8:
     return quantize(norm(a, weight, epsilon))
 

@@ -47,4 +47,4 @@ def decode(p: Program, c: BaseConfig, w: Weights, project: Project = project) ->
         x = attention(p, c, b, i, x, project)
         x = mlp(p, b, x)
     p.mark()
-    p.matmul(w.head, p.norm(x, w.vector("norm"), (w.head,), outputs=True), outputs=True)
+    p.argmax(p.matmul(w.head, p.norm(x, w.vector("norm"), (w.head,), outputs=True), outputs=True))

@@ -47,6 +47,10 @@ class Sequence_:
         self.said, self.next = 0, -1
         self.fed: list[int] = []  # lengths of the feeds, to see what was computed again
 
+    @property
+    def likeliest(self) -> int:
+        return self.next
+
     def feed(
         self,
         ids: Sequence[int],

@@ -30,6 +30,7 @@ WRITES = {
     "matmul": ("y",),
     "matmul_act": ("y",),
     "matmul_float": ("y",),
+    "argmax": ("likeliest",),
     "rotate": ("x",),
     "store_int8": CACHE,
     "store_float": CACHE,

@@ -242,6 +242,30 @@ def test_embed(name: str, scheme: str) -> None:
         same_bits(y.values, meaning.embed(ids, w.codes, w.scales, w.scheme.zero))
 
 
+@pytest.mark.parametrize("name", EVERYWHERE)
+def test_argmax(name: str) -> None:
+    """The first of the largest; -1 for a row with NaN or infinity anywhere."""
+    rng = np.random.default_rng(6)
+    for columns in (1, 16, 33, 500):
+        y = np.round(rng.normal(size=(12, columns)) * 2).astype(np.float32)  # with ties
+        y[9, columns // 2], y[10, -1], y[11, 0] = np.nan, np.inf, -np.inf
+        m = Memory()
+        rows, out = m.rows(y), m.put(np.full(12, -7, np.int64))
+        run(
+            m,
+            "argmax",
+            tag_of(name),
+            count=12,
+            y=rows.address,
+            y_stride=rows.stride,
+            columns=columns,
+            likeliest=out.address,
+            count_at=COUNT,
+        )
+        np.testing.assert_array_equal(out.values, meaning.argmax(y))
+        assert (out.values[9:] == -1).all() and (out.values[:9] >= 0).all()
+
+
 @pytest.mark.parametrize("scheme", ["f32", "f16", "bf16"])
 def test_embed_float(scheme: str) -> None:
     rng = np.random.default_rng(5)
