@@ -16,59 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.arena import Buffer, Input, Quantized, Rows, place, row_bytes
 from edgeq.cache import Cache, CacheShape
 from edgeq.kernels import catalog
 from edgeq.kernels.catalog import KERNELS, Scratch, State
 from edgeq.simd.store import Request
 from edgeq.simd.tag import Tag
 from edgeq.weights import Matrix, Vector
-
-ALIGNMENT = 64
-GAP = 128  # bytes after a buffer: kernels read whole lines past a last row that is shorter
-
-
-@dataclass(eq=False)
-class Buffer:
-    """Memory of the arena, or of the program's own when `address` is set."""
-
-    nbytes: int
-    address: int = 0
-    first: int = -1  # phase of the first and of the last instruction that touches it
-    last: int = -1
-
-
-@dataclass(frozen=True)
-class Rows:
-    """float32 [limit, columns], rows `stride` bytes apart."""
-
-    buffer: Buffer
-    columns: int
-
-    @property
-    def stride(self) -> int:
-        return row_bytes(self.columns)
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """int8 [limit, columns padded to 32] with a float32 scale and int32 sum per 32 columns."""
-
-    x: Buffer
-    scale: Buffer
-    sums: Buffer
-
-    @property
-    def operands(self) -> dict[str, Any]:
-        return {"x": self.x, "x_scale": self.scale, "x_sum": self.sums}
-
-
-@dataclass(frozen=True)
-class Input:
-    """The input of matrix products, in the forms their weights ask for."""
-
-    columns: int
-    int8: Quantized | None
-    floats: Rows | None
 
 
 @dataclass(frozen=True)
@@ -87,16 +41,6 @@ class Instruction:
     touches: list[Buffer | OfCache]
     barrier: bool = False
     phase: int = 0
-
-
-def room(b: Buffer) -> int:
-    """Bytes that a buffer takes in the arena."""
-    return (b.nbytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT + GAP
-
-
-def row_bytes(columns: int) -> int:
-    """Bytes between rows of float32: whole lines of 16, and 32 columns for the quantizer."""
-    return (columns + 31) // 32 * 128
 
 
 def float32_bits(x: float) -> int:
@@ -439,7 +383,8 @@ class Program:
                     b.first = phase if b.first < 0 else b.first
                     b.last = phase
             phase += i.barrier
-        self._place()
+        every = {b for i in self._instructions for b in i.touches if isinstance(b, Buffer)}
+        self._arena = place(b for b in every if not b.address)
         self.code = np.zeros((len(self._instructions), catalog.WIDTH // 8), np.int64)
         for n, i in enumerate(self._instructions):
             row = self.code[n]
@@ -452,27 +397,6 @@ class Program:
                     self._cache_cells.append((n, at, value))
                 else:
                     row[at] = value.address if isinstance(value, Buffer) else value
-
-    def _place(self) -> None:
-        """First fit, largest first, among buffers whose phases overlap."""
-        buffers = {
-            b for i in self._instructions for b in i.touches if isinstance(b, Buffer) and not b.address
-        }
-        placed: list[tuple[int, Buffer]] = []
-        for b in sorted(buffers, key=lambda b: (-b.nbytes, b.first)):
-            at = 0
-            for start, other in sorted(
-                (p for p in placed if p[1].first <= b.last and b.first <= p[1].last), key=lambda p: p[0]
-            ):
-                if at + room(b) <= start:
-                    break
-                at = max(at, start + room(other))
-            placed.append((at, b))
-        total = max((at + room(b) for at, b in placed), default=0) + ALIGNMENT
-        self._arena = np.zeros(total, np.uint8)
-        base = -(-self._arena.ctypes.data // ALIGNMENT) * ALIGNMENT
-        for at, b in placed:
-            b.address = base + at
 
     def bind(self, cache: Cache) -> None:
         """Point the program at a sequence's cache."""

@@ -22,16 +22,13 @@ from edgeq.simd.verbs import (
     fetch_add,
     fma_each,
     keep,
-    larger,
     load_codes,
     load_each,
     load_f32,
     load_values,
-    max_f32,
     merge_each,
     native,
     opaque,
-    peek_f32,
     peek_i64,
     poke_f32,
     prefetch,
@@ -42,8 +39,6 @@ from edgeq.simd.verbs import (
     scratch_p_sum,
     splat_f32,
     store_each,
-    store_f32,
-    sum_f32,
     tokens,
     value_bytes,
     zero_sums_each,
@@ -52,12 +47,11 @@ from edgeq.simd.verbs import (
 
 from .activations import ZERO, quantize_group
 from .catalog import CHUNK, Scratch, State
-from .mathematics import exp
+from .softmax import bounds, chunk_top, clear_tile, emit_tile, exponentials, merge_chunk
 
 COUNT, POSITION = State.COUNT, State.POSITION
-TOP, SUM, KEPT, ADDED = Scratch.TOP, Scratch.SUM, Scratch.KEPT, Scratch.ADDED
-CHUNK_TOP, CHUNK_SUM, SCORES = Scratch.CHUNK_TOP, Scratch.CHUNK_SUM, Scratch.SCORES
-MASKED = float32(-1e30)
+KEPT, ADDED, SCORES = Scratch.KEPT, Scratch.ADDED, Scratch.SCORES
+CHUNK_TOP, CHUNK_SUM = Scratch.CHUNK_TOP, Scratch.CHUNK_SUM
 AHEAD = 2048  # bytes that the stream of keys is asked for in advance
 WORK_ROWS = 32  # queries that a worker takes at a time
 
@@ -107,51 +101,6 @@ def value_sums(t, line, p, p_scale, blocks, stride):
     return acc
 
 
-# ---- softmax of one chunk ----
-@native
-def chunk_top(scores, low, high):
-    """The largest score among positions low <= i < high of the chunk; MASKED when there is none."""
-    top = splat_f32(MASKED)
-    for i in range(low // 16 * 16, high, 16):
-        v = load_f32(scores + i * 4)
-        if i < low or i + 16 > high:
-            v = keep(v, low - i, high - i, MASKED)
-        top = larger(v, top)
-    return max_f32(top)
-
-
-@native
-def exponentials(scores, top, low, high, end):
-    """Turn the scores up to `end` (a multiple of 32) into exp(score - top), masked ones into 0; return their
-    sum.
-    """
-    total = splat_f32(ZERO)
-    for i in range(0, end, 16):
-        p = splat_f32(ZERO)
-        if i < high and i + 16 > low:
-            p = exp(load_f32(scores + i * 4) - splat_f32(top))
-            if i < low or i + 16 > high:
-                p = keep(p, low - i, high - i, ZERO)
-            total = total + p
-        store_f32(scores + i * 4, p)
-    return sum_f32(total)
-
-
-@native
-def merge_chunk(scratch):
-    """Merge the chunk's tops and sums into the queries' own; leave the factors of the two sums of values.
-
-    One lane per query: one that the chunk does not concern keeps all, and adds nothing to it.
-    """
-    old, top = load_f32(scratch + TOP), load_f32(scratch + CHUNK_TOP)
-    new = larger(old, top)
-    kept, added = exp(old - new), exp(top - new)
-    store_f32(scratch + TOP, new)
-    store_f32(scratch + SUM, load_f32(scratch + SUM) * kept + load_f32(scratch + CHUNK_SUM) * added)
-    store_f32(scratch + KEPT, kept)
-    store_f32(scratch + ADDED, added)
-
-
 @native
 def probabilities_int8(scores, value_scale, low, high, p, p_scale, p_sum, end):
     """exp(score - top) * the position's value scale, quantized per 32 positions.
@@ -165,40 +114,6 @@ def probabilities_int8(scores, value_scale, low, high, p, p_scale, p_sum, end):
             a = keep(a, low - i, high - i, ZERO)
             b = keep(b, low - i - 16, high - i - 16, ZERO)
         quantize_group(a, b, p + i, p_scale + i // 8, p_sum + i // 8)
-
-
-# ---- a tile of queries ----
-@native
-def clear_tile(t, scratch, out, dims):
-    for row in range(0, SCORES, 64):
-        store_f32(scratch + row, splat_f32(ZERO))
-    store_f32(scratch + TOP, splat_f32(MASKED))
-    for i in range(0, tokens(t) * dims, 16):
-        store_f32(out + i * 4, splat_f32(ZERO))
-
-
-@native
-def emit_tile(scratch, out, dims, y, y_stride, first, last, head, share, head_dim):
-    """out / sum of queries first.. < last to their places in y: token row, head `head` + row % share."""
-    for n in range(last - first):
-        total = peek_f32(scratch + SUM + n * 4)
-        row = first + n
-        to = y + (row // share) * y_stride + (head + row % share) * head_dim * 4
-        source = out + n * dims * 4
-        whole = head_dim // 16 * 16
-        for i in range(0, whole, 16):
-            store_f32(to + i * 4, load_f32(source + i * 4) / splat_f32(total))
-        for i in range(whole, head_dim):
-            poke_f32(to + i * 4, peek_f32(source + i * 4) / total)
-
-
-@native
-def bounds(position, window, base):
-    """The positions low <= i < high of the chunk at `base` that a query at `position` sees."""
-    low = 0
-    if window > 0:
-        low = max(0, position - window + 1 - base)
-    return min(low, CHUNK), max(0, min(position + 1 - base, CHUNK))
 
 
 @native

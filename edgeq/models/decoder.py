@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from edgeq.models.base import BaseConfig
 
 if TYPE_CHECKING:
-    from edgeq.program import Input, Program, Rows
+    from edgeq.arena import Input, Rows
+    from edgeq.program import Program
     from edgeq.weights import Weights
 
     Project = Callable[[Program, BaseConfig, Any, Input], tuple[Rows, Rows, Rows]]

@@ -10,7 +10,8 @@ from edgeq.models.base import DECODER, REQUIRE_BASE, BaseConfig, Tensor
 from edgeq.models.decoder import decode
 
 if TYPE_CHECKING:
-    from edgeq.program import Input, Program, Rows
+    from edgeq.arena import Input, Rows
+    from edgeq.program import Program
     from edgeq.weights import Weights
 
 

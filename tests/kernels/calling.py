@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq import program
+from edgeq import arena
 from edgeq.formats import schemes
 from edgeq.kernels.catalog import KERNELS, OPERANDS_AT, STATE_AT, WIDTH, State
 from edgeq.simd import isa
@@ -26,7 +26,7 @@ from edgeq.simd.tag import Tag
 
 Array = np.ndarray[Any, Any]
 CANARY = 0xA5
-ALIGNMENT, GAP = program.ALIGNMENT, program.GAP  # a program leaves as much between the buffers of its arena
+ALIGNMENT, GAP = arena.ALIGNMENT, arena.GAP  # a program leaves as much between the buffers of its arena
 GUARD = bool(os.environ.get("EDGEQ_TEST_GUARD"))
 
 

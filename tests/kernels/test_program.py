@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from edgeq import models
+from edgeq.arena import Buffer
 from edgeq.cache import CacheShape
 from edgeq.kernels.catalog import BARRIER, FLAGS_AT, KERNELS
-from edgeq.program import Buffer, Instruction, OfCache, Program, Settings
+from edgeq.program import Instruction, OfCache, Program, Settings
 from edgeq.weights import Matrix
 
 INT8 = ("x", "x_scale", "x_sum")

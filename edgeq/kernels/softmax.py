@@ -1,0 +1,107 @@
+"""The softmax of attention, chunk by chunk, for a tile of queries: tops, exponentials, merges, the way out.
+
+Everything here is float32 and the same for every kind of cache. Scratch is described in `catalog.Scratch`.
+"""
+
+from __future__ import annotations
+
+from numba import float32
+
+from edgeq.simd.verbs import (
+    keep,
+    larger,
+    load_f32,
+    max_f32,
+    native,
+    peek_f32,
+    poke_f32,
+    splat_f32,
+    store_f32,
+    sum_f32,
+    tokens,
+)
+
+from .activations import ZERO
+from .catalog import CHUNK, Scratch
+from .mathematics import exp
+
+TOP, SUM, KEPT, ADDED = Scratch.TOP, Scratch.SUM, Scratch.KEPT, Scratch.ADDED
+CHUNK_TOP, CHUNK_SUM, SCORES = Scratch.CHUNK_TOP, Scratch.CHUNK_SUM, Scratch.SCORES
+MASKED = float32(-1e30)
+
+
+@native
+def bounds(position, window, base):
+    """The positions low <= i < high of the chunk at `base` that a query at `position` sees."""
+    low = 0
+    if window > 0:
+        low = max(0, position - window + 1 - base)
+    return min(low, CHUNK), max(0, min(position + 1 - base, CHUNK))
+
+
+@native
+def chunk_top(scores, low, high):
+    """The largest score among positions low <= i < high of the chunk; MASKED when there is none."""
+    top = splat_f32(MASKED)
+    for i in range(low // 16 * 16, high, 16):
+        v = load_f32(scores + i * 4)
+        if i < low or i + 16 > high:
+            v = keep(v, low - i, high - i, MASKED)
+        top = larger(v, top)
+    return max_f32(top)
+
+
+@native
+def exponentials(scores, top, low, high, end):
+    """Turn the scores up to `end` (a multiple of 32) into exp(score - top), masked ones into 0; return their
+    sum.
+    """
+    total = splat_f32(ZERO)
+    for i in range(0, end, 16):
+        p = splat_f32(ZERO)
+        if i < high and i + 16 > low:
+            p = exp(load_f32(scores + i * 4) - splat_f32(top))
+            if i < low or i + 16 > high:
+                p = keep(p, low - i, high - i, ZERO)
+            total = total + p
+        store_f32(scores + i * 4, p)
+    return sum_f32(total)
+
+
+@native
+def merge_chunk(scratch):
+    """Merge the chunk's tops and sums into the queries' own; leave the factors of the two sums of values.
+
+    One lane per query: one that the chunk does not concern keeps all, and adds nothing to it.
+    """
+    old, top = load_f32(scratch + TOP), load_f32(scratch + CHUNK_TOP)
+    new = larger(old, top)
+    kept, added = exp(old - new), exp(top - new)
+    store_f32(scratch + TOP, new)
+    store_f32(scratch + SUM, load_f32(scratch + SUM) * kept + load_f32(scratch + CHUNK_SUM) * added)
+    store_f32(scratch + KEPT, kept)
+    store_f32(scratch + ADDED, added)
+
+
+@native
+def clear_tile(t, scratch, out, dims):
+    for row in range(0, SCORES, 64):
+        store_f32(scratch + row, splat_f32(ZERO))
+    store_f32(scratch + TOP, splat_f32(MASKED))
+    for i in range(0, tokens(t) * dims, 16):
+        store_f32(out + i * 4, splat_f32(ZERO))
+
+
+@native
+def emit_tile(scratch, out, dims, y, y_stride, first, last, head, share, head_dim):
+    """out / sum of queries first.. < last to their places in y: token row, head `head` + row % share."""
+    for n in range(last - first):
+        total = peek_f32(scratch + SUM + n * 4)
+        row = first + n
+        to = y + (row // share) * y_stride + (head + row % share) * head_dim * 4
+        source = out + n * dims * 4
+        whole = head_dim // 16 * 16
+        for i in range(0, whole, 16):
+            store_f32(to + i * 4, load_f32(source + i * 4) / splat_f32(total))
+        for i in range(whole, head_dim):
+            poke_f32(to + i * 4, peek_f32(source + i * 4) / total)
