@@ -37,7 +37,7 @@ from edgeq.simd.verbs import (
 
 LINE = 64  # bytes of a line
 ROWS = 64  # bytes of 16 float32 results
-AHEAD = 4096  # bytes that a single token's stream of weights is asked for in advance
+AHEAD = 2048  # bytes that a single token's stream of weights is asked for in advance
 TOKENS_AT_ONCE = 128  # tokens whose activations stay in the second-level cache
 
 
@@ -77,17 +77,10 @@ def finish_tile(t, acc, bias, add, y, y_stride):
 
 
 @native
-def tile_tokens(t, first, line, scale, x, x_scale, x_sum, groups, bias, add, y, y_stride):
-    """One tile of rows for the tokens from `first` on that the tag holds."""
-    acc = tile_product(
-        t,
-        line,
-        scale,
-        x + first * groups * group(t),
-        x_scale + first * groups * 4,
-        x_sum + first * groups * 4,
-        groups,
-    )
+def tile_tokens(t, first, line, scale, x, groups, bias, add, y, y_stride):
+    """One tile of rows for the tokens from `first` on that the tag holds; x is (x, x_scale, x_sum)."""
+    skip = first * groups
+    acc = tile_product(t, line, scale, x[0] + skip * group(t), x[1] + skip * 4, x[2] + skip * 4, groups)
     finish_tile(t, acc, bias, add, y + first * y_stride, y_stride)
 
 
@@ -95,6 +88,53 @@ def tile_tokens(t, first, line, scale, x, x_scale, x_sum, groups, bias, add, y, 
 def chunk_size(tiles, workers):
     """How many tiles a worker takes at a time: enough to stream, few enough to even out."""
     return max(1, tiles // (workers * 6))
+
+
+@native
+def share_tiles(
+    t,
+    product,
+    work,
+    workers,
+    count,
+    tiles,
+    line,
+    tile_bytes,
+    scale,
+    scale_bytes,
+    x,
+    width,
+    bias,
+    add,
+    y,
+    y_stride,
+):
+    """Run `product` (as tile_tokens) over all tiles and tokens, in chunks that workers take from `work`.
+
+    line and scale are where the first tile lies, tile_bytes and scale_bytes what a tile takes; x and width
+    are handed on. Tokens go in blocks whose activations stay in the cache; a tile serves all of a block.
+    """
+    chunk = chunk_size(tiles, workers)
+    chunks = (tiles + chunk - 1) // chunk
+    blocks = (count + TOKENS_AT_ONCE - 1) // TOKENS_AT_ONCE
+    one = single(t)
+    while True:
+        task = fetch_add(work, 1)
+        if task >= chunks * blocks:
+            break
+        first = (task % chunks) * chunk
+        low = (task // chunks) * TOKENS_AT_ONCE
+        high = min(low + TOKENS_AT_ONCE, count)
+        for tile in range(first, min(first + chunk, tiles)):
+            at, scale_at, out = line + tile * tile_bytes, scale + tile * scale_bytes, y + tile * ROWS
+            row_bias = bias + tile * ROWS if bias != 0 else 0
+            n = low
+            while n + tokens(t) <= high:
+                product(t, n, at, scale_at, x, width, row_bias, add, out, y_stride)
+                n += tokens(t)
+            while n < high:
+                product(one, n, at, scale_at, x, width, row_bias, add, out, y_stride)
+                n += 1
 
 
 @native
@@ -118,31 +158,21 @@ def matmul(
     count_at,
 ):
     """y[n] = W . x[n] (+ bias) (+ y[n] where add) for as many tokens as the state's word at count_at says."""
-    count = peek_i64(state + count_at)
-    chunk = chunk_size(tiles, workers)
-    chunks = (tiles + chunk - 1) // chunk
-    blocks = (count + TOKENS_AT_ONCE - 1) // TOKENS_AT_ONCE
-    tile_bytes = groups * lines(t) * LINE
-    one = single(t)
-    while True:
-        task = fetch_add(work, 1)
-        if task >= chunks * blocks:
-            break
-        first = (task % chunks) * chunk
-        low = (task // chunks) * TOKENS_AT_ONCE
-        high = min(low + TOKENS_AT_ONCE, count)
-        for tile in range(first, min(first + chunk, tiles)):
-            line = weights + tile * tile_bytes
-            scale = scales + tile * groups * 32
-            row_bias = bias + tile * ROWS if bias != 0 else 0
-            n = low
-            while n + tokens(t) <= high:
-                tile_tokens(
-                    t, n, line, scale, x, x_scale, x_sum, groups, row_bias, add, y + tile * ROWS, y_stride
-                )
-                n += tokens(t)
-            while n < high:
-                tile_tokens(
-                    one, n, line, scale, x, x_scale, x_sum, groups, row_bias, add, y + tile * ROWS, y_stride
-                )
-                n += 1
+    share_tiles(
+        t,
+        tile_tokens,
+        work,
+        workers,
+        peek_i64(state + count_at),
+        tiles,
+        weights,
+        groups * lines(t) * LINE,
+        scales,
+        groups * 32,
+        (x, x_scale, x_sum),
+        groups,
+        bias,
+        add,
+        y,
+        y_stride,
+    )

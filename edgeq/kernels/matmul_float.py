@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from edgeq.simd.verbs import (
     column,
-    fetch_add,
     fma_each,
     lines,
     load_codes,
@@ -20,13 +19,11 @@ from edgeq.simd.verbs import (
     plane,
     planes,
     scale_each,
-    single,
-    tokens,
     value_bytes,
     zeros_each,
 )
 
-from .matmul import LINE, ROWS, TOKENS_AT_ONCE, chunk_size, finish_tile
+from .matmul import LINE, finish_tile, share_tiles
 
 
 @native
@@ -60,27 +57,17 @@ def act_product(t, line, scale, x, x_stride, groups):
 
 
 @native
-def float_tokens(t, first, w, x, x_stride, columns, bias, add, y, y_stride):
-    finish_tile(
-        t,
-        float_product(t, w, x + first * x_stride, x_stride, columns),
-        bias,
-        add,
-        y + first * y_stride,
-        y_stride,
-    )
+def float_tokens(t, first, w, scale, x, columns, bias, add, y, y_stride):
+    """One tile for the tokens from `first` on; x is (x, x_stride), and there is no scale."""
+    acc = float_product(t, w, x[0] + first * x[1], x[1], columns)
+    finish_tile(t, acc, bias, add, y + first * y_stride, y_stride)
 
 
 @native
-def act_tokens(t, first, line, scale, x, x_stride, groups, bias, add, y, y_stride):
-    finish_tile(
-        t,
-        act_product(t, line, scale, x + first * x_stride, x_stride, groups),
-        bias,
-        add,
-        y + first * y_stride,
-        y_stride,
-    )
+def act_tokens(t, first, line, scale, x, groups, bias, add, y, y_stride):
+    """One tile for the tokens from `first` on; x is (x, x_stride)."""
+    acc = act_product(t, line, scale, x[0] + first * x[1], x[1], groups)
+    finish_tile(t, acc, bias, add, y + first * y_stride, y_stride)
 
 
 @native
@@ -88,28 +75,24 @@ def matmul_float(
     t, work, worker, workers, state, x, x_stride, weights, bias, y, y_stride, tiles, columns, add, count_at
 ):
     """y[n] = W . x[n] (+ bias) (+ y[n] where add), W stored as floats."""
-    count = peek_i64(state + count_at)
-    chunk = chunk_size(tiles, workers)
-    chunks = (tiles + chunk - 1) // chunk
-    blocks = (count + TOKENS_AT_ONCE - 1) // TOKENS_AT_ONCE
-    one = single(t)
-    while True:
-        task = fetch_add(work, 1)
-        if task >= chunks * blocks:
-            break
-        first = (task % chunks) * chunk
-        low = (task // chunks) * TOKENS_AT_ONCE
-        high = min(low + TOKENS_AT_ONCE, count)
-        for tile in range(first, min(first + chunk, tiles)):
-            w = weights + tile * columns * 16 * value_bytes(t)
-            row_bias = bias + tile * ROWS if bias != 0 else 0
-            n = low
-            while n + tokens(t) <= high:
-                float_tokens(t, n, w, x, x_stride, columns, row_bias, add, y + tile * ROWS, y_stride)
-                n += tokens(t)
-            while n < high:
-                float_tokens(one, n, w, x, x_stride, columns, row_bias, add, y + tile * ROWS, y_stride)
-                n += 1
+    share_tiles(
+        t,
+        float_tokens,
+        work,
+        workers,
+        peek_i64(state + count_at),
+        tiles,
+        weights,
+        columns * 16 * value_bytes(t),
+        0,
+        0,
+        (x, x_stride),
+        columns,
+        bias,
+        add,
+        y,
+        y_stride,
+    )
 
 
 @native
@@ -134,27 +117,21 @@ def matmul_act(
     """y[n] = W . x[n] (+ bias) (+ y[n] where add), W stored as codes, x float32: the exact meaning of the
     weights.
     """
-    count = peek_i64(state + count_at)
-    chunk = chunk_size(tiles, workers)
-    chunks = (tiles + chunk - 1) // chunk
-    blocks = (count + TOKENS_AT_ONCE - 1) // TOKENS_AT_ONCE
-    tile_bytes = groups * lines(t) * LINE
-    one = single(t)
-    while True:
-        task = fetch_add(work, 1)
-        if task >= chunks * blocks:
-            break
-        first = (task % chunks) * chunk
-        low = (task // chunks) * TOKENS_AT_ONCE
-        high = min(low + TOKENS_AT_ONCE, count)
-        for tile in range(first, min(first + chunk, tiles)):
-            line = weights + tile * tile_bytes
-            scale = scales + tile * groups * 32
-            row_bias = bias + tile * ROWS if bias != 0 else 0
-            n = low
-            while n + tokens(t) <= high:
-                act_tokens(t, n, line, scale, x, x_stride, groups, row_bias, add, y + tile * ROWS, y_stride)
-                n += tokens(t)
-            while n < high:
-                act_tokens(one, n, line, scale, x, x_stride, groups, row_bias, add, y + tile * ROWS, y_stride)
-                n += 1
+    share_tiles(
+        t,
+        act_tokens,
+        work,
+        workers,
+        peek_i64(state + count_at),
+        tiles,
+        weights,
+        groups * lines(t) * LINE,
+        scales,
+        groups * 32,
+        (x, x_stride),
+        groups,
+        bias,
+        add,
+        y,
+        y_stride,
+    )
