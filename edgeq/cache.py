@@ -54,11 +54,6 @@ class CacheShape:
         """Bytes of the whole cache."""
         return self.layers * sum(self.parts.values())
 
-    @property
-    def bytes_per_token(self) -> int:
-        """Bytes that one position takes."""
-        return self.nbytes // self.capacity
-
 
 class Cache:
     """The memory of one sequence. Pages that were never written take none."""

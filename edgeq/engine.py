@@ -103,8 +103,10 @@ class Model:
 
     def _context(self, context: int | None) -> int:
         most = self.config.max_position_embeddings
-        if context is None or (context == 0 and not isinstance(context, bool)):
-            return min(most, CONTEXT_DEFAULT) if context is None else most
+        if context is None:
+            return min(most, CONTEXT_DEFAULT)
+        if context == 0 and not isinstance(context, bool):
+            return most
         if whole("context", context) > most:
             raise UsageError(f"context is {context}, but this model was made for at most {most} positions.")
         return context

@@ -80,7 +80,6 @@ class Program:
         self._instructions: list[Instruction] = []
         self._since: dict[Any, bool] = {}  # touched since the last barrier: written?
         self._cache_cells: list[tuple[int, int, OfCache]] = []
-        self._keep: list[Any] = [settings.cosine, settings.sine]
         self._ids = Buffer(self.ids.nbytes, self.ids.ctypes.data)
         self._arena = np.zeros(0, np.uint8)
 

@@ -54,8 +54,7 @@ class Team:
             raise UsageError(f"threads is {workers}, but 1 to {WORKERS_MAX} are possible.")
         self.workers = workers
         tag = Tag(isa)
-        names = ("interpret", "serve", "begin")
-        addresses = kernels().load([(n, tag) for n in names])
+        addresses = kernels().load(self.requests(isa))
         word = ctypes.c_int64
         self._interpret = ctypes.CFUNCTYPE(word, word, word)(addresses["interpret", tag])
         self._serve = ctypes.CFUNCTYPE(word, word, word, word)(addresses["serve", tag])

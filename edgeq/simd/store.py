@@ -158,31 +158,30 @@ class Kernels:
     def _load(self, wanted: Sequence[Request], progress: Progress | None) -> None:
         folder = _private_folder()
         digest = _sources_digest()
-        found: dict[Request, tuple[str, bytes | None]] = {}
+        found: dict[Request, tuple[str, Path | None, bytes | None]] = {}
         for name, tag in wanted:
             shape = tag.scheme_row if tag.scheme else ""
             key = hashlib.sha256(f"{digest} {name} {tag!r} {shape!r}".encode()).hexdigest()[:32]
             path = folder / f"{name}-{tag.scheme or 'any'}-{tag.isa}-{key}.kernel" if folder else None
-            found[name, tag] = f"edgeq_{name}_{key}", _read(path) if path else None
-        missing = [r for r in wanted if found[r][1] is None]
+            found[name, tag] = f"edgeq_{name}_{key}", path, _read(path) if path else None
+        missing = [r for r in wanted if found[r][2] is None]
         for done, (name, tag) in enumerate(missing):
             if progress:
                 progress(done, len(missing), f"{name} {tag}")
             from .compile import compile_kernel
 
-            symbol = found[name, tag][0]
+            symbol, path, _ = found[name, tag]
             obj = compile_kernel(name, tag, symbol)
-            found[name, tag] = symbol, obj
-            if folder:
-                key = symbol.rsplit("_", 1)[1]
-                _publish(folder / f"{name}-{tag.scheme or 'any'}-{tag.isa}-{key}.kernel", obj)
+            found[name, tag] = symbol, path, obj
+            if path:
+                _publish(path, obj)
         if missing and progress:
             progress(len(missing), len(missing), "")
-        for _, blob in found.values():
+        for _, _, blob in found.values():
             assert blob is not None
             self._engine.add_object_file(llvm.ObjectFileRef.from_data(blob))
         self._engine.finalize_object()
-        for request, (symbol, _) in found.items():
+        for request, (symbol, _, _) in found.items():
             address = self._engine.get_function_address(symbol)
             if not address:
                 raise RuntimeError(f"kernel {request[0]} was loaded but is not there")

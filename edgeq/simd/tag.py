@@ -31,11 +31,6 @@ class Tag:
         return SCHEMES[self.scheme]
 
     @property
-    def tiled(self) -> Tag:
-        """The same tag with as many tokens to a tile as the instruction set keeps in registers."""
-        return replace(self, tokens=self.isa_row.tokens)
-
-    @property
     def single(self) -> Tag:
         """The same tag with one token to a tile."""
         return replace(self, tokens=1)

@@ -41,7 +41,6 @@ from .facts import (
     zero,
 )
 from .lines import (
-    blend,
     fma,
     keep,
     lane,
@@ -54,7 +53,6 @@ from .lines import (
     splat_f32,
     sum_f32,
     sum_i32,
-    to_f32,
     whole,
 )
 from .memory import (
@@ -78,7 +76,6 @@ from .memory import (
     store_f16,
     store_f32,
     store_i8,
-    store_values,
 )
 from .registry import MEANING, TagType, native
 from .threads import (
@@ -95,7 +92,6 @@ __all__ = [
     "TagType",
     "add_each",
     "bits",
-    "blend",
     "call_kernel",
     "call_plain",
     "column",
@@ -154,11 +150,9 @@ __all__ = [
     "store_f16",
     "store_f32",
     "store_i8",
-    "store_values",
     "sum_each",
     "sum_f32",
     "sum_i32",
-    "to_f32",
     "tokens",
     "value_bytes",
     "whole",

@@ -78,11 +78,6 @@ def max_magnitude(v: Any) -> Any:
     return v.view(np.int32).max().view(np.float32)
 
 
-@verb(f32, (i32,), lambda b, x: b.sitofp(x, F32X16))
-def to_f32(x: Any) -> Any:
-    return x.astype(np.float32)
-
-
 _MAGIC = 12582912.0  # 1.5 * 2**23: adding it leaves the rounded integer in the low mantissa bits
 
 
@@ -164,18 +159,6 @@ def keep(v: Any, first: int, last: int, other: Any) -> Any:
     """Lanes first <= i < last of v, and `other` in the rest."""
     lane = np.arange(LANES)
     return np.where((lane >= first) & (lane < last), v, np.float32(other))
-
-
-def _blend(b: Any, v: Any, w: Any, n: Any) -> Any:
-    """Lane numbers compare in 64 bits: n may be any count."""
-    lanes = ir.Constant(ir.VectorType(I64, LANES), list(range(LANES)))
-    return b.select(b.icmp_signed("<", lanes, splat(b, n)), v, w)
-
-
-@verb(f32, (f32, f32, ADDRESS), _blend)
-def blend(v: Any, w: Any, n: int) -> Any:
-    """Lanes below n of v, the rest of w."""
-    return np.where(np.arange(LANES) < n, v, w)
 
 
 @verb(FLOAT, (f32, ADDRESS), lambda b, v, n: b.extract_element(v, b.trunc(n, I32)))

@@ -144,17 +144,6 @@ def load_values(t: Any, p: int) -> Any:
     return memory(p, {"f32": np.float32, "f16": np.float16}[t.scheme], LANES).astype(np.float32)
 
 
-def _store_values(b: Any, tag: Tag, p: Any, v: Any) -> None:
-    put(b, p, v if tag.scheme == "f32" else tag.isa_row.lower["narrow_f16"](b, v))
-
-
-@verb(types.void, (Tag, ADDRESS, f32), _store_values)
-def store_values(t: Any, p: int, v: Any) -> None:
-    """Sixteen floats in the tag's scheme (f32 or f16)."""
-    dtype = {"f32": np.float32, "f16": np.float16}[t.scheme]
-    memory(p, dtype, LANES)[:] = v.astype(dtype)
-
-
 def _poke_value(b: Any, tag: Tag, p: Any, x: Any) -> None:
     if tag.scheme == "f32":
         put(b, p, x)
