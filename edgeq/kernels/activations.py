@@ -37,8 +37,8 @@ SMALLEST = float32(1e-30)  # groups below this are stored as zeros: 127 / max wo
 
 
 @native
-def quantize_group(a, b, x, x_scale, x_sum):
-    """One group of 32 columns, in two lines a and b, to int8 at x with its scale and sum."""
+def quantize_lines(a, b, x, x_scale):
+    """Two lines, a group of 32 columns, to int8 at x with their scale; returns the two lines' sum."""
     top = max_magnitude(larger_magnitude(a, b))
     scale = top * float32(1.0 / 127.0)
     factor = ZERO
@@ -52,7 +52,13 @@ def quantize_group(a, b, x, x_scale, x_sum):
     store_i8(x, qa)
     store_i8(x + 16, qb)
     poke_f32(x_scale, scale)
-    poke_i32(x_sum, sum_i32(qa + qb))
+    return qa + qb
+
+
+@native
+def quantize_group(a, b, x, x_scale, x_sum):
+    """One group of 32 columns, in two lines a and b, to int8 at x with its scale and sum."""
+    poke_i32(x_sum, sum_i32(quantize_lines(a, b, x, x_scale)))
 
 
 @native

@@ -36,7 +36,6 @@ from edgeq.simd.verbs import (
     scratch_out,
     scratch_p,
     scratch_p_scale,
-    scratch_p_sum,
     splat_f32,
     store_each,
     tokens,
@@ -45,7 +44,7 @@ from edgeq.simd.verbs import (
     zeros_each,
 )
 
-from .activations import ZERO, quantize_group
+from .activations import ZERO, quantize_lines
 from .catalog import CHUNK, Scratch, State
 from .softmax import bounds, chunk_top, clear_tile, emit_tile, exponentials, merge_chunk
 
@@ -102,7 +101,7 @@ def value_sums(t, line, p, p_scale, blocks, stride):
 
 
 @native
-def probabilities_int8(scores, value_scale, low, high, p, p_scale, p_sum, end):
+def probabilities_int8(scores, value_scale, low, high, p, p_scale, end):
     """exp(score - top) * the position's value scale, quantized per 32 positions.
 
     Masked again: the scale of a position that is not seen may be anything, and 0 * infinity is no number.
@@ -113,7 +112,7 @@ def probabilities_int8(scores, value_scale, low, high, p, p_scale, p_sum, end):
         if i < low or i + 32 > high:
             a = keep(a, low - i, high - i, ZERO)
             b = keep(b, low - i - 16, high - i - 16, ZERO)
-        quantize_group(a, b, p + i, p_scale + i // 8, p_sum + i // 8)
+        quantize_lines(a, b, p + i, p_scale + i // 8)
 
 
 @native
@@ -137,7 +136,7 @@ def attend_tile_int8(
     """Attention of queries first.. < last of one key-value head, left in scratch."""
     groups = (head_dim + 31) // 32
     scores, out, p = scratch + SCORES, scratch + scratch_out(t), scratch + scratch_p(t)
-    p_scale, p_sum = scratch + scratch_p_scale(t), scratch + scratch_p_sum(t)
+    p_scale = scratch + scratch_p_scale(t)
     clear_tile(t, scratch, out, groups * 32)
     final = start + (last - 1) // share
     chunk = 0
@@ -173,7 +172,6 @@ def attend_tile_int8(
                 high,
                 p + n * CHUNK,
                 p_scale + n * CHUNK // 8,
-                p_sum + n * CHUNK // 8,
                 end,
             )
         merge_chunk(scratch)

@@ -44,7 +44,7 @@ from edgeq.simd.verbs import (
     value_bytes,
 )
 
-from .activations import SMALLEST, ZERO, quantize_group
+from .activations import SMALLEST, ZERO, quantize_group, quantize_lines
 from .catalog import State
 
 COUNT, POSITION = State.COUNT, State.POSITION
@@ -62,12 +62,11 @@ def store_key(k, keys, scales, tile, lane, groups, head_dim, scratch):
     for g in range(groups):
         i = g * 32
         at = tile * groups + g
-        quantize_group(
+        quantize_lines(
             line_of(k, i, head_dim, float32(1.0)),
             line_of(k, i + 16, head_dim, float32(1.0)),
             scratch,
             scales + (at * 16 + lane) * 4,
-            scratch + 64,
         )
         for line in range(8):
             poke_i32(keys + at * 512 + line * 64 + lane * 4, peek_i32(scratch + line * 4) ^ FLIP)

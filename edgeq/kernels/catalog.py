@@ -53,8 +53,7 @@ class Scratch:
     def __init__(self, tokens: int, head_dim: int):
         self.p = self.SCORES + tokens * CHUNK * 4  # int8 [T][CHUNK]
         self.p_scale = self.p + tokens * CHUNK  # float32 [T][CHUNK / 32]
-        self.p_sum = self.p_scale + tokens * CHUNK // 8  # int32 [T][CHUNK / 32]
-        self.out = self.p_sum + tokens * CHUNK // 8  # float32 [T][head_dim padded to 32]
+        self.out = self.p_scale + tokens * CHUNK // 8  # float32 [T][head_dim padded to 32]
         self.bytes = self.out + tokens * 4 * ((head_dim + 31) // 32 * 32) + 64
 
 

@@ -45,10 +45,8 @@ _fact(value_bytes, lambda tag: {"f32": 4, "f16": 2, "bf16": 2}[tag.scheme])
 def scratch_out(t): ...  # type: ignore[no-untyped-def]
 def scratch_p(t): ...  # type: ignore[no-untyped-def]
 def scratch_p_scale(t): ...  # type: ignore[no-untyped-def]
-def scratch_p_sum(t): ...  # type: ignore[no-untyped-def]
 
 
 _fact(scratch_out, lambda tag: Scratch(tag.tokens, 0).out)  # where attention keeps what: catalog.Scratch
 _fact(scratch_p, lambda tag: Scratch(tag.tokens, 0).p)
 _fact(scratch_p_scale, lambda tag: Scratch(tag.tokens, 0).p_scale)
-_fact(scratch_p_sum, lambda tag: Scratch(tag.tokens, 0).p_sum)
