@@ -1,0 +1,142 @@
+"""What starting costs: a process from its start to the first token, its memory, and what a second one shares.
+
+usage: python -m bench.start MODEL.edgeq [--repeat 9] [--threads N] [--peer 'llama-completion -m FILE.gguf …']
+
+Times `edgeq run MODEL -p PROMPT -n 1`, from the start of the process to the first byte of its answer and to
+its end, kernels and pages warm; a peer's command line takes turns with it where one is given. Memory is the
+whole process's peak, beside the file and the cache. Then two processes load the same file: what each holds
+alone and what they share, from /proc/PID/smaps_rollup. The last line of stdout is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.peers import ROOT, Worker, say, warn_if_busy
+
+PROMPT = "Once upon a time"
+CONTEXT = 256  # small, so that the cache is
+OPTIONS = ("-c", str(CONTEXT), "--temp", "0", "-n", "1")  # for the peer's command as well
+
+
+def once(command: list[str]) -> dict[str, float]:
+    """Seconds to the first byte of stdout and to the end, and the peak memory in MB (10^6 bytes)."""
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    )
+    assert process.stdout is not None and process.stderr is not None
+    first = os.read(process.stdout.fileno(), 1)
+    first_s = time.perf_counter() - start
+    process.stdout.read()
+    error = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status or not first:
+        raise SystemExit(f"{shlex.join(command)} failed: {error.decode(errors='replace')[-500:]}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {
+        "first_s": first_s,
+        "end_s": time.perf_counter() - start,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "peak_rss_mb": usage.ru_maxrss * unit / 1e6,
+    }
+
+
+def cache_mb(model: Path) -> float:
+    """The KV cache, whole."""
+    from edgeq import load
+
+    with load(model, threads=1, context=CONTEXT) as loaded:
+        return loaded.cache_shape.nbytes / 1e6
+
+
+def shared(model: Path, threads: int) -> dict[str, float]:
+    """Two processes that have decoded with the same file: per process, in MB."""
+    options: dict[str, Any] = {"model": str(model), "threads": threads, "context": CONTEXT}
+    with Worker("edgeq", options) as one, Worker("edgeq", options) as two:
+        for worker in (one, two):
+            worker.ask(do="decode", prompt=8, tokens=2)
+        rows = [rollup(worker.process.pid) for worker in (one, two)]
+    return {key: statistics.mean(row[key] for row in rows) for key in rows[0]}
+
+
+def rollup(pid: int) -> dict[str, float]:
+    """Rss, Pss (shared pages divided by their users) and private memory of a process in MB."""
+    fields = {}
+    with open(f"/proc/{pid}/smaps_rollup") as lines:
+        for line in lines:
+            name, _, value = line.partition(":")
+            if value.endswith("kB\n"):
+                fields[name] = int(value.split()[0]) * 1024 / 1e6
+    return {
+        "rss_mb": fields["Rss"],
+        "pss_mb": fields["Pss"],
+        "private_mb": fields["Private_Clean"] + fields["Private_Dirty"],
+    }
+
+
+def middle(runs: list[dict[str, float]]) -> dict[str, float]:
+    return {key: round(statistics.median(run[key] for run in runs), 3) for key in runs[0]}
+
+
+def parse() -> argparse.Namespace:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m bench.start", description=__doc__, formatter_class=raw)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--repeat", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--peer", help="a peer's command line, without prompt, -c, -n and --temp")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse()
+    warn_if_busy()
+    common = ["-t", str(arguments.threads), "-p", PROMPT, *OPTIONS]
+    commands = {"edgeq": [sys.executable, "-m", "edgeq", "run", str(arguments.model), *common]}
+    if arguments.peer:
+        commands["peer"] = [*shlex.split(arguments.peer), *common]
+    for command in commands.values():
+        once(command)  # kernels compiled, pages read
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+    for _ in range(arguments.repeat):
+        for name, command in commands.items():
+            runs[name].append(once(command))
+    result: dict[str, Any] = {name: middle(rows) for name, rows in runs.items()}
+    result["file_mb"] = round(arguments.model.stat().st_size / 1e6, 3)
+    result["cache_mb"] = round(cache_mb(arguments.model), 3)
+    over = result["edgeq"]["peak_rss_mb"] - result["file_mb"] - result["cache_mb"]
+    result["over_mb"] = round(over, 3)
+    if Path("/proc/self/smaps_rollup").exists():
+        result["shared"] = {key: round(value, 3) for key, value in shared(arguments.model, 1).items()}
+    print(f"{'':8}{'first token s':>15}{'end s':>8}{'CPU s':>8}{'peak MB':>9}")
+    for name in commands:
+        row = result[name]
+        print(
+            f"{name:8}{row['first_s']:15.3f}{row['end_s']:8.3f}{row['cpu_s']:8.3f}{row['peak_rss_mb']:9.0f}"
+        )
+    print(
+        f"peak = file {result['file_mb']:.0f} + cache {result['cache_mb']:.0f} + {over:.0f} MB "
+        f"({over * 1e6 / 2**20:.0f} MiB)"
+    )
+    if "shared" in result:
+        s = result["shared"]
+        print(
+            f"of two processes, each: resident {s['rss_mb']:.0f} MB, its share {s['pss_mb']:.0f} MB, "
+            f"its own alone {s['private_mb']:.0f} MB"
+        )
+    say(f"peer: {arguments.peer or 'none given'}")
+    print(json.dumps({**{k: str(v) for k, v in vars(arguments).items()}, **result}))
+
+
+if __name__ == "__main__":
+    main()
