@@ -228,8 +228,7 @@ def _run(
     ignore_eos: bool,
     progress: Callable[..., Any] | None,
 ) -> Generator[str, None, None]:
-    """The loop. The clock stands still at every yield; the sequence is closed at the end unless it was given.
-    """
+    """The loop. The clock stands still at every yield; the sequence is closed at the end unless given."""
     model, times, sampler = generation.model, generation.timings, generation._sampler
     decoder = model.tokenizer.stream() if model.tokenizer is not None else None
     banned, ends = (ends, frozenset()) if ignore_eos else (frozenset(), ends)

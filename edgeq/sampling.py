@@ -122,8 +122,7 @@ def penalized(logits: Floats, history: Sequence[int], options: SamplingOptions) 
 
 
 def largest(logits: Floats, k: int) -> Ids:
-    """The ids of the `k` largest logits, by falling logit, equal logits by rising id. k is 1 to len(logits).
-    """
+    """The ids of the `k` largest logits, by falling logit, equal logits by rising id. k is at least 1."""
     count = len(logits)
     if 4 * k * BLOCKS <= count:
         # Each of the k best strides holds a logit that reaches the bound, so at least k logits do, and few
@@ -142,8 +141,7 @@ def largest(logits: Floats, k: int) -> Ids:
 
 
 def nucleus(logits: Floats, top_p: float, most: int) -> Ids:
-    """The shortest prefix of the sorted ids whose probability reaches `top_p`, and no more than `most` ids.
-    """
+    """The shortest prefix of the sorted ids whose probability reaches `top_p`, of at most `most` ids."""
     weights = np.exp(logits - logits.max())
     goal = top_p * float(weights.sum(dtype=np.float64))
     k = 256

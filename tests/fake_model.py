@@ -73,8 +73,7 @@ class FakeSequence:
 
 
 class FakeModel:
-    """`script` are ids that it says after its first prompt; without, logits are a hash of the last three ids.
-    """
+    """`script` are ids that it says after its first prompt; without, logits hash the last three ids."""
 
     def __init__(
         self, *, context: int = 256, script: Sequence[int] | None = None, noise: float = 0.0

@@ -68,8 +68,7 @@ def throughput(
     repetitions: int = 3,
     progress: Progress | None = None,
 ) -> list[Throughput]:
-    """`measure` once for each thread count; `load(threads)` gives the model, and its time is `load_seconds`.
-    """
+    """`measure` once for each thread count; `load(threads)` gives the model, timed as `load_seconds`."""
     rows = []
     for count in threads:
         start = time.perf_counter()

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from edgeq.weights import Weights
 
 
-
 @dataclass(frozen=True)
 class Config(BaseConfig):
     REQUIRE: ClassVar[Mapping[str, tuple[Any, ...]]] = {**REQUIRE_BASE, "attention_bias": (False,)}

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from edgeq.weights import Weights
 
 
-
 @dataclass(frozen=True)
 class Config(BaseConfig):
     # `sliding_window` and `max_window_layers` mean nothing while use_sliding_window is false.

@@ -177,9 +177,7 @@ def test_damaged_tables(
     assert capfd.readouterr().err == ""
 
 
-def test_mutated_tables_are_refused_or_harmless(
-    charsmap: bytes, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_mutated_tables_are_refused_or_harmless(charsmap: bytes, capfd: pytest.CaptureFixture[str]) -> None:
     """What passes the check makes the library stumble over no text."""
     random = np.random.default_rng(5)
     size = int.from_bytes(charsmap[:4], "little")
