@@ -114,7 +114,7 @@ class Model:
     def _record(self) -> Program:
         c = self.config
         frequencies = self.weights.vector("rope.inverse_frequencies").values[: c.rotary_size]
-        cosine, sine = rotary.tables(frequencies, self.context)
+        self._rotary = rotary.Tables(frequencies, self.context)
         limit = min(PASS_TOKENS, self.context)
         outputs = max(1, min(limit, LOGITS_BYTES // (4 * c.vocab_size)))
         program = Program(
@@ -127,8 +127,8 @@ class Model:
                 outputs=outputs,
                 epsilon=c.rms_norm_eps,
                 window=c.sliding_window,
-                cosine=cosine,
-                sine=sine,
+                cosine=self._rotary.cosine,
+                sine=self._rotary.sine,
                 tokens=store.host_isa().tokens,
             )
         )
@@ -201,6 +201,7 @@ class Model:
         if self._bound is None or self._bound() is not sequence:
             program.bind(cache)
             self._bound = weakref.ref(sequence)
+        self._rotary.reach(len(sequence.ids) + count)
         program.ids[:count] = ids
         program.state[State.COUNT // 8] = count
         program.state[State.POSITION // 8] = len(sequence.ids)

@@ -40,13 +40,26 @@ def cosine_sine(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(odd, -c, c).astype(np.float32), np.where(odd, -s, s).astype(np.float32)
 
 
-def tables(inverse_frequencies: np.ndarray, positions: int) -> tuple[np.ndarray, np.ndarray]:
-    """float32 [positions, len(inverse_frequencies)] cosines and sines, a line longer than that in memory."""
-    angle = np.arange(positions, dtype=np.float32)[:, None] * inverse_frequencies.astype(np.float32)[None, :]
-    return tuple(_padded(t) for t in cosine_sine(angle))  # type: ignore[return-value]
+class Tables:
+    """float32 [positions, len(inverse_frequencies)] cosines and sines, computed as far as `reach` was asked.
 
+    Most sequences end long before the context does. In memory each table is a line longer than it is.
+    """
 
-def _padded(table: np.ndarray) -> np.ndarray:
-    memory = np.zeros(table.size + 32, np.float32)
-    memory[: table.size] = table.ravel()
-    return memory[: table.size].reshape(table.shape)
+    BLOCK = 256  # positions computed at a time
+
+    def __init__(self, inverse_frequencies: np.ndarray, positions: int):
+        self._frequencies = inverse_frequencies.astype(np.float32)
+        shape = positions, len(inverse_frequencies)
+        size = shape[0] * shape[1]
+        self.cosine, self.sine = (np.zeros(size + 32, np.float32)[:size].reshape(shape) for _ in range(2))
+        self._reached = 0
+
+    def reach(self, positions: int) -> None:
+        """Make the first `positions` rows valid, as far as there are any."""
+        if positions > self._reached:
+            first, last = self._reached, -(-positions // self.BLOCK) * self.BLOCK
+            rows = np.arange(first, min(last, len(self.cosine)), dtype=np.float32)
+            angle = rows[:, None] * self._frequencies[None, :]
+            self.cosine[first:last], self.sine[first:last] = cosine_sine(angle)
+            self._reached = last

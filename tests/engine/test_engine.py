@@ -111,3 +111,16 @@ def test_rotary_tables_are_right() -> None:
     cosine, sine = rotary.cosine_sine(angle)
     np.testing.assert_allclose(cosine, np.cos(angle.astype(np.float64)), rtol=0, atol=6.1e-8)
     np.testing.assert_allclose(sine, np.sin(angle.astype(np.float64)), rtol=0, atol=6.1e-8)
+
+
+@pytest.mark.parametrize("steps", [(1000,), (1, 2, 255, 256, 257, 700, 1000), (5, 1200)])
+def test_rotary_tables_grow_to_the_same_bits(steps: tuple[int, ...]) -> None:
+    """However far they were asked for and in what steps; a context is not always whole blocks."""
+    frequencies = (10000.0 ** -np.arange(0, 1, 1 / 24)).astype(np.float32)
+    grown = rotary.Tables(frequencies, 1000)
+    for step in steps:
+        grown.reach(step)
+    angle = np.arange(1000, dtype=np.float32)[:, None] * frequencies
+    cosine, sine = rotary.cosine_sine(angle)
+    np.testing.assert_array_equal(grown.cosine, cosine)
+    np.testing.assert_array_equal(grown.sine, sine)
