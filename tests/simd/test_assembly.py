@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import re
 import struct
@@ -9,13 +10,16 @@ import sys
 from functools import cache
 
 import llvmlite.binding as llvm
+import numpy as np
 import pytest
 from llvmlite import ir
 
 from edgeq.formats.schemes import SCHEMES
 from edgeq.kernels.catalog import KERNELS
-from edgeq.simd import compile, isa, store
+from edgeq.simd import compile, isa, store, verbs
 from edgeq.simd.tag import Tag
+from edgeq.simd.target import Target
+from tests.simd.native import same
 from tests.simd.rows import HERE, runnable
 
 CALL = re.compile(r"^\s+(?:callq?|bl|jmp)\s+\*?(?!\.L)(\S+)", re.MULTILINE)
@@ -203,5 +207,51 @@ def test_undefined_names_are_seen() -> None:
         "declare float @fmaf(float, float, float)\ndefine float @f(float %x) {\n"
         "%y = call float @fmaf(float %x, float %x, float %x)\nret float %y\n}"
     )
-    blob = compile.target_machine().emit_object(llvm.parse_assembly(source))
+    blob = compile.target_machine(Target.of(HERE)).emit_object(llvm.parse_assembly(source))
     assert undefined(bytes(blob)) == {"fmaf"}
+
+
+# ---- whole kernels, for CPUs that this machine is not ----
+ELSEWHERE = [  # tier, machine, what multiplies there, what does not
+    ("avx512vnni", "x86_64", r"vpdpbusd\s.*%zmm", "vpmaddubsw"),
+    ("avx2", "x86_64", r"vpmaddubsw\s.*%ymm", "zmm"),
+    ("generic", "x86_64", r"pmaddwd\s.*%xmm", "ymm"),
+    ("generic", "aarch64", r"fmla\s+v\d+\.4s", "sdot"),
+]
+
+
+@pytest.mark.parametrize(("name", "machine", "there", "absent"), ELSEWHERE)
+def test_kernels_are_made_for_any_machine(name: str, machine: str, there: str, absent: str) -> None:
+    """Whatever this CPU is: LLVM optimizes for the target and nothing is emitted for this one."""
+    tag = Tag(name, "q4", isa.by_name(name).tokens)
+    text = compile.assembly("matmul", tag, Target(name, machine))
+    assert re.search(there, text) and absent not in text
+
+
+def test_a_tier_is_all_that_its_code_uses() -> None:
+    """AVX2 code for the tier has no instruction of a later extension, though this CPU may."""
+    text = compile.assembly("attend_int8", Tag("avx2", "q8", 4), Target("avx2", "x86_64"))
+    assert not re.search(r"\s(mulx|shlx|shrx|sarx|rorx|tzcnt\w|lzcnt\w|vpdpbusd)\s", text)
+
+
+def test_multiply_and_add_without_the_instruction() -> None:
+    """The fmaf that baseline x86-64 calls rounds once: everyday numbers, ties that the lost bits break,
+    subnormal results, cancellation, infinities.
+    """
+    module = llvm.parse_assembly(compile.FUSED)
+    machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+    engine = llvm.create_mcjit_compiler(module, machine)
+    engine.finalize_object()
+    word = ctypes.c_float
+    fmaf = ctypes.CFUNCTYPE(word, word, word, word)(engine.get_function_address("fmaf"))
+    rng = np.random.default_rng(0)
+    x, y, z = rng.standard_normal((3, 2000)).astype(np.float32)
+    z[::4] = -(x * y)[::4]
+    x[1::4], y[1::4] = 1 + 2.0 ** -rng.integers(1, 23, 500).astype(np.float32), np.float32(2.0**-75)
+    x[1::4] *= np.float32(2.0**-75)
+    z[1::4] = rng.integers(0, 2**20, 500) * np.float32(2.0**-149)
+    x[2::4] = rng.integers(0, 2**32, 500, dtype=np.uint32).view(np.float32)
+    with np.errstate(all="ignore"):
+        want = verbs.MEANING["fma"](x, y, z)
+    got = np.array([fmaf(*map(float, row)) for row in zip(x, y, z, strict=True)], np.float32)
+    assert same(got, want, np.float32)

@@ -7,6 +7,7 @@ int64. Verbs whose spelling depends on scheme or instruction set take a tag firs
 checks: whoever builds a program checks its operands.
 """
 
+from ..frontend import native
 from .bundles import (
     add_each,
     column,
@@ -76,7 +77,7 @@ from .memory import (
     store_f32,
     store_i8,
 )
-from .registry import MEANING, TagType, native
+from .registry import MEANING, TagType
 from .threads import (
     call_kernel,
     call_plain,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core.datamodel import models, register_default
 from numba.core.imputils import lower_constant
 from numba.extending import intrinsic, register_model, typeof_impl
@@ -146,9 +146,3 @@ def splat_at(b: Any, address: Any, stride: Any, n: int, t: Any) -> Any:
 def memory(address: int, dtype: Any, count: int) -> np.ndarray:
     size = count * np.dtype(dtype).itemsize
     return np.frombuffer((ctypes.c_uint8 * size).from_address(address), dtype)
-
-
-def native(signature_or_function: Any) -> Any:
-    """numba's njit for kernels and their parts: no entry for Python, and division as in NumPy."""
-    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return njit(signature_or_function, error_model="numpy", **options)

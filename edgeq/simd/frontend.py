@@ -1,0 +1,111 @@
+"""numba as a front end: it types kernels and writes them in LLVM's language, and makes no machine code.
+
+numba's own CPU target would optimize every function for this machine and emit it, which ends the process
+where a function uses an instruction of another one. So kernels have a target of their own in numba's sense:
+their modules are only linked, with neither CPU nor data layout in them, and `compile` gives them both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from numba.core import cpu, dispatcher, registry
+from numba.core.codegen import AOTCodeLibrary, AOTCPUCodegen
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.target_extension import (
+    CPU,
+    dispatcher_registry,
+    jit_registry,
+    target_override,
+    target_registry,
+)
+
+NAME = "edgeq"  # of the target in numba's registries
+
+OPTIONS = dict(  # no entry for Python, no exceptions, division as in NumPy
+    nopython=True,
+    boundscheck=False,
+    error_model="numpy",
+    no_cpython_wrapper=True,
+    no_cfunc_wrapper=True,
+)
+
+
+class Library(AOTCodeLibrary):
+    """A function's module and those of the functions that it calls, linked and nothing more."""
+
+    def _optimize_functions(self, module: Any) -> None:
+        """Left to LLVM's passes for the true target."""
+
+    def _optimize_final_module(self) -> None:
+        """Left to LLVM's passes for the true target."""
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """That of no function: numba asks for the entry for Python when all is linked, and there is none."""
+        self._ensure_finalized()
+        return 0
+
+
+class Codegen(AOTCPUCodegen):
+    """Makes libraries whose modules are for no machine in particular."""
+
+    _library_class = Library
+
+    def set_env(self, name: str, environment: Any) -> None:
+        """Nothing: the environment is for Python objects, which kernels have none of."""
+
+
+class Context(cpu.CPUContext):
+    """How numba lowers kernels: as for a CPU, without the runtime that counts references."""
+
+    @global_compiler_lock
+    def init(self) -> None:
+        self.is32bit = False
+        self._internal_codegen: Any = Codegen("edgeq")
+
+    def load_additional_registries(self) -> None:
+        from numba.core import inline_closurecall, optional  # noqa: F401  (they register what they lower)
+        from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401
+
+    def post_lowering(self, module: Any, library: Any) -> None:
+        """Nothing: no reference counting is linked in."""
+
+
+class Target(registry.CPUTarget):
+    @cached_property
+    def _toplevel_target_context(self) -> Any:
+        return Context(self.typing_context, self._target_name)
+
+
+class Kernels(CPU):
+    """The target's place among numba's: what is written for any CPU serves it."""
+
+
+class Native(dispatcher.Dispatcher):
+    """A kernel or a part of one: typed for each tag that it is called with, never run."""
+
+    targetdescr = Target(NAME)
+
+    def compile(self, signature: Any) -> Any:
+        with target_override(NAME):
+            return super().compile(signature)
+
+
+def native(function: Callable[..., Any]) -> Any:
+    """Mark a kernel or a part of one."""
+    return Native(function, targetoptions=dict(OPTIONS))
+
+
+target_registry[NAME] = Kernels
+dispatcher_registry[Kernels] = Native
+jit_registry[Kernels] = lambda **options: native  # how the bodies of overloads are compiled
+
+
+def written(function: Callable[..., Any], signature: Any) -> tuple[str, str]:
+    """The function and all it calls as LLVM text, not optimized, and the name it has there."""
+    dispatcher = native(function)
+    dispatcher.compile(signature)
+    (one,) = dispatcher.overloads.values()
+    return one.library.get_llvm_str(), one.fndesc.llvm_func_name
