@@ -15,14 +15,12 @@ from __future__ import annotations
 from numba import float32
 
 from edgeq.simd.verbs import (
-    dot4_each,
     dots_add,
     dots_finish,
     dots_start,
     fetch_add,
     fma_each,
     keep,
-    load_codes,
     load_each,
     load_f32,
     load_values,
@@ -36,11 +34,15 @@ from edgeq.simd.verbs import (
     scratch_out,
     scratch_p,
     scratch_p_scale,
+    signed_add,
+    signed_finish,
+    signed_lines,
+    signed_start,
     splat_f32,
+    step_lines,
     store_each,
     tokens,
     value_bytes,
-    zero_sums_each,
     zeros_each,
 )
 
@@ -66,13 +68,14 @@ def key_scores(t, line, scale, value, q, q_scale, q_sum, groups):
     acc = zeros_each(t)
     for _ in range(groups):
         dots = dots_start(t, q_sum, groups * 4)
-        for _ in range(opaque(8)):  # unrolled, its lines would not fit in registers
-            prefetch(line + AHEAD)
-            prefetch(value)
-            dots = dots_add(t, dots, load_codes(line), q, groups * 32)
-            line += 64
-            value += 64
-            q += 4
+        for _ in range(opaque(8 // step_lines(t))):  # unrolled, its lines would not fit in registers
+            for n in range(step_lines(t)):
+                prefetch(line + AHEAD + n * 64)
+                prefetch(value + n * 64)
+            dots = dots_add(t, dots, line, q, groups * 32)
+            line += step_lines(t) * 64
+            value += step_lines(t) * 64
+            q += step_lines(t) * 4
         acc = scaled_add_each(
             t, acc, dots_finish(t, dots, q_sum, groups * 4), load_f32(scale), q_scale, groups * 4
         )
@@ -90,11 +93,11 @@ def value_sums(t, line, p, p_scale, blocks, stride):
     acc = zeros_each(t)
     one = splat_f32(float32(1.0))
     for _ in range(blocks):
-        sums = zero_sums_each(t)
-        for i in range(opaque(8)):
-            sums = dot4_each(t, sums, load_codes(line + i * 64), p, CHUNK)
-            p += 4
-        acc = scaled_add_each(t, acc, sums, one, p_scale, CHUNK // 8)
+        sums = signed_start(t)
+        for i in range(opaque(8 // signed_lines(t))):
+            sums = signed_add(t, sums, line + i * (signed_lines(t) * 64), p, CHUNK)
+            p += signed_lines(t) * 4
+        acc = scaled_add_each(t, acc, signed_finish(t, sums), one, p_scale, CHUNK // 8)
         line += stride
         p_scale += 4
     return acc

@@ -17,18 +17,17 @@ from edgeq.simd.verbs import (
     fetch_add,
     group,
     lines,
-    load_codes,
     load_each,
     load_f16,
     load_f32,
     native,
     opaque,
     peek_i64,
-    plane,
     planes,
     prefetch,
     scaled_add_each,
     single,
+    step_lines,
     store_each,
     sum_each,
     tokens,
@@ -49,14 +48,13 @@ def tile_product(t, line, scale, x, x_scale, x_sum, groups):
     g_stride = groups * 4
     for _ in range(groups):
         dots = dots_start(t, x_sum, g_stride)
-        for _ in range(opaque(lines(t))):  # unrolled, the codes of a whole group would not fit in registers
+        for _ in range(opaque(lines(t) // step_lines(t))):  # unrolled, a group would not fit in registers
             if tokens(t) == 1:
-                prefetch(line + AHEAD)
-            v = load_codes(line)
-            for p in range(planes(t)):
-                dots = dots_add(t, dots, plane(t, v, p), x, x_stride)
-                x += 4
-            line += LINE
+                for n in range(step_lines(t)):
+                    prefetch(line + AHEAD + n * LINE)
+            dots = dots_add(t, dots, line, x, x_stride)
+            line += step_lines(t) * LINE
+            x += step_lines(t) * planes(t) * 4
         acc = scaled_add_each(
             t, acc, dots_finish(t, dots, x_sum, g_stride), load_f16(t, scale), x_scale, g_stride
         )

@@ -1,4 +1,4 @@
-"""Weights, and bundles of lines: the same operation for each token of a tile."""
+"""Bundles of lines of floats: the same operation for each token of a tile."""
 
 from __future__ import annotations
 
@@ -8,126 +8,25 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from ..isa import CODES, F32, F32X16, I8, I32, I32X16, I64, LANES, call, const, splat
+from ..isa.vectors import F32, F32X16, I64, LANES, at, call, const, put
 from ..tag import Tag
 from .lines import fma_meaning
 from .registry import (
     ADDRESS,
-    at,
     bundle,
-    codes,
-    dots_of,
-    each_dots,
     each_f32,
     each_i32,
     f32,
     memory,
-    put,
     splat_at,
     step,
     verb,
 )
 
 
-def _plane(b: Any, tag: Tag, v: Any, p: Any) -> Any:
-    bits = tag.scheme_row.bits
-    if bits == 8:
-        return v
-    shift = b.trunc(b.mul(p, ir.Constant(I64, bits)), I8)
-    return b.and_(b.lshr(v, splat(b, shift, 4 * LANES)), const(CODES, 2**bits - 1))
-
-
-@verb(codes, (Tag, codes, ADDRESS), _plane)
-def plane(t: Any, v: Any, p: int) -> Any:
-    """The p-th code of every byte."""
-    return (v >> (t.scheme_row.bits * p)) & (2**t.scheme_row.bits - 1)
-
-
-def _column(b: Any, tag: Tag, v: Any, j: Any) -> Any:
-    shift = splat(b, b.trunc(b.mul(j, ir.Constant(I64, 8)), I32))
-    code = b.and_(b.lshr(b.bitcast(v, I32X16), shift), const(I32X16, 255))
-    return b.sitofp(b.sub(code, const(I32X16, tag.scheme_row.zero)), F32X16)
-
-
-@verb(f32, (Tag, codes, ADDRESS), _column)
-def column(t: Any, v: Any, j: int) -> Any:
-    """Column j of a plane of codes, as float32 without the zero point: 16 rows."""
-    return (v.reshape(LANES, 4)[:, j].astype(np.int32) - t.scheme_row.zero).astype(np.float32)
-
-
 @verb(each_f32, (Tag,), lambda b, tag: bundle(b, tag, F32X16, lambda n: const(F32X16, 0.0)))
 def zeros_each(t: Any) -> Any:
     return np.zeros((t.tokens, LANES), np.float32)
-
-
-def _dots_start(b: Any, tag: Tag, sums: Any, stride: Any) -> Any:
-    dots = dots_of(tag)
-    return bundle(b, tag, dots.acc, lambda n: dots.start(b, splat_at(b, sums, stride, n, I32)))
-
-
-@verb(each_dots, (Tag, ADDRESS, ADDRESS), _dots_start)
-def dots_start(t: Any, sums: int, stride: int) -> Any:
-    """Accumulators of one group for every token; token n's sum of activations is the int32 at sums + n *
-    stride.
-    """
-    return np.zeros((t.tokens, LANES), np.int32)
-
-
-def _dots_add(b: Any, tag: Tag, acc: Any, v: Any, x: Any, stride: Any) -> Any:
-    dots = dots_of(tag)
-
-    def member(n: int) -> Any:
-        four = b.bitcast(splat_at(b, x, stride, n, I32), CODES)
-        return dots.add(b, b.extract_value(acc, n), v, four)
-
-    return bundle(b, tag, dots.acc, member)
-
-
-@verb(each_dots, (Tag, each_dots, codes, ADDRESS, ADDRESS), _dots_add)
-def dots_add(t: Any, acc: Any, v: Any, x: int, stride: int) -> Any:
-    """acc after four more columns: v holds their codes, token n's four int8 activations are at x + n *
-    stride.
-    """
-    out = acc.copy()
-    for n in range(t.tokens):
-        four = memory(x + n * stride, np.int8, 4).astype(np.int32)
-        out[n] += ((v.reshape(LANES, 4).astype(np.int32) - t.scheme_row.zero) * four).sum(1, dtype=np.int32)
-    return out
-
-
-def _dots_finish(b: Any, tag: Tag, acc: Any, sums: Any, stride: Any) -> Any:
-    dots = dots_of(tag)
-    return bundle(
-        b, tag, I32X16, lambda n: dots.finish(b, b.extract_value(acc, n), splat_at(b, sums, stride, n, I32))
-    )
-
-
-@verb(each_i32, (Tag, each_dots, ADDRESS, ADDRESS), _dots_finish)
-def dots_finish(t: Any, acc: Any, sums: int, stride: int) -> Any:
-    """The exact sums of (code - zero) * activation."""
-    return acc
-
-
-@verb(each_i32, (Tag,), lambda b, tag: bundle(b, tag, I32X16, lambda n: const(I32X16, 0)))
-def zero_sums_each(t: Any) -> Any:
-    return np.zeros((t.tokens, LANES), np.int32)
-
-
-def _dot4_each(b: Any, tag: Tag, acc: Any, v: Any, x: Any, stride: Any) -> Any:
-    def member(n: int) -> Any:
-        four = b.bitcast(splat_at(b, x, stride, n, I32), CODES)
-        return tag.isa_row.lower["dot4"](b, b.extract_value(acc, n), four, v)
-
-    return bundle(b, tag, I32X16, member)
-
-
-@verb(each_i32, (Tag, each_i32, codes, ADDRESS, ADDRESS), _dot4_each)
-def dot4_each(t: Any, acc: Any, v: Any, x: int, stride: int) -> Any:
-    """acc[n] + four signed bytes of v times token n's four at x + n * stride, which lie in 0..127."""
-    four = np.stack([memory(x + n * stride, np.int8, 4) for n in range(t.tokens)]).astype(np.int32)
-    return acc + np.einsum("rc,nc->nr", v.view(np.int8).reshape(LANES, 4).astype(np.int32), four).astype(
-        np.int32
-    )
 
 
 def _scaled_add(b: Any, tag: Tag, acc: Any, sums: Any, scale: Any, p: Any, stride: Any) -> Any:

@@ -23,23 +23,25 @@ def mask(t): ...  # type: ignore[no-untyped-def]
 def zero(t): ...  # type: ignore[no-untyped-def]
 
 
-def _fact(stub: Any, value: Callable[[Tag], Any]) -> None:
+def fact(stub: Any, value: Callable[[Tag], Any]) -> None:
+    """Make a stub a constant of the tag."""
+
     def typed(t):  # type: ignore[no-untyped-def]  # numba compares the signatures
-        fact = value(t.tag)
-        return lambda t: fact
+        constant = value(t.tag)
+        return lambda t: constant
 
     overload(stub, inline="always")(typed)
 
 
-_fact(tokens, lambda tag: tag.tokens)
-_fact(planes, lambda tag: tag.scheme_row.planes)  # codes in a byte
-_fact(group, lambda tag: tag.scheme_row.group)  # columns that share a scale
-_fact(lines, lambda tag: tag.scheme_row.group // (4 * tag.scheme_row.planes))  # lines in a group
-_fact(single, lambda tag: tag.single)
-_fact(bits, lambda tag: tag.scheme_row.bits)
-_fact(mask, lambda tag: 2**tag.scheme_row.bits - 1)
-_fact(zero, lambda tag: tag.scheme_row.zero)
-_fact(value_bytes, lambda tag: {"f32": 4, "f16": 2, "bf16": 2}[tag.scheme])
+fact(tokens, lambda tag: tag.tokens)
+fact(planes, lambda tag: tag.scheme_row.planes)  # codes in a byte
+fact(group, lambda tag: tag.scheme_row.group)  # columns that share a scale
+fact(lines, lambda tag: tag.scheme_row.group // (4 * tag.scheme_row.planes))  # lines in a group
+fact(single, lambda tag: tag.single)
+fact(bits, lambda tag: tag.scheme_row.bits)
+fact(mask, lambda tag: 2**tag.scheme_row.bits - 1)
+fact(zero, lambda tag: tag.scheme_row.zero)
+fact(value_bytes, lambda tag: {"f32": 4, "f16": 2, "bf16": 2}[tag.scheme])
 
 
 def scratch_out(t): ...  # type: ignore[no-untyped-def]
@@ -47,6 +49,6 @@ def scratch_p(t): ...  # type: ignore[no-untyped-def]
 def scratch_p_scale(t): ...  # type: ignore[no-untyped-def]
 
 
-_fact(scratch_out, lambda tag: Scratch(tag.tokens, 0).out)  # where attention keeps what: catalog.Scratch
-_fact(scratch_p, lambda tag: Scratch(tag.tokens, 0).p)
-_fact(scratch_p_scale, lambda tag: Scratch(tag.tokens, 0).p_scale)
+fact(scratch_out, lambda tag: Scratch(tag.tokens, 0).out)  # where attention keeps what: catalog.Scratch
+fact(scratch_p, lambda tag: Scratch(tag.tokens, 0).p)
+fact(scratch_p_scale, lambda tag: Scratch(tag.tokens, 0).p_scale)

@@ -11,7 +11,7 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import lower_builtin, type_callable
 
-from ..isa import F32, F32X16, I32, I32X16, I64, LANES, call, const, pick, splat
+from ..isa.vectors import F32, F32X16, I32, I32X16, I64, LANES, call, const, pick, splat
 from .registry import ADDRESS, FLOAT, INT, MEANING, Vec, f32, i32, verb
 
 

@@ -8,10 +8,25 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from .. import isa as spell
-from ..isa import CODES, F32, F32X16, I8, I16, I32, I32X16, I64, LANES, call, const, splat
+from ..isa.vectors import (
+    CODES,
+    F16X16,
+    F32,
+    F32X16,
+    I8,
+    I16,
+    I32,
+    I32X16,
+    I64,
+    LANES,
+    at,
+    call,
+    const,
+    put,
+    splat,
+)
 from ..tag import Tag
-from .registry import ADDRESS, FLOAT, INT, at, codes, f32, i32, memory, put, verb
+from .registry import ADDRESS, FLOAT, INT, codes, f32, i32, memory, verb
 
 
 @verb(ADDRESS, (ADDRESS,), lambda b, p: at(b, p, I64))
@@ -115,7 +130,7 @@ def store_f32(p: int, v: Any) -> None:
     memory(p, np.float32, LANES)[:] = v
 
 
-@verb(f32, (Tag, ADDRESS), lambda b, tag, p: tag.isa_row.lower["widen_f16"](b, at(b, p, spell.F16X16)))
+@verb(f32, (Tag, ADDRESS), lambda b, tag, p: tag.isa_row.lower["widen_f16"](b, at(b, p, F16X16)))
 def load_f16(t: Any, p: int) -> Any:
     return memory(p, np.float16, LANES).astype(np.float32)
 
@@ -129,7 +144,7 @@ def _load_values(b: Any, tag: Tag, p: Any) -> Any:
     if tag.scheme == "f32":
         return at(b, p, F32X16)
     if tag.scheme == "f16":
-        return tag.isa_row.lower["widen_f16"](b, at(b, p, spell.F16X16))
+        return tag.isa_row.lower["widen_f16"](b, at(b, p, F16X16))
     if tag.scheme == "bf16":
         bits = b.zext(at(b, p, ir.VectorType(I16, LANES)), I32X16)
         return b.bitcast(b.shl(bits, const(I32X16, 16)), F32X16)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,7 @@ from numba.core.datamodel import models, register_default
 from numba.core.imputils import lower_constant
 from numba.extending import intrinsic, register_model, typeof_impl
 
-from .. import isa as spell
-from ..isa import CODES, F32X16, I32X16, I64, splat
+from ..isa.vectors import CODES, F32X16, I32X16, I64, at, splat
 from ..tag import Tag
 
 ADDRESS = types.int64  # addresses, counts, strides
@@ -67,15 +66,6 @@ def each_i32(t: TagType) -> Bundle:
     return Bundle(I32X16, t.tag.tokens)
 
 
-def dots_of(tag: Tag) -> spell.Dots:
-    s = tag.scheme_row
-    return tag.isa_row.lower["dots"](s.bits, s.zero)
-
-
-def each_dots(t: TagType) -> Bundle:
-    return Bundle(dots_of(t.tag).acc, t.tag.tokens)
-
-
 MEANING: dict[str, Callable[..., Any]] = {}
 
 
@@ -118,25 +108,29 @@ def verb(
     return register
 
 
-def at(b: Any, address: Any, t: Any) -> Any:
-    v = b.load(b.inttoptr(address, t.as_pointer()))
-    v.align = 1
-    return v
-
-
-def put(b: Any, address: Any, v: Any) -> None:
-    b.store(v, b.inttoptr(address, v.type.as_pointer())).align = 1
-
-
 def step(b: Any, address: Any, stride: Any, n: int) -> Any:
     return b.add(address, b.mul(stride, ir.Constant(I64, n)))
 
 
 def bundle(b: Any, tag: Tag, t: Any, member: Callable[[int], Any]) -> Any:
-    out = ir.Constant(ir.LiteralStructType([t] * tag.tokens), ir.Undefined)
-    for n in range(tag.tokens):
-        out = b.insert_value(out, member(n), n)
+    return bundled(b, t, [member(n) for n in range(tag.tokens)])
+
+
+def bundled(b: Any, t: Any, members: Sequence[Any]) -> Any:
+    out = ir.Constant(ir.LiteralStructType([t] * len(members)), ir.Undefined)
+    for n, member in enumerate(members):
+        out = b.insert_value(out, member, n)
     return out
+
+
+def members(b: Any, values: Any) -> list[Any]:
+    """The vectors of a bundle."""
+    return [b.extract_value(values, n) for n in range(len(values.type))]
+
+
+def steps(b: Any, tag: Tag, address: Any, stride: Any) -> list[Any]:
+    """An address for each token."""
+    return [step(b, address, stride, n) for n in range(tag.tokens)]
 
 
 def splat_at(b: Any, address: Any, stride: Any, n: int, t: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from ..isa import I64
+from ..isa.vectors import I64
 from ..tag import Tag
 from .registry import ADDRESS, memory, verb
 

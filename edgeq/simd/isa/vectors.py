@@ -1,0 +1,88 @@
+"""Vectors in LLVM's terms: the types of lines, and small tools that llvmlite's builder lacks.
+
+Every vector is a *line*: 16 lanes of 32 bits, or their 64 bytes; LLVM splits it into registers, and an
+instruction that LLVM cannot select by itself is called on slices of its own width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llvmlite import ir
+
+I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
+F16, F32 = ir.HalfType(), ir.FloatType()
+LANES = 16
+CODES = ir.VectorType(I8, 4 * LANES)
+I16X32 = ir.VectorType(I16, 2 * LANES)
+I32X16 = ir.VectorType(I32, LANES)
+F16X16 = ir.VectorType(F16, LANES)
+F32X16 = ir.VectorType(F32, LANES)
+
+Builder = Any  # ir.IRBuilder: llvmlite carries no types
+Value = Any
+
+
+def const(t: Any, v: float) -> Value:
+    return ir.Constant(t, [v] * t.count)
+
+
+def call(b: Builder, name: str, out: Any, *args: Value) -> Value:
+    """Call an LLVM intrinsic by its full name (llvmlite cannot mangle vector types itself)."""
+    f = b.module.globals.get(name)
+    if f is None:
+        f = ir.Function(b.module, ir.FunctionType(out, [a.type for a in args]), name)
+    return b.call(f, args)
+
+
+def at(b: Builder, address: Value, t: Any) -> Value:
+    """What lies at the address, which need not be aligned."""
+    v = b.load(b.inttoptr(address, t.as_pointer()))
+    v.align = 1
+    return v
+
+
+def put(b: Builder, address: Value, v: Value) -> None:
+    b.store(v, b.inttoptr(address, v.type.as_pointer())).align = 1
+
+
+def splat(b: Builder, s: Value, count: int = LANES) -> Value:
+    t = ir.VectorType(s.type, count)
+    u = ir.Constant(t, ir.Undefined)
+    first = b.insert_element(u, s, ir.Constant(I32, 0))
+    return b.shuffle_vector(first, u, ir.Constant(ir.VectorType(I32, count), [0] * count))
+
+
+def pick(b: Builder, v: Value, lanes: Sequence[int], other: Value = None) -> Value:
+    """The given lanes of v, in order; the lanes of `other` count on from v's."""
+    mask = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
+    return b.shuffle_vector(v, ir.Constant(v.type, ir.Undefined) if other is None else other, mask)
+
+
+def join(b: Builder, parts: Sequence[Value]) -> Value:
+    """Concatenate a power of two of equal vectors."""
+    while len(parts) > 1:
+        lanes = range(2 * parts[0].type.count)
+        parts = [pick(b, x, lanes, y) for x, y in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+def cut(b: Builder, v: Value, parts: int) -> list[Value]:
+    """v in `parts` equal slices."""
+    n = v.type.count // parts
+    return [pick(b, v, range(i * n, i * n + n)) for i in range(parts)] if parts > 1 else [v]
+
+
+def by_parts(b: Builder, parts: int, f: Callable[..., Value], *vectors: Value) -> Value:
+    """f on each of `parts` equal slices of the vectors, joined again."""
+    slices = [cut(b, v, parts) for v in vectors]
+    return join(b, [f(*s) for s in zip(*slices, strict=True)])
+
+
+def plane(b: Builder, bits: int, v: Value, p: Value) -> Value:
+    """The p-th code of every byte of v; p is an int64."""
+    if bits == 8:
+        return v
+    shift = b.trunc(b.mul(p, ir.Constant(I64, bits)), I8)
+    return b.and_(b.lshr(v, splat(b, shift, v.type.count)), const(v.type, 2**bits - 1))
