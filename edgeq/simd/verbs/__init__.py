@@ -80,11 +80,12 @@ from .memory import (
 from .registry import MEANING, TagType, native
 from .threads import (
     call_kernel,
-    call_plain,
+    call_system,
     exchange,
     fetch_add,
     pause,
     peek_shared,
+    replace,
 )
 
 __all__ = [
@@ -93,7 +94,7 @@ __all__ = [
     "add_each",
     "bits",
     "call_kernel",
-    "call_plain",
+    "call_system",
     "column",
     "dot4_each",
     "dots_add",
@@ -137,6 +138,7 @@ __all__ = [
     "poke_value",
     "power2",
     "prefetch",
+    "replace",
     "root",
     "scale_each",
     "scaled_add_each",
