@@ -197,7 +197,6 @@ class Model:
         them.
         """
         program, count, cache = self._program, len(ids), sequence.cache
-        self._team.settle()
         if self._bound is None or self._bound() is not sequence:
             program.bind(cache)
             self._bound = weakref.ref(sequence)

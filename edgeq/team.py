@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 import threading
 from typing import Any
 
 import numpy as np
 
+from edgeq.beds import Beds
 from edgeq.errors import UsageError
 from edgeq.kernels.catalog import WIDTH, Crew
 from edgeq.simd.store import Request, kernels
@@ -37,13 +37,6 @@ def _cgroup_quota(otherwise: int) -> int:
         return otherwise
 
 
-def _yield_address() -> int:
-    """The address of the system's function that lets other threads run."""
-    if sys.platform == "win32":
-        return ctypes.cast(ctypes.windll.kernel32.SwitchToThread, ctypes.c_void_p).value or 0
-    return ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0
-
-
 class Team:
     """`workers` threads, the caller's included. Not for use from two threads at once: the engine holds a
     lock.
@@ -56,21 +49,25 @@ class Team:
         tag = Tag(isa)
         addresses = kernels().load(self.requests(isa))
         word = ctypes.c_int64
-        self._interpret = ctypes.CFUNCTYPE(word, word, word)(addresses["interpret", tag])
-        self._serve = ctypes.CFUNCTYPE(word, word, word, word)(addresses["serve", tag])
-        self._begin = ctypes.CFUNCTYPE(word, word, word, word)(addresses["begin", tag])
-        memory = np.zeros((Crew.PARKED + workers * Crew.WORKER_BYTES) // 8 + 8, np.int64)
-        self._keep = memory
+        self._run = ctypes.CFUNCTYPE(word, word, word, word)(addresses["run", tag])
+        self._serve = ctypes.CFUNCTYPE(word, word, word)(addresses["serve", tag])
+        memory = np.zeros((Crew.BYTES + workers * Crew.WORKER_BYTES) // 8 + 8, np.int64)
         self._crew = -(-int(memory.ctypes.data) // 64) * 64
-        skip = (self._crew - int(memory.ctypes.data)) // 8
-        self._words: Any = memory[skip:]
-        self._words[Crew.WORKERS // 8] = workers
-        self._words[Crew.YIELD // 8] = _yield_address()
-        self._parked = self._words[Crew.PARKED // 8 :][: workers * 8].reshape(workers, 8)
-        self._beds = [threading.Semaphore(0) for _ in range(workers)]
+        self._words: Any = memory[(self._crew - int(memory.ctypes.data)) // 8 :]
+        self._beds = Beds(workers)
+        for at, value in (
+            (Crew.GATE, Crew.SHUT),
+            (Crew.WORKERS, workers),
+            (Crew.YIELD, self._beds.give_way),
+            (Crew.SLEEP, self._beds.sleep),
+            (Crew.WAKE, self._beds.wake),
+        ):
+            self._words[at // 8] = value
+        for worker, handle in enumerate(self._beds.handles):
+            self._words[(Crew.BED + worker * Crew.WORKER_BYTES) // 8] = handle
         self._threads = [
-            threading.Thread(target=self._live, args=(w,), daemon=True, name=f"edgeq-{w}")
-            for w in range(1, workers)
+            threading.Thread(target=self._serve, args=(self._crew, n), daemon=True, name=f"edgeq-{n}")
+            for n in range(1, workers)
         ]
         for thread in self._threads:
             thread.start()
@@ -78,42 +75,21 @@ class Team:
     @staticmethod
     def requests(isa: str) -> list[Request]:
         """The kernels that a team calls."""
-        return [(name, Tag(isa)) for name in ("interpret", "serve", "begin")]
-
-    def _live(self, worker: int) -> None:
-        last = 0
-        while (last := self._serve(self._crew, worker, last)) >= 0:
-            self._beds[worker].acquire()
+        return [(name, Tag(isa)) for name in ("run", "serve")]
 
     def run(self, code: np.ndarray) -> None:
-        """Run the instructions (rows of int64) to their end, with the GIL released."""
-        assert code.flags.c_contiguous and code.shape[1] * 8 == WIDTH
-        self.settle()
-        asleep = self._begin(self._crew, code.ctypes.data, len(code))
-        if asleep:
-            self._wake()
-        self._interpret(self._crew, 0)
+        """Run the instructions (rows of int64) to their end, with the GIL released.
 
-    def settle(self) -> None:
-        """End a pass whose caller was interrupted before it took part: the others wait for it at a barrier.
-
-        To be called before a program's state is written for another pass.
+        One native call: where Ctrl-C comes before it, no pass has begun, and after it, none is under way.
         """
-        if self._words[Crew.PASS // 8] > self._words[Crew.DONE // 8]:
-            self._wake()
-            self._interpret(self._crew, 0)
-
-    def _wake(self) -> None:
-        for worker in np.flatnonzero(self._parked[:, 1]):
-            self._beds[worker].release()  # first: interrupted between the two, a thread wakes once too often
-            self._parked[worker, 1] = 0
+        assert code.flags.c_contiguous and code.shape[1] * 8 == WIDTH
+        self._run(self._crew, code.ctypes.data, len(code))
 
     def close(self) -> None:
         """Send the threads home."""
-        self.settle()
-        self._words[Crew.PASS // 8] = -(2**62)
-        for bed in self._beds[1:]:
-            bed.release()
+        self._words[Crew.GATE // 8] = Crew.HOME
+        self._beds.rouse()
         for thread in self._threads:
             thread.join(timeout=5)
         self._threads = []
+        self._beds.close()

@@ -26,16 +26,22 @@ class State:
 
 
 class Crew:
-    """Byte offsets of what a team of workers shares, on cache lines of their own."""
+    """Byte offsets of what a team of workers shares, on cache lines of their own; a line of each worker's own
+    follows.
 
-    ARRIVED = 0  # workers waiting at the barrier
-    TURN = 64  # barriers passed
-    PASS = 128  # passes begun; a negative number sends the workers home
-    PROGRAM, LENGTH = 192, 200  # of the pass
-    WORKERS, YIELD = 208, 216  # how many; the address of the system's yield function
-    DONE = 224  # the last pass that worker 0 ended
-    PARKED = 256  # per worker: 1 while its thread sleeps, and 8 further: 1 to be woken
+    The gate says what is open to workers. From its low end: how many are inside; the first instruction of
+    the open stretch, all ones when no pass runs; the number of the pass. Negative, it sends workers home.
+    """
+
+    GATE = 0
+    INSIDE_BITS, INDEX_BITS = 10, 20
+    SHUT, HOME = (2**INDEX_BITS - 1) << INSIDE_BITS, -1  # gates: no pass has run, none will
+    PROGRAM, LENGTH = 64, 72  # of the pass
+    WORKERS = 80  # how many
+    YIELD, SLEEP, WAKE = 88, 96, 104  # addresses of the system's functions
+    ASLEEP, BED = 128, 136  # per worker: 1 while its thread sleeps; the semaphore that it sleeps on
     WORKER_BYTES = 64
+    BYTES = 128  # before the workers' own
 
 
 CHUNK = 256  # positions that attention handles at a time; a cache holds a multiple
@@ -72,9 +78,8 @@ KEYS_VALUES = ("keys", "key_scales", "values", "value_scales")
 HEADS = ("heads", "kv_heads", "head_dim", "capacity", "rows")
 
 KERNELS = {
-    "interpret": Kernel("interpreter", ("crew", "worker"), plain=True),
-    "serve": Kernel("interpreter", ("crew", "worker", "last"), plain=True),
-    "begin": Kernel("interpreter", ("crew", "program", "length"), plain=True),
+    "run": Kernel("interpreter", ("crew", "program", "length"), plain=True),
+    "serve": Kernel("interpreter", ("crew", "worker"), plain=True),
     "embed": Kernel("embedding", ("ids", "weights", "scales", "y", "y_stride", "groups")),
     "embed_float": Kernel("embedding", ("ids", "weights", "y", "y_stride", "columns")),
     "norm": Kernel("normalize", ("x", "x_stride", "weight", "y", "y_stride", "dim", "epsilon", "count_at")),

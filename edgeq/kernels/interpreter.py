@@ -1,100 +1,135 @@
-"""A forward pass as threaded code: call each instruction's kernel, meet where it asks for it, go on.
+"""A forward pass as threaded code: workers call each instruction's kernel in order and meet at the barriers.
 
-All workers run `interpret` over the same program. Worker 0 is the caller's own thread; the others live in
-`serve`, wait for a pass by spinning for a while and then return to the caller, who lets the thread sleep
-until `begin` says whom to wake.
+A *stretch* is the instructions up to a barrier. The crew's *gate* is one word that says which stretch of
+which pass is open, and how many workers are inside. A worker goes in, takes work from the instructions'
+counters until there is none, and goes out; whoever goes out last opens the next stretch and stays inside.
+So a stretch ends when all work that was taken is done, and nobody waits for a worker who has not come:
+with more workers than cores, or beside other programs, those who have a core do the work.
+
+Worker 0 is the caller's own thread. The others live in `serve`; those who waited long for a pass sleep until
+one begins, without the help of Python.
 """
 
 from __future__ import annotations
 
 from edgeq.simd.verbs import (
     call_kernel,
-    call_plain,
+    call_system,
     exchange,
-    fetch_add,
     native,
     pause,
     peek_i64,
     peek_shared,
+    replace,
 )
 
 from .catalog import BARRIER, FLAGS_AT, WIDTH, Crew
 
-ARRIVED, TURN, PASS, DONE = Crew.ARRIVED, Crew.TURN, Crew.PASS, Crew.DONE
-PROGRAM, LENGTH, WORKERS, YIELD = Crew.PROGRAM, Crew.LENGTH, Crew.WORKERS, Crew.YIELD
-PARKED, WORKER_BYTES = Crew.PARKED, Crew.WORKER_BYTES
-PATIENCE = 2000  # turns of a spin before the core is offered to others
-WAIT = 4000  # turns of a spin between passes before the thread goes to sleep
+GATE, PROGRAM, LENGTH, WORKERS = Crew.GATE, Crew.PROGRAM, Crew.LENGTH, Crew.WORKERS
+YIELD, SLEEP, WAKE = Crew.YIELD, Crew.SLEEP, Crew.WAKE
+ASLEEP, BED, WORKER_BYTES = Crew.ASLEEP, Crew.BED, Crew.WORKER_BYTES
+INSIDE, INDEX = Crew.INSIDE_BITS, Crew.INDEX_BITS
+CLOSED = 2**INDEX - 1
+PASSES = 2 ** (63 - INSIDE - INDEX) - 1  # they are counted in that many bits
+
+# Waiting costs a turn of a loop, then the system's yield. A turn takes 2 ns where the processor has no hint
+# for waiting and 40 ns where it has, so there are few: a barrier's worth. A yield is a system call, 0.2 to
+# 1 µs on every machine (longer only when others use the time), so waits are counted in yields.
+TURNS = 200
+PATIENCE = TURNS + 500  # before a worker without a pass sleeps
+BRIEF = 100  # yields before it sleeps again, if it was woken and came too late
 
 
 @native
-def meet(t, crew, workers):
-    """Wait until all workers are here."""
-    turn = peek_shared(crew + TURN)
-    if fetch_add(crew + ARRIVED, 1) == workers - 1:
-        exchange(crew + ARRIVED, 0)
-        fetch_add(crew + TURN, 1)
-        return
-    spins = 0
-    while peek_shared(crew + TURN) == turn:
+def rest(t, crew, waited):
+    """Let a moment pass; `waited` such moments have passed."""
+    if waited < TURNS:
         pause(t)
-        spins += 1
-        if spins > PATIENCE:
-            call_plain(peek_i64(crew + YIELD))
+    else:
+        call_system(peek_i64(crew + YIELD), 0, 0, 0)
 
 
 @native
-def interpret(t, crew, worker):
-    """Run the crew's program as this worker."""
-    workers = peek_i64(crew + WORKERS)
-    program = peek_i64(crew + PROGRAM)
-    for i in range(peek_i64(crew + LENGTH)):
-        instruction = program + i * WIDTH
-        call_kernel(peek_i64(instruction), instruction, worker, workers)
-        if workers > 1 and peek_i64(instruction + FLAGS_AT) == BARRIER:
-            meet(t, crew, workers)
-    if workers > 1:
-        meet(t, crew, workers)
-    if worker == 0:
-        exchange(crew + DONE, peek_shared(crew + PASS))
-    return 0
+def wake(crew, worker):
+    """Wake `worker` if it sleeps."""
+    if worker < peek_i64(crew + WORKERS):
+        own = crew + worker * WORKER_BYTES
+        if peek_shared(own + ASLEEP) == 1 and exchange(own + ASLEEP, 0) == 1:
+            call_system(peek_i64(crew + WAKE), peek_i64(own + BED), 1, 0)
 
 
 @native
-def serve(t, crew, worker, last):
-    """Run passes from the one after `last` on; return the last one run when the thread may sleep, -1 to go
-    home.
-    """
-    parked = crew + PARKED + worker * WORKER_BYTES
-    spins = 0
+def sleep(crew, worker):
+    """Sleep until a pass begins, or less."""
+    own = crew + worker * WORKER_BYTES
+    exchange(own + ASLEEP, 1)
+    gate = peek_shared(crew + GATE)
+    if (gate >> INSIDE) & CLOSED == CLOSED and gate >= 0:
+        call_system(peek_i64(crew + SLEEP), peek_i64(own + BED), -1, 0)
+    exchange(own + ASLEEP, 0)
+
+
+@native
+def leave(crew, then):
+    """Go out of the open stretch, or as the last one inside put `then` for the gate; whether that was so."""
     while True:
-        now = peek_shared(crew + PASS)
-        if now < 0:
-            return -1
-        if now != last:
-            interpret(t, crew, worker)
-            last = now
-            spins = 0
-            continue
-        pause(t)
-        spins += 1
-        if spins > WAIT:
-            exchange(parked, 1)
-            if peek_shared(crew + PASS) == last or exchange(parked, 0) == 0:
-                return last  # asleep, or a pass has begun and the leader is about to wake us
-            spins = 0
+        gate = peek_shared(crew + GATE)
+        last = gate & (2**INSIDE - 1) == 1
+        if replace(crew + GATE, gate, then if last else gate - 1) == gate:
+            return last
 
 
 @native
-def begin(t, crew, program, length):
-    """Begin a pass; marks the workers whose threads sleep, and returns how many they are."""
-    exchange(crew + PROGRAM, program)
-    exchange(crew + LENGTH, length)
-    fetch_add(crew + PASS, 1)
-    asleep = 0
-    for worker in range(1, peek_i64(crew + WORKERS)):
-        parked = crew + PARKED + worker * WORKER_BYTES
-        if exchange(parked, 0) == 1:
-            exchange(parked + 8, 1)
-            asleep += 1
-    return asleep
+def work(crew, worker, stretch):
+    """From inside `stretch`, run it and those that this worker opens after it; the name of the last."""
+    workers = peek_i64(crew + WORKERS)
+    program, length = peek_i64(crew + PROGRAM), peek_i64(crew + LENGTH)
+    i = stretch & CLOSED
+    while True:
+        barrier = 0
+        while barrier == 0 and i < length:
+            instruction = program + i * WIDTH
+            call_kernel(peek_i64(instruction), instruction, worker, workers)
+            barrier = peek_i64(instruction + FLAGS_AT) & BARRIER
+            i += 1
+        name = (stretch >> INDEX << INDEX) + (i if i < length else CLOSED)
+        if not leave(crew, (name << INSIDE) + (1 if i < length else 0)) or i >= length:
+            return stretch
+        stretch = name
+
+
+@native
+def serve(t, crew, worker):
+    """Take part in passes: worker 0 until the one that has begun ends, others until they are sent home."""
+    done = -1  # the stretch that this worker left last
+    waited = 0
+    while True:
+        gate = peek_shared(crew + GATE)
+        stretch = gate >> INSIDE
+        if stretch & CLOSED == CLOSED:
+            if worker == 0 or gate < 0:
+                return 0
+            if waited > PATIENCE:
+                sleep(crew, worker)
+                waited = PATIENCE - BRIEF
+        elif stretch != done and replace(crew + GATE, gate, gate + 1) == gate:
+            if stretch >> INDEX != done >> INDEX:  # new in this pass: workers wake each other, in a tree
+                wake(crew, 2 * worker + 1)
+                wake(crew, 2 * worker + 2)
+            done = work(crew, worker, stretch)
+            waited = 0
+            continue
+        rest(t, crew, waited)
+        waited += 1
+
+
+@native
+def run(t, crew, program, length):
+    """Run a program as worker 0, with whoever comes to help."""
+    if length > 0:
+        exchange(crew + PROGRAM, program)
+        exchange(crew + LENGTH, length)
+        number = (peek_shared(crew + GATE) >> (INSIDE + INDEX)) + 1
+        exchange(crew + GATE, (number & PASSES) << (INSIDE + INDEX))
+        serve(t, crew, 0)
+    return 0

@@ -8,6 +8,8 @@ numbers are whole and small: the chain has one exact result.
 from __future__ import annotations
 
 import os
+import random
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -230,28 +232,86 @@ def test_teams_do_not_disturb_each_other(team_of: Callable[[int], Team]) -> None
         chain.check()
 
 
-def test_a_pass_interrupted_at_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C between the moment workers begin and the moment worker 0 does: the team can still be closed."""
-    chain = Chain(3)
-    team = Team(2, HERE)
-    chain.run(team)
-    real = team._interpret
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_interrupted_anywhere(workers: int, team_of: Callable[[int], Team]) -> None:
+    """Ctrl-C at any moment: the next pass is right, and the team can be closed."""
+    chain = Chain(20)
+    team = team_of(workers)
+    interrupts = passes = 0
 
-    def interrupt(crew: int, worker: int) -> int:
+    def interrupt(signal_number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(team, "_interpret", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        chain.run(team)
-    monkeypatch.setattr(team, "_interpret", real)
-    time.sleep(0.1)  # the other worker comes to its barrier
-    threads = list(team._threads)
+    before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        team.close()
-        assert not any(thread.is_alive() for thread in threads)
+        while interrupts < 100:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(10e-6, 500e-6))
+                while True:
+                    chain.run(team)
+                    passes += 1
+            except KeyboardInterrupt:
+                interrupts += 1
+            chain.run(team)
+            chain.check()
     finally:
-        if any(thread.is_alive() for thread in threads):
-            real(team._crew, 0)  # let it go
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert passes > 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_nobody_waits_for_workers_that_do_not_come(team_of: Callable[[int], Team]) -> None:
+    """A forked process has none of the team's other threads; its passes end all the same, and are right."""
+    chain = Chain(200)
+    team = team_of(3)
+    chain.run(team)
+    child = os.fork()
+    if child == 0:
+        right = False
+        try:
+            signal.alarm(LIMIT_S)  # ends the child if it is stuck
+            chain.run(team)
+            chain.run(team)
+            right = np.array_equal(chain.result, chain.want)
+        finally:
+            os._exit(0 if right else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    chain.run(team)
+    chain.check()
+
+
+@pytest.mark.parametrize("workers", [2, 8])
+def test_between_passes_workers_use_no_time(workers: int, team_of: Callable[[int], Team]) -> None:
+    chain = Chain(8)
+    team = team_of(workers)
+    for _ in range(3):
+        chain.run(team)
+        time.sleep(0.2)  # more than enough to fall asleep
+        before = time.process_time()
+        time.sleep(0.3)
+        assert time.process_time() - before < 0.003
+
+
+def fastest(team: Team, chain: Chain) -> float:
+    """Seconds of the fastest of some passes."""
+    times = []
+    for _ in range(30):
+        chain.code[:, WORK_AT // 8] = 0
+        start = time.perf_counter()
+        team.run(chain.code)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+@pytest.mark.parametrize("workers", [8, 64])
+def test_more_workers_than_cores_do_not_collapse(workers: int, team_of: Callable[[int], Team]) -> None:
+    """A pass with hundreds of barriers; where each waited for every worker, this would take 100 times as long."""
+    chain = Chain(500)
+    few, many = team_of(2), team_of(workers)
+    ratios = [fastest(few, chain) / fastest(many, chain) for _ in range(3)]
+    assert max(ratios) > 0.5
 
 
 @pytest.mark.parametrize("workers", [0, -1, 257])

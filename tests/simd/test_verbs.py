@@ -159,6 +159,7 @@ CASES = {
     "peek_shared": Case("a", "n"),
     "fetch_add": Case("an", "n"),
     "exchange": Case("an", "n"),
+    "replace": Case("ann", "n", {1: small(0, 2), 2: small(0, 3)}),
     "float_bits": Case("n", "x"),
     "root": Case("x", "x"),
     "eleven_bits": Case("x", "x"),
@@ -202,7 +203,7 @@ CASES = {
 }
 APART = {  # verbs with a test of their own below
     "dots_start": "test_dots", "dots_add": "test_dots", "dots_finish": "test_dots",
-    "call_kernel": "test_calls", "call_plain": "test_calls",
+    "call_kernel": "test_calls", "call_system": "test_calls",
 }  # fmt: skip
 
 
@@ -341,21 +342,22 @@ def address(function: Any) -> int:
 
 
 def test_calls() -> None:
-    """call_kernel and call_plain reach the function at the address, with the arguments in order."""
+    """call_kernel and call_system reach the function at the address, with the arguments in order."""
     seen: list[tuple[int, ...]] = []
-    kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(lambda *given: seen.append(given))
-    plain = ctypes.CFUNCTYPE(None)(lambda: seen.append(()))
+    three = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(lambda *given: seen.append(given))
+    one = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int64)(lambda given: seen.append((given,)) or 0)
     m = Memory()
     given = (2**40 + 1, -7, 2**62)
-    for slot, number in enumerate((address(kernel), *given), 1):
+    for slot, number in enumerate((address(three), *given), 1):
         m.put(slot, np.int64(number))
     verb_call("call_kernel", "nnnn", "", Tag("generic"))(m.address)
-    m.put(1, np.int64(address(plain)))
-    verb_call("call_plain", "n", "", Tag("generic"))(m.address)
-    assert seen == [given, ()]
-    assert MEANING["call_kernel"](address(kernel), 1, 2, 3) is None
-    assert MEANING["call_plain"](address(plain)) is None
-    assert seen == [given, (), (1, 2, 3), ()]
+    verb_call("call_system", "nnnn", "", Tag("generic"))(m.address)
+    m.put(1, np.int64(address(one)))
+    verb_call("call_system", "nnnn", "", Tag("generic"))(m.address)
+    assert seen == [given, given, given[:1]]
+    assert MEANING["call_kernel"](address(three), 1, 2, 3) is None
+    assert MEANING["call_system"](address(three), 4, 5, 6) is None
+    assert seen[3:] == [(1, 2, 3), (4, 5, 6)]
 
 
 # ---- facts ----

@@ -85,11 +85,12 @@ from .memory import (
 from .registry import MEANING, TagType
 from .threads import (
     call_kernel,
-    call_plain,
+    call_system,
     exchange,
     fetch_add,
     pause,
     peek_shared,
+    replace,
 )
 
 __all__ = [
@@ -98,7 +99,7 @@ __all__ = [
     "add_each",
     "bits",
     "call_kernel",
-    "call_plain",
+    "call_system",
     "column",
     "dots_add",
     "dots_finish",
@@ -141,6 +142,7 @@ __all__ = [
     "poke_value",
     "power2",
     "prefetch",
+    "replace",
     "root",
     "scale_each",
     "scaled_add_each",

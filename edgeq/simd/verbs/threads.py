@@ -14,11 +14,14 @@ from ..tag import Tag
 from .registry import ADDRESS, memory, verb
 
 
-@verb(
-    ADDRESS,
-    (ADDRESS, ADDRESS),
-    lambda b, p, n: b.atomic_rmw("add", b.inttoptr(p, I64.as_pointer()), n, "acq_rel"),
-)
+ORDER = "seq_cst"  # one order of all steps that all threads see: "I sleep" here and "is work there?" must not cross
+
+
+def _shared(b: Any, p: Any) -> Any:
+    return b.inttoptr(p, I64.as_pointer())
+
+
+@verb(ADDRESS, (ADDRESS, ADDRESS), lambda b, p, n: b.atomic_rmw("add", _shared(b, p), n, ORDER))
 def fetch_add(p: int, n: int) -> Any:
     """Add n to the int64 at p as one step seen by all threads; what stood there before."""
     cell = memory(p, np.int64, 1)
@@ -26,21 +29,30 @@ def fetch_add(p: int, n: int) -> Any:
     return cell[0] - n
 
 
-@verb(ADDRESS, (ADDRESS,), lambda b, p: b.load_atomic(b.inttoptr(p, I64.as_pointer()), "acquire", 8))
+@verb(ADDRESS, (ADDRESS,), lambda b, p: b.load_atomic(_shared(b, p), ORDER, 8))
 def peek_shared(p: int) -> Any:
     """The int64 at p, and all that was written before it was."""
     return memory(p, np.int64, 1)[0]
 
 
-@verb(
-    ADDRESS,
-    (ADDRESS, ADDRESS),
-    lambda b, p, x: b.atomic_rmw("xchg", b.inttoptr(p, I64.as_pointer()), x, "acq_rel"),
-)
+@verb(ADDRESS, (ADDRESS, ADDRESS), lambda b, p, x: b.atomic_rmw("xchg", _shared(b, p), x, ORDER))
 def exchange(p: int, x: int) -> Any:
     """Put x in the int64 at p as one step seen by all threads; what stood there before."""
     cell = memory(p, np.int64, 1)
     before, cell[0] = cell[0], x
+    return before
+
+
+@verb(
+    ADDRESS,
+    (ADDRESS, ADDRESS, ADDRESS),
+    lambda b, p, old, new: b.extract_value(b.cmpxchg(_shared(b, p), old, new, ORDER, ORDER), 0),
+)
+def replace(p: int, old: int, new: int) -> Any:
+    """Put new in the int64 at p if old stands there, as one step seen by all threads; what stood there before."""
+    cell = memory(p, np.int64, 1)
+    before = cell[0]
+    cell[0] = new if before == old else before
     return before
 
 
@@ -60,7 +72,10 @@ def call_kernel(address: int, instruction: int, worker: int, workers: int) -> No
     ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(address)(instruction, worker, workers)
 
 
-@verb(types.void, (ADDRESS,), _call)
-def call_plain(address: int) -> None:
-    """Call a native function that takes nothing and whose result is of no interest."""
-    ctypes.CFUNCTYPE(None)(address)()
+@verb(types.void, (ADDRESS, ADDRESS, ADDRESS, ADDRESS), _call)
+def call_system(address: int, x: int, y: int, z: int) -> None:
+    """Call a function of the system that takes up to three whole numbers and whose result is of no interest.
+
+    One that takes fewer does not see the others: they travel in registers on every 64-bit system.
+    """
+    ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(address)(x, y, z)
