@@ -30,6 +30,7 @@ YIELD, SLEEP, WAKE = Crew.YIELD, Crew.SLEEP, Crew.WAKE
 ASLEEP, BED, WORKER_BYTES = Crew.ASLEEP, Crew.BED, Crew.WORKER_BYTES
 INSIDE, INDEX = Crew.INSIDE_BITS, Crew.INDEX_BITS
 CLOSED = 2**INDEX - 1
+ALL_INSIDE = 2**INSIDE - 1
 PASSES = 2 ** (63 - INSIDE - INDEX) - 1  # they are counted in that many bits
 
 # Waiting costs a turn of a loop, then the system's yield. A turn takes 2 ns where the processor has no hint
@@ -74,7 +75,7 @@ def leave(crew, then):
     """Go out of the open stretch, or as the last one inside put `then` for the gate; whether that was so."""
     while True:
         gate = peek_shared(crew + GATE)
-        last = gate & (2**INSIDE - 1) == 1
+        last = gate & ALL_INSIDE == 1
         if replace(crew + GATE, gate, then if last else gate - 1) == gate:
             return last
 
