@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from edgeq import engine
-
-from .conftest import runnable
+from tests.simd.rows import EVERYWHERE
 
 IDS = [
     1,
@@ -43,7 +42,7 @@ CASES = [("q4", "q8", "int8"), ("q8", "f16", "int8"), ("q4", "f32", "f32"), ("bf
 
 
 @pytest.mark.parametrize(("scheme", "kv", "act"), CASES)
-@pytest.mark.parametrize("isa", runnable())
+@pytest.mark.parametrize("isa", EVERYWHERE)
 def test_instruction_sets(
     isa: str,
     scheme: str,

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.simd.conftest import stand_in
+from tests.simd.conftest import stand_ins
 
-__all__ = ["stand_in"]
+__all__ = ["stand_ins"]

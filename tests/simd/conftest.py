@@ -1,4 +1,4 @@
-"""The instruction sets that verbs are tested on: this CPU's, and a row that stands for one it lacks."""
+"""The instruction sets that verbs are tested on: this CPU's, and rows that stand for those it lacks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from edgeq.simd import isa
-from tests.simd.rows import STAND_IN
+from tests.simd.rows import STAND_INS
 
 
 @pytest.fixture(autouse=True, scope="module")
-def stand_in() -> Iterator[None]:
-    """The table of instruction sets with the stand-in's row."""
+def stand_ins() -> Iterator[None]:
+    """The table of instruction sets with the stand-ins' rows."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(isa, "ISAS", (*isa.ISAS, STAND_IN))
+        patch.setattr(isa, "ISAS", (*isa.ISAS, *STAND_INS))
         yield

@@ -4,7 +4,7 @@ Memory is a row of slots. Slot 0 takes the result, slot 1 holds the first argume
 argument is, a letter says; the meaning in NumPy gets the same letters' values out of a copy of the memory.
 
     t tag    a address of the slot    n int64    k int32    x float32
-    f i c lines of float32, int32, bytes         F I D bundles of float32, int32, dots accumulators
+    f i c lines of float32, int32, bytes         F I bundles of float32, int32
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from numba import cfunc, types
 from numba.extending import intrinsic
 
 from edgeq.simd import verbs
-from edgeq.simd.isa import LANES
+from edgeq.simd.isa.vectors import LANES, at, put
 from edgeq.simd.tag import Tag
-from edgeq.simd.verbs.registry import MEANING, Bundle, at, codes, dots_of, each_f32, each_i32, f32, i32, put
+from edgeq.simd.verbs.registry import MEANING, codes, each_f32, each_i32, f32, i32
 
 SLOT = 1024
 SLOTS = 8
@@ -53,8 +53,6 @@ def _moves(kind: Any) -> tuple[Any, Any]:
 
 def _kind(letter: str, tag: Tag) -> Any:
     tagged = verbs.TagType(tag)
-    if letter == "D":
-        return Bundle(dots_of(tag).acc, tag.tokens)
     return {"f": f32, "i": i32, "c": codes, "F": each_f32(tagged), "I": each_i32(tagged)}[letter]
 
 
@@ -105,7 +103,7 @@ def compiled(text: str, tag: Tag, letters: str = "") -> Callable[[int], None]:
     letters' kinds are to be had.
     """
     scope: dict[str, Any] = {**{n: getattr(verbs, n) for n in verbs.__all__}, "t": tag, "store_n": store_n}
-    for letter in set(letters) & set("ficFID"):
+    for letter in set(letters) & set("ficFI"):
         scope[f"load_{letter}"], scope[f"store_{letter}"] = _moves(_kind(letter, tag))
     lines = "\n    ".join(text.splitlines())
     exec(f"def f(m):\n    {lines}\n", scope)

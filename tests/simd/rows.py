@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
 from edgeq.simd import isa, store
+from edgeq.simd.isa.dots import Dots, SignedDots, dot4
+from edgeq.simd.isa.vectors import by_parts
 
-_VNNI = isa.by_name("avx512vnni")
 
-# AVX-512 VNNI with the meaning of its dot instruction, so that its tiles are tested on CPUs that lack it.
-STAND_IN = isa.ISA(
-    "avx512vnni-meaning",
-    _VNNI.machine,
-    isa.by_name("avx2").needs,
-    _VNNI.tokens,
-    {**_VNNI.lower, "dots": isa.dots_generic, "dot4": isa.dot4_generic},
-)
+@dataclass(frozen=True)
+class ByMeaning(isa.ISA):
+    """A row of x86-64 with the meaning of its dot instruction, so that its tiles are tested on CPUs that lack
+    it.
+    """
+
+    bits: int = 0  # of its registers
+
+    @property
+    def lower(self) -> Mapping[str, Callable[..., Any]]:
+        def sliced(b: Any, *vectors: Any) -> Any:
+            return by_parts(b, 512 // self.bits, partial(dot4, b), *vectors)
+
+        dots = {"dots": partial(Dots, dot4=sliced), "signed_dots": partial(SignedDots, sliced)}
+        return {**isa.by_name("avx2").lower, **dots}
+
+
+def by_meaning(name: str, bits: int) -> ByMeaning:
+    row = isa.by_name(name)
+    return ByMeaning(f"{name}-meaning", row.machine, isa.by_name("avx2").needs, row.tokens, "x86", bits)
+
+
+STAND_INS = (by_meaning("avx512vnni", 512), by_meaning("avxvnni", 256))
+
+
+def has(row: isa.ISA) -> bool:
+    """Whether this CPU can run the row."""
+    return row.needs <= store.host_features() and row.machine in ("", store.platform.machine().lower())
 
 
 def runnable() -> list[isa.ISA]:
-    """The rows that this CPU can run, best first, the stand-in among them where it has a use."""
-    rows = [row for row in isa.ISAS if row.needs <= store.host_features()]
-    if _VNNI not in rows and STAND_IN.needs <= store.host_features():
-        rows.insert(0, STAND_IN)
-    return rows
+    """The rows that this CPU can run, best first, and before them the stand-ins for those that it cannot."""
+    rows = [row for row in isa.ISAS if has(row)]
+    names = {f"{row.name}-meaning" for row in rows}
+    return [row for row in STAND_INS if has(row) and row.name not in names] + rows
 
 
 EVERYWHERE = [row.name for row in runnable()]
-HERE = next(name for name in EVERYWHERE if name != STAND_IN.name)  # the best that this CPU really has
+HERE = next(name for name in EVERYWHERE if not name.endswith("-meaning"))  # the best that this CPU really has

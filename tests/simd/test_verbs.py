@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq.formats.schemes import SCHEMES
+from edgeq.formats.schemes import SCHEMES, pack
 from edgeq.simd import verbs
-from edgeq.simd.isa import LANES, by_name
+from edgeq.simd.isa import ISAS, by_name
+from edgeq.simd.isa.vectors import LANES
 from edgeq.simd.tag import Tag
+from edgeq.simd.verbs.dots import dots_of, signed_of
 from edgeq.simd.verbs.registry import MEANING
 from tests.simd.native import SLOT, Array, Memory, compiled, mean, operator_call, same, verb_call
 from tests.simd.rows import runnable
@@ -134,17 +136,6 @@ def powers(rng: Rng, trial: int, tag: Tag) -> Any:
     return np.int32((trial * LANES + np.arange(LANES)) % 254 - 126)
 
 
-def bytes_0_127(rng: Rng, trial: int, tag: Tag) -> Any:
-    """Activations that dot4_each may see; the corner is all 127."""
-    return np.full(SLOT, 127, np.int8) if trial % 4 == 0 else rng.integers(0, 128, SLOT).astype(np.int8)
-
-
-def corner_bytes(rng: Rng, trial: int, tag: Tag) -> Any:
-    if trial % 4 == 0:
-        return rng.choice(np.array([-128, -127, 127], np.int8), 4 * LANES).view(np.uint8)
-    return rng.integers(0, 256, 4 * LANES, np.uint8)
-
-
 FLOATS = ("f32", "f16", "bf16")
 CODES = ("q4", "q8")
 
@@ -190,8 +181,6 @@ CASES = {
     "plane": Case("tcn", "c", {3: plane_number}, schemes=CODES),
     "column": Case("tcn", "f", {2: code, 3: small(0, 4)}, schemes=CODES),
     "zeros_each": Case("t", "F"),
-    "zero_sums_each": Case("t", "I"),
-    "dot4_each": Case("tIcan", "I", {3: corner_bytes, 4: bytes_0_127, 5: stride}),
     "scaled_add_each": Case("tFIfan", "F", {6: stride}, trials=32),
     "fma_each": Case("tFfan", "F", {5: stride}, trials=32),
     "scale_each": Case("tFfF", "F", trials=32),
@@ -203,6 +192,7 @@ CASES = {
 }
 APART = {  # verbs with a test of their own below
     "dots_start": "test_dots", "dots_add": "test_dots", "dots_finish": "test_dots",
+    "signed_start": "test_signed_dots", "signed_add": "test_signed_dots", "signed_finish": "test_signed_dots",
     "call_kernel": "test_calls", "call_system": "test_calls",
 }  # fmt: skip
 
@@ -287,53 +277,85 @@ def test_sum_of_integer_lines_wraps() -> None:
 
 
 # ---- dots ----
+X_STRIDE = 40  # bytes from a token's activations to the next one's
 DOTS = f"""d = dots_start(t, m + {SLOT}, 4)
-for line in range(8):
-    d = dots_add(t, d, load_codes(m + {2 * SLOT} + line * 64), m + {3 * SLOT} + line * 4, 64)
+for n in range(0, lines(t), step_lines(t)):
+    d = dots_add(t, d, m + {2 * SLOT} + n * 64, m + {3 * SLOT} + n * 4 * planes(t), {X_STRIDE})
 out = dots_finish(t, d, m + {SLOT}, 4)
 store_I(m, out)"""
+SIGNED_DOTS = f"""d = signed_start(t)
+for n in range(0, 8, signed_lines(t)):
+    d = signed_add(t, d, m + {2 * SLOT} + n * 64, m + {3 * SLOT} + n * 4, {X_STRIDE})
+out = signed_finish(t, d)
+store_I(m, out)"""
+TILES = [(row, tokens) for row in runnable() for tokens in sorted({1, 3, row.tokens})]
 
 
-def dots_inputs(rng: Rng, trial: int, tag: Tag) -> tuple[Array, Array]:
-    """Codes [8 lines, 64] and activations [tokens, 32]; first the corners that could saturate or overflow."""
-    scheme = tag.scheme_row
-    last = 2**scheme.bits - 1
-    codes = rng.integers(0, last + 1, (8, 64)).astype(np.uint8)
-    x = rng.integers(-127, 128, (tag.tokens, 32)).astype(np.int8)
-    corners = [(c, s) for c in (0, scheme.zero, last) for s in (127, -127)]
-    if trial < len(corners):
-        codes[:], x[:] = corners[trial]
-    elif trial < 40:
-        codes[:] = rng.choice([0, 1, scheme.zero, last - 1, last], codes.shape)
-        x[:] = rng.choice([-127, 127], x.shape)
-    return codes, x
+def corners(rng: Rng, trial: int, low: int, high: int, shape: Any, dtype: Any) -> Array:
+    """low..high: all one end or the other at first, then the ends and their neighbours, then anything."""
+    if trial < 4:
+        return np.full(shape, (low, high)[trial % 2], dtype)
+    if trial < 40:
+        return rng.choice([low, low + 1, (low + high + 1) // 2, high - 1, high], shape).astype(dtype)
+    return rng.integers(low, high + 1, shape).astype(dtype)
 
 
-@pytest.mark.parametrize(
-    "tag",
-    [Tag(r.name, s, n) for r in runnable() for s in CODES for n in (1, r.tokens)],
-    ids=name_of,
-)
+def tile_of(x: Array) -> Array:
+    """Activations [tokens, 32] as they lie in memory."""
+    padded = np.zeros((len(x), X_STRIDE), np.int8)
+    padded[:, :32] = x
+    return padded
+
+
+@pytest.mark.parametrize("tag", [Tag(r.name, s, n) for r, n in TILES for s in CODES], ids=name_of)
 def test_dots(tag: Tag) -> None:
     """A group of 32 columns, as kernels add it up: against the verbs' meanings and against plain integers."""
     call = compiled(DOTS, tag, "I")
     rng = np.random.default_rng(3)
-    m = Memory()
+    scheme, m = tag.scheme_row, Memory()
     for trial in range(300):
-        codes, x = dots_inputs(rng, trial, tag)
-        padded = np.zeros((tag.tokens, 64), np.int8)
-        padded[:, :32] = x
+        codes = corners(rng, trial, 0, 2**scheme.bits - 1, (LANES, 32), np.uint8)
+        x = corners(rng, trial // 2, -127, 127, (tag.tokens, 32), np.int8)
         m.put(1, x.sum(1, dtype=np.int32))
-        m.put(2, codes)
-        m.put(3, padded)
+        m.put(2, pack(codes, scheme.bits))
+        m.put(3, tile_of(x))
         call(m.address)
         got = m.get(0, np.int32, tag.tokens * LANES).reshape(tag.tokens, LANES)
-        matrix = codes.reshape(8, LANES, 4).transpose(1, 0, 2).reshape(LANES, 32).astype(np.int64)
-        np.testing.assert_array_equal(got, x.astype(np.int64) @ (matrix - tag.scheme_row.zero).T)
+        np.testing.assert_array_equal(got, x.astype(np.int64) @ (codes.astype(np.int64) - scheme.zero).T)
         acc = MEANING["dots_start"](tag, m.address + SLOT, 4)
-        for line in range(8):
-            acc = MEANING["dots_add"](tag, acc, codes[line], m.address + 3 * SLOT + line * 4, 64)
+        for n in range(0, 8 // scheme.planes, dots_of(tag).lines):
+            at = m.address + 2 * SLOT + n * 64, m.address + 3 * SLOT + n * 4 * scheme.planes
+            acc = MEANING["dots_add"](tag, acc, *at, X_STRIDE)
         np.testing.assert_array_equal(got, MEANING["dots_finish"](tag, acc, m.address + SLOT, 4))
+
+
+@pytest.mark.parametrize("tag", [Tag(r.name, "q8", n) for r, n in TILES], ids=name_of)
+def test_signed_dots(tag: Tag) -> None:
+    """Signed bytes times 0..127: against the verbs' meanings and against plain integers."""
+    call = compiled(SIGNED_DOTS, tag, "I")
+    rng = np.random.default_rng(4)
+    m = Memory()
+    for trial in range(300):
+        values = corners(rng, trial, -128, 127, (LANES, 32), np.int8)
+        x = corners(rng, trial // 2, 0, 127, (tag.tokens, 32), np.int8)
+        m.put(2, pack(values.view(np.uint8), 8))
+        m.put(3, tile_of(x))
+        call(m.address)
+        got = m.get(0, np.int32, tag.tokens * LANES).reshape(tag.tokens, LANES)
+        np.testing.assert_array_equal(got, x.astype(np.int64) @ values.astype(np.int64).T)
+        acc = MEANING["signed_start"](tag)
+        for n in range(0, 8, signed_of(tag).lines):
+            at = m.address + 2 * SLOT + n * 64, m.address + 3 * SLOT + n * 4
+            acc = MEANING["signed_add"](tag, acc, *at, X_STRIDE)
+        np.testing.assert_array_equal(got, MEANING["signed_finish"](tag, acc))
+
+
+def test_a_group_is_whole_steps() -> None:
+    """Of every scheme with codes, on every instruction set."""
+    for scheme in (s for s in SCHEMES.values() if s.bits > 0):
+        for row in ISAS:
+            dots = row.lower["dots"](scheme.bits, scheme.zero)
+            assert scheme.group % (4 * scheme.planes * dots.lines) == 0
 
 
 # ---- calls ----
