@@ -22,6 +22,7 @@ from edgeq.errors import UsageError
 from edgeq.kernels.catalog import State
 from edgeq.program import Program, Settings
 from edgeq.simd import store
+from edgeq.simd.host import host_isa
 from edgeq.team import Team, default_threads
 from edgeq.weights import Weights
 
@@ -77,7 +78,7 @@ class Model:
             self.config = models.check(self.file)
             self.context = self._context(context)
             self.kv, self.act = kv, act
-            self.isa = store.host_isa().name
+            self.isa = host_isa().name
             self.cache_shape = CacheShape.of(
                 kv,
                 self.config.num_hidden_layers,
@@ -129,7 +130,7 @@ class Model:
                 window=c.sliding_window,
                 cosine=self._rotary.cosine,
                 sine=self._rotary.sine,
-                tokens=store.host_isa().tokens,
+                tokens=host_isa().tokens,
             )
         )
         models.family(self.file.family).forward(program, c, self.weights)

@@ -20,8 +20,7 @@ from edgeq.arena import Buffer, Input, Quantized, Rows, place, row_bytes
 from edgeq.cache import Cache, CacheShape
 from edgeq.kernels import catalog
 from edgeq.kernels.catalog import KERNELS, Scratch, State
-from edgeq.simd.store import Request
-from edgeq.simd.tag import Tag
+from edgeq.simd.tag import Request, Tag
 from edgeq.weights import Matrix, Vector
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from edgeq.beds import Beds
 from edgeq.errors import UsageError
 from edgeq.kernels.catalog import WIDTH, Crew
-from edgeq.simd.store import Request, kernels
-from edgeq.simd.tag import Tag
+from edgeq.simd.store import kernels
+from edgeq.simd.tag import Request, Tag
 
 WORKERS_MAX = 256
 

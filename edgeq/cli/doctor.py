@@ -6,8 +6,9 @@ import importlib.metadata
 import os
 import platform
 import sys
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -15,9 +16,6 @@ from edgeq.cli import EXIT_FAILED, terminal
 from edgeq.cli.options import json_option
 from edgeq.cli.sources import cache_directory
 from edgeq.errors import UsageError
-
-if TYPE_CHECKING:
-    from edgeq.simd.isa import ISA
 
 PACKAGES = (
     "numpy",
@@ -85,6 +83,7 @@ def examine() -> dict[str, Any]:
             else os.cpu_count(),
         },
         "instructions": instructions(problems),
+        "kernels": kernels(problems),
         "cache": cache(problems),
         "problems": problems,
     }
@@ -100,37 +99,65 @@ def version(name: str, problems: list[str]) -> str:
 
 
 def instructions(problems: list[str]) -> dict[str, Any]:
-    """The processor and the instruction set that the kernels are compiled for, with the reason."""
+    """The processor and the instruction set that is chosen for it, with the reason."""
+    from edgeq.simd import host
+    from edgeq.simd.isa import ISAS
+
     try:
-        import llvmlite.binding as llvm
-        import numba  # noqa: F401  (only to see that it starts)
-
-        from edgeq.simd.isa import ISAS
-        from edgeq.simd.store import host_features, host_isa
-
-        chosen, features = host_isa(), host_features()
+        chosen = host.host_isa()
     except UsageError as error:  # EDGEQ_ISA asks for what this processor lacks
         problems.append(str(error))
         return {}
-    except Exception as error:  # numba or LLVM cannot start here: that is what a doctor is asked for
-        problems.append(f"the compiler does not start: {type(error).__name__}: {error}")
-        return {}
-    why = "EDGEQ_ISA asks for it" if os.environ.get("EDGEQ_ISA") else "the best that this processor has"
+    forced = os.environ.get("EDGEQ_ISA")
     needs = ", ".join(sorted(chosen.needs))
+    why = "EDGEQ_ISA asks for it" if forced else "the best that this processor has"
+    others = {row.name: host.reason(row) or "would run too" for row in ISAS if row != chosen}
     return {
-        "processor": llvm.get_host_cpu_name(),
         "chosen": chosen.name,
+        "forced": bool(forced),
         "why": why + (f": it has {needs}" if needs else ""),
-        "others": {isa.name: reason(isa, features) for isa in ISAS if isa.name != chosen.name},
+        "features_found": sorted(host.host_features()),
+        "others": others,
     }
 
 
-def reason(isa: ISA, features: frozenset[str]) -> str:
-    """Why an instruction set was not chosen."""
-    if isa.machine not in ("", platform.machine().lower()):
-        return f"for {isa.machine}"
-    missing = sorted(isa.needs - features)
-    return f"this processor lacks {', '.join(missing)}" if missing else "would run too"
+def kernels(problems: list[str]) -> dict[str, Any]:
+    """Where this machine's kernels come from, and whether the compiler starts for what no pack has."""
+    from edgeq.simd import build, folder, store
+    from edgeq.simd.host import host_isa
+    from edgeq.simd.target import Target
+
+    try:
+        target = Target.of(host_isa().name)
+    except UsageError:  # told with the instructions
+        return {}
+    with warnings.catch_warnings(record=True) as refused:
+        warnings.simplefilter("always")
+        used = list(store.packs(target))
+    problems.extend(str(warning.message) for warning in refused)
+    needed = {tag.named(name) for name, tag in build.all_kernels(target)}
+    there = {name for _, pack, _ in used for name in pack.kernels}
+    return {
+        "tier": target.name,
+        "packs": {str(path): f"{len(pack.kernels)} kernels" for path, pack, _ in used},
+        "to_compile": len(needed - there),
+        "installed_packs": str(store.SHIPPED),
+        "own_packs": str(folder.packs_folder()),
+        "compiler": compiler(problems),
+    }
+
+
+def compiler(problems: list[str]) -> str:
+    """What compiles kernels here, after a look whether it starts."""
+    from edgeq.simd import build
+
+    try:
+        import edgeq.simd.compile
+        import edgeq.simd.frontend  # noqa: F401
+    except Exception as error:  # numba or LLVM cannot start here: that is what a doctor is asked for
+        problems.append(f"the compiler does not start: {type(error).__name__}: {error}")
+        return "does not start"
+    return build.compiler()
 
 
 def cache(problems: list[str]) -> dict[str, Any]:
@@ -153,7 +180,6 @@ def cache(problems: list[str]) -> dict[str, Any]:
     return {
         "directory": str(root),
         "writable": writable,
-        "compiled_kernels": sum(path.parent.name == "kernels" for path in files),
         "converted_models": [path.name for path in files if path.suffix == ".edgeq"],
         "files": len(files),
         "bytes": sum(path.stat().st_size for path in files),

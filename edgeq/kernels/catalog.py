@@ -65,11 +65,17 @@ class Scratch:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A row: the module that defines the kernel, and its operands."""
+    """A row: the module that defines the kernel, its operands, and the schemes that it is compiled for."""
 
     module: str
     operands: tuple[str, ...]
+    schemes: tuple[str, ...] = ("",)  # "" where it reads neither weights nor cache
     plain: bool = False  # a C function of its own, not called through an instruction
+
+
+CODES = ("q4", "q8")  # schemes of weights: codes with scales
+FLOATS = ("f32", "f16", "bf16")  # and floats
+CACHED = ("f32", "f16")  # floats of a cache; its codes are q8
 
 
 INT8 = ("x", "x_scale", "x_sum")  # activations: int8, one float32 scale and int32 sum per 32 columns
@@ -80,8 +86,8 @@ HEADS = ("heads", "kv_heads", "head_dim", "capacity", "rows")
 KERNELS = {
     "run": Kernel("interpreter", ("crew", "program", "length"), plain=True),
     "serve": Kernel("interpreter", ("crew", "worker"), plain=True),
-    "embed": Kernel("embedding", ("ids", "weights", "scales", "y", "y_stride", "groups")),
-    "embed_float": Kernel("embedding", ("ids", "weights", "y", "y_stride", "columns")),
+    "embed": Kernel("embedding", ("ids", "weights", "scales", "y", "y_stride", "groups"), CODES),
+    "embed_float": Kernel("embedding", ("ids", "weights", "y", "y_stride", "columns"), FLOATS),
     "norm": Kernel("normalize", ("x", "x_stride", "weight", "y", "y_stride", "dim", "epsilon", "count_at")),
     "norm_quantize": Kernel("normalize", ("a", "a_stride", "weight", *INT8, "dim", "epsilon", "count_at")),
     "norm_heads": Kernel("normalize", ("x", "x_stride", "weight", "heads", "head_dim", "epsilon")),
@@ -89,15 +95,19 @@ KERNELS = {
     "swiglu": Kernel("activations", ("gate", "up", "stride", "y", "y_stride", "dim")),
     "swiglu_quantize": Kernel("activations", ("gate", "up", "stride", *INT8, "dim")),
     "matmul": Kernel(
-        "matmul", (*INT8, "weights", "scales", "bias", "y", "y_stride", "tiles", "groups", "add", "count_at")
+        "matmul",
+        (*INT8, "weights", "scales", "bias", "y", "y_stride", "tiles", "groups", "add", "count_at"),
+        CODES,
     ),
     "matmul_act": Kernel(
         "matmul_float",
         ("x", "x_stride", "weights", "scales", "bias", "y", "y_stride", "tiles", "groups", "add", "count_at"),
+        CODES,
     ),
     "matmul_float": Kernel(
         "matmul_float",
         ("x", "x_stride", "weights", "bias", "y", "y_stride", "tiles", "columns", "add", "count_at"),
+        FLOATS,
     ),
     "argmax": Kernel("argmax", ("y", "y_stride", "columns", "likeliest", "count_at")),
     "rotate": Kernel("rotate", ("x", "x_stride", "cosine", "sine", "heads", "head_dim")),
@@ -116,14 +126,19 @@ KERNELS = {
             "scratch",
             "scratch_stride",
         ),
+        ("q8",),
     ),
     "store_float": Kernel(
-        "cache", ("a", "a_stride", "k", "v", "kv_stride", "scaling", "q", "keys", "values", *HEADS)
+        "cache", ("a", "a_stride", "k", "v", "kv_stride", "scaling", "q", "keys", "values", *HEADS), CACHED
     ),
     "attend_int8": Kernel(
-        "attention", (*QUERY, *KEYS_VALUES, "y", "y_stride", *HEADS, "window", "scratch", "scratch_stride")
+        "attention",
+        (*QUERY, *KEYS_VALUES, "y", "y_stride", *HEADS, "window", "scratch", "scratch_stride"),
+        ("q8",),
     ),
     "attend_float": Kernel(
-        "attention", ("q", "keys", "values", "y", "y_stride", *HEADS, "window", "scratch", "scratch_stride")
+        "attention",
+        ("q", "keys", "values", "y", "y_stride", *HEADS, "window", "scratch", "scratch_stride"),
+        CACHED,
     ),
 }

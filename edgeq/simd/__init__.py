@@ -1,7 +1,11 @@
-"""SIMD for kernels written in Python: verbs, tags, instruction sets, and the store of compiled kernels.
+"""SIMD for kernels written in Python: verbs, tags, instruction sets, and packs of compiled kernels.
 
-`isa` spells vector operations for each instruction set (llvmlite's IR builder only), `verbs` gives them to
-numba under the names that kernels use, `tag` is the value whose type carries scheme and instruction set,
-`compile` turns a kernel into an object file and `store` keeps and loads such files. Importing this package
-imports none of them.
+What a kernel is written in and for: `isa` spells vector operations for each instruction set (llvmlite's IR
+builder only), `verbs` gives them to numba under the names that kernels use, `tag` is the value whose type
+carries scheme and instruction set, `target` is what machine code is made for.
+
+From source to a pack: `frontend` has numba write a kernel down, `compile` makes an object file of it, `link`
+one image of many, `build` a `pack`. From a pack to an address: `host` chooses the instruction set, `store`
+finds packs or compiles, `folder` guards the user's files, `executable` maps code. None of the second group
+imports numba or llvmlite, and importing this package imports nothing.
 """

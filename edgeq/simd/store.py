@@ -1,191 +1,214 @@
-"""Compiled kernels: found on disk by content hash and loaded without numba, or compiled and put there.
+"""The process's kernels: taken from packs, without a compiler; what no pack has is compiled and kept.
 
-A kernel's file holds the SHA-256 of its object and the object. Its name carries a digest of everything
-that shaped it: the sources of verbs and kernels, the versions of numba and llvmlite, CPU, features and
-tag. The folder belongs to the user alone; one that others can write is not read. A file that does not
-match its checksum is compiled again.
+Packs are looked for where edgeq was installed (`SHIPPED`), then in the user's folder: first those that were
+built or copied there (*.pack), then the one in which runs keep what they had to compile (*.compiled). A pack
+counts where the digest of the kernels' sources is this edgeq's; what a run compiled counts for the compiler
+that is installed, too.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
-import os
-import platform
-import stat
-import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-import llvmlite.binding as llvm
+from edgeq.formats import schemes
 
-from edgeq.errors import UsageError
+from . import build, folder
+from .build import Progress
+from .executable import Executable
+from .pack import Pack, PackError, decoded
+from .tag import Request
+from .target import Target
 
-from .isa import ISA, ISAS, by_name
-from .tag import Tag
-
-Request = tuple[str, Tag]  # a kernel's name and what to compile it for
-Progress = Callable[[int, int, str], None]  # (done, total, kernel's name), called before each compilation
-
-
-@cache
-def host_features() -> frozenset[str]:
-    """The features of this CPU, as LLVM names them."""
-    return frozenset(name for name, has in llvm.get_host_cpu_features().items() if has)
+SHIPPED = Path(__file__).parent.parent / "packs"
+BUILT, COMPILED = ".pack", ".compiled"  # how the names of packs end
+WAITING = "waiting for another edgeq that is compiling"  # told with a total of 0
 
 
-@cache
-def host_isa() -> ISA:
-    """The best instruction set of this CPU, or the one that EDGEQ_ISA names; UsageError when it cannot run
-    here.
-    """
-    usable = [i for i in ISAS if i.needs <= host_features() and i.machine in ("", platform.machine().lower())]
-    forced = os.environ.get("EDGEQ_ISA", "")
-    if not forced:
-        return usable[0]
-    try:
-        isa = by_name(forced.lower())
-    except KeyError as error:
-        raise UsageError(f"EDGEQ_ISA: {error.args[0]}.") from None
-    if isa not in usable:
-        raise UsageError(
-            f"EDGEQ_ISA={forced} needs {', '.join(sorted(isa.needs - host_features()))}, missing here; "
-            f"it can run {', '.join(i.name for i in usable)}."
-        )
-    return isa
+class Foreign(PackError):
+    """A sound pack for another tier."""
+
+
+class Stale(PackError):
+    """A sound pack of kernels that have changed since."""
 
 
 @cache
-def _sources_digest() -> str:
-    """Of all that shapes machine code besides CPU and tag."""
+def sources_digest() -> str:
+    """Of all that shapes machine code besides compiler and tag."""
     package = Path(__file__).parent.parent
-    digest = hashlib.sha256()
-    sources = [*(package / "simd").rglob("*.py"), *(package / "kernels").rglob("*.py")]
-    for path in sorted(p for p in sources if p.name != "meaning.py"):
+    paths = [*(package / "simd").rglob("*.py"), *(package / "kernels").rglob("*.py")]
+    digest = hashlib.sha256(Path(schemes.__file__).read_bytes())
+    for path in sorted(p for p in paths if p.name != "meaning.py"):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    for name in ("numba", "llvmlite"):
-        digest.update(f"{name} {importlib.metadata.version(name)}".encode())
-    digest.update(f"{llvm.get_host_cpu_name()} {sorted(host_features())}".encode())
     return digest.hexdigest()
 
 
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: EDGEQ_KERNELS, or the user's cache folder."""
-    forced = os.environ.get("EDGEQ_KERNELS")
-    if forced:
-        return Path(forced)
-    import platformdirs
+def opened(path: Path) -> tuple[Pack, Executable]:
+    """A pack and its code in memory; PackError says why it is not to be used, OSError why it cannot be read.
 
-    return Path(platformdirs.user_cache_dir("edgeq")) / "kernels"
-
-
-def _private_folder() -> Path | None:
-    """The cache folder, made if need be; None, with one warning, when it cannot be used safely."""
-    folder = cache_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        facts = folder.stat()
-        if hasattr(os, "getuid") and (
-            facts.st_uid != os.getuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        ):
-            raise OSError("others can write to it")
-        if not os.access(folder, os.W_OK):
-            raise OSError("it cannot be written")
-    except OSError as error:
-        warnings.warn(
-            f"compiled kernels are not kept: {folder}: {error.strerror or error}",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-        return None
-    return folder
+    A file that was installed with edgeq is as safe as edgeq's own sources; another must be the user's own.
+    """
+    with folder.opened(path, safe=path.parent == SHIPPED) as (descriptor, size):
+        try:
+            code = Executable.of_file(descriptor, size)
+        except OSError:  # a file system from which nothing may run
+            with open(descriptor, "rb", closefd=False) as file:
+                code = Executable.of_bytes(file.read(size))
+    return decoded(code.view), code
 
 
-def _read(path: Path) -> bytes | None:
-    """The object in a kernel file, or None where there is none or it is damaged."""
-    try:
-        blob = path.read_bytes()
-    except OSError:
-        return None
-    return blob[32:] if len(blob) > 32 and hashlib.sha256(blob[32:]).digest() == blob[:32] else None
+def checked(path: Path, target: Target) -> tuple[Pack, Executable]:
+    """`opened`, and refused where it is not for the target or not of this edgeq's kernels."""
+    pack, code = opened(path)
+    if pack.target != target:
+        raise Foreign(f"it is for {pack.target}, not for {target}")
+    if pack.sources != sources_digest():
+        raise Stale("it was built from other kernels than this edgeq's: build it again")
+    return pack, code
 
 
-def _publish(path: Path, obj: bytes) -> None:
-    """Write whole or not at all: a reader never sees half a file. What cannot be kept is a warning."""
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        with os.fdopen(handle, "wb") as f:
-            f.write(hashlib.sha256(obj).digest() + obj)
-        os.replace(temporary, path)
-    except OSError as error:
-        _discard(temporary)
-        warnings.warn(f"compiled kernels are not kept: {error}", RuntimeWarning, stacklevel=4)
-    except BaseException:
-        _discard(temporary)
-        raise
-
-
-def _discard(temporary: str | None) -> None:
-    if temporary is not None:
-        Path(temporary).unlink(missing_ok=True)
+def files(place: Path, ending: str) -> list[Path]:
+    """The files of a folder whose names end so."""
+    return sorted(path for path in place.iterdir() if path.name.endswith(ending)) if place.is_dir() else []
 
 
 class Kernels:
-    """Native addresses of compiled kernels. They live as long as this object does."""
+    """Native addresses of kernels. They live as long as this object does."""
 
     def __init__(self) -> None:
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
         self._addresses: dict[Request, int] = {}
+        self._code: list[Executable] = []
         self._lock = threading.Lock()
 
     def load(self, requests: Iterable[Request], progress: Progress | None = None) -> dict[Request, int]:
-        """The addresses of the kernels asked for, loaded or compiled. Compilation takes about a second a
-        kernel.
+        """The addresses of the kernels asked for, found or compiled. Compilation takes about half a second a
+        kernel; progress(done, total, kernel) is called before each, and with (0, 0, WAITING) where another
+        process does it.
         """
         with self._lock:
             wanted = sorted({r for r in requests if r not in self._addresses}, key=str)
-            if wanted:
-                self._load(wanted, progress)
+            for isa in sorted({tag.isa for _, tag in wanted}):
+                self._load(Target.of(isa), [r for r in wanted if r[1].isa == isa], progress)
             return self._addresses
 
-    def _load(self, wanted: Sequence[Request], progress: Progress | None) -> None:
-        folder = _private_folder()
-        digest = _sources_digest()
-        found: dict[Request, tuple[str, Path | None, bytes | None]] = {}
-        for name, tag in wanted:
-            shape = tag.scheme_row if tag.scheme else ""
-            key = hashlib.sha256(f"{digest} {name} {tag!r} {shape!r}".encode()).hexdigest()[:32]
-            path = folder / f"{name}-{tag.scheme or 'any'}-{tag.isa}-{key}.kernel" if folder else None
-            found[name, tag] = f"edgeq_{name}_{key}", path, _read(path) if path else None
-        missing = [r for r in wanted if found[r][2] is None]
-        for done, (name, tag) in enumerate(missing):
-            if progress:
-                progress(done, len(missing), f"{name} {tag}")
-            from .compile import compile_kernel
+    def _load(self, target: Target, wanted: list[Request], progress: Progress | None) -> None:
+        for _, pack, code in packs(target):
+            self._take(wanted, pack.kernels, code, pack.image_at)
+            if not self._missing(wanted):
+                return
+        place = folder.packs_folder()
+        try:
+            folder.make(place)
+            lock = folder.Lock(place, lambda: progress(0, 0, WAITING) if progress else None)
+        except (PackError, OSError) as error:
+            not_kept(place, error)
+            self._compile(target, wanted, None, None, progress)
+            return
+        with lock:
+            path = place / (target.name + COMPILED)
+            kept = compiled(path, target)  # another process may have been quicker
+            if kept:
+                self._take(wanted, kept[0].kernels, kept[1], kept[0].image_at)
+            self._compile(target, wanted, path, kept and kept[0], progress)
 
-            symbol, path, _ = found[name, tag]
-            obj = compile_kernel(name, tag, symbol)
-            found[name, tag] = symbol, path, obj
-            if path:
-                _publish(path, obj)
-        if missing and progress:
-            progress(len(missing), len(missing), "")
-        for _, _, blob in found.values():
-            assert blob is not None
-            self._engine.add_object_file(llvm.ObjectFileRef.from_data(blob))
-        self._engine.finalize_object()
-        for request, (symbol, _, _) in found.items():
-            address = self._engine.get_function_address(symbol)
-            if not address:
-                raise RuntimeError(f"kernel {request[0]} was loaded but is not there")
-            self._addresses[request] = address
+    def _missing(self, wanted: Iterable[Request]) -> list[Request]:
+        return [request for request in wanted if request not in self._addresses]
+
+    def _take(self, wanted: Iterable[Request], kernels: dict[str, int], code: Executable, start: int) -> None:
+        """The addresses of missing kernels that the code has."""
+        for name, tag in self._missing(wanted):
+            at = kernels.get(tag.named(name))
+            if at is not None:
+                self._addresses[name, tag] = code.address + start + at
+        self._code.append(code)
+
+    def _compile(
+        self,
+        target: Target,
+        wanted: list[Request],
+        path: Path | None,
+        kept: Pack | None,
+        progress: Progress | None,
+    ) -> None:
+        """Compile what is missing, and keep it with what was kept before in the file `path`, if there is one.
+
+        Interrupted, it keeps what was compiled so far.
+        """
+        missing = self._missing(wanted)
+        made: dict[Request, bytes] = {}
+        try:
+            for request, blob in build.objects(missing, target, progress):
+                made[request] = blob
+        finally:
+            new = build.pack(made, target, sources_digest())
+            if path and made:
+                try:
+                    folder.publish(path, (kept.joined(new) if kept else new).encoded())
+                except OSError as error:
+                    not_kept(path.parent, error)
+        if made:
+            self._take(missing, new.kernels, Executable.of_bytes(bytes(new.image)), 0)
+
+
+def packs(target: Target) -> Iterator[tuple[Path, Pack, Executable]]:
+    """The packs that may hold kernels for the target, best first."""
+    for path in files(SHIPPED, target.name + BUILT):
+        try:
+            yield path, *checked(path, target)
+        except Stale:
+            pass  # somebody changes kernels where edgeq is installed
+        except (PackError, OSError) as error:
+            not_used(path, error)
+    place = folder.packs_folder()
+    try:
+        if not folder.readable(place):
+            return
+    except PackError:
+        return  # the one warning comes when nothing can be kept there
+    for path in files(place, BUILT):
+        try:
+            yield path, *checked(path, target)
+        except Foreign:
+            pass
+        except (PackError, OSError) as error:
+            not_used(path, error)
+    path = place / (target.name + COMPILED)
+    kept = compiled(path, target)
+    if kept:
+        yield path, *kept
+
+
+def compiled(path: Path, target: Target) -> tuple[Pack, Executable] | None:
+    """What runs have compiled so far, as far as it still counts."""
+    try:
+        pack, code = checked(path, target)
+    except (FileNotFoundError, Stale):
+        return None
+    except (PackError, OSError) as error:
+        not_used(path, error)
+        return None
+    return (pack, code) if pack.compiler == build.compiler() else None
+
+
+def not_used(path: Path, error: Exception) -> None:
+    warn(f"a pack of kernels is not used: {path}: {reason(error)}")
+
+
+def not_kept(place: Path, error: Exception) -> None:
+    warn(f"compiled kernels are not kept: {place}: {reason(error)}")
+
+
+def reason(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+def warn(sentence: str) -> None:
+    warnings.warn(sentence, RuntimeWarning, stacklevel=2)
 
 
 @cache

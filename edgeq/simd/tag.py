@@ -37,3 +37,10 @@ class Tag:
 
     def __str__(self) -> str:
         return f"{self.scheme or 'any'}@{self.isa}"
+
+    def named(self, kernel: str) -> str:
+        """The kernel for this tag, as a pack of the tag's tier calls it."""
+        return " ".join(filter(None, (kernel, self.scheme, f"x{self.tokens}" if self.tokens > 1 else "")))
+
+
+Request = tuple[str, Tag]  # a kernel's name and what it is compiled for
