@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -75,4 +74,6 @@ def pack(made: Mapping[Request, bytes], target: Target, sources: str) -> Pack:
 
 def compiler() -> str:
     """What compiles kernels here: numba and llvmlite and their versions."""
+    import importlib.metadata  # slow to import, and of no use where packs have all that is needed
+
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite"))

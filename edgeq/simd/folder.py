@@ -10,7 +10,6 @@ import contextlib
 import os
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,6 +85,8 @@ def opened(path: Path, *, safe: bool = False) -> Iterator[tuple[int, int]]:
 
 def publish(path: Path, blob: bytes) -> None:
     """Put a file under its name, whole or not at all: a reader never sees half of one."""
+    import tempfile
+
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -46,14 +46,6 @@ ISAS = (  # of each machine the best first
     ISA("generic", "", frozenset(), 4, "generic"),
 )
 
-LINUX = {  # what /proc/cpuinfo calls a feature, where that is another word than LLVM's
-    "avx512vnni": "avx512_vnni",
-    "avxvnni": "avx_vnni",
-    "dotprod": "asimddp",
-    "neon": "asimd",
-}
-
-
 def by_name(name: str) -> ISA:
     """The row called `name`; KeyError names the known ones."""
     for isa in ISAS:
