@@ -86,7 +86,7 @@ def prepare(directory: Path, shape_name: str, kind: str) -> tuple[Path, Path]:
     """(GGUF, .edgeq) of this shape and type, made where missing or older than the code that makes them."""
     directory.mkdir(parents=True, exist_ok=True)
     gguf_path = directory / f"{shape_name}-{kind}.gguf"
-    if not gguf_path.exists():
+    if not gguf_path.exists() or gguf_path.stat().st_mtime < (ROOT / "bench/weights.py").stat().st_mtime:
         say(f"writing {gguf_path}")
         write(gguf_path, SHAPES[shape_name], kind, name=f"random-{shape_name}")
     edgeq_path = gguf_path.with_suffix(".edgeq")

@@ -34,7 +34,7 @@ class Shape:
     kv_heads: int
     head_dim: int
     rope_theta: float = 1e4
-    context: int = 8192
+    context: int = 32768
 
     def matrices(self) -> Iterator[tuple[str, int, int]]:
         """(GGUF name, rows, columns) of every matrix, in file order."""
@@ -68,6 +68,8 @@ class Shape:
 SHAPES = {
     "tinyllama-1.1b": Shape(32000, 2048, 5632, 22, 32, 4, 64),
     "smollm2-135m": Shape(49152, 576, 1536, 30, 9, 3, 64, 1e5),
+    "danube3-500m": Shape(32000, 1536, 4096, 16, 16, 8, 96, 1e5),
+    "llama-3.2-3b": Shape(128256, 3072, 8192, 28, 24, 8, 128, 5e5),
     "micro": Shape(512, 64, 160, 2, 4, 2, 16, context=512),
 }
 

@@ -4,7 +4,7 @@ usage: python -m bench.worker ENGINE '{"model": PATH, "threads": N, ...}'     EN
 
 It writes a line when it is ready (load time), then answers each line of stdin:
 
-    {"do": "prefill", "tokens": n}                 {"seconds": s, "cpu_s": c}, CPU time of all threads
+    {"do": "prefill", "tokens": n, "after": m}     {"seconds": s, "cpu_s": c}, CPU time of all threads
     {"do": "decode", "prompt": m, "tokens": n}     the same
     {"do": "memory"}                               {"peak_rss_mb": m}
     {"do": "read"} or {"do": "dot"}                {"rate": r}, from the machine
@@ -149,8 +149,9 @@ class Measure:
         if request["do"] == "memory":
             return {"peak_rss_mb": peak_rss_mb(), "about": self.engine.about}
         if request["do"] == "prefill":
-            self.begin(0)
-            self.feed_to(request["tokens"])
+            after = request.get("after", 0)
+            self.begin(after)
+            self.feed_to(after + request["tokens"])
             return self.times
         if request["do"] == "decode":
             self.begin(request["prompt"])

@@ -16,15 +16,15 @@ BED_BYTES = 64  # of memory for a semaphore, where the system puts it into its u
 
 
 class Beds:
-    """`count` semaphores at zero. `sleep`, `wake` and `give_way`, which lets other threads run, are addresses."""
+    """`count` semaphores at zero. Addresses: `sleep`, `wake`; `give_way`, which lets other threads run."""
 
     def __init__(self, count: int):
         make, self._unmake, sleep, self._wake, give_way = _functions()
         self.sleep, self.wake, self.give_way = map(_address, (sleep, self._wake, give_way))
         self._memory = (ctypes.c_char * (count * BED_BYTES))()
         start = ctypes.addressof(self._memory)
-        self.handles = [make(start + n * BED_BYTES) for n in range(count)]
-        if not all(self.handles):
+        self.handles = [handle for n in range(count) if (handle := make(start + n * BED_BYTES))]
+        if len(self.handles) < count:
             raise OSError("the system has no semaphore left for a team of threads.")
 
     def rouse(self) -> None:

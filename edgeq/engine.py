@@ -18,12 +18,13 @@ import numpy as np
 
 from edgeq import formats, models, rotary
 from edgeq.cache import Cache, CacheShape
+from edgeq.cores import default_threads
 from edgeq.errors import UsageError
 from edgeq.kernels.catalog import State
 from edgeq.program import Program, Settings
 from edgeq.simd import store
 from edgeq.simd.host import host_isa
-from edgeq.team import Team, default_threads
+from edgeq.team import Team
 from edgeq.weights import Weights
 
 PASS_TOKENS = 256  # tokens in a pass at the most

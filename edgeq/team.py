@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import threading
 from typing import Any
 
@@ -16,25 +15,6 @@ from edgeq.simd.store import kernels
 from edgeq.simd.tag import Request, Tag
 
 WORKERS_MAX = 256
-
-
-def default_threads() -> int:
-    """The physical cores that this process may use, by affinity and the container's quota."""
-    import psutil
-
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = min(psutil.cpu_count(logical=False) or allowed, allowed)
-    return max(1, min(cores, _cgroup_quota(cores), WORKERS_MAX))
-
-
-def _cgroup_quota(otherwise: int) -> int:
-    """Whole processors that the container's CPU quota allows, at least one (cgroup v2)."""
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as f:
-            quota, period = f.read().split()
-        return otherwise if quota == "max" else max(1, int(quota) // int(period))
-    except (OSError, ValueError):
-        return otherwise
 
 
 class Team:
@@ -55,13 +35,14 @@ class Team:
         self._crew = -(-int(memory.ctypes.data) // 64) * 64
         self._words: Any = memory[(self._crew - int(memory.ctypes.data)) // 8 :]
         self._beds = Beds(workers)
-        for at, value in (
+        facts: tuple[tuple[int, int], ...] = (
             (Crew.GATE, Crew.SHUT),
             (Crew.WORKERS, workers),
             (Crew.YIELD, self._beds.give_way),
             (Crew.SLEEP, self._beds.sleep),
             (Crew.WAKE, self._beds.wake),
-        ):
+        )
+        for at, value in facts:
             self._words[at // 8] = value
         for worker, handle in enumerate(self._beds.handles):
             self._words[(Crew.BED + worker * Crew.WORKER_BYTES) // 8] = handle

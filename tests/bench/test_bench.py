@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench import machine, peers, weights
+from bench import machine, peers, scale, stress, weights
 
 MICRO = weights.SHAPES["micro"]
 
@@ -124,3 +124,39 @@ def test_decode_bytes_leave_the_embedding_out(tmp_path: Path) -> None:
 def test_a_worker_that_cannot_start_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"the edgeq worker ended with code \d+"):
         peers.Worker("edgeq", {"model": str(tmp_path / "missing.edgeq"), "threads": 1, "context": 8})
+
+
+def test_limits_follow_from_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One token is bound by reading, many by multiplying; a longer past costs both."""
+    _, path = peers.prepare(tmp_path, "micro", "q4_0")
+    monkeypatch.setattr(scale, "machine", lambda threads: (1e9 * threads, 100e9 * threads))
+    model = scale.Model(MICRO, path, "edgeq", path)
+    cache = 2 * 2 * 2 * 256 * 32 * 1.07  # about what 256 positions take in 2 layers of 2 heads
+    assert model.limit(1, 1, 0) == pytest.approx(1e9 / (peers.decode_bytes(path) + cache), rel=0.1)
+    assert model.limit(2, 1, 0) == pytest.approx(2 * model.limit(1, 1, 0))
+    assert model.limit(1, 256, 0) == pytest.approx(100e9 / MICRO.body_macs(), rel=0.3)
+    assert model.limit(1, 256, 200) < model.limit(1, 256, 0)
+    assert model.limit(1, 1, 400) < model.limit(1, 1, 0)
+
+
+def test_scale_prints_each_rate_with_its_limit() -> None:
+    rows = [
+        {"threads": 1, "decode_tps": 10.0, "decode_limit_tps": 20.0},
+        {"threads": 2, "decode_tps": 15.0, "decode_limit_tps": 20.0},
+    ]
+    head, first, second = scale.spell(rows).splitlines()
+    assert head.split() == ["threads", "|", "decode", "t/s", "of", "first", "limit", "of", "it"]
+    assert first.split() == ["1", "10.0", "1.00", "20.0", "50%"]
+    assert second.split() == ["2", "15.0", "1.50", "20.0", "75%"]
+
+
+def test_stress_sees_other_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two short runs pass; a model that answers otherwise with more workers does not."""
+    _, path = peers.prepare(tmp_path, "micro", "q4_0")
+    assert stress.stress(path, 3, runs=2, limit=60)["runs"] == 2
+    real = stress.logits
+    monkeypatch.setattr(
+        stress, "logits", lambda model, threads, rng: real(model, threads, rng) + (threads > 1)
+    )
+    with pytest.raises(AssertionError, match="3 workers"):
+        stress.stress(path, 3, runs=1, limit=60)

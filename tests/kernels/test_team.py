@@ -307,7 +307,7 @@ def fastest(team: Team, chain: Chain) -> float:
 
 @pytest.mark.parametrize("workers", [8, 64])
 def test_more_workers_than_cores_do_not_collapse(workers: int, team_of: Callable[[int], Team]) -> None:
-    """A pass with hundreds of barriers; where each waited for every worker, this would take 100 times as long."""
+    """Hundreds of barriers: where each waited for every worker, a pass would take 100 times as long."""
     chain = Chain(500)
     few, many = team_of(2), team_of(workers)
     ratios = [fastest(few, chain) / fastest(many, chain) for _ in range(3)]

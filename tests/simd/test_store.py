@@ -1,6 +1,6 @@
 """The store of compiled kernels: damaged files, unsafe folders, races, and what a kernel's name depends on.
 
-`begin` is the kernel of these tests, as the smallest. Where only the store is looked at, its one true object
+`run` is the kernel of these tests, as a small one. Where only the store is looked at, its one true object
 stands in for the compiler.
 """
 
@@ -22,12 +22,12 @@ import pytest
 
 from edgeq.errors import UsageError
 from edgeq.formats.schemes import SCHEMES
-from edgeq.kernels.catalog import KERNELS, Crew
+from edgeq.kernels.catalog import KERNELS, WIDTH, Crew
 from edgeq.simd import compile, store
 from edgeq.simd.tag import Tag
 
 TAG = Tag("generic")
-REQUEST = ("begin", TAG)
+REQUEST = ("run", TAG)
 
 
 @pytest.fixture
@@ -66,15 +66,16 @@ def compiled(monkeypatch: pytest.MonkeyPatch, true_object: Callable[[str], bytes
 
 
 def check(kernels: store.Kernels) -> None:
-    """`begin` for a crew of three, of which worker 2 sleeps, does what it should."""
-    words = np.zeros((Crew.PARKED + 3 * Crew.WORKER_BYTES) // 8, np.int64)
-    words[Crew.WORKERS // 8] = 3
-    asleep = (Crew.PARKED + 2 * Crew.WORKER_BYTES) // 8
-    words[asleep] = 1
-    begin = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(kernels.load([REQUEST])[REQUEST])
-    assert begin(words.ctypes.data, 77, 5) == 1
-    assert words[Crew.PROGRAM // 8] == 77 and words[Crew.LENGTH // 8] == 5 and words[Crew.PASS // 8] == 1
-    assert words[asleep] == 0 and words[asleep + 1] == 1
+    """`run`, for a crew of one, calls the kernels of a program in order."""
+    called: list[tuple[int, ...]] = []
+    kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(lambda *given: called.append(given))
+    program = np.zeros((2, WIDTH // 8), np.int64)
+    program[:, 0] = ctypes.cast(kernel, ctypes.c_void_p).value or 0
+    words = np.zeros((Crew.BYTES + Crew.WORKER_BYTES) // 8, np.int64)
+    words[Crew.GATE // 8], words[Crew.WORKERS // 8] = Crew.SHUT, 1
+    run = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(kernels.load([REQUEST])[REQUEST])
+    assert run(words.ctypes.data, program.ctypes.data, len(program)) == 0
+    assert called == [(program.ctypes.data + WIDTH * n, 0, 1) for n in range(2)]
 
 
 def files(folder: Path) -> list[Path]:
@@ -86,9 +87,9 @@ def test_compiled_once_and_kept(folder: Path, compiled: list[str]) -> None:
     check(first)
     check(first)
     check(store.Kernels())
-    assert compiled == ["begin"]
+    assert compiled == ["run"]
     (path,) = files(folder)
-    assert path.name.startswith("begin-any-generic-") and path.suffix == ".kernel"
+    assert path.name.startswith("run-any-generic-") and path.suffix == ".kernel"
     assert folder.stat().st_mode & 0o077 == 0
 
 
@@ -99,7 +100,7 @@ def test_progress_counts_compilations(folder: Path, compiled: list[str]) -> None
         seen.append((done, total, name))
 
     store.Kernels().load([REQUEST], progress)
-    assert seen == [(0, 1, "begin any@generic"), (1, 1, "")]
+    assert seen == [(0, 1, "run any@generic"), (1, 1, "")]
     store.Kernels().load([REQUEST], progress)
     assert len(seen) == 2
 
@@ -150,7 +151,7 @@ def test_what_cannot_be_read_is_made_again(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", refuse)
         check(store.Kernels())
-    assert compiled == ["begin", "begin"]
+    assert compiled == ["run", "run"]
 
 
 # ---- folders ----
@@ -195,7 +196,7 @@ def test_an_unsafe_folder_is_not_used(
         check(kernels)
         check(kernels)
     assert len(record) == 1 and str(folder) in str(record[0].message)
-    assert compiled == ["begin", "begin"]
+    assert compiled == ["run", "run"]
     if folder.is_dir():
         assert [path.read_bytes() for path in files(folder)] == kept
 
@@ -230,7 +231,7 @@ SCRIPT = """
 import sys
 from edgeq.simd import store
 from edgeq.simd.tag import Tag
-print(store.Kernels().load([("begin", Tag("generic"))])["begin", Tag("generic")] > 0, "numba" in sys.modules)
+print(store.Kernels().load([("run", Tag("generic"))])["run", Tag("generic")] > 0, "numba" in sys.modules)
 """
 
 
@@ -373,7 +374,7 @@ def test_the_digest_follows_compiler_and_cpu(
 def test_every_part_of_a_tag_is_in_the_name(folder: Path, compiled: list[str]) -> None:
     tags = [TAG, replace(TAG, tokens=2), replace(TAG, scheme="q4"), replace(TAG, isa="avx2")]
     for tag in tags:
-        store.Kernels().load([("begin", tag)])
+        store.Kernels().load([("run", tag)])
     assert len(files(folder)) == len(compiled) == len(tags)
 
 
@@ -382,17 +383,17 @@ def test_a_schemes_row_is_in_the_name(
 ) -> None:
     """Zero point, bits and group are constants of the machine code."""
     tag = replace(TAG, scheme="q4")
-    store.Kernels().load([("begin", tag)])
+    store.Kernels().load([("run", tag)])
     monkeypatch.setitem(SCHEMES, "q4", replace(SCHEMES["q4"], zero=7))
-    store.Kernels().load([("begin", tag)])
+    store.Kernels().load([("run", tag)])
     assert len(compiled) == 2
 
 
 # ---- the compiler's own checks ----
 def test_a_catalog_row_that_is_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(KERNELS, "begin", replace(KERNELS["begin"], operands=("crew", "length", "program")))
-    with pytest.raises(TypeError, match="begin"):
-        compile.kernel_function("begin")
+    monkeypatch.setitem(KERNELS, "run", replace(KERNELS["run"], operands=("crew", "length", "program")))
+    with pytest.raises(TypeError, match="run"):
+        compile.kernel_function("run")
 
 
 @pytest.mark.parametrize("name", list(KERNELS))

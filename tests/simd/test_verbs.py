@@ -367,7 +367,7 @@ def test_calls() -> None:
     """call_kernel and call_system reach the function at the address, with the arguments in order."""
     seen: list[tuple[int, ...]] = []
     three = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(lambda *given: seen.append(given))
-    one = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int64)(lambda given: seen.append((given,)) or 0)
+    one = ctypes.CFUNCTYPE(None, ctypes.c_int64)(lambda given: seen.append((given,)))
     m = Memory()
     given = (2**40 + 1, -7, 2**62)
     for slot, number in enumerate((address(three), *given), 1):

@@ -13,8 +13,8 @@ from ..isa.vectors import I64
 from ..tag import Tag
 from .registry import ADDRESS, memory, verb
 
-
-ORDER = "seq_cst"  # one order of all steps that all threads see: "I sleep" here and "is work there?" must not cross
+# All threads see one order of these steps: "I sleep" in one and "there is work" in another must not cross.
+ORDER = "seq_cst"
 
 
 def _shared(b: Any, p: Any) -> Any:
@@ -49,7 +49,7 @@ def exchange(p: int, x: int) -> Any:
     lambda b, p, old, new: b.extract_value(b.cmpxchg(_shared(b, p), old, new, ORDER, ORDER), 0),
 )
 def replace(p: int, old: int, new: int) -> Any:
-    """Put new in the int64 at p if old stands there, as one step seen by all threads; what stood there before."""
+    """Put new in the int64 at p if old stands there, as one step seen by all threads; what stood there."""
     cell = memory(p, np.int64, 1)
     before = cell[0]
     cell[0] = new if before == old else before
