@@ -47,13 +47,17 @@ def build(
     It runs on every machine of the tier with the same version of edgeq: copied into the folder that `edgeq
     kernels list` names there, it is found."""
     from edgeq.simd import folder
+    from edgeq.simd.pack import PackError
     from edgeq.simd.store import BUILT
 
     targets = chosen(tier, cpu, every)
     into = output
     if output is None:
         into = folder.packs_folder()
-        folder.make(into)
+        try:
+            folder.make(into)
+        except PackError as error:
+            raise PackError(f"{into}: {error}.") from None
     elif len(targets) > 1 and not output.is_dir():
         raise UsageError(f"{output} is no directory, but there are {len(targets)} packs to write into it.")
     assert into is not None
@@ -188,4 +192,4 @@ def clear(quiet: bool) -> None:
     for path in gone:
         path.unlink(missing_ok=True)
     if not quiet:
-        terminal.note(f"{len(gone)} files removed from {place}")
+        terminal.note(f"packs removed from {place}: {len(gone)}")

@@ -129,7 +129,8 @@ class Object:
     """An ELF file of 64 bits as an assembler writes it."""
 
     def __init__(self, blob: bytes, machine: Machine):
-        if blob[:6] != b"\x7fELF\x02\x01" or struct.unpack_from("<HH", blob, 16) != (1, machine.number):
+        kind = b"\x7fELF\x02\x01", struct.pack("<HH", 1, machine.number)
+        if len(blob) < 64 or (blob[:6], blob[16:20]) != kind:
             raise LinkError("the compiler wrote no ELF object for the target's machine")
         at, size, count, names = struct.unpack_from("<40xQ10xHHH", blob)
         rows = [struct.unpack_from("<IIQQQQIIQQ", blob, at + n * size) for n in range(count)]

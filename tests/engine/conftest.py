@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeq.converters import convert
-from edgeq.simd import isa, store
+from edgeq.simd import host, isa
 from tests.simd.rows import STAND_INS
 
 
@@ -31,12 +31,11 @@ def use_isa(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """use_isa(name) makes models loaded from then on run on that instruction set."""
     rows = (*isa.ISAS, *STAND_INS)
     monkeypatch.setattr(isa, "ISAS", rows)
-    monkeypatch.setattr(store, "ISAS", rows)
 
     def use(name: str) -> None:
         monkeypatch.setenv("EDGEQ_ISA", name)
-        store.host_isa.cache_clear()
+        host.host_isa.cache_clear()
 
     yield use
     monkeypatch.undo()
-    store.host_isa.cache_clear()
+    host.host_isa.cache_clear()

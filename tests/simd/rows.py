@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from edgeq.simd import isa, store
+from edgeq.simd import host, isa
 from edgeq.simd.isa.dots import Dots, SignedDots, dot4
 from edgeq.simd.isa.vectors import by_parts
 
@@ -37,16 +37,11 @@ def by_meaning(name: str, bits: int) -> ByMeaning:
 STAND_INS = (by_meaning("avx512vnni", 512), by_meaning("avxvnni", 256))
 
 
-def has(row: isa.ISA) -> bool:
-    """Whether this CPU can run the row."""
-    return row.needs <= store.host_features() and row.machine in ("", store.platform.machine().lower())
-
-
 def runnable() -> list[isa.ISA]:
     """The rows that this CPU can run, best first, and before them the stand-ins for those that it cannot."""
-    rows = [row for row in isa.ISAS if has(row)]
+    rows = host.usable()
     names = {f"{row.name}-meaning" for row in rows}
-    return [row for row in STAND_INS if has(row) and row.name not in names] + rows
+    return [row for row in STAND_INS if not host.reason(row) and row.name not in names] + rows
 
 
 EVERYWHERE = [row.name for row in runnable()]

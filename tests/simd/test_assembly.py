@@ -1,12 +1,9 @@
-"""What single spellings become on each machine, and that kernels call nothing."""
+"""What single spellings become on each machine, and the one function that some CPUs lack."""
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import re
-import struct
-import sys
 from functools import cache
 
 import llvmlite.binding as llvm
@@ -14,13 +11,10 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from edgeq.kernels.catalog import KERNELS
-from edgeq.simd import compile, isa, store, verbs
+from edgeq.simd import compile, isa, verbs
 from edgeq.simd.isa.vectors import F16X16, F32X16, I64, at, put
-from edgeq.simd.tag import Tag
 from edgeq.simd.target import Target
 from tests.simd.native import same
-from tests.simd.rows import HERE
 
 CALL = re.compile(r"^\s+(?:callq?|bl|jmp)\s+\*?(?!\.L)(\S+)", re.MULTILINE)
 
@@ -76,69 +70,6 @@ def test_spelling(name: str, machine: str, body: str, there: str, absent: str) -
     words = [line.split()[0] for line in text.splitlines() if line.startswith("\t") and line[1] != "."]
     assert any(there in word for word in words) and not any(absent in word for word in words)
     assert not CALL.findall(text)
-
-
-# ---- whole kernels, for this CPU ----
-def undefined(blob: bytes) -> set[str]:
-    """The names that an ELF object of 64 bits wants from outside."""
-    assert blob[:6] == b"\x7fELF\x02\x01"
-    at, size, count = struct.unpack_from("<Q", blob, 40)[0], *struct.unpack_from("<HH", blob, 58)
-    sections = [struct.unpack_from("<IIQQQQIIQQ", blob, at + n * size) for n in range(count)]
-    names = set()
-    for section in sections:
-        if section[1] != 2:  # a table of symbols
-            continue
-        strings = sections[section[6]][4]
-        for n in range(section[5] // 24):
-            name, _, _, where = struct.unpack_from("<IBBH", blob, section[4] + n * 24)
-            if name and not where:
-                names.add(blob[strings + name : blob.index(b"\0", strings + name)].decode())
-    return names
-
-
-def every_request() -> list[store.Request]:
-    """The kernels of the catalog for this CPU, with the schemes that their tests use."""
-    schemes = {
-        "embed": ("q4", "q8"),
-        "matmul": ("q4", "q8"),
-        "matmul_act": ("q4", "q8"),
-        "store_float": ("f32", "f16"),
-        "embed_float": ("f32", "f16", "bf16"),
-        "matmul_float": ("f32", "f16", "bf16"),
-        "store_int8": ("q8",),
-        "attend_float": ("f32", "f16"),
-        "attend_int8": ("q8",),
-    }
-    row = isa.by_name(HERE)
-    requests = [(name, Tag(row.name, s, row.tokens)) for name in KERNELS for s in schemes.get(name, ("",))]
-    return [(name, Tag(tag.isa) if KERNELS[name].plain else tag) for name, tag in requests]
-
-
-def key_of(name: str, tag: Tag) -> str:
-    """The end of the name of a kernel's file."""
-    shape = tag.scheme_row if tag.scheme else ""
-    return hashlib.sha256(f"{store._sources_digest()} {name} {tag!r} {shape!r}".encode()).hexdigest()[:32]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads ELF objects")
-def test_kernels_want_nothing_from_outside() -> None:
-    """No object calls fmaf, __extendhfsf2, memset or any other function by name."""
-    requests = every_request()
-    store.kernels().load(requests)
-    folder = store.cache_folder()
-    for name, tag in requests:
-        (path,) = folder.glob(f"{name}-{tag.scheme or 'any'}-{tag.isa}-{key_of(name, tag)}.kernel")
-        assert not undefined(path.read_bytes()[32:]), (name, tag)
-
-
-def test_undefined_names_are_seen() -> None:
-    """An object that does call fmaf says so."""
-    source = (
-        "declare float @fmaf(float, float, float)\ndefine float @f(float %x) {\n"
-        "%y = call float @fmaf(float %x, float %x, float %x)\nret float %y\n}"
-    )
-    blob = compile.target_machine(Target.of(HERE)).emit_object(llvm.parse_assembly(source))
-    assert undefined(bytes(blob)) == {"fmaf"}
 
 
 def test_multiply_and_add_without_the_instruction() -> None:

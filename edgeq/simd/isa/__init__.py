@@ -46,6 +46,7 @@ ISAS = (  # of each machine the best first
     ISA("generic", "", frozenset(), 4, "generic"),
 )
 
+
 def by_name(name: str) -> ISA:
     """The row called `name`; KeyError names the known ones."""
     for isa in ISAS:
