@@ -47,7 +47,7 @@ ARROWS: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": {
         "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats",
-        "simd", "demo",
+        "simd", "cache", "demo",
     },
 }  # fmt: skip
 
