@@ -64,8 +64,8 @@ def run(arguments: argparse.Namespace, work: Path) -> int:
         say(f"{wheel.name}, {len(expected.cases)} cases on {' and '.join(expected.isas)}: the same bits")
         root = making.result()
     say(f"the root is ready: {root.path}")
-    site = proof.install(root, work / "wheels", say)
-    failures = proof.all_boards(root, site, expected, say, full=arguments.full)
+    site = proof.install(root, work / "wheels")
+    failures = proof.all_boards(site, expected, say, full=arguments.full)
     for failure in failures:
         print(f"FAILED {failure}")
     say(f"{len(failures)} failed" if failures else "all holds on every board")
@@ -77,6 +77,9 @@ def main() -> int:
     work = Path(tempfile.mkdtemp(prefix="edgeq-board-"))
     try:
         return run(arguments, work)
+    except proof.Failure as failure:
+        print(f"FAILED {failure}")
+        return EXIT_FAILED
     except Unavailable as reason:
         print(f"no board can be emulated here: {reason}")
         return EXIT_UNAVAILABLE

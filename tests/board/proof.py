@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,11 @@ from bench.weights import SHAPES, write
 from edgeq.converters import convert
 from edgeq.demo import checkpoint
 from tests.board import wheels
-from tests.board.root import Installed, Root
+from tests.board.root import PACKAGES, Installed, Root
 
 Say = Callable[[str], None]
 SCRIPT = Path(__file__).with_name("logits.py")
+MANUAL = wheels.TREE / "docs" / "raspberry-pi.md"
 TEST_PACKAGES = ("pytest>=8.3",)
 TIMEOUT = 900  # seconds for one program on a board; the tests of the kernels have TESTS_TIMEOUT
 TESTS_TIMEOUT = 4 * 3600
@@ -138,6 +141,9 @@ def told_here(model: Path) -> str:
 
 
 # ---- on a board ----
+Check = Callable[["Site", Board, Expected], str]  # what held, in words; Failure
+
+
 @dataclass(frozen=True)
 class Site:
     """edgeq in a root: the Python that has it, and the environment it wants."""
@@ -160,28 +166,47 @@ class Site:
         return done.stdout
 
 
-def install(root: Root, wheelhouse: Path, say: Say) -> Site:
+def install(root: Root, wheelhouse: Path) -> Site:
     """edgeq in the root: unpacked beside it, or in an installed root by the documented commands."""
     folder = root.path / "srv" / "board"
-    if folder.exists():
-        shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)
     (folder / "cache").mkdir(parents=True)
     environment = {"XDG_CACHE_HOME": root.name(folder / "cache")}
-    if isinstance(root, Installed):
-        raise NotImplementedError
-    wheels.unpack(wheelhouse, folder / "site")
-    environment["PYTHONPATH"] = root.name(folder / "site")
-    return Site(root, "/usr/bin/python3", environment, folder)
+    if not isinstance(root, Installed):
+        wheels.unpack(wheelhouse, folder / "site")
+        environment["PYTHONPATH"] = root.name(folder / "site")
+        return Site(root, "/usr/bin/python3", environment, folder)
+    shutil.copytree(wheelhouse, folder / "wheels")
+    home = root.path / "root"
+    for old in (*home.glob("edgeq-*.whl"), home / "edgeq"):
+        shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+    shutil.copy2(next(wheelhouse.glob("edgeq-*.whl")), home)
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": root.name(folder / "wheels"), "PIP_NO_COMPILE": "1"}
+    site = Site(root, "/root/edgeq/bin/python", environment, folder)
+    system, *commands = documented()
+    if not set(system.split()[4:]) <= set(PACKAGES):
+        raise Failure(f"{MANUAL.name} installs what the root does not have: {system}")
+    for command in commands:
+        done = root.run("max", ["/bin/bash", "-euc", f"cd ~ && {command}"], environment | pip, TIMEOUT)
+        if done.returncode:
+            raise Failure(f"`{command}` of {MANUAL.name} ended with {done.returncode}:\n{done.stderr}")
+    return site
 
 
-def all_boards(root: Root, site: Site, expected: Expected, say: Say, *, full: bool) -> list[str]:
+def documented() -> list[str]:
+    """The commands with which a board's manual installs edgeq; the first of them is apt's."""
+    found = re.search(r"^<!-- board -->\n```sh\n(.*?)^```$", MANUAL.read_text(encoding="utf-8"), re.M | re.S)
+    assert found, f"{MANUAL} has lost its commands"
+    return found[1].splitlines()
+
+
+def all_boards(site: Site, expected: Expected, say: Say, *, full: bool) -> list[str]:
     """What did not hold, a sentence each; two boards at a time."""
     for file in (*expected.folder.iterdir(), SCRIPT):
         shutil.copy2(file, site.folder)
-    checks = [doctor, logits, stories]
     failures: list[str] = []
 
-    def prove(board: Board) -> None:
+    def prove(checks: Sequence[Check], board: Board) -> None:
         for check in checks:
             try:
                 say(f"{board.cpu:11} {check(site, board, expected)}")
@@ -189,10 +214,13 @@ def all_boards(root: Root, site: Site, expected: Expected, say: Say, *, full: bo
                 failures.append(f"{board.cpu}: {failure}")
 
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        list(pool.map(prove, BOARDS))
-    compiled = [path.name for path in site.cache.rglob("*") if path.is_file()]
-    if compiled:
-        failures.append(f"something was compiled: {', '.join(compiled[:5])} …")
+        list(pool.map(partial(prove, (doctor, logits, stories)), BOARDS))
+        compiled = [path.name for path in site.cache.rglob("*") if path.is_file()]
+        if compiled:
+            failures.append(f"something was compiled: {', '.join(compiled[:5])} …")
+        if full:
+            put_tests(site)
+            list(pool.map(partial(prove, [kernel_tests]), BOARDS))
     return failures
 
 
@@ -227,3 +255,24 @@ def stories(site: Site, board: Board, expected: Expected) -> str:
         if got != want:
             raise Failure(f"{model} tells {got!r}, here {want!r}")
     return f"run: {' and '.join(expected.stories)} told the same"
+
+
+def put_tests(site: Site) -> None:
+    """pytest and this tree's tests, without the tree's edgeq: the board's is tested."""
+    tree = site.folder / "tree"
+    shutil.copytree(wheels.TREE / "tests", tree / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(wheels.TREE / "pyproject.toml", tree)
+    house = site.root.name(site.folder / "wheels")
+    pip = ("-m", "pip", "--quiet", "install", "--no-compile", "--no-index", "--find-links", house)
+    site.run(BOARDS[-1], [*pip, *TEST_PACKAGES])
+
+
+def kernel_tests(site: Site, board: Board, expected: Expected) -> str:
+    """The tests of kernels and verbs. What no program uses is compiled on the board, so this takes long."""
+    tree = site.folder / "tree"
+    files = (tree / "tests" / "kernels", tree / "tests" / "simd" / "test_verbs.py")
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={site.root.name(tree)}"]
+    cache = {"EDGEQ_TEST_CACHE": site.root.name(site.folder / f"cache-{board.cpu}")}
+    tested = replace(site, environment=site.environment | cache)
+    out = tested.run(board, [*words, *map(site.root.name, files)], TESTS_TIMEOUT)
+    return f"tests of the kernels: {out.strip().splitlines()[-1]}"

@@ -7,7 +7,7 @@ from math import prod
 import pytest
 
 from edgeq import models
-from tests.models.known import KNOWN
+from bench.known import KNOWN
 
 
 @pytest.mark.parametrize("name", KNOWN)
