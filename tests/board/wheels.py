@@ -24,9 +24,11 @@ PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 
 
 def build(directory: Path) -> Path:
-    """The wheel of the tree as it stands, built as a release is, in `directory`."""
-    command = ["-m", "build", "--wheel", "--no-isolation", "--outdir", str(directory), str(TREE)]
-    subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
+    """The wheel of the tree as it stands, built as a release is, by way of an sdist, in `directory`."""
+    command = ["-m", "build", "--no-isolation", "--outdir", str(directory), str(TREE)]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"edgeq's wheel cannot be built:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     (wheel,) = directory.glob("edgeq-*.whl")
     return wheel
 
