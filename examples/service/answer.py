@@ -17,6 +17,7 @@ import signal
 import socket
 import socketserver
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import edgeq
@@ -54,11 +55,12 @@ class Handler(socketserver.StreamRequestHandler):
         data = self.rfile.read(TEXT_BYTES_MAX + 1)
         if len(data) > TEXT_BYTES_MAX:
             raise UsageError(f"it has more than {TEXT_BYTES_MAX} bytes")
-        model, prompt = server.model, data.decode()
-        if model.chat_template is not None:
-            message = {"role": "user", "content": prompt}
-            prompt = encode_chat(model.tokenizer, model.chat_template, [message])
-        return stream(model, prompt, max_tokens=server.max_tokens)
+        model, text = server.model, data.decode()
+        if model.chat_template is None:
+            return stream(model, text, max_tokens=server.max_tokens)
+        message = {"role": "user", "content": text}
+        ids = encode_chat(model.tokenizer, model.chat_template, [message])
+        return stream(model, ids, max_tokens=server.max_tokens)
 
 
 def serve(model: str, path: str, context: int | None, threads: int | None, max_tokens: int) -> None:
@@ -81,7 +83,7 @@ def ask(path: str, text: str) -> None:
             sys.stdout.flush()
 
 
-def parse() -> argparse.Namespace:
+def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     does = parser.add_subparsers(dest="does", required=True)
@@ -94,14 +96,16 @@ def parse() -> argparse.Namespace:
     asking = does.add_parser("ask", help="send a text and print the answer as it comes")
     asking.add_argument("path", metavar="SOCKET")
     asking.add_argument("text", metavar="TEXT")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def main() -> None:
     arguments = vars(parse())
-    does = {"serve": serve, "ask": ask}[arguments.pop("does")]
     try:
-        does(**arguments)
+        if arguments.pop("does") == "serve":
+            serve(**arguments)
+        else:
+            ask(**arguments)
     except (EdgeqError, OSError) as error:
         sys.exit(f"answer.py: {error}")
 

@@ -49,4 +49,4 @@ def unpack(directory: Path, site: Path) -> None:
     if site.exists():
         shutil.rmtree(site)
     wheels = sorted(directory.glob("*.whl"))
-    attempt([*PIP, "install", *TARGET, "--no-deps", "--no-index", "--no-compile", "--target", site, *wheels])
+    attempt([*PIP, "install", *TARGET, "--no-deps", "--no-index", "--target", site, *wheels])

@@ -6,8 +6,8 @@ from math import prod
 
 import pytest
 
-from edgeq import models
 from bench.known import KNOWN
+from edgeq import models
 
 
 @pytest.mark.parametrize("name", KNOWN)
