@@ -18,7 +18,7 @@ from edgeq.converters.huggingface import open_directory
 from edgeq.converters.source import Array, Source, SourceTensor
 from edgeq.errors import EdgeqError, FormatError, UsageError
 from edgeq.formats import SCHEMES, Scheme, TensorPlan, Writer, encode_blocks, encode_codes
-from edgeq.models import expected
+from edgeq.models import BaseConfig, expected
 
 Progress = Callable[[int, int, str], None]
 CHOICES = tuple(name for name in SCHEMES if name != "bytes")
@@ -90,12 +90,7 @@ def open_source(source: str | os.PathLike[str]) -> Source:
 def write(source: Source, target: Path, schemes: dict[str, Scheme], progress: Progress | None) -> None:
     """Write an opened source; see `convert`."""
     tokenizer = source.tokenizer()
-    plans = [
-        TensorPlan(
-            want.name, schemes[want.role].name, "plain" if want.role == "vector" else "lines16", want.shape
-        )
-        for want in expected(source.family, source.config)
-    ]
+    plans = planned(source.family, source.config, schemes)
     if tokenizer is not None:
         plans.append(TensorPlan(TOKENIZER, "bytes", "plain", (len(tokenizer[1]),)))
     with Writer(target, header(source, schemes, tokenizer and tokenizer[0]), plans) as writer:
@@ -107,6 +102,16 @@ def write(source: Source, target: Path, schemes: dict[str, Scheme], progress: Pr
                 if progress is not None:
                     progress(done, total, plan.name)
         writer.commit()
+
+
+def planned(family: str, config: BaseConfig, schemes: dict[str, Scheme]) -> list[TensorPlan]:
+    """The tensors of a model's file but the tokenizer, in order, with `schemes` as `choose` gives them."""
+    return [
+        TensorPlan(
+            want.name, schemes[want.role].name, "plain" if want.role == "vector" else "lines16", want.shape
+        )
+        for want in expected(family, config)
+    ]
 
 
 def header(source: Source, schemes: dict[str, Scheme], tokenizer: dict[str, Any] | None) -> dict[str, Any]:

@@ -49,7 +49,7 @@ ARROWS: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": {
         "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats",
-        "simd", "demo",
+        "simd", "cache", "demo",
     },
 }  # fmt: skip
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeq.cli import terminal
 from edgeq.cli.options import json_option, model_argument
 from edgeq.cli.sources import kind
-from edgeq.errors import UsageError
+from edgeq.errors import EdgeqError, UsageError
+
+if TYPE_CHECKING:
+    from edgeq.formats import ModelFile
 
 SHORT = 120  # characters of a value in the overview
+CONTEXTS = (2048, 8192)  # tokens, for which the overview says what the cache takes
 
 
 @click.command("show")
@@ -91,9 +95,26 @@ def edgeq_facts(model: str) -> dict[str, Any]:
             "license": header.get("license"),
             "source": header.get("source") or {},
             "other": {name: value for name, value in header.items() if name not in known},
+            "cache": cache_facts(file),
             "schemes": by_scheme(tensors),
             "tensors": tensors,
         }
+
+
+def cache_facts(file: ModelFile) -> dict[str, Any] | None:
+    """Bytes of the key-value cache for each token of context, by kind; None for a model that cannot run."""
+    from edgeq.cache import KINDS, CacheShape
+    from edgeq.models import check
+
+    try:
+        c = check(file)
+    except EdgeqError:  # show tells of every file that can be opened
+        return None
+    shapes = {
+        kind: CacheShape.of(kind, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, 1) for kind in KINDS
+    }
+    sizes = {kind: shape.nbytes // shape.capacity for kind, shape in shapes.items()}
+    return {"bytes_per_token": sizes, "tokens_max": c.max_position_embeddings}
 
 
 def gguf_facts(model: str) -> dict[str, Any]:
@@ -119,6 +140,7 @@ def gguf_facts(model: str) -> dict[str, Any]:
         "license": config.get("general.license"),
         "source": {},
         "other": {},
+        "cache": None,
         "schemes": by_scheme(tensors),
         "tensors": tensors,
     }
@@ -162,6 +184,8 @@ def overview(facts: dict[str, Any]) -> str:
     template = facts["chat_template"]
     lines.append(f"template    {f'{len(template)} characters (--template shows it)' if template else 'none'}")
     lines.append(f"license     {facts['license'] or 'not given'}")
+    if facts["cache"]:
+        lines.append(f"cache       {cache_line(**facts['cache'])}")
     for name in ("source", "generation", "other", "config"):
         values = facts[name]
         if isinstance(values, dict) and values:
@@ -179,6 +203,15 @@ def overview(facts: dict[str, Any]) -> str:
     ]
     head = ("scheme", "tensors", "weights", "bytes", "bits/weight")
     return "\n".join(map(terminal.one_line_kept, lines)) + "\n\n" + terminal.table(head, rows)
+
+
+def cache_line(bytes_per_token: dict[str, int], tokens_max: int) -> str:
+    """What the context costs: a token, and contexts that the model can have."""
+    size = bytes_per_token["q8"]
+    known = sorted({min(tokens, tokens_max) for tokens in CONTEXTS})
+    return f"{terminal.size(size)} a token: " + ", ".join(
+        f"{terminal.size(size * tokens)} for {tokens}" for tokens in known
+    )
 
 
 def short(value: Any) -> str:

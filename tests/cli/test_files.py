@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeq.cache import CacheShape
 from tests.cli.conftest import Call
 
 
@@ -23,6 +24,17 @@ def test_convert_show_verify(call: Call, demo_checkpoint: Path, tmp_path: Path, 
     assert sum(tensor["bytes"] for tensor in facts["tensors"]) <= facts["bytes"] == target.stat().st_size
     assert facts["config"]["hidden_size"] == 64 and facts["family"] == "llama"
     assert call("verify", str(target)).out == f"{target}: sound\n"
+
+
+def test_show_tells_what_the_context_costs(call: Call, demo_checkpoint: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.edgeq"
+    assert call("convert", str(demo_checkpoint), "-o", str(target)).code == 0
+    cost = json.loads(call("show", str(target), "--json").out)["cache"]
+    assert cost["tokens_max"] == 512
+    for kind, size in cost["bytes_per_token"].items():  # 5 layers of 4 heads of 8 dimensions, padded to 32
+        shape = CacheShape.of(kind, 5, 4, 8, 512)
+        assert size * 512 == shape.nbytes
+    assert "a token" in call("show", str(target)).out
 
 
 def test_convert_does_not_overwrite(call: Call, demo_checkpoint: Path, tmp_path: Path) -> None:

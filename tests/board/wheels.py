@@ -1,0 +1,52 @@
+"""edgeq's wheel, and the wheels for arm64 that it needs, fetched and unpacked by the host's pip.
+
+An emulated pip would need minutes for what the host's does in seconds.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.board.root import GLIBC, PYTHON, attempt
+
+TREE = Path(__file__).resolve().parents[2]
+ABI = f"cp{PYTHON.replace('.', '')}"
+TARGET = [
+    *("--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}"),
+    *(f"--abi={abi}" for abi in (ABI, "abi3", "none")),
+    *("--platform=linux_aarch64", "--platform=manylinux2014_aarch64"),
+    *(f"--platform=manylinux_2_{minor}_aarch64" for minor in range(17, GLIBC + 1)),
+]  # fmt: skip
+PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+
+
+def build(directory: Path) -> Path:
+    """The wheel of the tree as it stands, built as a release is, by way of an sdist, in `directory`."""
+    command = ["-m", "build", "--no-isolation", "--outdir", str(directory), str(TREE)]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"edgeq's wheel cannot be built:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    (wheel,) = directory.glob("edgeq-*.whl")
+    return wheel
+
+
+def gather(wheel: Path, directory: Path, more: tuple[str, ...] = ()) -> None:
+    """Put edgeq's wheel and every wheel that it (or a requirement in `more`) needs on a board into
+    `directory`.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    for old in directory.glob("edgeq-*.whl"):
+        old.unlink()
+    shutil.copy2(wheel, directory)
+    attempt([*PIP, "download", *TARGET, "--find-links", directory, "--dest", directory, wheel, *more])
+
+
+def unpack(directory: Path, site: Path) -> None:
+    """Install all wheels of `directory` into the folder `site`, for PYTHONPATH."""
+    if site.exists():
+        shutil.rmtree(site)
+    wheels = sorted(directory.glob("*.whl"))
+    attempt([*PIP, "install", *TARGET, "--no-deps", "--no-index", "--target", site, *wheels])
