@@ -98,7 +98,7 @@ def default_jobs() -> int:
     """As many processes as there are processors to use; each takes about 200 MB."""
     import psutil
 
-    from edgeq.team import default_threads
+    from edgeq.cores import default_threads
 
     return max(1, min(default_threads(), int(psutil.virtual_memory().available / 400e6)))
 
