@@ -10,6 +10,8 @@ from typing import Any
 from edgeq.simd import isa, store
 from edgeq.simd.isa.dots import Dots, SignedDots, dot4
 from edgeq.simd.isa.vectors import by_parts
+from edgeq.simd.target import host_machine
+from tests import emulator
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,10 @@ class ByMeaning(isa.ISA):
         def sliced(b: Any, *vectors: Any) -> Any:
             return by_parts(b, 512 // self.bits, partial(dot4, b), *vectors)
 
-        dots = {"dots": partial(Dots, dot4=sliced), "signed_dots": partial(SignedDots, sliced)}
+        dots: dict[str, Callable[..., Any]] = {
+            "dots": partial(Dots, dot4=sliced),
+            "signed_dots": partial(SignedDots, sliced),
+        }
         return {**isa.by_name("avx2").lower, **dots}
 
 
@@ -38,8 +43,9 @@ STAND_INS = (by_meaning("avx512vnni", 512), by_meaning("avxvnni", 256))
 
 
 def has(row: isa.ISA) -> bool:
-    """Whether this CPU can run the row."""
-    return row.needs <= store.host_features() and row.machine in ("", store.platform.machine().lower())
+    """Whether this CPU can run the row, or the one that is emulated."""
+    features = emulator.HAS[emulator.CPU] if emulator.CPU else store.host_features()
+    return row.needs <= features and row.machine in ("", "aarch64" if emulator.CPU else host_machine())
 
 
 def runnable() -> list[isa.ISA]:
