@@ -115,7 +115,11 @@ def module_of(name: str, tag: Tag, symbol: str, target: Target) -> Any:
     """The kernel's LLVM module, optimized for the target: the C function `symbol`, what it calls, and nothing
     from outside.
     """
-    text, native, count = typed(name, tag)
+    return optimized(*typed(name, tag), symbol, target)
+
+
+def optimized(text: str, native: str, count: int, symbol: str, target: Target) -> Any:
+    """The module of a function that numba has written, with its native name and how many int64 it takes."""
     parameters = ", ".join(f"i64 %a{n}" for n in range(count))
     text += WRAPPER.format(symbol=symbol, native=native, parameters=parameters, arguments=parameters)
     kept = {symbol}
@@ -135,7 +139,7 @@ def module_of(name: str, tag: Tag, symbol: str, target: Target) -> Any:
     errors = [g.name for g in module.global_variables if "picklebuf" in g.name]
     if outside or errors:
         raise RuntimeError(
-            f"kernel {name} {tag} needs {', '.join(outside + errors)}, but kernels neither call nor raise"
+            f"{symbol} needs {', '.join(outside + errors)}, but kernels neither call nor raise"
         )
     return module
 

@@ -23,6 +23,7 @@ from edgeq.kernels.catalog import KERNELS, OPERANDS_AT, STATE_AT, WIDTH, State
 from edgeq.simd import isa
 from edgeq.simd.store import kernels
 from edgeq.simd.tag import Tag
+from tests import emulator
 
 Array = np.ndarray[Any, Any]
 CANARY = 0xA5
@@ -51,10 +52,8 @@ class Buffer:
 def guarded(nbytes: int) -> Array:
     """Bytes that end where a page begins that nobody may touch."""
     pages = -(-nbytes // mmap.PAGESIZE) + 1
-    region = np.frombuffer(mmap.mmap(-1, pages * mmap.PAGESIZE), np.uint8)
-    last = int(region.ctypes.data) + (pages - 1) * mmap.PAGESIZE
-    if ctypes.CDLL(None, use_errno=True).mprotect(ctypes.c_void_p(last), ctypes.c_size_t(mmap.PAGESIZE), 0):
-        raise OSError(ctypes.get_errno(), "mprotect")
+    region = emulator.pages(pages)
+    emulator.forbid(int(region.ctypes.data) + (pages - 1) * mmap.PAGESIZE)
     usable = region[: -mmap.PAGESIZE]
     usable[:] = CANARY
     return usable
@@ -73,7 +72,8 @@ class Memory:
             raw = guarded(nbytes + gap + 128)
             start = (len(raw) - nbytes - gap) // ALIGNMENT * ALIGNMENT
         else:
-            raw = np.full(nbytes + 192, CANARY, np.uint8)
+            raw = emulator.zeros(nbytes + 192)
+            raw[:] = CANARY
             start = -int(raw.ctypes.data) % ALIGNMENT + ALIGNMENT
         values = raw[start : start + nbytes].view(dtype)
         if fill is not None:
@@ -134,15 +134,19 @@ def run(
 ) -> None:
     """Call the kernel once as every worker, at once where they are several, and check the canaries."""
     assert set(operands) == set(KERNELS[name].operands)
-    address = kernels().load([(name, tag)])[name, tag]
-    state = np.zeros(State.BYTES // 8, np.int64)
+    state = emulator.zeros(State.BYTES).view(np.int64)
     for at, value in ((State.COUNT, count), (State.POSITION, position), (State.OUTPUTS, outputs)):
         state[at // 8] = value
-    instruction = np.zeros(WIDTH // 8, np.int64)
+    instruction = emulator.zeros(WIDTH).view(np.int64)
     instruction[STATE_AT // 8] = state.ctypes.data
     for at, operand in enumerate(KERNELS[name].operands, OPERANDS_AT // 8):
         instruction[at] = operands[operand]
-    call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(address)
+    if emulator.CPU:
+        for worker in range(workers):
+            emulator.kernel(name, tag)(instruction.ctypes.data, worker, workers)
+        memory.check()
+        return
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(kernels().load([(name, tag)])[name, tag])
     threads = [
         threading.Thread(target=call, args=(instruction.ctypes.data, worker, workers))
         for worker in range(workers)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgeq.kernels import meaning
+from tests import emulator
 from tests.kernels.calling import Memory, run, same_bits, tag_of
 from tests.simd.rows import HERE
 
@@ -32,7 +33,7 @@ def guarded(name: str, *options: str) -> subprocess.CompletedProcess[str]:
     cache = {"EDGEQ_TEST_CACHE": os.environ["XDG_CACHE_HOME"], "EDGEQ_TEST_GUARD": "1"}
     root = HERE_FOLDER.parent.parent
     return subprocess.run(
-        command, env={**os.environ, **cache}, cwd=root, capture_output=True, text=True, timeout=300
+        command, env={**os.environ, **cache}, cwd=root, capture_output=True, text=True, timeout=900
     )
 
 
@@ -54,7 +55,7 @@ def test_rows_beyond_two_gigabytes() -> None:
     """Rows of a matrix whose last bytes lie past 2**31 and 2**32; its pages exist where they are written."""
     columns, rows = 2048, 2**32 // 8192 + 64
     try:
-        weights = np.zeros((rows // 16, columns, 16), np.float32)
+        weights = emulator.zeros(rows * columns * 4).view(np.float32).reshape(rows // 16, columns, 16)
     except MemoryError:
         pytest.skip("no 4 GB of address space")
     ids = np.array([0, 2**31 // 8192 - 1, 2**31 // 8192, rows - 1])

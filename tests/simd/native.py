@@ -17,10 +17,12 @@ import numpy as np
 from numba import cfunc, types
 from numba.extending import intrinsic
 
-from edgeq.simd import verbs
+from edgeq.simd import compile, verbs
+from edgeq.simd.frontend import written
 from edgeq.simd.isa.vectors import LANES, at, put
 from edgeq.simd.tag import Tag
 from edgeq.simd.verbs.registry import MEANING, codes, each_f32, each_i32, f32, i32
+from tests import emulator
 
 SLOT = 1024
 SLOTS = 8
@@ -60,7 +62,7 @@ class Memory:
     """Slots, 64-byte aligned."""
 
     def __init__(self) -> None:
-        self._raw = np.zeros(SLOT * SLOTS + 64, np.uint8)
+        self._raw = emulator.zeros(SLOT * SLOTS + 64)
         start = -int(self._raw.ctypes.data) % 64
         self.bytes = self._raw[start : start + SLOT * SLOTS]
         self.address = int(self.bytes.ctypes.data)
@@ -107,7 +109,12 @@ def compiled(text: str, tag: Tag, letters: str = "") -> Callable[[int], None]:
         scope[f"load_{letter}"], scope[f"store_{letter}"] = _moves(_kind(letter, tag))
     lines = "\n    ".join(text.splitlines())
     exec(f"def f(m):\n    {lines}\n", scope)
-    function = cfunc(types.void(types.int64), error_model="numpy")(scope["f"])
+    signature = types.void(types.int64)
+    if emulator.CPU:
+        target = emulator.target(tag.isa)
+        module = compile.optimized(*written(scope["f"], signature), 1, "f", target)
+        return emulator.loaded(compile.target_machine(target).emit_object(module), "f")
+    function = cfunc(signature, error_model="numpy")(scope["f"])
     call = ctypes.CFUNCTYPE(None, ctypes.c_int64)(int(function.address or 0))
     KEEP.append(function)
     return call

@@ -10,6 +10,8 @@ from typing import Any
 from edgeq.simd import host, isa
 from edgeq.simd.isa.dots import Dots, SignedDots, dot4
 from edgeq.simd.isa.vectors import by_parts
+from edgeq.simd.target import host_machine
+from tests import emulator
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,10 @@ class ByMeaning(isa.ISA):
         def sliced(b: Any, *vectors: Any) -> Any:
             return by_parts(b, 512 // self.bits, partial(dot4, b), *vectors)
 
-        dots = {"dots": partial(Dots, dot4=sliced), "signed_dots": partial(SignedDots, sliced)}
+        dots: dict[str, Callable[..., Any]] = {
+            "dots": partial(Dots, dot4=sliced),
+            "signed_dots": partial(SignedDots, sliced),
+        }
         return {**isa.by_name("avx2").lower, **dots}
 
 
@@ -37,11 +42,17 @@ def by_meaning(name: str, bits: int) -> ByMeaning:
 STAND_INS = (by_meaning("avx512vnni", 512), by_meaning("avxvnni", 256))
 
 
+def has(row: isa.ISA) -> bool:
+    """Whether this CPU can run the row, or the one that is emulated."""
+    features = emulator.HAS[emulator.CPU] if emulator.CPU else host.host_features()
+    return row.needs <= features and row.machine in ("", "aarch64" if emulator.CPU else host_machine())
+
+
 def runnable() -> list[isa.ISA]:
     """The rows that this CPU can run, best first, and before them the stand-ins for those that it cannot."""
-    rows = host.usable()
+    rows = [row for row in isa.ISAS if has(row)]
     names = {f"{row.name}-meaning" for row in rows}
-    return [row for row in STAND_INS if not host.reason(row) and row.name not in names] + rows
+    return [row for row in STAND_INS if has(row) and row.name not in names] + rows
 
 
 EVERYWHERE = [row.name for row in runnable()]

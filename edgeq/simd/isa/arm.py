@@ -88,7 +88,7 @@ def quarters(b: Builder, acc: Value) -> list[Registers]:
 
 
 class ArmDots(Dots, ABC):
-    """A step by quarters. Codes are xor `flip` and as much less: 128 makes signed bytes of eight-bit codes."""
+    """A step by quarters. Codes are xor `flip` and as much less: with 128, eight bits become signed bytes."""
 
     def __init__(self, bits: int, zero: int, flip: int = 0):
         super().__init__(bits, zero - flip)
@@ -118,8 +118,8 @@ class ArmDots(Dots, ABC):
 
 # ---- dotprod: four products and their sum in one instruction ----
 class DotDots(ArmDots):
-    """`name` is sdot, or usdot, which takes the codes unsigned. A token's activations for a step, eight columns
-    or more, come in one load: the instruction takes four of them out of a register.
+    """By sdot, or by usdot, which takes the codes unsigned. A token's activations for a step, eight columns or
+    more, come in one load: the instruction takes four of them out of a register.
     """
 
     def __init__(self, bits: int, zero: int, name: str = "sdot", flip: int = 0):
@@ -212,7 +212,7 @@ def pair_sums(b: Builder, v: Value) -> Value:
 
 
 class LongDots(ArmDots):
-    """Two registers to four rows, as products are wider than bytes; the zero point's share comes at the end."""
+    """Two registers to four rows, as products are wider than bytes; the zero point's share comes last."""
 
     def start(self, b: Builder, totals: Tile) -> Tile:
         return [const(self.acc, 0) for _ in totals]
@@ -275,8 +275,8 @@ def dots_neon(bits: int, zero: int) -> Dots:
 
 
 def pause(b: Builder) -> None:
-    """isb: `yield` does nothing on cores of one thread, so a waiting loop would hammer the line that it reads;
-    to refill the pipeline takes some tens of cycles, about as long as x86's pause.
+    """isb: `yield` does nothing on cores of one thread, and a waiting loop would hammer the line that it reads.
+    To refill the pipeline takes some tens of cycles, about as long as x86's pause.
     """
     call(b, "llvm.aarch64.isb", ir.VoidType(), ir.Constant(I32, 15))
 

@@ -117,8 +117,8 @@ def dots_start(t: Any, sums: int, stride: int) -> Any:
     lambda b, tag, acc, line, x, stride: _add(dots_of(tag), b, tag, acc, line, x, stride),
 )
 def dots_add(t: Any, acc: Any, line: int, x: int, stride: int) -> Any:
-    """acc after a step: `step_lines` lines of codes at `line`; token n's int8 activations for their columns are
-    at x + n * stride.
+    """acc after a step: the columns of `step_lines` lines of codes at `line`, for which token n's int8
+    activations are at x + n * stride.
     """
     lines = [memory(line + n * LINE, np.uint8, LINE) for n in range(dots_of(t).lines)]
     planes = [MEANING["plane"](t, v, p) for v in lines for p in range(t.scheme_row.planes)]
@@ -147,8 +147,8 @@ def signed_start(t: Any) -> Any:
     lambda b, tag, acc, line, x, stride: _add(signed_of(tag), b, tag, acc, line, x, stride),
 )
 def signed_add(t: Any, acc: Any, line: int, x: int, stride: int) -> Any:
-    """acc after a step: `signed_lines` lines of bytes at `line`; token n's activations for their columns are at
-    x + n * stride.
+    """acc after a step: the columns of `signed_lines` lines of bytes at `line`, for which token n's activations
+    are at x + n * stride.
     """
     lines = [memory(line + n * LINE, np.int8, LINE) for n in range(signed_of(t).lines)]
     return acc + _sums(t, lines, x, stride)
