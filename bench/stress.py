@@ -53,13 +53,15 @@ def stress(model: Path, threads: int, runs: int, limit: float) -> dict[str, Any]
     """The figures of that many runs; AssertionError at the first whose bits differ."""
     want = logits(model, 1, random.Random(0))
     longest, start, cpu = 0.0, time.perf_counter(), time.process_time()
-    for run in range(runs):
-        faulthandler.dump_traceback_later(limit, exit=True)
-        begun = time.perf_counter()
-        got = logits(model, threads, random.Random(run))
-        longest = max(longest, time.perf_counter() - begun)
-        assert np.array_equal(got, want), f"run {run} with {threads} workers gives other logits"
-    faulthandler.cancel_dump_traceback_later()
+    try:
+        for run in range(runs):
+            faulthandler.dump_traceback_later(limit, exit=True)
+            begun = time.perf_counter()
+            got = logits(model, threads, random.Random(run))
+            longest = max(longest, time.perf_counter() - begun)
+            assert np.array_equal(got, want), f"run {run} with {threads} workers gives other logits"
+    finally:
+        faulthandler.cancel_dump_traceback_later()
     return {
         "threads": threads,
         "runs": runs,

@@ -150,10 +150,15 @@ def test_scale_prints_each_rate_with_its_limit() -> None:
     assert second.split() == ["2", "15.0", "1.50", "20.0", "75%"]
 
 
-def test_stress_sees_other_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two short runs pass; a model that answers otherwise with more workers does not."""
+@pytest.mark.parametrize("threads", [1, 2, 3, 8, 64])
+def test_short_runs(threads: int, tmp_path: Path) -> None:
+    """What bench.stress does by the thousand."""
     _, path = peers.prepare(tmp_path, "micro", "q4_0")
-    assert stress.stress(path, 3, runs=2, limit=60)["runs"] == 2
+    assert stress.stress(path, threads, runs=25, limit=60)["runs"] == 25
+
+
+def test_stress_sees_other_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, path = peers.prepare(tmp_path, "micro", "q4_0")
     real = stress.logits
     monkeypatch.setattr(
         stress, "logits", lambda model, threads, rng: real(model, threads, rng) + (threads > 1)

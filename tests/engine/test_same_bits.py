@@ -59,7 +59,7 @@ def test_instruction_sets(
         np.testing.assert_array_equal(model.logits(IDS).view(np.uint32), want.view(np.uint32))
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+@pytest.mark.parametrize("threads", [1, 2, 3, 8, 64])
 @pytest.mark.parametrize(("scheme", "kv", "act"), CASES[:2])
 def test_threads_and_pieces(
     threads: int,
