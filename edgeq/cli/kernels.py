@@ -95,7 +95,7 @@ def chosen(tier: str | None, cpu: str | None, every: bool) -> list[Target]:
 
 
 def default_jobs() -> int:
-    """As many processes as there are processors to use; each takes about 200 MB."""
+    """As many processes as there are processors to use and memory for: each takes about 200 MB."""
     import psutil
 
     from edgeq.cores import default_threads
