@@ -48,8 +48,8 @@ ARROWS: dict[str, set[str]] = {
     "__init__": {"engine"},
     "__main__": {"cli"},
     "cli": {
-        "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats",
-        "simd", "cache", "demo",
+        "cores", "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models",
+        "formats", "simd", "cache", "demo",
     },
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -46,10 +47,12 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
-def build(tree: Path, kind: str, out: Path) -> Path:
-    command = [sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", str(out), str(tree)]
+def build(tree: Path, kind: str, out: Path, packs: str = "none") -> Path:
+    """What `python -m build --KIND` makes, with packs of these tiers in an sdist."""
+    command = [sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "-C", f"packs={packs}"]
+    command += ["--outdir", str(out), str(tree)]
     env = {**os.environ, "PYTHONWARNINGS": "default"}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     (file,) = out.iterdir()
     return file
@@ -91,12 +94,68 @@ def test_the_wheel_is_the_tree(tree: Path, tmp_path: Path, links: bool) -> None:
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-def test_the_sdist_builds_the_same_wheel(tree: Path, tmp_path: Path) -> None:
-    sdist = build(tree, "sdist", tmp_path / "sdist")
+def unpacked(sdist: Path, out: Path) -> Path:
     with tarfile.open(sdist) as archive:
         assert not [member.name for member in archive if member.issym() or member.islnk()]
-        archive.extractall(tmp_path / "unpacked", filter="data")
-    (source,) = (tmp_path / "unpacked").iterdir()
+        archive.extractall(out, filter="data")
+    (source,) = out.iterdir()
+    return source
+
+
+def test_the_sdist_builds_the_same_wheel(tree: Path, tmp_path: Path) -> None:
+    source = unpacked(build(tree, "sdist", tmp_path / "sdist"), tmp_path / "unpacked")
     assert (source / "tests" / "conftest.py").is_file() and (source / "CHANGELOG.md").is_file()
     wheel = build(source, "wheel", tmp_path / "wheel")
     assert files_of(wheel) == {place for place in map(in_wheel, tracked()) if place}
+
+
+RUN = """
+import json, sys
+import edgeq
+from edgeq.cli import run
+code = run(["run", sys.argv[1], "-p", "Once upon", "-n", "4", "--temp", "0", "--quiet"])
+print(json.dumps([code, edgeq.__file__, sorted({"numba", "llvmlite"} & set(sys.modules))]))
+"""
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_runs_without_a_compiler(
+    tree: Path, tmp_path: Path, demo_checkpoint: Path
+) -> None:
+    """An sdist brings packs, hands them on to wheel and sdist without compiling again, and who installs the
+    wheel starts a model without numba or llvmlite and keeps nothing.
+    """
+    from edgeq.converters import convert
+    from edgeq.simd.host import host_isa
+    from edgeq.simd.target import Target
+
+    target = Target.of(host_isa().name)
+    if not target.isa_row.machine:
+        pytest.skip("wheels have no packs for GENERIC")
+    source = unpacked(build(tree, "sdist", tmp_path / "sdist", target.isa), tmp_path / "unpacked")
+    assert not (tree / "edgeq" / "packs").exists()
+    (pack,) = (source / "edgeq" / "packs").iterdir()
+    again = unpacked(build(source, "sdist", tmp_path / "sdist2", "all"), tmp_path / "unpacked2")
+    assert (again / "edgeq" / "packs" / pack.name).read_bytes() == pack.read_bytes()
+    wheel = build(source, "wheel", tmp_path / "wheel")
+    assert f"edgeq/packs/{target.name}.pack" in files_of(wheel)
+
+    installed = tmp_path / "installed"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    story = tmp_path / "story.edgeq"
+    convert(demo_checkpoint, story, scheme="q8")
+    cache = tmp_path / "cache"
+    env = {**os.environ, "PYTHONPATH": str(installed), "XDG_CACHE_HOME": str(cache)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RUN, str(story)],
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in env.items() if not name.startswith("EDGEQ_")},
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    code, where, compilers = json.loads(done.stdout.splitlines()[-1])
+    assert (code, compilers) == (0, []) and Path(where).is_relative_to(installed)
+    assert not cache.exists()

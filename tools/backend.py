@@ -1,9 +1,9 @@
 """The build backend: setuptools, and sdists that carry packs of compiled kernels.
 
-`python -m build` makes an sdist and from it the wheel, so both have the packs of every tier, and whoever installs
-that wheel compiles nothing. `pip install .` in a checkout makes its wheel directly: that compiles nothing
-either, and its kernels are compiled when they are first used. `-C packs=avx2,neon` chooses tiers, `-C
-packs=none` none.
+`python -m build` makes an sdist and from it the wheel, so both have the packs of every tier, and whoever
+installs that wheel compiles nothing. `pip install .` in a checkout makes its wheel directly: that compiles
+nothing either, and its kernels are compiled when they are first used. `-C packs=avx2,neon` chooses tiers,
+`-C packs=none` makes none.
 """
 
 from __future__ import annotations
@@ -57,13 +57,24 @@ def packs(options: list[str]) -> Iterator[None]:
     PACKS.mkdir()
     try:
         with tempfile.TemporaryDirectory() as folder:
-            package = Path(folder, "edgeq")  # as it is installed; in the tree, formats and converters are links
+            package = Path(
+                folder, "edgeq"
+            )  # as it is installed; in the tree, formats and converters are links
             shutil.copytree("edgeq", package, ignore=shutil.ignore_patterns("formats", "converters"))
             for part in ("formats", "converters"):
                 shutil.copytree(part, package / part)
             environment = {**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
             for option in options:
-                command = [sys.executable, "-m", "edgeq", "kernels", "build", option, "-o", str(PACKS.resolve())]
+                command = [
+                    sys.executable,
+                    "-m",
+                    "edgeq",
+                    "kernels",
+                    "build",
+                    option,
+                    "-o",
+                    str(PACKS.resolve()),
+                ]
                 subprocess.run(command, cwd=folder, env=environment, check=True)
         yield
     finally:

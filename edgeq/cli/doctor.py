@@ -15,7 +15,7 @@ import click
 from edgeq.cli import EXIT_FAILED, terminal
 from edgeq.cli.options import json_option
 from edgeq.cli.sources import cache_directory
-from edgeq.errors import UsageError
+from edgeq.errors import EdgeqError
 
 PACKAGES = (
     "numpy",
@@ -105,7 +105,9 @@ def instructions(problems: list[str]) -> dict[str, Any]:
 
     try:
         chosen = host.host_isa()
-    except UsageError as error:  # EDGEQ_ISA asks for what this processor lacks
+    except (
+        EdgeqError
+    ) as error:  # EDGEQ_ISA asks for what this processor lacks, or there are no kernels for it
         problems.append(str(error))
         return {}
     forced = os.environ.get("EDGEQ_ISA")
@@ -129,7 +131,7 @@ def kernels(problems: list[str]) -> dict[str, Any]:
 
     try:
         target = Target.of(host_isa().name)
-    except UsageError:  # told with the instructions
+    except EdgeqError:  # told with the instructions
         return {}
     with warnings.catch_warnings(record=True) as refused:
         warnings.simplefilter("always")

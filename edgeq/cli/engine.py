@@ -37,7 +37,9 @@ def load_file(path: Path, *, quiet: bool = False, **options: Any) -> Model:
 
 
 class Compiling:
-    """Tells of kernels being compiled: a moving line on a terminal, a line before and after elsewhere."""
+    """Tells of kernels being compiled, here or by another process that is waited for (a total of 0): a moving
+    line on a terminal, a line before and after elsewhere.
+    """
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
@@ -46,6 +48,11 @@ class Compiling:
         self._total = 0
 
     def __call__(self, done: int, total: int, kernel: str) -> None:
+        if not total:
+            if not self._quiet and not self._status.moves:
+                terminal.note(kernel)
+            self._status.show(kernel)
+            return
         if self._clock is None and not self._quiet and not self._status.moves:
             terminal.note(f"compiling {total} kernels for this processor, once")
         self._clock, self._total = self._clock or Clock(), total

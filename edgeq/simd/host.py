@@ -9,11 +9,11 @@ import os
 import sys
 from functools import cache
 
-from edgeq.errors import UsageError
+from edgeq.errors import EdgeqError, UsageError
 
 from . import isa as table
 from .isa import ISA
-from .target import host_machine
+from .target import BASE, host_machine
 
 # Linux's word in /proc/cpuinfo for a feature, where it is another than LLVM's
 CPUINFO = {"avx512vnni": "avx512_vnni", "avxvnni": "avx_vnni"}
@@ -71,8 +71,14 @@ def reason(row: ISA) -> str:
 @cache
 def host_isa() -> ISA:
     """The best instruction set of this CPU, or the one that EDGEQ_ISA names; UsageError when it cannot run
-    here.
+    here, EdgeqError on a machine that there are no kernels for.
     """
+    if host_machine() not in BASE or sys.maxsize < 1 << 32:
+        bits = "64" if sys.maxsize > 1 << 32 else "32"
+        raise EdgeqError(
+            f"edgeq has kernels for {' and '.join(BASE)} with a 64-bit Python; "
+            f"this is {host_machine()} with a Python of {bits} bits."
+        )
     forced = os.environ.get("EDGEQ_ISA", "")
     if not forced:
         return usable()[0]

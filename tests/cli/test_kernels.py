@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeq.cli.engine import Compiling
 from edgeq.simd import build, folder, store
 from edgeq.simd.host import host_isa
 from edgeq.simd.isa import ISAS
@@ -154,3 +155,18 @@ def test_doctor_tells_of_packs_that_are_refused(call: Call, place: Path) -> None
     (place / "odd.pack").write_bytes(b"odd" * 50)
     result = call("doctor")
     assert result.code == 1 and "problem: a pack of kernels is not used" in result.out
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_run_tells_that_it_waits_and_compiles(quiet: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    telling = Compiling(quiet)
+    telling(0, 0, store.WAITING)
+    telling(0, 2, "one")
+    telling(1, 2, "two")
+    telling(2, 2, "")
+    telling.end()
+    lines = capsys.readouterr().err.splitlines()
+    assert (
+        lines == [] if quiet else lines[:2] == [store.WAITING, "compiling 2 kernels for this processor, once"]
+    )
+    assert quiet or (len(lines) == 3 and lines[2].startswith("compiled 2 kernels in "))

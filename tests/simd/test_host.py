@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from edgeq.errors import UsageError
+from edgeq.errors import EdgeqError, UsageError
 from edgeq.simd import cpus, host, isa
 from edgeq.simd.target import Target, host_machine
 
@@ -63,6 +63,19 @@ def test_what_cannot_run_is_one_sentence(chosen: Callable[..., str], forced: str
     sentence = str(caught.value)
     assert all(word in sentence for word in words)
     assert sentence.startswith("EDGEQ_ISA") and sentence.endswith(".") and "\n" not in sentence
+
+
+@pytest.mark.parametrize("machine", ["riscv64", "armv7l", "ppc64le", ""])
+def test_other_machines_are_refused_by_name(chosen: Callable[..., str], machine: str) -> None:
+    with pytest.raises(EdgeqError, match=f"x86_64 and aarch64.*this is {machine} with"):
+        chosen("", machine=machine)
+
+
+def test_a_python_of_32_bits_is_refused(chosen: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the 32-bit Raspberry Pi OS on a 64-bit kernel, which says that the machine is aarch64."""
+    monkeypatch.setattr(sys, "maxsize", 2**31 - 1)
+    with pytest.raises(EdgeqError, match="this is aarch64 with a Python of 32 bits"):
+        chosen("", "neon", machine="aarch64")
 
 
 # ---- where features come from ----
