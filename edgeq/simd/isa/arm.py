@@ -118,8 +118,8 @@ class ArmDots(Dots, ABC):
 
 # ---- dotprod: four products and their sum in one instruction ----
 class DotDots(ArmDots):
-    """By sdot, or by usdot, which takes the codes unsigned. A token's activations for a step, eight columns or
-    more, come in one load: the instruction takes four of them out of a register.
+    """By sdot, or by usdot, which takes the codes unsigned. A token's activations for a step of eight columns
+    or more come in one load: the instruction takes four of them out of a register.
     """
 
     def __init__(self, bits: int, zero: int, name: str = "sdot", flip: int = 0):
@@ -275,8 +275,8 @@ def dots_neon(bits: int, zero: int) -> Dots:
 
 
 def pause(b: Builder) -> None:
-    """isb: `yield` does nothing on cores of one thread, and a waiting loop would hammer the line that it reads.
-    To refill the pipeline takes some tens of cycles, about as long as x86's pause.
+    """isb: `yield` does nothing on cores of one thread, and a waiting loop would hammer the line it reads. To
+    refill the pipeline takes some tens of cycles, about as long as x86's pause.
     """
     call(b, "llvm.aarch64.isb", ir.VoidType(), ir.Constant(I32, 15))
 

@@ -147,8 +147,8 @@ def signed_start(t: Any) -> Any:
     lambda b, tag, acc, line, x, stride: _add(signed_of(tag), b, tag, acc, line, x, stride),
 )
 def signed_add(t: Any, acc: Any, line: int, x: int, stride: int) -> Any:
-    """acc after a step: the columns of `signed_lines` lines of bytes at `line`, for which token n's activations
-    are at x + n * stride.
+    """acc after a step: the columns of `signed_lines` lines of bytes at `line`, for which token n's
+    activations are at x + n * stride.
     """
     lines = [memory(line + n * LINE, np.int8, LINE) for n in range(signed_of(t).lines)]
     return acc + _sums(t, lines, x, stride)
