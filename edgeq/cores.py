@@ -26,6 +26,11 @@ def default_threads(root: Path = Path("/")) -> int:
     return _macos_cores() or _other_cores()
 
 
+def allowed_cpus() -> int:
+    """The CPUs that this process may use, threads of one core counted each."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def worth_using(allowed: set[int], root: Path) -> set[int]:
     """The allowed CPUs without those of a much slower kind."""
     cpus = root / "sys/devices/system/cpu"

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq import formats, models, rotary
+from edgeq import formats, models, rotary, tuned
 from edgeq.cache import Cache, CacheShape
 from edgeq.cores import default_threads
 from edgeq.errors import UsageError
@@ -89,7 +89,9 @@ class Model:
             )
             self.weights = Weights(self.file)
             work = sum(m.rows * m.columns for m in self.weights.matrices())
-            self.threads = threads or max(1, min(default_threads(), work // WORKER_WORK))
+            cores = default_threads()
+            self._tuned = tuned.read(self.isa, cores, store.sources_digest())
+            self.threads = threads or max(1, min(self._tuned.threads or cores, work // WORKER_WORK))
             self._program = self._record()
             self._layer_work = work / self.config.num_hidden_layers
             addresses = store.kernels().load([*Team.requests(self.isa), *self._program.requests()], progress)
@@ -132,6 +134,7 @@ class Model:
                 cosine=self._rotary.cosine,
                 sine=self._rotary.sine,
                 tokens=host_isa().tokens,
+                tiles=self._tuned.tiles,
             )
         )
         models.family(self.file.family).forward(program, c, self.weights)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,7 @@ class Settings:
     cosine: np.ndarray  # float32 [context, head_dim / 2]
     sine: np.ndarray
     tokens: int = field(default=1)  # to a tile: the instruction set's
+    tiles: Mapping[str, int] = field(default_factory=dict)  # other numbers, by kernel and scheme: see `tuned`
 
 
 class Program:
@@ -110,7 +111,8 @@ class Program:
             kernel,
             set(operands) ^ set(KERNELS[kernel].operands),
         )
-        tag = Tag(self.settings.isa, scheme, self.settings.tokens)
+        s = self.settings
+        tag = Tag(s.isa, scheme, s.tiles.get(f"{kernel} {scheme}", s.tokens))
         self._instructions.append(Instruction(kernel, tag, operands, [*reads, *writes]))
 
     def mark(self) -> None:

@@ -32,14 +32,16 @@ ARROWS: dict[str, set[str]] = {
     "program": {"arena", "catalog", "cache", "weights", "simd", "formats"},
     "beds": set(),
     "cores": set(),
+    "tuned": {"catalog"},
+    "tune": {"cache", "catalog", "cores", "formats", "program", "simd", "team", "tuned", "weights"},
     "team": {"beds", "catalog", "simd"},
     "models": {"arena", "program", "weights", "formats"},
     "tokenizer": set(),
     "chat": {"tokenizer"},
     "sampling": set(),
     "engine": {
-        "models", "program", "team", "cores", "cache", "catalog", "rotary", "weights", "simd", "formats",
-        "tokenizer", "generate",
+        "models", "program", "team", "tuned", "cores", "cache", "catalog", "rotary", "weights", "simd",
+        "formats", "tokenizer", "generate",
     },
     "generate": {"engine", "sampling", "tokenizer"},
     "evaluate": {"engine", "generate", "sampling", "tokenizer", "formats"},
@@ -48,8 +50,8 @@ ARROWS: dict[str, set[str]] = {
     "__init__": {"engine"},
     "__main__": {"cli"},
     "cli": {
-        "cores", "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models",
-        "formats", "simd", "cache", "demo",
+        "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats",
+        "simd", "cache", "demo", "cores", "tune", "tuned",
     },
 }  # fmt: skip
 

@@ -29,12 +29,14 @@ PACKAGES = (
 
 
 @click.command("doctor")
+@click.option("--tune", is_flag=True, help="Measure which tiles and threads are fastest here, and keep it.")
 @json_option
 @click.pass_context
-def command(context: click.Context, as_json: bool) -> None:
+def command(context: click.Context, tune: bool, as_json: bool) -> None:
     """Show processor, instruction set and why it was chosen, memory, cache and versions. Exit code 1 if
     something is wrong."""
-    facts = examine()
+    measured = measure() if tune else {}
+    facts = {**examine(), **measured}
     if as_json:
         terminal.say_json(facts)
     else:
@@ -50,7 +52,7 @@ def command(context: click.Context, as_json: bool) -> None:
 
 def spell(name: str, value: Any) -> str:
     if isinstance(value, dict):
-        return "; ".join(f"{key}: {text}" for key, text in value.items()) or "none"
+        return "; ".join(f"{key}: {spell('', text)}" for key, text in value.items()) or "none"
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none"
     if name.endswith("bytes") and isinstance(value, int):
@@ -84,6 +86,7 @@ def examine() -> dict[str, Any]:
         },
         "instructions": instructions(problems),
         "kernels": kernels(problems),
+        "tuned": tuning(),
         "cache": cache(problems),
         "problems": problems,
     }
@@ -147,6 +150,39 @@ def kernels(problems: list[str]) -> dict[str, Any]:
         "own_packs": str(folder.packs_folder()),
         "compiler": compiler(problems),
     }
+
+
+def tuning() -> dict[str, Any]:
+    """What `--tune` found to be better than the defaults, where the engine looks for it."""
+    from edgeq import tuned
+    from edgeq.cores import default_threads
+    from edgeq.simd import store
+    from edgeq.simd.host import host_isa
+
+    cores = default_threads()
+    try:
+        found = tuned.read(host_isa().name, cores, store.sources_digest())
+    except UsageError:  # told with the instructions
+        return {}
+    return {
+        "threads": found.threads or f"{cores}, the default",
+        "tiles": dict(found.tiles) or "the instruction set's own",
+        "file": str(tuned.file()),
+    }
+
+
+def measure() -> dict[str, Any]:
+    """Find what is fastest here and keep it; the figures."""
+    from edgeq import tune, tuned
+    from edgeq.cores import default_threads
+    from edgeq.simd import store
+    from edgeq.simd.host import host_isa
+
+    status = terminal.Status()
+    found, choices = tune.tune(lambda subject: status.show(f"measuring {subject}"))
+    status.clear()
+    tuned.write(found, host_isa().name, default_threads(), store.sources_digest())
+    return {"measured": {choice.subject: choice.to_json() for choice in choices}}
 
 
 def compiler(problems: list[str]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import edgeq
-from edgeq import cli
+from edgeq import cli, tune, tuned
 from edgeq.errors import EdgeqError, FormatError, UnsupportedError, UsageError
 from tests.cli.conftest import Call
 
@@ -131,6 +131,20 @@ def test_doctor_tells_what_it_finds(call: Call) -> None:
     assert facts["cache"]["writable"] is True
     assert facts["problems"] == []
     assert "all is well" in call("doctor").out
+
+
+def test_doctor_tunes(call: Call, fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found is told, kept where the engine looks, and told again by the next doctor."""
+    tiles = tune.Choice("matmul q4", 4, "GMAC/s", {4: 50.0, 6: 60.0})
+    found = tuned.Tuned({"matmul q4": 6}, 1)
+    monkeypatch.setattr(tune, "tune", lambda progress: (found, [tiles]))
+    facts = json.loads(call("doctor", "--tune", "--json").out)
+    assert facts["measured"] == {"matmul q4": {"chosen": 6, "default": 4, "GMAC/s": {"4": 50.0, "6": 60.0}}}
+    again = json.loads(call("doctor", "--json").out)
+    assert "measured" not in again
+    for one in (facts, again):
+        assert one["tuned"]["tiles"] == {"matmul q4": 6} and one["tuned"]["threads"] == 1
+        assert one["tuned"]["file"] == str(fresh_cache / "edgeq" / "tuned.json")
 
 
 def test_doctor_sees_a_cache_that_others_can_write(call: Call, fresh_cache: Path) -> None:
