@@ -162,7 +162,7 @@ def tuning() -> dict[str, Any]:
     cores = default_threads()
     try:
         found = tuned.read(host_isa().name, cores, store.sources_digest())
-    except UsageError:  # told with the instructions
+    except EdgeqError:  # told with the instructions
         return {}
     return {
         "threads": found.threads or f"{cores}, the default",
