@@ -12,8 +12,7 @@ arm64, and on each emulated processor:
 - all that with the kernels of the wheel: no compiler is imported and nothing is compiled.
 
 --full makes an installed Debian (a quarter of an hour), installs edgeq in it by the very commands of
-docs/raspberry-pi.md, adds babyllama, and runs the tests of the kernels on each instruction set, with numba
-compiling there what no program uses (hours: an emulated compiler is slow).
+docs/raspberry-pi.md, adds babyllama, and runs the tests of the kernels there on each processor.
 
 It needs root and Debian's or Ubuntu's apt. Exit codes: 0 all holds, 1 something does not, 77 no board can be
 emulated here, and the reason. --root keeps the root for the next time.
@@ -58,7 +57,7 @@ def run(arguments: argparse.Namespace, work: Path) -> int:
         say("a root is made; meanwhile the wheel, the models and what this machine makes of them")
         place = arguments.root or work / "root"
         making = pool.submit(make, place, installed=arguments.full, mirror=arguments.mirror)
-        wheel = arguments.wheel or wheels.build(work)
+        wheel = arguments.wheel or wheels.build(work, sorted({board.isa for board in proof.BOARDS}))
         wheels.gather(wheel, work / "wheels", proof.TEST_PACKAGES if arguments.full else ())
         expected = proof.Expected.here(work, full=arguments.full)
         say(f"{wheel.name}, {len(expected.cases)} cases on {' and '.join(expected.isas)}: the same bits")

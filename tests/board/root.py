@@ -100,10 +100,12 @@ class Root:
     def run(
         self, cpu: str, words: Sequence[str], environment: Mapping[str, str], timeout: float
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program of the root on an emulated processor; stdout and stderr are kept."""
+        """Run a program of the root on an emulated processor; stdout and stderr are kept. It starts in the root,
+        where Python finds no modules by accident.
+        """
         given = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/root", "LANG": "C.UTF-8", "QEMU_CPU": cpu}
         return subprocess.run(
-            self.command(cpu, words), env=given | dict(environment), stdin=subprocess.DEVNULL,
+            self.command(cpu, words), cwd=self.path, env=given | dict(environment), stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=timeout,
         )  # fmt: skip
 

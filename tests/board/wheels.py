@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.board.root import GLIBC, PYTHON, attempt
@@ -23,10 +24,10 @@ TARGET = [
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 
 
-def build(directory: Path) -> Path:
-    """The wheel of the tree as it stands, built as a release is, by way of an sdist, in `directory`."""
-    command = ["-m", "build", "--no-isolation", "--outdir", str(directory), str(TREE)]
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+def build(directory: Path, tiers: Iterable[str]) -> Path:
+    """The wheel of the tree as it stands, with packs of `tiers`, built as a release is, by an sdist."""
+    command = ["-m", "build", "--no-isolation", f"-Cpacks={','.join(tiers)}", "--outdir", str(directory)]
+    done = subprocess.run([sys.executable, *command, str(TREE)], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"edgeq's wheel cannot be built:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     (wheel,) = directory.glob("edgeq-*.whl")
