@@ -100,8 +100,8 @@ class Root:
     def run(
         self, cpu: str, words: Sequence[str], environment: Mapping[str, str], timeout: float
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program of the root on an emulated processor; stdout and stderr are kept. It starts in the root,
-        where Python finds no modules by accident.
+        """Run a program of the root on an emulated processor; stdout and stderr are kept. It starts in the
+        root, where Python finds no modules by accident.
         """
         given = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/root", "LANG": "C.UTF-8", "QEMU_CPU": cpu}
         return subprocess.run(
