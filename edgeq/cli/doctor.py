@@ -141,10 +141,10 @@ def kernels(problems: list[str]) -> dict[str, Any]:
         used = list(store.packs(target))
     problems.extend(str(warning.message) for warning in refused)
     needed = {tag.named(name) for name, tag in build.all_kernels(target)}
-    there = {name for _, pack, _ in used for name in pack.kernels}
+    there = {name for loaded in used for name in loaded.pack.kernels}
     return {
         "tier": target.name,
-        "packs": {str(path): f"{len(pack.kernels)} kernels" for path, pack, _ in used},
+        "packs": {str(loaded.path): f"{len(loaded.pack.kernels)} kernels" for loaded in used},
         "to_compile": len(needed - there),
         "installed_packs": str(store.SHIPPED),
         "own_packs": str(folder.packs_folder()),

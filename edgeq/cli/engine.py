@@ -37,8 +37,8 @@ def load_file(path: Path, *, quiet: bool = False, **options: Any) -> Model:
 
 
 class Compiling:
-    """Tells of kernels being compiled, here or by another process that is waited for (a total of 0): a moving
-    line on a terminal, a line before and after elsewhere.
+    """Tells of kernels being compiled, here or by another process that is waited for: a moving line on a
+    terminal, a line before and after elsewhere.
     """
 
     def __init__(self, quiet: bool) -> None:
@@ -48,7 +48,9 @@ class Compiling:
         self._total = 0
 
     def __call__(self, done: int, total: int, kernel: str) -> None:
-        if not total:
+        from edgeq.simd.store import WAITING
+
+        if kernel == WAITING:
             if not self._quiet and not self._status.moves:
                 terminal.note(kernel)
             self._status.show(kernel)

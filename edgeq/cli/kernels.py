@@ -109,6 +109,8 @@ def whole_tier(target: Target, jobs: int, quiet: bool) -> Pack:
     from edgeq.simd.store import sources_digest
 
     status = terminal.Status(quiet)
+    if not quiet and not status.moves:
+        terminal.note(f"compiling all kernels for {target}")
 
     def progress(done: int, total: int, kernel: str) -> None:
         status.show(f"compiling for {target}: {done + 1} of {total}, {kernel}")
@@ -167,7 +169,7 @@ def described(path: Path, here: Target) -> dict[str, Any]:
         "compiler": None,
     }
     try:
-        pack, _ = store.opened(path)
+        pack = store.opened(path).pack
         row.update(tier=pack.target.name, kernels=len(pack.kernels), compiler=pack.compiler)
         store.checked(path, pack.target)
         if pack.target != here:

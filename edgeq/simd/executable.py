@@ -7,6 +7,7 @@ run there.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -17,6 +18,9 @@ import numpy as np
 
 RW, RX = 3, 5  # PROT_READ with PROT_WRITE, and with PROT_EXEC
 WINDOWS_COMMIT, WINDOWS_RW, WINDOWS_RX = 0x3000, 0x04, 0x20  # MEM_COMMIT | MEM_RESERVE, PAGE_*
+
+
+Code = bytes | memoryview
 
 
 class Executable:
@@ -42,12 +46,21 @@ class Executable:
         return cls._of_map(mmap.mmap(descriptor, size, flags=mmap.MAP_PRIVATE, prot=RX), size)
 
     @classmethod
-    def of_bytes(cls, code: bytes) -> Executable:
+    def of_bytes(cls, code: Code) -> Executable:
         """A copy of the bytes; OSError where the system forbids it."""
         if sys.platform == "win32":
             return cls._of_windows(code)
-        if sys.platform != "linux":
-            return cls._of_anonymous(code)
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):  # a sandbox without files in memory
+                return cls._of_memory_file(code)
+        return cls._of_anonymous(code)
+
+    @classmethod
+    def _of_map(cls, pages: mmap.mmap, size: int) -> Executable:
+        return cls(pages, int(np.frombuffer(pages, np.uint8).ctypes.data), size)
+
+    @classmethod
+    def _of_memory_file(cls, code: Code) -> Executable:
         descriptor = os.memfd_create("edgeq-kernels")
         try:
             with open(descriptor, "wb", closefd=False) as file:
@@ -57,11 +70,7 @@ class Executable:
             os.close(descriptor)
 
     @classmethod
-    def _of_map(cls, pages: mmap.mmap, size: int) -> Executable:
-        return cls(pages, int(np.frombuffer(pages, np.uint8).ctypes.data), size)
-
-    @classmethod
-    def _of_anonymous(cls, code: bytes) -> Executable:
+    def _of_anonymous(cls, code: Code) -> Executable:
         pages = mmap.mmap(-1, len(code), flags=mmap.MAP_PRIVATE | mmap.MAP_ANON, prot=RW)
         pages.write(code)
         made = cls._of_map(pages, len(code))
@@ -75,7 +84,7 @@ class Executable:
         return made
 
     @classmethod
-    def _of_windows(cls, code: bytes) -> Executable:
+    def _of_windows(cls, code: Code) -> Executable:
         kernel32: Any = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]
         size, word = ctypes.c_size_t, ctypes.c_uint32
         kernel32.VirtualAlloc.argtypes = [ctypes.c_void_p, size, word, word]
@@ -85,7 +94,7 @@ class Executable:
         address = kernel32.VirtualAlloc(None, len(code), WINDOWS_COMMIT, WINDOWS_RW)
         if not address:
             raise OSError(ctypes.get_last_error(), "no memory for machine code")  # type: ignore[attr-defined]
-        ctypes.memmove(address, code, len(code))
+        ctypes.memmove(address, bytes(code), len(code))
         before = word()
         if not kernel32.VirtualProtect(address, len(code), WINDOWS_RX, ctypes.byref(before)):
             error = ctypes.get_last_error()  # type: ignore[attr-defined]

@@ -53,6 +53,8 @@ def readable(folder: Path) -> bool:
     if not stat.S_ISDIR(facts.st_mode):
         raise PackError("it is no folder")
     check_owner(facts)
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise PackError("it cannot be read")
     return True
 
 

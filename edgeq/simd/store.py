@@ -12,6 +12,7 @@ import hashlib
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from .target import Target
 
 SHIPPED = Path(__file__).parent.parent / "packs"
 BUILT, COMPILED = ".pack", ".compiled"  # how the names of packs end
-WAITING = "waiting for another edgeq that is compiling"  # told with a total of 0
+WAITING = "waiting for another edgeq that is compiling"  # in the place of a kernel's name
 
 
 class Foreign(PackError):
@@ -48,8 +49,22 @@ def sources_digest() -> str:
     return digest.hexdigest()
 
 
-def opened(path: Path) -> tuple[Pack, Executable]:
-    """A pack and its code in memory; PackError says why it is not to be used, OSError why it cannot be read.
+@dataclass(frozen=True)
+class Loaded:
+    """A pack whose code can be called."""
+
+    path: Path | None  # of its file
+    pack: Pack
+    code: Executable
+
+    def address(self, kernel: str) -> int | None:
+        """Of the kernel of that name, if it is there."""
+        at = self.pack.kernels.get(kernel)
+        return None if at is None else self.code.address + self.pack.image_at + at
+
+
+def opened(path: Path) -> Loaded:
+    """A pack's file; PackError says why it is not to be used, OSError why it cannot be read.
 
     A file that was installed with edgeq is as safe as edgeq's own sources; another must be the user's own.
     """
@@ -59,17 +74,17 @@ def opened(path: Path) -> tuple[Pack, Executable]:
         except OSError:  # a file system from which nothing may run
             with open(descriptor, "rb", closefd=False) as file:
                 code = Executable.of_bytes(file.read(size))
-    return decoded(code.view), code
+    return Loaded(path, decoded(code.view), code)
 
 
-def checked(path: Path, target: Target) -> tuple[Pack, Executable]:
+def checked(path: Path, target: Target) -> Loaded:
     """`opened`, and refused where it is not for the target or not of this edgeq's kernels."""
-    pack, code = opened(path)
-    if pack.target != target:
-        raise Foreign(f"it is for {pack.target}, not for {target}")
-    if pack.sources != sources_digest():
+    loaded = opened(path)
+    if loaded.pack.target != target:
+        raise Foreign(f"it is for {loaded.pack.target}, not for {target}")
+    if loaded.pack.sources != sources_digest():
         raise Stale("it was built from other kernels than this edgeq's: build it again")
-    return pack, code
+    return loaded
 
 
 def files(place: Path, ending: str) -> list[Path]:
@@ -82,13 +97,13 @@ class Kernels:
 
     def __init__(self) -> None:
         self._addresses: dict[Request, int] = {}
-        self._code: list[Executable] = []
+        self._loaded: list[Loaded] = []  # whose code the addresses point into
         self._lock = threading.Lock()
 
     def load(self, requests: Iterable[Request], progress: Progress | None = None) -> dict[Request, int]:
         """The addresses of the kernels asked for, found or compiled. Compilation takes about half a second a
-        kernel; progress(done, total, kernel) is called before each, and with (0, 0, WAITING) where another
-        process does it.
+        kernel; progress(done, total, kernel) is called before each, and with WAITING for the kernel where
+        another process is waited for, which may be compiling them.
         """
         with self._lock:
             wanted = sorted({r for r in requests if r not in self._addresses}, key=str)
@@ -97,69 +112,62 @@ class Kernels:
             return self._addresses
 
     def _load(self, target: Target, wanted: list[Request], progress: Progress | None) -> None:
-        for _, pack, code in packs(target):
-            self._take(wanted, pack.kernels, code, pack.image_at)
-            if not self._missing(wanted):
+        for loaded in packs(target):
+            wanted = self._take(wanted, loaded)
+            if not wanted:
                 return
         place = folder.packs_folder()
         try:
             folder.make(place)
-            lock = folder.Lock(place, lambda: progress(0, 0, WAITING) if progress else None)
+            lock = folder.Lock(place, lambda: progress(0, len(wanted), WAITING) if progress else None)
         except (PackError, OSError) as error:
             not_kept(place, error)
-            self._compile(target, wanted, None, None, progress)
+            self._compile(target, wanted, progress)
             return
         with lock:
             path = place / (target.name + COMPILED)
             kept = compiled(path, target)  # another process may have been quicker
             if kept:
-                self._take(wanted, kept[0].kernels, kept[1], kept[0].image_at)
-            self._compile(target, wanted, path, kept and kept[0], progress)
+                wanted = self._take(wanted, kept)
+            if wanted:
+                self._compile(target, wanted, progress, path, kept)
 
-    def _missing(self, wanted: Iterable[Request]) -> list[Request]:
-        return [request for request in wanted if request not in self._addresses]
-
-    def _take(self, wanted: Iterable[Request], kernels: dict[str, int], code: Executable, start: int) -> None:
-        """The addresses of missing kernels that the code has."""
-        for name, tag in self._missing(wanted):
-            at = kernels.get(tag.named(name))
-            if at is not None:
-                self._addresses[name, tag] = code.address + start + at
-        self._code.append(code)
+    def _take(self, wanted: list[Request], loaded: Loaded) -> list[Request]:
+        """Take the addresses of kernels from the pack; those that it does not have."""
+        found = {(name, tag): loaded.address(tag.named(name)) for name, tag in wanted}
+        self._addresses.update((request, at) for request, at in found.items() if at is not None)
+        self._loaded.append(loaded)
+        return [request for request, at in found.items() if at is None]
 
     def _compile(
         self,
         target: Target,
         wanted: list[Request],
-        path: Path | None,
-        kept: Pack | None,
         progress: Progress | None,
+        path: Path | None = None,
+        kept: Loaded | None = None,
     ) -> None:
-        """Compile what is missing, and keep it with what was kept before in the file `path`, if there is one.
+        """Compile kernels; with `path`, keep them in that file, beside those that were kept there before.
 
         Interrupted, it keeps what was compiled so far.
         """
-        missing = self._missing(wanted)
         made: dict[Request, bytes] = {}
         try:
-            for request, blob in build.objects(missing, target, progress):
+            for request, blob in build.objects(wanted, target, progress):
                 made[request] = blob
         finally:
-            new = build.pack(made, target, sources_digest())
-            if path and made:
-                try:
-                    folder.publish(path, (kept.joined(new) if kept else new).encoded())
-                except OSError as error:
-                    not_kept(path.parent, error)
-        if made:
-            self._take(missing, new.kernels, Executable.of_bytes(bytes(new.image)), 0)
+            if made:
+                new = build.pack(made, target, sources_digest())
+                if path:
+                    keep(path, kept.pack.joined(new) if kept else new)
+        self._take(wanted, Loaded(None, new, Executable.of_bytes(new.image)))
 
 
-def packs(target: Target) -> Iterator[tuple[Path, Pack, Executable]]:
+def packs(target: Target) -> Iterator[Loaded]:
     """The packs that may hold kernels for the target, best first."""
     for path in files(SHIPPED, target.name + BUILT):
         try:
-            yield path, *checked(path, target)
+            yield checked(path, target)
         except Stale:
             pass  # somebody changes kernels where edgeq is installed
         except (PackError, OSError) as error:
@@ -172,27 +180,34 @@ def packs(target: Target) -> Iterator[tuple[Path, Pack, Executable]]:
         return  # the one warning comes when nothing can be kept there
     for path in files(place, BUILT):
         try:
-            yield path, *checked(path, target)
+            yield checked(path, target)
         except Foreign:
             pass
         except (PackError, OSError) as error:
             not_used(path, error)
-    path = place / (target.name + COMPILED)
-    kept = compiled(path, target)
+    kept = compiled(place / (target.name + COMPILED), target)
     if kept:
-        yield path, *kept
+        yield kept
 
 
-def compiled(path: Path, target: Target) -> tuple[Pack, Executable] | None:
+def compiled(path: Path, target: Target) -> Loaded | None:
     """What runs have compiled so far, as far as it still counts."""
     try:
-        pack, code = checked(path, target)
+        loaded = checked(path, target)
     except (FileNotFoundError, Stale):
         return None
     except (PackError, OSError) as error:
         not_used(path, error)
         return None
-    return (pack, code) if pack.compiler == build.compiler() else None
+    return loaded if loaded.pack.compiler == build.compiler() else None
+
+
+def keep(path: Path, pack: Pack) -> None:
+    """Write what a run compiled; a warning where that fails."""
+    try:
+        folder.publish(path, pack.encoded())
+    except OSError as error:
+        not_kept(path.parent, error)
 
 
 def not_used(path: Path, error: Exception) -> None:

@@ -57,8 +57,8 @@ def test_build_for_a_board(call: Call, tmp_path: Path, place: Path) -> None:
     assert read(tmp_path / "pi5.pack").target == target and not place.exists()
     place.mkdir()
     (tmp_path / "pi5.pack").rename(place / "pi5.pack")
-    ((path, pack, _),) = store.packs(target)
-    assert path.name == "pi5.pack" and len(pack.kernels) == len(build.all_kernels(target))
+    (loaded,) = store.packs(target)
+    assert loaded.path == place / "pi5.pack" and len(loaded.pack.kernels) == len(build.all_kernels(target))
 
 
 def test_build_every_tier_into_a_directory(call: Call, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_doctor_tells_of_packs_that_are_refused(call: Call, place: Path) -> None
 @pytest.mark.parametrize("quiet", [False, True])
 def test_a_run_tells_that_it_waits_and_compiles(quiet: bool, capsys: pytest.CaptureFixture[str]) -> None:
     telling = Compiling(quiet)
-    telling(0, 0, store.WAITING)
+    telling(0, 2, store.WAITING)
     telling(0, 2, "one")
     telling(1, 2, "two")
     telling(2, 2, "")
