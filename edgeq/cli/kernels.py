@@ -60,6 +60,8 @@ def build(
             raise PackError(f"{into}: {error}.") from None
     elif len(targets) > 1 and not output.is_dir():
         raise UsageError(f"{output} is no directory, but there are {len(targets)} packs to write into it.")
+    elif not output.absolute().parent.is_dir():
+        raise UsageError(f"there is no directory {output.absolute().parent} to write into.")
     assert into is not None
     for target in targets:
         path = into / (target.name + BUILT) if into.is_dir() else into
@@ -158,7 +160,7 @@ def pack_files() -> list[Path]:
 
 def described(path: Path, here: Target) -> dict[str, Any]:
     """A file of `list`: what it holds, and its state: used, for another tier, or why it is refused."""
-    from edgeq.simd import build, store
+    from edgeq.simd import build, folder, store
     from edgeq.simd.pack import PackError
 
     row: dict[str, Any] = {
@@ -172,6 +174,8 @@ def described(path: Path, here: Target) -> dict[str, Any]:
         pack = store.opened(path).pack
         row.update(tier=pack.target.name, kernels=len(pack.kernels), compiler=pack.compiler)
         store.checked(path, pack.target)
+        if path.parent != store.SHIPPED:
+            folder.readable(path.parent)
         if pack.target != here:
             row["state"] = "for another tier"
         elif path.suffix == store.COMPILED and pack.compiler != build.compiler():

@@ -115,7 +115,10 @@ def module_of(name: str, tag: Tag, symbol: str, target: Target) -> Any:
     """The kernel's LLVM module, optimized for the target: the C function `symbol`, what it calls, and nothing
     from outside.
     """
-    return optimized(*typed(name, tag), symbol, target)
+    try:
+        return optimized(*typed(name, tag), symbol, target)
+    except RuntimeError as error:
+        raise RuntimeError(f"kernel {name} {tag}: {error}") from None
 
 
 def optimized(text: str, native: str, count: int, symbol: str, target: Target) -> Any:
@@ -138,9 +141,7 @@ def optimized(text: str, native: str, count: int, symbol: str, target: Target) -
     outside = [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
     errors = [g.name for g in module.global_variables if "picklebuf" in g.name]
     if outside or errors:
-        raise RuntimeError(
-            f"{symbol} needs {', '.join(outside + errors)}, but kernels neither call nor raise"
-        )
+        raise RuntimeError(f"it needs {', '.join(outside + errors)}, but kernels neither call nor raise")
     return module
 
 

@@ -73,20 +73,22 @@ class Context(cpu.CPUContext):
         """Nothing: no reference counting is linked in."""
 
 
-class Target(registry.CPUTarget):
+class KernelTarget(registry.CPUTarget):
+    """What numba compiles kernels with: its types of a CPU, the lowering above."""
+
     @cached_property
     def _toplevel_target_context(self) -> Any:
         return Context(self.typing_context, self._target_name)
 
 
-class Kernels(CPU):
+class Anywhere(CPU):
     """The target's place among numba's: what is written for any CPU serves it."""
 
 
 class Native(dispatcher.Dispatcher):
     """A kernel or a part of one: typed for each tag that it is called with, never run."""
 
-    targetdescr = Target(NAME)
+    targetdescr = KernelTarget(NAME)
 
     def compile(self, signature: Any) -> Any:
         with target_override(NAME):
@@ -98,9 +100,9 @@ def native(function: Callable[..., Any]) -> Any:
     return Native(function, targetoptions=dict(OPTIONS))
 
 
-target_registry[NAME] = Kernels
-dispatcher_registry[Kernels] = Native
-jit_registry[Kernels] = lambda **options: native  # how the bodies of overloads are compiled
+target_registry[NAME] = Anywhere
+dispatcher_registry[Anywhere] = Native
+jit_registry[Anywhere] = lambda **options: native  # how the bodies of overloads are compiled
 
 
 def written(function: Callable[..., Any], signature: Any) -> tuple[str, str]:

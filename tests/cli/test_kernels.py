@@ -79,6 +79,7 @@ def test_build_every_tier_into_a_directory(call: Call, tmp_path: Path) -> None:
         (["--cpu", "haswell", "--all"], ["exclude"]),
         (["--tier", "neon", "--cpu", "haswell"], ["exclude"]),
         (["-j", "0"], ["-j"]),
+        (["-o", "nowhere/my.pack"], ["no directory", "nowhere"]),
     ],
 )
 def test_wrong_calls(call: Call, arguments: list[str], words: list[str]) -> None:
@@ -128,6 +129,14 @@ def test_list_tells_what_is_used_and_why_not(call: Call, place: Path) -> None:
     assert mine["compiler"] == build.compiler() and mine["bytes"] == Path(mine["file"]).stat().st_size
     table = call("kernels", "list").out
     assert str(place) in table and "odd.pack" in table and HERE.name in table.splitlines()[0]
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="permissions as on POSIX systems")
+def test_list_tells_of_an_unsafe_folder(call: Call, place: Path) -> None:
+    call("kernels", "build", "-j", "1")
+    place.chmod(0o777)
+    (row,) = json.loads(call("kernels", "list", "--json").out)["packs"]
+    assert row["state"].startswith("refused: others can write it")
 
 
 def test_clear_removes_packs_alone(call: Call, place: Path) -> None:
