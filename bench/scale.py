@@ -8,8 +8,8 @@ are written once per directory, as by bench.peers. Each figure is the fastest of
 programs took away in the slower ones is not the engine's cost. The last line of stdout is one JSON object.
 
 The limit of a figure is the rate at which the slower of two machines would do: one that only reads the
-weights and the cache, at the measured bandwidth, and one that only multiplies, at the measured rate of the
-dot product. `bench.machine` tells how both are measured.
+weights and the cache, at the bandwidth measured beside it, and one that only multiplies, at the rate of the
+dot product measured beside it. `bench.machine` tells how both are measured.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +40,29 @@ MODELS = ("smollm2-135m", "danube3-500m", "tinyllama-1.1b", "llama-3.2-3b")  # b
 CACHES = {"edgeq": "q8", "llamacpp": "f16"}
 
 
-@cache
-def machine(threads: int) -> tuple[float, float]:
-    """(bytes read, int8 multiply-adds) per second with that many threads, the best of some measurements."""
-    with Worker("machine", {"threads": threads}) as worker:
-        read = max(worker.ask(do="read")["rate"] for _ in range(5))
-        dot = max(worker.ask(do="dot")["rate"] for _ in range(5))
-    return read * 1e9, dot * 1e9
+Limits = tuple[float, float]  # bytes read and int8 multiply-adds, per second
+
+
+class Machine:
+    """The machine's own process, for one number of threads at a time: it holds a large buffer."""
+
+    def __init__(self) -> None:
+        self.threads = 0
+        self.worker: Worker | None = None
+
+    def limits(self, threads: int) -> Limits:
+        """The best of a few measurements now: a busy machine's limits are not those of a quiet one."""
+        if threads != self.threads:
+            self.close()
+            self.worker, self.threads = Worker("machine", {"threads": threads}), threads
+        assert self.worker is not None
+        read, dot = (max(self.worker.ask(do=what)["rate"] for _ in range(3)) for what in ("read", "dot"))
+        return read * 1e9, dot * 1e9
+
+    def close(self) -> None:
+        if self.worker is not None:
+            self.worker.__exit__()
+        self.worker, self.threads = None, 0
 
 
 @dataclass(frozen=True)
@@ -59,9 +74,9 @@ class Model:
     engine: str
     file: Path  # the engine's own
 
-    def limit(self, threads: int, tokens: int, after: int) -> float:
+    def limit(self, limits: Limits, tokens: int, after: int) -> float:
         """Tokens per second, `tokens` of them at once after so many others."""
-        s, (read, dot) = self.shape, machine(threads)
+        s, (read, dot) = self.shape, limits
         kv = CacheShape.of(CACHES[self.engine], s.layers, s.kv_heads, s.head_dim, after + tokens)
         scores = 2 * s.layers * s.heads * s.head_dim * (after + tokens / 2)  # and values: for each token
         macs = tokens * (s.body_macs() + scores) + s.output_macs()
@@ -75,6 +90,7 @@ class Bench:
         self.arguments = arguments
         self.directory = arguments.dir or default_directory()
         self.cores = default_threads()
+        self.machine = Machine()
 
     def model(self, shape: str) -> Model:
         gguf_path, path = prepare(self.directory, shape, self.arguments.format)
@@ -95,7 +111,7 @@ class Bench:
         position = {"after": after} if what == "prefill" else {"prompt": after}
         answers = [worker.ask(do=what, tokens=tokens, **position) for _ in range(self.arguments.repeat)]
         rate = tokens / min(answer["seconds"] for answer in answers)
-        limit = model.limit(threads, tokens if what == "prefill" else 1, after)
+        limit = model.limit(self.machine.limits(threads), tokens if what == "prefill" else 1, after)
         return {f"{what}_tps": round(rate, 2), f"{what}_limit_tps": round(limit, 2)}
 
     # ---- the tables ----
@@ -194,7 +210,7 @@ def main() -> None:
     arguments = parse()
     warn_if_busy()
     bench = Bench(arguments)
-    read, dot = machine(bench.cores)
+    read, dot = bench.machine.limits(bench.cores)
     facts = {
         "machine": platform.machine(),
         "processor": processor(),
@@ -211,6 +227,7 @@ def main() -> None:
         say(f"measuring {name}")
         rows[name] = getattr(bench, name)()
         print(f"\n{name}\n{spell(rows[name])}", flush=True)
+    bench.machine.close()
     print(json.dumps({**facts, **setting, **rows}))
 
 

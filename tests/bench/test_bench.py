@@ -126,17 +126,17 @@ def test_a_worker_that_cannot_start_is_one_sentence(tmp_path: Path) -> None:
         peers.Worker("edgeq", {"model": str(tmp_path / "missing.edgeq"), "threads": 1, "context": 8})
 
 
-def test_limits_follow_from_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_follow_from_the_machine(tmp_path: Path) -> None:
     """One token is bound by reading, many by multiplying; a longer past costs both."""
     _, path = peers.prepare(tmp_path, "micro", "q4_0")
-    monkeypatch.setattr(scale, "machine", lambda threads: (1e9 * threads, 100e9 * threads))
+    one, two = (1e9, 100e9), (2e9, 200e9)
     model = scale.Model(MICRO, path, "edgeq", path)
     cache = 2 * 2 * 2 * 256 * 32 * 1.07  # about what 256 positions take in 2 layers of 2 heads
-    assert model.limit(1, 1, 0) == pytest.approx(1e9 / (peers.decode_bytes(path) + cache), rel=0.1)
-    assert model.limit(2, 1, 0) == pytest.approx(2 * model.limit(1, 1, 0))
-    assert model.limit(1, 256, 0) == pytest.approx(100e9 / MICRO.body_macs(), rel=0.3)
-    assert model.limit(1, 256, 200) < model.limit(1, 256, 0)
-    assert model.limit(1, 1, 400) < model.limit(1, 1, 0)
+    assert model.limit(one, 1, 0) == pytest.approx(1e9 / (peers.decode_bytes(path) + cache), rel=0.1)
+    assert model.limit(two, 1, 0) == pytest.approx(2 * model.limit(one, 1, 0))
+    assert model.limit(one, 256, 0) == pytest.approx(100e9 / MICRO.body_macs(), rel=0.3)
+    assert model.limit(one, 256, 200) < model.limit(one, 256, 0)
+    assert model.limit(one, 1, 400) < model.limit(one, 1, 0)
 
 
 def test_scale_prints_each_rate_with_its_limit() -> None:
