@@ -2,9 +2,9 @@
 
 usage: python -m bench.memory [--scheme q4] [--kv q8]
 
-A model takes its file's pages, the cache of a sequence, and RUNTIME. It fits where these are no more than
-SHARE of the board's memory: the rest is left to the system and to other programs. The output is the table of
-docs/raspberry-pi.md.
+A model takes its file's pages, the cache of a sequence, RUNTIME and its tokenizer. It fits where these are no
+more than SHARE of the board's memory: the rest is left to the system and to other programs. The output is the
+table of docs/raspberry-pi.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from edgeq.converters.pipeline import CHOICES, choose, planned
 
 BOARDS_GB = (1, 2, 4, 8)
 SHARE = 0.75
-RUNTIME = 120_000_000  # bytes of Python, its libraries and a pass's buffers: see bench/LOG.md
+RUNTIME = 80_000_000  # bytes of Python, its libraries and a pass's buffers: see bench/LOG.md
+PIECE = 650  # bytes that the tokenizer takes for each entry of the vocabulary: see there
 STEP = 256  # tokens: a cache grows by so many
 
 
@@ -29,21 +30,23 @@ class Need:
     """Bytes that a model takes."""
 
     file: int
+    runtime: int
     token: int  # of the cache, for each token of context
     tokens_max: int  # that the model was made for
 
     @classmethod
     def of(cls, words: dict[str, Any], scheme: str, kv: str) -> Need:
-        """For the words of a checkpoint's config.json. The file's tokenizer, 1 to 10 MB, is not counted."""
+        """For the words of a checkpoint's config.json. The tokenizer's bytes in the file are not counted."""
         family = models.family_of(words)
         c = models.family(family).Config.from_hf(words)
         cache = CacheShape.of(kv, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, STEP)
         file = sum(tensor.nbytes for tensor in planned(family, c, choose(scheme)))
-        return cls(file, cache.nbytes // STEP, c.max_position_embeddings)
+        runtime = RUNTIME + PIECE * c.vocab_size
+        return cls(file, runtime, cache.nbytes // STEP, c.max_position_embeddings)
 
     def context(self, memory_gb: int) -> int:
         """The longest context that fits on a board with so much memory; 0 where the model does not."""
-        left = int(SHARE * (memory_gb << 30)) - RUNTIME - self.file
+        left = int(SHARE * (memory_gb << 30)) - self.runtime - self.file
         return min(max(0, left // (self.token * STEP) * STEP), self.tokens_max)
 
 

@@ -46,7 +46,7 @@ def test_a_need_is_what_the_file_and_the_cache_take(tmp_path: Path, demo_checkpo
 
 def test_a_context_fits_and_one_step_more_does_not() -> None:
     need = memory.Need.of(KNOWN["Qwen3-4B"][0], "q4", "q8")
-    fits, room = need.context(4), memory.SHARE * (4 << 30) - memory.RUNTIME - need.file
+    fits, room = need.context(4), memory.SHARE * (4 << 30) - need.runtime - need.file
     assert 0 < fits * need.token <= room < (fits + memory.STEP) * need.token
     assert need.context(2) == 0 and need.context(64) == need.tokens_max
 
