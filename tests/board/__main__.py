@@ -52,7 +52,7 @@ def parse() -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace, work: Path) -> int:
     """The exit code of the proof; `work` is for files that nobody keeps."""
-    need_tools()
+    need_tools(board.cpu for board in proof.BOARDS)
     with ThreadPoolExecutor() as pool:
         say("a root is made; meanwhile the wheel, the models and what this machine makes of them")
         place = arguments.root or work / "root"

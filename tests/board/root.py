@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,18 +33,21 @@ class Unavailable(Exception):
     """This machine cannot emulate a board; the message says what it lacks."""
 
 
-def need_tools() -> None:
-    """qemu and debootstrap, installed with apt-get where that can be done."""
+def need_tools(cpus: Iterable[str]) -> None:
+    """debootstrap, and a qemu that knows the processors, installed with apt-get where that can be done."""
     missing = [package for program, package in TOOLS.items() if not shutil.which(program)]
     if os.geteuid():
         raise Unavailable("debootstrap needs root")
-    if not missing:
-        return
-    if not shutil.which("apt-get"):
+    if missing and not shutil.which("apt-get"):
         raise Unavailable(f"{' and '.join(missing)} missing, and there is no apt-get to install them")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", *missing]):
-        attempt(["apt-get", "-qq", *command], environment)
+    if missing:
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["update"], ["install", "--yes", "--no-install-recommends", *missing]):
+            attempt(["apt-get", "-qq", *command], environment)
+    known = subprocess.run([QEMU, "-cpu", "help"], capture_output=True, text=True).stdout.split()
+    unknown = sorted(set(cpus) - set(known))
+    if unknown:
+        raise Unavailable(f"this {QEMU} does not know {', '.join(unknown)}; Debian 12's does")
 
 
 def attempt(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
