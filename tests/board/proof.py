@@ -268,7 +268,7 @@ def put_tests(site: Site) -> None:
 
 
 def kernel_tests(site: Site, board: Board, expected: Expected) -> str:
-    """The tests of the kernels on the tiers that this processor has, with the wheel's packs and a forbidden page
+    """The tests of the kernels on the tiers that this processor has, by the wheel's packs, a forbidden page
     behind every buffer. GENERIC has no pack for ARM, and an emulated compiler is slow: tests/emulator runs it
     and the verbs, from the host's Python. Emulated, no pass is done before the test of interrupts ends it.
     """
