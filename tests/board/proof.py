@@ -27,7 +27,7 @@ MANUAL = wheels.TREE / "docs" / "raspberry-pi.md"
 TEST_PACKAGES = ("pytest>=8.3",)
 TIMEOUT = 900  # seconds for one program on a board; the tests of the kernels have TESTS_TIMEOUT
 TESTS_TIMEOUT = 3600
-# tests of kernels that an emulated board has no use for: GENERIC, which has no pack for ARM (tests/emulator runs
+# tests of kernels that are not for an emulated board: GENERIC, which has no pack for ARM (tests/emulator runs
 # it from the host's Python: an emulated compiler is slow), and two that count milliseconds
 NOT_EMULATED = ("generic", "interrupted_anywhere", "use_no_time")
 STORY = ("-p", "Once upon a time", "-n", "48", "--temp", "0", "--json", "--quiet")
