@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 START = time.perf_counter()
+BATCH = 512  # tokens that llama.cpp takes at once, as its own commands do
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -100,7 +101,7 @@ class LlamaCpp:
         self.model = llama_cpp.llama_model_load_from_file(os.fsencode(options["model"]), model_params)
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = options["context"]
-        params.n_batch = params.n_ubatch = 512
+        params.n_batch = params.n_ubatch = BATCH
         params.n_threads = params.n_threads_batch = options["threads"]
         params.flash_attn_type = int(bool(options.get("flash", True)))
         self.context = llama_cpp.llama_init_from_model(self.model, params) if self.model else None
@@ -113,9 +114,11 @@ class LlamaCpp:
         self.api.llama_memory_seq_rm(self.memory, 0, count, -1)
 
     def feed(self, ids: list[int]) -> int:
-        tokens = (self.ctypes.c_int32 * len(ids))(*ids)  # the batch points into it
-        if self.api.llama_decode(self.context, self.api.llama_batch_get_one(tokens, len(ids))):
-            raise SystemExit("llama_decode failed")
+        for first in range(0, len(ids), BATCH):
+            part = ids[first : first + BATCH]
+            tokens = (self.ctypes.c_int32 * len(part))(*part)  # the batch points into it
+            if self.api.llama_decode(self.context, self.api.llama_batch_get_one(tokens, len(part))):
+                raise SystemExit("llama_decode failed")
         logits = self.api.llama_get_logits_ith(self.context, -1)
         return int(self.numpy.ctypeslib.as_array(logits, (self.vocab,)).argmax())
 
