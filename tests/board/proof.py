@@ -173,7 +173,7 @@ def install(root: Root, wheelhouse: Path) -> Site:
     (folder / "cache").mkdir(parents=True)
     environment = {"XDG_CACHE_HOME": root.name(folder / "cache")}
     if not isinstance(root, Installed):
-        wheels.unpack(wheelhouse, folder / "site")
+        wheels.unpack(wheelhouse, folder / "site", root.machine)
         environment["PYTHONPATH"] = root.name(folder / "site")
         return Site(root, "/usr/bin/python3", environment, folder)
     shutil.copytree(wheelhouse, folder / "wheels")
@@ -200,7 +200,9 @@ def documented() -> list[str]:
     return found[1].splitlines()
 
 
-def all_boards(site: Site, expected: Expected, say: Say, *, full: bool) -> list[str]:
+def all_boards(
+    site: Site, expected: Expected, say: Say, boards: Sequence[Board] = BOARDS, *, full: bool = False
+) -> list[str]:
     """What did not hold, a sentence each; two boards at a time."""
     for file in (*expected.folder.iterdir(), SCRIPT):
         shutil.copy2(file, site.folder)
@@ -214,13 +216,13 @@ def all_boards(site: Site, expected: Expected, say: Say, *, full: bool) -> list[
                 failures.append(f"{board.cpu}: {failure}")
 
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        list(pool.map(partial(prove, (doctor, logits, stories)), BOARDS))
+        list(pool.map(partial(prove, (doctor, logits, stories)), boards))
         compiled = [path.name for path in site.cache.rglob("*") if path.is_file()]
         if compiled:
             failures.append(f"something was compiled: {', '.join(compiled[:5])} …")
         if full:
             put_tests(site)
-            list(pool.map(partial(prove, [kernel_tests]), BOARDS))
+            list(pool.map(partial(prove, [kernel_tests]), boards))
     return failures
 
 
