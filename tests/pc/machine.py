@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.board.root import Unavailable, Unpacked, attempt
+from tests.board.root import Unpacked, attempt
 from tests.pc.emulator import Emulator
 
 GUEST = Path(__file__).with_name("guest.py")
@@ -153,7 +153,7 @@ class Machine:
     ) -> subprocess.CompletedProcess[str]:
         """Run a program; TimeoutExpired when it takes too long, and the PC is off then."""
         if not self._up:
-            self._answer(["start"], BOOT_TIMEOUT)
+            self._answer(["guest.py"], BOOT_TIMEOUT)
             self._up = True
         request = json.dumps({"words": list(words), "environment": dict(environment)}).encode() + b"\n"
         while request:
@@ -169,8 +169,7 @@ class Machine:
                 self._pending += os.read(self._line, 65536)
             elif self._process.poll() is not None:
                 console = self._console.read_text(errors="replace") if self._console.exists() else ""
-                last = "\n".join(console.splitlines()[-12:])
-                raise Unavailable(f"the PC went off while it ran `{' '.join(words[:3])}`:\n{last}")
+                return {"code": -1, "out": console[-2000:], "err": "the PC went off"}
             elif time.monotonic() > end:
                 self.stop()
                 raise subprocess.TimeoutExpired(list(words), timeout)
