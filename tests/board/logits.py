@@ -2,9 +2,9 @@
 
 usage: python logits.py '[{"model": PATH, "tokens": N, "single": M, "options": {...}}, …]'
 
-For each case N tokens are fed at once, again in pieces of seven, and the first M of them one by one, which must
-agree. It prints a line of JSON: the instruction set, the SHA-256 of each case's logits, and which compilers were imported. It
-needs edgeq and nothing of this tree.
+For each case N tokens are fed at once, again in pieces of seven, and the first M of them one by one, which
+must agree. It prints a line of JSON: the instruction set, the SHA-256 of each case's logits, and which
+compilers were imported. It needs edgeq and nothing of this tree.
 """
 
 from __future__ import annotations

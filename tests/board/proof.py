@@ -32,10 +32,10 @@ STORY = ("-p", "Once upon a time", "-n", "48", "--temp", "0", "--json", "--quiet
 
 @dataclass(frozen=True)
 class Board:
-    """A processor that qemu emulates and the instruction set that edgeq must choose on it."""
+    """A processor that is emulated and the instruction set that edgeq must choose on it."""
 
     name: str
-    cpu: str  # qemu's word for it
+    cpu: str  # the emulator's word for it
     isa: str
 
 
@@ -214,6 +214,7 @@ def all_boards(
                 say(f"{board.cpu:11} {check(site, board, expected)}")
             except (Failure, subprocess.TimeoutExpired) as failure:
                 failures.append(f"{board.cpu}: {failure}")
+        site.root.leave(board.cpu)
 
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         list(pool.map(partial(prove, (doctor, logits, stories)), boards))

@@ -55,12 +55,17 @@ def need_qemu(cpus: Iterable[str]) -> None:
         raise Unavailable(f"this {QEMU} does not know {', '.join(unknown)}; Debian 12's does")
 
 
-def attempt(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
-    """Run a step of the preparation; Unavailable with the end of what it said when it fails."""
-    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+def attempt(
+    command: Sequence[str | Path], environment: Mapping[str, str] | None = None, folder: Path | None = None
+) -> str:
+    """The output of a step of the preparation; Unavailable with the end of what it said when it fails."""
+    done = subprocess.run(
+        command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
     if done.returncode:
         last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
         raise Unavailable(f"`{' '.join(map(str, command))}` failed ({done.returncode}):\n{last}")
+    return done.stdout
 
 
 def make(root: Root, mirror: str = MIRROR) -> None:
@@ -116,6 +121,9 @@ class Root:
             self.command(cpu, words), cwd=self.path, env=given | dict(environment), stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=timeout,
         )  # fmt: skip
+
+    def leave(self, cpu: str) -> None:
+        """No more programs will be run on this processor for now."""
 
 
 class Unpacked(Root):

@@ -2,8 +2,8 @@
 
 usage: python -m tests.pc [--keep DIR] [--wheel FILE] [--mirror URL] [--only CPU]
 
-It builds Bochs and edgeq's wheel, makes a small Debian with the wheel in it, starts it on a PC with each of the
-processors below, and there, as tests.board does on emulated boards:
+It builds Bochs and edgeq's wheel, makes a small Debian with the wheel in it, starts that on a PC with each of
+the processors below, and there, as tests.board does on boards:
 
 - `edgeq doctor` finds all well and chooses the instruction set of that processor;
 - the logits of stories260K in several schemes, and of two layers of TinyLlama-1.1B's shape with random
@@ -11,9 +11,9 @@ processors below, and there, as tests.board does on emulated boards:
 - `edgeq run` tells the same story as here;
 - all that with the kernels of the wheel: no compiler is imported and nothing is compiled.
 
-It needs root and Debian's or Ubuntu's apt, and half an hour of two cores: too slow for every change, so CI does
-not run it. Exit codes: 0 all holds, 1 something does not, 77 no PC can be emulated here, and the reason. --keep
-keeps emulator and root for the next time.
+It needs root and Debian's or Ubuntu's apt, and a quarter of an hour on two cores of its own: too slow for
+every change, so CI does not run it. Exit codes: 0 all holds, 1 something does not, 77 no PC can be emulated
+here, and the reason. --keep keeps emulator and root for the next time.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ def run(arguments: argparse.Namespace, work: Path) -> int:
     pcs = [pc for pc in PCS if arguments.only in (None, pc.cpu)]
     kept = arguments.keep or work / "kept"
     root = Emulated(kept / "root", emulator.Emulator(kept / "bochs"), work / "pc")
+    root.work.mkdir()
     with ThreadPoolExecutor() as pool:
         say("Bochs and a root are made; meanwhile the wheel, the models and what this machine makes of them")
         making = [
@@ -83,7 +84,8 @@ def run(arguments: argparse.Namespace, work: Path) -> int:
     try:
         failures = proof.all_boards(site, expected, say, pcs)
     finally:
-        root.stop()
+        for pc in pcs:
+            root.leave(pc.cpu)
     for failure in failures:
         print(f"FAILED {failure}")
     say(f"{len(failures)} failed" if failures else "all holds on every PC")

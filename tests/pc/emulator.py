@@ -1,8 +1,9 @@
 """Bochs, a PC in software, and what a PC starts with: a BIOS, a boot loader, Linux.
 
-Bochs is the one free emulator with AVX-512 VNNI and AVX-VNNI. Debian's own build is for debugging and slow,
-so its source is built here; release 3.0 is the first whose processors describe their registers as Linux
-wants it. Everything comes from Debian's archive, signatures checked by apt, whatever Debian or Ubuntu this is.
+qemu's own emulation has neither AVX-512 nor AVX-VNNI; Bochs has both. Debian's build of it is for debugging
+and slow, so its source is built here. Release 3.0 is the first whose processors describe their registers as
+Linux wants it. All comes from Debian's archive, with signatures checked by apt, whatever Debian or Ubuntu
+this is.
 
 Knows nothing of edgeq.
 """
@@ -11,8 +12,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,14 +96,12 @@ def fetch(folder: Path, mirror: str) -> None:
     }
     (apt / "settings").write_text("".join(f'{name} "{value}";\n' for name, value in settings.items()))
 
-    def run(*words: str) -> str:
-        return output([*words], folder, {"APT_CONFIG": str(apt / "settings")})
-
-    run("apt-get", "-qq", "update")
-    depends = run("apt-cache", "depends", KERNEL).split()
+    environment = os.environ | {"APT_CONFIG": str(apt / "settings")}
+    attempt(["apt-get", "-qq", "update"], environment)
+    depends = attempt(["apt-cache", "depends", KERNEL], environment).split()
     kernel = next(word for word in depends if word.startswith("linux-image-") and word != KERNEL)
-    run("apt-get", "-qq", "download", *PACKAGES, kernel)
-    run("apt-get", "-qq", "source", "--download-only", "--tar-only", "bochs")
+    attempt(["apt-get", "-qq", "download", *PACKAGES, kernel], environment, folder)
+    attempt(["apt-get", "-qq", "source", "--download-only", "--tar-only", "bochs"], environment, folder)
     for package in folder.glob("*.deb"):
         attempt(["dpkg-deb", "--extract", package, folder / "files"])
     (source,) = folder.glob("bochs_*.orig.tar.xz")
@@ -114,22 +111,7 @@ def fetch(folder: Path, mirror: str) -> None:
 
 
 def build(source: Path) -> None:
-    flags = {"CFLAGS": "-O2 -w", "CXXFLAGS": "-O2 -w"}
-    output(["./configure", *OPTIONS], source, flags)
-    output(["make", f"-j{os.cpu_count()}"], source, {})
-
-
-def output(words: Sequence[str], folder: Path, environment: dict[str, str]) -> str:
-    """What a command says; Unavailable with its last lines when it fails."""
-    done = subprocess.run(
-        words,
-        cwd=folder,
-        env=os.environ | environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
-        raise Unavailable(f"`{' '.join(words[:3])}` failed ({done.returncode}):\n{last}")
-    return done.stdout
+    """The program `bochs` in the folder of its source."""
+    environment = os.environ | {"CFLAGS": "-O2 -w", "CXXFLAGS": "-O2 -w"}
+    attempt(["./configure", *OPTIONS], environment, source)
+    attempt(["make", f"-j{os.cpu_count()}"], folder=source)

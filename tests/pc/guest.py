@@ -19,6 +19,33 @@ LINE = "/dev/ttyS1"
 MOUNTS = {"/proc": "proc", "/sys": "sysfs", "/dev": "devtmpfs", "/tmp": "tmpfs"}
 
 
+def main() -> None:
+    for place, kind in MOUNTS.items():
+        subprocess.run(["/bin/mount", "-t", kind, kind, place], check=True)
+    serve(LINE)
+
+
+def serve(name: str) -> None:
+    """Answer on a terminal until it hangs up."""
+    terminal = os.open(name, os.O_RDWR | os.O_NOCTTY)
+    tty.setraw(terminal)
+    settings = termios.tcgetattr(terminal)
+    settings[4] = settings[5] = termios.B115200
+    termios.tcsetattr(terminal, termios.TCSANOW, settings)
+    say(terminal, {"up": True})
+    pending = b""
+    while received := os.read(terminal, 4096):
+        *requests, pending = (pending + received).split(b"\n")
+        for request in requests:
+            say(terminal, answer(json.loads(request)))
+
+
+def say(terminal: int, what: dict[str, Any]) -> None:
+    data = json.dumps(what).encode() + b"\n"
+    while data:
+        data = data[os.write(terminal, data) :]
+
+
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     done = subprocess.run(
         request["words"], env=request["environment"], stdin=subprocess.DEVNULL, capture_output=True, text=True
@@ -26,27 +53,5 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     return {"code": done.returncode, "out": done.stdout, "err": done.stderr}
 
 
-def main() -> None:
-    for place, kind in MOUNTS.items():
-        subprocess.run(["/bin/mount", "-t", kind, kind, place], check=True)
-    terminal = os.open(LINE, os.O_RDWR | os.O_NOCTTY)
-    tty.setraw(terminal)
-    settings = termios.tcgetattr(terminal)
-    settings[4] = settings[5] = termios.B115200
-    termios.tcsetattr(terminal, termios.TCSANOW, settings)
-    with open(terminal, "r+b", buffering=0) as line:
-
-        def say(what: dict[str, Any]) -> None:
-            data = memoryview(json.dumps(what).encode() + b"\n")
-            while data:
-                data = data[line.write(data) :]
-
-        say({"up": True})
-        pending = b""
-        while received := line.read(4096):
-            *requests, pending = (pending + received).split(b"\n")
-            for request in requests:
-                say(answer(json.loads(request)))
-
-
-main()
+if __name__ == "__main__":
+    main()
