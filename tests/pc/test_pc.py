@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.board import wheels
 from tests.pc import disc
+from tests.pc.__main__ import PCS
 from tests.pc.emulator import Emulator
 from tests.pc.machine import Machine
 
@@ -69,3 +72,9 @@ def test_what_goes_onto_the_disc(tmp_path: Path) -> None:
         *("bin", "srv", "usr", "srv/board", "srv/board/file"),
         *("usr/bin", "usr/bin/file"),
     ]
+
+
+def test_every_processor_of_the_table_is_emulated() -> None:
+    manual = (wheels.TREE / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.+?) \| `(\w+)` \| the same bits \|$", manual, re.MULTILINE)
+    assert rows == [(pc.name, pc.isa) for pc in PCS]
