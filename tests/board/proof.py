@@ -201,9 +201,11 @@ def documented() -> list[str]:
 
 
 def all_boards(
-    site: Site, expected: Expected, say: Say, boards: Sequence[Board] = BOARDS, *, full: bool = False
+    site: Site, expected: Expected, say: Say, boards: Sequence[Board] = BOARDS, tests: Sequence[str] = ()
 ) -> list[str]:
-    """What did not hold, a sentence each; two boards at a time."""
+    """What did not hold, a sentence each; two boards at a time. `tests` are files and folders of tests/ that
+    are run, too.
+    """
     for file in (*expected.folder.iterdir(), SCRIPT):
         shutil.copy2(file, site.folder)
     failures: list[str] = []
@@ -216,14 +218,15 @@ def all_boards(
                 failures.append(f"{board.cpu}: {failure}")
         site.root.leave(board.cpu)
 
+    checks: list[Check] = [doctor, logits, stories]
+    if tests:
+        put_tests(site)
+        checks.append(partial(kernel_tests, tests=tests))
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        list(pool.map(partial(prove, (doctor, logits, stories)), boards))
-        compiled = [path.name for path in site.cache.rglob("*") if path.is_file()]
-        if compiled:
-            failures.append(f"something was compiled: {', '.join(compiled[:5])} …")
-        if full:
-            put_tests(site)
-            list(pool.map(partial(prove, [kernel_tests]), boards))
+        list(pool.map(partial(prove, checks), boards))
+    compiled = [path.name for path in site.cache.rglob("*") if path.is_file()]
+    if compiled:
+        failures.append(f"something was compiled: {', '.join(compiled[:5])} …")
     return failures
 
 
@@ -261,25 +264,29 @@ def stories(site: Site, board: Board, expected: Expected) -> str:
 
 
 def put_tests(site: Site) -> None:
-    """pytest and this tree's tests, without the tree's edgeq: the board's is tested."""
+    """This tree's tests, without the tree's edgeq: the board's is tested; and pytest where it is not unpacked
+    with all the rest.
+    """
     tree = site.folder / "tree"
     shutil.copytree(wheels.TREE / "tests", tree / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2(wheels.TREE / "pyproject.toml", tree)
-    house = site.root.name(site.folder / "wheels")
-    pip = ("-m", "pip", "--quiet", "install", "--no-compile", "--no-index", "--find-links", house)
-    site.run(BOARDS[-1], [*pip, *TEST_PACKAGES])
+    if isinstance(site.root, Installed):
+        house = site.root.name(site.folder / "wheels")
+        pip = ("-m", "pip", "--quiet", "install", "--no-compile", "--no-index", "--find-links", house)
+        site.run(BOARDS[-1], [*pip, *TEST_PACKAGES])
 
 
-def kernel_tests(site: Site, board: Board, expected: Expected) -> str:
-    """The tests of the kernels on the tiers that this processor has, with the wheel's packs. GENERIC has none
-    for ARM and an emulated compiler is slow; tests/emulator runs it, and the verbs, from the host's Python.
+def kernel_tests(site: Site, board: Board, expected: Expected, tests: Sequence[str]) -> str:
+    """The tests of the kernels on the tiers that this processor has, with the wheel's packs. What has none,
+    GENERIC for ARM and the rows that stand for others, is left out, as an emulated compiler is slow;
+    tests/emulator runs it, and the verbs, from the host's Python.
     """
     tree = site.folder / "tree"
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={site.root.name(tree)}"]
     chosen = {
         "EDGEQ_TEST_CACHE": site.root.name(site.folder / f"cache-{board.cpu}"),
-        "PYTEST_ADDOPTS": "-k 'not generic'",  # for tests that run pytest, too
+        "PYTEST_ADDOPTS": "-k 'not generic and not meaning'",  # for tests that run pytest, too
     }
     tested = replace(site, environment=site.environment | chosen)
-    words.append(site.root.name(tree / "tests" / "kernels"))
+    words += [site.root.name(tree / "tests" / name) for name in tests]
     return f"tests of the kernels: {tested.run(board, words, TESTS_TIMEOUT).strip().splitlines()[-1]}"

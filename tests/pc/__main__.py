@@ -1,6 +1,6 @@
 """Proof that edgeq is right on x86-64 processors that few have at hand: Linux on PCs that Bochs emulates.
 
-usage: python -m tests.pc [--keep DIR] [--wheel FILE] [--mirror URL] [--only CPU]
+usage: python -m tests.pc [--full] [--keep DIR] [--wheel FILE] [--mirror URL] [--only CPU]
 
 It builds Bochs and edgeq's wheel, makes a small Debian with the wheel in it, starts that on a PC with each of
 the processors below, and there, as tests.board does on boards:
@@ -10,6 +10,8 @@ the processors below, and there, as tests.board does on boards:
   weights, have the same bits as on this machine's best instruction set and on GENERIC;
 - `edgeq run` tells the same story as here;
 - all that with the kernels of the wheel: no compiler is imported and nothing is compiled.
+
+--full runs those tests of the kernels, too, whose code differs between instruction sets (hours).
 
 It needs root and Debian's or Ubuntu's apt, and a quarter of an hour on two cores of its own: too slow for
 every change, so CI does not run it. Exit codes: 0 all holds, 1 something does not, 77 no PC can be emulated
@@ -42,6 +44,7 @@ PCS = (  # by Bochs's words
     Board("Haswell", "corei7_haswell_4770", "avx2"),
     Board("Sandy Bridge", "corei7_sandy_bridge_2600k", "generic"),
 )
+TESTS = tuple(f"kernels/test_{subject}.py" for subject in ("products", "rows", "attention"))
 
 
 def say(text: str) -> None:
@@ -51,6 +54,7 @@ def say(text: str) -> None:
 def parse() -> argparse.Namespace:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m tests.pc", description=__doc__, formatter_class=raw)
+    parser.add_argument("--full", action="store_true", help="the tests of the kernels, too")
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="keep emulator and root here, or use those here"
     )
@@ -74,7 +78,7 @@ def run(arguments: argparse.Namespace, work: Path) -> int:
             pool.submit(root.emulator.make, arguments.mirror),
         ]
         wheel = arguments.wheel or wheels.build(work, [pc.isa for pc in PCS])
-        wheels.gather(wheel, work / "wheels", root.machine)
+        wheels.gather(wheel, work / "wheels", root.machine, proof.TEST_PACKAGES if arguments.full else ())
         expected = proof.Expected.here(work, full=False)
         say(f"{wheel.name}, {len(expected.cases)} cases on {' and '.join(expected.isas)}: the same bits")
         for one in making:
@@ -82,7 +86,7 @@ def run(arguments: argparse.Namespace, work: Path) -> int:
     say("Bochs and the root are ready")
     site = proof.install(root, work / "wheels")
     try:
-        failures = proof.all_boards(site, expected, say, pcs)
+        failures = proof.all_boards(site, expected, say, pcs, TESTS if arguments.full else ())
     finally:
         for pc in pcs:
             root.leave(pc.cpu)
