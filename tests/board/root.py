@@ -1,4 +1,4 @@
-"""An arm64 Debian root on a machine of another kind, and Python in it under qemu's user-mode emulation.
+"""A Debian root for an emulated machine: an arm64 one, and Python in it under qemu's user-mode emulation.
 
 There are two sorts. An *unpacked* root is what debootstrap's first stage leaves with every package unpacked:
 half a minute, and nothing of it was run; qemu is called by name and shows the root's files to the program.
@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 SUITE = "bookworm"  # as Raspberry Pi OS of 2023 to 2025: Python 3.11, glibc 2.36
 PYTHON = "3.11"
@@ -33,9 +34,9 @@ class Unavailable(Exception):
     """This machine cannot emulate a board; the message says what it lacks."""
 
 
-def need_tools(cpus: Iterable[str]) -> None:
-    """debootstrap, and a qemu that knows the processors, installed with apt-get where that can be done."""
-    missing = [package for program, package in TOOLS.items() if not shutil.which(program)]
+def install_tools(tools: Mapping[str, str] = TOOLS) -> None:
+    """Programs, each with the Debian package that has it, installed with apt-get where that can be done."""
+    missing = [package for program, package in tools.items() if not shutil.which(program)]
     if os.geteuid():
         raise Unavailable("debootstrap needs root")
     if missing and not shutil.which("apt-get"):
@@ -44,39 +45,46 @@ def need_tools(cpus: Iterable[str]) -> None:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for command in (["update"], ["install", "--yes", "--no-install-recommends", *missing]):
             attempt(["apt-get", "-qq", *command], environment)
+
+
+def need_qemu(cpus: Iterable[str]) -> None:
+    """A qemu that knows the processors."""
     known = subprocess.run([QEMU, "-cpu", "help"], capture_output=True, text=True).stdout.split()
     unknown = sorted(set(cpus) - set(known))
     if unknown:
         raise Unavailable(f"this {QEMU} does not know {', '.join(unknown)}; Debian 12's does")
 
 
-def attempt(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
-    """Run a step of the preparation; Unavailable with the end of what it said when it fails."""
-    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+def attempt(
+    command: Sequence[str | Path], environment: Mapping[str, str] | None = None, folder: Path | None = None
+) -> str:
+    """The output of a step of the preparation; Unavailable with the end of what it said when it fails."""
+    done = subprocess.run(
+        command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
     if done.returncode:
         last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
         raise Unavailable(f"`{' '.join(map(str, command))}` failed ({done.returncode}):\n{last}")
+    return done.stdout
 
 
-def make(path: Path, *, installed: bool, mirror: str = MIRROR) -> Root:
-    """The root at `path`, made unless a finished one of this sort is there already."""
-    sort = "installed" if installed else "unpacked"
+def make(root: Root, mirror: str = MIRROR) -> None:
+    """The files of the root, made unless a finished one of this sort is there already."""
+    path, sort = root.path, f"{type(root).__name__.lower()} {root.debian}"
     made = path / MADE
-    root = Installed(path) if installed else Unpacked(path)
     if made.is_file() and made.read_text() == sort:
         root.prepare()
-        return root
+        return
     if path.exists() and any(path.iterdir()):
         raise Unavailable(f"{path} is not empty and no {sort} root; name another directory")
     attempt(
-        ["debootstrap", "--foreign", "--arch=arm64", "--variant=minbase", f"--include={','.join(PACKAGES)}",
-         SUITE, path, mirror]
+        ["debootstrap", "--foreign", f"--arch={root.debian}", "--variant=minbase",
+         f"--include={','.join(PACKAGES)}", SUITE, path, mirror]
     )  # fmt: skip
     root.prepare()
     root.finish()
     made.parent.mkdir(exist_ok=True)
     made.write_text(sort)
-    return root
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,8 @@ class Root:
     """A root and how commands are run in it."""
 
     path: Path
+    machine: ClassVar[str] = "aarch64"  # what it is for, and Debian's word for that
+    debian: ClassVar[str] = "arm64"
 
     def prepare(self) -> None:
         """What the machine must have before anything can be run in the root."""
@@ -111,6 +121,9 @@ class Root:
             self.command(cpu, words), cwd=self.path, env=given | dict(environment), stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=timeout,
         )  # fmt: skip
+
+    def leave(self, cpu: str) -> None:
+        """No more programs will be run on this processor for now."""
 
 
 class Unpacked(Root):

@@ -45,7 +45,7 @@ def test_a_step_that_fails_is_told(tmp_path: Path) -> None:
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
     with pytest.raises(root.Unavailable, match="not empty"):
-        root.make(tmp_path, installed=False)
+        root.make(root.Unpacked(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
 
 
@@ -80,6 +80,7 @@ def test_what_differs_is_a_failure(tmp_path: Path) -> None:
 
 
 def test_wheels_are_for_the_roots_python() -> None:
-    assert f"--python-version={root.PYTHON}" in wheels.TARGET and "--abi=abi3" in wheels.TARGET
-    assert f"--platform=manylinux_2_{root.GLIBC}_aarch64" in wheels.TARGET
-    assert f"--platform=manylinux_2_{root.GLIBC + 1}_aarch64" not in wheels.TARGET
+    options = wheels.target("aarch64")
+    assert f"--python-version={root.PYTHON}" in options and "--abi=abi3" in options
+    assert f"--platform=manylinux_2_{root.GLIBC}_aarch64" in options
+    assert f"--platform=manylinux_2_{root.GLIBC + 1}_aarch64" not in options

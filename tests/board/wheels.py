@@ -1,4 +1,4 @@
-"""edgeq's wheel, and the wheels for arm64 that it needs, fetched and unpacked by the host's pip.
+"""edgeq's wheel, and the wheels of others that it needs there, fetched and unpacked by the host's pip.
 
 An emulated pip would need minutes for what the host's does in seconds.
 """
@@ -15,13 +15,17 @@ from tests.board.root import GLIBC, PYTHON, attempt
 
 TREE = Path(__file__).resolve().parents[2]
 ABI = f"cp{PYTHON.replace('.', '')}"
-TARGET = [
-    *("--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}"),
-    *(f"--abi={abi}" for abi in (ABI, "abi3", "none")),
-    *("--platform=linux_aarch64", "--platform=manylinux2014_aarch64"),
-    *(f"--platform=manylinux_2_{minor}_aarch64" for minor in range(17, GLIBC + 1)),
-]  # fmt: skip
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+
+
+def target(machine: str) -> list[str]:
+    """pip's options for a root of that machine."""
+    return [
+        *("--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}"),
+        *(f"--abi={abi}" for abi in (ABI, "abi3", "none")),
+        *(f"--platform={system}_{machine}" for system in ("linux", "manylinux2014")),
+        *(f"--platform=manylinux_2_{minor}_{machine}" for minor in range(17, GLIBC + 1)),
+    ]  # fmt: skip
 
 
 def build(directory: Path, tiers: Iterable[str]) -> Path:
@@ -34,20 +38,22 @@ def build(directory: Path, tiers: Iterable[str]) -> Path:
     return wheel
 
 
-def gather(wheel: Path, directory: Path, more: tuple[str, ...] = ()) -> None:
-    """Put edgeq's wheel and every wheel that it (or a requirement in `more`) needs on a board into
+def gather(wheel: Path, directory: Path, machine: str, more: tuple[str, ...] = ()) -> None:
+    """Put edgeq's wheel and every wheel that it (or a requirement in `more`) needs on that machine into
     `directory`.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for old in directory.glob("edgeq-*.whl"):
         old.unlink()
     shutil.copy2(wheel, directory)
-    attempt([*PIP, "download", *TARGET, "--find-links", directory, "--dest", directory, wheel, *more])
+    attempt(
+        [*PIP, "download", *target(machine), "--find-links", directory, "--dest", directory, wheel, *more]
+    )
 
 
-def unpack(directory: Path, site: Path) -> None:
+def unpack(directory: Path, site: Path, machine: str) -> None:
     """Install all wheels of `directory` into the folder `site`, for PYTHONPATH."""
     if site.exists():
         shutil.rmtree(site)
     wheels = sorted(directory.glob("*.whl"))
-    attempt([*PIP, "install", *TARGET, "--no-deps", "--no-index", "--target", site, *wheels])
+    attempt([*PIP, "install", *target(machine), "--no-deps", "--no-index", "--target", site, *wheels])
