@@ -37,7 +37,7 @@ from edgeq.simd.verbs import (
 LINE = 64  # bytes of a line
 ROWS = 64  # bytes of 16 float32 results
 AHEAD = 2048  # bytes that a single token's stream of weights is asked for in advance
-TOKENS_AT_ONCE = 128  # tokens whose activations stay in the second-level cache
+BLOCK = 192 << 10  # bytes of activations that stay in the second-level cache beside a tile of weights
 
 
 @native
@@ -83,9 +83,21 @@ def tile_tokens(t, first, line, scale, x, groups, bias, add, y, y_stride):
 
 
 @native
-def chunk_size(tiles, workers):
-    """How many tiles a worker takes at a time: enough to stream, few enough to even out."""
-    return max(1, tiles // (workers * 6))
+def chunk_start(i, tiles, workers):
+    """The first tile of chunk i, and so the end of the one before; `tiles` from where there are no more.
+
+    Half of what is left goes out to the workers in equal chunks, then half of the rest, and so on down to
+    chunks of a sixteenth of a worker's share: long streams of weights first, little to wait for at the end
+    ("factoring", Hummel, Schonberg and Flynn 1992).
+    """
+    least = max(1, tiles // (workers * 16))
+    left = tiles
+    size = max(least, left // (workers * 2))
+    while i >= workers and left > 0:
+        i -= workers
+        left -= size * workers
+        size = max(least, left // (workers * 2))
+    return min(tiles, tiles - left + i * size)
 
 
 @native
@@ -101,6 +113,7 @@ def share_tiles(
     scale,
     scale_bytes,
     x,
+    x_bytes,
     width,
     bias,
     add,
@@ -109,21 +122,23 @@ def share_tiles(
 ):
     """Run `product` (as tile_tokens) over all tiles and tokens, in chunks that workers take from `work`.
 
-    line and scale are where the first tile lies, tile_bytes and scale_bytes what a tile takes; x and width
-    are handed on. Tokens go in blocks whose activations stay in the cache; a tile serves all of a block.
+    line and scale are where the first tile lies, tile_bytes and scale_bytes what a tile takes, x_bytes what a
+    token's activations take; x and width are handed on. Tokens go in blocks whose activations stay in the
+    cache, and a tile serves all of a block; the blocks of a chunk come one after another, so that its weights
+    are still near.
     """
-    chunk = chunk_size(tiles, workers)
-    chunks = (tiles + chunk - 1) // chunk
-    blocks = (count + TOKENS_AT_ONCE - 1) // TOKENS_AT_ONCE
+    at_once = max(1, BLOCK // (x_bytes * tokens(t))) * tokens(t)
+    blocks = max(1, (count + at_once - 1) // at_once)
     one = single(t)
     while True:
         task = fetch_add(work, 1)
-        if task >= chunks * blocks:
+        first = chunk_start(task // blocks, tiles, workers)
+        if first >= tiles:
             break
-        first = (task % chunks) * chunk
-        low = (task // chunks) * TOKENS_AT_ONCE
-        high = min(low + TOKENS_AT_ONCE, count)
-        for tile in range(first, min(first + chunk, tiles)):
+        end = chunk_start(task // blocks + 1, tiles, workers)
+        low = (task % blocks) * at_once
+        high = min(low + at_once, count)
+        for tile in range(first, end):
             at, scale_at, out = line + tile * tile_bytes, scale + tile * scale_bytes, y + tile * ROWS
             row_bias = bias + tile * ROWS if bias != 0 else 0
             n = low
@@ -168,6 +183,7 @@ def matmul(
         scales,
         groups * 32,
         (x, x_scale, x_sum),
+        groups * group(t),
         groups,
         bias,
         add,

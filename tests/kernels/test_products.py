@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from edgeq.kernels import meaning
 from edgeq.kernels.catalog import State
+from edgeq.kernels.matmul import BLOCK, chunk_start
 from tests.kernels.calling import (
     Array,
     Buffer,
@@ -21,10 +24,11 @@ from tests.kernels.calling import (
 from tests.simd.rows import EVERYWHERE, HERE
 
 SHAPES = [(16, 32), (1, 1), (5, 7), (40, 64), (100, 33), (130, 96)]
-COUNTS = [*range(1, 10), 130]
+COUNTS = [0, *range(1, 10), 130]
 CASES = [
     (rows, columns, count) for rows, columns in SHAPES for count in (COUNTS if rows == 40 else (1, 4, 9))
 ]
+CASES.append((40, BLOCK // 10, 25))  # more than one block of tokens
 
 
 def result(
@@ -48,6 +52,18 @@ def int8_rows(rng: np.random.Generator, count: int, columns: int) -> meaning.Int
     a[rng.random(a.shape) < 0.3] = 3.0
     a[rng.random(a.shape) < 0.1] = -3.0
     return meaning.quantize(a)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 4, 64])
+def test_chunks_are_all_tiles_in_pieces_that_shrink(workers: int) -> None:
+    for tiles in (1, 2, 5, 128, 352, 2000):
+        starts = [chunk_start.py_func(i, tiles, workers) for i in range(tiles + 1)]
+        sizes = [b - a for a, b in itertools.pairwise(starts) if a < tiles]
+        assert starts[0] == 0 and starts[-1] == tiles
+        assert min(sizes) > 0 and sizes == sorted(sizes, reverse=True)
+        assert sizes[0] <= max(1, tiles // (2 * workers))
+        assert sizes[-1] <= max(1, tiles // (16 * workers))
+        assert len(sizes) <= max(20 * workers, 1)
 
 
 @pytest.mark.parametrize("scheme", ["q4", "q8"])

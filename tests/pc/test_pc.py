@@ -76,5 +76,5 @@ def test_what_goes_onto_the_disc(tmp_path: Path) -> None:
 
 def test_every_processor_of_the_table_is_emulated() -> None:
     manual = (wheels.TREE / "docs" / "design.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (.+?) \| `(\w+)` \| the same bits \|$", manual, re.MULTILINE)
+    rows = re.findall(r"^\| (.+?) \| `(\w+)` \| .+ \|$", manual, re.MULTILINE)
     assert rows == [(pc.name, pc.isa) for pc in PCS]
