@@ -178,16 +178,21 @@ def packs(target: Target) -> Iterator[Loaded]:
             return
     except PackError:
         return  # the one warning comes when nothing can be kept there
+    stale: list[tuple[Path, Stale]] = []
     for path in files(place, BUILT):
         try:
             yield checked(path, target)
         except Foreign:
             pass
+        except Stale as error:
+            stale.append((path, error))
         except (PackError, OSError) as error:
             not_used(path, error)
     kept = compiled(place / (target.name + COMPILED), target)
     if kept:
         yield kept
+    for path, why in stale:  # where it costs nothing, because all was compiled anew, nothing is said
+        not_used(path, why)
 
 
 def compiled(path: Path, target: Target) -> Loaded | None:
