@@ -1,13 +1,14 @@
-"""Attention over the cache: softmax(q . K) . V per query, in chunks of positions, each key read once for a
-tile of queries.
+"""Attention over the cache: softmax(q . K) . V per query, in chunks of positions, each key read once for all
+queries of a task.
 
 A chunk is CHUNK positions from a multiple of CHUNK on. Its scores, their top and their exponentials are
 computed first; then its weighted sum of values is merged into the running one with the factors exp(old top
 - new top) and exp(chunk top - new top), as in FlashAttention (Dao 2023). Chunks come in ascending order
 and every query is masked on its own, so a result depends neither on the tile's other queries nor on how a
-prompt was cut into passes. With an INT8 cache the probabilities times the values' scales are quantized per
-32 positions like any activation, and both products are integer dots. Memory is described in `cache`;
-scratch in `catalog.Scratch`.
+prompt was cut into passes. A task is some queries of one key-value head: all its tiles are done with a
+chunk, which the first of them brought near, before the next is touched. With an INT8 cache the
+probabilities times the values' scales are quantized per 32 positions like any activation, and both products
+are integer dots. Memory is described in `cache`; scratch in `catalog.Scratch`.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from edgeq.simd.verbs import (
     poke_f32,
     prefetch,
     scaled_add_each,
-    scratch_out,
     scratch_p,
     scratch_p_scale,
+    scratch_tiles,
     signed_add,
     signed_finish,
     signed_lines,
@@ -47,14 +48,71 @@ from edgeq.simd.verbs import (
 )
 
 from .activations import ZERO, quantize_lines
-from .catalog import CHUNK, Scratch, State
-from .softmax import bounds, chunk_top, clear_tile, emit_tile, exponentials, merge_chunk
+from .catalog import CHUNK, QUERIES, Scratch, State
+from .softmax import bounds, chunk_top, clear_tile, emit_tile, exponentials, first_chunk, merge_chunk
 
 COUNT, POSITION = State.COUNT, State.POSITION
-KEPT, ADDED, SCORES = Scratch.KEPT, Scratch.ADDED, Scratch.SCORES
+KEPT, ADDED, SCORES, OUT = Scratch.KEPT, Scratch.ADDED, Scratch.SCORES, Scratch.OUT
 CHUNK_TOP, CHUNK_SUM = Scratch.CHUNK_TOP, Scratch.CHUNK_SUM
 AHEAD = 2048  # bytes that the stream of keys is asked for in advance
-WORK_ROWS = 32  # queries that a worker takes at a time
+
+
+@native
+def share_queries(
+    t, attend_chunk, work, state, query, cache, sizes, y, y_stride, share, kv_heads, window, scratch
+):
+    """Attention of all queries of the pass, in tasks that workers take from `work`.
+
+    attend_chunk (as attend_chunk_int8) handles a tile; query and cache are handed on, and sizes is (head_dim,
+    capacity, rows). `share` queries share a key-value head, and scratch is the worker's own.
+    """
+    total = peek_i64(state + COUNT) * share
+    start = peek_i64(state + POSITION)
+    head_dim = sizes[0]
+    dims = (head_dim + 31) // 32 * 32
+    parts = (total + QUERIES - 1) // QUERIES
+    while True:
+        task = fetch_add(work, 1)
+        if task >= parts * kv_heads:
+            break
+        i = task // parts
+        begin = (task % parts) * QUERIES
+        stop = min(begin + QUERIES, total)
+        tiles, tile_bytes = scratch + scratch_tiles(t), OUT + tokens(t) * dims * 4
+        tile = tiles
+        for _ in range(begin, stop, tokens(t)):
+            clear_tile(t, tile, dims)
+            tile += tile_bytes
+        base = first_chunk(start + begin // share, window)
+        while base <= start + (stop - 1) // share:
+            tile = tiles
+            for first in range(begin, stop, tokens(t)):
+                last = min(first + tokens(t), stop)
+                final = start + (last - 1) // share
+                if first_chunk(start + first // share, window) <= base and base <= final:
+                    attend_chunk(
+                        t,
+                        i,
+                        first,
+                        last,
+                        base,
+                        final,
+                        start,
+                        share,
+                        window,
+                        query,
+                        cache,
+                        sizes,
+                        scratch,
+                        tile,
+                    )
+                tile += tile_bytes
+            base += CHUNK
+        tile = tiles
+        for first in range(begin, stop, tokens(t)):
+            last = min(first + tokens(t), stop)
+            emit_tile(tile, dims, y, y_stride, first, last, i * share, share, head_dim)
+            tile += tile_bytes
 
 
 # ---- INT8 ----
@@ -119,72 +177,46 @@ def probabilities_int8(scores, value_scale, low, high, p, p_scale, end):
 
 
 @native
-def attend_tile_int8(
-    t,
-    first,
-    last,
-    start,
-    share,
-    q,
-    q_scale,
-    q_sum,
-    keys,
-    key_scales,
-    values,
-    value_scales,
-    head_dim,
-    window,
-    scratch,
+def attend_chunk_int8(
+    t, i, first, last, base, final, start, share, window, query, cache, sizes, scratch, tile
 ):
-    """Attention of queries first.. < last of one key-value head, left in scratch."""
+    """The chunk at `base`, for queries first.. < last of key-value head i, merged into their tile's sums."""
+    q, q_scale, q_sum = query
+    keys, key_scales, values, value_scales = cache
+    head_dim, capacity, rows = sizes
     groups = (head_dim + 31) // 32
-    scores, out, p = scratch + SCORES, scratch + scratch_out(t), scratch + scratch_p(t)
-    p_scale = scratch + scratch_p_scale(t)
-    clear_tile(t, scratch, out, groups * 32)
-    final = start + (last - 1) // share
-    chunk = 0
-    if window > 0:
-        chunk = max(0, start + first // share - window + 1) // CHUNK
-    at = first * groups
-    while chunk * CHUNK <= final:
-        base = chunk * CHUNK
-        end = (min(CHUNK, final + 1 - base) + 31) // 32 * 32
-        for i in range(0, end, 16):
-            tile = (base + i) // 16 * groups
-            acc = key_scores(
-                t,
-                keys + tile * 512,
-                key_scales + tile * 64,
-                values + tile * 512,
-                q + at * 32,
-                q_scale + at * 4,
-                q_sum + at * 4,
-                groups,
-            )
-            store_each(t, scores + i * 4, CHUNK * 4, acc)
-        for n in range(tokens(t)):
-            low, high = bounds(start + min(first + n, last - 1) // share, window, base)
-            mine = scores + n * CHUNK * 4
-            top = chunk_top(mine, low, high)
-            poke_f32(scratch + CHUNK_TOP + n * 4, top)
-            poke_f32(scratch + CHUNK_SUM + n * 4, exponentials(mine, top, low, high, end))
-            probabilities_int8(
-                mine,
-                value_scales + base * 4,
-                low,
-                high,
-                p + n * CHUNK,
-                p_scale + n * CHUNK // 8,
-                end,
-            )
-        merge_chunk(scratch)
-        for d in range(groups * 2):
-            line = values + (base // 32 * groups * 2 + d) * 512
-            acc = value_sums(t, line, p, p_scale, end // 32, groups * 1024)
-            to = out + d * 64
-            old = load_each(t, to, groups * 128)
-            store_each(t, to, groups * 128, merge_each(t, old, scratch + KEPT, acc, scratch + ADDED))
-        chunk += 1
+    at = (i * rows + first) * groups
+    keys += (i * capacity + base) * groups * 32
+    key_scales += (i * capacity + base) * groups * 4
+    values += (i * capacity + base) * groups * 32
+    value_scales += (i * capacity + base) * 4
+    scores, p, p_scale = scratch + SCORES, scratch + scratch_p(t), scratch + scratch_p_scale(t)
+    end = (min(CHUNK, final + 1 - base) + 31) // 32 * 32
+    for n in range(0, end, 16):
+        acc = key_scores(
+            t,
+            keys + n * groups * 32,
+            key_scales + n * groups * 4,
+            values + n * groups * 32,
+            q + at * 32,
+            q_scale + at * 4,
+            q_sum + at * 4,
+            groups,
+        )
+        store_each(t, scores + n * 4, CHUNK * 4, acc)
+    for n in range(tokens(t)):
+        low, high = bounds(start + min(first + n, last - 1) // share, window, base)
+        mine = scores + n * CHUNK * 4
+        top = chunk_top(mine, low, high)
+        poke_f32(scratch + CHUNK_TOP + n * 4, top)
+        poke_f32(scratch + CHUNK_SUM + n * 4, exponentials(mine, top, low, high, end))
+        probabilities_int8(mine, value_scales, low, high, p + n * CHUNK, p_scale + n * CHUNK // 8, end)
+    merge_chunk(scratch, tile)
+    for d in range(groups * 2):
+        acc = value_sums(t, values + d * 512, p, p_scale, end // 32, groups * 1024)
+        to = tile + OUT + d * 64
+        old = load_each(t, to, groups * 128)
+        store_each(t, to, groups * 128, merge_each(t, old, scratch + KEPT, acc, scratch + ADDED))
 
 
 @native
@@ -213,100 +245,58 @@ def attend_int8(
     scratch_stride,
 ):
     """y [count, heads, head_dim] from queries, keys and values as `cache.store_int8` lays them out."""
-    share = heads // kv_heads
-    total = peek_i64(state + COUNT) * share
-    start = peek_i64(state + POSITION)
-    groups = (head_dim + 31) // 32
-    parts = (total + WORK_ROWS - 1) // WORK_ROWS
-    scratch += worker * scratch_stride
-    while True:
-        task = fetch_add(work, 1)
-        if task >= parts * kv_heads:
-            break
-        i = task // parts
-        begin = (task % parts) * WORK_ROWS
-        stop = min(begin + WORK_ROWS, total)
-        size = capacity * groups
-        for first in range(begin, stop, tokens(t)):
-            last = min(first + tokens(t), stop)
-            at = i * rows * groups
-            attend_tile_int8(
-                t,
-                first,
-                last,
-                start,
-                share,
-                q + at * 32,
-                q_scale + at * 4,
-                q_sum + at * 4,
-                keys + i * size * 32,
-                key_scales + i * size * 4,
-                values + i * size * 32,
-                value_scales + i * capacity * 4,
-                head_dim,
-                window,
-                scratch,
-            )
-            emit_tile(
-                scratch,
-                scratch + scratch_out(t),
-                groups * 32,
-                y,
-                y_stride,
-                first,
-                last,
-                i * share,
-                share,
-                head_dim,
-            )
+    share_queries(
+        t,
+        attend_chunk_int8,
+        work,
+        state,
+        (q, q_scale, q_sum),
+        (keys, key_scales, values, value_scales),
+        (head_dim, capacity, rows),
+        y,
+        y_stride,
+        heads // kv_heads,
+        kv_heads,
+        window,
+        scratch + worker * scratch_stride,
+    )
 
 
 # ---- floats ----
 @native
-def attend_tile_float(t, first, last, start, share, q, keys, values, head_dim, window, scratch):
-    """As attend_tile_int8 over a cache of floats."""
+def attend_chunk_float(
+    t, i, first, last, base, final, start, share, window, query, cache, sizes, scratch, tile
+):
+    """As attend_chunk_int8 over a cache of floats."""
+    head_dim, capacity, rows = sizes
     dims = (head_dim + 31) // 32 * 32
-    size = value_bytes(t)
-    scores, out = scratch + SCORES, scratch + scratch_out(t)
-    clear_tile(t, scratch, out, dims)
-    final = start + (last - 1) // share
-    chunk = 0
-    if window > 0:
-        chunk = max(0, start + first // share - window + 1) // CHUNK
-    while chunk * CHUNK <= final:
-        base = chunk * CHUNK
-        end = (min(CHUNK, final + 1 - base) + 31) // 32 * 32
-        for i in range(0, end, 16):
-            acc = zeros_each(t)
-            for d in range(head_dim):
-                acc = fma_each(
-                    t,
-                    acc,
-                    load_values(t, keys + ((base + i) * dims + d * 16) * size),
-                    q + (first * dims + d) * 4,
-                    dims * 4,
-                )
-            store_each(t, scores + i * 4, CHUNK * 4, acc)
-        for n in range(tokens(t)):
-            low, high = bounds(start + min(first + n, last - 1) // share, window, base)
-            mine = scores + n * CHUNK * 4
-            top = chunk_top(mine, low, high)
-            poke_f32(scratch + CHUNK_TOP + n * 4, top)
-            poke_f32(scratch + CHUNK_SUM + n * 4, exponentials(mine, top, low, high, end))
-        merge_chunk(scratch)
-        for d in range(0, dims, 16):
-            acc = zeros_each(t)
-            for i in range(min(CHUNK, final + 1 - base)):
-                acc = fma_each(
-                    t,
-                    acc,
-                    load_values(t, values + ((base + i) * dims + d) * size),
-                    scores + i * 4,
-                    CHUNK * 4,
-                )
-            old = load_each(t, out + d * 4, dims * 4)
-            store_each(t, out + d * 4, dims * 4, merge_each(t, old, scratch + KEPT, acc, scratch + ADDED))
-        chunk += 1
+    q = query[0] + (i * rows + first) * dims * 4
+    keys = cache[0] + (i * capacity + base) * dims * value_bytes(t)
+    values = cache[1] + (i * capacity + base) * dims * value_bytes(t)
+    scores = scratch + SCORES
+    seen = min(CHUNK, final + 1 - base)
+    end = (seen + 31) // 32 * 32
+    for n in range(0, end, 16):
+        acc = zeros_each(t)
+        for d in range(head_dim):
+            key = load_values(t, keys + (n * dims + d * 16) * value_bytes(t))
+            acc = fma_each(t, acc, key, q + d * 4, dims * 4)
+        store_each(t, scores + n * 4, CHUNK * 4, acc)
+    for n in range(tokens(t)):
+        low, high = bounds(start + min(first + n, last - 1) // share, window, base)
+        mine = scores + n * CHUNK * 4
+        top = chunk_top(mine, low, high)
+        poke_f32(scratch + CHUNK_TOP + n * 4, top)
+        poke_f32(scratch + CHUNK_SUM + n * 4, exponentials(mine, top, low, high, end))
+    merge_chunk(scratch, tile)
+    for d in range(0, dims, 16):
+        acc = zeros_each(t)
+        for n in range(seen):
+            value = load_values(t, values + (n * dims + d) * value_bytes(t))
+            acc = fma_each(t, acc, value, scores + n * 4, CHUNK * 4)
+        to = tile + OUT + d * 4
+        old = load_each(t, to, dims * 4)
+        store_each(t, to, dims * 4, merge_each(t, old, scratch + KEPT, acc, scratch + ADDED))
 
 
 @native
@@ -331,44 +321,18 @@ def attend_float(
     scratch_stride,
 ):
     """As attend_int8 over a cache of floats of the tag's scheme (`cache.store_float`)."""
-    share = heads // kv_heads
-    total = peek_i64(state + COUNT) * share
-    start = peek_i64(state + POSITION)
-    dims = (head_dim + 31) // 32 * 32
-    parts = (total + WORK_ROWS - 1) // WORK_ROWS
-    scratch += worker * scratch_stride
-    while True:
-        task = fetch_add(work, 1)
-        if task >= parts * kv_heads:
-            break
-        i = task // parts
-        begin = (task % parts) * WORK_ROWS
-        stop = min(begin + WORK_ROWS, total)
-        size = capacity * dims * value_bytes(t)
-        for first in range(begin, stop, tokens(t)):
-            last = min(first + tokens(t), stop)
-            attend_tile_float(
-                t,
-                first,
-                last,
-                start,
-                share,
-                q + i * rows * dims * 4,
-                keys + i * size,
-                values + i * size,
-                head_dim,
-                window,
-                scratch,
-            )
-            emit_tile(
-                scratch,
-                scratch + scratch_out(t),
-                dims,
-                y,
-                y_stride,
-                first,
-                last,
-                i * share,
-                share,
-                head_dim,
-            )
+    share_queries(
+        t,
+        attend_chunk_float,
+        work,
+        state,
+        (q,),
+        (keys, values),
+        (head_dim, capacity, rows),
+        y,
+        y_stride,
+        heads // kv_heads,
+        kv_heads,
+        window,
+        scratch + worker * scratch_stride,
+    )

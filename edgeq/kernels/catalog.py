@@ -45,22 +45,27 @@ class Crew:
 
 
 CHUNK = 256  # positions that attention handles at a time; a cache holds a multiple
+QUERIES = 32  # of one key-value head, that a worker takes at a time
 
 
 class Scratch:
     """Byte offsets of a worker's scratch in attention, for T <= 16 queries to a tile.
 
-    First come lines of float32, one lane per query: what holds so far, a merge's factors, the chunk's own.
+    First come lines of float32, one lane per query: a merge's factors, the chunk's own. At `tiles` begins
+    what holds so far, for each tile of a task: two such lines, and the sums of values.
     """
 
-    TOP, SUM, KEPT, ADDED, CHUNK_TOP, CHUNK_SUM = range(0, 384, 64)
-    SCORES = 384  # float32 [T][CHUNK]
+    KEPT, ADDED, CHUNK_TOP, CHUNK_SUM = range(0, 256, 64)
+    SCORES = 256  # float32 [T][CHUNK]
+    TOP, SUM = 0, 64  # in a tile
+    OUT = 128  # float32 [T][head_dim padded to 32]
 
     def __init__(self, tokens: int, head_dim: int):
         self.p = self.SCORES + tokens * CHUNK * 4  # int8 [T][CHUNK]
         self.p_scale = self.p + tokens * CHUNK  # float32 [T][CHUNK / 32]
-        self.out = self.p_scale + tokens * CHUNK // 8  # float32 [T][head_dim padded to 32]
-        self.bytes = self.out + tokens * 4 * ((head_dim + 31) // 32 * 32) + 64
+        self.tiles = self.p_scale + tokens * CHUNK // 8
+        tile = self.OUT + tokens * 4 * ((head_dim + 31) // 32 * 32)
+        self.bytes = self.tiles + -(-QUERIES // tokens) * tile
 
 
 @dataclass(frozen=True)

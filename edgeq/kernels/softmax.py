@@ -25,8 +25,8 @@ from .activations import ZERO
 from .catalog import CHUNK, Scratch
 from .mathematics import exp
 
-TOP, SUM, KEPT, ADDED = Scratch.TOP, Scratch.SUM, Scratch.KEPT, Scratch.ADDED
-CHUNK_TOP, CHUNK_SUM, SCORES = Scratch.CHUNK_TOP, Scratch.CHUNK_SUM, Scratch.SCORES
+TOP, SUM, OUT, KEPT, ADDED = Scratch.TOP, Scratch.SUM, Scratch.OUT, Scratch.KEPT, Scratch.ADDED
+CHUNK_TOP, CHUNK_SUM = Scratch.CHUNK_TOP, Scratch.CHUNK_SUM
 MASKED = float32(-1e30)
 
 
@@ -37,6 +37,12 @@ def bounds(position, window, base):
     if window > 0:
         low = max(0, position - window + 1 - base)
     return min(low, CHUNK), max(0, min(position + 1 - base, CHUNK))
+
+
+@native
+def first_chunk(position, window):
+    """Where the first chunk begins that a query at `position` sees something of."""
+    return 0 if window == 0 else max(0, position - window + 1) // CHUNK * CHUNK
 
 
 @native
@@ -69,37 +75,35 @@ def exponentials(scores, top, low, high, end):
 
 
 @native
-def merge_chunk(scratch):
-    """Merge the chunk's tops and sums into the queries' own; leave the factors of the two sums of values.
+def merge_chunk(scratch, tile):
+    """Merge the chunk's tops and sums into the tile's; leave the factors of the two sums of values.
 
     One lane per query: one that the chunk does not concern keeps all, and adds nothing to it.
     """
-    old, top = load_f32(scratch + TOP), load_f32(scratch + CHUNK_TOP)
+    old, top = load_f32(tile + TOP), load_f32(scratch + CHUNK_TOP)
     new = larger(old, top)
     kept, added = exp(old - new), exp(top - new)
-    store_f32(scratch + TOP, new)
-    store_f32(scratch + SUM, load_f32(scratch + SUM) * kept + load_f32(scratch + CHUNK_SUM) * added)
+    store_f32(tile + TOP, new)
+    store_f32(tile + SUM, load_f32(tile + SUM) * kept + load_f32(scratch + CHUNK_SUM) * added)
     store_f32(scratch + KEPT, kept)
     store_f32(scratch + ADDED, added)
 
 
 @native
-def clear_tile(t, scratch, out, dims):
-    for row in range(0, SCORES, 64):
-        store_f32(scratch + row, splat_f32(ZERO))
-    store_f32(scratch + TOP, splat_f32(MASKED))
-    for i in range(0, tokens(t) * dims, 16):
-        store_f32(out + i * 4, splat_f32(ZERO))
+def clear_tile(t, tile, dims):
+    store_f32(tile + TOP, splat_f32(MASKED))
+    for i in range(SUM, OUT + tokens(t) * dims * 4, 64):
+        store_f32(tile + i, splat_f32(ZERO))
 
 
 @native
-def emit_tile(scratch, out, dims, y, y_stride, first, last, head, share, head_dim):
+def emit_tile(tile, dims, y, y_stride, first, last, head, share, head_dim):
     """out / sum of queries first.. < last to their places in y: token row, head `head` + row % share."""
     for n in range(last - first):
-        total = peek_f32(scratch + SUM + n * 4)
+        total = peek_f32(tile + SUM + n * 4)
         row = first + n
         to = y + (row // share) * y_stride + (head + row % share) * head_dim * 4
-        source = out + n * dims * 4
+        source = tile + OUT + n * dims * 4
         whole = head_dim // 16 * 16
         for i in range(0, whole, 16):
             store_f32(to + i * 4, load_f32(source + i * 4) / splat_f32(total))

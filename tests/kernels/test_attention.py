@@ -50,6 +50,7 @@ CASES = [
     Case(20, 3, 1, 31, 2, 32),
     Case(64, 1, 1, 256, 1),
     Case(64, 1, 2, 767, 6, 256),
+    Case(64, 1, 1, 500, 30, 4),
 ]
 SOME = [CASES[n] for n in (1, 2, 5, 7, 8)]
 TOKENS_MAX = 8

@@ -44,11 +44,11 @@ fact(zero, lambda tag: tag.scheme_row.zero)
 fact(value_bytes, lambda tag: {"f32": 4, "f16": 2, "bf16": 2}[tag.scheme])
 
 
-def scratch_out(t): ...  # type: ignore[no-untyped-def]
 def scratch_p(t): ...  # type: ignore[no-untyped-def]
 def scratch_p_scale(t): ...  # type: ignore[no-untyped-def]
+def scratch_tiles(t): ...  # type: ignore[no-untyped-def]
 
 
-fact(scratch_out, lambda tag: Scratch(tag.tokens, 0).out)  # where attention keeps what: catalog.Scratch
-fact(scratch_p, lambda tag: Scratch(tag.tokens, 0).p)
+fact(scratch_p, lambda tag: Scratch(tag.tokens, 0).p)  # where attention keeps what: catalog.Scratch
 fact(scratch_p_scale, lambda tag: Scratch(tag.tokens, 0).p_scale)
+fact(scratch_tiles, lambda tag: Scratch(tag.tokens, 0).tiles)
