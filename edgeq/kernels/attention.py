@@ -22,14 +22,11 @@ from edgeq.simd.verbs import (
     fetch_add,
     fma_each,
     keep,
-    load_each,
     load_f32,
     load_values,
-    merge_each,
     native,
     opaque,
     peek_i64,
-    poke_f32,
     prefetch,
     scaled_add_each,
     scratch_p,
@@ -49,11 +46,10 @@ from edgeq.simd.verbs import (
 
 from .activations import ZERO, quantize_lines
 from .catalog import CHUNK, QUERIES, Scratch, State
-from .softmax import bounds, chunk_top, clear_tile, emit_tile, exponentials, first_chunk, merge_chunk
+from .softmax import bounds, chunk_exponentials, clear_tile, emit_tile, first_chunk, merge_chunk, merge_values
 
 COUNT, POSITION = State.COUNT, State.POSITION
-KEPT, ADDED, SCORES, OUT = Scratch.KEPT, Scratch.ADDED, Scratch.SCORES, Scratch.OUT
-CHUNK_TOP, CHUNK_SUM = Scratch.CHUNK_TOP, Scratch.CHUNK_SUM
+SCORES, OUT = Scratch.SCORES, Scratch.OUT
 AHEAD = 2048  # bytes that the stream of keys is asked for in advance
 
 
@@ -206,17 +202,13 @@ def attend_chunk_int8(
         store_each(t, scores + n * 4, CHUNK * 4, acc)
     for n in range(tokens(t)):
         low, high = bounds(start + min(first + n, last - 1) // share, window, base)
+        chunk_exponentials(scratch, n, low, high, end)
         mine = scores + n * CHUNK * 4
-        top = chunk_top(mine, low, high)
-        poke_f32(scratch + CHUNK_TOP + n * 4, top)
-        poke_f32(scratch + CHUNK_SUM + n * 4, exponentials(mine, top, low, high, end))
         probabilities_int8(mine, value_scales, low, high, p + n * CHUNK, p_scale + n * CHUNK // 8, end)
     merge_chunk(scratch, tile)
     for d in range(groups * 2):
         acc = value_sums(t, values + d * 512, p, p_scale, end // 32, groups * 1024)
-        to = tile + OUT + d * 64
-        old = load_each(t, to, groups * 128)
-        store_each(t, to, groups * 128, merge_each(t, old, scratch + KEPT, acc, scratch + ADDED))
+        merge_values(t, scratch, tile + OUT + d * 64, groups * 128, acc)
 
 
 @native
@@ -284,19 +276,14 @@ def attend_chunk_float(
         store_each(t, scores + n * 4, CHUNK * 4, acc)
     for n in range(tokens(t)):
         low, high = bounds(start + min(first + n, last - 1) // share, window, base)
-        mine = scores + n * CHUNK * 4
-        top = chunk_top(mine, low, high)
-        poke_f32(scratch + CHUNK_TOP + n * 4, top)
-        poke_f32(scratch + CHUNK_SUM + n * 4, exponentials(mine, top, low, high, end))
+        chunk_exponentials(scratch, n, low, high, end)
     merge_chunk(scratch, tile)
     for d in range(0, dims, 16):
         acc = zeros_each(t)
         for n in range(seen):
             value = load_values(t, values + (n * dims + d) * value_bytes(t))
             acc = fma_each(t, acc, value, scores + n * 4, CHUNK * 4)
-        to = tile + OUT + d * 4
-        old = load_each(t, to, dims * 4)
-        store_each(t, to, dims * 4, merge_each(t, old, scratch + KEPT, acc, scratch + ADDED))
+        merge_values(t, scratch, tile + OUT + d * 4, dims * 4, acc)
 
 
 @native

@@ -10,12 +10,15 @@ from numba import float32
 from edgeq.simd.verbs import (
     keep,
     larger,
+    load_each,
     load_f32,
     max_f32,
+    merge_each,
     native,
     peek_f32,
     poke_f32,
     splat_f32,
+    store_each,
     store_f32,
     sum_f32,
     tokens,
@@ -26,7 +29,7 @@ from .catalog import CHUNK, Scratch
 from .mathematics import exp
 
 TOP, SUM, OUT, KEPT, ADDED = Scratch.TOP, Scratch.SUM, Scratch.OUT, Scratch.KEPT, Scratch.ADDED
-CHUNK_TOP, CHUNK_SUM = Scratch.CHUNK_TOP, Scratch.CHUNK_SUM
+SCORES, CHUNK_TOP, CHUNK_SUM = Scratch.SCORES, Scratch.CHUNK_TOP, Scratch.CHUNK_SUM
 MASKED = float32(-1e30)
 
 
@@ -75,6 +78,15 @@ def exponentials(scores, top, low, high, end):
 
 
 @native
+def chunk_exponentials(scratch, n, low, high, end):
+    """Turn query n's scores of the chunk into exponentials; keep their top and sum."""
+    scores = scratch + SCORES + n * CHUNK * 4
+    top = chunk_top(scores, low, high)
+    poke_f32(scratch + CHUNK_TOP + n * 4, top)
+    poke_f32(scratch + CHUNK_SUM + n * 4, exponentials(scores, top, low, high, end))
+
+
+@native
 def merge_chunk(scratch, tile):
     """Merge the chunk's tops and sums into the tile's; leave the factors of the two sums of values.
 
@@ -87,6 +99,13 @@ def merge_chunk(scratch, tile):
     store_f32(tile + SUM, load_f32(tile + SUM) * kept + load_f32(scratch + CHUNK_SUM) * added)
     store_f32(scratch + KEPT, kept)
     store_f32(scratch + ADDED, added)
+
+
+@native
+def merge_values(t, scratch, to, stride, acc):
+    """Merge the chunk's sums of values for 16 dimensions into the tile's at `to`, queries `stride` apart."""
+    old = load_each(t, to, stride)
+    store_each(t, to, stride, merge_each(t, old, scratch + KEPT, acc, scratch + ADDED))
 
 
 @native
