@@ -34,9 +34,8 @@ class Beds:
 
     def close(self) -> None:
         """Give the semaphores back; nobody may sleep on one."""
-        for handle in self.handles:
-            self._unmake(ctypes.c_void_p(handle))
-        self.handles = []
+        while self.handles:
+            self._unmake(ctypes.c_void_p(self.handles.pop()))
 
 
 def _functions() -> tuple[Callable[[int], int | None], Any, Any, Any, Any]:

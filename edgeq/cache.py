@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeq.errors import UsageError
 from edgeq.kernels.catalog import CHUNK
+from edgeq.ownership import Unique
 
 KINDS = {"q8": 1, "f16": 2, "f32": 4}  # bytes of a number
 
@@ -55,7 +56,7 @@ class CacheShape:
         return self.layers * sum(self.parts.values())
 
 
-class Cache:
+class Cache(Unique):
     """The memory of one sequence. Pages that were never written take none."""
 
     def __init__(self, shape: CacheShape):

@@ -1,37 +1,35 @@
-"""The engine: a model file, the program recorded from its family, a team to run it, and sequences of token
-ids.
+"""The engine: a model file and sequences of token ids.
 
 The engine speaks token ids. Text comes in through `Model.tokenizer` and `edgeq.generate`.
+
+Every call may come from any thread, from a signal's handler, and from within a callback of another call.
+Calls that run passes queue for the model's lock; what cannot be done from where it is asked for (going on
+with a sequence from within its own `progress`) is refused. Nothing that a pass reads is freed under it: the
+pass holds the `Runner` and the cache, and closing lets go of them.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from collections.abc import Sequence as Ids
+from threading import get_ident
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeq import formats, models, rotary, tuned
-from edgeq.cache import Cache, CacheShape
-from edgeq.cores import default_threads
-from edgeq.errors import UsageError
-from edgeq.kernels.catalog import State
-from edgeq.program import Program, Settings
+from edgeq import formats, models
+from edgeq.cache import Cache
+from edgeq.errors import OutOfMemoryError, UsageError
+from edgeq.ownership import Locked, Unique
+from edgeq.runner import Runner
 from edgeq.simd import store
-from edgeq.simd.host import host_isa
-from edgeq.team import Team
-from edgeq.weights import Weights
 
-PASS_TOKENS = 256  # tokens in a pass at the most
-LOGITS_BYTES = 32 << 20  # memory for the logits of a pass at the most
+if TYPE_CHECKING:
+    from edgeq.generate import Generation
+
 CONTEXT_DEFAULT = 8192  # unless the model ends earlier
-PAUSE_WORK = 4e9  # multiplications between two chances for Ctrl-C, where layers are no bigger
-WORKER_WORK = 2_000_000  # multiplications of a token that are worth one more worker
 ACTS = ("int8", "f32")
 
 Progress = Callable[[int, int], None]
@@ -52,13 +50,17 @@ def load(
     positions of a sequence at the most, by default the model's but not above 8192; 0 is all the model has.
     kv: the cache's numbers, "q8", "f16" or "f32". act: "int8" activations, or "f32", the exact meaning of
     the weights. progress(done, total, kernel) is called while kernels are compiled. FormatError,
-    UnsupportedError or UsageError say in one sentence what is wrong.
+    UnsupportedError, UsageError or OutOfMemoryError say in one sentence what is wrong; a RuntimeWarning says
+    that the system has fewer threads to give.
     """
     return Model(path, threads=threads, context=context, kv=kv, act=act, progress=progress)
 
 
-class Model:
-    """A model ready to run; a context manager. Calls from several threads queue."""
+class Model(Locked):
+    """A model ready to run; a context manager. Calls from several threads queue.
+
+    What it takes from the system is given back by `close`, when the object goes, and at the process's end.
+    """
 
     def __init__(
         self,
@@ -74,36 +76,27 @@ class Model:
             raise UsageError(f"act is {act!r}, but activations are one of {', '.join(ACTS)}.")
         if threads is not None:
             whole("threads", threads)
+        super().__init__()
+        self.kv, self.act = kv, act
+        self._passing = 0  # the thread that is in a pass; 0: none is
+        self._closed = False
+        self._tokenizer: Any = None
         self.file = formats.open_model(path)
         try:
             self.config = models.check(self.file)
             self.context = self._context(context)
-            self.kv, self.act = kv, act
-            self.isa = host_isa().name
-            self.cache_shape = CacheShape.of(
-                kv,
-                self.config.num_hidden_layers,
-                self.config.num_key_value_heads,
-                self.config.head_dim,
-                self.context,
+            self._runner: Runner | None = Runner(
+                self.file, threads=threads, context=self.context, kv=kv, act=act, progress=progress
             )
-            self.weights = Weights(self.file)
-            work = sum(m.rows * m.columns for m in self.weights.matrices())
-            cores = default_threads()
-            self._tuned = tuned.read(self.isa, cores, store.sources_digest())
-            self.threads = threads or max(1, min(self._tuned.threads or cores, work // WORKER_WORK))
-            self._program = self._record()
-            self._layer_work = work / self.config.num_hidden_layers
-            addresses = store.kernels().load([*Team.requests(self.isa), *self._program.requests()], progress)
-            self._program.finish(addresses)
-            self._team = Team(self.threads, self.isa)
+        except MemoryError as error:
+            self.file.close()
+            why = f" ({error})" if str(error) else ""
+            raise OutOfMemoryError(f"{self.file.path} cannot be loaded: memory is short{why}.") from None
         except BaseException:
             self.file.close()
             raise
-        self._lock = threading.RLock()
-        self._bound: weakref.ref[Sequence] | None = None
-        self._tokenizer: Any = None
-        self._closed = False
+        self.isa, self.threads = self._runner.isa, self._runner.threads
+        self.cache_shape = self._runner.cache_shape
 
     def _context(self, context: int | None) -> int:
         most = self.config.max_position_embeddings
@@ -115,32 +108,14 @@ class Model:
             raise UsageError(f"context is {context}, but this model was made for at most {most} positions.")
         return context
 
-    def _record(self) -> Program:
-        c = self.config
-        frequencies = self.weights.vector("rope.inverse_frequencies").values[: c.rotary_size]
-        self._rotary = rotary.Tables(frequencies, self.context)
-        limit = min(PASS_TOKENS, self.context)
-        outputs = max(1, min(limit, LOGITS_BYTES // (4 * c.vocab_size)))
-        program = Program(
-            Settings(
-                isa=self.isa,
-                act=self.act,
-                cache=self.cache_shape,
-                workers=self.threads,
-                limit=limit,
-                outputs=outputs,
-                epsilon=c.rms_norm_eps,
-                window=c.sliding_window,
-                cosine=self._rotary.cosine,
-                sine=self._rotary.sine,
-                tokens=host_isa().tokens,
-                tiles=self._tuned.tiles,
-            )
-        )
-        models.family(self.file.family).forward(program, c, self.weights)
-        return program
+    @property
+    def runner(self) -> Runner:
+        """What runs passes; UsageError when the model was closed."""
+        runner = self._runner
+        if runner is None or self._closed:
+            raise UsageError("the model was closed.")
+        return runner
 
-    # ---- what callers see ----
     @property
     def vocab_size(self) -> int:
         return self.config.vocab_size
@@ -174,19 +149,22 @@ class Model:
         finally:
             sequence.close()
 
-    def generate(self, prompt: str | Ids[int], **options: Any) -> Iterator[str]:
+    def generate(self, prompt: str | Ids[int], **options: Any) -> Generation:
         """Text that follows the prompt, piece by piece; the options are those of `edgeq.generate.stream`."""
         from edgeq import generate
 
         return generate.stream(self, prompt, **generate.keywords(options))
 
     def close(self) -> None:
-        """Send the threads home and let go of the file."""
+        """Send the threads home and let go of the file.
+
+        A call under way breaks its pass off and ends with UsageError: in another thread before this returns,
+        in this thread (from a callback or a signal's handler) when it goes on.
+        """
+        self._closed = True
         with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._team.close()
-                self.file.close()
+            self._runner = None
+            self.file.close()
 
     def __enter__(self) -> Model:
         return self
@@ -196,48 +174,36 @@ class Model:
     ) -> None:
         self.close()
 
-    # ---- one pass ----
-    def _run(self, sequence: Sequence, ids: np.ndarray, outputs: int) -> np.ndarray:
-        """Run ids (at most a pass) after the sequence's tokens; a view of the logits of the last `outputs` of
-        them.
-        """
-        program, count, cache = self._program, len(ids), sequence.cache
-        if self._bound is None or self._bound() is not sequence:
-            program.bind(cache)
-            self._bound = weakref.ref(sequence)
-        self._rotary.reach(len(sequence.ids) + count)
-        program.ids[:count] = ids
-        program.state[State.COUNT // 8] = count
-        program.state[State.POSITION // 8] = len(sequence.ids)
-        program.state[State.OUTPUTS // 8] = outputs
-        program.code[:, 2] = 0  # nothing of the pass's work is taken yet
-        for first, last in self._pieces(count):
-            self._team.run(program.code[first:last])
-        return program.logits[:outputs, : self.vocab_size]
 
-    def _pieces(self, count: int) -> Iterator[tuple[int, int]]:
-        """Where a pass over `count` tokens pauses, so that Ctrl-C need not wait for its end."""
-        end = len(self._program.code)
-        layers = max(1, int(PAUSE_WORK / (self._layer_work * count)))
-        stops = [0, *self._program.marks[layers::layers], end]
-        return zip(stops, stops[1:], strict=False)
-
-
-class Sequence:
+class Sequence(Unique):
     """Token ids and the cache of their keys and values."""
 
     def __init__(self, model: Model):
         self.model = model
-        self.ids: list[int] = []
         self.likeliest = -1  # the token of the largest logit after the last feed; -1: a logit is not finite
+        self._ids: list[int] = []
+        self._feeding = 0  # the thread that feeds it; 0: none does
         self._cache: Cache | None = Cache(model.cache_shape)
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens it holds, a copy: `feed` and `truncate` change them."""
+        return self._ids.copy()
+
+    @ids.setter
+    def ids(self, ids: object) -> None:
+        raise UsageError("the ids of a sequence cannot be set: feed and truncate change them.")
+
+    def __len__(self) -> int:
+        return len(self._ids)
 
     @property
     def cache(self) -> Cache:
         """The memory; UsageError when the sequence was closed."""
-        if self._cache is None:
+        cache = self._cache
+        if cache is None:
             raise UsageError("the sequence was closed.")
-        return self._cache
+        return cache
 
     def feed(
         self, ids: Ids[int], *, all_logits: bool = False, progress: Progress | None = None
@@ -248,56 +214,80 @@ class Sequence:
         progress(done, total) is called as the tokens are done. Interrupted, the sequence holds the passes
         that were finished.
         """
-        model = self.model
         new = self._checked(ids)
-        with model._lock:
-            if model._closed:
-                raise UsageError("the model was closed.")
-            step = (
-                len(model._program.ids)
-                if not all_logits
-                else min(len(model._program.ids), len(model._program.logits))
-            )
-            out = np.empty((len(new), model.vocab_size), np.float32) if all_logits else None
-            logits = np.empty(0, np.float32)
-            for at in range(0, len(new), step):
-                part = new[at : at + step]
-                last = at + len(part) == len(new)
-                logits = model._run(self, part, len(part) if all_logits else int(last))
-                self.ids.extend(part.tolist())
-                if len(logits):
-                    self.likeliest = int(model._program.likeliest[len(logits) - 1])
-                if out is not None:
-                    out[at : at + len(part)] = logits
-                if progress:
-                    progress(at + len(part), len(new))
-            return out if out is not None else logits[-1].copy()
+        with self.model._lock:
+            self._refuse_within("fed")
+            self._feeding = get_ident()
+            try:
+                return self._feed(new, all_logits, progress)
+            finally:
+                self._feeding = 0
+
+    def _feed(self, new: np.ndarray, all_logits: bool, progress: Progress | None) -> np.ndarray:
+        """`feed`, with the lock held."""
+        self._check_room(len(new))
+        runner = self.model.runner
+        step = min(runner.limit, runner.outputs) if all_logits else runner.limit
+        out = np.empty((len(new) if all_logits else 1, self.model.vocab_size), np.float32)
+        for at in range(0, len(new), step):
+            part = new[at : at + step]
+            done = at + len(part)
+            outputs = len(part) if all_logits else int(done == len(new))
+            self._pass(runner, part, out[at:done] if all_logits else out[:outputs])
+            if progress:
+                progress(done, len(new))
+        return out if all_logits else out[-1]
+
+    def _pass(self, runner: Runner, part: np.ndarray, out: np.ndarray) -> None:
+        """One pass; the logits of its last tokens into `out`."""
+        model, cache = self.model, self.cache
+        if model._passing == get_ident():
+            raise UsageError("a pass is under way: a signal's handler cannot run another within it.")
+        model._passing = get_ident()
+        try:
+            logits, likeliest = runner.run(cache, len(self._ids), part, len(out), lambda: model.runner)
+            out[:] = logits
+        finally:
+            model._passing = 0
+        self._ids.extend(part.tolist())
+        if len(out):
+            self.likeliest = likeliest
 
     def _checked(self, ids: Ids[int]) -> np.ndarray:
-        new = np.asarray(ids)
+        """A copy of ids, int64, of which nobody else knows; UsageError where they are no token ids."""
+        new = np.array(ids)
         if new.ndim != 1 or not len(new) or new.dtype.kind not in "iu":
             raise UsageError("ids must be a list of at least one token id.")
         low, high = int(new.min()), int(new.max())
         if low < 0 or high >= self.model.vocab_size:
             wrong = low if low < 0 else high
             raise UsageError(f"token id {wrong} is outside the vocabulary of {self.model.vocab_size}.")
-        if len(self.ids) + len(new) > self.model.context:
+        return new.astype(np.int64)
+
+    def _check_room(self, more: int) -> None:
+        if len(self._ids) + more > self.model.context:
             raise UsageError(
-                f"{len(self.ids)} + {len(new)} tokens do not fit in the context of {self.model.context}; "
+                f"{len(self._ids)} + {more} tokens do not fit in the context of {self.model.context}; "
                 "a larger context or a shorter prompt is needed."
             )
-        return new.astype(np.int64)
+
+    def _refuse_within(self, what: str) -> None:
+        """UsageError when this thread is within a `feed` of this sequence. The lock is held."""
+        if self._feeding == get_ident():
+            raise UsageError(f"the sequence is being fed, so it cannot be {what} from within that call.")
 
     def truncate(self, n: int) -> None:
         """Forget everything after the first n tokens."""
-        if not 0 <= n <= len(self.ids):
-            raise UsageError(f"a sequence of {len(self.ids)} tokens cannot be cut to {n}.")
-        del self.ids[n:]
+        with self.model._lock:
+            self._refuse_within("cut")
+            if not 0 <= n <= len(self._ids):
+                raise UsageError(f"a sequence of {len(self._ids)} tokens cannot be cut to {n}.")
+            del self._ids[n:]
 
     def close(self) -> None:
-        """Let go of the cache."""
-        self.ids = []
+        """Let go of the cache. A call under way ends with UsageError after its pass."""
         self._cache = None
+        self._ids = []
 
 
 def whole(name: str, value: int) -> int:

@@ -17,5 +17,9 @@ class UnsupportedError(EdgeqError):
     """A model asks for something this version cannot honour."""
 
 
+class OutOfMemoryError(EdgeqError, MemoryError):
+    """The system has less memory, or fewer of something else, than is needed."""
+
+
 class UsageError(EdgeqError):
     """A caller passed a value outside what the call accepts."""

@@ -6,6 +6,7 @@ files, kernels or commands.
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.errors import FormatError, UsageError
+from edgeq.ownership import Locked
 from edgeq.sampling import Sampler, SamplingOptions, check_option
 
 
@@ -121,8 +123,8 @@ def overlap(text: str, stop: str) -> int:
     return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)
 
 
-class Generation(Iterator[str]):
-    """An iterator over pieces of text; also a context manager.
+class Generation(Locked, Iterator[str]):
+    """An iterator over pieces of text; also a context manager. Calls from several threads queue.
 
     `prompt_ids` went in; `ids` are the tokens that came out, without the end token; `text` is what was
     yielded so far, the decoded ids up to a stop string. `finish_reason` is "eos" (end token), "stop" (stop
@@ -135,6 +137,7 @@ class Generation(Iterator[str]):
     def __init__(
         self, model: LanguageModel, prompt_ids: list[int], sampler: Sampler, timings: Timings
     ) -> None:
+        super().__init__()
         self.model = model
         self.prompt_ids = prompt_ids
         self.ids: list[int] = []
@@ -154,7 +157,9 @@ class Generation(Iterator[str]):
         return self
 
     def __next__(self) -> str:
-        return next(self._run)
+        with self._lock:
+            self._refuse_within("go on")
+            return next(self._run)
 
     def __enter__(self) -> Generation:
         return self
@@ -164,7 +169,14 @@ class Generation(Iterator[str]):
 
     def close(self) -> None:
         """End the generation and free its cache, unless the sequence was the caller's."""
-        self._run.close()
+        with self._lock:
+            self._refuse_within("be closed")
+            self._run.close()
+
+    def _refuse_within(self, what: str) -> None:
+        """UsageError when this thread is within a call of this generation. The lock is held."""
+        if inspect.getgeneratorstate(self._run) == inspect.GEN_RUNNING:
+            raise UsageError(f"the generation is at work, so it cannot {what} from within that call.")
 
 
 def _nothing() -> Generator[str, None, None]:

@@ -20,6 +20,7 @@ from edgeq.arena import Buffer, Input, Quantized, Rows, place, row_bytes
 from edgeq.cache import Cache, CacheShape
 from edgeq.kernels import catalog
 from edgeq.kernels.catalog import KERNELS, Scratch, State
+from edgeq.ownership import Unique
 from edgeq.simd.tag import Request, Tag
 from edgeq.weights import Matrix, Vector
 
@@ -64,7 +65,7 @@ class Settings:
     tiles: Mapping[str, int] = field(default_factory=dict)  # other numbers, by kernel and scheme: see `tuned`
 
 
-class Program:
+class Program(Unique):
     """Recorder and recorded. After `finish`, `code` holds the instructions and `state`, `ids`, `logits` are
     its interface.
     """

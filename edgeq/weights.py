@@ -54,7 +54,7 @@ class Weights:
     """All weights of an open, checked model file, by the names of the family's table."""
 
     def __init__(self, file: ModelFile):
-        self._file = file  # keeps the map alive
+        self._map = file.view(0, file.bytes_total)  # holds the map, whoever closes the file
         self._all: dict[str, Matrix | Vector] = {}
         for name, tensor in file.tensors.items():
             if tensor.layout == "lines16":

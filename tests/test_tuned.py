@@ -80,12 +80,13 @@ def test_the_engine_takes_it_and_the_bits_stay(place: Path, demo_model: Path) ->
     tokens = host_isa().tokens
     with engine.load(demo_model, threads=2) as model:
         want = model.logits(ids)
-        assert {tag.tokens for name, tag in model._program.requests() if name == "matmul"} == {tokens}
+        assert {tag.tokens for name, tag in model.runner._program.requests() if name == "matmul"} == {tokens}
     for tile in (2, 6):
         found = Tuned({"matmul q4": tile, "matmul q8": tile}, 1)
         tuned.write(found, host_isa().name, default_threads(), store.sources_digest())
         with engine.load(demo_model) as model:
-            assert {tag.tokens for name, tag in model._program.requests() if name == "matmul"} == {tile}
+            requests = model.runner._program.requests()
+            assert {tag.tokens for name, tag in requests if name == "matmul"} == {tile}
             assert model.threads == 1
             np.testing.assert_array_equal(model.logits(ids).view(np.uint32), want.view(np.uint32))
 

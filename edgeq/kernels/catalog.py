@@ -40,6 +40,7 @@ class Crew:
     WORKERS = 80  # how many
     YIELD, SLEEP, WAKE = 88, 96, 104  # addresses of the system's functions
     ASLEEP, BED = 128, 136  # per worker: 1 while its thread sleeps; the semaphore that it sleeps on
+    CREW, WORKER = 144, 152  # per worker: where its crew is, and its number
     WORKER_BYTES = 64
     BYTES = 128  # before the workers' own
 
@@ -90,7 +91,7 @@ HEADS = ("heads", "kv_heads", "head_dim", "capacity", "rows")
 
 KERNELS = {
     "run": Kernel("interpreter", ("crew", "program", "length"), plain=True),
-    "serve": Kernel("interpreter", ("crew", "worker"), plain=True),
+    "enter": Kernel("interpreter", ("own",), plain=True),
     "embed": Kernel("embedding", ("ids", "weights", "scales", "y", "y_stride", "groups"), CODES),
     "embed_float": Kernel("embedding", ("ids", "weights", "y", "y_stride", "columns"), FLOATS),
     "norm": Kernel("normalize", ("x", "x_stride", "weight", "y", "y_stride", "dim", "epsilon", "count_at")),

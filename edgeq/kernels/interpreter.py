@@ -6,7 +6,7 @@ counters until there is none, and goes out; whoever goes out last opens the next
 So a stretch ends when all work that was taken is done, and nobody waits for a worker who has not come:
 with more workers than cores, or beside other programs, those who have a core do the work.
 
-Worker 0 is the caller's own thread. The others live in `serve`; those who waited long for a pass sleep until
+Worker 0 is the caller's own thread. The others live in `enter`; those who waited long for a pass sleep until
 one begins, without the help of Python.
 """
 
@@ -27,7 +27,8 @@ from .catalog import BARRIER, FLAGS_AT, WIDTH, Crew
 
 GATE, PROGRAM, LENGTH, WORKERS = Crew.GATE, Crew.PROGRAM, Crew.LENGTH, Crew.WORKERS
 YIELD, SLEEP, WAKE = Crew.YIELD, Crew.SLEEP, Crew.WAKE
-ASLEEP, BED, WORKER_BYTES = Crew.ASLEEP, Crew.BED, Crew.WORKER_BYTES
+ASLEEP, BED, CREW, WORKER = Crew.ASLEEP, Crew.BED, Crew.CREW, Crew.WORKER
+WORKER_BYTES = Crew.WORKER_BYTES
 INSIDE, INDEX = Crew.INSIDE_BITS, Crew.INDEX_BITS
 CLOSED = 2**INDEX - 1
 ALL_INSIDE = 2**INSIDE - 1
@@ -122,6 +123,12 @@ def serve(t, crew, worker):
             continue
         rest(t, crew, waited)
         waited += 1
+
+
+@native
+def enter(t, own):
+    """A thread's life, from the words of its own on."""
+    return serve(t, peek_i64(own + CREW), peek_i64(own + WORKER))
 
 
 @native

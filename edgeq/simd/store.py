@@ -9,14 +9,16 @@ that is installed, too.
 from __future__ import annotations
 
 import hashlib
-import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import get_ident
 
+from edgeq.errors import UsageError
 from edgeq.formats import schemes
+from edgeq.ownership import Locked
 
 from . import build, folder
 from .build import Progress
@@ -92,24 +94,36 @@ def files(place: Path, ending: str) -> list[Path]:
     return sorted(path for path in place.iterdir() if path.name.endswith(ending)) if place.is_dir() else []
 
 
-class Kernels:
+class Kernels(Locked):
     """Native addresses of kernels. They live as long as this object does."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._addresses: dict[Request, int] = {}
         self._loaded: list[Loaded] = []  # whose code the addresses point into
-        self._lock = threading.Lock()
+        self._loading = 0  # the thread that finds or compiles kernels; 0: none does
 
     def load(self, requests: Iterable[Request], progress: Progress | None = None) -> dict[Request, int]:
         """The addresses of the kernels asked for, found or compiled. Compilation takes about half a second a
         kernel; progress(done, total, kernel) is called before each, and with WAITING for the kernel where
         another process is waited for, which may be compiling them.
         """
+        requests = set(requests)
         with self._lock:
-            wanted = sorted({r for r in requests if r not in self._addresses}, key=str)
+            wanted = sorted((r for r in requests if r not in self._addresses), key=str)
+            if wanted:
+                self._find(wanted, progress)
+            return {request: self._addresses[request] for request in requests}
+
+    def _find(self, wanted: list[Request], progress: Progress | None) -> None:
+        if self._loading == get_ident():
+            raise UsageError("kernels are being compiled: no model can be loaded from within that call.")
+        self._loading = get_ident()
+        try:
             for isa in sorted({tag.isa for _, tag in wanted}):
                 self._load(Target.of(isa), [r for r in wanted if r[1].isa == isa], progress)
-            return self._addresses
+        finally:
+            self._loading = 0
 
     def _load(self, target: Target, wanted: list[Request], progress: Progress | None) -> None:
         for loaded in packs(target):
@@ -135,8 +149,8 @@ class Kernels:
     def _take(self, wanted: list[Request], loaded: Loaded) -> list[Request]:
         """Take the addresses of kernels from the pack; those that it does not have."""
         found = {(name, tag): loaded.address(tag.named(name)) for name, tag in wanted}
+        self._loaded.append(loaded)  # first: an address without its code would outlive it
         self._addresses.update((request, at) for request, at in found.items() if at is not None)
-        self._loaded.append(loaded)
         return [request for request, at in found.items() if at is None]
 
     def _compile(

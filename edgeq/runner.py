@@ -1,0 +1,137 @@
+"""All that a pass reads and runs: the mapped weights, the program recorded from the model's family, a team.
+
+Native code is given addresses, so what they point to must stay for as long as it runs. One object holds it
+all, and whoever runs a pass holds that object: closing a model is letting go of it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from edgeq import formats, models, rotary, tuned
+from edgeq.cache import Cache, CacheShape
+from edgeq.cores import default_threads
+from edgeq.errors import UsageError
+from edgeq.kernels.catalog import State
+from edgeq.ownership import Unique
+from edgeq.program import Program, Settings
+from edgeq.simd import store
+from edgeq.simd.host import host_isa
+from edgeq.team import Team
+from edgeq.weights import Weights
+
+PASS_TOKENS = 256  # tokens in a pass at the most
+LOGITS_BYTES = 32 << 20  # memory for the logits of a pass at the most
+PAUSE_WORK = 4e9  # multiplications between two chances for Ctrl-C, where layers are no bigger
+WORKER_WORK = 2_000_000  # multiplications of a token that are worth one more worker
+
+
+class Runner(Unique):
+    """Runs passes of one model over the caches of its sequences, one at a time: the caller holds a lock."""
+
+    def __init__(
+        self,
+        file: formats.ModelFile,
+        *,
+        threads: int | None,
+        context: int,
+        kv: str,
+        act: str,
+        progress: store.Progress | None,
+    ):
+        self.config = c = models.check(file)
+        self.isa, self.context = host_isa().name, context
+        self.cache_shape = CacheShape.of(kv, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, context)
+        self._weights = Weights(file)
+        work = sum(m.rows * m.columns for m in self._weights.matrices())
+        self._layer_work = work / c.num_hidden_layers
+        cores = default_threads()
+        self._tuned = tuned.read(self.isa, cores, store.sources_digest())
+        workers = threads or max(1, min(self._tuned.threads or cores, work // WORKER_WORK))
+        self._program = self._record(file.family, act, workers)
+        self._kernels = store.kernels()  # whose code the program's addresses point into
+        addresses = self._kernels.load([*Team.requests(self.isa), *self._program.requests()], progress)
+        self._program.finish(addresses)
+        self._team = Team(workers, self.isa)
+        self._bound: weakref.ref[Cache] | None = None
+
+    def _record(self, family: str, act: str, workers: int) -> Program:
+        c = self.config
+        frequencies = self._weights.vector("rope.inverse_frequencies").values[: c.rotary_size]
+        self._rotary = rotary.Tables(frequencies, self.context)
+        limit = min(PASS_TOKENS, self.context)
+        program = Program(
+            Settings(
+                isa=self.isa,
+                act=act,
+                cache=self.cache_shape,
+                workers=workers,
+                limit=limit,
+                outputs=max(1, min(limit, LOGITS_BYTES // (4 * c.vocab_size))),
+                epsilon=c.rms_norm_eps,
+                window=c.sliding_window,
+                cosine=self._rotary.cosine,
+                sine=self._rotary.sine,
+                tokens=host_isa().tokens,
+                tiles=self._tuned.tiles,
+            )
+        )
+        models.family(family).forward(program, c, self._weights)
+        return program
+
+    @property
+    def threads(self) -> int:
+        """How many workers there are."""
+        return self._team.workers
+
+    @property
+    def limit(self) -> int:
+        """Tokens of a pass at the most."""
+        return self._program.settings.limit
+
+    @property
+    def outputs(self) -> int:
+        """Tokens of a pass whose logits can be had, at the most."""
+        return self._program.settings.outputs
+
+    def run(
+        self, cache: Cache, position: int, ids: np.ndarray, outputs: int, go_on: Callable[[], object]
+    ) -> tuple[np.ndarray, int]:
+        """Run ids, int64 [1 to limit] of the vocabulary (the caller has checked that), at `position` and
+        after it; what the cache holds before it is read.
+
+        Gives (float32 [outputs, vocab_size], the logits after the last ids, a view that the next pass
+        overwrites; the token of the largest logit of the last, -1 where it has none or one is not finite).
+        go_on() is called between the pieces of a long pass; when it raises, positions from `position` on
+        hold nothing.
+        """
+        program, count = self._program, len(ids)
+        fits = 1 <= count <= self.limit and 0 <= outputs <= self.outputs
+        if cache.shape != self.cache_shape or not fits:
+            raise UsageError(f"{count} ids and {outputs} outputs are no pass of this model.")
+        if not 0 <= position <= self.context - count:
+            raise UsageError(f"{position} + {count} tokens do not fit in the context of {self.context}.")
+        if self._bound is None or self._bound() is not cache:
+            program.bind(cache)
+            self._bound = weakref.ref(cache)
+        self._rotary.reach(position + count)
+        program.ids[:count] = ids
+        program.state[State.COUNT // 8] = count
+        program.state[State.POSITION // 8] = position
+        program.state[State.OUTPUTS // 8] = outputs
+        program.code[:, 2] = 0  # nothing of the pass's work is taken yet
+        for first, last in self._pieces(count):
+            go_on()
+            self._team.run(program.code[first:last])
+        likeliest = int(program.likeliest[outputs - 1]) if outputs else -1
+        return program.logits[:outputs, : self.config.vocab_size], likeliest
+
+    def _pieces(self, count: int) -> Iterator[tuple[int, int]]:
+        """Where a pass over `count` tokens pauses, so that Ctrl-C need not wait for its end."""
+        end = len(self._program.code)
+        layers = max(1, int(PAUSE_WORK / (self._layer_work * count)))
+        stops = [0, *self._program.marks[layers::layers], end]
+        return zip(stops, stops[1:], strict=False)

@@ -1,0 +1,507 @@
+"""What programs do to a model, one function each: each runs in a process of its own and must end by itself.
+
+usage: python -m tests.lives.scenarios NAME FILE.edgeq THREADS COUNT SEED
+
+A scenario that finds something wrong raises; a crash ends the process by a signal, which the caller sees.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import copy
+import gc
+import os
+import pickle
+import random
+import resource
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+import edgeq
+from edgeq.errors import EdgeqError, UsageError
+from edgeq.generate import Generation
+
+PROMPT = [1, 403, 407, 261, 378]
+PACKAGE = str(Path(edgeq.__file__).resolve().parent)
+
+Scenario = Callable[[str, int, int, int], None]
+SCENARIOS: dict[str, Scenario] = {}
+ENDINGS: list[str] = []  # scenarios that matter for how the process ends: run once a process
+
+
+def scenario(function: Scenario) -> Scenario:
+    SCENARIOS[function.__name__] = function
+    return function
+
+
+def ending(function: Scenario) -> Scenario:
+    ENDINGS.append(function.__name__)
+    return scenario(function)
+
+
+# ---- what is left ----
+def resources() -> dict[str, int]:
+    """Threads, descriptors and mappings of this process, as far as the system tells."""
+    gc.collect()
+    there = {}
+    for name, place in (("threads", "task"), ("descriptors", "fd")):
+        with contextlib.suppress(OSError):
+            there[name] = len(os.listdir(f"/proc/self/{place}"))
+    with contextlib.suppress(OSError):
+        there["mappings of the file"] = Path("/proc/self/maps").read_text().count(".edgeq\n")
+    return there
+
+
+def junk() -> None:
+    """Take and fill memory, so that whoever still reads what was freed reads something else."""
+    for size in (64, 200, 500, 1000, 2000, 4000):
+        for _ in range(50):
+            bytearray(b"\x11" * size)
+
+
+def same(a: np.ndarray, b: np.ndarray) -> None:
+    if not np.array_equal(a, b):
+        raise AssertionError("the logits have other bits")
+
+
+@contextlib.contextmanager
+def refused(word: str) -> Iterator[None]:
+    """The block must raise one of edgeq's errors with that word."""
+    try:
+        yield
+    except EdgeqError as error:
+        if word not in str(error):
+            raise
+        return
+    raise AssertionError(f"nothing was refused with {word!r}")
+
+
+# ---- ends of a process ----
+@ending
+def exit_at_module_level(path: str, threads: int, count: int, seed: int) -> None:
+    global kept
+    kept = edgeq.load(path, threads=threads)
+    kept.logits(PROMPT)
+
+
+@ending
+def exit_in_a_function(path: str, threads: int, count: int, seed: int) -> None:
+    model = edgeq.load(path, threads=threads)
+    model.logits(PROMPT)
+
+
+@ending
+def exit_within_a_generation(path: str, threads: int, count: int, seed: int) -> None:
+    global kept
+    model = edgeq.load(path, threads=threads)
+    kept = model.generate(PROMPT, max_tokens=20)
+    next(kept)
+
+
+@ending
+def exit_with_a_cycle(path: str, threads: int, count: int, seed: int) -> None:
+    model: Any = edgeq.load(path, threads=threads)
+    model.itself = model
+    model.logits(PROMPT)
+
+
+@ending
+def exit_with_a_thread_at_work(path: str, threads: int, count: int, seed: int) -> None:
+    """A daemon thread is in the middle of passes when the process ends."""
+    model = edgeq.load(path, threads=threads)
+    begun = threading.Event()
+
+    def work() -> None:
+        while True:
+            model.logits(PROMPT * 20)
+            begun.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    begun.wait()
+
+
+@ending
+def exit_with_work_left_for_atexit(path: str, threads: int, count: int, seed: int) -> None:
+    """A handler that was registered before the model runs after edgeq's own."""
+    models: list[edgeq.Model] = []
+    atexit.register(lambda: print(len(models[0].logits(PROMPT))))
+    models.append(edgeq.load(path, threads=threads))
+
+
+@ending
+def exit_by_an_error(path: str, threads: int, count: int, seed: int) -> None:
+    global kept
+    kept = edgeq.load(path, threads=threads)
+    kept.logits(PROMPT)
+    sys.exit(0)
+
+
+# ---- dropped, and loaded anew ----
+@scenario
+def drop(path: str, threads: int, count: int, seed: int) -> None:
+    """The last reference goes, or is bound anew as by a notebook's cell that runs twice."""
+    model = edgeq.load(path, threads=threads)
+    want = model.logits(PROMPT)
+    model.close()
+    del model
+    before = resources()
+    for turn in range(count):
+        model = edgeq.load(path, threads=threads)
+        same(model.logits(PROMPT), want)
+        if turn % 3 == 0:
+            model = edgeq.load(path, threads=threads)  # bound anew
+        elif turn % 3 == 1:
+            sequence = model.sequence()
+            sequence.feed(PROMPT)
+            del model, sequence
+        else:
+            cycle: list[Any] = [model]
+            cycle.append(cycle)
+            del model, cycle
+            gc.collect()
+        junk()
+    model = None  # type: ignore[assignment]
+    after = resources()
+    if after != before:
+        raise AssertionError(f"left: {before} became {after}")
+
+
+@scenario
+def drop_in_threads(path: str, threads: int, count: int, seed: int) -> None:
+    """Threads that load, run and end without a word."""
+    want = edgeq.load(path, threads=1).logits(PROMPT)
+    before = resources()
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            same(edgeq.load(path, threads=threads).logits(PROMPT), want)
+        except BaseException as error:
+            failed.append(error)
+
+    for _ in range(count):
+        some = [threading.Thread(target=work) for _ in range(3)]
+        for thread in some:
+            thread.start()
+        junk()
+        for thread in some:
+            thread.join()
+    if failed:
+        raise failed[0]
+    if resources() != before:
+        raise AssertionError(f"left: {before} became {resources()}")
+
+
+@scenario
+def fork(path: str, threads: int, count: int, seed: int) -> None:
+    """Children run the parent's model and end in every way, also while another thread is in a pass."""
+    if not hasattr(os, "fork"):
+        return
+    warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
+    model = edgeq.load(path, threads=threads)
+    want = model.logits(PROMPT)
+    sequence = model.sequence()
+    sequence.feed(PROMPT)
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            model.logits(PROMPT * 20)
+
+    busy = threading.Thread(target=work)
+    if os.fork() == 0:  # the first ends threads that libraries had begun when they were imported
+        os._exit(0)
+    os.wait()
+    before = resources()
+    for turn in range(count):
+        if turn == count // 2:
+            busy.start()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(120)  # ends the child if it is stuck
+            if turn % 4 == 0:
+                os._exit(0)
+            if turn % 4 == 1:
+                sys.exit(0)  # with all handlers, and a model that it did not touch
+            same(model.logits(PROMPT), want)
+            same(sequence.feed([5]), model.logits([*PROMPT, 5])[-1])
+            sys.exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code:
+            raise AssertionError(f"child {turn} ended with {code}")
+    stop.set()
+    busy.join()
+    same(model.logits(PROMPT), want)
+    if resources() != before:
+        raise AssertionError(f"left: {before} became {resources()}")
+
+
+class Fault(Exception):
+    """Raised at some line of edgeq's."""
+
+
+@scenario
+def break_off_loading(path: str, threads: int, count: int, seed: int) -> None:
+    """An exception at a random line of loading: nothing is left, and the next load is right."""
+    model = edgeq.load(path, threads=threads)
+    want = model.logits(PROMPT)
+    del model
+    rng = random.Random(seed)
+    lines = faulty(path, threads, -1)
+    before = resources()
+    broken = 0
+    for _ in range(count):
+        broken += faulty(path, threads, rng.randrange(lines)) < 0
+        junk()
+        after = resources()
+        if after != before:
+            raise AssertionError(f"left: {before} became {after}")
+    same(edgeq.load(path, threads=threads).logits(PROMPT), want)
+    if broken < count // 2:
+        raise AssertionError(f"only {broken} of {count} loads were broken off")
+
+
+def faulty(path: str, threads: int, at: int) -> int:
+    """Load with a Fault at that line of edgeq's, of those run; -1 where it came, else how many there were."""
+    seen = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal seen
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        if event == "line":
+            seen += 1
+            if seen == at + 1:
+                sys.settrace(None)
+                raise Fault
+        return trace
+
+    sys.settrace(trace)
+    try:
+        model = edgeq.load(path, threads=threads)
+    except Fault:
+        return -1
+    finally:
+        sys.settrace(None)
+    model.close()
+    return seen
+
+
+# ---- misuses ----
+@scenario
+def close_in_progress(path: str, threads: int, count: int, seed: int) -> None:
+    for _ in range(count):
+        model = edgeq.load(path, threads=threads)
+        sequence = model.sequence()
+        with refused("closed"):
+            sequence.feed([1] * 500, progress=lambda *_, model=model: model.close())  # type: ignore[misc]
+        junk()
+
+
+@scenario
+def close_in_a_handler(path: str, threads: int, count: int, seed: int) -> None:
+    """A signal's handler closes the model at any moment of a pass."""
+    for turn in range(count):
+        model = edgeq.load(path, threads=threads)
+        sequence = model.sequence()
+        signal.signal(signal.SIGALRM, lambda *_, model=model: model.close())
+        signal.setitimer(signal.ITIMER_REAL, 0.0005 * (1 + turn % 7))
+        with refused("closed"):
+            while True:
+                sequence.feed([5] * (3 if turn % 2 else 500))
+                sequence.truncate(0)
+        junk()
+
+
+@scenario
+def run_in_a_handler(path: str, threads: int, count: int, seed: int) -> None:
+    """A signal's handler asks for logits: it gets them or a sentence, and the pass it came into is right."""
+    model = edgeq.load(path, threads=threads)
+    want, other = model.logits(PROMPT * 20), model.logits(PROMPT)
+    answers = {"given": 0, "refused": 0}
+
+    def handler(*_: object) -> None:
+        try:
+            same(model.logits(PROMPT), other)
+            answers["given"] += 1
+        except UsageError:
+            answers["refused"] += 1
+
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.0007, 0.0007)
+    while sum(answers.values()) < count:
+        same(model.logits(PROMPT * 20), want)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@scenario
+def feed_in_progress(path: str, threads: int, count: int, seed: int) -> None:
+    """From its own progress a sequence is not fed, cut or generated with; another one is."""
+    model = edgeq.load(path, threads=threads, context=512)
+    want, other = model.logits([5] * 500), model.logits(PROMPT)
+    for _ in range(count):
+        sequence = model.sequence()
+
+        def progress(done: int, total: int, sequence: Any = sequence) -> None:
+            with refused("being fed"):
+                sequence.feed([7])
+            with refused("being fed"):
+                sequence.truncate(0)
+            same(model.logits(PROMPT), other)
+
+        same(sequence.feed([5] * 500, progress=progress), want[-1])
+        for misuse in (Generation.__next__, Generation.close):
+            generations: list[Generation] = []
+
+            def meddle(*_: int, misuse: Any = misuse, generations: Any = generations) -> None:
+                misuse(generations[0])
+
+            generations.append(model.generate([5] * 300, max_tokens=1, progress=meddle))
+            with refused("at work"):
+                next(generations[0])
+
+
+@scenario
+def one_sequence_from_many_threads(path: str, threads: int, count: int, seed: int) -> None:
+    model = edgeq.load(path, threads=threads, context=256)
+    for _ in range(count):
+        sequence = model.sequence()
+
+        def feed(sequence: Any = sequence) -> None:
+            with contextlib.suppress(UsageError):  # no room: every second one, whoever comes first
+                sequence.feed([5] * 100)
+
+        some = [threading.Thread(target=feed) for _ in range(6)]
+        for thread in some:
+            thread.start()
+        for thread in some:
+            thread.join()
+        if len(sequence) != 200:
+            raise AssertionError(f"{len(sequence)} tokens")
+
+
+@scenario
+def close_from_another_thread(path: str, threads: int, count: int, seed: int) -> None:
+    for turn in range(count):
+        model = edgeq.load(path, threads=threads)
+        sequence = model.sequence()
+        begun = threading.Event()
+        ended: list[str] = []
+
+        def work(sequence: Any = sequence, begun: Any = begun, ended: Any = ended) -> None:
+            try:
+                while True:
+                    sequence.feed([5, 6] * 100)
+                    begun.set()
+                    sequence.truncate(0)
+            except UsageError as error:
+                ended.append(str(error))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        begun.wait()
+        (model if turn % 2 else sequence).close()
+        junk()
+        thread.join()
+        if "closed" not in ended[0]:
+            raise AssertionError(ended[0])
+
+
+@scenario
+def ids_that_change(path: str, threads: int, count: int, seed: int) -> None:
+    """Neither the ids of a sequence nor those on their way into it can be changed behind its back."""
+    model = edgeq.load(path, threads=threads, context=256)
+    sequence = model.sequence()
+    sequence.feed([1, 2, 3])
+    sequence.ids.extend([1] * 100000)
+    sequence.feed([5])
+    if sequence.ids != [1, 2, 3, 5]:
+        raise AssertionError(sequence.ids)
+    with refused("cannot be set"):
+        sequence.ids = []
+    ids = np.array([5] * 100)
+    going = True
+
+    def change() -> None:
+        while going:
+            ids[:] = 10**9
+            ids[:] = 5
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    for _ in range(count):
+        with contextlib.suppress(UsageError):
+            sequence.feed(ids)  # type: ignore[arg-type]
+        sequence.truncate(0)
+    going = False
+    thread.join()
+
+
+@scenario
+def load_in_progress(path: str, threads: int, count: int, seed: int) -> None:
+    """A load from within the progress of another: kernels are being compiled, so it is refused."""
+    os.environ["EDGEQ_KERNELS"] = str(Path(path).parent / f"none-{os.getpid()}")  # nothing is there yet
+    asked: list[int] = []
+
+    def progress(*_: object) -> None:
+        if not asked:
+            asked.append(1)
+            with refused("being compiled"):
+                edgeq.load(path, threads=threads, kv="f16")
+
+    edgeq.load(path, threads=threads, progress=progress).logits(PROMPT)
+
+
+@scenario
+def copies(path: str, threads: int, count: int, seed: int) -> None:
+    model = edgeq.load(path, threads=threads)
+    sequence = model.sequence()
+    for one in (model, sequence, sequence.cache, model.runner, model.generate(PROMPT)):
+        for way in (copy.copy, copy.deepcopy, pickle.dumps):
+            with refused(type(one).__name__):
+                way(one)
+
+
+@scenario
+def no_threads(path: str, threads: int, count: int, seed: int) -> None:
+    """A system that has memory for few threads' stacks: fewer, and one warning."""
+    want = edgeq.load(path, threads=1).logits(PROMPT)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + (200 << 20), hard))
+    for _ in range(count):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            model = edgeq.load(path, threads=200)
+        if len(told) != 1 or "threads" not in str(told[0].message) or not 1 <= model.threads < 200:
+            raise AssertionError([str(each.message) for each in told])
+        same(model.logits(PROMPT), want)
+        del model
+        junk()
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+kept: Any = None  # what is there at the end of the process
+
+
+def main() -> None:
+    name, path, threads, count, seed = sys.argv[1:]
+    if sys.platform == "linux":
+        import faulthandler
+
+        faulthandler.enable()
+    SCENARIOS[name](path, int(threads), int(count), int(seed))
+    print("done", flush=True)
+
+
+if __name__ == "__main__":
+    main()
