@@ -194,9 +194,6 @@ class Sequence(Unique):
     def ids(self, ids: object) -> None:
         raise UsageError("the ids of a sequence cannot be set: feed and truncate change them.")
 
-    def __len__(self) -> int:
-        return len(self._ids)
-
     @property
     def cache(self) -> Cache:
         """The memory; UsageError when the sequence was closed."""
