@@ -63,7 +63,7 @@ def resources() -> dict[str, int]:
 
 
 def nothing_left(before: dict[str, int]) -> None:
-    """Raise when there is more than before. The system takes a thread off its list a moment after it ended."""
+    """Raise when there is more than before; the system takes a thread off its list a moment after its end."""
     for _ in range(1000):
         after = resources()
         if after == before:
