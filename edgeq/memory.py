@@ -72,6 +72,17 @@ def mapped(values: Array) -> Array:
     return copy
 
 
+def fill(array: Array, pattern: Array) -> None:
+    """Repeat the pattern's bytes over all of a contiguous array."""
+    raw, first = array.reshape(-1).view(np.uint8), pattern.reshape(-1).view(np.uint8)[: array.nbytes]
+    raw[: first.size] = first
+    done = first.size
+    while done < raw.size:
+        more = min(done, raw.size - done)
+        raw[done : done + more] = raw[:more]
+        done += more
+
+
 def require(address: int, nbytes: int, what: str) -> None:
     """UsageError unless the bytes lie within one array from here that is still alive. Only when checked."""
     with _lock:

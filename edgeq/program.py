@@ -437,5 +437,4 @@ class Program:
         next pass gives the same bits whatever they are.
         """
         for piece in (*self._arena, self.logits, self.likeliest):
-            raw = piece.reshape(-1).view(np.uint8)
-            raw[:] = np.resize(pattern.view(np.uint8), raw.shape)
+            memory.fill(piece, pattern)
