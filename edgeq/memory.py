@@ -26,7 +26,7 @@ from numpy.typing import DTypeLike
 
 from edgeq.errors import UsageError
 
-ALIGNMENT = 64  # of every array: a line of the CPU's cache
+ALIGNMENT = 64  # of every array, a line of the CPU's cache; when checked, only what divides its size
 
 Array = np.ndarray[Any, Any]
 

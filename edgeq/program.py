@@ -84,6 +84,7 @@ class Program:
         self._cache_cells: list[tuple[int, int, OfCache]] = []
         self._ids = Buffer(self.ids.nbytes, self.ids.ctypes.data)
         self._embedded = 0  # tiles of the embedding
+        self._weights: list[Matrix | Vector] = []  # whose memory the instructions read: they live as long
         self._arena: list[np.ndarray] = []
 
     # ---- recording ----
@@ -124,6 +125,7 @@ class Program:
     def embed(self, weight: Matrix) -> Rows:
         """The rows of the pass's ids."""
         self._embedded = weight.tiles
+        self._weights.append(weight)
         y = self.rows(weight.columns)
         common: dict[str, Any] = dict(
             reads=[self._ids],
@@ -149,6 +151,7 @@ class Program:
         """RMSNorm of x for the matrices that read it; with `outputs`, only of the tokens whose logits are
         wanted.
         """
+        self._weights.append(weight)
         int8, floats = self._forms(x.columns, readers)
         common: dict[str, Any] = dict(
             weight=weight.address,
@@ -237,6 +240,7 @@ class Program:
         """
         if weight.columns != x.columns:
             raise UsageError(f"a weight of {weight.columns} columns is given rows of {x.columns}.")
+        self._weights += [weight, bias] if bias else [weight]
         y = add_to or self.rows(weight.rows)
         if outputs:
             self.logits = memory.zeros((self.settings.outputs, row_bytes(weight.rows) // 4), np.float32)
@@ -282,6 +286,7 @@ class Program:
 
     def norm_heads(self, x: Rows, weight: Vector, heads: int) -> Rows:
         """RMSNorm of each head of x, in place."""
+        self._weights.append(weight)
         self._emit(
             "norm_heads",
             "",
