@@ -52,7 +52,11 @@ def zeros(shape: int | tuple[int, ...], dtype: DTypeLike = np.uint8) -> Array:
 
 
 def pieces(sizes: Sequence[int]) -> list[Array]:
-    """Arrays of zeros, uint8 of these sizes, in ascending order of address; they live and go together."""
+    """Arrays of zeros, uint8 of these sizes, in ascending order of address; they live and go together.
+    ValueError for a negative size.
+    """
+    if min(sizes, default=0) < 0:
+        raise ValueError(f"an array of {min(sizes)} bytes was asked for")
     if checked():
         return _fenced(sizes)
     offsets = [0]

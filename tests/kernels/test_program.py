@@ -95,7 +95,14 @@ CONFIG = SimpleNamespace(
 )  # fmt: skip
 
 
-def recorded(family: str, schemes: dict[str, str], act: str, kv: str, layers: int = 3) -> Program:
+def recorded(
+    family: str,
+    schemes: dict[str, str],
+    act: str,
+    kv: str,
+    layers: int = 3,
+    weights: type[FakeWeights] = FakeWeights,
+) -> Program:
     config = SimpleNamespace(**{**vars(CONFIG), "num_hidden_layers": layers})
     table = memory.zeros((64, 10), np.float32)
     shape = CacheShape.of(kv, layers, 2, 20, 300)
@@ -114,7 +121,7 @@ def recorded(family: str, schemes: dict[str, str], act: str, kv: str, layers: in
             tokens=4,
         )  # fmt: skip
     )
-    models.family(family).forward(program, config, FakeWeights(config, schemes))
+    models.family(family).forward(program, config, weights(config, schemes))
     program.finish(dict.fromkeys(program.requests(), 1))
     return program
 
