@@ -1,18 +1,32 @@
 """What a program computes in: buffers of the arena, and where each of them lies.
 
-Two buffers whose lives (in phases: the stretches between barriers) do not overlap may share memory.
+Two buffers whose lives (in phases: the stretches between barriers) do not overlap may share memory, so a
+buffer begins with whatever another left there. Hence what every kernel keeps to, for all buffers alike:
+
+- Of a buffer of rows, the first `columns` numbers of each token of the pass mean something. What lies behind
+  them up to the stride, the rows of tokens that the pass does not have, and the SLACK after the last row may
+  be anything: any bits, NaN and infinity too.
+- A kernel may read that, where whole lines are simpler, but nothing that means something may depend on it:
+  it is cut off (`keep`) or goes to lanes that nobody reads. It is not multiplied by zero: 0 * NaN is NaN.
+- A kernel may write it, up to the stride. It writes nothing into the slack and reads nothing behind it.
+- int8 activations, queries and caches have all the columns of their groups of 32: who writes them puts zeros
+  behind the true ones. What of them belongs to no token of the pass or position of the sequence is as above.
+
+`edgeq.extents` says of each kernel how far it reaches; tests fill everything else with NaN before each pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-ALIGNMENT = 64
-GAP = 128  # bytes after a buffer: kernels read whole lines past a last row that is shorter
+from edgeq import memory
+from edgeq.memory import ALIGNMENT
+
+SLACK = 128  # bytes after the last row: heads are read in lines of 16, and the last one may end in the middle
 
 
 @dataclass(eq=False)
@@ -59,31 +73,44 @@ class Input:
     floats: Rows | None
 
 
-def room(b: Buffer) -> int:
-    """Bytes that a buffer takes in the arena."""
-    return (b.nbytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT + GAP
-
-
 def row_bytes(columns: int) -> int:
     """Bytes between rows of float32: whole lines of 16, and 32 columns for the quantizer."""
     return (columns + 31) // 32 * 128
 
 
-def place(buffers: Iterable[Buffer]) -> np.ndarray:
-    """Give each buffer its address; the uint8 memory they lie in. First fit, largest first, among those alive
-    together.
+def place(buffers: Sequence[Buffer]) -> list[np.ndarray]:
+    """Give each buffer its address; the memory they lie in, uint8. With memory checked each has its own."""
+    if memory.checked():
+        own = memory.pieces([b.nbytes for b in buffers])
+        for b, piece in zip(buffers, own, strict=True):
+            b.address = int(piece.ctypes.data)
+        return own
+    offsets = plan(buffers)
+    arena = memory.zeros(max((at + b.nbytes for b, at in zip(buffers, offsets, strict=True)), default=0))
+    for b, at in zip(buffers, offsets, strict=True):
+        b.address = int(arena.ctypes.data) + at
+    return [arena]
+
+
+def plan(buffers: Sequence[Buffer]) -> list[int]:
+    """Offsets of the buffers, multiples of ALIGNMENT: the largest first, each at the first place that is free
+    throughout its life.
+
+    A buffer is compared with those of its own phases only. Most live for a few, so that the time grows with
+    the length of the program and not with its square.
     """
-    placed: list[tuple[int, Buffer]] = []
-    for b in sorted(buffers, key=lambda b: (-b.nbytes, b.first)):
+    offsets = [0] * len(buffers)
+    alive: list[list[tuple[int, int]]] = [[] for _ in range(max((b.last for b in buffers), default=0) + 1)]
+    for n in sorted(range(len(buffers)), key=lambda n: (-buffers[n].nbytes, buffers[n].first)):
+        b = buffers[n]
+        room = (b.nbytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+        phases = alive[b.first : b.last + 1]
         at = 0
-        alive = (p for p in placed if p[1].first <= b.last and b.first <= p[1].last)
-        for start, other in sorted(alive, key=lambda p: p[0]):
-            if at + room(b) <= start:
+        for start, end in sorted({taken for phase in phases for taken in phase}):
+            if at + room <= start:
                 break
-            at = max(at, start + room(other))
-        placed.append((at, b))
-    arena = np.zeros(max((at + room(b) for at, b in placed), default=0) + ALIGNMENT, np.uint8)
-    base = -(-int(arena.ctypes.data) // ALIGNMENT) * ALIGNMENT
-    for at, b in placed:
-        b.address = base + at
-    return arena
+            at = max(at, end)
+        offsets[n] = at
+        for phase in phases:
+            phase.append((at, at + room))
+    return offsets

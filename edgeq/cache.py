@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
+from edgeq import memory
 from edgeq.errors import UsageError
 from edgeq.kernels.catalog import CHUNK
 from edgeq.ownership import Unique
@@ -61,20 +60,16 @@ class Cache(Unique):
 
     def __init__(self, shape: CacheShape):
         self.shape = shape
-        self._offsets: dict[str, int] = {}
-        size = 0
-        for name, nbytes in shape.parts.items():
-            self._offsets[name] = size
-            size += (nbytes + 63) // 64 * 64
-        self._layer_bytes = size
         try:
-            self._memory = np.zeros(size * shape.layers + 64, np.uint8)
+            self._memory = memory.pieces([*shape.parts.values()] * shape.layers)
         except MemoryError:
             raise UsageError(
-                f"a KV cache of {shape.capacity} positions needs {size * shape.layers >> 20} MB, which are "
+                f"a KV cache of {shape.capacity} positions needs {shape.nbytes >> 20} MB, which are "
                 "not to be had; a smaller context or kv='q8' takes less."
             ) from None
-        self._base = -(-int(self._memory.ctypes.data) // 64) * 64
+        names = [(layer, part) for layer in range(shape.layers) for part in shape.parts]
+        places = (int(piece.ctypes.data) for piece in self._memory)
+        self._places = dict(zip(names, places, strict=True))
 
     def address(self, layer: int, part: str) -> int:
-        return self._base + layer * self._layer_bytes + self._offsets[part]
+        return self._places[layer, part]

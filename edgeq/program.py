@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.arena import Buffer, Input, Quantized, Rows, place, row_bytes
+from edgeq import extents, memory
+from edgeq.arena import SLACK, Buffer, Input, Quantized, Rows, place, row_bytes
 from edgeq.cache import Cache, CacheShape
+from edgeq.errors import UsageError
 from edgeq.kernels import catalog
 from edgeq.kernels.catalog import KERNELS, Scratch, State
 from edgeq.ownership import Unique
@@ -72,22 +74,24 @@ class Program(Unique):
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        self.state = np.zeros(State.BYTES // 8, np.int64)
-        self.ids = np.zeros(settings.limit, np.int64)
-        self.logits = np.zeros((0, 0), np.float32)
-        self.likeliest = np.zeros(settings.outputs, np.int64)
-        self.code = np.zeros((0, catalog.WIDTH // 8), np.int64)
+        self.state = memory.zeros(State.BYTES // 8, np.int64)
+        self.ids = memory.zeros(settings.limit, np.int64)
+        self.logits = memory.zeros((0, 0), np.float32)
+        self.likeliest = memory.zeros(settings.outputs, np.int64)
+        self.code = memory.zeros((0, catalog.WIDTH // 8), np.int64)
         self.marks: list[int] = []  # instructions before which a long pass may pause
         self._instructions: list[Instruction] = []
         self._since: dict[Any, bool] = {}  # touched since the last barrier: written?
         self._cache_cells: list[tuple[int, int, OfCache]] = []
         self._ids = Buffer(self.ids.nbytes, self.ids.ctypes.data)
-        self._arena = np.zeros(0, np.uint8)
+        self._embedded = 0  # tiles of the embedding
+        self._weights: list[Matrix | Vector] = []  # whose memory the instructions read: they live as long
+        self._arena: list[np.ndarray] = []
 
     # ---- recording ----
     def rows(self, columns: int) -> Rows:
         """A new buffer of float32 rows, one per token."""
-        return Rows(Buffer(self.settings.limit * row_bytes(columns)), columns)
+        return Rows(Buffer(self.settings.limit * row_bytes(columns) + SLACK), columns)
 
     def _quantized(self, columns: int) -> Quantized:
         groups = (columns + 31) // 32 * self.settings.limit
@@ -97,8 +101,11 @@ class Program(Unique):
         self, kernel: str, scheme: str, *, reads: Iterable[Any], writes: Iterable[Any], **operands: Any
     ) -> None:
         """Append an instruction; a barrier goes before it where it touches what changed, or changes what was
-        touched.
+        touched. UsageError unless the operands are those of the catalog.
         """
+        wrong = set(operands) ^ set(KERNELS[kernel].operands)
+        if wrong:
+            raise UsageError(f"kernel {kernel} is given too many or too few operands: {', '.join(wrong)}.")
         reads, writes = list(reads), list(writes)
         clash = any(self._since.get(b) for b in reads) or any(b in self._since for b in writes)
         if clash:
@@ -108,10 +115,6 @@ class Program(Unique):
             self._since.setdefault(b, False)
         for b in writes:
             self._since[b] = True
-        assert set(operands) == set(KERNELS[kernel].operands), (
-            kernel,
-            set(operands) ^ set(KERNELS[kernel].operands),
-        )
         s = self.settings
         tag = Tag(s.isa, scheme, s.tiles.get(f"{kernel} {scheme}", s.tokens))
         self._instructions.append(Instruction(kernel, tag, operands, [*reads, *writes]))
@@ -122,6 +125,8 @@ class Program(Unique):
 
     def embed(self, weight: Matrix) -> Rows:
         """The rows of the pass's ids."""
+        self._embedded = weight.tiles
+        self._weights.append(weight)
         y = self.rows(weight.columns)
         common: dict[str, Any] = dict(
             reads=[self._ids],
@@ -147,6 +152,7 @@ class Program(Unique):
         """RMSNorm of x for the matrices that read it; with `outputs`, only of the tokens whose logits are
         wanted.
         """
+        self._weights.append(weight)
         int8, floats = self._forms(x.columns, readers)
         common: dict[str, Any] = dict(
             weight=weight.address,
@@ -231,12 +237,14 @@ class Program(Unique):
         outputs: bool = False,
     ) -> Rows:
         """weight . x (+ bias), added to the rows `add_to` where given; with `outputs`, into the program's
-        logits.
+        logits. UsageError where x does not fit the weight or has not the form that it asks for.
         """
-        assert weight.columns == x.columns
+        if weight.columns != x.columns:
+            raise UsageError(f"a weight of {weight.columns} columns is given rows of {x.columns}.")
+        self._weights += [weight, bias] if bias else [weight]
         y = add_to or self.rows(weight.rows)
         if outputs:
-            self.logits = np.zeros((self.settings.outputs, row_bytes(weight.rows) // 4), np.float32)
+            self.logits = memory.zeros((self.settings.outputs, row_bytes(weight.rows) // 4), np.float32)
             y = Rows(Buffer(self.logits.nbytes, self.logits.ctypes.data), weight.rows)
         common: dict[str, Any] = dict(
             weights=weight.codes,
@@ -249,7 +257,8 @@ class Program(Unique):
         )
         if weight.quantized and self.settings.act == "int8":
             q = x.int8
-            assert q is not None
+            if q is None:
+                raise UsageError(f"a {weight.scheme} weight is given rows that were not quantized for it.")
             self._emit(
                 "matmul",
                 weight.scheme,
@@ -261,10 +270,11 @@ class Program(Unique):
                 **common,
             )
             return y
-        assert x.floats is not None
+        if x.floats is None:
+            raise UsageError(f"a {weight.scheme} weight is given rows that were not kept as floats for it.")
         common.update(reads=[x.floats.buffer], writes=[y.buffer], x=x.floats.buffer, x_stride=x.floats.stride)
         if weight.quantized:
-            self._emit("matmul_act", weight.scheme, scales=weight.scales, groups=weight.groups, **common)
+            self._emit("matmul_act", weight.scheme, scales=weight.scales, columns=weight.columns, **common)
         else:
             self._emit("matmul_float", weight.scheme, columns=weight.columns, **common)
         return y
@@ -277,6 +287,7 @@ class Program(Unique):
 
     def norm_heads(self, x: Rows, weight: Vector, heads: int) -> Rows:
         """RMSNorm of each head of x, in place."""
+        self._weights.append(weight)
         self._emit(
             "norm_heads",
             "",
@@ -374,7 +385,9 @@ class Program(Unique):
         return {(i.kernel, i.tag) for i in self._instructions}
 
     def finish(self, addresses: dict[Request, int]) -> None:
-        """Plan the arena and write the code; `addresses` holds the compiled kernels."""
+        """Plan the arena and write the code; `addresses` holds the compiled kernels. UsageError, with memory
+        checked, where an instruction reaches beyond its buffers.
+        """
         self._instructions[-1].barrier = True
         phase = 0
         for i in self._instructions:
@@ -384,9 +397,9 @@ class Program(Unique):
                     b.first = phase if b.first < 0 else b.first
                     b.last = phase
             phase += i.barrier
-        every = {b for i in self._instructions for b in i.touches if isinstance(b, Buffer)}
-        self._arena = place(b for b in every if not b.address)
-        self.code = np.zeros((len(self._instructions), catalog.WIDTH // 8), np.int64)
+        every = dict.fromkeys(b for i in self._instructions for b in i.touches if isinstance(b, Buffer))
+        self._arena = place([b for b in every if not b.address])
+        self.code = memory.zeros((len(self._instructions), catalog.WIDTH // 8), np.int64)
         for n, i in enumerate(self._instructions):
             row = self.code[n]
             row[0] = addresses[i.kernel, i.tag]
@@ -399,12 +412,35 @@ class Program(Unique):
                 else:
                     row[at] = value.address if isinstance(value, Buffer) else value
 
+        if memory.checked():
+            self._check(cached=False)
+
     def bind(self, cache: Cache) -> None:
         """Point the program at a sequence's cache."""
         for row, at, ref in self._cache_cells:
             self.code[row, at] = cache.address(ref.layer, ref.part)
+        if memory.checked():
+            self._check(cached=True)
+
+    def _check(self, cached: bool) -> None:
+        """UsageError where an instruction reaches beyond its buffers, or with `cached` beyond the cache's."""
+        s = self.settings
+        sizes = extents.Sizes(s.limit, s.outputs, s.workers, len(s.cosine), self._embedded)
+        for i, row in zip(self._instructions, self.code.tolist(), strict=True):
+            numbers = dict(zip(KERNELS[i.kernel].operands, row[catalog.OPERANDS_AT // 8 :], strict=False))
+            call = extents.Call(numbers, i.tag.scheme, i.tag.tokens, sizes)
+            for name, nbytes in extents.of(i.kernel, call).items():
+                if isinstance(i.operands[name], OfCache) == cached:
+                    memory.require(numbers[name], nbytes, f"{i.kernel}'s operand {name}")
 
     @property
     def arena_bytes(self) -> int:
         """Memory of the activations."""
-        return self._arena.nbytes
+        return sum(piece.nbytes for piece in self._arena)
+
+    def poison(self, pattern: np.ndarray) -> None:
+        """Fill all that a pass computes in, and its results, with repetitions of some bytes. For tests: the
+        next pass gives the same bits whatever they are.
+        """
+        for piece in (*self._arena, self.logits, self.likeliest):
+            memory.fill(piece, pattern)

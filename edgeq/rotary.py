@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgeq import memory
+
 _HALF_PI = (
     1.570796325802803,
     9.920935739593517e-10,
@@ -43,7 +45,7 @@ def cosine_sine(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class Tables:
     """float32 [positions, len(inverse_frequencies)] cosines and sines, computed as far as `reach` was asked.
 
-    Most sequences end long before the context does. In memory each table is a line longer than it is.
+    Most sequences end long before the context does.
     """
 
     BLOCK = 256  # positions computed at a time
@@ -51,8 +53,7 @@ class Tables:
     def __init__(self, inverse_frequencies: np.ndarray, positions: int):
         self._frequencies = inverse_frequencies.astype(np.float32)
         shape = positions, len(inverse_frequencies)
-        size = shape[0] * shape[1]
-        self.cosine, self.sine = (np.zeros(size + 32, np.float32)[:size].reshape(shape) for _ in range(2))
+        self.cosine, self.sine = (memory.zeros(shape, np.float32) for _ in range(2))
         self._reached = 0
 
     def reach(self, positions: int) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq import memory
 from edgeq.beds import Beds
 from edgeq.errors import UsageError
 from edgeq.kernels.catalog import WIDTH, Crew
@@ -76,9 +77,8 @@ class _Shared(Locked):
         word = ctypes.c_int64
         self._run = ctypes.CFUNCTYPE(word, word, word, word)(addresses["run", tag])
         self._enter = addresses["enter", tag]
-        memory = np.zeros((Crew.BYTES + workers * Crew.WORKER_BYTES) // 8 + 8, np.int64)
-        self._crew = -(-int(memory.ctypes.data) // 64) * 64
-        self._words: Any = memory[(self._crew - int(memory.ctypes.data)) // 8 :]
+        self._words: Any = memory.zeros((Crew.BYTES + workers * Crew.WORKER_BYTES) // 8, np.int64)
+        self._crew = int(self._words.ctypes.data)
         self._beds = Beds(workers)
         self._wanted, self._closed = workers, False  # how many there should be
         self._set(Crew.GATE, Crew.SHUT)

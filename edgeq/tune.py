@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq import memory
 from edgeq.cache import CacheShape
 from edgeq.cores import allowed_cpus, default_threads
 from edgeq.formats.schemes import SCHEMES
@@ -64,13 +65,14 @@ class Weights:
         rng = np.random.default_rng(0)
         groups = SIDE // row.group
         sizes = SIDE * SIDE * row.bits // 8, SIDE * groups * 2
-        self._codes = rng.integers(0, 256, layers * sizes[0] + 64, np.uint8)
+        codes, scales = memory.zeros(layers * sizes[0]), memory.zeros(layers * sizes[1] // 2, np.float16)
+        codes[:] = rng.integers(0, 256, codes.size, np.uint8)
         spread = 2**row.bits / math.sqrt(12)  # of codes: what goes in comes out about as large
-        self._scales = np.full(layers * sizes[1] // 2 + 32, 1 / (spread * math.sqrt(SIDE)), np.float16)
-        codes, scales = (-(-int(a.ctypes.data) // 64) * 64 for a in (self._codes, self._scales))
+        scales[:] = 1 / (spread * math.sqrt(SIDE))
+        a, b = int(codes.ctypes.data), int(scales.ctypes.data)
+        owner, shape = (codes, scales), (SIDE, SIDE, SIDE // 16, groups)
         self.matrices = [
-            Matrix(scheme, SIDE, SIDE, SIDE // 16, groups, codes + n * sizes[0], scales + n * sizes[1])
-            for n in range(layers)
+            Matrix(scheme, *shape, a + n * sizes[0], b + n * sizes[1], owner) for n in range(layers)
         ]
         self.nbytes = layers * sum(sizes)
 
@@ -80,7 +82,7 @@ class Passes:
 
     def __init__(self, matrices: list[Matrix], workers: int, tiles: dict[str, int]):
         isa = host_isa()
-        nothing = np.zeros((1, 16), np.float32)
+        nothing = memory.zeros((1, 16), np.float32)
         self.program = Program(
             Settings(
                 isa=isa.name,

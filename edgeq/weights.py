@@ -4,18 +4,21 @@ vectors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
+from edgeq import memory
+from edgeq.errors import UsageError
 from edgeq.formats import ModelFile
 from edgeq.formats.reader import Tensor
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A matrix in layout lines16, where the file's map holds it."""
+    """A matrix in layout lines16, where the file's map holds it, or what else `owner` does."""
 
     scheme: str
     rows: int
@@ -24,14 +27,15 @@ class Matrix:
     groups: int  # 0 for floats
     codes: int  # address of the codes, or of the values of a matrix of floats
     scales: int  # address of the scales, 0 for floats
+    owner: Any = field(default=None, repr=False, compare=False)  # keeps the memory at these addresses
 
     @classmethod
     def of(cls, tensor: Tensor) -> Matrix:
         rows, columns = tensor.shape
-        quantized = bool(tensor.scheme.bits)
-        codes = tensor.codes if quantized else tensor.values
-        scales = tensor.scales.ctypes.data if quantized else 0
-        return cls(tensor.scheme.name, rows, columns, tensor.tiles, tensor.groups, codes.ctypes.data, scales)
+        parts = (tensor.codes, tensor.scales) if tensor.scheme.bits else (tensor.values,)
+        owner = [memory.mapped(part) for part in parts]
+        codes, scales = [*(int(part.ctypes.data) for part in owner), 0][:2]
+        return cls(tensor.scheme.name, rows, columns, tensor.tiles, tensor.groups, codes, scales, owner)
 
     @property
     def quantized(self) -> bool:
@@ -42,7 +46,7 @@ class Vector:
     """A float32 vector, copied and padded with zeros: kernels read whole lines."""
 
     def __init__(self, values: np.ndarray):
-        self.values = np.zeros((len(values) + 31) // 32 * 32 + 16, np.float32)
+        self.values = memory.zeros((len(values) + 31) // 32 * 32, np.float32)
         self.values[: len(values)] = values
 
     @property
@@ -54,17 +58,26 @@ class Weights:
     """All weights of an open, checked model file, by the names of the family's table."""
 
     def __init__(self, file: ModelFile):
-        self._map = file.view(0, file.bytes_total)  # holds the map, whoever closes the file
         self._all: dict[str, Matrix | Vector] = {}
+        self._blocks: dict[str, dict[str, Matrix | Vector]] = {}  # by number, then by last name
         for name, tensor in file.tensors.items():
             if tensor.layout == "lines16":
-                self._all[name] = Matrix.of(tensor)
+                self._add(name, Matrix.of(tensor))
             elif tensor.scheme.name == "f32":
-                self._all[name] = Vector(tensor.array())
+                self._add(name, Vector(tensor.array()))
+
+    def _add(self, name: str, weight: Matrix | Vector) -> None:
+        self._all[name] = weight
+        first, _, rest = name.partition(".")
+        if first == "blocks":
+            number, _, last = rest.partition(".")
+            self._blocks.setdefault(number, {})[last] = weight
 
     def matrix(self, name: str) -> Matrix:
-        found = self._all[name]
-        assert isinstance(found, Matrix)
+        """UsageError when there is none of that name."""
+        found = self._all.get(name)
+        if not isinstance(found, Matrix):
+            raise UsageError(f"{name} is no matrix of this model.")
         return found
 
     def matrices(self) -> list[Matrix]:
@@ -72,8 +85,10 @@ class Weights:
         return [w for w in self._all.values() if isinstance(w, Matrix)]
 
     def vector(self, name: str) -> Vector:
-        found = self._all[name]
-        assert isinstance(found, Vector)
+        """UsageError when there is none of that name."""
+        found = self._all.get(name)
+        if not isinstance(found, Vector):
+            raise UsageError(f"{name} is no vector of this model.")
         return found
 
     @property
@@ -83,7 +98,4 @@ class Weights:
 
     def block(self, i: int) -> SimpleNamespace:
         """The weights of block i by their last name: q, k, v, o, gate, up, down, norm1, norm2, …"""
-        prefix = f"blocks.{i}."
-        return SimpleNamespace(
-            **{name[len(prefix) :]: w for name, w in self._all.items() if name.startswith(prefix)}
-        )
+        return SimpleNamespace(**self._blocks[str(i)])

@@ -13,23 +13,38 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.errors import FormatError, UnsupportedError
+from edgeq.errors import FormatError, UnsupportedError, UsageError
 
 from .layout import TILE_ROWS, Geometry, geometry, quote, round_up
 
 Array = np.ndarray[Any, Any]
+GROUP = 32  # columns that share a scale: those that int8 activations have one scale for
 BLOCK_VALUES = 1 << 17  # worked on at a time: a block and its temporaries stay in a core's second-level cache
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """One row of the table.  `bits` is 0 where values are stored as they are."""
+    """One row of the table.  `bits` is 0 where values are stored as they are.
+
+    UsageError for a row that kernels would read as other numbers than it means.
+    """
 
     name: str  # what the file says; never reused for another meaning
     bits: int  # of one code
     group: int  # columns that share a scale
     zero: int  # the code whose value is 0
     dtype: str  # NumPy's word for one stored element; bf16 is held as its 16 bits
+
+    def __post_init__(self) -> None:
+        rules = (
+            ("bits", self.bits, (0, 1, 2, 4, 8), "codes fill whole bytes"),
+            ("group", self.group, (GROUP if self.bits else 0,), "activations have one scale for as many"),
+            ("zero", self.zero, range(1 << self.bits), "it is one of the codes"),
+        )
+        for word, value, known, why in rules:
+            if value not in known:
+                right = " or ".join(map(str, known)) if len(known) < 6 else f"0 to {known[-1]}"
+                raise UsageError(f"scheme {self.name}: {word} is {value}, but {right} is needed: {why}.")
 
     @property
     def planes(self) -> int:

@@ -2,8 +2,8 @@
 
 An instruction is WIDTH bytes: the kernel's address, the address of the pass's state, a counter from which
 workers take chunks of work, flags, and then the operands in the order of the row, each an int64. Addresses
-point to the first element; strides are in bytes; `*_at` is the offset of a word in the state. Buffers that
-kernels read in lines of 16 float32 are padded to that by whoever allocates them.
+point to the first element; strides are in bytes; `*_at` is the offset of a word in the state. What a buffer
+holds beyond its columns and rows is said in `edgeq.arena`, how far each kernel reaches in `edgeq.extents`.
 """
 
 from __future__ import annotations
@@ -107,7 +107,19 @@ KERNELS = {
     ),
     "matmul_act": Kernel(
         "matmul_float",
-        ("x", "x_stride", "weights", "scales", "bias", "y", "y_stride", "tiles", "groups", "add", "count_at"),
+        (
+            "x",
+            "x_stride",
+            "weights",
+            "scales",
+            "bias",
+            "y",
+            "y_stride",
+            "tiles",
+            "columns",
+            "add",
+            "count_at",
+        ),
         CODES,
     ),
     "matmul_float": Kernel(

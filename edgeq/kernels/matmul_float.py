@@ -10,6 +10,7 @@ from __future__ import annotations
 from edgeq.simd.verbs import (
     column,
     fma_each,
+    group,
     lines,
     load_codes,
     load_f16,
@@ -38,10 +39,13 @@ def float_product(t, w, x, x_stride, columns):
 
 
 @native
-def act_product(t, line, scale, x, x_stride, groups):
-    """The bundle of sums of one tile of codes."""
+def act_product(t, line, scale, x, x_stride, columns):
+    """The bundle of sums of one tile of codes. The last group ends with the columns: what lies behind them in
+    x may be anything, and the zero that its codes stand for would make NaN of infinity.
+    """
     acc = zeros_each(t)
-    for _ in range(groups):
+    whole = columns // group(t)
+    for _ in range(whole):
         part = zeros_each(t)
         for _ in range(lines(t)):
             v = load_codes(line)
@@ -53,7 +57,20 @@ def act_product(t, line, scale, x, x_stride, groups):
             line += LINE
         acc = scale_each(t, part, load_f16(t, scale), acc)
         scale += 32
+    left = columns - whole * group(t)
+    if left > 0:
+        acc = scale_each(t, act_part(t, line, x, x_stride, left), load_f16(t, scale), acc)
     return acc
+
+
+@native
+def act_part(t, line, x, x_stride, columns):
+    """The bundle of sums of the first columns of a group, not scaled."""
+    part = zeros_each(t)
+    for i in range(columns):
+        q = plane(t, load_codes(line + i // (4 * planes(t)) * LINE), i // 4 % planes(t))
+        part = fma_each(t, part, column(t, q, i % 4), x + i * 4, x_stride)
+    return part
 
 
 @native
@@ -64,9 +81,9 @@ def float_tokens(t, first, w, scale, x, columns, bias, add, y, y_stride):
 
 
 @native
-def act_tokens(t, first, line, scale, x, groups, bias, add, y, y_stride):
+def act_tokens(t, first, line, scale, x, columns, bias, add, y, y_stride):
     """One tile for the tokens from `first` on; x is (x, x_stride)."""
-    acc = act_product(t, line, scale, x[0] + first * x[1], x[1], groups)
+    acc = act_product(t, line, scale, x[0] + first * x[1], x[1], columns)
     finish_tile(t, acc, bias, add, y + first * y_stride, y_stride)
 
 
@@ -111,13 +128,14 @@ def matmul_act(
     y,
     y_stride,
     tiles,
-    groups,
+    columns,
     add,
     count_at,
 ):
     """y[n] = W . x[n] (+ bias) (+ y[n] where add), W stored as codes, x float32: the exact meaning of the
     weights.
     """
+    groups = (columns + group(t) - 1) // group(t)
     share_tiles(
         t,
         act_tokens,
@@ -131,7 +149,7 @@ def matmul_act(
         groups * 32,
         (x, x_stride),
         x_stride,
-        groups,
+        columns,
         bias,
         add,
         y,

@@ -187,12 +187,12 @@ def matmul_float(x: Array, weights: Array, bias: Array | None = None, add: Array
 def matmul_act(
     x: Array, codes: Array, scales: Array, zero: int, bias: Array | None = None, add: Array | None = None
 ) -> Array:
-    """y [count, rows] = W . x (+ bias) (+ add), x float32 [count, columns padded], W stored as codes."""
+    """y [count, rows] = W . x (+ bias) (+ add), x float32 [count, columns], W stored as codes."""
     y = np.zeros((len(x), len(codes)), F32)
     weights = (codes.astype(np.int32) - zero).astype(F32)
     for g in range(scales.shape[1]):
         part = np.zeros_like(y)
-        for c in range(g * GROUP, (g + 1) * GROUP):
+        for c in range(g * GROUP, min((g + 1) * GROUP, x.shape[1])):
             part = fma(weights[None, :, c], x[:, c, None], part)
         y = fma(part, scales[None, :, g].astype(F32), y)
     return _finish(y, bias, add)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edgeq import formats
-from edgeq.errors import FormatError, UnsupportedError
-from edgeq.formats import SCHEMES
+from edgeq.errors import FormatError, UnsupportedError, UsageError
+from edgeq.formats import SCHEMES, Scheme
 
 Array = np.ndarray[Any, Any]
 QUANTIZED = [row.name for row in SCHEMES.values() if row.bits]
@@ -20,6 +20,30 @@ SHAPES = [(1, 1), (15, 31), (16, 32), (17, 33), (40, 172), (3, 500), (64, 64)]
 
 def matrix(shape: tuple[int, ...], seed: int = 0) -> Array:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("bits", "group", "zero", "message"),
+    [
+        (3, 32, 4, "scheme new: bits is 3, but 0 or 1 or 2 or 4 or 8 is needed"),
+        (4, 16, 8, "scheme new: group is 16, but 32 is needed: activations have one scale"),
+        (4, 64, 8, "scheme new: group is 64, but 32 is needed"),
+        (8, 0, 128, "scheme new: group is 0, but 32 is needed"),
+        (4, 32, 16, "scheme new: zero is 16, but 0 to 15 is needed: it is one of the codes"),
+        (2, 32, -1, "scheme new: zero is -1, but 0 or 1 or 2 or 3 is needed"),
+        (0, 32, 0, "scheme new: group is 32, but 0 is needed"),
+        (0, 0, 1, "scheme new: zero is 1, but 0 is needed"),
+    ],
+)
+def test_a_row_that_kernels_would_misread_is_refused(bits: int, group: int, zero: int, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Scheme("new", bits, group, zero, "|u1")
+
+
+def test_rows_that_kernels_can_read_are_not_refused() -> None:
+    for bits in (1, 2, 4, 8):
+        for zero in (0, 1 << (bits - 1), (1 << bits) - 1):
+            assert Scheme("new", bits, 32, zero, "|u1").planes == 8 // bits
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])

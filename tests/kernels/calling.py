@@ -1,8 +1,7 @@
 """Calls of single kernels: memory with canaries around every buffer, an instruction made of it, the call.
 
 Buffers are as large as a program makes them and no larger; what kernels may not use is filled with NaN or
-noise. With EDGEQ_TEST_GUARD set, the page after every buffer (after GAP bytes more, for those of a program's
-arena) can be neither read nor written.
+noise. With EDGEQ_TEST_GUARD set, the page after every buffer can be neither read nor written.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq import arena
+from edgeq.arena import ALIGNMENT, SLACK
 from edgeq.formats import schemes
 from edgeq.kernels.catalog import KERNELS, OPERANDS_AT, STATE_AT, WIDTH, State
 from edgeq.simd import isa
@@ -27,8 +26,7 @@ from tests import emulator
 
 Array = np.ndarray[Any, Any]
 CANARY = 0xA5
-ALIGNMENT, GAP = arena.ALIGNMENT, arena.GAP  # a program leaves as much between the buffers of its arena
-GUARD = bool(os.environ.get("EDGEQ_TEST_GUARD"))
+GUARD = bool(os.environ.get("EDGEQ_TEST_GUARD") or os.environ.get("EDGEQ_CHECK") == "memory")
 
 
 def tag_of(name: str, scheme: str = "") -> Tag:
@@ -65,14 +63,14 @@ class Memory:
     def __init__(self) -> None:
         self._raw: list[tuple[Array, int, int]] = []
 
-    def flat(self, size: int, dtype: Any, fill: Any = None, gap: int = GAP) -> Buffer:
-        """`size` numbers, each `fill`, or noise."""
+    def flat(self, size: int, dtype: Any, fill: Any = None, slack: int = 0) -> Buffer:
+        """`size` numbers, each `fill`, or noise; `slack` bytes more may be read and not written."""
         nbytes = size * np.dtype(dtype).itemsize
         if GUARD:
-            raw = guarded(nbytes + gap + 128)
-            start = (len(raw) - nbytes - gap) // ALIGNMENT * ALIGNMENT
+            raw = guarded(nbytes + slack + ALIGNMENT)
+            start = len(raw) - nbytes - slack
         else:
-            raw = emulator.zeros(nbytes + 192)
+            raw = emulator.zeros(nbytes + slack + 2 * ALIGNMENT)
             raw[:] = CANARY
             start = -int(raw.ctypes.data) % ALIGNMENT + ALIGNMENT
         values = raw[start : start + nbytes].view(dtype)
@@ -83,7 +81,7 @@ class Memory:
 
     def put(self, values: Array) -> Buffer:
         """A copy of the array, as a model file's map holds it: there may be nothing after it."""
-        buffer = self.flat(values.size, values.dtype, gap=0)
+        buffer = self.flat(values.size, values.dtype)
         buffer.values[:] = values.reshape(-1)
         buffer.values = buffer.values.reshape(values.shape)
         return buffer
@@ -92,14 +90,14 @@ class Memory:
         """Rows as a program keeps them: whole groups of 32 float32, NaN in the padding."""
         count, columns = values.shape
         width = -(-columns // 32) * 32
-        buffer = self.flat(count * width, np.float32, np.nan)
+        buffer = self.flat(count * width, np.float32, np.nan, SLACK)
         rows = buffer.values.reshape(count, width)
         rows[:, :columns] = values
         return Buffer(rows[:, :columns], buffer.address, width * 4)
 
     def vector(self, values: Array) -> Buffer:
         """A vector as `weights.Vector` pads it."""
-        buffer = self.flat(-(-len(values) // 32) * 32 + 16, np.float32, 0.0, gap=0)
+        buffer = self.flat(-(-len(values) // 32) * 32, np.float32, 0.0)
         buffer.values[: len(values)] = values
         return buffer
 

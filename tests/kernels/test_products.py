@@ -138,8 +138,7 @@ def test_matmul_act(name: str, scheme: str) -> None:
     for case, (rows, columns, count) in enumerate(CASES):
         m = Memory()
         w = random_codes(rng, scheme, rows, columns)
-        a = np.zeros((count, w.codes.shape[1]), np.float32)
-        a[:, :columns] = rng.normal(size=(count, columns))
+        a = rng.normal(size=(count, columns)).astype(np.float32)
         x = m.rows(a)
         y, add = result(m, rng, count, rows, case)
         bias, bias_values = bias_of(m, rng, rows, case)
@@ -155,7 +154,7 @@ def test_matmul_act(name: str, scheme: str) -> None:
             y=y.address,
             y_stride=y.stride,
             tiles=w.tiles,
-            groups=w.scales.shape[1],
+            columns=columns,
             add=int(add is not None),
             count_at=State.COUNT,
         )

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq import models
-from edgeq.arena import Buffer
+from edgeq import memory, models
+from edgeq.arena import ALIGNMENT, Buffer, plan
 from edgeq.cache import CacheShape
+from edgeq.formats.layout import geometry
+from edgeq.formats.schemes import SCHEMES
 from edgeq.kernels.catalog import BARRIER, FLAGS_AT, KERNELS
 from edgeq.program import Instruction, OfCache, Program, Settings
-from edgeq.weights import Matrix
+from edgeq.weights import Matrix, Vector
 
 INT8 = ("x", "x_scale", "x_sum")
 CACHE = ("q", "q_scale", "q_sum", "keys", "key_scales", "values", "value_scales", "scratch")
@@ -44,25 +46,36 @@ Range = tuple[int, int, Any]  # from address, to address, whose
 
 
 class FakeWeights:
-    """Weights by shape and scheme alone; no kernel runs."""
+    """Weights by shape and scheme alone, all zeros; no kernel runs."""
 
     def __init__(self, config: Any, schemes: dict[str, str]):
         self.config, self.schemes = config, schemes
+        self.known: dict[str, Any] = {}
 
     def matrix(self, name: str) -> Matrix:
-        c = self.config
-        q, kv = c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim
-        rows, columns = {
-            "embed": (c.vocab_size, c.hidden_size), "q": (q, c.hidden_size), "k": (kv, c.hidden_size),
-            "v": (kv, c.hidden_size), "o": (c.hidden_size, q), "gate": (c.intermediate_size, c.hidden_size),
-            "up": (c.intermediate_size, c.hidden_size), "down": (c.hidden_size, c.intermediate_size),
-        }[name]  # fmt: skip
-        scheme = self.schemes.get(name, self.schemes[""])
-        groups = -(-columns // 32) if scheme[0] == "q" else 0
-        return Matrix(scheme, rows, columns, -(-rows // 16), groups, 1 << 40, 1 << 41 if groups else 0)
+        if name not in self.known:
+            c = self.config
+            q, kv = c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim
+            shape = {
+                "embed": (c.vocab_size, c.hidden_size), "q": (q, c.hidden_size), "k": (kv, c.hidden_size),
+                "v": (kv, c.hidden_size), "o": (c.hidden_size, q),
+                "gate": (c.intermediate_size, c.hidden_size), "up": (c.intermediate_size, c.hidden_size),
+                "down": (c.hidden_size, c.intermediate_size),
+            }[name]  # fmt: skip
+            scheme = SCHEMES[self.schemes.get(name, self.schemes[""])]
+            sizes = geometry(scheme, "lines16", shape)
+            owner = [memory.zeros(n) for n in (sizes.codes_bytes, sizes.scales_bytes)]
+            codes, scales = (int(part.ctypes.data) if part.size else 0 for part in owner)
+            self.known[name] = Matrix(scheme.name, *shape, sizes.tiles, sizes.groups, codes, scales, owner)
+        return self.known[name]
 
-    def vector(self, name: str) -> Any:
-        return SimpleNamespace(address=1 << 42)
+    def vector(self, name: str) -> Vector:
+        if name not in self.known:
+            c = self.config
+            q, kv = c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim
+            sizes = {"q_norm": c.head_dim, "k_norm": c.head_dim, "q_bias": q, "k_bias": kv, "v_bias": kv}
+            self.known[name] = Vector(np.zeros(sizes.get(name, c.hidden_size), np.float32))
+        return self.known[name]
 
     @property
     def head(self) -> Matrix:
@@ -82,15 +95,23 @@ CONFIG = SimpleNamespace(
 )  # fmt: skip
 
 
-def recorded(family: str, schemes: dict[str, str], act: str, kv: str, workers: int = 3) -> Program:
-    table = np.zeros((64, 10), np.float32)
-    shape = CacheShape.of(kv, 3, 2, 20, 300)
+def recorded(
+    family: str,
+    schemes: dict[str, str],
+    act: str,
+    kv: str,
+    layers: int = 3,
+    weights: type[FakeWeights] = FakeWeights,
+) -> Program:
+    config = SimpleNamespace(**{**vars(CONFIG), "num_hidden_layers": layers})
+    table = memory.zeros((64, 10), np.float32)
+    shape = CacheShape.of(kv, layers, 2, 20, 300)
     program = Program(
         Settings(
             isa="generic",
             act=act,
             cache=shape,
-            workers=workers,
+            workers=3,
             limit=16,
             outputs=4,
             epsilon=1e-5,
@@ -100,7 +121,7 @@ def recorded(family: str, schemes: dict[str, str], act: str, kv: str, workers: i
             tokens=4,
         )  # fmt: skip
     )
-    models.family(family).forward(program, CONFIG, FakeWeights(CONFIG, schemes))
+    models.family(family).forward(program, config, weights(config, schemes))
     program.finish(dict.fromkeys(program.requests(), 1))
     return program
 
@@ -193,21 +214,65 @@ def test_a_missing_barrier_would_show() -> None:
         program.code[n, FLAGS_AT // 8] = BARRIER
 
 
+def buffers(program: Program) -> list[Buffer]:
+    """Those of the arena, in the order of the program."""
+    own = {program.ids.ctypes.data, program.logits.ctypes.data, program.likeliest.ctypes.data}
+    every = dict.fromkeys(b for i in program._instructions for b in i.touches if isinstance(b, Buffer))
+    return [b for b in every if b.address not in own]
+
+
 def test_buffers_are_apart_and_aligned() -> None:
-    """Buffers that live at the same time keep the gap that kernels may read over; all lie in the arena."""
+    """Buffers that live at the same time share nothing; all lie in the arena."""
     program = recorded(*PROGRAMS[0])
-    start = int(program._arena.ctypes.data)
-    buffers = {b for i in program._instructions for b in i.touches if isinstance(b, Buffer)}
-    arena = [b for b in buffers if start <= b.address < start + program.arena_bytes]
-    assert len(arena) > 10
-    for b in arena:
-        assert b.address % 64 == 0 and b.address + b.nbytes + 64 <= start + program.arena_bytes
-        for other in arena:
+    pieces = [(int(piece.ctypes.data), piece.nbytes) for piece in program._arena]
+    found = buffers(program)
+    assert len(found) > 10
+    for b in found:
+        assert b.address % ALIGNMENT == 0 or memory.checked()
+        assert any(start <= b.address and b.address + b.nbytes <= start + n for start, n in pieces)
+        for other in found:
             if other is not b and other.first <= b.last and b.first <= other.last:
-                assert (
-                    b.address + b.nbytes + 64 <= other.address
-                    or other.address + other.nbytes + 64 <= b.address
-                )
+                assert b.address + b.nbytes <= other.address or other.address + other.nbytes <= b.address
+
+
+def first_fit(found: list[Buffer]) -> list[int]:
+    """What `arena.plan` means: each buffer against all that were placed before it."""
+    offsets: dict[int, int] = {}
+    for n in sorted(range(len(found)), key=lambda n: (-found[n].nbytes, found[n].first)):
+        b, at = found[n], 0
+        room = -(-b.nbytes // ALIGNMENT) * ALIGNMENT
+        for start, other in sorted((offsets[m], m) for m in offsets):
+            o = found[other]
+            if o.first <= b.last and b.first <= o.last and start < at + room:
+                at = max(at, start + -(-o.nbytes // ALIGNMENT) * ALIGNMENT)
+        offsets[n] = at
+    return [offsets[n] for n in range(len(found))]
+
+
+@pytest.mark.parametrize(("family", "schemes", "act", "kv"), PROGRAMS)
+def test_the_plan_is_first_fit(family: str, schemes: dict[str, str], act: str, kv: str) -> None:
+    found = buffers(recorded(family, schemes, act, kv, layers=6))
+    assert plan(found) == first_fit(found)
+
+
+def test_planning_compares_no_buffer_with_all() -> None:
+    """Eight times the layers are eight times the work, counted in looks at buffers."""
+    looks = 0
+
+    class Watched(Buffer):
+        def __getattribute__(self, name: str) -> Any:
+            nonlocal looks
+            looks += 1
+            return super().__getattribute__(name)
+
+    def planned(layers: int) -> int:
+        nonlocal looks
+        found = [Watched(**vars(b)) for b in buffers(recorded(*PROGRAMS[0], layers=layers))]
+        looks = 0
+        plan(found)
+        return looks
+
+    assert 0 < planned(64) < 9 * planned(8)
 
 
 def test_every_operand_is_in_its_place() -> None:

@@ -9,6 +9,9 @@ from functools import cache
 
 import pytest
 
+from edgeq.errors import UsageError
+from edgeq.formats.schemes import SCHEMES, Scheme
+from edgeq.kernels.catalog import CODES as CODED
 from edgeq.simd import compile, isa
 from edgeq.simd.isa.dots import Dots
 from edgeq.simd.tag import Tag
@@ -47,6 +50,29 @@ def test_inner_loops_are_found() -> None:
         [".Lb:", "  add x0, x0, #1", "  b.hi .Lb"],
         [".Lc:", "  tbnz w0, #3, .Lc"],
     ]
+
+
+# ---- what goes together ----
+@pytest.mark.parametrize("name", [row.name for row in isa.ISAS])
+def test_every_scheme_goes_with_every_instruction_set(name: str) -> None:
+    for scheme in CODED:
+        assert SCHEMES[scheme].group % (4 * SCHEMES[scheme].planes * dots_of(Tag(name, scheme)).lines) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "fits"), [("i8mm", 1, False), ("i8mm", 2, True), ("dotprod", 1, True)]
+)
+def test_a_scheme_that_an_instruction_set_cannot_compute(
+    name: str, bits: int, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group of 32 one-bit codes is one line, and i8mm takes two to a step: refused when it is compiled."""
+    monkeypatch.setitem(SCHEMES, "new", Scheme("new", bits, 32, 1, "|u1"))
+    tag = Tag(name, "new", 4)
+    if fits:
+        assert inner_loops(compile.assembly("matmul", tag))
+        return
+    with pytest.raises(UsageError, match="scheme new on i8mm: a step takes 64 columns, but a group has 32"):
+        compile.assembly("matmul", tag)
 
 
 # ---- products ----

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from edgeq.errors import UsageError
+
 from ..isa import vectors
 from ..isa.dots import LINE, Dots
 from ..isa.vectors import F32X16, I32, I32X16, I64, LANES, at, const, splat
@@ -52,9 +54,17 @@ def column(t: Any, v: Any, j: int) -> Any:
 
 # ---- integer dots ----
 def dots_of(tag: Tag) -> Dots:
-    """How the tag's instruction set adds up stored codes times signed activations."""
+    """How the tag's instruction set adds up stored codes times signed activations; UsageError where the steps
+    it takes do not end with a group of the scheme.
+    """
     s = tag.scheme_row
     dots: Dots = tag.isa_row.lower["dots"](s.bits, s.zero)
+    columns = dots.lines * 4 * s.planes
+    if s.group % columns:
+        raise UsageError(
+            f"scheme {s.name} on {tag.isa}: a step takes {columns} columns, but a group has {s.group}; the "
+            "scheme needs more bits or the instruction set a shorter step."
+        )
     return dots
 
 

@@ -1,0 +1,254 @@
+"""Old bytes of the arena change nothing: random models, with all that a pass computes in filled beforehand.
+
+usage: python -m tests.arena [--models N] [--seed N]
+
+Each model is a small .edgeq file of random family, shape, schemes and context, and is run with both
+activations and every cache over a prompt cut at random. Its logits must have the bits that an arena of zeros
+gives, where before each pass the arena, the results and the unused cache are filled with NaN, with -1 or with
+random bytes; and where before each *instruction* everything is filled but what its operands mean: so every
+kernel is held to what `edgeq.arena` says. The exit code is 1 where a bit differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import edgeq
+from edgeq import memory, models
+from edgeq.arena import Buffer
+from edgeq.cache import KINDS
+from edgeq.engine import ACTS, Model, Sequence
+from edgeq.formats import TensorPlan, Writer, encode
+from edgeq.kernels.catalog import KERNELS, WIDTH, State
+from edgeq.models.rope import Rope
+from edgeq.program import Instruction
+
+Array = np.ndarray[Any, Any]
+SCHEMES = ("q4", "q8", "f32", "f16", "bf16")
+RANDOM = np.random.default_rng(0).integers(0, 256, 4099, np.uint8)  # a prime: no two rows hold the same
+PATTERNS: dict[str, Array] = {
+    "NaN": np.full(1, np.nan, np.float32),
+    "-1": np.full(1, -1, np.int32),
+    "-1.0": np.full(1, -1, np.float32),
+    "random": RANDOM,
+}
+ZEROS = np.zeros(1, np.uint8)
+POSITIONS = 700  # a model's at the most
+
+
+# ---- random models ----
+def config_of(rng: np.random.Generator, family: str) -> models.BaseConfig:
+    """Few numbers that are multiples of a line."""
+    kv_heads = int(rng.integers(1, 4))
+    return models.family(family).Config(
+        vocab_size=int(rng.integers(3, 90)),
+        hidden_size=int(rng.integers(1, 140)),
+        intermediate_size=int(rng.integers(1, 200)),
+        num_hidden_layers=int(rng.integers(1, 4)),
+        num_attention_heads=kv_heads * int(rng.integers(1, 5)),
+        num_key_value_heads=kv_heads,
+        head_dim=2 * int(rng.integers(1, 44)),
+        max_position_embeddings=POSITIONS,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=bool(rng.random() < 0.4),
+        sliding_window=int(rng.integers(1, 60)) if family == "llama" and rng.random() < 0.4 else None,
+    )
+
+
+def write_model(rng: np.random.Generator, path: Path) -> tuple[str, models.BaseConfig]:
+    """Write a random model: what it is in words, and its config. Most have one scheme for all matrices."""
+    family = str(rng.choice(models.FAMILIES))
+    config = config_of(rng, family)
+    pool = list(SCHEMES) if rng.random() < 0.3 else [str(rng.choice(SCHEMES))]
+    plans, data = [], []
+    for want in models.expected(family, config):
+        vector = want.role == "vector"
+        scheme = "f32" if vector else str(rng.choice(pool))
+        values = rng.normal(size=want.shape).astype(np.float32)
+        if want.name == "rope.inverse_frequencies":
+            values = Rope().inverse_frequencies(config.head_dim)
+        elif not vector:
+            values *= np.float32(1.5 / np.sqrt(want.shape[1]))
+        plans.append(TensorPlan(want.name, scheme, "plain" if vector else "lines16", want.shape))
+        data.append(encode(values, scheme))
+    header: dict[str, Any] = {
+        "family": family,
+        "config": config.to_header(),
+        "tokenizer": None,
+        "chat_template": None,
+    }
+    header |= {"generation": {}, "license": None, "source": {}, "required": []}
+    with Writer(path, header, plans) as writer:
+        for plan, values in zip(plans, data, strict=True):
+            writer.write(plan.name, values)
+        writer.commit()
+    return f"{family} {'+'.join(sorted({str(plan.scheme) for plan in plans}))} {config}", config
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a model is run: threads, context, and the tokens, piece by piece."""
+
+    threads: int
+    context: int
+    pieces: list[tuple[list[int], bool]]  # ids of a pass; whether the logits of all of them are wanted
+
+    @classmethod
+    def random(cls, rng: np.random.Generator, vocab: int) -> Run:
+        context = int(rng.integers(2, 100) if rng.random() < 0.85 else rng.integers(250, POSITIONS))
+        left, pieces = int(rng.integers(1, context + 1)), []
+        while left:
+            size = min(left, int(rng.choice([1, 1, 2, 5, int(rng.integers(1, 257))])), 256)
+            pieces.append((rng.integers(0, vocab, size).tolist(), bool(rng.random() < 0.4)))
+            left -= size
+        return cls(int(rng.integers(1, 4)), context, pieces[:12])
+
+
+# ---- runs in a filled arena ----
+def fill_cache(sequence: Sequence, pattern: Array) -> None:
+    for piece in sequence.cache._memory:
+        memory.fill(piece, pattern)
+
+
+def outcome(model: Model, run: Run, pattern: Array) -> list[Array]:
+    """The bits that the passes give, of logits and likeliest token, with everything filled before each."""
+    sequence, results = model.sequence(), []
+    fill_cache(sequence, pattern)
+    for ids, every in run.pieces:
+        model._program.poison(pattern)
+        logits = sequence.feed(ids, all_logits=every)
+        results += [logits.reshape(-1).view(np.uint32).copy(), np.array([sequence.likeliest])]
+    return results
+
+
+class Steps:
+    """Runs a model's passes instruction by instruction, and lets each see nothing but what its operands mean:
+    before it, all the rest is filled. In place of the method `run` of the model's team.
+    """
+
+    def __init__(self, model: Model, pattern: Array):
+        self.program, self.pattern = model._program, pattern
+        self.team_run = model._team.run
+        matrices = model.weights.matrices()
+        self.shapes = {m.codes: (m.rows, m.columns) for m in matrices}
+        self.held: dict[Buffer, list[tuple[int, bytes]]] = {}
+        self.kernels: set[str] = set()
+
+    def run(self, code: Array) -> None:
+        first = (code.ctypes.data - self.program.code.ctypes.data) // WIDTH
+        for n in range(first, first + len(code)):
+            instruction = self.program._instructions[n]
+            self.program.poison(self.pattern)
+            for operand in instruction.operands.values():
+                for address, held in self.held.get(operand, ()) if isinstance(operand, Buffer) else ():
+                    ctypes.memmove(address, held, len(held))
+            self.team_run(self.program.code[n : n + 1])
+            for buffer, spans in self.written(instruction):
+                self.held[buffer] = [(at, ctypes.string_at(at, size)) for at, size in spans]
+            self.kernels.add(instruction.kernel)
+
+    def written(self, i: Instruction) -> Iterator[tuple[Buffer, list[tuple[int, int]]]]:
+        """Each buffer that the instruction writes, and (address, bytes) of what it means there."""
+        o = i.operands
+        for name, count, stride, size in self.meant(i):
+            yield o[name], [(o[name].address + n * stride, size) for n in range(count)]
+
+    def meant(self, i: Instruction) -> list[tuple[str, int, int, int]]:
+        """(operand, rows, stride, bytes of a row) of what the instruction writes."""
+        o, state = i.operands, self.program.state
+        tokens = int(state[State.COUNT // 8])
+        count = int(state[o.get("count_at", State.COUNT) // 8])
+        if i.kernel in ("embed", "embed_float"):
+            return [("y", count, o["y_stride"], self.shapes[o["weights"]][1] * 4)]
+        if i.kernel in ("norm", "swiglu"):
+            return [("y", count, o["y_stride"], o["dim"] * 4)]
+        if i.kernel in ("norm_quantize", "quantize", "swiglu_quantize"):
+            groups = count * -(-o["dim"] // 32)
+            return [("x", 1, 0, groups * 32), ("x_scale", 1, 0, groups * 4), ("x_sum", 1, 0, groups * 4)]
+        if i.kernel in ("matmul", "matmul_act", "matmul_float"):
+            return [("y", count, o["y_stride"], self.shapes[o["weights"]][0] * 4)]
+        if i.kernel == "argmax":
+            return [("likeliest", 1, 0, count * 8)]
+        heads = o["heads"] * o["head_dim"] * 4
+        if i.kernel in ("norm_heads", "rotate"):
+            return [("x", count, o["x_stride"], heads)]
+        if i.kernel in ("attend_int8", "attend_float"):
+            return [("y", count, o["y_stride"], heads)]
+        groups, share = -(-o["head_dim"] // 32), o["heads"] // o["kv_heads"]
+        sizes = {"store_int8": {"q": 32, "q_scale": 4, "q_sum": 4}, "store_float": {"q": 128}}[i.kernel]
+        return [
+            (name, o["kv_heads"], o["rows"] * groups * size, tokens * share * groups * size)
+            for name, size in sizes.items()
+        ]
+
+
+@dataclass
+class Totals:
+    models: int = 0
+    runs: int = 0
+    passes: int = 0
+    kernels: set[str] = field(default_factory=set)
+    differ: list[str] = field(default_factory=list)
+
+
+def same(a: list[Array], b: list[Array]) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def check_model(seed: int, folder: Path, totals: Totals) -> None:
+    """One random model in every setting; what differs is noted."""
+    rng = np.random.default_rng(seed)
+    path = folder / f"{seed}.edgeq"
+    words, config = write_model(rng, path)
+    totals.models += 1
+    for act, kv in itertools.product(ACTS, KINDS):
+        run = Run.random(rng, config.vocab_size)
+        with edgeq.load(path, threads=run.threads, context=run.context, act=act, kv=kv) as model:
+            want = outcome(model, run, ZEROS)
+            for name, pattern in PATTERNS.items():
+                if not same(want, outcome(model, run, pattern)):
+                    totals.differ.append(f"model {seed} ({words}), {act} {kv} {run}: {name} in the arena")
+            name = ("NaN", "random")[seed % 2]
+            steps = Steps(model, PATTERNS[name])
+            model._team.run = steps.run  # type: ignore[method-assign]
+            if not same(want, outcome(model, run, PATTERNS[name])):
+                totals.differ.append(f"model {seed} ({words}), {act} {kv} {run}: {name} before each kernel")
+        totals.kernels |= steps.kernels
+        totals.runs += len(PATTERNS) + 1
+        totals.passes += (len(PATTERNS) + 1) * len(run.pieces)
+    path.unlink()
+
+
+def main() -> int:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m tests.arena", description=__doc__, formatter_class=raw)
+    parser.add_argument("--models", type=int, default=400, help="how many [400]")
+    parser.add_argument("--seed", type=int, default=0, help="of the first; the others follow [0]")
+    given = parser.parse_args()
+    totals, start = Totals(), time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="edgeq-arena-") as folder:
+        for seed in range(given.seed, given.seed + given.models):
+            check_model(seed, Path(folder), totals)
+    missing = {name for name, row in KERNELS.items() if not row.plain} - totals.kernels
+    print(*totals.differ, sep="\n")
+    print(
+        f"{totals.models} models, {totals.runs} runs in a filled arena, {totals.passes} passes, "
+        f"{len(totals.kernels)} kernels ({', '.join(sorted(missing)) or 'none'} left out), "
+        f"{time.perf_counter() - start:.0f} s: {len(totals.differ)} runs differ"
+    )
+    return int(bool(totals.differ))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
