@@ -126,7 +126,7 @@ def outcome(model: Model, run: Run, pattern: Array) -> list[Array]:
     sequence, results = model.sequence(), []
     fill_cache(sequence, pattern)
     for ids, every in run.pieces:
-        model._program.poison(pattern)
+        model.runner._program.poison(pattern)
         logits = sequence.feed(ids, all_logits=every)
         results += [logits.reshape(-1).view(np.uint32).copy(), np.array([sequence.likeliest])]
     return results
@@ -138,9 +138,9 @@ class Steps:
     """
 
     def __init__(self, model: Model, pattern: Array):
-        self.program, self.pattern = model._program, pattern
-        self.team_run = model._team.run
-        matrices = model.weights.matrices()
+        self.program, self.pattern = model.runner._program, pattern
+        self.team_run = model.runner._team.run
+        matrices = model.runner._weights.matrices()
         self.shapes = {m.codes: (m.rows, m.columns) for m in matrices}
         self.held: dict[Buffer, list[tuple[int, bytes]]] = {}
         self.kernels: set[str] = set()
@@ -221,7 +221,7 @@ def check_model(seed: int, folder: Path, totals: Totals) -> None:
                     totals.differ.append(f"model {seed} ({words}), {act} {kv} {run}: {name} in the arena")
             name = ("NaN", "random")[seed % 2]
             steps = Steps(model, PATTERNS[name])
-            model._team.run = steps.run  # type: ignore[method-assign]
+            model.runner._team.run = steps.run  # type: ignore[method-assign]
             if not same(want, outcome(model, run, PATTERNS[name])):
                 totals.differ.append(f"model {seed} ({words}), {act} {kv} {run}: {name} before each kernel")
         totals.kernels |= steps.kernels

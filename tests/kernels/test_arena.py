@@ -51,7 +51,7 @@ def test_float_activations_are_finite(scheme: str, threads: int, demo: dict[str,
 
 def read_to_the_end(model: engine.Model, kernel: str, operand: str) -> None:
     """Make a kernel take the columns that pad its rows for true ones."""
-    program = model._program
+    program = model.runner._program
     at = OPERANDS_AT // 8 + KERNELS[kernel].operands.index(operand)
     rows = [n for n, i in enumerate(program._instructions) if i.kernel == kernel]
     assert rows
@@ -70,11 +70,11 @@ def test_a_kernel_that_reads_too_far_shows(
     with edgeq.load(path, threads=1, context=32, act=act) as model:
         want = arena.outcome(model, run, arena.ZEROS)
         steps = arena.Steps(model, arena.PATTERNS["NaN"])
-        model._team.run = steps.run  # type: ignore[method-assign]
+        model.runner._team.run = steps.run  # type: ignore[method-assign]
         assert arena.same(want, arena.outcome(model, run, arena.PATTERNS["NaN"]))
     assert kernel in steps.kernels
     with edgeq.load(path, threads=1, context=32, act=act) as model:
         read_to_the_end(model, kernel, operand)
         steps = arena.Steps(model, arena.PATTERNS["NaN"])
-        model._team.run = steps.run  # type: ignore[method-assign]
+        model.runner._team.run = steps.run  # type: ignore[method-assign]
         assert not arena.same(want, arena.outcome(model, run, arena.PATTERNS["NaN"]))
