@@ -16,6 +16,7 @@ from typing import Any
 
 from edgeq.errors import FormatError, UnsupportedError
 from edgeq.tokenizer import BLOB_BYTES_MAX, TOKENS_MAX, Spec, load, modelproto
+from edgeq.tokenizer.splitting import compact
 
 SETTINGS_BYTES_MAX = 16 << 20
 ADDED_MAX = 1 << 16  # added tokens
@@ -313,10 +314,6 @@ def _from_json(data: dict[str, Any], settings: Settings) -> tuple[Spec, bytes]:
         lstrip=tuple(sorted(id for id in control | markers if added[id].lstrip)),
         rstrip=tuple(sorted(id for id in control | markers if added[id].rstrip)),
     ), blob
-
-
-def compact(data: dict[str, Any]) -> bytes:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
 def _bos_prefix(library: Any) -> list[int]:

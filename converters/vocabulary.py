@@ -12,22 +12,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeq.converters.tokenizers import TURN_ENDS, Added, compact, complete_pieces, finish, is_marker
+from edgeq.converters.tokenizers import TURN_ENDS, Added, complete_pieces, finish, is_marker
 from edgeq.errors import FormatError, UnsupportedError
 from edgeq.formats.gguf import Strings
 from edgeq.tokenizer import TOKENS_MAX, Spec, modelproto
+from edgeq.tokenizer.patterns import (
+    CJK,
+    DEEPSEEK3,
+    DEEPSEEK_CODER,
+    DIGIT,
+    FALCON,
+    GPT2,
+    GPT4O,
+    LLAMA3,
+    QWEN2,
+    QWEN35,
+    TEKKEN,
+    THREE_DIGITS,
+)
+from edgeq.tokenizer.splitting import compact
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # token_type
 MERGES_MAX = 1 << 22
 TOKEN_CHARS_MAX = 1 << 14
 ADDED_FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-
-# How a text is cut into words that merges do not cross. The patterns are those of the models' own tokenizers.
-GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-CASELESS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
-REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-LLAMA3 = rf"{CASELESS}|\p{{N}}{{1,3}}|{REST}"
-QWEN2 = rf"{CASELESS}|\p{{N}}|{REST}"
 
 
 @dataclass(frozen=True)
@@ -40,15 +48,27 @@ class Split:
     normalizer: str | None = None
 
 
-_LLAMA3 = Split((LLAMA3,), add_bos=True, whole_words=True)
+def _rows(names: str, split: Split) -> dict[str, Split]:
+    return dict.fromkeys(names.split(), split)
+
+
 SPLITS = {
-    "gpt-2": Split((GPT2,)),
-    "llama-bpe": _LLAMA3,
-    "llama3": _LLAMA3,
-    "llama-v3": _LLAMA3,
-    "qwen2": Split((QWEN2,), normalizer="NFC"),
-    "deepseek-r1-qwen": Split((QWEN2,)),
-    "smollm": Split((r"\p{N}", GPT2)),
+    **_rows("gpt-2 phi-2 modern-bert exaone4 mpt olmo jais mellum", Split((GPT2,))),
+    **_rows(
+        "llama-bpe llama3 llama-v3 falcon3 falcon-h1 lfm2 pixtral midm-2.0",
+        Split((LLAMA3,), add_bos=True, whole_words=True),
+    ),
+    **_rows("smaug-bpe dbrx chatglm-bpe", Split((LLAMA3,))),
+    **_rows("glm4", Split((LLAMA3,), whole_words=True)),
+    **_rows("qwen2", Split((QWEN2,), normalizer="NFC")),
+    **_rows("deepseek-r1-qwen stablelm2 hunyuan megrez", Split((QWEN2,))),
+    **_rows("qwen35", Split((QWEN35,))),
+    **_rows("smollm starcoder refact command-r codeshell exaone minerva-7b", Split((DIGIT, GPT2))),
+    **_rows("tekken", Split((TEKKEN,), add_bos=True, whole_words=True)),
+    **_rows("gpt-4o llama4 kanana2 minimax-m2", Split((GPT4O,))),
+    **_rows("deepseek-v3 hunyuan-dense joyai-llm", Split((THREE_DIGITS, CJK, DEEPSEEK3))),
+    **_rows("deepseek-coder", Split(DEEPSEEK_CODER)),
+    **_rows("falcon", Split(FALCON)),
 }
 
 

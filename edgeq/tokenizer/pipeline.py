@@ -14,6 +14,7 @@ from typing import Any
 
 from edgeq.errors import FormatError, UnsupportedError
 from edgeq.tokenizer.charsmap import check_charsmap
+from edgeq.tokenizer.patterns import check_regex
 
 STEPS_MAX = 16
 COMPONENT_CHARS_MAX = 4 << 20
@@ -173,86 +174,3 @@ def _pattern(step: dict[str, Any]) -> tuple[str, str]:
     if kind == "Regex":
         check_regex(text)
     return kind, text
-
-
-# ---- regular expressions ----
-
-_TOKEN = re.compile(
-    r"\\(?:[pPx]\{[^}]*\}|.)|\(\?#|\(\?(?:<[=!]|<\w*>|[ims-]*[:)]|[=!>])|\(\??|\)|\||\["
-    r"|[*+?][?+]?|\{(?:\d+(?:,\d*)?|,\d+)\}[?+]?|.",
-    re.S,
-)
-
-
-def check_regex(pattern: str) -> None:
-    """Refuses what can take exponential time: repeats of parts that repeat or branch, and calls of parts.
-
-    An exact count, as in (?:\\d{3})*, is no such repeat.  UnsupportedError says so.
-    """
-    open_groups = [False]  # for each open group: can what it holds match the same text in several ways?
-    last = False  # the same of what a quantifier would repeat
-    at = 0
-    while at < len(pattern):
-        token = _TOKEN.match(pattern, at)
-        word = token[0] if token else pattern[at]
-        at += len(word)
-        if word == "[":
-            at = _after_class(pattern, at)
-            last = False
-        elif word[0] == "(" and word[-1] != ")":
-            if word in ("(?", "(?#"):
-                raise _refused(pattern, "has a kind of group that is not supported")
-            open_groups.append(False)
-        elif word == ")":
-            if len(open_groups) == 1:
-                raise _refused(pattern, "closes a group that is not open")
-            last = open_groups.pop()
-            open_groups[-1] = open_groups[-1] or last
-        elif word == "|":
-            open_groups[-1] = True
-            last = False
-        elif word[0] in "*+?" or word[0] == "{" and len(word) > 1:
-            low, high = _bounds(word)
-            if last and high > 1:
-                raise _refused(pattern, "repeats a part that repeats or branches itself")
-            if low != high:
-                # a group may take one of several lengths: fine once, not when repeated
-                last = open_groups[-1] = True
-        elif re.match(r"\\[gk1-9]", word):
-            raise _refused(pattern, "refers to a part of itself")
-        else:
-            last = False
-
-
-def _bounds(word: str) -> tuple[int, int]:
-    """The fewest and most repeats of a quantifier; no end is a large number."""
-    if word[0] != "{":
-        return (1 if word[0] == "+" else 0), (1 if word[0] == "?" else 1 << 30)
-    low, comma, high = word[1 : word.index("}")].partition(",")
-    least = int(low[:9] or 0)
-    return least, (int(high[:9]) if high else 1 << 30) if comma else least
-
-
-def _after_class(pattern: str, at: int) -> int:
-    """The position after the ] of the class whose [ is before `at`; classes may hold classes."""
-    depth, first = 1, True  # a ] that comes first is one of the class's characters
-    while at < len(pattern):
-        character = pattern[at]
-        at += 1
-        if character == "[":
-            depth, first = depth + 1, True
-            continue
-        if character == "^" and first:
-            continue
-        if character == "\\":
-            at += 1
-        elif character == "]" and not first:
-            depth -= 1
-            if not depth:
-                return at
-        first = False
-    raise _refused(pattern, "has a class that does not end")
-
-
-def _refused(pattern: str, why: str) -> UnsupportedError:
-    return UnsupportedError(f"the regular expression {pattern!r:.80} of tokenizer.json {why}")

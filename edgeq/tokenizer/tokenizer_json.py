@@ -7,6 +7,7 @@ the JSON is compact, so that FIRST below is found by its bytes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
@@ -16,6 +17,7 @@ from edgeq.errors import FormatError
 from edgeq.tokenizer.base import Spec, Tokenizer
 from edgeq.tokenizer.pieces import BYTE_PIECE, SPACE
 from edgeq.tokenizer.pipeline import check_json
+from edgeq.tokenizer.splitting import Normalize, Splitter, compact, rewritten
 
 # In compact JSON a quote inside a string has a backslash before it, so these bytes are never inside a string.
 FIRST = b'"prepend_scheme":"first"'
@@ -27,8 +29,11 @@ class JsonTokenizer(Tokenizer):
 
     def __init__(self, spec: Spec, blob: bytes) -> None:
         super().__init__(spec)
-        self._blob = blob
-        self._library = load_library(blob)
+        self._blob, splits = checked(blob)
+        self._library = library_of(self._blob)
+        self._split: Normalize | None = None
+        if splits:
+            self._split = Splitter(splits, normalizer_of(blob))
         if self._library.get_vocab_size(with_added_tokens=True) > spec.vocab_size:
             raise FormatError(
                 f"the tokenizer.json has more tokens than the {spec.vocab_size} that the header says"
@@ -41,10 +46,12 @@ class JsonTokenizer(Tokenizer):
 
     @cached_property
     def _without_prefix(self) -> Any:
-        return load_library(self._blob.replace(FIRST, NEVER)) if FIRST in self._blob else self._library
+        return library_of(self._blob.replace(FIRST, NEVER)) if FIRST in self._blob else self._library
 
     def _plain(self, text: str, first: bool) -> list[int]:
         library = self._library if first else self._without_prefix
+        if self._split:
+            text = self._split(text)
         with library_errors("tokenize a text"):
             return library.encode(text, add_special_tokens=False).ids
 
@@ -79,11 +86,41 @@ def library_errors(what: str) -> Iterator[None]:
         raise FormatError(f"the tokenizer.json cannot {what} ({reason})") from None
 
 
+def checked(blob: bytes) -> tuple[bytes, list[dict[str, Any]]]:
+    """`splitting.rewritten` of a tokenizer.json from anywhere, checked; FormatError or UnsupportedError."""
+    check_json(blob)
+    try:
+        return rewritten(blob)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"the tokenizer.json is no valid JSON ({str(error)[:120]})") from None
+
+
+def normalizer_of(blob: bytes) -> Normalize:
+    """What the normalizer of a checked tokenizer.json makes of a text."""
+    data = json.loads(blob)
+    if data.get("normalizer") is None:
+        return str
+    with library_errors("be loaded"):
+        normalizer = library_of(compact({**data, "pre_tokenizer": None})).normalizer
+
+    def normalize(text: str) -> str:
+        with library_errors("normalize a text"):
+            return str(normalizer.normalize_str(text))
+
+    return normalize
+
+
 def load_library(blob: bytes) -> Any:
-    """The library's object for a tokenizer.json. Raises FormatError when the library refuses it."""
+    """The library's object for a tokenizer.json from anywhere, less the splits that it is not given. Raises
+    FormatError when the library refuses it.
+    """
+    return library_of(checked(blob)[0])
+
+
+def library_of(blob: bytes) -> Any:
+    """The library's object for a checked tokenizer.json."""
     from tokenizers import Tokenizer as Library
 
-    check_json(blob)
     with library_errors("be loaded"):
         library = Library.from_buffer(blob)
     library.encode_special_tokens = True

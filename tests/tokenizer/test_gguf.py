@@ -91,8 +91,8 @@ def test_no_vocabulary() -> None:
 def test_unknown_names_are_refused_by_name() -> None:
     with pytest.raises(UnsupportedError, match="'bert'.*known are llama, gpt2"):
         from_gguf({"tokenizer.ggml.model": "bert"})
-    with pytest.raises(UnsupportedError, match="'tekken'.*known are gpt-2, llama-bpe"):
-        from_gguf(bytes_metadata("tekken"))
+    with pytest.raises(UnsupportedError, match="'poro-chat'.*known are gpt-2, .*llama-bpe"):
+        from_gguf(bytes_metadata("poro-chat"))
     missing = bytes_metadata()
     del missing["tokenizer.ggml.pre"]
     with pytest.raises(UnsupportedError, match="'default'"):
@@ -115,7 +115,7 @@ BROKEN = {
 def test_broken_metadata(name: str) -> None:
     with pytest.raises((FormatError, UnsupportedError)) as caught:
         from_gguf(bytes_metadata() | {f"tokenizer.ggml.{name}": BROKEN[name]})
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize(

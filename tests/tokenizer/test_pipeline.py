@@ -19,7 +19,8 @@ from edgeq.converters import vocabulary
 from edgeq.errors import EdgeqError, FormatError, UnsupportedError
 from edgeq.tokenizer import load, modelproto
 from edgeq.tokenizer.charsmap import check_charsmap
-from edgeq.tokenizer.pipeline import check_json, check_regex
+from edgeq.tokenizer.patterns import check_regex
+from edgeq.tokenizer.pipeline import check_json
 
 SPEC = {"kind": "tokenizer.json", "vocab_size": 10, "byte_level": True}
 MODEL: dict[str, Any] = {"type": "BPE", "unk_token": None, "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": []}
