@@ -20,6 +20,7 @@ from edgeq.tokenizer.patterns import (
     CJK,
     DEEPSEEK3,
     DEEPSEEK_CODER,
+    DEEPSEEK_LLM,
     DIGIT,
     FALCON,
     GPT2,
@@ -67,6 +68,7 @@ SPLITS = {
     **_rows("tekken", Split((TEKKEN,), add_bos=True, whole_words=True)),
     **_rows("gpt-4o llama4 kanana2 minimax-m2", Split((GPT4O,))),
     **_rows("deepseek-v3 hunyuan-dense joyai-llm", Split((THREE_DIGITS, CJK, DEEPSEEK3))),
+    **_rows("deepseek-llm", Split(DEEPSEEK_LLM)),
     **_rows("deepseek-coder", Split(DEEPSEEK_CODER)),
     **_rows("falcon", Split(FALCON)),
 }

@@ -5,7 +5,8 @@ the file's normalizer leaves it, and the library is given the pieces with a char
 text holds and that its only split takes away.
 
 The patterns are run by the `regex` package, which looks at the clock and at Ctrl-C while it works. Where it
-reads something otherwise than the library does (^, \\w, classes in classes, ...), the pattern is refused.
+reads something otherwise than the library does (^, \\w, classes in classes, ...), the pattern is refused. To
+both, $ is the end of any line.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Normalize = Callable[[str], str]
 _ESCAPE = r"\\(?:[rntsSdD]|[pP]\{\^?\w+\}|[^\w\s])"
 _CLASS = rf"\[\^?(?:{_ESCAPE}|[^\\\[\]&~|-]|(?<=[^\[^])-)+\]"
 _SHARED = re.compile(
-    rf"(?:{_ESCAPE}|{_CLASS}|\((?:\?(?:i?:|[=!]|<[=!]))?|\)|[*+?][?+]?|\{{\d+(?:,\d*)?\}}\??|[^\\\[\](){{}}*+?^$])*"
+    rf"(?:{_ESCAPE}|{_CLASS}|\((?:\?(?:i?:|[=!]|<[=!]))?|\)|[*+?][?+]?|\{{\d+(?:,\d*)?\}}\??|[^\\\[\](){{}}*+?^])*"
 )
 
 
@@ -55,7 +56,9 @@ class Splitter:
                     "known, and holds what only known ones may hold"
                 )
             try:
-                compiled = regex.compile(regex.escape(pattern) if kind == "String" else pattern, regex.V0)
+                compiled = regex.compile(
+                    regex.escape(pattern) if kind == "String" else pattern, regex.V0 | regex.M
+                )
             except (regex.error, OverflowError, RecursionError) as error:
                 raise FormatError(f"the regular expression {pattern!r:.80} is broken ({error})") from None
             self._steps.append((compiled, step["behavior"] == "Isolated", step.get("invert") is True))

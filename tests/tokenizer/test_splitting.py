@@ -66,7 +66,9 @@ def test_most_known_patterns_could_be_run_here() -> None:
 
 @pytest.mark.parametrize("behavior", splitting.BEHAVIORS)
 @pytest.mark.parametrize("invert", [False, True])
-@pytest.mark.parametrize("pattern", [*SHARED, r"[^\s]+?(?=[xy]| )", r"\d{2,3}|(?<=\s)\S", "a|", r"(?i:HE)l*"])
+@pytest.mark.parametrize(
+    "pattern", [*SHARED, r"[^\s]+?(?=[xy]| )", r"\d{2,3}|(?<=\s)\S", "a|", r"(?i:HE)l*", r"\s+$", "[a-z]+$"]
+)
 def test_cuts_are_the_library_s(pattern: str, behavior: str, invert: bool) -> None:
     step = split(pattern, behavior, invert)
     splitter = splitting.Splitter([step], str)
