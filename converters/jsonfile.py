@@ -3,54 +3,20 @@
 from __future__ import annotations
 
 import codecs
-import json
-import math
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from edgeq.errors import FormatError
+from edgeq.formats import strictjson
 
-TEXT_BYTES_MAX = 16 << 20  # of any JSON or text file beside the weights (tokenizers have their own reader)
-MARKS_MAX = 1 << 21  # of , : [ { in a JSON text: bounds the values, and so the memory, that parsing can make
+TEXT_BYTES_MAX = 16 << 20  # of any JSON or text file beside weights and tokenizers
 
 
-def parse(text: bytes, where: str) -> dict[str, Any]:
+def parse(text: bytes, where: str, marks_max: int = strictjson.MARKS_MAX) -> dict[str, Any]:
     """The object that `text` holds; FormatError names `where` for anything else."""
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) != len(items):
-            seen: set[str] = set()
-            twice = next(key for key, _ in items if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise FormatError(
-                f"{where}: key {twice!r:.80} stands twice in one object; each key may stand once"
-            )
-        return found
-
-    def constant(word: str) -> NoReturn:
-        raise FormatError(f"{where}: {word} is no JSON number; only finite numbers are allowed")
-
-    def number(word: str) -> float:
-        value = float(word)
-        if not math.isfinite(value):
-            constant(word[:40])
-        return value
-
-    if sum(map(text.count, (b",", b":", b"[", b"{"))) > MARKS_MAX:
-        raise FormatError(f"{where}: has more values than any real file; at most {MARKS_MAX} are allowed")
-    try:
-        decoded = text.decode("utf-8")
-        value = json.loads(decoded, object_pairs_hook=pairs, parse_constant=constant, parse_float=number)
-    except UnicodeDecodeError as error:
-        raise FormatError(
-            f"{where}: byte {error.start} is not UTF-8; a UTF-8 JSON object is needed"
-        ) from None
-    except RecursionError:
-        raise FormatError(f"{where}: JSON is nested too deeply; a plain object is needed") from None
-    except ValueError as error:
-        raise FormatError(f"{where}: not valid JSON ({error}); a JSON object is needed") from None
+    value = strictjson.parse(text.removeprefix(codecs.BOM_UTF8), where, marks_max=marks_max)
     if not isinstance(value, dict):
-        raise FormatError(f"{where}: holds a JSON {type(value).__name__}, but an object is needed")
+        raise FormatError(f"{where} holds a JSON {type(value).__name__}, but an object is needed")
     return value
 
 
@@ -95,16 +61,16 @@ def text(directory: Path, name: str) -> str | None:
         raise FormatError(f"{name}: byte {error.start} is not UTF-8; UTF-8 text is needed") from None
 
 
-def content(directory: Path, name: str) -> bytes | None:
-    """The bytes of a file in a directory, or None where there is no such file; at most TEXT_BYTES_MAX."""
+def content(directory: Path, name: str, bytes_max: int = TEXT_BYTES_MAX) -> bytes | None:
+    """The bytes of a file in a directory, at most bytes_max; None where there is no such file."""
     path = inside(directory, name)
     if not path.is_file():
         return None
     size = path.stat().st_size
-    if size > TEXT_BYTES_MAX:
-        raise FormatError(f"{name}: {size} bytes are too many; at most {TEXT_BYTES_MAX} are allowed")
+    if size > bytes_max:
+        raise FormatError(f"{name}: {size} bytes are too many; at most {bytes_max} are allowed")
     with path.open("rb") as file:
-        return file.read(TEXT_BYTES_MAX)
+        return file.read(bytes_max)
 
 
 def start(directory: Path, name: str, length: int) -> bytes:
@@ -116,7 +82,9 @@ def start(directory: Path, name: str, length: int) -> bytes:
         return file.read(length)
 
 
-def load(directory: Path, name: str) -> dict[str, Any] | None:
+def load(
+    directory: Path, name: str, bytes_max: int = TEXT_BYTES_MAX, marks_max: int = strictjson.MARKS_MAX
+) -> dict[str, Any] | None:
     """The JSON object in a file of a directory, or None where there is no such file."""
-    data = content(directory, name)
-    return None if data is None else parse(data.removeprefix(codecs.BOM_UTF8), name)
+    data = content(directory, name, bytes_max)
+    return None if data is None else parse(data, name, marks_max)

@@ -8,17 +8,16 @@ tokens is settled here; the runtime reads nothing else. All input is untrusted.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from edgeq.converters import jsonfile
 from edgeq.errors import FormatError, UnsupportedError
-from edgeq.tokenizer import BLOB_BYTES_MAX, TOKENS_MAX, Spec, load, modelproto
+from edgeq.tokenizer import BLOB_BYTES_MAX, BLOB_MARKS_MAX, TOKENS_MAX, Spec, load, modelproto
 from edgeq.tokenizer.splitting import compact
 
-SETTINGS_BYTES_MAX = 16 << 20
 ADDED_MAX = 1 << 16  # added tokens
 
 # Names that end an assistant's turn: a checkpoint's end-of-text token alone is often not what ends an answer.
@@ -47,13 +46,11 @@ def from_directory(path: str | Path) -> tuple[dict[str, Any], bytes] | None:
     """
     path = Path(path)
     settings = Settings(path)
-    if (file := path / "tokenizer.json").is_file():
-        spec, blob = _from_json(read_json(file, BLOB_BYTES_MAX), settings)
-    elif (file := path / "tokenizer.model").is_file():
-        spec, blob = _from_model(read_bytes(file, BLOB_BYTES_MAX), settings)
-    else:
-        return None
-    return finish(spec, blob)
+    words = jsonfile.load(path, "tokenizer.json", BLOB_BYTES_MAX, BLOB_MARKS_MAX)
+    if words is not None:
+        return finish(*_from_json(words, settings))
+    model = jsonfile.content(path, "tokenizer.model", BLOB_BYTES_MAX)
+    return None if model is None else finish(*_from_model(model, settings))
 
 
 def from_gguf(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], bytes] | None:
@@ -70,39 +67,6 @@ def finish(spec: Spec, blob: bytes) -> tuple[dict[str, Any], bytes]:
     header["tensor"] = "tokenizer"
     load(header, blob)
     return header, blob
-
-
-# reading --------------------------------------------------------------------------------------------------
-
-
-def read_bytes(file: Path, limit: int) -> bytes:
-    with file.open("rb") as stream:
-        data = stream.read(limit + 1)
-    if len(data) > limit:
-        raise FormatError(f"{file.name} has more than {limit} bytes")
-    return data
-
-
-def read_json(file: Path, limit: int = SETTINGS_BYTES_MAX) -> dict[str, Any]:
-    """A JSON object from a file. Raises FormatError for anything else, duplicate keys and NaN included."""
-
-    def no_constant(word: str) -> None:
-        raise ValueError(f"it holds {word}")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) != len(pairs):
-            raise ValueError("it holds a key twice in one object")
-        return values
-
-    try:
-        text = read_bytes(file, limit).decode("utf-8-sig")
-        value = json.loads(text, parse_constant=no_constant, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{file.name} is no valid JSON ({str(error)[:120] or 'too deep'})") from None
-    if not isinstance(value, dict):
-        raise FormatError(f"{file.name} holds a JSON {type(value).__name__} where an object is expected")
-    return value
 
 
 @dataclasses.dataclass
@@ -124,7 +88,7 @@ class Settings:
 
     def __init__(self, path: Path) -> None:
         def optional(name: str) -> dict[str, Any]:
-            return read_json(path / name) if (path / name).is_file() else {}
+            return jsonfile.load(path, name) or {}
 
         self.tokenizer = optional("tokenizer_config.json")
         special_map = optional("special_tokens_map.json")
@@ -150,11 +114,10 @@ class Settings:
     def _added(self, path: Path) -> dict[int, Added]:
         """id -> added token that the model has a row for, of tokenizer_config.json and added_tokens.json."""
         found: dict[int, Added] = {}
-        if (path / "added_tokens.json").is_file():
-            names = {*self.names.values(), *self.extra_names}
-            for text, id in read_json(path / "added_tokens.json").items():
-                if type(id) is int and 0 <= id < self.model_vocab and text:
-                    found[id] = Added(text, text in names)
+        names = {*self.names.values(), *self.extra_names}
+        for text, id in (jsonfile.load(path, "added_tokens.json") or {}).items():
+            if type(id) is int and 0 <= id < self.model_vocab and text:
+                found[id] = Added(text, text in names)
         decoder = self.tokenizer.get("added_tokens_decoder")
         for key, item in decoder.items() if isinstance(decoder, dict) else ():
             word = token_text(item) if isinstance(item, dict) else None

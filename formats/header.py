@@ -6,7 +6,6 @@ Nothing is trusted: every count is a Python integer that is checked before use. 
 from __future__ import annotations
 
 import json
-import math
 import re
 import struct
 import zlib
@@ -15,6 +14,7 @@ from typing import Any
 
 from edgeq.errors import EdgeqError, FormatError, UnsupportedError
 
+from . import strictjson
 from .layout import check_shape, geometry, place, quote
 from .schemes import Scheme, scheme_of
 
@@ -43,8 +43,6 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "required": (list,),
 }
 _MUST = ("config", "tensors")
-# The \Z lets every search succeed where it starts, so none is tried again further on: time stays linear.
-_STRUCTURE = re.compile(r'[^"\[\]{}]*+("(?:[^"\\]++|\\.)*+"?|[\[\]{}]|\Z)', re.DOTALL)
 _JSON_WORDS = {dict: "an object", list: "a list", str: "a string", type(None): "null"}
 
 
@@ -125,7 +123,9 @@ def dump_header(header: dict[str, Any]) -> bytes:
 
 def parse_header(raw: bytes) -> dict[str, Any]:
     """The header's JSON object with the types of its known fields checked; unknown fields are kept."""
-    header = parse_json(raw)
+    header = strictjson.parse(
+        raw, "header", marks_max=MARKS_MAX, depth_max=DEPTH_MAX, integer_max=INTEGER_MAX
+    )
     if not isinstance(header, dict):
         raise FormatError("header is not a JSON object")
     if header.get("format") != "edgeq":
@@ -144,76 +144,6 @@ def parse_header(raw: bytes) -> dict[str, Any]:
         if feature not in FEATURES:
             raise UnsupportedError(f"file requires {quote(feature)}, which this version does not know")
     return header
-
-
-def parse_json(raw: bytes) -> Any:
-    """JSON from anywhere: strict UTF-8; depth, size and numbers bounded; no key twice, no lone surrogate."""
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        raise FormatError(f"header is not UTF-8 at byte {error.start}") from None
-    marks = sum(text.count(mark) for mark in ",:[{")
-    if marks > MARKS_MAX or text.count('"') > 4 * MARKS_MAX:
-        raise FormatError(f"header has more than {MARKS_MAX} commas, colons and opening brackets")
-    _check_depth(text)
-    try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=_float,
-            parse_constant=_constant,
-        )
-        if "\\u" in text:  # only an escape can make a lone surrogate
-            json.dumps(value, ensure_ascii=False).encode()
-    except EdgeqError:
-        raise
-    except UnicodeEncodeError:
-        raise FormatError("header holds half of a surrogate pair, which is no character") from None
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"header is not JSON: {_sentence(error)}") from None
-    return value
-
-
-def _check_depth(text: str) -> None:
-    depth = 0
-    for token in _STRUCTURE.finditer(text):
-        first = text[token.start(1) : token.start(1) + 1]
-        if first == "[" or first == "{":
-            depth += 1
-            if depth > DEPTH_MAX:
-                raise FormatError(f"header is nested deeper than {DEPTH_MAX} levels")
-        elif first == "]" or first == "}":
-            depth -= 1
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise FormatError(f"header has the key {quote(key)} twice in one object")
-            seen.add(key)
-    return result
-
-
-def _integer(digits: str) -> int:
-    value = int(digits) if len(digits) <= 20 else INTEGER_MAX + 1
-    if abs(value) > INTEGER_MAX:
-        raise FormatError(f"header has the number {digits[:20]}, which does not fit 64 bits")
-    return value
-
-
-def _float(digits: str) -> float:
-    value = float(digits) if len(digits) <= 64 else math.inf
-    if math.isinf(value):
-        raise FormatError(f"header has the number {digits[:20]}, which does not fit a float64")
-    return value
-
-
-def _constant(word: str) -> Any:
-    raise FormatError(f"header has the number {word}, which is not JSON")
 
 
 def parse_tensors(header: dict[str, Any], header_bytes: int, file_bytes: int) -> list[Entry]:

@@ -20,6 +20,7 @@ from functools import cached_property
 from edgeq.errors import FormatError, UsageError
 
 BLOB_BYTES_MAX = 64 << 20
+BLOB_MARKS_MAX = 1 << 22  # , : [ { in a tokenizer.json: Gemma 3's, the largest in use, has 2.6 million
 TOKENS_MAX = 1 << 19  # twice the largest vocabularies in use
 EOS_MAX = 1024  # ids that may end a text
 RESERVED_MAX = 1 << 16  # control and marker tokens together

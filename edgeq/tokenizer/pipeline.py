@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgeq.errors import FormatError, UnsupportedError
+from edgeq.tokenizer.base import BLOB_MARKS_MAX
 from edgeq.tokenizer.charsmap import check_charsmap
 from edgeq.tokenizer.patterns import check_regex
 
@@ -43,6 +44,8 @@ GROWTH: dict[str, dict[str, int]] = {
 
 def check_json(blob: bytes) -> None:
     """FormatError or UnsupportedError for a tokenizer.json with steps that are no tokenizer's."""
+    if sum(map(blob.count, (b",", b":", b"[", b"{"))) > BLOB_MARKS_MAX:
+        raise FormatError(f"the tokenizer.json has more than {BLOB_MARKS_MAX} commas, colons and brackets")
     try:
         text = blob.decode("utf-8")
     except UnicodeDecodeError as error:

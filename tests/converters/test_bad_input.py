@@ -20,26 +20,26 @@ from edgeq.errors import EdgeqError, FormatError, UnsupportedError
 from tests.converters.checkpoints import config, weights, write_directory
 
 JSON = {
-    b'{"a": 1, "a": 2}': "key 'a' stands twice",
-    b'{"x": {"b": [{"a": 1, "c": 2, "a": 1}]}}': "key 'a' stands twice",
-    b'{"a": NaN}': "NaN is no JSON number",
-    b'{"a": -Infinity}': "-Infinity is no JSON number",
-    b'{"a": 1e999}': "1e999 is no JSON number",
-    b'{"a": ' + b"9" * 5000 + b"}": "not valid JSON",
+    b'{"a": 1, "a": 2}': "has the key 'a' twice in one object",
+    b'{"x": {"b": [{"a": 1, "c": 2, "a": 1}]}}': "has the key 'a' twice in one object",
+    b'{"a": NaN}': "the number NaN, which is not JSON",
+    b'{"a": -Infinity}': "the number -Infinity, which is not JSON",
+    b'{"a": 1e999}': "the number 1e999, which does not fit",
+    b'{"a": ' + b"9" * 5000 + b"}": "the number 99999999999999999999, which does not fit 128 bits",
     b"[1]": "holds a JSON list, but an object is needed",
-    b"": "not valid JSON",
-    b'{"a": 1': "not valid JSON",
-    b'{"a": "\xff"}': "byte 7 is not UTF-8",
+    b"": "is not JSON",
+    b'{"a": 1': "is not JSON",
+    b'{"a": "\xff"}': "not UTF-8 at byte 7",
     b"[" * 100_000: "nested too deeply",
     b'{"a": ' * 100_000: "nested too deeply",
-    b"[" + b"[]," * (1 << 20) + b"[]]": "more values than any real file",
+    b"[" + b"[]," * (1 << 20) + b"[]]": "more than 2097152 commas",
 }
 
 
 @pytest.mark.parametrize("text", JSON, ids=list(JSON.values()))
 def test_json(text: bytes) -> None:
     start = time.perf_counter()
-    with pytest.raises(FormatError, match=f"^some.json: .*{JSON[text]}"):
+    with pytest.raises(FormatError, match=f"^some.json.*{JSON[text]}"):
         jsonfile.parse(text, "some.json")
     assert time.perf_counter() - start < 2
 
@@ -56,7 +56,7 @@ def test_duplicate_keys_in_a_config(tmp_path: Path) -> None:
     source = write_directory(tmp_path / "in", words, weights(words))
     text = json.dumps(words)
     (source / "config.json").write_text(text[:-1] + ', "hidden_size": 64}')
-    with pytest.raises(FormatError, match="config.json: key 'hidden_size' stands twice"):
+    with pytest.raises(FormatError, match="config.json has the key 'hidden_size' twice"):
         convert(source, tmp_path / "out.edgeq")
 
 
@@ -105,9 +105,9 @@ BAD_ENTRIES = [
     ({"a": entry(shape=[1, 2], data_offsets=[0, 8])}, "need 8 bytes, but the file holds 16"),
     ({"a": {"dtype": "F32", "shape": [2, 2]}}, "is described by"), ({"a": 1}, "is described by 1"),
     ({"a": entry(more=1)}, "is described by"), ({}, "need 0 bytes, but the file holds 16"),
-    (b'{"a": {"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}, "a": 1}', "'a' stands twice"),
-    (b'{"a": {"dtype":"F32","dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}', "'dtype' stands twice"),
-    (b"[]", "list"), (b"{}  \xff", "not UTF-8"), (b"nothing", "not valid JSON"),
+    (b'{"a": {"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}, "a": 1}', "'a' twice"),
+    (b'{"a": {"dtype":"F32","dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}', "'dtype' twice"),
+    (b"[]", "list"), (b"{}  \xff", "not UTF-8"), (b"nothing", "is not JSON"),
 ]  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def test_bad_safetensors_headers(tmp_path: Path, header: Any, sentence: str) -> 
     path = write(tmp_path / "x.safetensors", header, bytes(16))
     with pytest.raises(FormatError) as caught:
         safetensors.read(path)
-    assert sentence in str(caught.value) and str(caught.value).startswith("x.safetensors: ")
+    assert sentence in str(caught.value) and str(caught.value).startswith("x.safetensors")
 
 
 @pytest.mark.parametrize("length", [0, 1, 10**6, (1 << 63) - 1, (1 << 64) - 1, 1 << 27])
