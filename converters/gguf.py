@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeq.converters.huggingface import token_ids
-from edgeq.converters.source import Array, Source, SourceTensor, checked_template, checked_tensors
+from edgeq.converters.source import (
+    Array,
+    Source,
+    SourceTensor,
+    checked_template,
+    checked_tensors,
+    is_dead,
+    shared_tensors,
+    token_ids,
+)
 from edgeq.errors import FormatError, UnsupportedError
-from edgeq.formats.gguf import GGUFFile, Strings, open_gguf
+from edgeq.formats.gguf import Strings, open_gguf
 from edgeq.models import BaseConfig, family
 from edgeq.models.rope import Rope
 
 ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}  # general.architecture: family
 
-# The word of a config that each key of an architecture gives.
+# The word of a config that each key of an architecture gives. A key that is absent means what llama.cpp takes
+# for it, not what transformers takes for the word.
 WORDS = {
     "embedding_length": "hidden_size",
     "feed_forward_length": "intermediate_size",
@@ -31,10 +41,14 @@ WORDS = {
     "rope.freq_base": "rope_theta",
 }
 
+NEEDED = (
+    "embedding_length", "feed_forward_length", "block_count", "attention.head_count", "context_length",
+    "attention.layer_norm_rms_epsilon",
+)  # fmt: skip
+
 # Keys that change the computation, with the values under which it is the family's own.
 REQUIRE: dict[str, tuple[Any, ...]] = {
     "expert_count": (0,),
-    "expert_used_count": (0,),
     "attention.causal": (True,),
     "attention.scale": (0.0,),
     "attention.clamp_kqv": (0.0,),
@@ -71,20 +85,22 @@ def open_file(path: Path) -> Source:
         raise UnsupportedError(
             f"split.count is {metadata['split.count']!r:.40}; join the parts into one file first"
         )
-    raw = words(metadata, architecture, file)
     family_name = ARCHITECTURES[architecture]
-    config: BaseConfig = family(family_name).Config.from_hf(raw)
-    _check_heads(metadata, architecture, config)
-    rest = dict(file.tensors)
-    factors = rest.pop("rope_freqs.weight", None)
     found = {
-        name: SourceTensor(name, tensor.type, tensor.shape, tensor.data) for name, tensor in rest.items()
+        name: SourceTensor(name, tensor.type, tensor.shape, tensor.data)
+        for name, tensor in file.tensors.items()
+        if not is_dead(name)
     }
-    tensors = checked_tensors(family_name, config, found, lambda want: want.gguf_name, _ignored)
+    factors = found.pop("rope_freqs.weight", None)
+    found, tied = shared_tensors(family_name, found, lambda row: row.gguf_name, None)
+    raw = words(metadata, architecture, found)
+    config: BaseConfig = family(family_name).Config.from_hf(raw)
+    config = replace(config, tie_word_embeddings=tied)
+    _check_heads(metadata, architecture, config)
+    tensors = checked_tensors(family_name, config, found, lambda want: want.gguf_name)
     frequencies = Rope.from_hf(raw).inverse_frequencies(config.head_dim)
     if factors is not None:
-        divisors = _factors(SourceTensor(factors.name, factors.type, factors.shape, factors.data), config)
-        frequencies = (frequencies / divisors).astype(np.float32)
+        frequencies = (frequencies / _factors(factors, config)).astype(np.float32)
     template = metadata.get("tokenizer.chat_template")
     return Source(
         kind="gguf",
@@ -95,23 +111,23 @@ def open_file(path: Path) -> Source:
         frequencies=frequencies,
         tokenizer=lambda: _tokenizer(metadata),
         chat_template=checked_template(template if isinstance(template, str) else None),
-        generation=_generation(metadata),
+        generation=_generation(metadata, config.vocab_size),
         license=_text(metadata.get("general.license")),
     )
 
 
-def _ignored(name: str) -> bool:
-    """Buffers that older files carry and that the metadata settle anyway."""
-    return name.endswith(".attn_rot_embd.weight")
-
-
-def words(metadata: Mapping[str, Any], architecture: str, file: GGUFFile) -> dict[str, Any]:
+def words(
+    metadata: Mapping[str, Any], architecture: str, tensors: Mapping[str, SourceTensor]
+) -> dict[str, Any]:
     """The metadata as the words of a Hugging Face config, refusing by key and value what has no such word."""
     for key, accepted in REQUIRE.items():
         value = metadata.get(f"{architecture}.{key}")
         if value is not None and value not in accepted:
             right = " or ".join(map(repr, accepted))
             raise UnsupportedError(f"{architecture}.{key} is {value!r:.80}, but only {right} is supported")
+    for key in NEEDED:
+        if metadata.get(f"{architecture}.{key}") is None:
+            raise FormatError(f"{architecture}.{key} is missing; the file cannot be run without it")
     raw: dict[str, Any] = {"model_type": architecture}
     for key, word in WORDS.items():
         value = metadata.get(f"{architecture}.{key}")
@@ -123,23 +139,30 @@ def words(metadata: Mapping[str, Any], architecture: str, file: GGUFFile) -> dic
             value = value[0]
         if value is not None:
             raw[word] = value
-    if "rms_norm_eps" not in raw:
-        raise FormatError(f"{architecture}.attention.layer_norm_rms_epsilon is missing; the norms need it")
-    window = raw.get("sliding_window")
-    if window == 0:
-        del raw["sliding_window"]
-    elif window is not None and architecture == "llama":
+    raw.setdefault("num_key_value_heads", raw["num_attention_heads"])
+    if "head_dim" not in raw:
+        raw["head_dim"] = _head_dim(raw["hidden_size"], raw["num_attention_heads"])
+    window = raw["sliding_window"] = raw.get("sliding_window") or None  # 0 is none, too
+    if window is not None and architecture != "llama":
+        raise UnsupportedError(
+            f"{architecture}.attention.sliding_window is {window!r:.40}, but only 0 is supported: "
+            "which layers have the window is not in the file"
+        )
+    if window is not None:
         raw["model_type"] = "mistral"  # GGUF writes Mistral as llama
-    elif window is not None:
-        raw["use_sliding_window"] = True  # which the family refuses
-    embedding = file.tensors.get("token_embd.weight")
+    embedding = tensors.get("token_embd.weight")
     if embedding is None:
         raise FormatError("tensor 'token_embd.weight' is missing; a GGUF file with weights is needed")
     raw["vocab_size"] = embedding.shape[0]
     _check_vocabulary(metadata, architecture, embedding.shape[0])
-    raw["tie_word_embeddings"] = "output.weight" not in file.tensors
     raw["rope_scaling"] = _scaling(metadata, architecture)
     return raw
+
+
+def _head_dim(hidden: Any, heads: Any) -> Any:
+    """Columns of a head where the file does not tell; None, which Config refuses, for impossible words."""
+    whole = type(hidden) is int and type(heads) is int and heads > 0 and hidden % heads == 0
+    return hidden // heads if whole else None
 
 
 def _check_vocabulary(metadata: Mapping[str, Any], architecture: str, rows: int) -> None:
@@ -206,14 +229,17 @@ def _halves(tensor: SourceTensor, name: str, architecture: str, config: BaseConf
     return SourceTensor(tensor.name, tensor.kind, tensor.shape, tensor.data, order)
 
 
-def _generation(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _generation(metadata: Mapping[str, Any], vocab_size: int) -> dict[str, Any]:
     """Token ids that begin and end a text."""
+
+    def ids(*names: str) -> list[int]:
+        keys = [f"tokenizer.ggml.{name}_token_id" for name in names]
+        return [token for key in keys for token in token_ids(metadata.get(key), key, vocab_size)]
+
     generation: dict[str, Any] = {}
-    first = token_ids(metadata.get("tokenizer.ggml.bos_token_id"), "tokenizer.ggml.bos_token_id")
+    first, last = ids("bos"), ids("eos", "eot", "eom")
     if first:
         generation["bos_token_id"] = first[0]
-    keys = [f"tokenizer.ggml.{word}_token_id" for word in ("eos", "eot", "eom")]
-    last = [token for key in keys for token in token_ids(metadata.get(key), key)]
     if last:
         generation["eos_token_id"] = list(dict.fromkeys(last))
     return generation

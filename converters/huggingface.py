@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgeq.converters import jsonfile, safetensors
-from edgeq.converters.source import Source, SourceTensor, checked_template, checked_tensors
+from edgeq.converters.source import (
+    Source,
+    SourceTensor,
+    checked_template,
+    checked_tensors,
+    is_dead,
+    shared_tensors,
+    token_ids,
+)
 from edgeq.errors import FormatError, UnsupportedError
-from edgeq.models import family, family_of
+from edgeq.models import family, row_of
 from edgeq.models.rope import Rope
 
 INDEX = "model.safetensors.index.json"
@@ -35,37 +44,29 @@ def open_directory(
     raw = jsonfile.load(path, "config.json")
     if raw is None:
         raise FormatError(f"{path.name!r} has no config.json; a Hugging Face checkpoint directory is needed")
-    family_name = family_of(raw)
+    raw["model_type"], family_name = row_of(raw)
+    config = family(family_name).Config.from_hf(raw)
     found = {
         key: SourceTensor(key, dtype, shape, data)
         for key, (dtype, shape, data) in _weights(path).items()
-        if not _ignored(key)
+        if not is_dead(key)
     }
-    tied = raw.get("tie_word_embeddings")
-    if tied is None:
-        tied = "lm_head.weight" not in found
-        raw["tie_word_embeddings"] = tied
-    config = family(family_name).Config.from_hf(raw)
-    if config.tie_word_embeddings:
-        found.pop("lm_head.weight", None)
+    flag = raw.get("tie_word_embeddings")
+    found, tied = shared_tensors(family_name, found, lambda row: row.hf_name, flag)
+    config = replace(config, tie_word_embeddings=tied)
     return Source(
         kind=kind,
         name=name or path.resolve().name.encode("utf-8", "replace").decode(),
         revision=revision,
         family=family_name,
         config=config,
-        tensors=checked_tensors(family_name, config, found, lambda want: want.hf_name, _ignored),
+        tensors=checked_tensors(family_name, config, found, lambda want: want.hf_name),
         frequencies=Rope.from_hf(raw).inverse_frequencies(config.head_dim),
         tokenizer=lambda: _tokenizer(path),
         chat_template=checked_template(_template(path)),
-        generation=_generation(path, raw),
+        generation=_generation(path, raw, config.vocab_size),
         license=_license(path),
     )
-
-
-def _ignored(name: str) -> bool:
-    """Buffers that older checkpoints carry and that the config settles anyway."""
-    return name.endswith(".rotary_emb.inv_freq")
 
 
 def _tokenizer(path: Path) -> tuple[dict[str, Any], bytes] | None:
@@ -132,12 +133,12 @@ def _template(path: Path) -> str | None:
     return template
 
 
-def _generation(path: Path, raw: dict[str, Any]) -> dict[str, Any]:
+def _generation(path: Path, raw: dict[str, Any], vocab_size: int) -> dict[str, Any]:
     """Token ids that end a text, and sampling defaults; generation_config.json goes before config.json."""
     words = jsonfile.load(path, "generation_config.json") or {}
     generation: dict[str, Any] = {}
     for key in ("bos_token_id", "eos_token_id"):
-        ids = token_ids(words.get(key, raw.get(key)), key)
+        ids = token_ids(words.get(key, raw.get(key)), key, vocab_size)
         if ids:
             generation[key] = ids if key == "eos_token_id" else ids[0]
     for key, (whole, least, most) in GENERATION_NUMBERS.items():
@@ -151,14 +152,6 @@ def _generation(path: Path, raw: dict[str, Any]) -> dict[str, Any]:
     if isinstance(words.get("do_sample"), bool):
         generation["do_sample"] = words["do_sample"]
     return generation
-
-
-def token_ids(value: Any, key: str) -> list[int]:
-    """One id or a list of ids as a list; null gives an empty one."""
-    ids = [] if value is None else value if isinstance(value, list) else [value]
-    if len(ids) > 4096 or any(type(i) is not int or not 0 <= i < 1 << 31 for i in ids):
-        raise FormatError(f"{key} is {value!r:.80}, but token ids are needed")
-    return ids
 
 
 def _license(path: Path) -> str | None:

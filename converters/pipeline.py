@@ -6,7 +6,7 @@ Memory is a few row blocks and one tensor's scales, whatever the model's size.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,14 @@ from edgeq.converters.source import Array, Source, SourceTensor
 from edgeq.errors import EdgeqError, FormatError, UsageError
 from edgeq.formats import SCHEMES, Scheme, TensorPlan, Writer, encode_blocks, encode_codes
 from edgeq.models import BaseConfig, expected
+from edgeq.tokenizer import load
 
 Progress = Callable[[int, int, str], None]
+Chosen = dict[
+    str, Scheme | None
+]  # by role; None: for each tensor the scheme that holds its numbers as they are
 CHOICES = tuple(name for name in SCHEMES if name != "bytes")
+LOSSLESS = "lossless"  # a choice beside the schemes, for None
 TOKENIZER = "tokenizer"  # the tensor that holds the tokenizer's bytes
 
 
@@ -37,8 +42,9 @@ def convert(
     """Write the model `source` (checkpoint directory, .gguf file or hub name) as the .edgeq file `output`.
 
     `scheme` is for the matrices of the blocks; embedding and output head get q8 under a quantized scheme and
-    the same scheme under a float one, unless named. Vectors stay float32. `progress(done, total, tensor)` is
-    called with bytes of output. The file appears under its name only when it is whole; any exception,
+    the same scheme under a float one, unless named. "lossless" gives each tensor the scheme that holds its
+    numbers as they are. Vectors stay float32. `progress(done, total, tensor)` is called with bytes of output.
+    The file appears under its name only when it is whole; any exception,
     KeyboardInterrupt included, leaves nothing behind. Raises UnsupportedError, FormatError or UsageError.
     """
     schemes = choose(scheme, embed_scheme, output_scheme)
@@ -52,12 +58,10 @@ def convert(
     write(open_source(source), target, schemes, progress)
 
 
-def choose(
-    scheme: str, embed_scheme: str | None = None, output_scheme: str | None = None
-) -> dict[str, Scheme]:
+def choose(scheme: str, embed_scheme: str | None = None, output_scheme: str | None = None) -> Chosen:
     """The scheme of each role; UsageError names a scheme that does not exist."""
-    floats = [name for name in CHOICES if SCHEMES[name].bits == 0]
-    high = scheme if scheme in floats else "q8"
+    quantized = [name for name in CHOICES if SCHEMES[name].bits]
+    high = "q8" if scheme in quantized else scheme
     names = {
         "matrix": scheme,
         "embed": embed_scheme or high,
@@ -65,9 +69,11 @@ def choose(
         "vector": "f32",
     }
     for name in names.values():
-        if name not in CHOICES:
-            raise UsageError(f"scheme {name!r:.40} is unknown; one of {', '.join(CHOICES)} is needed")
-    return {role: SCHEMES[name] for role, name in names.items()}
+        if name not in CHOICES and name != LOSSLESS:
+            raise UsageError(
+                f"scheme {name!r:.40} is unknown; one of {', '.join(CHOICES)} or {LOSSLESS} is needed"
+            )
+    return {role: SCHEMES.get(name) for role, name in names.items()}
 
 
 def open_source(source: str | os.PathLike[str]) -> Source:
@@ -87,11 +93,12 @@ def open_source(source: str | os.PathLike[str]) -> Source:
     return open_hub(os.fspath(source) if isinstance(source, str) else path.as_posix())
 
 
-def write(source: Source, target: Path, schemes: dict[str, Scheme], progress: Progress | None) -> None:
+def write(source: Source, target: Path, schemes: Chosen, progress: Progress | None) -> None:
     """Write an opened source; see `convert`."""
     tokenizer = source.tokenizer()
-    plans = planned(source.family, source.config, schemes)
+    plans = planned(source.family, source.config, schemes, source.tensors)
     if tokenizer is not None:
+        load(*tokenizer, source.config.vocab_size)  # refuses here what could not be opened afterwards
         plans.append(TensorPlan(TOKENIZER, "bytes", "plain", (len(tokenizer[1]),)))
     with Writer(target, header(source, schemes, tokenizer and tokenizer[0]), plans) as writer:
         done, total = 0, sum(plan.nbytes for plan in plans)
@@ -104,19 +111,26 @@ def write(source: Source, target: Path, schemes: dict[str, Scheme], progress: Pr
         writer.commit()
 
 
-def planned(family: str, config: BaseConfig, schemes: dict[str, Scheme]) -> list[TensorPlan]:
-    """The tensors of a model's file but the tokenizer, in order, with `schemes` as `choose` gives them."""
-    return [
-        TensorPlan(
-            want.name, schemes[want.role].name, "plain" if want.role == "vector" else "lines16", want.shape
-        )
-        for want in expected(family, config)
-    ]
+def planned(
+    family: str, config: BaseConfig, schemes: Chosen, tensors: Mapping[str, SourceTensor] | None = None
+) -> list[TensorPlan]:
+    """The tensors of a model's file but the tokenizer, in order, with `schemes` as `choose` gives them.
+
+    `tensors` of the source are needed where a scheme is None.
+    """
+    plans = []
+    for want in expected(family, config):
+        scheme = schemes[want.role] or (tensors or {})[want.name].scheme
+        layout = "plain" if want.role == "vector" else "lines16"
+        plans.append(TensorPlan(want.name, scheme.name, layout, want.shape))
+    return plans
 
 
-def header(source: Source, schemes: dict[str, Scheme], tokenizer: dict[str, Any] | None) -> dict[str, Any]:
+def header(source: Source, schemes: Chosen, tokenizer: dict[str, Any] | None) -> dict[str, Any]:
     """The header's words; the writer adds the tensors."""
-    roles = {role: scheme.name for role, scheme in schemes.items() if role != "vector"}
+    roles = {
+        role: scheme.name if scheme else LOSSLESS for role, scheme in schemes.items() if role != "vector"
+    }
     if source.config.tie_word_embeddings:
         del roles["output"]
     origin = {"kind": source.kind, "name": source.name, "revision": source.revision, "schemes": roles}
@@ -150,7 +164,7 @@ def chunks(tensor: SourceTensor, scheme: Scheme) -> Iterator[Array]:
     try:
         if len(tensor.shape) == 1:
             yield from encode_blocks(tensor.floats().reshape(-1), scheme)
-        elif own is not None and own.group == scheme.group and own.bits <= scheme.bits:
+        elif own.bits and own.group == scheme.group and own.bits <= scheme.bits:
             yield from encode_codes(Codes(tensor, scheme.zero - own.zero), _scales(tensor), scheme)  # type: ignore[arg-type]
         else:
             yield from encode_blocks(Rows(tensor), scheme)  # type: ignore[arg-type]

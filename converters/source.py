@@ -8,20 +8,22 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edgeq.converters.blocks import q4_1, q6_k
 from edgeq.errors import FormatError, UnsupportedError
 from edgeq.formats import SCHEMES, Scheme, dequantize, from_q4_0, from_q8_0
-from edgeq.models import BaseConfig, Expected, expected
+from edgeq.models import BaseConfig, Expected, Tensor, expected, family
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How a source stores numbers; `scheme` names the one of ours that holds its codes without loss."""
+    """How a source stores numbers; `scheme` names the one of ours that holds them as they are."""
 
+    scheme: str
     floats: Callable[[Array], Array] | None = None  # uint8 [rows, bytes] -> float32 [rows, cols]
     codes: Callable[[Array], tuple[Array, Array]] | None = None  # uint8 [rows, bytes] -> (codes, scales)
-    scheme: str = ""
+    blocks: bool = False  # several numbers of a row are stored together, so a vector cannot be of this kind
 
 
 def _bf16(raw: Array) -> Array:
@@ -29,12 +31,26 @@ def _bf16(raw: Array) -> Array:
 
 
 KINDS = {
-    "F32": Kind(floats=lambda raw: raw.view("<f4").astype(np.float32, copy=False)),
-    "F16": Kind(floats=lambda raw: raw.view("<f2").astype(np.float32)),
-    "BF16": Kind(floats=_bf16),
-    "Q8_0": Kind(codes=from_q8_0, scheme="q8"),
-    "Q4_0": Kind(codes=from_q4_0, scheme="q4"),
+    "F32": Kind("f32", floats=lambda raw: raw.view("<f4").astype(np.float32, copy=False)),
+    "F16": Kind("f16", floats=lambda raw: raw.view("<f2").astype(np.float32)),
+    "BF16": Kind("bf16", floats=_bf16),
+    "Q8_0": Kind("q8", codes=from_q8_0, blocks=True),
+    "Q4_0": Kind("q4", codes=from_q4_0, blocks=True),
+    "Q4_1": Kind("f32", floats=q4_1, blocks=True),
+    "Q6_K": Kind("f32", floats=q6_k, blocks=True),
 }
+
+# Tensors that files carry and nothing reads, by the last words of their names: buffers that the config
+# settles, and that older programs saved with the weights.
+DEAD = (
+    "rotary_emb.inv_freq", "rotary_emb.original_inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached",
+    "position_ids", "attn_rot_embd", "attn_rot_embd.weight",
+)  # fmt: skip
+
+
+def is_dead(name: str) -> bool:
+    """Whether nothing reads a tensor of this name, whatever it holds."""
+    return any(name == words or name.endswith("." + words) for words in DEAD)
 
 
 @dataclass(frozen=True)
@@ -51,9 +67,9 @@ class SourceTensor:
     order: Array | None = None
 
     @property
-    def scheme(self) -> Scheme | None:
-        """The scheme whose codes and scales are this tensor's own; None for floats."""
-        return SCHEMES.get(KINDS[self.kind].scheme)
+    def scheme(self) -> Scheme:
+        """The scheme that holds this tensor's numbers, or codes and scales, as they are."""
+        return SCHEMES[KINDS[self.kind].scheme]
 
     def raw(self, rows: slice) -> Array:
         """uint8 [n, bytes of a row] of some rows; a vector is a column of rows."""
@@ -67,14 +83,24 @@ class SourceTensor:
             return kind.floats(self.raw(rows))
         codes, scales = self.codes(rows)
         with np.errstate(invalid="ignore"):  # a scale that is not finite is found where the values are used
-            return dequantize(codes, scales, SCHEMES[kind.scheme])
+            return dequantize(codes, scales, self.scheme)
 
     def codes(self, rows: slice = slice(None)) -> tuple[Array, Array]:
-        """(codes uint8 [n, cols], scales float16 [n, groups]) of some rows of a tensor with a `scheme`."""
+        """(codes uint8 [n, cols], scales float16 [n, groups]) of some rows of a tensor stored as codes."""
         decode = KINDS[self.kind].codes
         if decode is None:
             raise ValueError(f"{self.kind} has no codes")
         return decode(self.raw(rows))
+
+    def equals(self, other: SourceTensor) -> bool:
+        """Whether both hold the same bytes of the same kind."""
+        if (self.kind, self.shape) != (other.kind, other.shape) or self.order is not other.order:
+            return False
+        starts = range(0, len(self.data), COMPARED_BYTES)
+        return all(
+            np.array_equal(self.data[at : at + COMPARED_BYTES], other.data[at : at + COMPARED_BYTES])
+            for at in starts
+        )
 
 
 class Tokenizer(Protocol):
@@ -99,6 +125,8 @@ class Source:
 
 
 CHAT_TEMPLATE_BYTES_MAX = 256 << 10
+TOKEN_IDS_MAX = 4096  # in one word
+COMPARED_BYTES = 4 << 20  # of two tensors at a time
 
 
 def checked_template(template: str | None) -> str | None:
@@ -114,12 +142,52 @@ def checked_template(template: str | None) -> str | None:
     return template or None
 
 
+def token_ids(value: Any, key: str, vocab_size: int) -> list[int]:
+    """The ids of the vocabulary that a word names, be it one number, a list or null.
+
+    Other whole numbers name no token: -1 and 2^32 - 1 stand for "none", and no id past the end is ever drawn.
+    FormatError for what is no number.
+    """
+    ids = [] if value is None else value if isinstance(value, list) else [value]
+    if len(ids) > TOKEN_IDS_MAX or any(type(i) is not int for i in ids):
+        raise FormatError(f"{key} is {value!r:.80}, but token ids are needed")
+    return [i for i in ids if 0 <= i < vocab_size]
+
+
+def shared_tensors(
+    family_name: str,
+    found: Mapping[str, SourceTensor],
+    name_of: Callable[[Tensor], str | None],
+    tied: bool | None,
+) -> tuple[dict[str, SourceTensor], bool]:
+    """(tensors, whether they are tied) of a checkpoint whose flag says `tied`; what it holds counts first.
+
+    Two tensors that differ are two. Two equal ones are one. Where one of the names is missing, the other's
+    tensor is both, since savers drop either name of a shared tensor; only a flag that says "not tied" makes
+    it a loss.
+    """
+    tensors = dict(found)
+    table = {row.name: row for row in family(family_name).TENSORS}
+    for row in table.values():
+        if row.shares is None:
+            continue
+        name, other = str(name_of(row)), str(name_of(table[row.shares]))
+        if name in tensors and other in tensors:
+            tied = tensors[name].equals(tensors[other])
+            if tied:
+                del tensors[name]
+        elif tied is not False:
+            tied = True
+            if name in tensors:
+                tensors[other] = tensors.pop(name)
+    return tensors, bool(tied)
+
+
 def checked_tensors(
     family: str,
     config: BaseConfig,
     found: Mapping[str, SourceTensor],
     name_of: Callable[[Expected], str | None],
-    ignored: Callable[[str], bool],
 ) -> dict[str, SourceTensor]:
     """The found tensors by their names in the table; refuses a missing, unknown or misshapen one."""
     rest = dict(found)
@@ -133,14 +201,16 @@ def checked_tensors(
             raise FormatError(f"tensor {name!r} is missing; shape {list(want.shape)} is needed")
         if tensor.shape != want.shape:
             shape = list(tensor.shape)
-            raise FormatError(f"tensor {name!r} has shape {shape}, but the config needs {list(want.shape)}")
-        readable = [kind for kind, row in KINDS.items() if want.role != "vector" or row.floats]
+            raise FormatError(
+                f"tensor {tensor.name!r} has shape {shape}, but the config needs {list(want.shape)}"
+            )
+        readable = [kind for kind, row in KINDS.items() if want.role != "vector" or not row.blocks]
         if tensor.kind not in readable:
             raise UnsupportedError(
-                f"tensor {name!r} is {tensor.kind}, but only {', '.join(readable)} can be read"
+                f"tensor {tensor.name!r} is {tensor.kind}, but only {', '.join(readable)} can be read"
             )
         result[want.name] = tensor
-    left = sorted(name for name in rest if not ignored(name))
+    left = sorted(rest)
     if left:
         more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
         raise UnsupportedError(f"tensor {left[0]!r:.120}{more} is not one of family {family}'s")

@@ -311,6 +311,7 @@ FILE_NAMES: dict[str, tuple[str, ...]] = {
 def options_for(model: LanguageModel, **explicit: Any) -> SamplingOptions:
     """SamplingOptions from the explicit values that are not None, then the model file's, then the defaults.
 
+    A file that says `do_sample: false` asks for the likeliest: its temperature is 0, whatever else it says.
     Raises UsageError for an explicit value out of range or an unknown name, FormatError for such a value in
     the file.
     """
@@ -320,6 +321,8 @@ def options_for(model: LanguageModel, **explicit: Any) -> SamplingOptions:
         raise UsageError(f"{unknown[0]!r} is no sampling option: the options are {known}")
     values = {name: value for name, value in explicit.items() if value is not None}
     defaults = file_defaults(model)
+    if defaults.get("do_sample") is False:
+        values.setdefault("temperature", 0.0)
     for name, words in FILE_NAMES.items():
         word = next((word for word in words if defaults.get(word) is not None), None)
         if name in values or word is None:

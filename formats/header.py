@@ -24,6 +24,7 @@ WRITE_VERSION = 1  # the newest rules this code writes by
 PRELUDE = struct.Struct("<8sIIQQI24sI")
 PRELUDE_BYTES = PRELUDE.size
 HEADER_BYTES_MAX = 16 << 20
+BYTES_MAX = 64 << 20  # of a tensor of scheme bytes: unlike weights, it is copied by whoever reads it
 MARKS_MAX = 1 << 20  # , : [ { in the header: bounds the values, and so the memory, that parsing can make
 DEPTH_MAX = 32
 INTEGER_MAX = (1 << 63) - 1
@@ -197,6 +198,8 @@ def _entry(fields: Any, number: int) -> Entry:
     if fields["nbytes"] != nbytes:
         what = f"{scheme.name} {list(shape)}"
         raise FormatError(f"tensor {name}: nbytes is {fields['nbytes']}, but {what} needs {nbytes}")
+    if scheme.name == "bytes" and nbytes > BYTES_MAX:
+        raise FormatError(f"tensor {name}: nbytes is {nbytes}, more than the limit of {BYTES_MAX} for bytes")
     return Entry(name, scheme, fields["layout"], shape, fields["offset"], nbytes, fields["xxh3"])
 
 

@@ -12,7 +12,7 @@ from edgeq.cli.options import json_option, quiet_option
 from edgeq.cli.sources import progress_bar
 from edgeq.errors import UsageError
 
-SCHEMES = ["q4", "q8", "f32", "f16", "bf16"]
+SCHEMES = ["q4", "q8", "f32", "f16", "bf16", "lossless"]
 
 
 @click.command("convert")
@@ -25,17 +25,21 @@ SCHEMES = ["q4", "q8", "f32", "f16", "bf16"]
     help="The file to write.  [default: the source's name with .edgeq]",
 )
 @click.option(
-    "--scheme", type=click.Choice(SCHEMES), default="q4", show_default=True, help="Numbers of the weights."
+    "--scheme",
+    type=click.Choice(SCHEMES),
+    default="q4",
+    show_default=True,
+    help="Numbers of the weights; lossless keeps each tensor's own.",
 )
 @click.option(
     "--embed-scheme",
     type=click.Choice(SCHEMES),
-    help="Numbers of the embedding.  [default: q8, or the float scheme]",
+    help="Numbers of the embedding.  [default: q8, or --scheme where that is not quantized]",
 )
 @click.option(
     "--output-scheme",
     type=click.Choice(SCHEMES),
-    help="Numbers of the output head.  [default: q8, or the float scheme]",
+    help="Numbers of the output head.  [default: q8, or --scheme where that is not quantized]",
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @json_option
@@ -52,9 +56,9 @@ def command(
 ) -> None:
     """Convert SOURCE into one .edgeq file.
 
-    SOURCE is a directory with a Hugging Face checkpoint, a .gguf file (F32, F16, BF16, Q8_0, Q4_0), or a name
-    on the Hugging Face hub. Q8_0 with --scheme q8 and Q4_0 with --scheme q4 lose nothing. FILE appears when
-    it is complete."""
+    SOURCE is a directory with a Hugging Face checkpoint, a .gguf file (F32, F16, BF16, Q8_0, Q4_0, with Q4_1
+    and Q6_K tensors among them), or a name on the Hugging Face hub. Q8_0 with --scheme q8 and Q4_0 with
+    --scheme q4 lose nothing. FILE appears when it is complete."""
     if output is None:
         output = Path(source.rstrip("/\\")).name.removesuffix(".gguf") + ".edgeq"
     target = Path(output)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeq.cli import engine, terminal
 from edgeq.cli.options import combine, engine_options, json_option, model_argument, quiet_option
 from edgeq.cli.run import utf8
+
+if TYPE_CHECKING:
+    from edgeq.engine import Model
 
 text_options = combine(
     click.option(
@@ -30,7 +33,8 @@ def command() -> None:
     """Measure quality: perplexity of a text, divergence from a reference model.
 
     The text is cut into windows of -c tokens (default 512, or the model's context when that is less), and the
-    second half of each is scored, as llama.cpp does.
+    second half of each is scored, as llama.cpp does. A model that is no .edgeq file is converted without
+    rounding any number: what is measured is the model that was named.
     """
 
 
@@ -41,7 +45,7 @@ def ppl(model: str, file: str, chars: int | None, as_json: bool, quiet: bool, **
     """Perplexity of MODEL on a text: e to the mean surprise of a token, the lower the better."""
     text = read_text(file, chars)
     window, status = options["context"] or None, terminal.Status(quiet)
-    with engine.load(model, options, quiet=quiet) as loaded:
+    with load(model, options, quiet, "model") as loaded:
         from edgeq.evaluate import perplexity
 
         result = perplexity(loaded, text, context=window, progress=progress(status, "perplexity"))
@@ -70,8 +74,8 @@ def kld(
     window, status = options["context"] or None, terminal.Status(quiet)
     exact = {**options, "kv": "f32", "act": "f32"}
     with (
-        engine.load(model, options, quiet=quiet) as loaded,
-        engine.load(reference, exact, quiet=quiet) as other,
+        load(model, options, quiet, "model") as loaded,
+        load(reference, exact, quiet, "reference") as other,
     ):
         from edgeq.evaluate import divergence
 
@@ -93,6 +97,20 @@ def kld(
     ]  # fmt: skip
     width = max(len(name) for name, _ in rows)
     terminal.say("\n".join(f"{name.ljust(width)}  {value}" for name, value in rows))
+
+
+def load(name: str, options: dict[str, Any], quiet: bool, role: str) -> Model:
+    """The named model with its own numbers; says on stderr what is evaluated, and how."""
+    how = f"activations {options['act']}, cache {options['kv']}"
+    model = engine.load(name, options, quiet=quiet, lossless=True)
+    if not quiet:
+        bytes_of: dict[str, int] = {}
+        for tensor in model.file.tensors.values():
+            if tensor.layout != "plain":  # a matrix
+                bytes_of[tensor.scheme.name] = bytes_of.get(tensor.scheme.name, 0) + tensor.nbytes
+        weights = ", ".join(sorted(bytes_of, key=lambda scheme: -bytes_of[scheme]))
+        terminal.note(f"{role} {name}: weights {weights}, {how}")
+    return model
 
 
 def read_text(file: str, chars: int | None) -> str:

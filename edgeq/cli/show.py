@@ -183,6 +183,8 @@ def overview(facts: dict[str, Any]) -> str:
     lines.append(f"tokenizer   {tokenizer.get('kind') if isinstance(tokenizer, dict) else 'none'}")
     template = facts["chat_template"]
     lines.append(f"template    {f'{len(template)} characters (--template shows it)' if template else 'none'}")
+    if isinstance(facts["generation"], dict) and facts["generation"].get("do_sample") is False:
+        lines.append("sampling    none: the likeliest token (do_sample is false), unless --temp is given")
     lines.append(f"license     {facts['license'] or 'not given'}")
     if facts["cache"]:
         lines.append(f"cache       {cache_line(**facts['cache'])}")

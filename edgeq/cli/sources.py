@@ -1,5 +1,5 @@
 """From what a person names as MODEL to an .edgeq file: a checkpoint or GGUF file is converted once, into the
-cache."""
+cache. What runs is converted to be small and fast; what is measured keeps its numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from edgeq.cli import terminal
 from edgeq.errors import UsageError
 
 Progress = Callable[[int, int, str], None]
+LOSSLESS = "lossless"  # converters.pipeline.LOSSLESS, which is heavy to import
 
 
 def cache_directory() -> Path:
@@ -73,14 +74,14 @@ def cached_path(path: Path, scheme: str) -> Path:
     return cache_directory() / f"{name}-{scheme}-{source}-{state.hexdigest()[:12]}.edgeq"
 
 
-def resolve(model: str, *, quiet: bool = False) -> Path:
+def resolve(model: str, *, quiet: bool = False, lossless: bool = False) -> Path:
     """The .edgeq file for MODEL, converting into the cache when it is something else and says so on
-    stderr."""
+    stderr. With `lossless` no number of it is rounded."""
     path = Path(model)
     model_kind = kind(path)
     if model_kind == "edgeq":
         return path
-    scheme = scheme_of(path, model_kind)
+    scheme = LOSSLESS if lossless else scheme_of(path, model_kind)
     target = cached_path(path, scheme)
     if target.is_file():
         if not quiet:
@@ -102,7 +103,8 @@ def resolve(model: str, *, quiet: bool = False) -> Path:
     prefix = target.name.rsplit("-", 1)[0]
     for old in target.parent.glob(f"{prefix}-????????????.edgeq"):  # the same source in an earlier state
         if old != target:
-            old.unlink(missing_ok=True)
+            with suppress(OSError):  # it takes room, but what was asked for is there
+                old.unlink()
     return target
 
 

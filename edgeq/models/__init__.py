@@ -1,7 +1,7 @@
 """Families of models, one file each: config words, tensor table, forward pass.
 
-`family(name)` gives a family's module, `family_of(config)` names the family of a Hugging Face config, and
-`check(file)` holds an .edgeq file against its family's table.
+`family(name)` gives a family's module, `row_of(config)` the model_type and family of a Hugging Face config,
+and `check(file)` holds an .edgeq file against its family's table.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ __all__ = [
     "expected",
     "family",
     "family_of",
+    "row_of",
 ]
 
 FAMILIES = ("llama", "qwen2", "qwen3")
@@ -48,7 +49,14 @@ def family(name: str) -> ModuleType:
 
 
 def family_of(raw: Mapping[str, Any]) -> str:
-    """The family of a Hugging Face config, by its `model_type`, its `architectures`, or both in agreement."""
+    """The family of a Hugging Face config; see `row_of`."""
+    return row_of(raw)[1]
+
+
+def row_of(raw: Mapping[str, Any]) -> tuple[str, str]:
+    """(model_type, family) of a Hugging Face config, by its `model_type`, its `architectures`, or both in
+    agreement; UnsupportedError for others.
+    """
     model_type, architectures = raw.get("model_type"), raw.get("architectures")
     known = ", ".join(row[0] for row in HUGGINGFACE)
     if model_type is not None and model_type not in (row[0] for row in HUGGINGFACE):
@@ -56,10 +64,10 @@ def family_of(raw: Mapping[str, Any]) -> str:
     if architectures in (None, []):
         if model_type is None:
             raise UnsupportedError(f"config: model_type is missing; one of {known} is needed")
-        return next(row[2] for row in HUGGINGFACE if row[0] == model_type)
+        return next((kind, name) for kind, _, name in HUGGINGFACE if kind == model_type)
     for kind, architecture, name in HUGGINGFACE:
         if architectures == [architecture] and model_type in (None, kind):
-            return name
+            return kind, name
     right = ", ".join(row[1] for row in HUGGINGFACE if model_type in (None, row[0]))
     raise UnsupportedError(f"config: architectures is {architectures!r:.80}, but only [{right}] is supported")
 

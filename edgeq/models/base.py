@@ -22,6 +22,7 @@ class Tensor:
     gguf_name: str | None  # in a GGUF file
     shape: tuple[str, ...]  # names of the config's dimensions
     role: str  # "embed", "output", "matrix" or "vector"
+    shares: str | None = None  # name of the row whose tensor this one may be (tied); never in a block
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Expected:
 # The rows that every decoder of the Llama line has.
 DECODER = (
     Tensor("embed", "model.embed_tokens.weight", "token_embd.weight", ("vocab_size", "hidden_size"), "embed"),
-    Tensor("output", "lm_head.weight", "output.weight", ("vocab_size", "hidden_size"), "output"),
+    Tensor("output", "lm_head.weight", "output.weight", ("vocab_size", "hidden_size"), "output",
+           shares="embed"),
     Tensor("norm", "model.norm.weight", "output_norm.weight", ("hidden_size",), "vector"),
     Tensor("rope.inverse_frequencies", None, None, ("rotary_size",), "vector"),
     Tensor("blocks.{i}.norm1", "model.layers.{i}.input_layernorm.weight", "blk.{i}.attn_norm.weight",
@@ -76,7 +78,7 @@ LIMITS = {
 }
 
 # Keys whose presence changes the computation, with the values under which it is the one written here; null
-# and absence are always accepted.
+# and absence are accepted, as those values are what the reference takes for an absent key.
 REQUIRE_BASE: Mapping[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "mlp_bias": (False,),
@@ -106,11 +108,9 @@ def same(value: object, accepted: object) -> bool:
     return value == accepted and isinstance(value, bool) == isinstance(accepted, bool)
 
 
-def whole(raw: Mapping[str, Any], key: str, error: type[EdgeqError], default: int | None = None) -> int:
-    """raw[key] as an int inside LIMITS; absent or null gives the default, and without one is refused."""
+def whole(raw: Mapping[str, Any], key: str, error: type[EdgeqError]) -> int:
+    """raw[key] as an int inside LIMITS; absent or null is refused."""
     value = raw.get(key)
-    if value is None:
-        value = default
     low, high = LIMITS[key]
     if value is None:
         raise error(f"config: {key} is missing; a whole number from {low} to {high} is needed")
@@ -119,11 +119,9 @@ def whole(raw: Mapping[str, Any], key: str, error: type[EdgeqError], default: in
     return value
 
 
-def truth(raw: Mapping[str, Any], key: str, error: type[EdgeqError], default: bool | None = None) -> bool:
-    """raw[key] as a bool; absent or null gives the default, and without one is refused."""
+def truth(raw: Mapping[str, Any], key: str, error: type[EdgeqError]) -> bool:
+    """raw[key] as a bool; absent or null is refused."""
     value = raw.get(key)
-    if value is None:
-        value = default
     if value is None:
         raise error(f"config: {key} is missing; true or false is needed")
     if not isinstance(value, bool):
@@ -148,6 +146,9 @@ class BaseConfig:
     sliding_window: int | None
 
     REQUIRE: ClassVar[Mapping[str, tuple[Any, ...]]] = REQUIRE_BASE
+    # By model_type: what the config class of transformers (5.24) takes for a word that config.json lacks.
+    # None is a value like others: as many key heads as heads, a head of hidden_size / heads, no window.
+    DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @property
     def q_size(self) -> int:
@@ -166,18 +167,23 @@ class BaseConfig:
 
     @classmethod
     def from_hf(cls, raw: Mapping[str, Any]) -> Self:
-        """The config of a checkpoint's config.json; UnsupportedError names the first key not honoured."""
+        """The config of a checkpoint's config.json, whose model_type settles what an absent word means.
+
+        UnsupportedError names the first key not honoured. A word that is null is not an absent one: it is
+        refused where the reference has no null.
+        """
         for key, accepted in cls.REQUIRE.items():
             value = raw.get(key)
             if value is not None and not any(same(value, a) for a in accepted):
                 right = " or ".join(repr(a) for a in dict.fromkeys(accepted)) or "its absence"
                 refuse(key, value, f"this family is written for {right}")
-        words = cls._words(raw, UnsupportedError)
-        window = words["sliding_window"] = cls._window(raw)
-        layers = raw.get("layer_types")
+        given = cls._with_defaults(raw)
+        words = cls._words(given, UnsupportedError)
+        window = words["sliding_window"] = cls._window(given)
+        layers, count = raw.get("layer_types"), words["num_hidden_layers"]
         attention = "full_attention" if window is None else "sliding_attention"
-        if layers is not None and (not isinstance(layers, list) or any(kind != attention for kind in layers)):
-            refuse("layer_types", layers, f"every layer must be {attention!r}")
+        if layers is not None and layers != [attention] * count:
+            refuse("layer_types", layers, f"each of the {count} layers must be {attention!r}")
         Rope.from_hf(raw)
         return cls(**words)
 
@@ -186,7 +192,7 @@ class BaseConfig:
         """The config of an .edgeq header; FormatError names the word that is missing or out of range."""
         if not isinstance(raw, Mapping):
             raise FormatError("the header's config is not an object")
-        words = cls._words(raw, FormatError, strict=True)
+        words = cls._words(raw, FormatError)
         words["sliding_window"] = window_of(raw, FormatError)
         return cls(**words)
 
@@ -195,34 +201,45 @@ class BaseConfig:
         return asdict(self)
 
     @classmethod
-    def _window(cls, raw: Mapping[str, Any]) -> int | None:
+    def _with_defaults(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """The words of a checkpoint, and for those it lacks the reference's."""
+        defaults = cls.DEFAULTS[raw["model_type"]]
+        given = {**defaults, **raw}
+        heads = whole(given, "num_attention_heads", UnsupportedError)
+        hidden = whole(given, "hidden_size", UnsupportedError)
+        if given["num_key_value_heads"] is None:
+            given["num_key_value_heads"] = heads
+        if given["head_dim"] is None and defaults["head_dim"] is None:
+            if hidden % heads:
+                refuse("num_attention_heads", heads, f"it must divide hidden_size {hidden}")
+            given["head_dim"] = hidden // heads
+        if given.get("tie_word_embeddings") is None:
+            given["tie_word_embeddings"] = False  # what the tensors are settles it
+        return given
+
+    @classmethod
+    def _window(cls, given: Mapping[str, Any]) -> int | None:
         """The sliding window that this checkpoint was trained with, in tokens; None: full attention."""
         return None
 
     @classmethod
-    def _words(cls, raw: Mapping[str, Any], error: type[EdgeqError], strict: bool = False) -> dict[str, Any]:
-        """Every word but sliding_window. With strict, as in a header, nothing has a default."""
+    def _words(cls, raw: Mapping[str, Any], error: type[EdgeqError]) -> dict[str, Any]:
+        """Every word but sliding_window; nothing has a default here."""
         words: dict[str, Any] = {f.name: None for f in fields(cls)}
         for key in LIMITS:
-            if key not in ("head_dim", "num_key_value_heads"):
-                words[key] = whole(raw, key, error)
-        heads, hidden = words["num_attention_heads"], words["hidden_size"]
-        if not strict and raw.get("head_dim") is None and hidden % heads:
-            refuse("num_attention_heads", heads, f"it must divide hidden_size {hidden}", error)
-        words["head_dim"] = whole(raw, "head_dim", error, None if strict else max(1, hidden // heads))
-        words["num_key_value_heads"] = whole(raw, "num_key_value_heads", error, None if strict else heads)
+            words[key] = whole(raw, key, error)
+        heads, kv_heads = words["num_attention_heads"], words["num_key_value_heads"]
         if words["head_dim"] % 2:
             refuse("head_dim", words["head_dim"], "an even number is needed", error)
-        if heads % words["num_key_value_heads"]:
-            kv_heads = words["num_key_value_heads"]
+        if heads % kv_heads:
             refuse("num_key_value_heads", kv_heads, f"it must divide num_attention_heads {heads}", error)
-        words["rms_norm_eps"] = _epsilon(raw, error, None if strict else 1e-6)
-        words["tie_word_embeddings"] = truth(raw, "tie_word_embeddings", error, None if strict else False)
+        words["rms_norm_eps"] = _epsilon(raw, error)
+        words["tie_word_embeddings"] = truth(raw, "tie_word_embeddings", error)
         return words
 
 
-def _epsilon(raw: Mapping[str, Any], error: type[EdgeqError], default: float | None) -> float:
-    value = raw.get("rms_norm_eps", default)
+def _epsilon(raw: Mapping[str, Any], error: type[EdgeqError]) -> float:
+    value = raw.get("rms_norm_eps")
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
         refuse("rms_norm_eps", value, "a number above 0 and at most 1 is needed", error)
     return float(value)
@@ -237,12 +254,28 @@ def window_of(raw: Mapping[str, Any], error: type[EdgeqError] = UnsupportedError
     return value
 
 
+def window_of_layers(given: Mapping[str, Any]) -> int | None:
+    """Qwen's window: while use_sliding_window is true, the layers have it that layer_types names, or else
+    those from max_window_layers on. All layers or none; a mixture is refused.
+    """
+    if not truth(given, "use_sliding_window", UnsupportedError):
+        return None
+    window, layers = window_of(given), given.get("layer_types")
+    if isinstance(layers, list):
+        return window if "sliding_attention" in layers else None
+    first, count = given.get("max_window_layers"), given["num_hidden_layers"]
+    if type(first) is not int or first < 0 or 0 < first < count and window is not None:
+        right = f"0 (every layer has the window) or at least {count} (none has) is needed"
+        refuse("max_window_layers", first, right)
+    return window if first == 0 else None
+
+
 def expand(table: tuple[Tensor, ...], config: BaseConfig) -> Iterator[Expected]:
-    """The tensors that a config needs, in file order, with `{i}` filled in; no `output` where it is tied."""
+    """The tensors that a config needs, in file order, with `{i}` filled in, without those that are tied."""
     once = [row for row in table if "{i}" not in row.name]
     each = [row for row in table if "{i}" in row.name]
     for row in once:
-        if not (row.role == "output" and config.tie_word_embeddings):
+        if not (row.shares and config.tie_word_embeddings):
             yield _fill(row, config, 0)
     for i in range(config.num_hidden_layers):
         for row in each:

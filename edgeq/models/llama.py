@@ -17,11 +17,23 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Config(BaseConfig):
     REQUIRE: ClassVar[Mapping[str, tuple[Any, ...]]] = {**REQUIRE_BASE, "attention_bias": (False,)}
+    DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "llama": {
+            "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+            "num_attention_heads": 32, "num_key_value_heads": None, "head_dim": None,
+            "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "sliding_window": None,
+        },
+        "mistral": {
+            "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+            "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": None,
+            "max_position_embeddings": 131072, "rms_norm_eps": 1e-6, "sliding_window": 4096,
+        },
+    }  # fmt: skip
 
     @classmethod
-    def _window(cls, raw: Mapping[str, Any]) -> int | None:
-        window = window_of(raw)
-        if window is not None and raw.get("model_type") == "llama":
+    def _window(cls, given: Mapping[str, Any]) -> int | None:
+        window = window_of(given)
+        if window is not None and given["model_type"] == "llama":
             refuse("sliding_window", window, "a window belongs to model_type 'mistral'")
         return window
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgeq.models.base import DECODER, REQUIRE_BASE, BaseConfig, Tensor
+from edgeq.models.base import DECODER, BaseConfig, Tensor, window_of_layers
 from edgeq.models.decoder import decode
 
 if TYPE_CHECKING:
@@ -17,8 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config(BaseConfig):
-    # `sliding_window` and `max_window_layers` mean nothing while use_sliding_window is false.
-    REQUIRE: ClassVar[Mapping[str, tuple[Any, ...]]] = {**REQUIRE_BASE, "use_sliding_window": (False,)}
+    DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "qwen2": {
+            "vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 22016, "num_hidden_layers": 32,
+            "num_attention_heads": 32, "num_key_value_heads": 32, "head_dim": None,
+            "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "sliding_window": 4096,
+            "use_sliding_window": False, "max_window_layers": 28,
+        }
+    }  # fmt: skip
+
+    @classmethod
+    def _window(cls, given: Mapping[str, Any]) -> int | None:
+        return window_of_layers(given)
 
 
 TENSORS = (

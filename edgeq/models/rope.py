@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
@@ -22,7 +22,7 @@ TYPES = ("default", "linear", "llama3")
 class Rope:
     """How a checkpoint turns positions into angles."""
 
-    theta: float = 10000.0
+    theta: float = 10000.0  # the reference's, for every family here
     kind: str = "default"  # one of TYPES
     factor: float = 1.0
     low_freq_factor: float = 1.0
@@ -31,25 +31,48 @@ class Rope:
 
     @classmethod
     def from_hf(cls, raw: Mapping[str, Any]) -> Self:
-        """Read `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling`; refuse other kinds."""
-        found = {key: raw[key] for key in ("rope_parameters", "rope_scaling") if raw.get(key) is not None}
-        for key, value in found.items():
+        """Read `rope_parameters` (transformers 5) or `rope_scaling`, and `rope_theta`.
+
+        UnsupportedError for a kind that is not known, and where two places say two things.
+        """
+        objects = {key: raw[key] for key in ("rope_parameters", "rope_scaling") if raw.get(key)}
+        for key, value in objects.items():
             if not isinstance(value, Mapping) or any(isinstance(v, Mapping) for v in value.values()):
                 raise UnsupportedError(f"config: {key} is {value!r:.80}, but one object of numbers is needed")
-        key = next(iter(found), "rope_scaling")
-        words: Mapping[str, Any] = found.get(key, {})
-        kind = words.get("rope_type", words.get("type", "default"))
+        found = [cls._read(key, words, raw) for key, words in objects.items()]
+        for field in fields(cls) if len(found) == 2 else ():
+            one, other = (getattr(rope, field.name) for rope in found)
+            if one != other:
+                raise UnsupportedError(
+                    f"config: rope_parameters means {field.name} {one!r}, but rope_scaling {other!r}; "
+                    "the two must agree"
+                )
+        return found[0] if found else cls._read("rope_scaling", {}, raw)
+
+    @classmethod
+    def _read(cls, key: str, words: Mapping[str, Any], raw: Mapping[str, Any]) -> Self:
+        """What the object `key` of the config `raw` says; the reference reads some words beside it too."""
+
+        def word(name: str, where: Mapping[str, Any], path: str) -> Any:
+            inside, other = words.get(name), where.get(path)
+            if inside is not None and other is not None and inside != other:
+                path = path if where is raw else f"{key}.{path}"
+                raise UnsupportedError(
+                    f"config: {key}.{name} is {inside!r:.60}, but {path} is {other!r:.60}; the two must agree"
+                )
+            return other if inside is None else inside
+
+        kind = word("rope_type", words, "type")
+        kind = "default" if kind is None else kind
         if kind not in TYPES:
             known = ", ".join(TYPES)
             raise UnsupportedError(f"config: {key}.rope_type is {kind!r:.80}, but only {known} are supported")
-        part = words.get("partial_rotary_factor")
+        part = word("partial_rotary_factor", raw, "partial_rotary_factor")
         if part not in (None, 1):
             raise UnsupportedError(
                 f"config: {key}.partial_rotary_factor is {part!r:.80}, but only 1 is supported"
             )
-        theta = words.get("rope_theta")
-        if theta is None:
-            theta = raw.get("rope_theta")
+        theta = word("rope_theta", raw, "rope_theta")
         values: dict[str, float] = {}
         if theta is not None:
             values["theta"] = _number(theta, "rope_theta", 1.0, above=True)
@@ -57,7 +80,8 @@ class Rope:
             values["factor"] = _number(words.get("factor"), f"{key}.factor", 1.0)
         if kind == "llama3":
             for name in ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings"):
-                values[name] = _number(words.get(name), f"{key}.{name}", 0.0, above=True)
+                value = word(name, raw if name.startswith("original") else words, name)
+                values[name] = _number(value, f"{key}.{name}", 0.0, above=True)
             if values["high_freq_factor"] <= values["low_freq_factor"]:
                 low, high = values["low_freq_factor"], values["high_freq_factor"]
                 raise UnsupportedError(

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from edgeq.cache import CacheShape
 from tests.cli.conftest import Call
+
+
+def test_convert_without_rounding(call: Call, demo_checkpoint: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.edgeq"
+    assert call("convert", str(demo_checkpoint), "-o", str(target), "--scheme", "lossless").code == 0
+    assert {row["scheme"] for row in json.loads(call("show", str(target), "--json").out)["schemes"]} == {
+        "f32",
+        "bytes",
+    }
 
 
 @pytest.mark.parametrize("scheme", ["q4", "q8", "f16", "bf16", "f32"])
@@ -35,6 +45,16 @@ def test_show_tells_what_the_context_costs(call: Call, demo_checkpoint: Path, tm
         shape = CacheShape.of(kind, 5, 4, 8, 512)
         assert size * 512 == shape.nbytes
     assert "a token" in call("show", str(target)).out
+
+
+def test_show_tells_of_a_file_that_does_not_sample(call: Call, demo_checkpoint: Path, tmp_path: Path) -> None:
+    source = tmp_path / "greedy"
+    shutil.copytree(demo_checkpoint, source)
+    (source / "generation_config.json").write_text('{"do_sample": false, "temperature": 0.6}')
+    for path, told in ((source, True), (demo_checkpoint, False)):
+        assert call("convert", str(path), "-o", str(tmp_path / "out.edgeq"), "--force").code == 0
+        out = call("show", str(tmp_path / "out.edgeq")).out
+        assert ("the likeliest token (do_sample is false), unless --temp is given" in out) is told
 
 
 def test_convert_does_not_overwrite(call: Call, demo_checkpoint: Path, tmp_path: Path) -> None:

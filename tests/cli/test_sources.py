@@ -37,6 +37,39 @@ def test_a_directory_is_converted_once(call: Call, checkpoint: Path, fresh_cache
     assert call("run", str(checkpoint), "-p", "x", "-q").err == ""
 
 
+def test_what_is_measured_is_not_rounded(
+    checkpoint: Path, fresh_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its copy stands beside the one that runs, and neither takes the other's place."""
+    small = sources.resolve(str(checkpoint), quiet=True)
+    exact = sources.resolve(str(checkpoint), lossless=True)
+    assert f"converting {checkpoint} to lossless, once" in capsys.readouterr().err
+    assert converted(fresh_cache) == sorted([small, exact])
+    names = [path.name.rsplit("-", 2)[0] for path in (small, exact)]
+    assert names == ["my-model-q4", "my-model-lossless"]
+    assert sources.resolve(str(checkpoint), quiet=True) == small
+    assert sources.resolve(str(checkpoint), lossless=True) == exact
+    assert "converted earlier" in capsys.readouterr().err
+    os.utime(checkpoint / "config.json", ns=(1, 1))
+    changed = sources.resolve(str(checkpoint), quiet=True, lossless=True)
+    assert converted(fresh_cache) == sorted([small, changed])
+
+
+def test_an_old_copy_that_cannot_be_removed(
+    call: Call, checkpoint: Path, fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("run", str(checkpoint), "-p", "x")
+    (old,) = converted(fresh_cache)
+    os.utime(checkpoint / "config.json", ns=(1, 1))
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert call("run", str(checkpoint), "-p", "x").code == 0
+    assert old in converted(fresh_cache)
+
+
 def test_a_changed_source_is_converted_again_and_replaces_the_old(
     call: Call, checkpoint: Path, fresh_cache: Path
 ) -> None:

@@ -78,7 +78,9 @@ def test_bench(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "prompt 32" in capsys.readouterr().out
 
 
-def test_eval(story: Path, exact: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_eval(
+    story: Path, exact: str, demo_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = tmp_path / "text.txt"
     text.write_text("Once upon a time, there was a little girl named Lily. She loved to play outside. " * 20)
     assert run(["eval", "ppl", exact, "-f", str(text), "-c", "128", "--json", *EXACT[2:]]) == 0
@@ -89,6 +91,11 @@ def test_eval(story: Path, exact: str, tmp_path: Path, capsys: pytest.CaptureFix
     assert result["kld_max"] == 0 and result["agreement"] == 1
     assert run(["eval", "kld", str(story), "--reference", exact, "-f", str(text), "-c", "128", "--json"]) == 0
     assert 0 < json.loads(capsys.readouterr().out)["kld_mean"] < 0.1
+    source = str(demo_checkpoint)  # a checkpoint is measured as it is, not as the copy that would run
+    assert run(["eval", "kld", exact, "--reference", source, *same[5:]]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["kld_max"] == 0
+    assert f"reference {source}: weights f32, activations f32, cache f32" in err
     assert run(["eval", "ppl", str(story), "-f", str(text), "-c", "128", "--chars", "400", "-q"]) == 0
     assert capsys.readouterr().out.startswith("perplexity ")
 

@@ -104,9 +104,18 @@ def interleave(rows: Array, heads: int) -> Array:
 
 
 def write_gguf(
-    path: Path, words: dict[str, Any], tensors: dict[str, Array], *, kind: str = "F32", **metadata: Any
+    path: Path,
+    words: dict[str, Any],
+    tensors: dict[str, Array],
+    *,
+    kind: str = "F32",
+    blocks: dict[str, tuple[str, Array]] | None = None,
+    **metadata: Any,
 ) -> Path:
-    """A GGUF file; matrices are stored as `kind`, `metadata` adds keys, or with None leaves them out."""
+    """A GGUF file; matrices are stored as `kind`, `metadata` adds keys, or with None leaves them out.
+
+    `blocks` holds further tensors as they are stored: by GGUF name, type and uint8 [rows, bytes].
+    """
     architecture = "llama" if words["model_type"] == "mistral" else words["model_type"]
     writer = gguf.GGUFWriter(path, architecture)
     keys = {
@@ -128,6 +137,8 @@ def write_gguf(
         type_ = gguf.GGMLQuantizationType[kind if value.ndim == 2 else "F32"]
         stored = gguf.quants.quantize(value, type_)
         writer.add_tensor(name if name == "rope_freqs.weight" else gguf_name(name), stored, raw_dtype=type_)
+    for name, (stored_kind, data) in (blocks or {}).items():
+        writer.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType[stored_kind])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

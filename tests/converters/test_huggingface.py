@@ -13,6 +13,7 @@ import pytest
 
 from edgeq import models, sampling
 from edgeq.converters import convert, huggingface
+from edgeq.converters.source import DEAD
 from edgeq.errors import EdgeqError, FormatError, UnsupportedError
 from edgeq.formats import open_model, verify
 from edgeq.models.rope import Rope
@@ -167,24 +168,48 @@ def test_license_from_its_file(tmp_path: Path) -> None:
     assert huggingface.open_directory(source).license == "tiny-1"
 
 
-def test_tied_by_absence(tmp_path: Path) -> None:
-    """Without tie_word_embeddings in the config, a missing head means tied; an explicit false does not."""
-    words = config(tie_word_embeddings=True)
+EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("flag", [True, False, None, "absent"])
+@pytest.mark.parametrize("holds", ["two", "equal", "embedding", "head"])
+def test_what_a_checkpoint_holds_counts_before_its_flag(
+    tmp_path: Path, model_type: str, flag: Any, holds: str
+) -> None:
+    """A head that differs is the head; a shared tensor is found under either of its names."""
+    words = config(model_type, tie_word_embeddings=False)
     tensors = weights(words)
-    del words["tie_word_embeddings"]
-    assert huggingface.open_directory(
-        write_directory(tmp_path / "a", words, tensors)
-    ).config.tie_word_embeddings
-    words["tie_word_embeddings"] = False
-    with pytest.raises(FormatError, match=r"tensor 'lm_head.weight' is missing; shape \[50, 64\] is needed"):
-        huggingface.open_directory(write_directory(tmp_path / "b", words, tensors))
+    if flag == "absent":
+        del words["tie_word_embeddings"]
+    else:
+        words["tie_word_embeddings"] = flag
+    if holds == "equal":
+        tensors[HEAD] = tensors[EMBED].copy()
+    embed, head = tensors[EMBED], tensors[HEAD]
+    if holds in ("embedding", "head"):
+        missing = HEAD if holds == "embedding" else EMBED
+        del tensors[missing]
+        head = embed = tensors[EMBED if holds == "embedding" else HEAD]
+    source = write_directory(tmp_path / "in", words, tensors, shards=2)
+    if flag is False and holds in ("embedding", "head"):
+        with pytest.raises(FormatError, match=rf"tensor '{missing}' is missing; shape \[50, 64\] is needed"):
+            convert(source, tmp_path / "out.edgeq", scheme="f32")
+        return
+    convert(source, tmp_path / "out.edgeq", scheme="f32")
+    found = arrays(tmp_path / "out.edgeq")
+    np.testing.assert_array_equal(found["embed"], embed)
+    assert ("output" in found) is (holds == "two")
+    np.testing.assert_array_equal(found.get("output", found["embed"]), head)
+    with open_model(tmp_path / "out.edgeq") as file:
+        assert file.config["tie_word_embeddings"] is (holds != "two")
 
 
-def test_a_tied_head_in_the_weights_is_not_used(tmp_path: Path) -> None:
+def test_no_flag_is_guessed(tmp_path: Path) -> None:
     words = config(tie_word_embeddings=True)
-    tensors = weights(words | {"tie_word_embeddings": False})
-    source = huggingface.open_directory(write_directory(tmp_path / "in", words, tensors))
-    assert "output" not in source.tensors
+    source = write_directory(tmp_path / "in", words | {"tie_word_embeddings": 1}, weights(words))
+    with pytest.raises(UnsupportedError, match="tie_word_embeddings is 1, but true or false is needed"):
+        huggingface.open_directory(source)
 
 
 def broken(tmp_path: Path, change: Any, **words: Any) -> str:
@@ -211,11 +236,64 @@ def test_tensor_that_would_be_ignored(tmp_path: Path, model_type: str) -> None:
     assert sentence == f"tensor '{name}' is not one of family {model_type}'s"
 
 
-def test_buffers_of_old_checkpoints_are_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("buffer", DEAD)
+def test_buffers_that_nothing_reads_are_left_out(tmp_path: Path, buffer: str) -> None:
     words = config()
-    tensors = weights(words) | {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(8, np.float32)}
-    convert(write_directory(tmp_path / "in", words, tensors), tmp_path / "out.edgeq")
-    assert len(arrays(tmp_path / "out.edgeq")) == len(tensors) - 1
+    tensors = weights(words)
+    dead = {
+        f"model.layers.0.self_attn.{buffer}": np.full(8, np.nan, np.float32),
+        f"model.{buffer}": np.ones((3, 1, 2), np.int64),
+        buffer: np.ones(0, np.float32),
+    }
+    convert(write_directory(tmp_path / "in", words, tensors | dead), tmp_path / "out.edgeq")
+    assert len(arrays(tmp_path / "out.edgeq")) == len(tensors)
+    name = "x_" + buffer  # another word that only ends alike
+    with pytest.raises(UnsupportedError, match=f"'{name}' is not one of family"):
+        convert(write_directory(tmp_path / "in", words, tensors | {name: np.ones(8)}), tmp_path / "out.edgeq")
+
+
+@pytest.mark.parametrize(
+    ("config_words", "generation", "ids"),
+    [
+        ({"bos_token_id": -1}, {}, {"eos_token_id": [2]}),
+        ({"eos_token_id": -1}, {}, {"bos_token_id": 1}),
+        ({"bos_token_id": 2**32 - 1, "eos_token_id": [2**64, 3]}, {}, {"eos_token_id": [3]}),
+        ({}, {"eos_token_id": [2, -1]}, {"bos_token_id": 1, "eos_token_id": [2]}),
+        ({}, {"eos_token_id": [-1], "bos_token_id": None}, {}),
+        ({}, {"eos_token_id": [49, 50]}, {"bos_token_id": 1, "eos_token_id": [49]}),  # of 50 tokens
+    ],
+)
+def test_ids_that_name_no_token(
+    tmp_path: Path, config_words: dict[str, Any], generation: dict[str, Any], ids: dict[str, Any]
+) -> None:
+    words = config() | config_words
+    source = write_directory(tmp_path / "in", words, weights(words))
+    (source / "generation_config.json").write_text(json.dumps(generation))
+    assert huggingface.open_directory(source).generation == ids
+
+
+@pytest.mark.parametrize("value", ["2", 2.5, True, [2, None], {"id": 2}, [0] * 5000])
+def test_ids_that_are_no_ids(tmp_path: Path, value: Any) -> None:
+    words = config(eos_token_id=value)
+    with pytest.raises(FormatError, match=r"eos_token_id is .*, but token ids are needed"):
+        huggingface.open_directory(write_directory(tmp_path / "in", words, weights(words)))
+
+
+@pytest.mark.parametrize("rows", [512, 511])
+def test_more_tokens_than_rows_are_refused_before_anything_is_written(
+    tmp_path: Path, demo_checkpoint: Path, rows: int
+) -> None:
+    """The bundled vocabulary has 512 pieces: a file that could not be opened afterwards is not made."""
+    words = config(vocab_size=rows)
+    source = write_directory(tmp_path / "in", words, weights(words))
+    for name in ("tokenizer.model", "tokenizer_config.json"):
+        (source / name).write_bytes((demo_checkpoint / name).read_bytes())
+    if rows == 512:
+        convert(source, tmp_path / "out.edgeq")
+        return
+    with pytest.raises(FormatError, match="the tokenizer has 512 tokens, more than the 511 rows"):
+        convert(source, tmp_path / "out.edgeq")
+    assert os.listdir(tmp_path) == ["in"]
 
 
 @pytest.mark.parametrize("shape", [(64, 96), (96, 63), (6144,), (96, 64, 1), (), (0, 64)])

@@ -10,6 +10,7 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 
@@ -58,13 +59,47 @@ def test_schemes_of_embedding_and_head(tmp_path: Path, source: Path) -> None:
         assert file.header["source"]["schemes"] == {"matrix": "q4", "embed": "f16", "output": "q4"}
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_lossless_keeps_what_a_checkpoint_has(tmp_path: Path, dtype: str) -> None:
+    words = config()
+    tensors = weights(words)
+    path = write_directory(tmp_path / "in", words, tensors, dtype=dtype)
+    convert(path, tmp_path / "out.edgeq", scheme="lossless")
+    convert(path, tmp_path / "exact.edgeq", scheme="f32")
+    scheme = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}[dtype]
+    with open_model(tmp_path / "out.edgeq") as file, open_model(tmp_path / "exact.edgeq") as exact:
+        models.check(file)
+        for name, tensor in file.tensors.items():
+            assert tensor.scheme.name == ("f32" if tensor.layout == "plain" else scheme)
+            np.testing.assert_array_equal(tensor.array(), exact.tensors[name].array())
+        roles = {"matrix": "lossless", "embed": "lossless", "output": "lossless"}
+        assert file.header["source"]["schemes"] == roles
+
+
+def test_lossless_is_for_each_tensor(tmp_path: Path) -> None:
+    """A GGUF of several types; a role can still have a scheme of its own."""
+    words = config()
+    tensors = weights(words)
+    down, up = (tensors.pop(f"model.layers.0.mlp.{part}_proj.weight") for part in ("down", "up"))
+    mixed = {
+        "blk.0.ffn_down.weight": ("Q8_0", gguf.quants.quantize(down, gguf.GGMLQuantizationType.Q8_0)),
+        "blk.0.ffn_up.weight": ("F16", up.astype(np.float16)),
+    }
+    path = write_gguf(tmp_path / "in.gguf", words, tensors, kind="Q4_0", blocks=mixed)
+    convert(path, tmp_path / "out.edgeq", scheme="lossless", output_scheme="q8")
+    with open_model(tmp_path / "out.edgeq") as file:
+        names = ("embed", "output", "norm", "blocks.0.down", "blocks.0.up", "blocks.0.gate")
+        schemes = [file.tensors[name].scheme.name for name in names]
+        assert schemes == ["q4", "q8", "f32", "q8", "f16", "q4"]
+
+
 @pytest.mark.parametrize(
     "words", [{"scheme": "q5"}, {"scheme": "bytes"}, {"embed_scheme": ""}, {"output_scheme": "Q4"}]
 )
 def test_unknown_scheme(tmp_path: Path, source: Path, words: dict[str, str]) -> None:
     if words == {"embed_scheme": ""}:
         words = {"embed_scheme": "none"}
-    with pytest.raises(UsageError, match=r"scheme '.*' is unknown; one of f32, f16, bf16, q8, q4 is needed"):
+    with pytest.raises(UsageError, match=r"'.*' is unknown; one of f32, f16, bf16, q8, q4 or lossless is"):
         convert(source, tmp_path / "out.edgeq", **words)  # type: ignore[arg-type]
     assert os.listdir(tmp_path) == []
 

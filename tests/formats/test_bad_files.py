@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -270,6 +272,9 @@ BAD_TENSORS: dict[str, tuple[Callable[[], bytes], str]] = {
     "shape product wraps 64 bits": (lambda: tensor_file({"shape": [1 << 30] * 4}), "needs 5316911983139663"),
     "shape product wraps to 0": (lambda: tensor_file({"shape": [16, 1 << 30, 1 << 30, 4]}), "needs 29514"),
     "shape larger than nbytes": (lambda: tensor_file({"shape": [17]}), r"is 64, but f32 \[17\] needs 68"),
+    "bytes of 64 MiB and one": (
+        lambda: tensor_file({"scheme": "bytes", "shape": [(64 << 20) + 1], "nbytes": (64 << 20) + 1}),
+        "tensor t0: nbytes is 67108865, more than the limit of 67108864 for bytes"),
     "nbytes too small": (lambda: tensor_file({"nbytes": 60}), "nbytes is 60"),
     "nbytes negative": (lambda: tensor_file({"nbytes": -64}), '"nbytes" is not a natural number'),
     "nbytes a float": (lambda: tensor_file({"nbytes": 64.0}), '"nbytes" is not a natural number'),
@@ -292,6 +297,26 @@ BAD_TENSORS: dict[str, tuple[Callable[[], bytes], str]] = {
     "hash short": (lambda: tensor_file({"xxh3": "0" * 31}), '"xxh3" is not 32'),
     "hash upper case": (lambda: tensor_file({"xxh3": "A" * 32}), '"xxh3" is not 32'),
 }  # fmt: skip
+
+
+def test_a_sparse_tokenizer_is_refused_before_it_is_copied(tmp_path: Path) -> None:
+    """2 GiB of nothing on the disk must not become 2 GiB of memory."""
+    size = (2 << 30) - 1
+    raw = bytearray(tensor_file({"scheme": "bytes", "shape": [size], "nbytes": size}))
+    raw[24:32] = (2 << 30).to_bytes(8, "little")  # the file's length
+    raw[60:64] = zlib.crc32(raw[:60]).to_bytes(4, "little")
+    path = tmp_path / "sparse.edgeq"
+    path.write_bytes(raw)
+    os.truncate(path, 2 << 30)
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            FormatError, match="nbytes is 2147483647, more than the limit of 67108864 for bytes"
+        ):
+            formats.open_model(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", BAD_TENSORS)

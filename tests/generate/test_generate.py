@@ -256,6 +256,29 @@ def test_options_explicit_then_file_then_default() -> None:
     assert options_for(model, temperature=0).greedy
 
 
+@pytest.mark.parametrize(
+    ("words", "explicit", "temperature"),
+    [
+        ({"do_sample": False}, {}, 0),
+        ({"do_sample": False, "temperature": 0.6, "top_k": 20}, {}, 0),
+        ({"do_sample": False, "temperature": 0.6}, {"temperature": 0.5}, 0.5),
+        ({"do_sample": False}, {"top_k": 3}, 0),
+        ({"do_sample": True, "temperature": 0.6}, {}, 0.6),
+        ({"do_sample": None, "temperature": 0.6}, {}, 0.6),
+        ({"do_sample": 0}, {}, SamplingOptions().temperature),
+    ],
+)
+def test_a_file_that_does_not_sample(
+    words: dict[str, Any], explicit: dict[str, Any], temperature: float
+) -> None:
+    """do_sample false means greedy, unless a temperature is asked for."""
+    model = FakeModel()
+    model.file.header["generation"] = words
+    options = options_for(model, **explicit)
+    assert options.temperature == temperature and options.greedy is (temperature == 0)
+    assert stream(model, "Hi", **explicit)._sampler.options.temperature == temperature
+
+
 def test_end_tokens_of_the_file_count() -> None:
     model = FakeModel(script=script("ab.cd"))
     model.file.header["generation"] = {"eos_token_id": [EOS, BYTES + ord("."), VOCAB]}

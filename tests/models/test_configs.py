@@ -8,6 +8,7 @@ import pytest
 
 from edgeq import models
 from edgeq.errors import FormatError, UnsupportedError
+from edgeq.models.rope import Rope
 from tests.converters.checkpoints import config
 
 
@@ -53,18 +54,103 @@ def test_defaults() -> None:
     assert (nulls.num_key_value_heads, nulls.head_dim) == (4, 16)
 
 
+# What the config classes of transformers 5.24 hold for a config.json with nothing but its model_type:
+# vocabulary, hidden, intermediate, layers, heads, key heads, head, positions, epsilon, tied, window.
+BARE = {
+    "llama": (32000, 4096, 11008, 32, 32, 32, 128, 2048, 1e-6, False, None),
+    "mistral": (32000, 4096, 14336, 32, 32, 8, 128, 131072, 1e-6, False, 4096),
+    "qwen2": (151936, 4096, 22016, 32, 32, 32, 128, 32768, 1e-6, False, None),
+    "qwen3": (151936, 4096, 22016, 32, 32, 32, 128, 32768, 1e-6, False, None),
+}
+
+
+@pytest.mark.parametrize("model_type", BARE)
+def test_an_absent_word_is_what_the_reference_takes(model_type: str) -> None:
+    assert tuple(from_hf({"model_type": model_type}).to_header().values()) == BARE[model_type]
+
+
+@pytest.mark.parametrize("model_type", BARE)
+def test_defaults_are_those_of_transformers(model_type: str) -> None:
+    """Held against the reference itself, where it is installed."""
+    transformers = pytest.importorskip("transformers")
+    config_class = type(transformers.AutoConfig.for_model(model_type))
+    defaults = models.family(models.family_of({"model_type": model_type})).Config.DEFAULTS[model_type]
+    for word, value in defaults.items():
+        theirs = getattr(config_class, word, None)  # Qwen2 and Llama have no word for what is None here
+        assert theirs == value, word
+    theta = config_class().rope_parameters["rope_theta"]
+    assert theta == Rope.from_hf({}).theta
+
+
+@pytest.mark.parametrize(
+    ("model_type", "changes", "head"),
+    [("qwen3", {}, 128), ("qwen2", {}, 16), ("mistral", {}, 16), ("mistral", {"head_dim": None}, 16)],
+)
+def test_head_that_is_not_named(model_type: str, changes: dict[str, Any], head: int) -> None:
+    assert from_hf(without("head_dim", model_type=model_type) | changes).head_dim == head
+
+
+def test_absent_and_null_key_heads_differ_where_they_do_in_the_reference() -> None:
+    words = {"num_attention_heads": 16, "head_dim": 4}
+    for model_type, absent in (("llama", 16), ("mistral", 8)):
+        found = from_hf(without("num_key_value_heads", model_type=model_type) | words)
+        assert found.num_key_value_heads == absent
+        assert from_hf(config(model_type, num_key_value_heads=None) | words).num_key_value_heads == 16
+    with pytest.raises(UnsupportedError, match="num_key_value_heads is 32, but it must divide"):
+        from_hf(without("num_key_value_heads", model_type="qwen3") | words)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "key"),
+    [("qwen3", "head_dim"), ("llama", "rms_norm_eps"), ("qwen2", "max_position_embeddings"),
+     ("mistral", "intermediate_size")],
+)  # fmt: skip
+def test_null_is_not_absence(model_type: str, key: str) -> None:
+    with pytest.raises(UnsupportedError, match=key):
+        from_hf(config(model_type) | {key: None})
+
+
 def test_a_head_need_not_be_hidden_over_heads() -> None:
     assert from_hf(config("qwen3", head_dim=32)).q_size == 128
     assert from_hf(config(num_attention_heads=3, num_key_value_heads=3, head_dim=16)).q_size == 48
 
 
-def test_sliding_window() -> None:
-    assert from_hf(config("mistral", sliding_window=64)).sliding_window == 64
-    assert from_hf(config("mistral", sliding_window=None)).sliding_window is None
-    assert from_hf(config("qwen2", sliding_window=64, use_sliding_window=False)).sliding_window is None
-    assert (
-        from_hf(config("qwen3", sliding_window=64, layer_types=["full_attention"] * 2)).sliding_window is None
-    )
+FULL, SLIDING = ["full_attention"] * 2, ["sliding_attention"] * 2
+
+
+@pytest.mark.parametrize("model_type", ["mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize(
+    ("words", "windows"),  # of Mistral, of Qwen
+    [
+        ({}, (4096, None)),
+        ({"sliding_window": None}, (None, None)),
+        ({"sliding_window": 64}, (64, None)),
+        ({"sliding_window": 64, "layer_types": FULL}, ("layer_types", None)),
+        ({"sliding_window": 64, "use_sliding_window": False, "max_window_layers": 1}, (64, None)),
+        ({"sliding_window": 64, "use_sliding_window": True}, (64, None)),  # from layer 28 on, of two
+        ({"sliding_window": 64, "use_sliding_window": True, "max_window_layers": 2}, (64, None)),
+        ({"sliding_window": 64, "use_sliding_window": True, "max_window_layers": 0}, (64, 64)),
+        ({"use_sliding_window": True, "max_window_layers": 0}, (4096, 4096)),
+        ({"sliding_window": None, "use_sliding_window": True, "max_window_layers": 1}, (None, None)),
+        ({"sliding_window": 64, "use_sliding_window": True, "max_window_layers": 1},
+         (64, "max_window_layers")),
+        ({"use_sliding_window": True, "max_window_layers": -1}, (4096, "max_window_layers")),
+        ({"sliding_window": 64, "use_sliding_window": True, "layer_types": SLIDING}, (64, 64)),
+        ({"sliding_window": 64, "use_sliding_window": True, "layer_types": FULL}, ("layer_types", None)),
+        ({"sliding_window": 64, "layer_types": SLIDING}, (64, "layer_types")),
+        ({"sliding_window": 64, "use_sliding_window": True, "layer_types": [*FULL[:1], *SLIDING[:1]]},
+         ("layer_types", "layer_types")),
+        ({"sliding_window": 64, "use_sliding_window": True, "layer_types": SLIDING[:1]},
+         ("layer_types", "layer_types")),
+    ],
+)  # fmt: skip
+def test_sliding_window(model_type: str, words: dict[str, Any], windows: tuple[Any, Any]) -> None:
+    right = windows[0 if model_type == "mistral" else 1]
+    if isinstance(right, str):
+        with pytest.raises(UnsupportedError, match=f"config: {right} is"):
+            from_hf(config(model_type) | words)
+    else:
+        assert from_hf(config(model_type) | words).sliding_window == right
 
 
 REFUSED: list[tuple[str, str, Any]] = [
@@ -78,7 +164,7 @@ REFUSED: list[tuple[str, str, Any]] = [
     ("llama", "sliding_window", 4096),
     ("llama", "layer_types", ["full_attention", "sliding_attention"]), ("mistral", "sliding_window", 0),
     ("mistral", "sliding_window", "4096"), ("mistral", "sliding_window", True),
-    ("qwen2", "use_sliding_window", True), ("qwen3", "use_sliding_window", True),
+    ("qwen2", "use_sliding_window", 1), ("qwen3", "use_sliding_window", "yes"),
     ("qwen3", "attention_bias", True),
     ("qwen2", "layer_types", ["sliding_attention"] * 2), ("qwen2", "layer_types", "full_attention"),
     ("llama", "rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
@@ -131,6 +217,51 @@ def test_rope_scaling_has_no_defaults(missing: str) -> None:
     words = config(rope_scaling={key: value for key, value in LLAMA3.items() if key != missing})
     with pytest.raises(UnsupportedError, match=rf"rope_scaling\.{missing} is missing"):
         from_hf(words)
+
+
+LINEAR = {"type": "linear", "factor": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ({"rope_theta": 1e4, "rope_parameters": {"rope_theta": 1e6}},
+         r"rope_parameters\.rope_theta is 1000000\.0, but rope_theta is 10000\.0; the two must agree"),
+        ({"rope_scaling": LINEAR, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+         "rope_parameters means kind 'default', but rope_scaling 'linear'; the two must agree"),
+        ({"rope_scaling": LINEAR, "rope_parameters": LINEAR | {"factor": 4.0}},
+         r"rope_parameters means factor 4\.0, but rope_scaling 2\.0"),
+        ({"rope_scaling": LINEAR | {"rope_type": "llama3"}},
+         r"rope_scaling\.rope_type is 'llama3', but rope_scaling\.type is 'linear'"),
+        ({"rope_scaling": LLAMA3, "original_max_position_embeddings": 128},
+         r"original_max_position_embeddings is 64, but original_max_position_embeddings is 128"),
+    ],
+)  # fmt: skip
+def test_two_places_that_disagree(words: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UnsupportedError, match=sentence):
+        from_hf(config() | words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"rope_theta": 1e6, "rope_parameters": {"rope_type": "default", "rope_theta": 1000000}},
+        {"rope_theta": 1e6, "rope_scaling": {}, "rope_parameters": {"rope_type": "default"}},
+        {"rope_theta": 1e6, "rope_scaling": {"type": "default", "rope_type": "default"}},
+        {"rope_theta": 1e6, "rope_scaling": {"type": "default"}, "rope_parameters": {"rope_theta": 1e6}},
+        {"rope_theta": 1e6, "rope_scaling": {"type": "default", "factor": 2.0}},  # which no default reads
+        {"rope_theta": 1e6, "original_max_position_embeddings": 64},  # nor this
+    ],
+)  # fmt: skip
+def test_two_places_that_agree(words: dict[str, Any]) -> None:
+    assert Rope.from_hf(config() | words) == Rope(theta=1e6)
+
+
+def test_the_original_context_may_stand_beside_the_rotation() -> None:
+    """Where the reference and llama.cpp read it too."""
+    inner = {key: value for key, value in LLAMA3.items() if key != "original_max_position_embeddings"}
+    beside = Rope.from_hf(config(rope_scaling=inner, original_max_position_embeddings=64))
+    assert beside == Rope.from_hf(config(rope_scaling=LLAMA3))
 
 
 def test_llama3_factors_must_be_in_order() -> None:
