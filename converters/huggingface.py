@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.converters import jsonfile, safetensors
+from edgeq.converters.jsonfile import Folder
 from edgeq.converters.source import (
     Source,
     SourceTensor,
@@ -38,17 +39,26 @@ NOTE_BYTES = 1 << 16  # of a descriptive file, from its start
 
 
 def open_directory(
-    path: Path, *, kind: str = "huggingface", name: str | None = None, revision: str | None = None
+    path: Path,
+    *,
+    kind: str = "huggingface",
+    name: str | None = None,
+    revision: str | None = None,
+    follow_links: Path | None = None,
 ) -> Source:
-    """Open a checkpoint directory; UnsupportedError or FormatError says what is wrong with it."""
-    raw = jsonfile.load(path, "config.json")
+    """Open a checkpoint directory; UnsupportedError or FormatError says what is wrong with it.
+
+    Links in it may lead into the directory follow_links, and nowhere else.
+    """
+    folder = Folder(path, follow_links)
+    raw = jsonfile.load(folder, "config.json")
     if raw is None:
         raise FormatError(f"{path.name!r} has no config.json; a Hugging Face checkpoint directory is needed")
     raw["model_type"], family_name = row_of(raw)
     config = family(family_name).Config.from_hf(raw)
     found = {
         key: SourceTensor(key, dtype, shape, data)
-        for key, (dtype, shape, data) in _weights(path).items()
+        for key, (dtype, shape, data) in _weights(folder).items()
         if not is_dead(key)
     }
     flag = raw.get("tie_word_embeddings")
@@ -62,30 +72,30 @@ def open_directory(
         config=config,
         tensors=checked_tensors(family_name, config, found, lambda want: want.hf_name),
         frequencies=Rope.from_hf(raw).inverse_frequencies(config.head_dim),
-        tokenizer=lambda: _tokenizer(path),
-        chat_template=checked_template(_template(path)),
-        generation=_generation(path, raw, config.vocab_size),
-        license=_license(path),
+        tokenizer=lambda: _tokenizer(folder),
+        chat_template=checked_template(_template(folder)),
+        generation=_generation(folder, raw, config.vocab_size),
+        license=_license(folder),
     )
 
 
-def _tokenizer(path: Path) -> tuple[dict[str, Any], bytes] | None:
+def _tokenizer(folder: Folder) -> tuple[dict[str, Any], bytes] | None:
     from edgeq.converters import tokenizers
 
-    return tokenizers.from_directory(path)
+    return tokenizers.from_directory(folder)
 
 
-def _weights(path: Path) -> dict[str, Any]:
+def _weights(folder: Folder) -> dict[str, Any]:
     """{name: (dtype, shape, data)} of model.safetensors, or of all shards that the index names."""
-    single = jsonfile.inside(path, "model.safetensors")
+    single = folder.inside("model.safetensors")
     if single.is_file():
         return safetensors.read(single)
-    index = jsonfile.load(path, INDEX)
+    index = jsonfile.load(folder, INDEX)
     if index is None:
-        pickled = any(path.glob("*.bin")) or any(path.glob("*.pt*"))
+        pickled = any(folder.path.glob("*.bin")) or any(folder.path.glob("*.pt*"))
         why = "its weights are pickled, which are never loaded" if pickled else "it has no weights"
         raise UnsupportedError(
-            f"{path.name!r} cannot be read as {why}; model.safetensors or {INDEX} is needed"
+            f"{folder.name!r} cannot be read as {why}; model.safetensors or {INDEX} is needed"
         )
     places = index.get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
@@ -99,10 +109,10 @@ def _weights(path: Path) -> dict[str, Any]:
     for shard in shards:
         if not shard.endswith(".safetensors"):
             raise FormatError(f"{INDEX}: shard {shard!r:.80} is no .safetensors file")
-        file = jsonfile.inside(path, shard)
+        file = folder.inside(shard)
         if not file.is_file():
             raise FormatError(
-                f"{INDEX}: shard {shard!r:.80} is not in {path.name!r}; download all of the checkpoint"
+                f"{INDEX}: shard {shard!r:.80} is not in {folder.name!r}; download all of the checkpoint"
             )
         for name, entry in safetensors.read(file).items():
             if places.get(name) != shard:
@@ -118,13 +128,13 @@ def _weights(path: Path) -> dict[str, Any]:
     return found
 
 
-def _template(path: Path) -> str | None:
+def _template(folder: Folder) -> str | None:
     """The chat template: chat_template.jinja, or tokenizer_config.json (of a list, the default)."""
-    template: Any = jsonfile.text(path, "chat_template.jinja")
+    template: Any = jsonfile.text(folder, "chat_template.jinja")
     if template is None:
-        template = (jsonfile.load(path, "tokenizer_config.json") or {}).get("chat_template")
+        template = (jsonfile.load(folder, "tokenizer_config.json") or {}).get("chat_template")
     if template is None:
-        template = (jsonfile.load(path, "chat_template.json") or {}).get("chat_template")
+        template = (jsonfile.load(folder, "chat_template.json") or {}).get("chat_template")
     if isinstance(template, list):
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
         template = named.get("default")
@@ -133,9 +143,9 @@ def _template(path: Path) -> str | None:
     return template
 
 
-def _generation(path: Path, raw: dict[str, Any], vocab_size: int) -> dict[str, Any]:
+def _generation(folder: Folder, raw: dict[str, Any], vocab_size: int) -> dict[str, Any]:
     """Token ids that end a text, and sampling defaults; generation_config.json goes before config.json."""
-    words = jsonfile.load(path, "generation_config.json") or {}
+    words = jsonfile.load(folder, "generation_config.json") or {}
     generation: dict[str, Any] = {}
     for key in ("bos_token_id", "eos_token_id"):
         ids = token_ids(words.get(key, raw.get(key)), key, vocab_size)
@@ -154,9 +164,9 @@ def _generation(path: Path, raw: dict[str, Any], vocab_size: int) -> dict[str, A
     return generation
 
 
-def _license(path: Path) -> str | None:
+def _license(folder: Folder) -> str | None:
     """The licence's name from the front matter of README.md, or else the first line of LICENSE."""
-    lines = _note(path, "README.md")
+    lines = _note(folder, "README.md")
     if lines and lines[0].startswith("---"):
         front = "\n".join(itertools.takewhile(lambda line: not line.startswith("---"), lines[1:]))
         words = dict(
@@ -166,16 +176,16 @@ def _license(path: Path) -> str | None:
         if name:
             return name
     for file in ("LICENSE", "LICENSE.txt", "LICENSE.md"):
-        for line in _note(path, file):
+        for line in _note(folder, file):
             if line.strip("# \t"):
                 return line.strip("# \t")[:200]
     return None
 
 
-def _note(path: Path, name: str) -> list[str]:
+def _note(folder: Folder, name: str) -> list[str]:
     """The printable lines of a file that only describes; no lines where it cannot be read."""
     try:
-        data = jsonfile.start(path, name, NOTE_BYTES)
+        data = jsonfile.start(folder, name, NOTE_BYTES)
     except (FormatError, OSError):
         return []
     text = data.decode("utf-8-sig", "replace")

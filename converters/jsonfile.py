@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,39 +21,57 @@ def parse(text: bytes, where: str, marks_max: int = strictjson.MARKS_MAX) -> dic
     return value
 
 
-def inside(directory: Path, name: str) -> Path:
-    """The path of file `name` in `directory`; FormatError when the name or a link leads outside.
+@dataclass(frozen=True)
+class Folder:
+    """A checkpoint's directory, and another into which links in it may lead; FormatError for other links."""
 
-    Links of a hub cache lead from snapshots/REVISION to the `blobs` beside it, which is allowed too.
-    """
-    bad = (
-        not name
-        or len(name) > 255
-        or name in (".", "..")
-        or any(c in '/\\:*?"<>|' or ord(c) < 32 for c in name)
-    )
-    if bad:
-        raise FormatError(
-            f"file name {name!r:.80} is refused; a plain name inside {directory.name!r} is needed"
+    path: Path
+    follow: Path | None = None
+
+    @classmethod
+    def of(cls, path: Path | Folder) -> Folder:
+        return path if isinstance(path, Folder) else cls(path)
+
+    @property
+    def name(self) -> str:
+        """The directory's own name."""
+        return self.path.resolve().name
+
+    def inside(self, name: str) -> Path:
+        """The path of file `name`; FormatError when the name or a link leads outside.
+
+        Links of a hub cache lead from snapshots/REVISION to the `blobs` beside it, which is allowed too.
+        """
+        bad = (
+            not name
+            or len(name) > 255
+            or name in (".", "..")
+            or any(c in '/\\:*?"<>|' or ord(c) < 32 for c in name)
         )
-    root = directory.resolve()
-    roots = [root]
-    if root.parent.name == "snapshots":
-        roots.append(root.parent.parent / "blobs")
-    try:
-        path = (root / name).resolve()
-    except (OSError, RuntimeError):
-        raise FormatError(f"file {name!r} is a link that leads nowhere; a file is needed") from None
-    if path.parent not in roots:
-        raise FormatError(
-            f"file {name!r} is a link that leads outside {directory.name!r}; a file inside is needed"
-        )
-    return path
+        if bad:
+            raise FormatError(
+                f"file name {name!r:.80} is refused; a plain name inside {self.name!r} is needed"
+            )
+        root = self.path.resolve()
+        places = [root]
+        if root.parent.name == "snapshots":
+            places.append(root.parent.parent / "blobs")
+        try:
+            path = (root / name).resolve()
+            allowed = path.parent in places or (self.follow and path.is_relative_to(self.follow.resolve()))
+        except (OSError, RuntimeError):
+            raise FormatError(f"file {name!r} is a link that leads nowhere; a file is needed") from None
+        if not allowed:
+            raise FormatError(
+                f"file {name!r} is a link that leads outside {self.name!r}, to {str(path.parent)!r:.200}; "
+                "copy the file, or allow that directory with --follow-links"
+            )
+        return path
 
 
-def text(directory: Path, name: str) -> str | None:
+def text(folder: Folder, name: str) -> str | None:
     """The UTF-8 text of a file in a directory, or None where there is no such file."""
-    data = content(directory, name)
+    data = content(folder, name)
     if data is None:
         return None
     try:
@@ -61,9 +80,9 @@ def text(directory: Path, name: str) -> str | None:
         raise FormatError(f"{name}: byte {error.start} is not UTF-8; UTF-8 text is needed") from None
 
 
-def content(directory: Path, name: str, bytes_max: int = TEXT_BYTES_MAX) -> bytes | None:
+def content(folder: Folder, name: str, bytes_max: int = TEXT_BYTES_MAX) -> bytes | None:
     """The bytes of a file in a directory, at most bytes_max; None where there is no such file."""
-    path = inside(directory, name)
+    path = folder.inside(name)
     if not path.is_file():
         return None
     size = path.stat().st_size
@@ -73,9 +92,9 @@ def content(directory: Path, name: str, bytes_max: int = TEXT_BYTES_MAX) -> byte
         return file.read(bytes_max)
 
 
-def start(directory: Path, name: str, length: int) -> bytes:
+def start(folder: Folder, name: str, length: int) -> bytes:
     """The first bytes of a file in a directory; none where there is no such file."""
-    path = inside(directory, name)
+    path = folder.inside(name)
     if not path.is_file():
         return b""
     with path.open("rb") as file:
@@ -83,8 +102,8 @@ def start(directory: Path, name: str, length: int) -> bytes:
 
 
 def load(
-    directory: Path, name: str, bytes_max: int = TEXT_BYTES_MAX, marks_max: int = strictjson.MARKS_MAX
+    folder: Folder, name: str, bytes_max: int = TEXT_BYTES_MAX, marks_max: int = strictjson.MARKS_MAX
 ) -> dict[str, Any] | None:
     """The JSON object in a file of a directory, or None where there is no such file."""
-    data = content(directory, name, bytes_max)
+    data = content(folder, name, bytes_max)
     return None if data is None else parse(data, name, marks_max)

@@ -38,12 +38,14 @@ def convert(
     embed_scheme: str | None = None,
     output_scheme: str | None = None,
     progress: Progress | None = None,
+    follow_links: str | os.PathLike[str] | None = None,
 ) -> None:
     """Write the model `source` (checkpoint directory, .gguf file or hub name) as the .edgeq file `output`.
 
     `scheme` is for the matrices of the blocks; embedding and output head get q8 under a quantized scheme and
     the same scheme under a float one, unless named. "lossless" gives each tensor the scheme that holds its
     numbers as they are. Vectors stay float32. `progress(done, total, tensor)` is called with bytes of output.
+    Links in a checkpoint's directory may lead into the directory follow_links, and nowhere else.
     The file appears under its name only when it is whole; any exception,
     KeyboardInterrupt included, leaves nothing behind. Raises UnsupportedError, FormatError or UsageError.
     """
@@ -55,7 +57,7 @@ def convert(
         )
     if target.exists() and os.path.exists(source) and target.samefile(source):
         raise UsageError(f"{str(output)!r} is the source itself; another name for the output is needed")
-    write(open_source(source), target, schemes, progress)
+    write(open_source(source, follow_links), target, schemes, progress)
 
 
 def choose(scheme: str, embed_scheme: str | None = None, output_scheme: str | None = None) -> Chosen:
@@ -76,12 +78,12 @@ def choose(scheme: str, embed_scheme: str | None = None, output_scheme: str | No
     return {role: SCHEMES.get(name) for role, name in names.items()}
 
 
-def open_source(source: str | os.PathLike[str]) -> Source:
+def open_source(source: str | os.PathLike[str], follow_links: str | os.PathLike[str] | None = None) -> Source:
     """Open a checkpoint by what it is: a directory, a GGUF file, or else a hub name."""
     path = Path(source)
     try:
         if path.is_dir():
-            return open_directory(path)
+            return open_directory(path, follow_links=Path(follow_links) if follow_links else None)
         if path.suffix in (".safetensors", ".json") and path.is_file():
             raise UsageError(
                 f"{path.name!r} is one file of a checkpoint; the directory that holds it is needed"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.converters import jsonfile
+from edgeq.converters.jsonfile import Folder
 from edgeq.errors import FormatError, UnsupportedError
 from edgeq.tokenizer import BLOB_BYTES_MAX, BLOB_MARKS_MAX, TOKENS_MAX, Spec, load, modelproto
 from edgeq.tokenizer.splitting import compact
@@ -39,17 +40,17 @@ def is_marker(text: str) -> bool:
     return match is not None and (match[1] or "").lower() not in HTML
 
 
-def from_directory(path: str | Path) -> tuple[dict[str, Any], bytes] | None:
+def from_directory(path: Path | Folder) -> tuple[dict[str, Any], bytes] | None:
     """The tokenizer of a Hugging Face directory: tokenizer.json, else tokenizer.model; None without either.
 
     Raises FormatError for a broken file, UnsupportedError for a tokenizer that cannot be kept exactly.
     """
-    path = Path(path)
-    settings = Settings(path)
-    words = jsonfile.load(path, "tokenizer.json", BLOB_BYTES_MAX, BLOB_MARKS_MAX)
+    folder = Folder.of(path)
+    settings = Settings(folder)
+    words = jsonfile.load(folder, "tokenizer.json", BLOB_BYTES_MAX, BLOB_MARKS_MAX)
     if words is not None:
         return finish(*_from_json(words, settings))
-    model = jsonfile.content(path, "tokenizer.model", BLOB_BYTES_MAX)
+    model = jsonfile.content(folder, "tokenizer.model", BLOB_BYTES_MAX)
     return None if model is None else finish(*_from_model(model, settings))
 
 
@@ -86,9 +87,9 @@ class Added:
 class Settings:
     """What the JSON files beside a tokenizer say: special tokens, ids that end a text, added tokens."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, folder: Folder) -> None:
         def optional(name: str) -> dict[str, Any]:
-            return jsonfile.load(path, name) or {}
+            return jsonfile.load(folder, name) or {}
 
         self.tokenizer = optional("tokenizer_config.json")
         special_map = optional("special_tokens_map.json")
@@ -106,16 +107,16 @@ class Settings:
         self.bos_ids = [*id_list(config.get("bos_token_id")), *id_list(generation.get("bos_token_id"))]
         size = config.get("vocab_size")
         self.model_vocab = size if type(size) is int and 0 < size <= TOKENS_MAX else TOKENS_MAX
-        self.added = self._added(path)
+        self.added = self._added(folder)
         add_bos = self.tokenizer.get("add_bos_token")
         self.add_bos = add_bos if isinstance(add_bos, bool) else None
         self.legacy = self.tokenizer.get("legacy") is not False
 
-    def _added(self, path: Path) -> dict[int, Added]:
+    def _added(self, folder: Folder) -> dict[int, Added]:
         """id -> added token that the model has a row for, of tokenizer_config.json and added_tokens.json."""
         found: dict[int, Added] = {}
         names = {*self.names.values(), *self.extra_names}
-        for text, id in (jsonfile.load(path, "added_tokens.json") or {}).items():
+        for text, id in (jsonfile.load(folder, "added_tokens.json") or {}).items():
             if type(id) is int and 0 <= id < self.model_vocab and text:
                 found[id] = Added(text, text in names)
         decoder = self.tokenizer.get("added_tokens_decoder")

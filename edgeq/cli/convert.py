@@ -41,6 +41,12 @@ SCHEMES = ["q4", "q8", "f32", "f16", "bf16", "lossless"]
     type=click.Choice(SCHEMES),
     help="Numbers of the output head.  [default: q8, or --scheme where that is not quantized]",
 )
+@click.option(
+    "--follow-links",
+    type=click.Path(exists=True, file_okay=False),
+    metavar="DIR",
+    help="Links in a checkpoint's directory may lead into DIR.  [default: nowhere outside]",
+)
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @json_option
 @quiet_option
@@ -50,6 +56,7 @@ def command(
     scheme: str,
     embed_scheme: str | None,
     output_scheme: str | None,
+    follow_links: str | None,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -77,6 +84,7 @@ def command(
             embed_scheme=embed_scheme,
             output_scheme=output_scheme,
             progress=progress,
+            follow_links=follow_links,
         )
     seconds, written = time.perf_counter() - start, target.stat().st_size
     if as_json:

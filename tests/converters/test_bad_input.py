@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
 import sys
 import time
 import types
@@ -17,6 +18,8 @@ from hypothesis import strategies as st
 
 from edgeq.converters import convert, hub, huggingface, jsonfile, safetensors
 from edgeq.errors import EdgeqError, FormatError, UnsupportedError
+from edgeq.tokenizer import BLOB_BYTES_MAX, BLOB_MARKS_MAX
+from edgeq.tokenizer.splitting import compact
 from tests.converters.checkpoints import config, weights, write_directory
 
 JSON = {
@@ -48,7 +51,7 @@ def test_json_file_that_is_too_large(tmp_path: Path) -> None:
     with (tmp_path / "config.json").open("wb") as file:
         file.truncate(jsonfile.TEXT_BYTES_MAX + 1)
     with pytest.raises(FormatError, match=r"config.json: 16777217 bytes are too many"):
-        jsonfile.load(tmp_path, "config.json")
+        jsonfile.load(jsonfile.Folder(tmp_path), "config.json")
 
 
 def test_duplicate_keys_in_a_config(tmp_path: Path) -> None:
@@ -234,3 +237,39 @@ def test_names_that_are_no_hub_names(name: str, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UnsupportedError, match="is neither a file, nor a directory, nor a hub name"):
         hub.open_hub(name)
     assert not client.asked
+
+
+JUNK = {
+    "numbers": b'{"model":[' + b"0," * (21 << 20) + b"0]}",
+    "objects": b'{"model":[' + b"{}," * (14 << 20) + b"{}]}",
+    "words": b'{"model":{' + b",".join(b'"%07d":%d' % (n, n) for n in range(2 << 20)) + b"}}",
+}
+
+
+@pytest.mark.parametrize("name", JUNK)
+def test_a_tokenizer_of_junk_costs_little(name: str, tmp_path: Path) -> None:
+    """Some 42 MB of values that no tokenizer has: refused before anything is built of them."""
+    words = config()
+    source = write_directory(tmp_path / "in", words, weights(words))
+    (source / "tokenizer.json").write_bytes(JUNK[name])
+    script = (
+        "import resource, sys\nfrom edgeq.converters import convert\nfrom edgeq.errors import EdgeqError\n"
+        "import edgeq.tokenizer.tokenizer_json, tokenizers\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10\nbefore = peak()\n"
+        "try:\n    convert(sys.argv[1], sys.argv[2])\nexcept EdgeqError as error:\n    print(error)\n"
+        "print(peak() - before, resource.getrusage(resource.RUSAGE_SELF).ru_utime)"
+    )
+    command = [sys.executable, "-c", script, str(source), str(tmp_path / "out.edgeq")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert "tokenizer.json has more than 4194304 commas" in said[0]
+    assert int(said[1].split()[0]) < 200  # MB
+
+
+def test_the_largest_tokenizers_are_within_the_limits() -> None:
+    """Gemma 3's: 262 144 words and 514 906 merges, each a list of two (its spellings are longer: 33 MB)."""
+    words = {f"word{n:06}": n for n in range(262144)}
+    merges = [[f"wo{n:06}", f"rd{n:06}"] for n in range(514906)]
+    added = [{"id": n, "content": f"<unused{n}>", "special": False, "lstrip": False} for n in range(6500)]
+    raw = compact({"added_tokens": added, "model": {"type": "BPE", "vocab": words, "merges": merges}})
+    assert 16 << 20 < len(raw) < BLOB_BYTES_MAX
+    assert len(jsonfile.parse(raw, "tokenizer.json", BLOB_MARKS_MAX)["model"]["merges"]) == 514906
