@@ -32,7 +32,7 @@ CLIENT: tuple[tuple[tuple[str, ...], str], ...] = (
     (("LocalTokenNotFoundError",), f"no token was found; {LOG_IN}"),
     (("OfflineModeIsEnabled",), "it is not in the hub's cache and HF_HUB_OFFLINE keeps the client offline; "
      "unset HF_HUB_OFFLINE, or name a directory"),
-    (("ProxyError", "ConnectError", "ConnectionError", "TimeoutException", "Timeout", "NetworkError"),
+    (("TransportError", "ProxyError", "ConnectError", "ConnectionError", "TimeoutException", "TimeoutError"),
      f"the hub cannot be reached (offline?); check the connection and try again, {AGAIN}"),
 )  # fmt: skip
 STATUS: tuple[tuple[Collection[int], str], ...] = (

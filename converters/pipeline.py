@@ -19,7 +19,6 @@ from edgeq.converters.source import Array, Source, SourceTensor
 from edgeq.errors import EdgeqError, FormatError, UsageError
 from edgeq.formats import SCHEMES, Scheme, TensorPlan, Writer, encode_blocks, encode_codes
 from edgeq.models import BaseConfig, expected
-from edgeq.tokenizer import load
 
 Progress = Callable[[int, int, str], None]
 Chosen = dict[
@@ -100,7 +99,11 @@ def write(source: Source, target: Path, schemes: Chosen, progress: Progress | No
     tokenizer = source.tokenizer()
     plans = planned(source.family, source.config, schemes, source.tensors)
     if tokenizer is not None:
-        load(*tokenizer, source.config.vocab_size)  # refuses here what could not be opened afterwards
+        count, rows = tokenizer[0]["vocab_size"], source.config.vocab_size
+        if count > rows:  # the file could be written, but not opened
+            raise FormatError(
+                f"the tokenizer has {count} tokens, more than the {rows} rows of the model's embedding"
+            )
         plans.append(TensorPlan(TOKENIZER, "bytes", "plain", (len(tokenizer[1]),)))
     with Writer(target, header(source, schemes, tokenizer and tokenizer[0]), plans) as writer:
         done, total = 0, sum(plan.nbytes for plan in plans)

@@ -16,6 +16,7 @@ from edgeq.errors import UsageError
 
 Progress = Callable[[int, int, str], None]
 LOSSLESS = "lossless"  # converters.pipeline.LOSSLESS, which is heavy to import
+CONVERSION = 2  # raised when the same source becomes another file, so that no copy of before is taken for it
 
 
 def cache_directory() -> Path:
@@ -63,7 +64,7 @@ def cached_path(path: Path, scheme: str) -> Path:
 
     path = path.resolve()
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
-    state = hashlib.sha256(f"{__version__}\0{scheme}\0".encode())
+    state = hashlib.sha256(f"{__version__}\0{CONVERSION}\0{scheme}\0".encode())
     for file in files:
         facts = file.stat()
         state.update(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgeq.models.base import DECODER, REQUIRE_BASE, BaseConfig, refuse, window_of
+from edgeq.models.base import DECODER, REQUIRE_BASE, BaseConfig, window_of
 from edgeq.models.decoder import decode
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Config(BaseConfig):
         "llama": {
             "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
             "num_attention_heads": 32, "num_key_value_heads": None, "head_dim": None,
-            "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "sliding_window": None,
+            "max_position_embeddings": 2048, "rms_norm_eps": 1e-6,
         },
         "mistral": {
             "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
@@ -32,10 +32,7 @@ class Config(BaseConfig):
 
     @classmethod
     def _window(cls, given: Mapping[str, Any]) -> int | None:
-        window = window_of(given)
-        if window is not None and given["model_type"] == "llama":
-            refuse("sliding_window", window, "a window belongs to model_type 'mistral'")
-        return window
+        return window_of(given) if given["model_type"] == "mistral" else None  # Llama's class has no window
 
 
 TENSORS = DECODER

@@ -76,7 +76,7 @@ def test_defaults_are_those_of_transformers(model_type: str) -> None:
     config_class = type(transformers.AutoConfig.for_model(model_type))
     defaults = models.family(models.family_of({"model_type": model_type})).Config.DEFAULTS[model_type]
     for word, value in defaults.items():
-        theirs = getattr(config_class, word, None)  # Qwen2 and Llama have no word for what is None here
+        theirs = getattr(config_class, word, None)  # Qwen2 has no word for a head's columns
         assert theirs == value, word
     theta = config_class().rope_parameters["rope_theta"]
     assert theta == Rope.from_hf({}).theta
@@ -153,6 +153,20 @@ def test_sliding_window(model_type: str, words: dict[str, Any], windows: tuple[A
         assert from_hf(config(model_type) | words).sliding_window == right
 
 
+@pytest.mark.parametrize(
+    ("model_type", "words"),
+    [
+        ("llama", {"sliding_window": 4096, "use_sliding_window": True, "max_window_layers": "x"}),
+        ("qwen2", {"sliding_window": "4096", "max_window_layers": None}),  # while use_sliding_window is false
+        ("qwen3", {"sliding_window": -1, "max_window_layers": -1, "use_sliding_window": False}),
+        ("mistral", {"use_sliding_window": False, "max_window_layers": 0, "num_experts_per_tok": 2}),
+        ("qwen2", {"rope_scaling": {"type": "default", "factor": "x"}, "pad_token_id": -1}),
+    ],
+)
+def test_words_that_nothing_reads(model_type: str, words: dict[str, Any]) -> None:
+    assert from_hf(config(model_type) | words) == from_hf(config(model_type))
+
+
 REFUSED: list[tuple[str, str, Any]] = [
     ("llama", "model_type", "gemma2"), ("llama", "model_type", None), ("llama", "model_type", 3),
     ("llama", "architectures", ["LlamaForSequenceClassification"]),
@@ -161,7 +175,6 @@ REFUSED: list[tuple[str, str, Any]] = [
     ("llama", "hidden_act", "gelu"), ("llama", "attention_bias", True), ("llama", "mlp_bias", True),
     ("llama", "partial_rotary_factor", 0.5), ("llama", "quantization_config", {"quant_method": "gptq"}),
     ("llama", "num_local_experts", 8), ("llama", "rope_interleaved", True), ("qwen2", "use_mrope", True),
-    ("llama", "sliding_window", 4096),
     ("llama", "layer_types", ["full_attention", "sliding_attention"]), ("mistral", "sliding_window", 0),
     ("mistral", "sliding_window", "4096"), ("mistral", "sliding_window", True),
     ("qwen2", "use_sliding_window", 1), ("qwen3", "use_sliding_window", "yes"),
