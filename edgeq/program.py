@@ -79,6 +79,7 @@ class Program:
         self.marks: list[int] = []  # instructions before which a long pass may pause
         self._instructions: list[Instruction] = []
         self._since: dict[Any, bool] = {}  # touched since the last barrier: written?
+        self._kept: list[np.ndarray] = []  # operands of the recorder's own
         self._cache_cells: list[tuple[int, int, OfCache]] = []
         self._ids = Buffer(self.ids.nbytes, self.ids.ctypes.data)
         self._arena = np.zeros(0, np.uint8)
@@ -306,8 +307,12 @@ class Program:
         )
         return x
 
-    def attend(self, layer: int, q: Rows, k: Rows, v: Rows) -> Rows:
-        """Causal attention of q over the layer's cache, after k and v were written to it."""
+    def attend(self, layer: int, q: Rows, k: Rows, v: Rows, *, centre: np.ndarray | None = None) -> Rows:
+        """Causal attention of q over the layer's cache, after k and v were written to it.
+
+        centre, float32 [kv_heads, head_dim], is taken from every key before it is rounded. It changes the
+        scores of a query by one number, and so nothing but rounding: the nearer to all keys, the better.
+        """
         s, shape = self.settings, self.settings.cache
         share = q.columns // shape.head_dim // shape.kv_heads
         dims = (shape.head_dim + 31) // 32 * 32
@@ -320,6 +325,10 @@ class Program:
             capacity=shape.capacity,
             rows=count,
         )
+        middle = np.zeros((shape.kv_heads, dims), np.float32)
+        if centre is not None:
+            middle[:, : shape.head_dim] = centre
+        self._kept.append(middle)
         scratch_bytes = Scratch(s.tokens, shape.head_dim).bytes
         scratch = dict(scratch=Buffer(scratch_bytes * s.workers), scratch_stride=scratch_bytes)
         source = dict(
@@ -328,6 +337,7 @@ class Program:
             k=k.buffer,
             v=v.buffer,
             kv_stride=k.stride,
+            centre=int(middle.ctypes.data),
             scaling=float32_bits(1.0 / math.sqrt(shape.head_dim)),
         )
         parts = {name: OfCache(layer, name) for name in shape.parts}

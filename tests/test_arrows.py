@@ -35,7 +35,7 @@ ARROWS: dict[str, set[str]] = {
     "tuned": {"catalog"},
     "tune": {"cache", "catalog", "cores", "formats", "program", "simd", "team", "tuned", "weights"},
     "team": {"beds", "catalog", "simd"},
-    "models": {"arena", "program", "weights", "formats"},
+    "models": {"arena", "program", "rotary", "weights", "formats"},
     "tokenizer": set(),
     "chat": {"tokenizer"},
     "sampling": set(),

@@ -62,7 +62,7 @@ class FakeWeights:
         return Matrix(scheme, rows, columns, -(-rows // 16), groups, 1 << 40, 1 << 41 if groups else 0)
 
     def vector(self, name: str) -> Any:
-        return SimpleNamespace(address=1 << 42)
+        return SimpleNamespace(address=1 << 42, values=np.zeros(64, np.float32))
 
     @property
     def head(self) -> Matrix:
@@ -78,7 +78,7 @@ class FakeWeights:
 
 CONFIG = SimpleNamespace(
     vocab_size=500, hidden_size=72, intermediate_size=200, num_hidden_layers=3, num_attention_heads=6,
-    num_key_value_heads=2, head_dim=20, rms_norm_eps=1e-5, sliding_window=None,
+    num_key_value_heads=2, head_dim=20, rms_norm_eps=1e-5, sliding_window=None, max_position_embeddings=64,
 )  # fmt: skip
 
 
