@@ -180,6 +180,22 @@ def scaling(case: Case) -> float:
     return 1 / math.sqrt(case.head_dim)
 
 
+@pytest.mark.parametrize(("dims", "block"), [(32, 32), (64, 64), (96, 32), (128, 128), (192, 64), (160, 32)])
+def test_turned_heads(dims: int, block: int) -> None:
+    """Blocks are multiplied with the matrix of 1 and -1, and products of two heads become `block` times as
+    large.
+    """
+    assert meaning.block(dims) == block
+    signs = [[(-1) ** (i & j).bit_count() for i in range(block)] for j in range(block)]
+    rng = np.random.default_rng(dims)
+    x, y = rng.normal(size=(2, 5, dims)).astype(np.float32)
+    want = np.einsum("nbi,ij->nbj", x.reshape(5, -1, block), np.array(signs, float)).reshape(5, dims)
+    np.testing.assert_allclose(meaning.turn(x), want, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(
+        (meaning.turn(x) * meaning.turn(y)).sum(-1) / block, (x * y).sum(-1), rtol=0, atol=1e-4
+    )
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_int8(case: Case) -> None:
     check_int8(case, HERE)
