@@ -82,6 +82,7 @@ class Program(Unique):
         self.marks: list[int] = []  # instructions before which a long pass may pause
         self._instructions: list[Instruction] = []
         self._since: dict[Any, bool] = {}  # touched since the last barrier: written?
+        self._kept: list[np.ndarray] = []  # operands of the recorder's own
         self._cache_cells: list[tuple[int, int, OfCache]] = []
         self._ids = Buffer(self.ids.nbytes, self.ids.ctypes.data)
         self._embedded = 0  # tiles of the embedding
@@ -318,8 +319,12 @@ class Program(Unique):
         )
         return x
 
-    def attend(self, layer: int, q: Rows, k: Rows, v: Rows) -> Rows:
-        """Causal attention of q over the layer's cache, after k and v were written to it."""
+    def attend(self, layer: int, q: Rows, k: Rows, v: Rows, *, centre: np.ndarray | None = None) -> Rows:
+        """Causal attention of q over the layer's cache, after k and v were written to it.
+
+        centre, float32 [kv_heads, head_dim], is taken from every key before it is rounded. It changes the
+        scores of a query by one number, and so nothing but rounding: the nearer to all keys, the better.
+        """
         s, shape = self.settings, self.settings.cache
         share = q.columns // shape.head_dim // shape.kv_heads
         dims = (shape.head_dim + 31) // 32 * 32
@@ -332,6 +337,10 @@ class Program(Unique):
             capacity=shape.capacity,
             rows=count,
         )
+        middle = np.zeros((shape.kv_heads, dims), np.float32)
+        if centre is not None:
+            middle[:, : shape.head_dim] = centre
+        self._kept.append(middle)
         scratch_bytes = Scratch(s.tokens, shape.head_dim).bytes
         scratch = dict(scratch=Buffer(scratch_bytes * s.workers), scratch_stride=scratch_bytes)
         source = dict(
@@ -340,6 +349,7 @@ class Program(Unique):
             k=k.buffer,
             v=v.buffer,
             kv_stride=k.stride,
+            centre=int(middle.ctypes.data),
             scaling=float32_bits(1.0 / math.sqrt(shape.head_dim)),
         )
         parts = {name: OfCache(layer, name) for name in shape.parts}

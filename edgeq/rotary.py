@@ -42,6 +42,18 @@ def cosine_sine(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(odd, -c, c).astype(np.float32), np.where(odd, -s, s).astype(np.float32)
 
 
+def mean(x: np.ndarray, inverse_frequencies: np.ndarray, positions: int) -> np.ndarray:
+    """About the mean of heads x [..., 2 * len(inverse_frequencies)] as turned at so many positions from 0.
+
+    A pair that turns slowly stays nearly what it is halfway; of one that goes round often nothing remains.
+    """
+    half = inverse_frequencies.astype(np.float32) * np.float32(positions / 2)
+    cosine, sine = cosine_sine(half)
+    rest = np.divide(sine, half, out=np.ones_like(half), where=half > 0)
+    low, high = np.split(x, 2, axis=-1)
+    return np.concatenate([(low * cosine - high * sine) * rest, (high * cosine + low * sine) * rest], -1)
+
+
 class Tables:
     """float32 [positions, len(inverse_frequencies)] cosines and sines, computed as far as `reach` was asked.
 

@@ -39,7 +39,7 @@ ARROWS: dict[str, set[str]] = {
     "tuned": {"catalog"},
     "tune": {"cache", "catalog", "cores", "formats", "memory", "program", "simd", "team", "tuned", "weights"},
     "team": {"beds", "catalog", "memory", "ownership", "simd", "threads"},
-    "models": {"arena", "program", "weights", "formats"},
+    "models": {"arena", "program", "rotary", "weights", "formats"},
     "tokenizer": set(),
     "chat": {"tokenizer"},
     "sampling": set(),

@@ -4,11 +4,12 @@ queries of a task.
 A chunk is CHUNK positions from a multiple of CHUNK on. Its scores, their top and their exponentials are
 computed first; then its weighted sum of values is merged into the running one with the factors exp(old top
 - new top) and exp(chunk top - new top), as in FlashAttention (Dao 2023). Chunks come in ascending order
-and every query is masked on its own, so a result depends neither on the tile's other queries nor on how a
-prompt was cut into passes. A task is some queries of one key-value head: all its tiles are done with a
-chunk, which the first of them brought near, before the next is touched. With an INT8 cache the
-probabilities times the values' scales are quantized per 32 positions like any activation, and both products
-are integer dots. Memory is described in `cache`; scratch in `catalog.Scratch`.
+and every query is masked on its own: nothing that lies at positions it does not see, not even a NaN, gets
+into its result, and that depends neither on the tile's other queries nor on how a prompt was cut into
+passes. A task is some queries of one key-value head: all its tiles are done with a chunk, which the first of
+them brought near, before the next is touched. With an INT8 cache the probabilities times the values' scales
+are quantized per 32 positions like any activation, both products are integer dots, and the sums of turned
+values are turned back at the end. Memory is described in `cache`; scratch in `catalog.Scratch`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from edgeq.simd.verbs import (
     dots_start,
     fetch_add,
     fma_each,
+    fma_seen_each,
     keep,
     load_f32,
     load_values,
@@ -39,6 +41,7 @@ from edgeq.simd.verbs import (
     splat_f32,
     step_lines,
     store_each,
+    store_f32,
     tokens,
     value_bytes,
     zeros_each,
@@ -47,20 +50,22 @@ from edgeq.simd.verbs import (
 from .activations import ZERO, quantize_lines
 from .catalog import CHUNK, QUERIES, Scratch, State
 from .softmax import bounds, chunk_exponentials, clear_tile, emit_tile, first_chunk, merge_chunk, merge_values
+from .turn import block, turn
 
 COUNT, POSITION = State.COUNT, State.POSITION
-SCORES, OUT = Scratch.SCORES, Scratch.OUT
+SCORES, SUM, OUT = Scratch.SCORES, Scratch.SUM, Scratch.OUT
 AHEAD = 2048  # bytes that the stream of keys is asked for in advance
 
 
 @native
 def share_queries(
-    t, attend_chunk, work, state, query, cache, sizes, y, y_stride, share, kv_heads, window, scratch
+    t, attend_chunk, complete, work, state, query, cache, sizes, y, y_stride, share, kv_heads, window, scratch
 ):
     """Attention of all queries of the pass, in tasks that workers take from `work`.
 
-    attend_chunk (as attend_chunk_int8) handles a tile; query and cache are handed on, and sizes is (head_dim,
-    capacity, rows). `share` queries share a key-value head, and scratch is the worker's own.
+    attend_chunk (as attend_chunk_int8) handles a tile, and complete (as turn_back) what came of all chunks;
+    query and cache are handed on, and sizes is (head_dim, capacity, rows). `share` queries share a key-value
+    head, and scratch is the worker's own.
     """
     total = peek_i64(state + COUNT) * share
     start = peek_i64(state + POSITION)
@@ -107,6 +112,7 @@ def share_queries(
         tile = tiles
         for first in range(begin, stop, tokens(t)):
             last = min(first + tokens(t), stop)
+            complete(tile, dims, last - first)
             emit_tile(tile, dims, y, y_stride, first, last, i * share, share, head_dim)
             tile += tile_bytes
 
@@ -212,6 +218,16 @@ def attend_chunk_int8(
 
 
 @native
+def turn_back(tile, dims, count):
+    """Turn the tile's sums of values back. They are `block` times too large then, and so its sums of
+    exponentials are made.
+    """
+    for n in range(count):
+        turn(tile + OUT + n * dims * 4, dims)
+    store_f32(tile + SUM, load_f32(tile + SUM) * splat_f32(float32(block(dims))))
+
+
+@native
 def attend_int8(
     t,
     work,
@@ -240,6 +256,7 @@ def attend_int8(
     share_queries(
         t,
         attend_chunk_int8,
+        turn_back,
         work,
         state,
         (q, q_scale, q_sum),
@@ -256,6 +273,28 @@ def attend_int8(
 
 # ---- floats ----
 @native
+def float_sums(t, values, p, dims, all_begin, all_end, begin, end):
+    """The sums of p * value over positions begin <= n < end for 16 dimensions.
+
+    All the tile's queries see those from all_begin to all_end. Of the others an exponential is 0 for the
+    queries that do not see them, and for no other, as `exp` never is: they are left out.
+    """
+    acc = zeros_each(t)
+    for n in range(begin, all_begin):
+        acc = fma_seen_each(t, acc, load_values(t, values + n * dims * value_bytes(t)), p + n * 4, CHUNK * 4)
+    for n in range(all_begin, all_end):
+        acc = fma_each(t, acc, load_values(t, values + n * dims * value_bytes(t)), p + n * 4, CHUNK * 4)
+    for n in range(all_end, end):
+        acc = fma_seen_each(t, acc, load_values(t, values + n * dims * value_bytes(t)), p + n * 4, CHUNK * 4)
+    return acc
+
+
+@native
+def leave(tile, dims, count):
+    """What there is to complete where values are not turned."""
+
+
+@native
 def attend_chunk_float(
     t, i, first, last, base, final, start, share, window, query, cache, sizes, scratch, tile
 ):
@@ -266,9 +305,12 @@ def attend_chunk_float(
     keys = cache[0] + (i * capacity + base) * dims * value_bytes(t)
     values = cache[1] + (i * capacity + base) * dims * value_bytes(t)
     scores = scratch + SCORES
-    seen = min(CHUNK, final + 1 - base)
-    end = (seen + 31) // 32 * 32
-    for n in range(0, end, 16):
+    begin, all_end = bounds(start + first // share, window, base)
+    all_begin, end = bounds(start + (last - 1) // share, window, base)
+    all_begin = min(all_begin, end)
+    all_end = max(all_begin, all_end)
+    whole = (end + 31) // 32 * 32
+    for n in range(0, whole, 16):
         acc = zeros_each(t)
         for d in range(head_dim):
             key = load_values(t, keys + (n * dims + d * 16) * value_bytes(t))
@@ -276,13 +318,10 @@ def attend_chunk_float(
         store_each(t, scores + n * 4, CHUNK * 4, acc)
     for n in range(tokens(t)):
         low, high = bounds(start + min(first + n, last - 1) // share, window, base)
-        chunk_exponentials(scratch, n, low, high, end)
+        chunk_exponentials(scratch, n, low, high, whole)
     merge_chunk(scratch, tile)
     for d in range(0, dims, 16):
-        acc = zeros_each(t)
-        for n in range(seen):
-            value = load_values(t, values + (n * dims + d) * value_bytes(t))
-            acc = fma_each(t, acc, value, scores + n * 4, CHUNK * 4)
+        acc = float_sums(t, values + d * value_bytes(t), scores, dims, all_begin, all_end, begin, end)
         merge_values(t, scratch, tile + OUT + d * 4, dims * 4, acc)
 
 
@@ -311,6 +350,7 @@ def attend_float(
     share_queries(
         t,
         attend_chunk_float,
+        leave,
         work,
         state,
         (q,),

@@ -2,9 +2,12 @@
 
 The cache of a layer holds, per key-value head, matrices packed as weights are, so that attention is a
 product with them. Keys are rows: tiles of 16 positions, columns the head's dimensions padded to 32. Values
-are columns: tiles of 16 dimensions (padded to 32), columns the positions. INT8: keys as codes (value +
-128) with a float32 scale per position and 32 dimensions, values as signed bytes (they meet probabilities,
-which are never negative) with one per position and head:
+are columns: tiles of 16 dimensions (padded to 32), columns the positions. A key is stored less the layer's
+`centre` (float32 [kv_heads][dims padded to 32]): scores of one query all lose the same by it, so the softmax
+does not change, and what all keys have in common takes no bits. INT8: queries, keys and values are turned
+(`turn`) before they are rounded; keys are codes (value + 128) with a float32 scale per position and 32
+dimensions, values signed bytes (they meet probabilities, which are never negative) with one per position
+and head:
 
     keys          [kv_heads][capacity / 16][groups][8 lines][64 bytes]
     key_scales    [kv_heads][capacity / 16][groups][16]
@@ -13,8 +16,8 @@ which are never negative) with one per position and head:
 
 Floats (f32 or f16): keys [kv_heads][capacity / 16][dims][16], values [kv_heads][capacity][dims]. Queries
 are regrouped by key-value head: row n * (heads / kv_heads) + h of key-value head i is token n's head i *
-share + h, multiplied by `scaling` (the float32's bits), so that attention reads each key once for all the
-queries that share it.
+share + h, multiplied by `scaling` (the float32's bits; turned ones divided by their block), so that attention
+reads each key once for all the queries that share it.
 """
 
 from __future__ import annotations
@@ -45,9 +48,11 @@ from edgeq.simd.verbs import (
 )
 
 from .activations import SMALLEST, ZERO, quantize_group, quantize_lines
-from .catalog import State
+from .catalog import Scratch, State
+from .turn import block, turn
 
 COUNT, POSITION = State.COUNT, State.POSITION
+LINE, TURNED = Scratch.LINE, Scratch.TURNED
 FLIP = int32(-2139062144)  # 0x80808080: four int8 values to four codes
 
 
@@ -58,26 +63,38 @@ def line_of(a, i, dim, factor):
 
 
 @native
-def store_key(k, keys, scales, tile, lane, groups, head_dim, scratch):
-    for g in range(groups):
-        i = g * 32
-        at = tile * groups + g
-        quantize_lines(
-            line_of(k, i, head_dim, float32(1.0)),
-            line_of(k, i + 16, head_dim, float32(1.0)),
-            scratch,
-            scales + (at * 16 + lane) * 4,
-        )
-        for line in range(8):
-            poke_i32(keys + at * 512 + line * 64 + lane * 4, peek_i32(scratch + line * 4) ^ FLIP)
+def lay(a, head_dim, factor, to, dims):
+    """A head times factor, padded with zeros to `dims`, at `to`."""
+    for i in range(0, dims, 16):
+        store_f32(to + i * 4, line_of(a, i, head_dim, factor))
 
 
 @native
-def store_value(v, values, scale, position, tiles, head_dim, scratch):
-    """One scale for the head; byte (d % 16) * 4 + position % 4 of its line in each tile of 16 dimensions."""
+def lay_key(k, centre, head_dim, to, dims):
+    """A key less its centre, whose padding is zeros, at `to`."""
+    for i in range(0, dims, 16):
+        store_f32(to + i * 4, line_of(k, i, head_dim, float32(1.0)) - load_f32(centre + i * 4))
+
+
+@native
+def store_key(k, keys, scales, tile, lane, dims, line):
+    """The turned key k [dims] into its lane; `line` is room for 32 bytes."""
+    for g in range(dims // 32):
+        at = tile * (dims // 32) + g
+        a, b = load_f32(k + g * 128), load_f32(k + g * 128 + 64)
+        quantize_lines(a, b, line, scales + (at * 16 + lane) * 4)
+        for n in range(8):
+            poke_i32(keys + at * 512 + n * 64 + lane * 4, peek_i32(line + n * 4) ^ FLIP)
+
+
+@native
+def store_value(v, values, scale, position, dims, line):
+    """The turned value v [dims] with one scale for all of it: byte (d % 16) * 4 + position % 4 of its line
+    in each tile of 16 dimensions.
+    """
     top = splat_f32(ZERO)
-    for i in range(0, head_dim, 16):
-        top = larger_magnitude(line_of(v, i, head_dim, float32(1.0)), top)
+    for i in range(0, dims, 16):
+        top = larger_magnitude(load_f32(v + i * 4), top)
     most = max_magnitude(top)
     factor = ZERO
     step = most * float32(1.0 / 127.0)
@@ -86,11 +103,19 @@ def store_value(v, values, scale, position, tiles, head_dim, scratch):
     elif most == most:
         step = ZERO
     poke_f32(scale, step)
-    line = values + (position // 32) * tiles * 512 + (position % 32) // 4 * 64 + position % 4
-    for tile in range(tiles):
-        store_i8(scratch, nearest(line_of(v, tile * 16, head_dim, factor)))
+    to = values + (position // 32) * dims * 32 + (position % 32) // 4 * 64 + position % 4
+    for i in range(0, dims, 16):
+        store_i8(line, nearest(load_f32(v + i * 4) * splat_f32(factor)))
         for d in range(16):
-            poke_u8(line + tile * 512 + d * 4, peek_u8(scratch + d))
+            poke_u8(to + i * 32 + d * 4, peek_u8(line + d))
+
+
+@native
+def store_query(a, q, q_scale, q_sum, at, dims):
+    """The turned query a [dims], whose first group is the at-th."""
+    for g in range(dims // 32):
+        p, n = a + g * 128, at + g
+        quantize_group(load_f32(p), load_f32(p + 64), q + n * 32, q_scale + n * 4, q_sum + n * 4)
 
 
 @native
@@ -105,6 +130,7 @@ def store_int8(
     k,
     v,
     kv_stride,
+    centre,
     scaling,
     q,
     q_scale,
@@ -125,10 +151,11 @@ def store_int8(
     cache.
     """
     count = peek_i64(state + COUNT)
-    groups = (head_dim + 31) // 32
+    dims = (head_dim + 31) // 32 * 32
     share = heads // kv_heads
-    factor = float_bits(scaling)
-    scratch += worker * scratch_stride
+    factor = float_bits(scaling) / float32(block(dims))
+    line = scratch + worker * scratch_stride + LINE
+    turned = scratch + worker * scratch_stride + TURNED
     while True:
         n = fetch_add(work, 1)
         if n >= count:
@@ -136,36 +163,21 @@ def store_int8(
         position = peek_i64(state + POSITION) + n
         for i in range(kv_heads):
             row = i * head_dim * 4 + n * kv_stride
-            store_key(
-                k + row,
-                keys + i * capacity * groups * 32,
-                key_scales + i * capacity * groups * 4,
-                position // 16,
-                position % 16,
-                groups,
-                head_dim,
-                scratch,
-            )
-            store_value(
-                v + row,
-                values + i * capacity * groups * 32,
-                value_scales + (i * capacity + position) * 4,
-                position,
-                groups * 2,
-                head_dim,
-                scratch,
-            )
+            first = i * capacity  # position of this head
+            lay_key(k + row, centre + i * dims * 4, head_dim, turned, dims)
+            turn(turned, dims)
+            to_keys, to_scales = keys + first * dims, key_scales + first * dims // 8
+            store_key(turned, to_keys, to_scales, position // 16, position % 16, dims, line)
+            lay(v + row, head_dim, float32(1.0), turned, dims)
+            turn(turned, dims)
+            to_values, to_scale = values + first * dims, value_scales + (first + position) * 4
+            store_value(turned, to_values, to_scale, position, dims, line)
             for h in range(share):
                 head = a + n * a_stride + (i * share + h) * head_dim * 4
-                at = (i * rows + n * share + h) * groups
-                for g in range(groups):
-                    quantize_group(
-                        line_of(head, g * 32, head_dim, factor),
-                        line_of(head, g * 32 + 16, head_dim, factor),
-                        q + (at + g) * 32,
-                        q_scale + (at + g) * 4,
-                        q_sum + (at + g) * 4,
-                    )
+                lay(head, head_dim, factor, turned, dims)
+                turn(turned, dims)
+                at = (i * rows + n * share + h) * (dims // 32)
+                store_query(turned, q, q_scale, q_sum, at, dims)
 
 
 @native
@@ -180,6 +192,7 @@ def store_float(
     k,
     v,
     kv_stride,
+    centre,
     scaling,
     q,
     keys,
@@ -205,8 +218,9 @@ def store_float(
             row = i * head_dim * 4 + n * kv_stride
             key = keys + ((i * capacity + position // 16 * 16) * dims + position % 16) * size
             value = values + (i * capacity + position) * dims * size
+            middle = centre + i * dims * 4
             for d in range(head_dim):
-                poke_value(t, key + d * 16 * size, peek_f32(k + row + d * 4))
+                poke_value(t, key + d * 16 * size, peek_f32(k + row + d * 4) - peek_f32(middle + d * 4))
                 poke_value(t, value + d * size, peek_f32(v + row + d * 4))
             for h in range(share):
                 head = a + n * a_stride + (i * share + h) * head_dim * 4

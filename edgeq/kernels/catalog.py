@@ -58,6 +58,7 @@ class Scratch:
 
     KEPT, ADDED, CHUNK_TOP, CHUNK_SUM = range(0, 256, 64)
     SCORES = 256  # float32 [T][CHUNK]
+    LINE, TURNED = 0, 64  # in store_int8 instead of all that: a line of bytes, a head's float32
     TOP, SUM = 0, 64  # in a tile
     OUT = 128  # float32 [T][head_dim padded to 32]
 
@@ -137,6 +138,7 @@ KERNELS = {
             "k",
             "v",
             "kv_stride",
+            "centre",
             "scaling",
             *QUERY,
             *KEYS_VALUES,
@@ -147,7 +149,9 @@ KERNELS = {
         ("q8",),
     ),
     "store_float": Kernel(
-        "cache", ("a", "a_stride", "k", "v", "kv_stride", "scaling", "q", "keys", "values", *HEADS), CACHED
+        "cache",
+        ("a", "a_stride", "k", "v", "kv_stride", "centre", "scaling", "q", "keys", "values", *HEADS),
+        CACHED,
     ),
     "attend_int8": Kernel(
         "attention",

@@ -14,8 +14,8 @@ LOWEST = float32(-87.0)  # exp(-87) is about the smallest normal float32
 
 @native
 def exp(x):
-    """e to the x for x <= 88; below -87 it stays at exp(-87). Relative error below 2.4e-7."""
-    x = larger(x, splat_f32(LOWEST))
+    """e to the x for x <= 88; below -87 it stays at exp(-87), and never is 0. Relative error below 2.4e-7."""
+    x = larger(splat_f32(LOWEST), x)  # in this order a NaN stays one
     y = x * splat_f32(LOG2_E)
     f = whole(y)
     r = fma(f, splat_f32(-LN2_LOW), fma(f, splat_f32(-LN2_HIGH), x))

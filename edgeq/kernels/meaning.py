@@ -48,8 +48,8 @@ def fold(x: Array) -> Array:
 
 
 def exp(x: Any) -> Array:
-    """e to the x for x <= 88, and exp(-87) below -87."""
-    x = np.where(np.asarray(x, F32) > F32(-87.0), np.asarray(x, F32), F32(-87.0))
+    """e to the x for x <= 88, and exp(-87) below -87; NaN of NaN."""
+    x = np.where(F32(-87.0) > np.asarray(x, F32), F32(-87.0), np.asarray(x, F32))
     n = np.rint(x * F32(1.4426950408889634)).astype(F32)
     r = fma(n, F32(2.12194440e-4), fma(n, F32(-0.693359375), x))
     p = np.full(x.shape, 1.0 / 720.0, F32)
@@ -200,8 +200,8 @@ def matmul_act(
 
 # ---- the cache ----
 class Stored(NamedTuple):
-    """Keys and values of an INT8 cache: int8 [positions, kv_heads, head_dim padded to 32] with the keys'
-    scales [positions, kv_heads, groups] and the values' [positions, kv_heads].
+    """Turned keys and values of an INT8 cache: int8 [positions, kv_heads, head_dim padded to 32] with the
+    keys' scales [positions, kv_heads, groups] and the values' [positions, kv_heads].
     """
 
     keys: Array
@@ -210,19 +210,46 @@ class Stored(NamedTuple):
     value_scales: Array
 
 
-def store_int8(a: Array, k: Array, v: Array, scaling: float) -> tuple[Int8, Stored]:
-    """Queries a [count, heads, head_dim] times `scaling`, keys and values [count, kv_heads, head_dim]."""
-    keys = quantize(k)
+def block(dims: int) -> int:
+    """How many neighbouring dimensions are turned together: the largest power of two that divides dims."""
+    return dims & -dims
+
+
+def turn(x: Array) -> Array:
+    """float32 [..., dims], dims a multiple of 32, times the Hadamard matrix of each block; not normalized."""
+    shape = x.shape
+    stride = 1
+    while stride < block(shape[-1]):
+        pairs = x.reshape(*shape[:-1], -1, 2, stride)
+        low, high = pairs[..., 0, :], pairs[..., 1, :]
+        x = np.stack([low + high, low - high], -2).reshape(shape)
+        stride *= 2
+    return x
+
+
+def padded(x: Array) -> Array:
+    """float32 [..., columns] with zeros up to a multiple of 32 columns."""
+    return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % GROUP)])
+
+
+def store_int8(a: Array, k: Array, v: Array, centre: Array, scaling: float) -> tuple[Int8, Stored]:
+    """Queries a [count, heads, head_dim] times `scaling`, keys less `centre` [kv_heads, head_dim] and values
+    [count, kv_heads, head_dim].
+    """
+    keys = quantize(turn(padded(k - centre)))
+    v = turn(padded(v))
     scale, factor = _steps(np.abs(v).max(-1))
-    values = np.zeros(keys.x.shape, np.int8)
-    values[..., : v.shape[-1]] = np.rint(v * factor[..., None])
-    return quantize(a * F32(scaling)), Stored(keys.x, keys.x_scale, values, scale)
+    values = np.rint(v * factor[..., None]).astype(np.int8)
+    queries = turn(padded(a * F32(F32(scaling) / F32(block(v.shape[-1])))))
+    return quantize(queries), Stored(keys.x, keys.x_scale, values, scale)
 
 
-def store_float(a: Array, k: Array, v: Array, scaling: float, dtype: Any) -> tuple[Array, Array, Array]:
-    """Queries times `scaling` as float32, keys and values in the cache's dtype."""
+def store_float(
+    a: Array, k: Array, v: Array, centre: Array, scaling: float, dtype: Any
+) -> tuple[Array, Array, Array]:
+    """Queries times `scaling` as float32, keys less `centre` and values in the cache's dtype."""
     with np.errstate(over="ignore"):
-        return a * F32(scaling), k.astype(dtype), v.astype(dtype)
+        return a * F32(scaling), (k - centre).astype(dtype), v.astype(dtype)
 
 
 # ---- attention ----
@@ -248,8 +275,8 @@ def attend_int8(q: Int8, cache: Stored, position: int, window: int = 0) -> Array
                 total = fma(sums.astype(F32), both, total)
             return total
 
-        def weighted(p: Array, at: slice, head: Stored = head) -> Array:
-            probabilities = quantize(p * head.value_scales[None, at])
+        def weighted(p: Array, seen: Array, at: slice, head: Stored = head) -> Array:
+            probabilities = quantize(np.where(seen, p * head.value_scales[None, at], F32(0.0)))
             total = np.zeros((count, dims), F32)
             for g in range(-(-p.shape[1] // GROUP)):
                 values = head.values[at][g * GROUP : (g + 1) * GROUP].astype(np.int64)
@@ -257,7 +284,8 @@ def attend_int8(q: Int8, cache: Stored, position: int, window: int = 0) -> Array
                 total = fma(sums.astype(F32), probabilities.x_scale[:, g, None], total)
             return total
 
-        out[:, h] = _attend(scores, weighted, count, dims, position, window)
+        sums, total = _attend(scores, weighted, count, dims, position, window)
+        out[:, h] = turn(sums) / (total * F32(block(dims)))[:, None]
     return out
 
 
@@ -276,18 +304,23 @@ def attend_float(q: Array, keys: Array, values: Array, position: int, window: in
                 total = fma(key[None, at, d], query[:, d, None], total)
             return total
 
-        def weighted(p: Array, at: slice, value: Array = value) -> Array:
+        def weighted(p: Array, seen: Array, at: slice, value: Array = value) -> Array:
             total = np.zeros((count, dims), F32)
             for n, row in enumerate(value[at]):
-                total = fma(row[None, :], p[:, n, None], total)
+                total = np.where(seen[:, n, None], fma(row[None, :], p[:, n, None], total), total)
             return total
 
-        out[:, h] = _attend(scores, weighted, count, dims, position, window)
+        sums, total = _attend(scores, weighted, count, dims, position, window)
+        out[:, h] = sums / total[:, None]
     return out
 
 
-def _attend(scores: Any, weighted: Any, count: int, dims: int, position: int, window: int) -> Array:
-    """Softmax over chunks of positions, merged as they come; one not seen changes nothing."""
+def _attend(
+    scores: Any, weighted: Any, count: int, dims: int, position: int, window: int
+) -> tuple[Array, Array]:
+    """Softmax over chunks of positions, merged as they come; one not seen changes nothing. The sums of values
+    [count, dims] and of exponentials [count].
+    """
     own = position + np.arange(count)[:, None]  # the position of each query
     top = np.full(count, MASKED, F32)
     total = np.zeros(count, F32)
@@ -301,13 +334,13 @@ def _attend(scores: Any, weighted: Any, count: int, dims: int, position: int, wi
         found = scores(at)
         chunk_top = np.where(seen, found, MASKED).max(1)
         p = np.where(seen, exp(np.where(seen, found - chunk_top[:, None], F32(0.0))), F32(0.0)).astype(F32)
-        p = np.pad(p, ((0, 0), (0, -p.shape[1] % GROUP)))
         lanes = np.zeros((count, LANES), F32)
-        for i in range(0, p.shape[1], LANES):
-            lanes = lanes + p[:, i : i + LANES]
+        whole = padded(p)
+        for i in range(0, whole.shape[1], LANES):
+            lanes = lanes + whole[:, i : i + LANES]
         new = np.maximum(top, chunk_top)
         kept, added = exp(top - new), exp(chunk_top - new)
         total = total * kept + fold(lanes) * added
-        out = fma(weighted(p[:, : at.stop - base], at), added[:, None], out * kept[:, None])
+        out = fma(weighted(p, seen, at), added[:, None], out * kept[:, None])
         top = new
-    return out / total[:, None]
+    return out, total

@@ -113,6 +113,20 @@ def test_rotary_tables_are_right() -> None:
     np.testing.assert_allclose(sine, np.sin(angle.astype(np.float64)), rtol=0, atol=6.1e-8)
 
 
+def test_the_mean_of_turned_heads() -> None:
+    """Against a sum over every position; of pairs that turn slowly all remains, of fast ones nothing."""
+    frequencies = np.array([0.0, 1e-6, 1e-4, 1e-3, 0.01, 1.0], np.float32)
+    x = np.random.default_rng(0).normal(size=(3, 12)).astype(np.float32)
+    got = rotary.mean(x, frequencies, 4096)
+    assert got.dtype == np.float32
+    angle = np.arange(4096.0)[:, None] * frequencies.astype(np.float64)
+    pairs = (x[:, None, :6] + 1j * x[:, None, 6:]) * np.exp(1j * angle)
+    want = pairs.mean(1)
+    np.testing.assert_allclose(got, np.concatenate([want.real, want.imag], -1), rtol=0, atol=2e-3)
+    np.testing.assert_allclose(got[:, [0, 6]], x[:, [0, 6]], rtol=1e-6)
+    assert np.abs(got[:, [5, 11]]).max() < 0.002
+
+
 @pytest.mark.parametrize("steps", [(1000,), (1, 2, 255, 256, 257, 700, 1000), (5, 1200)])
 def test_rotary_tables_grow_to_the_same_bits(steps: tuple[int, ...]) -> None:
     """However far they were asked for and in what steps; a context is not always whole blocks."""

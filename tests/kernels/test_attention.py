@@ -67,6 +67,10 @@ def inputs(case: Case) -> tuple[Array, Array, Array]:
     return q, k, v
 
 
+def centre_of(case: Case) -> Array:
+    return np.random.default_rng(case.head_dim).normal(size=(case.kv_heads, case.head_dim)).astype(np.float32)
+
+
 class Attention:
     """The cache's memory and the operands of its kernels, as programs fill them in."""
 
@@ -85,6 +89,9 @@ class Attention:
         if kind != "q8":
             sizes = {"q": (dims, "f4")}
         self.query = {name: m.flat(queries * n, t, 77) for name, (n, t) in sizes.items()}
+        centre = np.zeros((case.kv_heads, dims), np.float32)
+        centre[:, : case.head_dim] = centre_of(case)
+        self.centre = m.put(centre)
         self.scratch_bytes = Scratch(self.tag.tokens, case.head_dim).bytes
         self.scratch = m.flat(2 * self.scratch_bytes // 4, np.float32, np.nan)
         operands = {**self.parts, **self.query}
@@ -117,6 +124,7 @@ class Attention:
             k=keys.address,
             v=values.address,
             kv_stride=keys.stride,
+            centre=self.centre.address,
             scaling=float32_bits(1 / math.sqrt(self.case.head_dim)),
             **self.operands,
             **own,
@@ -154,8 +162,11 @@ class Attention:
             .reshape(case.count, case.heads, -1)
         )
 
-    def run(self, workers: int = 1) -> tuple[Array, tuple[Array, Array, Array]]:
-        q, k, v = inputs(self.case)
+    def run(
+        self, workers: int = 1, given: tuple[Array, Array, Array] | None = None
+    ) -> tuple[Array, tuple[Array, Array, Array]]:
+        """Attention over what was given, or over `inputs`."""
+        q, k, v = given or inputs(self.case)
         n = self.case.before
         if n:
             self.store(
@@ -167,6 +178,22 @@ class Attention:
 
 def scaling(case: Case) -> float:
     return 1 / math.sqrt(case.head_dim)
+
+
+@pytest.mark.parametrize(("dims", "block"), [(32, 32), (64, 64), (96, 32), (128, 128), (192, 64), (160, 32)])
+def test_turned_heads(dims: int, block: int) -> None:
+    """Blocks are multiplied with the matrix of 1 and -1, and products of two heads become `block` times as
+    large.
+    """
+    assert meaning.block(dims) == block
+    signs = [[(-1) ** (i & j).bit_count() for i in range(block)] for j in range(block)]
+    rng = np.random.default_rng(dims)
+    x, y = rng.normal(size=(2, 5, dims)).astype(np.float32)
+    want = np.einsum("nbi,ij->nbj", x.reshape(5, -1, block), np.array(signs, float)).reshape(5, dims)
+    np.testing.assert_allclose(meaning.turn(x), want, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(
+        (meaning.turn(x) * meaning.turn(y)).sum(-1) / block, (x * y).sum(-1), rtol=0, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -183,8 +210,8 @@ def test_int8_everywhere(case: Case, name: str) -> None:
 def check_int8(case: Case, name: str) -> None:
     attention = Attention(case, "q8", name)
     got, (q, k, v) = attention.run(workers=2)
-    _, stored = meaning.store_int8(np.zeros_like(k), k, v, 1.0)
-    query, _ = meaning.store_int8(q, k[:1], v[:1], scaling(case))
+    query, _ = meaning.store_int8(q, k[:1], v[:1], centre_of(case), scaling(case))
+    _, stored = meaning.store_int8(np.zeros_like(k), k, v, centre_of(case), 1.0)
     for part, dtype, want in zip(("q", "q_scale", "q_sum"), ("i1", "f4", "i4"), query, strict=True):
         np.testing.assert_array_equal(attention.queries(part, dtype), want)
     check_layout(attention, stored)
@@ -233,7 +260,7 @@ def test_floats(case: Case, kind: str, name: str) -> None:
     dtype = {"f32": np.float32, "f16": np.float16}[kind]
     attention = Attention(case, kind, name)
     got, (q, k, v) = attention.run(workers=2)
-    query, keys, values = meaning.store_float(q, k, v, scaling(case), dtype)
+    query, keys, values = meaning.store_float(q, k, v, centre_of(case), scaling(case), dtype)
     same_bits(attention.queries("q", "f4")[..., : case.head_dim], query)
     same_bits(got, meaning.attend_float(query, keys, values, case.before, case.window))
 
@@ -274,6 +301,68 @@ def test_the_cache_is_as_large_as_it_says() -> None:
     ]
     for (a, size), (b, _) in zip(ends, ends[1:], strict=False):
         assert a % 64 == 0 and a + size <= b
+
+
+# ---- what is not seen ----
+HIDING = [  # tiles whose queries see different positions: at chunk borders, in windows, with shared heads
+    Case(64, 2, 3, 250, 12),
+    Case(8, 1, 2, 0, 33),
+    Case(64, 1, 1, 511, 2, 1),
+    Case(20, 1, 1, 255, 9, 4),
+    Case(80, 1, 3, 520, 9, 260),
+]
+
+
+def hidden_from(case: Case, row: int) -> Array:
+    """Which positions the pass's row does not see."""
+    position, there = case.before + row, np.arange(case.before + case.count)
+    first = position - case.window + 1 if case.window else 0
+    return (there < first) | (there > position)
+
+
+def check_nothing_hidden_counts(case: Case, kind: str, isa: str, value: float) -> None:
+    """No bit of a row changes when all that it does not see is that value: queries, keys and values of other
+    tokens, and what was in the cache's memory before.
+    """
+    want, given = Attention(case, kind, isa).run()
+    assert np.isfinite(want).all()
+    for row in sorted({0, case.count // 2, case.count - 1}):
+        q, k, v = (part.copy() for part in given)
+        q[np.arange(case.count) != row] = value
+        k[hidden_from(case, row)] = value
+        v[hidden_from(case, row)] = -value
+        attention = Attention(case, kind, isa)
+        for part in attention.parts.values():
+            part.values[:] = 255  # as float16 and float32 no number
+        with np.errstate(all="ignore"):
+            got, _ = attention.run(given=(q, k, v))
+        same_bits(got[row], want[row])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+@pytest.mark.parametrize("kind", ["q8", "f16", "f32"])
+@pytest.mark.parametrize("case", HIDING, ids=str)
+def test_what_a_row_does_not_see_changes_no_bit(case: Case, kind: str, value: float) -> None:
+    check_nothing_hidden_counts(case, kind, HERE, value)
+
+
+@pytest.mark.parametrize("name", [name for name in EVERYWHERE if name != HERE])
+@pytest.mark.parametrize("kind", ["q8", "f16"])
+@pytest.mark.parametrize("case", HIDING, ids=str)
+def test_what_a_row_does_not_see_changes_no_bit_anywhere(case: Case, kind: str, name: str) -> None:
+    check_nothing_hidden_counts(case, kind, name, np.nan)
+
+
+@pytest.mark.parametrize("kind", ["q8", "f16", "f32"])
+@pytest.mark.parametrize("part", [1, 2], ids=["key", "value"])
+def test_what_a_row_sees_and_is_no_number_shows(kind: str, part: int) -> None:
+    """A NaN among the keys or values that a row sees makes it NaN, rather than be passed over."""
+    case = Case(64, 1, 2, 40, 3)
+    given = inputs(case)
+    given[part][20, 0, 7] = np.nan
+    with np.errstate(all="ignore"):
+        got, _ = Attention(case, kind, HERE).run(given=given)
+    assert np.isnan(got).any(-1).all()
 
 
 def after_truncation(kind: str, value: float) -> tuple[Array, Array]:

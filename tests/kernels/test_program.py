@@ -91,7 +91,7 @@ class FakeWeights:
 
 CONFIG = SimpleNamespace(
     vocab_size=500, hidden_size=72, intermediate_size=200, num_hidden_layers=3, num_attention_heads=6,
-    num_key_value_heads=2, head_dim=20, rms_norm_eps=1e-5, sliding_window=None,
+    num_key_value_heads=2, head_dim=20, rms_norm_eps=1e-5, sliding_window=None, max_position_embeddings=64,
 )  # fmt: skip
 
 

@@ -133,6 +133,10 @@ def plane_number(rng: Rng, trial: int, tag: Tag) -> Any:
     return np.int64(trial % tag.scheme_row.planes)
 
 
+def sometimes_zero(rng: Rng, trial: int, tag: Tag) -> Any:
+    return np.where(rng.random(SLOT // 4) < 0.4, np.float32(0.0), floats(rng, SLOT // 4))
+
+
 def powers(rng: Rng, trial: int, tag: Tag) -> Any:
     return np.int32((trial * LANES + np.arange(LANES)) % 254 - 126)
 
@@ -169,6 +173,7 @@ CASES = {
     "splat_f32": Case("x", "f"),
     "fma": Case("fff", "f"),
     "larger": Case("ff", "f"),
+    "hadamard": Case("f", "f", trials=200),
     "larger_magnitude": Case("ff", "f"),
     "max_magnitude": Case("f", "x", {1: magnitudes}),
     "nearest": Case("f", "i", {1: tie}),
@@ -184,6 +189,7 @@ CASES = {
     "zeros_each": Case("t", "F"),
     "scaled_add_each": Case("tFIfan", "F", {6: stride}, trials=32),
     "fma_each": Case("tFfan", "F", {5: stride}, trials=32),
+    "fma_seen_each": Case("tFfan", "F", {4: sometimes_zero, 5: stride}, trials=64),
     "scale_each": Case("tFfF", "F", trials=32),
     "add_each": Case("tFf", "F"),
     "sum_each": Case("tFF", "F"),

@@ -11,6 +11,7 @@ from ..frontend import native
 from .bundles import (
     add_each,
     fma_each,
+    fma_seen_each,
     load_each,
     merge_each,
     scale_each,
@@ -47,6 +48,7 @@ from .facts import (
 )
 from .lines import (
     fma,
+    hadamard,
     keep,
     lane,
     larger,
@@ -110,7 +112,9 @@ __all__ = [
     "float_bits",
     "fma",
     "fma_each",
+    "fma_seen_each",
     "group",
+    "hadamard",
     "keep",
     "lane",
     "larger",

@@ -8,7 +8,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from ..isa.vectors import F32, F32X16, I64, LANES, at, call, const, put
+from ..isa.vectors import F32, F32X16, I64, LANES, at, call, const, put, splat
 from ..tag import Tag
 from .lines import fma_meaning
 from .registry import (
@@ -69,6 +69,24 @@ def fma_each(t: Any, acc: Any, w: Any, x: int, stride: int) -> Any:
             fma_meaning(w, np.full(LANES, memory(x + n * stride, np.float32, 1)[0]), acc[n])
             for n in range(t.tokens)
         ]
+    )
+
+
+def _fma_seen_each(b: Any, tag: Tag, acc: Any, w: Any, x: Any, stride: Any) -> Any:
+    def member(n: int) -> Any:
+        old, factor = b.extract_value(acc, n), at(b, step(b, x, stride, n), F32)
+        new = call(b, "llvm.fma.v16f32", F32X16, w, splat(b, factor), old)
+        return b.select(b.fcmp_ordered("==", factor, ir.Constant(F32, 0.0)), old, new)
+
+    return bundle(b, tag, F32X16, member)
+
+
+@verb(each_f32, (Tag, each_f32, f32, ADDRESS, ADDRESS), _fma_seen_each)
+def fma_seen_each(t: Any, acc: Any, w: Any, x: int, stride: int) -> Any:
+    """As fma_each, but acc[n] where x[n] is zero, whatever w holds."""
+    factors = [memory(x + n * stride, np.float32, 1)[0] for n in range(t.tokens)]
+    return np.stack(
+        [fma_meaning(w, np.full(LANES, f), acc[n]) if f != 0 else acc[n] for n, f in enumerate(factors)]
     )
 
 

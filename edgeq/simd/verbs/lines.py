@@ -137,6 +137,25 @@ def max_f32(v: Any) -> Any:
     return v[0]
 
 
+def _hadamard(b: Any, v: Any) -> Any:
+    for stride in (1, 2, 4, 8):
+        other = pick(b, v, [n ^ stride for n in range(LANES)])
+        low, high = b.fadd(v, other), b.fsub(other, v)
+        v = pick(b, low, [n + LANES * bool(n & stride) for n in range(LANES)], high)
+    return v
+
+
+@verb(f32, (f32,), _hadamard)
+def hadamard(v: Any) -> Any:
+    """The Walsh-Hadamard transform of 16 lanes, not normalized: lanes i and i + 1 become their sum and their
+    difference, then those that are 2, 4, 8 apart.
+    """
+    for stride in (1, 2, 4, 8):
+        low, high = np.moveaxis(v.reshape(-1, 2, stride), 1, 0)
+        v = np.stack([low + high, low - high], 1).reshape(LANES)
+    return v
+
+
 _IOTA = ir.Constant(I32X16, list(range(LANES)))
 
 
