@@ -31,7 +31,10 @@ ARROWS: dict[str, set[str]] = {
     "rotary": {"memory"},
     "cache": {"catalog", "formats", "memory"},
     "arena": {"memory"},
-    "program": {"arena", "catalog", "cache", "extents", "memory", "weights", "simd", "formats"},
+    "instructions": {"arena", "catalog", "extents", "memory", "simd"},
+    "program": {
+        "arena", "catalog", "cache", "extents", "instructions", "memory", "weights", "simd", "formats",
+    },
     "beds": set(),
     "cores": set(),
     "tuned": {"catalog"},
