@@ -117,10 +117,10 @@ class _Region:
     def __init__(self, sizes: Sequence[int]):
         page = mmap.PAGESIZE
         usable = [-(-size // page) * page for size in sizes]
-        self._start, self._nbytes = 0, sum(usable) + page * (len(sizes) + 1)
-        self._start = _map(0, self._nbytes)
+        nbytes = sum(usable) + page * (len(sizes) + 1)
+        start = _map(0, nbytes)
         self.addresses: list[int] = []
-        at = self._start + page
+        at = start + page
         for size, room in zip(sizes, usable, strict=True):
             _allow(at, room)
             self.addresses.append(at + room - size)
@@ -131,7 +131,8 @@ class _Region:
             for address, size in held:
                 bisect.insort(_starts, address)
                 _sizes[address] = size
-        weakref.finalize(self, _let_go, self._start, self._nbytes, held).atexit = False
+        # not at exit: threads may still run in it
+        weakref.finalize(self, _let_go, start, nbytes, held).atexit = False
 
 
 def _fenced(sizes: Sequence[int]) -> list[Array]:

@@ -20,29 +20,12 @@ from edgeq import extents, memory
 from edgeq.arena import SLACK, Buffer, Input, Quantized, Rows, place, row_bytes
 from edgeq.cache import Cache, CacheShape
 from edgeq.errors import UsageError
+from edgeq.instructions import Instruction, OfCache, check
 from edgeq.kernels import catalog
 from edgeq.kernels.catalog import KERNELS, Scratch, State
 from edgeq.ownership import Unique
 from edgeq.simd.tag import Request, Tag
 from edgeq.weights import Matrix, Vector
-
-
-@dataclass(frozen=True)
-class OfCache:
-    """An operand that is an address in the bound sequence's cache."""
-
-    layer: int
-    part: str
-
-
-@dataclass
-class Instruction:
-    kernel: str
-    tag: Tag
-    operands: dict[str, Any]
-    touches: list[Buffer | OfCache]
-    barrier: bool = False
-    phase: int = 0
 
 
 def float32_bits(x: float) -> int:
@@ -106,7 +89,9 @@ class Program(Unique):
         """
         wrong = set(operands) ^ set(KERNELS[kernel].operands)
         if wrong:
-            raise UsageError(f"kernel {kernel} is given too many or too few operands: {', '.join(wrong)}.")
+            raise UsageError(
+                f"kernel {kernel} is given too many or too few operands: {', '.join(sorted(wrong))}."
+            )
         reads, writes = list(reads), list(writes)
         clash = any(self._since.get(b) for b in reads) or any(b in self._since for b in writes)
         if clash:
@@ -238,10 +223,12 @@ class Program(Unique):
         outputs: bool = False,
     ) -> Rows:
         """weight . x (+ bias), added to the rows `add_to` where given; with `outputs`, into the program's
-        logits. UsageError where x does not fit the weight or has not the form that it asks for.
+        logits. UsageError where x or add_to does not fit the weight, or x has not the form that it asks for.
         """
         if weight.columns != x.columns:
             raise UsageError(f"a weight of {weight.columns} columns is given rows of {x.columns}.")
+        if add_to and add_to.columns != weight.rows:
+            raise UsageError(f"{weight.rows} sums a row are added to rows of {add_to.columns}.")
         self._weights += [weight, bias] if bias else [weight]
         y = add_to or self.rows(weight.rows)
         if outputs:
@@ -432,16 +419,10 @@ class Program(Unique):
         if memory.checked():
             self._check(cached=True)
 
-    def _check(self, cached: bool) -> None:
-        """UsageError where an instruction reaches beyond its buffers, or with `cached` beyond the cache's."""
+    def _check(self, *, cached: bool) -> None:
         s = self.settings
         sizes = extents.Sizes(s.limit, s.outputs, s.workers, len(s.cosine), self._embedded)
-        for i, row in zip(self._instructions, self.code.tolist(), strict=True):
-            numbers = dict(zip(KERNELS[i.kernel].operands, row[catalog.OPERANDS_AT // 8 :], strict=False))
-            call = extents.Call(numbers, i.tag.scheme, i.tag.tokens, sizes)
-            for name, nbytes in extents.of(i.kernel, call).items():
-                if isinstance(i.operands[name], OfCache) == cached:
-                    memory.require(numbers[name], nbytes, f"{i.kernel}'s operand {name}")
+        check(self._instructions, self.code, sizes, cached=cached)
 
     @property
     def arena_bytes(self) -> int:

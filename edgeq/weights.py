@@ -32,10 +32,12 @@ class Matrix:
     @classmethod
     def of(cls, tensor: Tensor) -> Matrix:
         rows, columns = tensor.shape
-        parts = (tensor.codes, tensor.scales) if tensor.scheme.bits else (tensor.values,)
-        owner = [memory.mapped(part) for part in parts]
-        codes, scales = [*(int(part.ctypes.data) for part in owner), 0][:2]
-        return cls(tensor.scheme.name, rows, columns, tensor.tiles, tensor.groups, codes, scales, owner)
+        quantized = bool(tensor.scheme.bits)
+        codes = memory.mapped(tensor.codes if quantized else tensor.values)
+        scales = memory.mapped(tensor.scales) if quantized else None
+        places = int(codes.ctypes.data), 0 if scales is None else int(scales.ctypes.data)
+        shape = rows, columns, tensor.tiles, tensor.groups
+        return cls(tensor.scheme.name, *shape, *places, owner=(codes, scales))
 
     @property
     def quantized(self) -> bool:

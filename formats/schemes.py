@@ -19,6 +19,7 @@ from .layout import TILE_ROWS, Geometry, geometry, quote, round_up
 
 Array = np.ndarray[Any, Any]
 GROUP = 32  # columns that share a scale: those that int8 activations have one scale for
+CODES = {bits: range(1 << bits) for bits in (0, 1, 2, 4, 8)}  # that there are of so many bits
 BLOCK_VALUES = 1 << 17  # worked on at a time: a block and its temporaries stay in a core's second-level cache
 
 
@@ -37,9 +38,9 @@ class Scheme:
 
     def __post_init__(self) -> None:
         rules = (
-            ("bits", self.bits, (0, 1, 2, 4, 8), "codes fill whole bytes"),
+            ("bits", self.bits, tuple(CODES), "codes fill whole bytes"),
             ("group", self.group, (GROUP if self.bits else 0,), "activations have one scale for as many"),
-            ("zero", self.zero, range(1 << self.bits), "it is one of the codes"),
+            ("zero", self.zero, CODES.get(self.bits, ()), "it is one of the codes"),
         )
         for word, value, known, why in rules:
             if value not in known:

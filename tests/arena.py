@@ -30,9 +30,9 @@ from edgeq.arena import Buffer
 from edgeq.cache import KINDS
 from edgeq.engine import ACTS, Model, Sequence
 from edgeq.formats import TensorPlan, Writer, encode
+from edgeq.instructions import Instruction
 from edgeq.kernels.catalog import KERNELS, WIDTH, State
 from edgeq.models.rope import Rope
-from edgeq.program import Instruction
 
 Array = np.ndarray[Any, Any]
 SCHEMES = ("q4", "q8", "f32", "f16", "bf16")

@@ -33,7 +33,11 @@ ARROWS: dict[str, set[str]] = {
     "rotary": {"memory"},
     "cache": {"catalog", "formats", "memory", "ownership"},
     "arena": {"memory"},
-    "program": {"arena", "catalog", "cache", "extents", "memory", "ownership", "weights", "simd", "formats"},
+    "instructions": {"arena", "catalog", "extents", "memory", "simd"},
+    "program": {
+        "arena", "catalog", "cache", "extents", "instructions", "memory", "ownership", "weights", "simd",
+        "formats",
+    },
     "beds": set(),
     "cores": set(),
     "tuned": {"catalog"},

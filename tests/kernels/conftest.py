@@ -6,4 +6,6 @@ from tests import emulator
 from tests.simd.conftest import stand_ins
 
 __all__ = ["stand_ins"]
-collect_ignore = ["test_team.py"] if emulator.CPU else []  # its threads run the interpreter in this process
+collect_ignore = (  # what runs whole programs in this process
+    ["test_team.py", "test_arena.py", "test_memory.py"] if emulator.CPU else []
+)

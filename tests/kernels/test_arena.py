@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,18 @@ def test_random_models(tmp_path: Path) -> None:
     assert not totals.differ
     assert totals.models == MODELS and totals.runs == MODELS * 6 * 5
     assert totals.kernels == {name for name, row in KERNELS.items() if not row.plain}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are forbidden with Linux's mprotect")
+def test_random_models_with_every_address_checked() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.arena", "--models", "6", "--seed", "5000"],
+        env={**os.environ, "EDGEQ_CHECK": "memory"},
+        cwd=Path(__file__).parent.parent.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and "6 models, 180 runs" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")

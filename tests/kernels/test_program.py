@@ -4,6 +4,8 @@ is there. Checked on addresses, after the arena was planned, against a table of 
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,11 +15,15 @@ import pytest
 from edgeq import memory, models
 from edgeq.arena import ALIGNMENT, Buffer, plan
 from edgeq.cache import CacheShape
+from edgeq.converters import convert
+from edgeq.errors import UsageError
+from edgeq.formats import open_model
 from edgeq.formats.layout import geometry
 from edgeq.formats.schemes import SCHEMES
+from edgeq.instructions import Instruction, OfCache
 from edgeq.kernels.catalog import BARRIER, FLAGS_AT, KERNELS
-from edgeq.program import Instruction, OfCache, Program, Settings
-from edgeq.weights import Matrix, Vector
+from edgeq.program import Program, Settings
+from edgeq.weights import Matrix, Vector, Weights
 
 INT8 = ("x", "x_scale", "x_sum")
 CACHE = ("q", "q_scale", "q_sum", "keys", "key_scales", "values", "value_scales", "scratch")
@@ -286,3 +292,56 @@ def test_every_operand_is_in_its_place() -> None:
 
 def test_every_kernel_has_its_writes() -> None:
     assert set(WRITES) == {name for name, row in KERNELS.items() if not row.plain}
+
+
+# ---- what a family must not record ----
+def empty(act: str = "int8") -> tuple[Program, FakeWeights]:
+    """A program without instructions, and weights of several schemes."""
+    program = recorded(*PROGRAMS[0])
+    settings = replace(program.settings, act=act)
+    return Program(settings), FakeWeights(CONFIG, {"": "q4", "up": "f16"})
+
+
+def test_a_weight_is_not_given_rows_of_other_columns() -> None:
+    p, w = empty()
+    x = p.embed(w.matrix("embed"))
+    with pytest.raises(UsageError, match="a weight of 200 columns is given rows of 72"):
+        p.matmul(w.matrix("down"), p.input(x, [w.matrix("q")]))
+
+
+def test_a_weight_is_not_given_rows_in_another_form() -> None:
+    p, w = empty()
+    x = p.embed(w.matrix("embed"))
+    with pytest.raises(UsageError, match="a q4 weight is given rows that were not quantized"):
+        p.matmul(w.matrix("q"), p.input(x, [w.matrix("up")]))
+    with pytest.raises(UsageError, match="a f16 weight is given rows that were not kept as floats"):
+        p.matmul(w.matrix("up"), p.input(x, [w.matrix("q")]))
+
+
+def test_a_sum_goes_to_rows_of_its_own_width() -> None:
+    p, w = empty("f32")
+    x = p.embed(w.matrix("embed"))
+    with pytest.raises(UsageError, match="200 sums a row are added to rows of 72"):
+        p.matmul(w.matrix("gate"), p.input(x, [w.matrix("gate")]), add_to=x)
+
+
+def test_operands_are_those_of_the_catalog() -> None:
+    p, _ = empty()
+    with pytest.raises(UsageError, match="kernel rotate is given too many or too few operands: angle, "):
+        p._emit("rotate", "", reads=[], writes=[], angle=1)
+
+
+def test_weights_are_what_they_are_asked_for_as(demo_checkpoint: Path, tmp_path: Path) -> None:
+    convert(demo_checkpoint, tmp_path / "demo.edgeq", scheme="q4")
+    with open_model(tmp_path / "demo.edgeq") as file:
+        w = Weights(file)
+    assert w.matrix("embed").rows == 512 and len(w.vector("norm").values) == 64
+    for name in ("embed", "nothing"):
+        with pytest.raises(UsageError, match=f"{name} is no vector of this model"):
+            w.vector(name)
+    for name in ("norm", "nothing"):
+        with pytest.raises(UsageError, match=f"{name} is no matrix of this model"):
+            w.matrix(name)
+    block = vars(w.block(4))
+    assert set(block) == {"norm1", "q", "k", "v", "o", "norm2", "gate", "up", "down"}
+    assert block["down"] is w.matrix("blocks.4.down")
