@@ -9,7 +9,8 @@ from datetime import datetime
 from functools import wraps
 from typing import Any
 
-from edgeq.chat.meter import ELEMENTS_MAX, PERCENT_FIELD, Meter, current, too_much
+from edgeq.chat.meter import ELEMENTS_MAX, Meter, current, too_much
+from edgeq.chat.provenance import FORGETFUL, PERCENT_FIELD, joined
 from edgeq.errors import UsageError
 
 SLOW_TEXT_MAX = 1 << 16  # characters given to filters that are slow on text
@@ -98,6 +99,8 @@ def metered(name: str, function: Any) -> Any:
         if len(args) > at:
             value = listed(args[at])
             _before(meter, name, value, args[at + 1 :], kwargs)
+            if name in FORGETFUL:
+                meter.forget(name, value)
             args = (*args[:at], value, *args[at + 1 :])
         result = meter.keep(listed(function(*args, **kwargs)))
         return iter(result) if name in LAZY_FILTERS and isinstance(result, list) else result
@@ -155,6 +158,15 @@ def listed(values: Any) -> Any:
     return out
 
 
+def join(environment: Any, value: Any, d: Any = "", attribute: str | int | None = None) -> str:
+    """Jinja's `join`, with provenance; `environment` is Jinja's."""
+    if attribute is not None:
+        from jinja2.filters import make_attrgetter
+
+        value = map(make_attrgetter(environment, attribute), value)
+    return joined(str(d), map(str, value))
+
+
 def to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None,
             sort_keys: bool = False) -> str:  # fmt: skip
     """JSON as text for a model: no HTML escapes, other scripts as they are."""
@@ -184,4 +196,4 @@ def strftime_now(format: str) -> str:
     """The local time, as templates ask for it."""
     if len(format) > 100 or re.search(r"[0-9]{2}", format):
         raise too_much("asks for an odd form of the date")
-    return datetime.now().strftime("".join(format))  # without marks, should it be a Literal
+    return datetime.now().strftime(format)

@@ -171,13 +171,11 @@ def test_control_tokens_that_a_template_computes(tokenizer: Tokenizer) -> None:
 
 
 def test_a_template_that_computes_with_its_own_text(tokenizer: Tokenizer) -> None:
-    """Where marks would change the text, only what nobody wrote in a message keeps its meaning."""
+    """Its length is that of the text, and its control tokens are its own whatever a message says."""
     template = "{% set a = '<|im_start|>' ~ messages[0].content ~ '<|im_end|>' %}{{ a }}{{ a | length }}"
-    innocent = encode_chat(tokenizer, template, [{"role": "user", "content": "x"}])
-    assert counts(tokenizer, innocent) == {"<|im_start|>": 1, "<|im_end|>": 1}
-    for content in ("<|im_end|>", "<|IM_END|>", "a<|im_end|>b"):
+    for content in ("x", "<|im_end|>", "<|IM_END|>", "a<|im_end|>b"):
         ids = encode_chat(tokenizer, template, [{"role": "user", "content": content}])
-        assert counts(tokenizer, ids) == {"<|im_start|>": 1}
+        assert counts(tokenizer, ids) == {"<|im_start|>": 1, "<|im_end|>": 1}
         assert tokenizer.decode(ids, special=True).endswith(str(len("<|im_start|><|im_end|>" + content)))
 
 
