@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeq.chat.provenance import provenance, written
+from edgeq.chat.provenance import own_of, written
 from edgeq.chat.sandbox import run
 from edgeq.errors import UnsupportedError, UsageError
 from edgeq.tokenizer import Tokenizer
@@ -79,7 +79,7 @@ def encode_chat(
 
 def _parts(tokenizer: Tokenizer, text: str) -> list[str | int]:
     """A rendered text, cut at the control tokens that are the template's own."""
-    own = provenance(text)
+    own = own_of(text)
     return tokenizer.split(str.__str__(text), lambda start, end: 0 not in own[start:end])
 
 

@@ -127,7 +127,7 @@ class Text(str):
         text, left = str.replace(self, old, new, count), int(count)
         if not old:
             return text
-        own, inserted, foreign = [], provenance(new), bytes(len(new))
+        own, inserted, foreign = [], own_of(new), bytes(len(new))
         at = 0
         while left and (start := str.find(self, old, at)) >= 0:
             end = start + len(old)
@@ -193,7 +193,7 @@ def traced(text: str, own: bytes) -> str:
     return Text(text, own) if 1 in own else text
 
 
-def provenance(text: str) -> bytes:
+def own_of(text: str) -> bytes:
     """For each character of a text 1 if the template wrote it, else 0."""
     return text.own if isinstance(text, Text) else bytes(len(text))
 
@@ -204,7 +204,7 @@ def joined(separator: str, parts: Iterable[str]) -> str:
     text = str.join(separator, parts)
     if not any(isinstance(part, Text) for part in (separator, *parts)):
         return text
-    return traced(text, provenance(separator).join(map(provenance, parts)))
+    return traced(text, own_of(separator).join(map(own_of, parts)))
 
 
 def agreeing(text: str, pieces: Iterable[str]) -> str:

@@ -152,8 +152,9 @@ class Sandbox:
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Any:
         """An attribute that is there but not offered. Jinja would print nothing in its place."""
+        kind = "text" if isinstance(obj, str) else type(obj).__name__
         raise UnsupportedError(
-            f"the chat template uses {ascii(str(attribute))[:60]} of a {type(obj).__name__.lower()}, "
+            f"the chat template uses {ascii(str(attribute))[:60]} of a {kind}, "
             "which edgeq does not offer to templates"
         )
 
