@@ -170,7 +170,7 @@ def tokenizer() -> Tokenizer:
     vocab = {letter: i for i, letter in enumerate(letters)}
     ids = {word: len(letters) + i for i, word in enumerate(WORDS)}
     flags = {"special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    model = {
+    model: dict[str, Any] = {
         "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
         "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
         "vocab": vocab, "merges": [],
