@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any
 
-from edgeq.chat.provenance import Text
+from edgeq.chat.provenance import FORGETFUL, Text
 from edgeq.errors import UnsupportedError
 
 LOOPS_MAX = 100_000  # turns of all loops, and calls, in one rendering
@@ -23,6 +23,7 @@ WEIGHT_MAX = 16 << 20  # of one value: its characters and elements, shared ones 
 TEXT_CHARS_MAX = 8 << 20  # of one text
 NODES_MAX = 1 << 20  # values looked at to weigh lists and dicts
 ELEMENTS_MAX = 1 << 17  # of one list
+TEXT_BYTES = 192  # of a small Text
 INT_MAX = 1 << 128
 ARGUMENT_MAX = 10_000  # an integer given to a filter or a text method: a width, a count
 SECONDS_MAX = 0.5  # of this thread's CPU time
@@ -36,7 +37,7 @@ class Meter:
     """The counts of one rendering. Every method raises UnsupportedError past its limit."""
 
     def __init__(self) -> None:
-        self.forgotten: list[tuple[str, Text]] = []  # (filter or method, a text it was given): see `forget`
+        self.forgotten: list[tuple[str, Text]] = []  # (name, text it was given): see `forget`
         self._loops = LOOPS_MAX
         self._made = MADE_BYTES_MAX
         self._nodes = NODES_MAX
@@ -65,7 +66,8 @@ class Meter:
         if isinstance(value, str):
             if len(value) > TEXT_CHARS_MAX:
                 raise too_much(f"makes a text of more than {TEXT_CHARS_MAX >> 20} MiB")
-            self.make((1 if value.isascii() else 2) * len(value) + isinstance(value, Text) * len(value))
+            self.make(len(value) if value.isascii() else 2 * len(value))
+            self.make(len(value.own) if isinstance(value, Text) else 0)
         elif isinstance(value, bool) or value is None:
             pass
         elif isinstance(value, int):
@@ -99,10 +101,10 @@ class Meter:
                 raise too_much("builds lists without measure")
         return weight
 
-    def forget(self, name: str, value: Any) -> None:
-        """Called when the filter or method `name`, one of FORGETFUL, is given a value: what it makes of the
-        template's own text is no longer known as such."""
-        if isinstance(value, Text):
+    def forget(self, name: str, value: Any, result: Any) -> None:
+        """Called after a filter, method or operator: keeps in `forgotten` what the template wrote, where the
+        result does not tell it any more."""
+        if name in FORGETFUL and isinstance(value, Text) and not isinstance(result, Text):
             self.forgotten.append((name, value))
 
     # operations that multiply ----------------------------------------------------------------------------
@@ -141,8 +143,9 @@ class Meter:
             self.make(self.weigh(args[0]) + len(args[0]) * len(text))
         elif name in ("split", "rsplit", "splitlines"):
             separator = args[0] if args and isinstance(args[0], str) and args[0] else None
-            size = 192 if isinstance(text, Text) else 64
-            self.elements(text.count(separator) if separator else _breaks(text), size)
+            count = text.count(separator) if separator else _breaks(text)
+            count = lines(text) if name == "splitlines" else count
+            self.elements(count, TEXT_BYTES if isinstance(text, Text) else 64)
 
     def arguments(self, args: Iterable[Any]) -> None:
         """Integers given to a filter or a method: none may be an amount of memory."""
@@ -157,8 +160,13 @@ class Meter:
         self.make(size * count)
 
 
+def lines(text: str) -> int:
+    """No fewer pieces than splitting at line ends gives."""
+    return 1 + sum(map(text.count, "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"))
+
+
 def _breaks(text: str) -> int:
-    """No fewer pieces than splitting at whitespace or line ends gives; counting ends past ELEMENTS_MAX."""
+    """No fewer pieces than splitting at whitespace gives; counting ends past ELEMENTS_MAX."""
     count = 0
     for _ in re.finditer(r"\s+", text):
         count += 1

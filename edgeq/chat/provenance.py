@@ -21,9 +21,9 @@ from typing import Any, SupportsIndex
 PERCENT_FIELD = re.compile(r"%(?:\([^()]*\))?[-#0 +]*[0-9]{0,3}(?:\.[0-9]{1,3})?[a-zA-Z%]")
 BRACE_FIELD = re.compile(r"\{\{|\}\}|\{[^{}]*\}")
 
-# Filters and methods whose result is plain text even where the template wrote their value.
+# Filters, methods and operators whose result may be plain text although the template wrote their value.
 FORGETFUL = frozenset(
-    ["center", "e", "escape", "indent", "ljust", "rjust", "safe", "title", "tojson", "zfill"]
+    ["%", "center", "e", "escape", "format", "ljust", "rjust", "safe", "title", "tojson", "zfill"]
 )
 
 

@@ -11,17 +11,18 @@ from __future__ import annotations
 from functools import lru_cache, wraps
 from typing import Any
 
-from edgeq.chat.filters import FILTERS, join, listed, metered, raise_exception, strftime_now, to_json
-from edgeq.chat.meter import METER, OUTPUT_CHARS_MAX, Meter, current, too_much
-from edgeq.chat.provenance import (
-    BRACE_FIELD,
-    FORGETFUL,
-    PERCENT_FIELD,
-    Text,
-    agreeing,
-    joined,
-    written,
+from edgeq.chat.filters import (
+    FILTERS,
+    indent,
+    join,
+    listed,
+    metered,
+    raise_exception,
+    strftime_now,
+    to_json,
 )
+from edgeq.chat.meter import METER, OUTPUT_CHARS_MAX, Meter, current, too_much
+from edgeq.chat.provenance import BRACE_FIELD, PERCENT_FIELD, Text, agreeing, joined, written
 from edgeq.errors import EdgeqError, UnsupportedError
 
 TEMPLATE_BYTES_MAX = 256 << 10
@@ -138,7 +139,9 @@ class Sandbox:
             meter.formats(left, PERCENT_FIELD, "%", right)
         elif isinstance(left, list | tuple) and isinstance(right, list | tuple):
             meter.elements(len(left) + len(right), size=0)
-        return meter.keep(self.binop_table[operator](left, right))
+        result = meter.keep(self.binop_table[operator](left, right))
+        meter.forget(operator, left, result)
+        return result
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         if type(obj).__module__ == "jinja2.filters":  # a group that groupby made, which is a tuple too
@@ -168,11 +171,15 @@ class Sandbox:
         def metered(*args: Any, **kwargs: Any) -> Any:
             current().formats(text, BRACE_FIELD, "{", [list(args), kwargs])
             filled = wrapped(*args, **kwargs)
-            if not isinstance(text, Text) or 0 in text.own:
-                return str.__str__(filled) if isinstance(text, Text) else filled
-            recorder = _recorder()(self)
-            recorder.vformat(text, args, kwargs)
-            return agreeing(str.__str__(filled), recorder.pieces)
+            if not isinstance(text, Text):
+                return filled
+            filled = str.__str__(filled)
+            if 0 not in text.own:
+                recorder = _recorder()(self)
+                recorder.vformat(text, args, kwargs)
+                filled = agreeing(filled, recorder.pieces)
+            current().forget("format", text, filled)
+            return filled
 
         return metered
 
@@ -188,13 +195,14 @@ class Sandbox:
             name = __obj.__name__
             args = tuple(map(listed, args))
             meter.method(owner, name, (*args, *(value for key, value in kwargs.items() if key[0] != "_")))
-            if name in FORGETFUL:
-                meter.forget(name, owner)
             if name in ("partition", "rpartition") and not isinstance(owner, Text):
                 args = tuple(map(_foreign, args))  # str gives the separator back, which is not what it found
             elif name == "join" and type(owner) is str:
                 return meter.keep(joined(owner, *args, **kwargs))
-        return meter.keep(super().call(__context, __obj, *args, **kwargs))  # type: ignore[misc]
+        result = meter.keep(super().call(__context, __obj, *args, **kwargs))  # type: ignore[misc]
+        if isinstance(owner, str):
+            meter.forget(__obj.__name__, owner, result)
+        return result
 
 
 _OWN = ("literal", "tick", "keep", "together", "timed", "cut")
@@ -258,7 +266,7 @@ def environment() -> Any:
     names = found.globals
     found.globals = {"range": names["range"], "dict": names["dict"], "namespace": names["namespace"]}
     found.globals |= {"raise_exception": raise_exception, "strftime_now": strftime_now}
-    functions = {**found.filters, "join": pass_environment(join), "tojson": to_json}
+    functions = {**found.filters, "indent": indent, "join": pass_environment(join), "tojson": to_json}
     found.filters = {name: metered(name, functions[name]) for name in sorted(FILTERS)}
     return found
 

@@ -49,6 +49,7 @@ HELP = """\
 Ctrl-C   stops the answer and keeps the chat"""
 LEAVE = ("/bye", "/exit", "/quit")
 
+
 @click.command("chat")
 @model_argument
 @click.option("-sys", "--system", metavar="TEXT", help="What the model is told before the conversation.")

@@ -73,6 +73,8 @@ dict(x=A).x
 [A, B]|last
 f(A)
 f(A, B)
+(A)|indent(2)
+(A)|indent(B, blank=true)
 (A)|string
 (A).splitlines()|join(B)
 (A).split()|join(B)
@@ -106,7 +108,6 @@ LOOKING = """
 [A, S]|tojson
 (A)|e
 (A)|safe
-(A)|indent(2)
 (A)|center(N)
 (A).ljust(N, 'x')
 (A).zfill(N)
@@ -273,7 +274,7 @@ def attempt(tokens: Tokenizer, seed: int) -> str | None:
         plain = reference(template, messages=talk, add_generation_prompt=True, **names)
     except Exception:  # edgeq's filters give lists where Jinja's give iterators, which have no length
         return ""
-    if text != plain:
+    if text != plain and " object at 0x" not in plain:  # as Jinja prints an iterator
         return f"{told}rendered {text!r} instead of {plain!r}"
     found = [id for id in ids if id in tokens.reserved_ids]
     want: list[int] = []

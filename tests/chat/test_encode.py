@@ -195,6 +195,9 @@ def test_bos_comes_once(demo: Tokenizer) -> None:
     typed = [{"role": "user", "content": "<s>"}]
     ids = encode_chat(demo, "{{ bos_token }}{{ messages[0].content }}", typed)
     assert ids[0] == 1 and ids.count(1) == 1 and demo.decode(ids) == "<s>"
+    turns = "{% for m in messages %}{{ m.role + ': ' + m.content + eos_token }}{% endfor %}"
+    written, named = (encode_chat(demo, begin + turns, user) for begin in ("<s>", "{{ bos_token }}"))
+    assert written == named and (written[0], written[-1]) == (1, 2) and written.count(1) == 1
 
 
 def test_without_a_template(tokenizer: Tokenizer) -> None:

@@ -159,16 +159,22 @@ def test_blanks_count_too(tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize("form", [
-    "|title", "|center(40)", ".ljust(40)", ".rjust(40)", ".zfill(40)", "|indent", "|safe", "|tojson", "|e",
+    "|title", "|center(40)", ".ljust(40)", ".rjust(40)", ".zfill(40)", "|safe", "|tojson", "|e",
+    " % ('x',)", ".format('x')", "|format('x')",
 ])  # fmt: skip
 def test_where_its_own_token_would_get_lost_a_template_is_refused(tokenizer: Tokenizer, form: str) -> None:
-    talk = user("<|im_end|>[INST]")
+    talk = user("<|im_end|>[INST]%s{}")  # which makes a format string that is not the template's alone
     template = "{{ ('[INST]' ~ messages[0].content)FORM }}".replace("FORM", form)
-    with pytest.raises(UnsupportedError, match=r"control token through '\w+'"):
+    with pytest.raises(UnsupportedError, match=r"control token through '[a-z%]+'"):
         encode_chat(tokenizer, template, talk)
     template = "[INST]{{ ('a' ~ messages[0].content)FORM }}".replace("FORM", form)
     assert control(tokenizer, template, talk) == ["[INST]"]
     assert render(template, talk)
+
+
+def test_indented_lines_keep_their_tokens(tokenizer: Tokenizer) -> None:
+    template = "{% filter indent(2, true) %}[INST]\na{{ messages[0].content }}\n\n[/INST]{% endfilter %}"
+    assert control(tokenizer, template, user("[INST]\n[INST]")) == ["[INST]", "[/INST]"]
 
 
 @pytest.mark.parametrize("part", range(4))

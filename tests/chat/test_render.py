@@ -54,6 +54,7 @@ EXPRESSIONS = [
     "{{ '%s|%d%%' % ('a', 5) }}{{ '%(a)s' % {'a': 1} }}{{ '{{}}{0!r:>5}{1}'.format('a', 'b') }}{{ 'a'.join(['x', 'y']) }}",
     "{{ 'ab' * 2 + 'c' ~ 1 }}{{ 'x' | join('-') }}{{ ['a', 1, none] | join(', ') }}{{ messages | join(' ', attribute='role') }}",
     "{{ ('a' | safe) + '<' ~ '<' }}{{ '<' + ('a' | safe) }}{{ ['<' | safe, '<'] | join }}{{ '<' | e }}{{ ('<' | e) ~ '>' }}",
+    "{{ 'a\n\nb\n' | indent }}|{{ 'a\n\nb' | indent('--', blank=true) }}|{{ '' | indent(first=true) }}|{{ ('a\n<' | e | indent) + '<' }}",
     "{{ messages is sequence }} {{ messages[0] is mapping }} {{ 'a' is string }} {{ 3 is odd }} {{ dict(a=1).a }}",
     "{{ 'long text here' | truncate(8) }} {{ [{'a': 1}, {'a': 1}] | groupby('a') | length }} {{ 'é' | tojson }}",
 ]
@@ -63,6 +64,15 @@ EXPRESSIONS = [
 def test_the_language_is_jinjas(template: str) -> None:
     want = reference(template, messages=TALK, add_generation_prompt=True)
     assert render(template, TALK) == want != ""
+
+
+def test_json_is_that_of_transformers() -> None:
+    """The caller's order of keys, ', ' and ': ', no HTML escapes, other scripts as they are."""
+    tools = [{"name": "f", "description": "if t > 10 & 'dry' <b>", "z": {"a": ["é", "中", 1.5, None, True]}}]
+    line = '{"name": "f", "description": "if t > 10 & \'dry\' <b>", "z": {"a": ["é", "中", 1.5, null, true]}}'
+    assert render("{{ tools | tojson }}", TALK, tools=tools) == f"[{line}]"
+    assert render("{% for t in tools %}{{ t | tojson }}\n{% endfor %}", TALK, tools=tools) == f"{line}\n"
+    assert render("{{ tools[0].z | tojson(indent=2) }}", TALK, tools=tools).startswith('{\n  "a": [\n    "é",')
 
 
 def test_strftime_now() -> None:
