@@ -3,28 +3,24 @@
 The contract of `encode_chat`: a control or marker token (`<|im_end|>`, `<think>`) gets its id only where
 every character of it was written by the template (its text, its string constants, the names of the bos, eos
 and unk tokens) or is the name of a known role. The same characters in a message, a tool description or any
-other variable are the tokens of plain text. Without such characters in the messages, the ids are those of
-the rendered text tokenized as a whole. How it is done:
+other variable are the tokens of plain text, however the template cuts, joins or changes them. Without such
+characters in the messages, the ids are those of the rendered text tokenized as a whole.
 
-1. The template is rendered as it is: text A.
-2. It is rendered again with the template's own characters marked (edgeq/chat/marks.py). Without its marks
-   that is A again, unless the template computed with its own marked text (took its length, compared it); then
-   3b applies.
-3a. A is cut at control tokens all of whose characters are marked; the rest is tokenized as plain text.
-3b. A is cut at control tokens that occur nowhere in the messages and other variables, letter case ignored. So
-    a control token that somebody wrote in a message is plain text everywhere; the others keep their meaning.
+The template is rendered once. The sandbox follows which characters are the template's own
+(edgeq/chat/provenance.py), and the result is cut at the control tokens that consist of such. A template that
+puts a control token through a filter behind which nobody can tell is refused by name.
 
 Templates are programs of strangers: see edgeq/chat/sandbox.py and edgeq/chat/meter.py for what holds them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeq.chat.marks import Literal, read_marks
+from edgeq.chat.provenance import own_of, written
 from edgeq.chat.sandbox import run
-from edgeq.errors import UsageError
+from edgeq.errors import UnsupportedError, UsageError
 from edgeq.tokenizer import Tokenizer
 
 __all__ = ["encode_chat", "render"]
@@ -51,7 +47,8 @@ def render(
     values or that the template refuses.
     """
     names = {"bos_token": bos_token, "eos_token": eos_token}
-    return run(template, _inputs(messages, variables, names, add_generation_prompt, False), False)
+    text, _ = run(template, _inputs(messages, variables, names, add_generation_prompt))
+    return str.__str__(text)
 
 
 def encode_chat(
@@ -70,29 +67,20 @@ def encode_chat(
     if not isinstance(template, str):
         raise UsageError("the model has no chat template, so it continues texts and cannot chat")
     names = _token_names(tokenizer)
-
-    def rendered(marking: bool) -> str:
-        return run(template, _inputs(messages, variables, names, add_generation_prompt, marking), marking)
-
-    text = rendered(False)
-    if not _holds_reserved(tokenizer, text):
-        return tokenizer.encode_parts([text] if text else [], add_bos=add_bos)
-    written, mask = read_marks(rendered(True))
-    if written == text:
-
-        def trusted(start: int, end: int) -> bool:
-            return all(mask[i] or text[i].isspace() for i in range(start, end))
-    else:
-        foreign = "\0".join(_strings([messages_of(messages), variables])).casefold()
-
-        def trusted(start: int, end: int) -> bool:
-            return text[start:end].casefold() not in foreign
-
-    return tokenizer.encode_parts(tokenizer.split(text, trusted), add_bos=add_bos)
+    text, forgotten = run(template, _inputs(messages, variables, names, add_generation_prompt))
+    for name, given in forgotten:
+        if any(isinstance(part, int) for part in _parts(tokenizer, given)):
+            raise UnsupportedError(
+                f"the chat template puts a control token through {name!r}, and what comes out cannot be told "
+                "from the text of a message"
+            )
+    return tokenizer.encode_parts(_parts(tokenizer, text), add_bos=add_bos)
 
 
-def _holds_reserved(tokenizer: Tokenizer, text: str) -> bool:
-    return any(isinstance(part, int) for part in tokenizer.split(text))
+def _parts(tokenizer: Tokenizer, text: str) -> list[str | int]:
+    """A rendered text, cut at the control tokens that are the template's own."""
+    own = own_of(text)
+    return tokenizer.split(str.__str__(text), lambda start, end: 0 not in own[start:end])
 
 
 def _token_names(tokenizer: Tokenizer) -> dict[str, str]:
@@ -109,12 +97,11 @@ def _inputs(
     variables: dict[str, Any],
     names: dict[str, str],
     add_generation_prompt: bool,
-    marking: bool,
 ) -> dict[str, Any]:
     """The variables of one rendering: copies, so that nothing of the caller's can be reached or changed."""
     listed = messages_of(messages)
-    trusted = {key: Literal(name) if marking else name for key, name in names.items()}
-    copied = _Copy(marking)
+    trusted = {key: written(name) for key, name in names.items()}
+    copied = _Copy()
     inputs = {"messages": [copied.message(message) for message in listed], "tools": None, "documents": None}
     inputs |= {key: copied.value(value, 0) for key, value in variables.items()}
     return {**trusted, **inputs, "add_generation_prompt": bool(add_generation_prompt)}
@@ -133,16 +120,15 @@ def messages_of(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
 
 
 class _Copy:
-    """Copies of JSON values with limits on their size; known roles become literals when marking."""
+    """Copies of JSON values with limits on their size; known roles are as good as the template's own text."""
 
-    def __init__(self, marking: bool) -> None:
-        self.marking = marking
+    def __init__(self) -> None:
         self.left = INPUT_CHARS_MAX
 
     def message(self, message: Mapping[str, Any]) -> dict[str, Any]:
         copied = self.value(message, 0)
-        if self.marking and copied["role"] in ROLES:
-            copied["role"] = Literal(copied["role"])
+        if copied["role"] in ROLES:
+            copied["role"] = written(copied["role"])
         return copied
 
     def value(self, value: Any, depth: int) -> Any:
@@ -166,17 +152,3 @@ class _Copy:
         if isinstance(value, list | tuple):
             return [self.value(item, depth + 1) for item in value]
         raise UsageError(f"a message holds a {type(value).__name__}, but only JSON values are allowed")
-
-
-def _strings(value: Any) -> Iterator[str]:
-    """Every text inside JSON values, known roles of messages left out."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield str(key)
-            if not (key == "role" and isinstance(item, str) and item in ROLES):
-                yield from _strings(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _strings(item)

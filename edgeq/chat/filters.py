@@ -9,7 +9,8 @@ from datetime import datetime
 from functools import wraps
 from typing import Any
 
-from edgeq.chat.meter import ELEMENTS_MAX, PERCENT_FIELD, Meter, current, too_much
+from edgeq.chat.meter import ELEMENTS_MAX, TEXT_BYTES, Meter, current, lines, too_much
+from edgeq.chat.provenance import PERCENT_FIELD, Text, joined
 from edgeq.errors import UsageError
 
 SLOW_TEXT_MAX = 1 << 16  # characters given to filters that are slow on text
@@ -100,6 +101,7 @@ def metered(name: str, function: Any) -> Any:
             _before(meter, name, value, args[at + 1 :], kwargs)
             args = (*args[:at], value, *args[at + 1 :])
         result = meter.keep(listed(function(*args, **kwargs)))
+        meter.forget(name, args[at] if len(args) > at else None, result)
         return iter(result) if name in LAZY_FILTERS and isinstance(result, list) else result
 
     return counted
@@ -119,7 +121,10 @@ def _before(meter: Meter, name: str, value: Any, args: tuple[Any, ...], kwargs: 
         elif name == "indent":
             widths = [part for part in (*args, *kwargs.values(), 4) if isinstance(part, int | str)]
             width = max(len(part) if isinstance(part, str) else part for part in widths)
-            meter.make(len(value) + width * (1 + _lines(value)))
+            count = lines(value)
+            meter.make(len(value) + width * count)
+            if isinstance(value, Text):
+                meter.elements(count, TEXT_BYTES)
         elif name in ("e", "escape"):
             meter.make(5 * len(value))
         elif name == "format":
@@ -137,10 +142,6 @@ def _between(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     return len(separator) if isinstance(separator, str) else 0
 
 
-def _lines(text: str) -> int:
-    return sum(map(text.count, "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"))
-
-
 def listed(values: Any) -> Any:
     """An iterator or a view as a list of no more elements than one may have; other values as they are."""
     if not isinstance(values, Iterator | MappingView | range):
@@ -153,6 +154,27 @@ def listed(values: Any) -> Any:
             raise too_much(f"makes a list of more than {ELEMENTS_MAX} elements")
     current().elements(len(out))
     return out
+
+
+def join(environment: Any, value: Any, d: Any = "", attribute: str | int | None = None) -> str:
+    """Jinja's `join`, with provenance; `environment` is Jinja's."""
+    if attribute is not None:
+        from jinja2.filters import make_attrgetter
+
+        value = map(make_attrgetter(environment, attribute), value)
+    return joined(str(d), map(str, value))
+
+
+def indent(text: Any, width: int | str = 4, first: bool = False, blank: bool = False) -> Any:
+    """Jinja's `indent`, with provenance."""
+    if hasattr(text, "__html__"):
+        from jinja2.filters import do_indent
+
+        return do_indent(text, width, first, blank)
+    space = width if isinstance(width, str) else " " * width
+    head, *rest = (text + "\n").splitlines()
+    indented = joined("\n", [head, *(space + line if line or blank else line for line in rest)])
+    return space + indented if first else indented
 
 
 def to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None,
@@ -184,4 +206,4 @@ def strftime_now(format: str) -> str:
     """The local time, as templates ask for it."""
     if len(format) > 100 or re.search(r"[0-9]{2}", format):
         raise too_much("asks for an odd form of the date")
-    return datetime.now().strftime("".join(format))  # without marks, should it be a Literal
+    return datetime.now().strftime(format)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any
 
+from edgeq.chat.provenance import FORGETFUL, Text
 from edgeq.errors import UnsupportedError
 
 LOOPS_MAX = 100_000  # turns of all loops, and calls, in one rendering
@@ -22,13 +23,10 @@ WEIGHT_MAX = 16 << 20  # of one value: its characters and elements, shared ones 
 TEXT_CHARS_MAX = 8 << 20  # of one text
 NODES_MAX = 1 << 20  # values looked at to weigh lists and dicts
 ELEMENTS_MAX = 1 << 17  # of one list
+TEXT_BYTES = 192  # of a small Text
 INT_MAX = 1 << 128
 ARGUMENT_MAX = 10_000  # an integer given to a filter or a text method: a width, a count
 SECONDS_MAX = 0.5  # of this thread's CPU time
-
-# What a % or str.format string replaces; a width in it is an amount of memory.
-PERCENT_FIELD = re.compile(r"%(?:\([^()]*\))?[-#0 +]*[0-9]{0,3}(?:\.[0-9]{1,3})?[a-zA-Z%]")
-BRACE_FIELD = re.compile(r"\{\{|\}\}|\{[^{}]*\}")
 
 
 def too_much(what: str) -> UnsupportedError:
@@ -38,18 +36,12 @@ def too_much(what: str) -> UnsupportedError:
 class Meter:
     """The counts of one rendering. Every method raises UnsupportedError past its limit."""
 
-    def __init__(self, marking: bool) -> None:
-        self.marking = marking
-        scale = (
-            4 if marking else 1
-        )  # marks treble the template's own text; the text was rendered once without
+    def __init__(self) -> None:
+        self.forgotten: list[tuple[str, Text]] = []  # (name, text it was given): see `forget`
         self._loops = LOOPS_MAX
-        self._made = MADE_BYTES_MAX * scale
+        self._made = MADE_BYTES_MAX
         self._nodes = NODES_MAX
-        self.output_chars_max = OUTPUT_CHARS_MAX * scale
-        self._text_max = TEXT_CHARS_MAX * scale
-        self._weight_max = WEIGHT_MAX * scale
-        self._deadline = time.thread_time() + SECONDS_MAX * (2 if marking else 1)
+        self._deadline = time.thread_time() + SECONDS_MAX
 
     def tick(self) -> None:
         """One turn of a loop or one call."""
@@ -72,9 +64,10 @@ class Meter:
     def keep(self, value: Any) -> Any:
         """A value that an operation made, charged; too heavy ones are refused."""
         if isinstance(value, str):
-            if len(value) > self._text_max:
+            if len(value) > TEXT_CHARS_MAX:
                 raise too_much(f"makes a text of more than {TEXT_CHARS_MAX >> 20} MiB")
             self.make(len(value) if value.isascii() else 2 * len(value))
+            self.make(len(value.own) if isinstance(value, Text) else 0)
         elif isinstance(value, bool) or value is None:
             pass
         elif isinstance(value, int):
@@ -104,9 +97,15 @@ class Meter:
                 weight += 2 * len(item)
                 waiting += item.keys()
                 waiting += item.values()
-            if len(waiting) > NODES_MAX or self._nodes < 0 or weight > self._weight_max:
+            if len(waiting) > NODES_MAX or self._nodes < 0 or weight > WEIGHT_MAX:
                 raise too_much("builds lists without measure")
         return weight
+
+    def forget(self, name: str, value: Any, result: Any) -> None:
+        """Called after a filter, method or operator: keeps in `forgotten` what the template wrote, where the
+        result does not tell it any more."""
+        if name in FORGETFUL and isinstance(value, Text) and not isinstance(result, Text):
+            self.forgotten.append((name, value))
 
     # operations that multiply ----------------------------------------------------------------------------
 
@@ -134,14 +133,19 @@ class Meter:
         """Before a method of a string."""
         self.arguments(args)
         if name == "replace" and len(args) >= 2 and isinstance(args[0], str) and isinstance(args[1], str):
-            self.make(len(text) + text.count(args[0]) * len(args[1]))
+            count = text.count(args[0])
+            self.make(len(text) + count * len(args[1]))
+            if isinstance(text, Text):
+                self.elements(count)
         elif name == "join" and args:
             if not isinstance(args[0], list | tuple | dict | str):
                 raise too_much("joins what is no list")
             self.make(self.weigh(args[0]) + len(args[0]) * len(text))
         elif name in ("split", "rsplit", "splitlines"):
             separator = args[0] if args and isinstance(args[0], str) and args[0] else None
-            self.elements(text.count(separator) if separator else _breaks(text))
+            count = text.count(separator) if separator else _breaks(text)
+            count = lines(text) if name == "splitlines" else count
+            self.elements(count, TEXT_BYTES if isinstance(text, Text) else 64)
 
     def arguments(self, args: Iterable[Any]) -> None:
         """Integers given to a filter or a method: none may be an amount of memory."""
@@ -156,8 +160,13 @@ class Meter:
         self.make(size * count)
 
 
+def lines(text: str) -> int:
+    """No fewer pieces than splitting at line ends gives."""
+    return 1 + sum(map(text.count, "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"))
+
+
 def _breaks(text: str) -> int:
-    """No fewer pieces than splitting at whitespace or line ends gives; counting ends past ELEMENTS_MAX."""
+    """No fewer pieces than splitting at whitespace gives; counting ends past ELEMENTS_MAX."""
     count = 0
     for _ in re.finditer(r"\s+", text):
         count += 1

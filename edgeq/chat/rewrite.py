@@ -1,10 +1,11 @@
-"""The changes to a parsed template that let the sandbox count and mark.
+"""The changes to a parsed template that let the sandbox count, and tell the template's own text.
 
 {% for x in y %} …            a call of tick() at the beginning of each turn
-text and 'string constants'   literal('…'), which can be marked
+text and 'string constants'   literal('…'), known as the template's own
 a ~ b, x[1:], [a, b], {…}     together(a, b), cut(x, 1, None, None), keep([a, b]), keep({…})
 a == b, a in b                a == timed(b), a in timed(b)
 include, import, extends      refused: a chat template is one text
+autoescape                    refused: a prompt is no HTML
 """
 
 from __future__ import annotations
@@ -26,13 +27,16 @@ class _Rewriter:
         from jinja2 import nodes
 
         self.nodes = nodes
-        self.refused = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
+        self.loading = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
+        self.escaping = (nodes.EvalContextModifier, nodes.ScopedEvalContextModifier)
 
     def inside(self, node: Any) -> Any:
         """Rewrites the fields of a node, then the node itself."""
         nodes = self.nodes
-        if isinstance(node, self.refused):
+        if isinstance(node, self.loading):
             raise UnsupportedError("the chat template loads other templates, but it must be one text")
+        if isinstance(node, self.escaping):
+            raise UnsupportedError("the chat template uses autoescape, but a prompt is no HTML")
         for name, value in node.iter_fields():
             if isinstance(node, nodes.Getitem) and name == "arg" and isinstance(value, nodes.Const):
                 continue  # a key
@@ -78,7 +82,7 @@ class _Rewriter:
         return nodes.Call(function, list(args), [], None, None, lineno=at.lineno)
 
     def valid(self, text: str) -> str:
-        """Lone surrogates are the marks, so a template must not hold them."""
+        """No text that the template prints may hold a lone surrogate."""
         if any("\ud800" <= c <= "\udfff" for c in text):
             raise UnsupportedError("the chat template holds a lone surrogate, which is no valid text")
         return text

@@ -1,10 +1,9 @@
-"""The Jinja environment of chat templates: sandboxed, metered, and able to mark the template's own text.
+"""The Jinja environment of chat templates: sandboxed, metered, with the template's own text known as such.
 
-What a template may use is listed (FILTERS in filters.py, METHODS here); everything else is refused. The Jinja
-library is imported with the first template. This module knows nothing of tokenizers and messages.
+What a template may use is listed (FILTERS in filters.py, METHODS here); everything else is refused by name.
+The Jinja library is imported with the first template. This module knows nothing of tokenizers and messages.
 
-Its strings are plain texts, or `Literal` ones that print themselves with marks (marks.py), as Meter.marking
-says.
+The strings of a template are `Text` (provenance.py), those of messages plain str.
 """
 
 from __future__ import annotations
@@ -12,9 +11,18 @@ from __future__ import annotations
 from functools import lru_cache, wraps
 from typing import Any
 
-from edgeq.chat.filters import FILTERS, listed, metered, raise_exception, strftime_now, to_json
-from edgeq.chat.marks import Literal, mark_around, plain
-from edgeq.chat.meter import BRACE_FIELD, METER, PERCENT_FIELD, Meter, current, too_much
+from edgeq.chat.filters import (
+    FILTERS,
+    indent,
+    join,
+    listed,
+    metered,
+    raise_exception,
+    strftime_now,
+    to_json,
+)
+from edgeq.chat.meter import METER, OUTPUT_CHARS_MAX, Meter, current, too_much
+from edgeq.chat.provenance import BRACE_FIELD, PERCENT_FIELD, Text, agreeing, joined, written
 from edgeq.errors import EdgeqError, UnsupportedError
 
 TEMPLATE_BYTES_MAX = 256 << 10
@@ -79,7 +87,7 @@ class Sandbox:
     # called by rewritten templates -----------------------------------------------------------------------
 
     def literal(self, text: str) -> str:
-        return Literal(text) if current().marking else text
+        return written(text)
 
     def tick(self) -> None:
         current().tick()
@@ -89,7 +97,7 @@ class Sandbox:
 
     def together(self, *values: Any) -> str:
         """values[0] ~ values[1] ~ …"""
-        return self.concat(map(plain, values))
+        return self.concat(map(str, values))
 
     def timed(self, value: Any) -> Any:
         """An operand of a comparison."""
@@ -117,9 +125,9 @@ class Sandbox:
         for piece in pieces:
             out.append(piece)
             chars += len(piece)
-            if chars > meter.output_chars_max:
+            if chars > OUTPUT_CHARS_MAX:
                 raise too_much("prints too much text")
-        return str(meter.keep("".join(out)))
+        return str(meter.keep(joined("", out)))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         meter = current()
@@ -129,17 +137,15 @@ class Sandbox:
             meter.power(left, right)
         elif operator == "%" and isinstance(left, str):
             meter.formats(left, PERCENT_FIELD, "%", right)
-            if isinstance(left, Literal):
-                left = mark_around(left, PERCENT_FIELD)
         elif isinstance(left, list | tuple) and isinstance(right, list | tuple):
             meter.elements(len(left) + len(right), size=0)
-        if isinstance(left, Literal):
-            left = str(left)
-        if isinstance(right, Literal):
-            right = str(right)
-        return meter.keep(self.binop_table[operator](left, right))
+        result = meter.keep(self.binop_table[operator](left, right))
+        meter.forget(operator, left, result)
+        return result
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        if type(obj).__module__ == "jinja2.filters":  # a group that groupby made, which is a tuple too
+            return attr in ("grouper", "list")
         for kind, names in METHODS.items():
             if isinstance(obj, kind):
                 return attr in names
@@ -147,18 +153,33 @@ class Sandbox:
         of_jinja = type(obj).__module__ in ("jinja2.runtime", "jinja2.utils", "jinja2.sandbox")
         return of_jinja and super().is_safe_attribute(obj, attr, value)  # type: ignore[misc]
 
+    def unsafe_undefined(self, obj: Any, attribute: str) -> Any:
+        """An attribute that is there but not offered. Jinja would print nothing in its place."""
+        kind = "text" if isinstance(obj, str) else type(obj).__name__
+        raise UnsupportedError(
+            f"the chat template uses {ascii(str(attribute))[:60]} of a {kind}, "
+            "which edgeq does not offer to templates"
+        )
+
     def wrap_str_format(self, value: Any) -> Any:
         wrapped = super().wrap_str_format(value)  # type: ignore[misc]
-        if wrapped is None:
-            return None
+        if wrapped is None or value.__name__ != "format":
+            return None  # no method of a text, or one that METHODS does not list
         text = value.__self__
-        marked = mark_around(text, BRACE_FIELD) if isinstance(text, Literal) else text
-        inner = super().wrap_str_format(marked.format)  # type: ignore[misc]
 
         @wraps(wrapped)
         def metered(*args: Any, **kwargs: Any) -> Any:
             current().formats(text, BRACE_FIELD, "{", [list(args), kwargs])
-            return inner(*args, **kwargs)
+            filled = wrapped(*args, **kwargs)
+            if not isinstance(text, Text):
+                return filled
+            filled = str.__str__(filled)
+            if 0 not in text.own:
+                recorder = _recorder()(self)
+                recorder.vformat(text, args, kwargs)
+                filled = agreeing(filled, recorder.pieces)
+            current().forget("format", text, filled)
+            return filled
 
         return metered
 
@@ -174,17 +195,51 @@ class Sandbox:
             name = __obj.__name__
             args = tuple(map(listed, args))
             meter.method(owner, name, (*args, *(value for key, value in kwargs.items() if key[0] != "_")))
-            if name == "join" and isinstance(owner, Literal):
-                __obj = str(owner).join
-        return meter.keep(super().call(__context, __obj, *args, **kwargs))  # type: ignore[misc]
+            if name in ("partition", "rpartition") and not isinstance(owner, Text):
+                args = tuple(map(_foreign, args))  # str gives the separator back, which is not what it found
+            elif name == "join" and type(owner) is str:
+                return meter.keep(joined(owner, *args, **kwargs))
+        result = meter.keep(super().call(__context, __obj, *args, **kwargs))  # type: ignore[misc]
+        if isinstance(owner, str):
+            meter.forget(__obj.__name__, owner, result)
+        return result
 
 
 _OWN = ("literal", "tick", "keep", "together", "timed", "cut")
 
 
+def _foreign(value: Any) -> Any:
+    """A value without the provenance of a text that the template wrote."""
+    return str.__str__(value) if isinstance(value, Text) else value
+
+
+@lru_cache(maxsize=1)
+def _recorder() -> type[Any]:
+    """The sandbox's str.format, with the pieces that its result is put together from."""
+    from jinja2.sandbox import SandboxedFormatter
+
+    class Recorder(SandboxedFormatter):
+        def __init__(self, environment: Any) -> None:
+            super().__init__(environment)
+            self.pieces: list[str] = []
+
+        def parse(self, format_string: str) -> Any:
+            for literal, *field in super().parse(format_string):
+                self.pieces.append(written(literal))
+                yield literal, *field
+
+        def format_field(self, value: Any, format_spec: str) -> str:
+            text: str = super().format_field(value, format_spec)
+            self.pieces.append(value if not format_spec and isinstance(value, str) else text)
+            return text
+
+    return Recorder
+
+
 @lru_cache(maxsize=1)
 def environment() -> Any:
     """The environment of all templates. It has no state but caches: counts are in the current Meter."""
+    from jinja2 import pass_environment
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -211,7 +266,7 @@ def environment() -> Any:
     names = found.globals
     found.globals = {"range": names["range"], "dict": names["dict"], "namespace": names["namespace"]}
     found.globals |= {"raise_exception": raise_exception, "strftime_now": strftime_now}
-    functions = {**found.filters, "tojson": to_json}
+    functions = {**found.filters, "indent": indent, "join": pass_environment(join), "tojson": to_json}
     found.filters = {name: metered(name, functions[name]) for name in sorted(FILTERS)}
     return found
 
@@ -243,13 +298,15 @@ def compiled(template: str) -> Any:
         raise UnsupportedError(f"the chat template cannot be compiled: {sentence(error)}") from None
 
 
-def run(template: str, variables: dict[str, Any], marking: bool) -> str:
-    """Renders once. Raises UnsupportedError for a template that breaks a limit or fails, UsageError when the
-    template refuses the messages."""
+def run(template: str, variables: dict[str, Any]) -> tuple[str, list[tuple[str, Text]]]:
+    """(what a template prints, a Text where some of it is its own; what its own text was lost in, as
+    Meter.forget has it). Raises UnsupportedError for a template that breaks a limit or fails, UsageError when
+    it refuses the messages."""
     program = compiled(template)
-    token = METER.set(Meter(marking))
+    meter = Meter()
+    token = METER.set(meter)
     try:
-        return str(program.render(variables))
+        return program.render(variables), meter.forgotten
     except EdgeqError:
         raise
     except Exception as error:  # the template is a program of a stranger: it may fail in any way

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +19,9 @@ from edgeq.cli.options import (
     quiet_option,
     sampling_options,
     sampling_values,
+    take_escape,
 )
+from edgeq.cli.run import utf8
 from edgeq.errors import EdgeqError, UsageError
 
 if TYPE_CHECKING:
@@ -36,13 +39,15 @@ PLAIN_TEMPLATE = (
 PLAIN_STOP = ("\nUser:",)
 
 HELP = """\
-/help    these lines
+/help    these lines (also /?)
 /clear   forget the conversation
 /regen   another answer to the last question
 /stats   what the last answer took
 /bye     leave (also /exit, /quit, Ctrl-D)
+//       begins a message with one slash; /words that are not above are the model's, as /no_think
 \"\"\"      begins and ends a message of several lines
 Ctrl-C   stops the answer and keeps the chat"""
+LEAVE = ("/bye", "/exit", "/quit")
 
 
 @click.command("chat")
@@ -55,9 +60,13 @@ Ctrl-C   stops the answer and keeps the chat"""
 def command(model: str, system: str | None, **options: Any) -> None:
     """Talk with MODEL. /help lists what can be said to edgeq itself; Ctrl-C stops an answer, Ctrl-D leaves.
 
-    The template comes from the file; special tokens in what you type are text. Lines on stdin work too.
+    The template comes from the file; special tokens in what you type are text. Lines on stdin work too. In
+    what -sys and --stop give, \\n is a line end and \\\\ a backslash; --no-escape leaves it as it is.
     """
     quiet = options.pop("quiet")
+    escape = take_escape(options)
+    if system is not None:
+        system = utf8(escape(system).encode("utf-8", "surrogateescape"), "the system prompt")
     sampling = sampling_values(options)
     with engine.load(model, options, quiet=quiet) as loaded:
         from edgeq.generate import options_for
@@ -69,7 +78,7 @@ def command(model: str, system: str | None, **options: Any) -> None:
                 terminal.note(
                     f"{loaded.file.path.name}: {loaded.context} tokens of context{plain}; /help helps"
                 )
-            talk(chat, quiet)
+            talk(chat)
 
 
 class Chat:
@@ -173,19 +182,23 @@ class Chat:
         return ids
 
 
-def talk(chat: Chat, quiet: bool) -> None:
+def talk(chat: Chat) -> None:
     """Read messages and commands until the end of input or /bye."""
+    if sys.stdin is None:  # closed by who started us
+        return
     person = sys.stdin.isatty()
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # bytes that are no UTF-8: see read_message
     if person:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  (gives input() its editing and history)
     while True:
         try:
-            line = read_message(person)
-            if line is None or line.strip() in ("/bye", "/exit", "/quit"):
+            message = read_message(person)
+            if message is None or message.is_command(*LEAVE):
                 return
-            if line.strip():
-                obey(chat, line, quiet)
+            if message.text.strip():
+                obey(chat, message)
         except KeyboardInterrupt:
             if not person:
                 raise
@@ -194,21 +207,35 @@ def talk(chat: Chat, quiet: bool) -> None:
             terminal.note(f"edgeq: error: {error}")
 
 
-def obey(chat: Chat, line: str, quiet: bool) -> None:
-    """Do what a line says: a command of the chat, or a message to the model."""
-    word = line.strip()
-    if word == "/help":
+@dataclass(frozen=True)
+class Message:
+    """What was typed. A line may be a command; what stood between two \"\"\" never is one."""
+
+    text: str
+    is_line: bool
+
+    def is_command(self, *names: str) -> bool:
+        return self.is_line and self.text.strip() in names
+
+
+def obey(chat: Chat, message: Message) -> None:
+    """Do what a message says: a command of the chat, or to be sent to the model."""
+    text = message.text
+    if message.is_command("/help", "/?"):
         terminal.say(HELP)
-    elif word == "/clear":
+    elif message.is_command("/clear"):
         chat.clear()
-    elif word == "/stats":
+    elif message.is_command("/stats"):
         terminal.say(stats(chat))
-    elif word == "/regen":
+    elif message.is_command("/regen"):
         print_answer(chat.again())
-    elif word.startswith("/") and word[1:].split(" ")[0].isalpha():
-        raise UsageError(f"{word.split(' ')[0]} is unknown: /help lists what there is")
     else:
-        print_answer(chat.ask(line))
+        word = text.strip()
+        if message.is_line and word.startswith("//"):
+            text = text.replace("//", "/", 1)
+        elif message.is_line and word.startswith("/") and word[1:].isalpha():
+            terminal.note(f"edgeq: warning: {word} is unknown to edgeq (see /help), so the model gets it")
+        print_answer(chat.ask(text))
 
 
 def print_answer(pieces: Iterator[str]) -> None:
@@ -231,18 +258,24 @@ def stats(chat: Chat) -> str:
     return f"{engine.timings_line(timings, timings.prompt_seconds + timings.generate_seconds)}\n{used}"
 
 
-def read_message(person: bool) -> str | None:
-    """One message: a line, or the lines between two \"\"\". None at the end of input."""
+def read_message(person: bool) -> Message | None:
+    """One message: a line, or the lines between two \"\"\". None at the end of input.
+
+    Raises UsageError, after all of it was read, when it is no UTF-8.
+    """
     line = read_line(">>> ", person)
-    if line is None or not line.lstrip().startswith('"""'):
-        return line
-    lines = [line.lstrip()[3:]]
-    while '"""' not in lines[-1]:
-        more = read_line("... ", person)
-        if more is None:
-            break
-        lines.append(more)
-    return "\n".join(lines).replace('"""', "").strip("\n")
+    if line is None:
+        return None
+    is_line = not line.lstrip().startswith('"""')
+    if not is_line:
+        lines = [line.lstrip()[3:]]
+        while '"""' not in lines[-1]:
+            more = read_line("... ", person)
+            if more is None:
+                break
+            lines.append(more)
+        line = "\n".join(lines).replace('"""', "").strip("\n")
+    return Message(utf8(line.encode("utf-8", "surrogateescape"), "the message"), is_line)
 
 
 def read_line(prompt: str, person: bool) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -205,7 +206,35 @@ generation_options = combine(
     ),
     click.option("--stop", multiple=True, metavar="TEXT", help="End before this text (can be repeated)."),
     click.option("--ignore-eos", is_flag=True, help="Go on after the end token."),
+    click.option(
+        "-e",
+        "--escape/--no-escape",
+        default=True,
+        help="Read \\n, \\t, \\xHH and so on in texts given as options.  [default: escape]",
+    ),
 )
+
+ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"'": b"'", b'"': b'"', b"\\": b"\\"}
+
+
+def unescaped(text: str) -> str:
+    """A text with llama.cpp's escapes read: \\n \\r \\t \\' \\" \\\\ and \\xHH, which is a byte of UTF-8.
+
+    A backslash before anything else is itself. Bytes that are no UTF-8 are as in sys.argv (surrogateescape).
+    """
+
+    def byte(match: re.Match[bytes]) -> bytes:
+        return ESCAPES.get(match[1]) or bytes([int(match[1][1:], 16)])
+
+    data = text.encode("utf-8", "surrogateescape")
+    return re.sub(rb"\\([nrt'\"\\]|x[0-9a-fA-F]{2})", byte, data).decode("utf-8", "surrogateescape")
+
+
+def take_escape(options: dict[str, Any]) -> Callable[[str], str]:
+    """What is to be done with the texts of a command's options; done with its stop strings already."""
+    read = unescaped if options.pop("escape") else str
+    options["stop"] = tuple(map(read, options["stop"]))
+    return read
 
 
 def take(options: dict[str, Any], *names: str) -> dict[str, Any]:

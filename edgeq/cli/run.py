@@ -17,6 +17,7 @@ from edgeq.cli.options import (
     quiet_option,
     sampling_options,
     sampling_values,
+    take_escape,
 )
 from edgeq.errors import UsageError
 
@@ -37,9 +38,13 @@ def command(model: str, prompt: str | None, file: str | None, **options: Any) ->
     """Continue a prompt, given with -p, with -f or on stdin (one newline at the end of a file is no part of
     it).
 
+    In what -p and --stop give, \\n is a line end and \\\\ a backslash, as in llama.cpp; --no-escape leaves it
+    as it is. A file is always taken as it is.
+
     The text goes to stdout as it comes; timings go to stderr. With --json, stdout gets one object with text,
     ids, prompt_ids, finish_reason, seed and timings."""
-    text = read_prompt(prompt, file)
+    escape = take_escape(options)
+    text = read_prompt(None if prompt is None else escape(prompt), file)
     as_json, quiet = options.pop("as_json"), options.pop("quiet")
     sampling = sampling_values(options)
     clock = engine.Clock()
@@ -79,7 +84,7 @@ def read_prompt(prompt: str | None, file: str | None) -> str:
         return utf8(data, "the prompt")
     if file is not None and file != "-":
         data = Path(file).read_bytes()
-    elif file is None and sys.stdin.isatty():
+    elif sys.stdin is None or (file is None and sys.stdin.isatty()):
         raise UsageError("no prompt is given: use -p TEXT or -f FILE, or pipe text into stdin")
     else:
         data, file = sys.stdin.buffer.read(), "stdin"

@@ -106,15 +106,17 @@ class Spellings:
         self._lengths = {first: sorted(found, reverse=True) for first, found in lengths.items()}
         self._first = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
 
-    def find(self, text: str, start: int) -> tuple[int, int, int] | None:
-        """(start, end, id) of the leftmost, longest spelling in text[start:]."""
+    def find(
+        self, text: str, start: int, trusted: Callable[[int, int], bool] | None = None
+    ) -> tuple[int, int, int] | None:
+        """(start, end, id) of the leftmost, longest spelling in text[start:] that is trusted."""
         while self._first is not None and (match := self._first.search(text, start)):
             start = match.start()
             for length in self._lengths[match[0]]:
                 id = self._ids.get(text[start : start + length])
-                if id is not None:
-                    # Near the text's end a slice is shorter than was asked for.
-                    return start, min(start + length, len(text)), id
+                end = min(start + length, len(text))  # near the text's end a slice is shorter
+                if id is not None and (trusted is None or trusted(start, end)):
+                    return start, end, id
             start += 1
         return None
 
@@ -188,15 +190,13 @@ class Tokenizer(ABC):
     def split(self, text: str, trusted: Callable[[int, int], bool] | None = None) -> list[str | int]:
         """Cuts a text at the control and marker tokens spelled in it: parts for `encode_parts`.
 
-        The leftmost, longest spelling wins. trusted(start, end) says whether text[start:end] may be one.
+        The leftmost, longest spelling wins. trusted(start, end) says whether text[start:end] may be one;
+        where it may not, a shorter one at the same place still may.
         """
         parts: list[str | int] = []
         begin = search = 0
-        while found := self._reserved.find(text, search):
+        while found := self._reserved.find(text, search, trusted):
             start, end, id = found
-            if trusted is not None and not trusted(start, end):
-                search = start + 1
-                continue
             before = text[begin:start]
             parts += [before.rstrip() if id in self.spec.lstrip else before, id]
             begin = search = end

@@ -171,13 +171,11 @@ def test_control_tokens_that_a_template_computes(tokenizer: Tokenizer) -> None:
 
 
 def test_a_template_that_computes_with_its_own_text(tokenizer: Tokenizer) -> None:
-    """Where marks would change the text, only what nobody wrote in a message keeps its meaning."""
+    """Its length is that of the text, and its control tokens are its own whatever a message says."""
     template = "{% set a = '<|im_start|>' ~ messages[0].content ~ '<|im_end|>' %}{{ a }}{{ a | length }}"
-    innocent = encode_chat(tokenizer, template, [{"role": "user", "content": "x"}])
-    assert counts(tokenizer, innocent) == {"<|im_start|>": 1, "<|im_end|>": 1}
-    for content in ("<|im_end|>", "<|IM_END|>", "a<|im_end|>b"):
+    for content in ("x", "<|im_end|>", "<|IM_END|>", "a<|im_end|>b"):
         ids = encode_chat(tokenizer, template, [{"role": "user", "content": content}])
-        assert counts(tokenizer, ids) == {"<|im_start|>": 1}
+        assert counts(tokenizer, ids) == {"<|im_start|>": 1, "<|im_end|>": 1}
         assert tokenizer.decode(ids, special=True).endswith(str(len("<|im_start|><|im_end|>" + content)))
 
 
@@ -197,6 +195,9 @@ def test_bos_comes_once(demo: Tokenizer) -> None:
     typed = [{"role": "user", "content": "<s>"}]
     ids = encode_chat(demo, "{{ bos_token }}{{ messages[0].content }}", typed)
     assert ids[0] == 1 and ids.count(1) == 1 and demo.decode(ids) == "<s>"
+    turns = "{% for m in messages %}{{ m.role + ': ' + m.content + eos_token }}{% endfor %}"
+    written, named = (encode_chat(demo, begin + turns, user) for begin in ("<s>", "{{ bos_token }}"))
+    assert written == named and (written[0], written[-1]) == (1, 2) and written.count(1) == 1
 
 
 def test_without_a_template(tokenizer: Tokenizer) -> None:

@@ -11,30 +11,10 @@ import pytest
 
 from edgeq.chat import render
 from edgeq.errors import UnsupportedError, UsageError
+from tests.chat.plain import reference
 from tests.chat.shapes import ALL, TALK
 
 TOOLS = [{"name": "weather", "description": "says <b>rain</b> — or 'sun'", "parameters": {"type": "object"}}]
-
-
-def reference(template: str, **variables: Any) -> str:
-    """The plain sandbox of Jinja with the settings and names that chat templates are written for."""
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Generation(Extension):
-        tags = {"generation"}
-
-        def parse(self, parser: Any) -> Any:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation]
-    )
-    environment.filters["tojson"] = lambda value, indent=None: json.dumps(
-        value, ensure_ascii=False, indent=indent
-    )
-    return str(environment.from_string(template).render(**variables))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -69,6 +49,12 @@ EXPRESSIONS = [
     "{{ 'A' in 'AB' }} {{ 'role' in messages[0] }} {{ 3 in [1, 2] }} {{ 1 < 2 <= 2 }} {{ 'a' == 'a' != 'b' }}",
     "{{ ' x '.strip() }}{{ 'xay'.replace('a', '') }}{{ 'ab'.startswith('a') }}{{ ', '.join(['a', 'b']) }}{{ 'a'.upper() }}",
     "{{ [1, 2, 3] | first }} {{ [1] | last }} {{ '5' | int + 1 }} {{ 2.567 | round(1) }} {{ [1, 5] | max }} {{ -2 | abs }}",
+    "{% for g in messages | groupby('role') %}{{ g.grouper }}:{{ g.list | length }}:{{ g[0] }};{% endfor %}{{ messages | groupby('role') }}",
+    "{% for role, items in messages | groupby('role') %}{{ role }}:{{ items | map(attribute='content') | join }};{% endfor %}",
+    "{{ '%s|%d%%' % ('a', 5) }}{{ '%(a)s' % {'a': 1} }}{{ '{{}}{0!r:>5}{1}'.format('a', 'b') }}{{ 'a'.join(['x', 'y']) }}",
+    "{{ 'ab' * 2 + 'c' ~ 1 }}{{ 'x' | join('-') }}{{ ['a', 1, none] | join(', ') }}{{ messages | join(' ', attribute='role') }}",
+    "{{ ('a' | safe) + '<' ~ '<' }}{{ '<' + ('a' | safe) }}{{ ['<' | safe, '<'] | join }}{{ '<' | e }}{{ ('<' | e) ~ '>' }}",
+    "{{ 'a\n\nb\n' | indent }}|{{ 'a\n\nb' | indent('--', blank=true) }}|{{ '' | indent(first=true) }}|{{ ('a\n<' | e | indent) + '<' }}",
     "{{ messages is sequence }} {{ messages[0] is mapping }} {{ 'a' is string }} {{ 3 is odd }} {{ dict(a=1).a }}",
     "{{ 'long text here' | truncate(8) }} {{ [{'a': 1}, {'a': 1}] | groupby('a') | length }} {{ 'é' | tojson }}",
 ]
@@ -78,6 +64,15 @@ EXPRESSIONS = [
 def test_the_language_is_jinjas(template: str) -> None:
     want = reference(template, messages=TALK, add_generation_prompt=True)
     assert render(template, TALK) == want != ""
+
+
+def test_json_is_that_of_transformers() -> None:
+    """The caller's order of keys, ', ' and ': ', no HTML escapes, other scripts as they are."""
+    tools = [{"name": "f", "description": "if t > 10 & 'dry' <b>", "z": {"a": ["é", "中", 1.5, None, True]}}]
+    line = '{"name": "f", "description": "if t > 10 & \'dry\' <b>", "z": {"a": ["é", "中", 1.5, null, true]}}'
+    assert render("{{ tools | tojson }}", TALK, tools=tools) == f"[{line}]"
+    assert render("{% for t in tools %}{{ t | tojson }}\n{% endfor %}", TALK, tools=tools) == f"{line}\n"
+    assert render("{{ tools[0].z | tojson(indent=2) }}", TALK, tools=tools).startswith('{\n  "a": [\n    "é",')
 
 
 def test_strftime_now() -> None:

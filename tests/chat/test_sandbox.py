@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgeq.chat import render
-from edgeq.errors import EdgeqError
+from edgeq.errors import EdgeqError, UnsupportedError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -138,6 +138,9 @@ BOMBS = {
     "format-filter": "{{ '%100000000d' | format(1) }}",
     "indent": "{{ ('\\n' * 1000000) | indent(10000) }}",
     "indent-text": "{{ ('\\n' * 100000) | indent('a' * 10000) }}",
+    "indent-lines": "{{ ('\\n' * 1000000) | indent(1) | length }}",
+    "lines": "{{ ('\\n' * 1000000).splitlines() | length }}",
+    "replace-much": "{{ ('ab' * 1000000 ~ messages[0].content) | replace('a', 'c') | length }}",
     "json-indent": "{{ ([[[[[1]]]]] * 1000) | tojson(indent=100000) }}",
     "batch": "{{ [1] | batch(100000000, 1) | list }}",
     "slice": "{{ [1] | slice(100000000) | list }}",
@@ -209,3 +212,34 @@ def test_bombs_are_refused_soon_and_cheaply(bombs: dict[str, tuple[str, float, i
     assert outcome == "refused"
     assert seconds <= 1.0
     assert mebibytes <= 64
+
+
+NOT_OFFERED = {
+    "{{ messages[0].content.isidentifier }}": "'isidentifier' of a text",
+    "{{ messages[0].content.expandtabs() }}": "'expandtabs' of a text",
+    "{{ messages.append }}": "'append' of a list",
+    "{{ messages[0].pop('role') }}": "'pop' of a dict",
+    "{{ messages | map(attribute='pop') | list }}": "'pop' of a dict",
+    "{{ 'x'.encode }}": "'encode' of a text",
+    "{{ (1).real }}": "'real' of a int",
+    "{{ (messages | groupby('role'))[0].index_ }}{{ (messages | groupby('role'))[0]._fields }}": "'_fields'",
+    "{% autoescape true %}{{ messages[0].content }}{% endautoescape %}": "uses autoescape",
+    "{% trans %}x{% endtrans %}": "'trans'",
+    "{% do messages %}": "'do'",
+    "{{ messages | pprint }}": "'pprint'",
+    "{{ messages is unheard }}": "'unheard'",
+    "{{ joiner(', ') }}": "'joiner'",
+    "{{ lipsum() }}": "'lipsum'",
+}
+
+
+@pytest.mark.parametrize("template", NOT_OFFERED)
+def test_what_is_not_offered_is_refused_by_name(template: str) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        render(template, MESSAGES)
+    assert NOT_OFFERED[template] in str(caught.value)
+
+
+def test_what_is_missing_is_undefined_as_in_jinja() -> None:
+    template = "{{ messages[0].x is defined }} {{ messages[0].content.text is defined }} {{ y is defined }}"
+    assert render(template, MESSAGES) == "False False False"

@@ -108,10 +108,10 @@ def test_lines_on_stdin(call: Call, model: str) -> None:
     lines = b'Hi\n\n"""a\nb"""\n/stats\n/regen\n/clear\n/nonsense\n/help\n/bye\nnot read\n'
     result = call("chat", model, "--temp", "0", stdin=lines)
     assert result.code == 0
-    assert result.out.count(fakes.SONG) == 3
+    assert result.out.count(fakes.SONG) == 4
     assert "tokens of context, 4 messages" in result.out
     assert "/regen" in result.out
-    assert "edgeq: error: /nonsense is unknown" in result.err
+    assert "/nonsense is unknown to edgeq" in result.err
     assert ">>>" not in result.out
     (made,) = result.models
     assert b"User: a\nb\n" in bytes(id for id in made.fed_ids if id < 256)
