@@ -1,0 +1,1 @@
+"""Hostile inputs for every parser of edgeq: `python -m tests.fuzz`, and a short run of it as a test."""

@@ -1,0 +1,142 @@
+"""Mutants of chat templates, packs of kernels, and the file of tuned values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from edgeq import tuned
+from edgeq.chat import encode_chat, render
+from edgeq.simd.pack import MAGIC, PRELUDE, Pack, decoded
+from edgeq.simd.target import Target
+from edgeq.tokenizer import Tokenizer, load
+from tests.fuzz import mutate, vocabularies
+
+MESSAGES = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hello <|im_end|> {{ x }}"},
+    {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]},
+    {"role": "user", "content": "12"},
+]
+TEMPLATES = [
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m['content'] | trim }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    "{{ bos_token }}{%- set ns = namespace(n=0) -%}{% for m in messages if m.role != 'system' %}"
+    "{% set ns.n = ns.n + loop.index0 %}{% if loop.first and not ns.n is divisibleby(2) %}[INST] {% endif %}"
+    "{{ m.content.split('x')[-1] ~ ns.n }}{{ '%s-%d' % (m.role, loop.index) }}{% endfor %}{{ eos_token }}",
+    "{% macro part(m, deep=1) %}{{ m | tojson(indent=2) }}{{ '{:>10}'.format(deep) }}{% endmacro %}"
+    "{% for m in messages[1:] | reverse %}{{ part(m) }}{{ m.content | length }}{% else %}none{% endfor %}"
+    "{% set found = messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | list %}"
+    "{{ found | join(', ') | upper }}{{ raise_exception('x') if found is undefined }}",
+    "{% filter upper %}{{ strftime_now('%d') }}{% endfilter %}{% call(x) y(1) %}{{ x }}{% endcall %}"
+    "{% raw %}{{ }}{% endraw %}{{ range(10) | batch(3) | list }}{{ {'a': [1, 2]} | dictsort | first | last }}"
+    "{{ dict(a=1).items() | list }}{% include 'x' %}",
+]
+PIECES = (
+    *mutate.TEXTS, "{% for i in range(1000000000) %}{% endfor %}", "{{ 'a' * 1000000000 }}", "{{ 9 ** 9 ** 9 }}",
+    "{% for a in messages %}{% for b in messages %}", "{% endfor %}", "{% endif %}", "{% if true %}", "{{ ", " }}",
+    "{%- ", " -%}", "{# ", " #}", " | length", " | join('x')", " | sort", " | unique | list", " | tojson", " | int",
+    " | replace('', 'xyz')", ".format('{0}' * 99)", ".__class__.__mro__", "['__globals__']", " | attr('__init__')",
+    "[::-1]", "[0:1000000]", "(1, 2, 3)", "[[[[[]]]]]", "{'a': 1}", " * 100000", " + ", " - 1", " // 0", " % ", " ** ",
+    " ~ ", " is defined", " is string", " in ", " if x else y", "loop.index", "loop(messages)", "namespace(a=1)",
+    "cycler(1, 2).next()", "joiner(', ')()", "lipsum(100)", "messages", "self", "caller()", "varargs",
+    "{% set x = x ~ x %}", "{% set x = [x, x] %}", "{{ x.append(1) }}", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    "{% for x in messages recursive %}{{ loop(messages) }}{% endfor %}", "'%1000000000d' % 1", "'{:1000000000}'.format(1)",
+    "{% block b %}{% endblock %}", "{% extends 'x' %}", "{% import 'x' as y %}", "{% autoescape true %}",
+    " | groupby('role')", " | map('upper')", " | select | list", " | sum", " | batch(0)", " | slice(9)", " | round(400)",
+    " | wordwrap(0)", " | indent(1000000)", " | center(1000000000)", " | format(1)", " | truncate(0)", " | urlize",
+    " | random", " | pprint", " | xmlattr", " | filesizeformat", " | min", " | default('x', true)", " | string",
+)  # fmt: skip
+
+
+@cache
+def chat_tokenizer() -> Tokenizer:
+    return load(vocabularies.SPEC, vocabularies.pieces_model())
+
+
+def template_seeds() -> list[bytes]:
+    return [template.encode() for template in TEMPLATES]
+
+
+def template_mutant(random: Random, one: bytes, other: bytes) -> bytes:
+    text = one.decode("utf-8", "surrogatepass")
+    for _ in range(1 << random.randrange(3)):
+        text = mutate.of_text(random, text, PIECES)
+    if mutate.chance(random, 0.2):
+        lent = other.decode("utf-8", "surrogatepass")
+        cut = random.randrange(len(lent) + 1)
+        text = text[: random.randrange(len(text) + 1)] + lent[cut:]
+    return text.encode("utf-8", "surrogatepass")[: mutate.BYTES_MAX]
+
+
+def read_template(data: bytes, folder: Path) -> None:
+    """Rendered, and rendered with marks to ids; text of a user must not have become a control token."""
+    template = data.decode("utf-8", "surrogatepass")
+    render(template, MESSAGES, bos_token="<s>", eos_token="</s>")
+    encode_chat(chat_tokenizer(), template, MESSAGES, tools=[{"type": "function", "function": {"name": "f"}}])
+
+
+# ---- packs ----
+
+
+def pack_seeds() -> list[bytes]:
+    target = Target("x86-avx2", "x86_64", "linux")
+    pack = Pack(target, "0" * 64, "numba 0", {"run plain": 0, "matmul q4": 64}, bytes(range(200)))
+    return [pack.encoded(), Pack(target, "", "", {}, b"").encoded()]
+
+
+def pack_mutant(random: Random, one: bytes, other: bytes) -> bytes:
+    """The header changed by its structure, the checksum right again; now and then just bytes."""
+    if len(one) < PRELUDE.size or mutate.chance(random, 0.1):
+        return mutate.of_bytes(random, one, other)
+    length = PRELUDE.unpack_from(one)[2]
+    header, image = one[PRELUDE.size : PRELUDE.size + length], one[-200:]
+    value = mutate.load_json(header)
+    raw = mutate.dumped(random, mutate.of_json(random, value)) if value is not None else header
+    said = len(raw) if mutate.chance(random, 0.8) else mutate.integer(random, len(raw)) & 0xFFFFFFFF
+    rest = struct.pack("<I", said) + raw
+    if mutate.chance(random, 0.8):
+        rest += bytes(-(len(rest) + PRELUDE.size - 4) % 65536) + image
+    return MAGIC + hashlib.sha256(rest).digest() + rest
+
+
+def read_pack(data: bytes, folder: Path) -> None:
+    pack = decoded(memoryview(data))
+    assert pack.image_at + len(pack.image) <= len(data)
+    assert all(0 <= at < len(pack.image) for at in pack.kernels.values())
+    assert isinstance(f"{pack.target} {pack.compiler} {pack.sources}", str)
+
+
+# ---- tuned values ----
+
+ISA, CORES, SOURCES = "x86-avx2", 2, "0" * 64
+
+
+def tuned_seeds() -> list[bytes]:
+    key = tuned.key(ISA, CORES, SOURCES)
+    found = {key: {"tiles": {tuned.TILED[0]: 4, tuned.TILED[-1]: 8}, "threads": 1}, "other": {"tiles": {}}}
+    return [json.dumps(found).encode(), b"{}"]
+
+
+def read_tuned(data: bytes, folder: Path) -> None:
+    """What makes no sense is left out, so nothing at all is raised."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    try:
+        place = tuned.file()
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(data)
+        found: Any = tuned.read(ISA, CORES, SOURCES)
+    finally:
+        if before is None:
+            del os.environ["XDG_CACHE_HOME"]
+        else:
+            os.environ["XDG_CACHE_HOME"] = before
+    assert all(name in tuned.TILED and tiles in tuned.TILES for name, tiles in found.tiles.items())
+    assert 0 <= found.threads <= (os.cpu_count() or 1)
