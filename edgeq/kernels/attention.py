@@ -41,7 +41,6 @@ from edgeq.simd.verbs import (
     splat_f32,
     step_lines,
     store_each,
-    store_f32,
     tokens,
     value_bytes,
     zeros_each,
@@ -50,10 +49,10 @@ from edgeq.simd.verbs import (
 from .activations import ZERO, quantize_lines
 from .catalog import CHUNK, QUERIES, Scratch, State
 from .softmax import bounds, chunk_exponentials, clear_tile, emit_tile, first_chunk, merge_chunk, merge_values
-from .turn import block, turn
+from .turn import turn
 
 COUNT, POSITION = State.COUNT, State.POSITION
-SCORES, SUM, OUT = Scratch.SCORES, Scratch.SUM, Scratch.OUT
+SCORES, OUT = Scratch.SCORES, Scratch.OUT
 AHEAD = 2048  # bytes that the stream of keys is asked for in advance
 
 
@@ -219,12 +218,9 @@ def attend_chunk_int8(
 
 @native
 def turn_back(tile, dims, count):
-    """Turn the tile's sums of values back. They are `block` times too large then, and so its sums of
-    exponentials are made.
-    """
+    """The tile's sums of turned values, as they were stored, to sums of values."""
     for n in range(count):
         turn(tile + OUT + n * dims * 4, dims)
-    store_f32(tile + SUM, load_f32(tile + SUM) * splat_f32(float32(block(dims))))
 
 
 @native

@@ -5,9 +5,9 @@ product with them. Keys are rows: tiles of 16 positions, columns the head's dime
 are columns: tiles of 16 dimensions (padded to 32), columns the positions. A key is stored less the layer's
 `centre` (float32 [kv_heads][dims padded to 32]): scores of one query all lose the same by it, so the softmax
 does not change, and what all keys have in common takes no bits. INT8: queries, keys and values are turned
-(`turn`) before they are rounded; keys are codes (value + 128) with a float32 scale per position and 32
-dimensions, values signed bytes (they meet probabilities, which are never negative) with one per position
-and head:
+(`turn`) before they are rounded, queries and values after a division by their block. Keys are codes (value +
+128) with a float32 scale per position and 32 dimensions, values signed bytes (they meet probabilities, which
+are never negative) with one per position and head:
 
     keys          [kv_heads][capacity / 16][groups][8 lines][64 bytes]
     key_scales    [kv_heads][capacity / 16][groups][16]
@@ -16,8 +16,8 @@ and head:
 
 Floats (f32 or f16): keys [kv_heads][capacity / 16][dims][16], values [kv_heads][capacity][dims]. Queries
 are regrouped by key-value head: row n * (heads / kv_heads) + h of key-value head i is token n's head i *
-share + h, multiplied by `scaling` (the float32's bits; turned ones divided by their block), so that attention
-reads each key once for all the queries that share it.
+share + h, multiplied by `scaling` (the float32's bits), so that attention reads each key once for all the
+queries that share it.
 """
 
 from __future__ import annotations
@@ -153,7 +153,8 @@ def store_int8(
     count = peek_i64(state + COUNT)
     dims = (head_dim + 31) // 32 * 32
     share = heads // kv_heads
-    factor = float_bits(scaling) / float32(block(dims))
+    inverse = float32(1.0) / float32(block(dims))
+    factor = float_bits(scaling) * inverse
     line = scratch + worker * scratch_stride + LINE
     turned = scratch + worker * scratch_stride + TURNED
     while True:
@@ -168,7 +169,7 @@ def store_int8(
             turn(turned, dims)
             to_keys, to_scales = keys + first * dims, key_scales + first * dims // 8
             store_key(turned, to_keys, to_scales, position // 16, position % 16, dims, line)
-            lay(v + row, head_dim, float32(1.0), turned, dims)
+            lay(v + row, head_dim, inverse, turned, dims)
             turn(turned, dims)
             to_values, to_scale = values + first * dims, value_scales + (first + position) * 4
             store_value(turned, to_values, to_scale, position, dims, line)

@@ -201,7 +201,8 @@ def matmul_act(
 # ---- the cache ----
 class Stored(NamedTuple):
     """Turned keys and values of an INT8 cache: int8 [positions, kv_heads, head_dim padded to 32] with the
-    keys' scales [positions, kv_heads, groups] and the values' [positions, kv_heads].
+    keys' scales [positions, kv_heads, groups] and the values' [positions, kv_heads]. Values were divided by
+    their block.
     """
 
     keys: Array
@@ -237,11 +238,13 @@ def store_int8(a: Array, k: Array, v: Array, centre: Array, scaling: float) -> t
     [count, kv_heads, head_dim].
     """
     keys = quantize(turn(padded(k - centre)))
-    v = turn(padded(v))
+    inverse = F32(1.0 / block(keys.x.shape[-1]))
+    v = turn(padded(v * inverse))
     scale, factor = _steps(np.abs(v).max(-1))
     values = np.rint(v * factor[..., None]).astype(np.int8)
-    queries = turn(padded(a * F32(F32(scaling) / F32(block(v.shape[-1])))))
-    return quantize(queries), Stored(keys.x, keys.x_scale, values, scale)
+    return quantize(turn(padded(a * F32(F32(scaling) * inverse)))), Stored(
+        keys.x, keys.x_scale, values, scale
+    )
 
 
 def store_float(
@@ -285,7 +288,7 @@ def attend_int8(q: Int8, cache: Stored, position: int, window: int = 0) -> Array
             return total
 
         sums, total = _attend(scores, weighted, count, dims, position, window)
-        out[:, h] = turn(sums) / (total * F32(block(dims)))[:, None]
+        out[:, h] = turn(sums) / total[:, None]
     return out
 
 

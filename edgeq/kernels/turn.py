@@ -3,8 +3,8 @@
 A head of `dims` dimensions (padded with zeros to a multiple of 32) is turned in blocks, each of the largest
 power of two that divides dims. With H the block's matrix of 1 and -1, H . H is `block` times the identity:
 what was turned twice, or a product of two turned heads, is `block` times what it was, and whoever turns
-divides by it somewhere, which is exact. A butterfly is one addition and one subtraction, strides go from 1
-to block / 2: the order is fixed, and with it the bits.
+divides by it somewhere, which rounds nothing. A butterfly is one addition and one subtraction, strides go
+from 1 to block / 2: the order is fixed, and with it the bits.
 """
 
 from __future__ import annotations
