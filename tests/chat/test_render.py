@@ -63,7 +63,8 @@ EXPRESSIONS = [
 @pytest.mark.parametrize("template", EXPRESSIONS)
 def test_the_language_is_jinjas(template: str) -> None:
     want = reference(template, messages=TALK, add_generation_prompt=True)
-    assert render(template, TALK) == want != ""
+    text = render(template, TALK)
+    assert text == want != "" and type(text) is str
 
 
 def test_json_is_that_of_transformers() -> None:
