@@ -170,7 +170,7 @@ def join(environment: Any, value: Any, d: Any = "", attribute: str | int | None 
 
 def indent(text: Any, width: int | str = 4, first: bool = False, blank: bool = False) -> Any:
     """Jinja's `indent`, with provenance."""
-    if hasattr(text, "__html__"):
+    if hasattr(text, "__html__") or hasattr(width, "__html__"):  # what is escaped is Jinja's own affair
         from jinja2.filters import do_indent
 
         return do_indent(text, width, first, blank)
