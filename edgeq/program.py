@@ -324,7 +324,7 @@ class Program(Unique):
             capacity=shape.capacity,
             rows=count,
         )
-        middle = np.zeros((shape.kv_heads, dims), np.float32)
+        middle = memory.zeros((shape.kv_heads, dims), np.float32)
         if centre is not None:
             middle[:, : shape.head_dim] = centre
         self._kept.append(middle)

@@ -10,7 +10,7 @@ from functools import wraps
 from typing import Any
 
 from edgeq.chat.meter import ELEMENTS_MAX, TEXT_BYTES, Meter, current, lines, too_much
-from edgeq.chat.provenance import PERCENT_FIELD, Text, joined
+from edgeq.chat.provenance import PERCENT_FIELD, Text, foreign, joined
 from edgeq.errors import UsageError
 
 SLOW_TEXT_MAX = 1 << 16  # characters given to filters that are slow on text
@@ -101,7 +101,10 @@ def metered(name: str, function: Any) -> Any:
             _before(meter, name, value, args[at + 1 :], kwargs)
             args = (*args[:at], value, *args[at + 1 :])
         result = meter.keep(listed(function(*args, **kwargs)))
-        meter.forget(name, args[at] if len(args) > at else None, result)
+        value = args[at] if len(args) > at else None
+        if name == "format" and not isinstance(value, Text):
+            result = foreign(result)  # Python gives back the argument of a bare %s
+        meter.forget(name, value, result)
         return iter(result) if name in LAZY_FILTERS and isinstance(result, list) else result
 
     return counted
@@ -167,7 +170,7 @@ def join(environment: Any, value: Any, d: Any = "", attribute: str | int | None 
 
 def indent(text: Any, width: int | str = 4, first: bool = False, blank: bool = False) -> Any:
     """Jinja's `indent`, with provenance."""
-    if hasattr(text, "__html__"):
+    if hasattr(text, "__html__") or hasattr(width, "__html__"):  # what is escaped is Jinja's own affair
         from jinja2.filters import do_indent
 
         return do_indent(text, width, first, blank)

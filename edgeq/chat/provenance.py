@@ -127,11 +127,11 @@ class Text(str):
         text, left = str.replace(self, old, new, count), int(count)
         if not old:
             return text
-        own, inserted, foreign = [], own_of(new), bytes(len(new))
+        own, inserted, blank = [], own_of(new), bytes(len(new))
         at = 0
         while left and (start := str.find(self, old, at)) >= 0:
             end = start + len(old)
-            own += [self.own[at:start], inserted if 0 not in self.own[start:end] else foreign]
+            own += [self.own[at:start], inserted if 0 not in self.own[start:end] else blank]
             at, left = end, left - 1
         return traced(text, b"".join([*own, self.own[at:]]))
 
@@ -191,6 +191,11 @@ def written(text: str) -> Text:
 def traced(text: str, own: bytes) -> str:
     """A text with its provenance; a plain str where none of it is the template's."""
     return Text(text, own) if 1 in own else text
+
+
+def foreign(value: Any) -> Any:
+    """A value without the provenance of a text that the template wrote."""
+    return str.__str__(value) if isinstance(value, Text) else value
 
 
 def own_of(text: str) -> bytes:

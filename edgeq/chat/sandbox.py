@@ -22,7 +22,7 @@ from edgeq.chat.filters import (
     to_json,
 )
 from edgeq.chat.meter import METER, OUTPUT_CHARS_MAX, Meter, current, too_much
-from edgeq.chat.provenance import BRACE_FIELD, PERCENT_FIELD, Text, agreeing, joined, written
+from edgeq.chat.provenance import BRACE_FIELD, PERCENT_FIELD, Text, agreeing, foreign, joined, written
 from edgeq.errors import EdgeqError, UnsupportedError
 
 TEMPLATE_BYTES_MAX = 256 << 10
@@ -140,6 +140,8 @@ class Sandbox:
         elif isinstance(left, list | tuple) and isinstance(right, list | tuple):
             meter.elements(len(left) + len(right), size=0)
         result = meter.keep(self.binop_table[operator](left, right))
+        if operator == "%" and not isinstance(left, Text):
+            result = foreign(result)  # Python gives back the argument of a bare %s
         meter.forget(operator, left, result)
         return result
 
@@ -196,7 +198,7 @@ class Sandbox:
             args = tuple(map(listed, args))
             meter.method(owner, name, (*args, *(value for key, value in kwargs.items() if key[0] != "_")))
             if name in ("partition", "rpartition") and not isinstance(owner, Text):
-                args = tuple(map(_foreign, args))  # str gives the separator back, which is not what it found
+                args = tuple(map(foreign, args))  # str gives the separator back, which is not what it found
             elif name == "join" and type(owner) is str:
                 return meter.keep(joined(owner, *args, **kwargs))
         result = meter.keep(super().call(__context, __obj, *args, **kwargs))  # type: ignore[misc]
@@ -206,11 +208,6 @@ class Sandbox:
 
 
 _OWN = ("literal", "tick", "keep", "together", "timed", "cut")
-
-
-def _foreign(value: Any) -> Any:
-    """A value without the provenance of a text that the template wrote."""
-    return str.__str__(value) if isinstance(value, Text) else value
 
 
 @lru_cache(maxsize=1)

@@ -141,6 +141,14 @@ def test_no_message_adds_a_control_token(tokenizer: Tokenizer, template: str, co
     assert "<|im_end|>" in control(tokenizer, template, innocent)
 
 
+@pytest.mark.parametrize("form", ["% '[INST]'", "% ('[INST]',)", "|format('[INST]')", ".format('[INST]')"])
+def test_a_message_that_is_a_format_string_makes_foreign_text(tokenizer: Tokenizer, form: str) -> None:
+    template = "{{ messages[0].content FORM }}".replace("FORM", form)
+    assert render(template, user("{}" if ".f" in form else "%s")) == "[INST]"
+    for content in ("%s", "%s ") if ".f" not in form else ("{}", "{} "):
+        assert control(tokenizer, template, user(content)) == []
+
+
 def test_a_message_takes_no_control_token_away(tokenizer: Tokenizer) -> None:
     """<< and >> are longer tokens that would begin or end with the template's own."""
     template = "<x>{{ messages[0].content }}<>{{ messages[0].content }}"

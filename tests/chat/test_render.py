@@ -54,7 +54,7 @@ EXPRESSIONS = [
     "{{ '%s|%d%%' % ('a', 5) }}{{ '%(a)s' % {'a': 1} }}{{ '{{}}{0!r:>5}{1}'.format('a', 'b') }}{{ 'a'.join(['x', 'y']) }}",
     "{{ 'ab' * 2 + 'c' ~ 1 }}{{ 'x' | join('-') }}{{ ['a', 1, none] | join(', ') }}{{ messages | join(' ', attribute='role') }}",
     "{{ ('a' | safe) + '<' ~ '<' }}{{ '<' + ('a' | safe) }}{{ ['<' | safe, '<'] | join }}{{ '<' | e }}{{ ('<' | e) ~ '>' }}",
-    "{{ 'a\n\nb\n' | indent }}|{{ 'a\n\nb' | indent('--', blank=true) }}|{{ '' | indent(first=true) }}|{{ ('a\n<' | e | indent) + '<' }}",
+    "{{ 'a\n\nb\n' | indent }}|{{ 'a\n\nb' | indent('--', blank=true) }}|{{ '' | indent(first=true) }}|{{ ('a\n<' | e | indent) + '<' }}{{ 'a\n<' | indent('>' | safe) }}",
     "{{ messages is sequence }} {{ messages[0] is mapping }} {{ 'a' is string }} {{ 3 is odd }} {{ dict(a=1).a }}",
     "{{ 'long text here' | truncate(8) }} {{ [{'a': 1}, {'a': 1}] | groupby('a') | length }} {{ 'é' | tojson }}",
 ]
@@ -63,7 +63,8 @@ EXPRESSIONS = [
 @pytest.mark.parametrize("template", EXPRESSIONS)
 def test_the_language_is_jinjas(template: str) -> None:
     want = reference(template, messages=TALK, add_generation_prompt=True)
-    assert render(template, TALK) == want != ""
+    text = render(template, TALK)
+    assert text == want != "" and type(text) is str
 
 
 def test_json_is_that_of_transformers() -> None:
