@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -108,15 +108,18 @@ class Writer:
             if os.name == "nt":
                 self._file.close()  # an open file cannot be renamed there
             os.replace(self._temporary, self.path)
-            self._open = False
-            self._file.close()  # and with it goes the lock
-            _sync_directory(self.path.parent)
         except OSError as error:
             self.abort()
             raise EdgeqError(f"{self.path} cannot be written: {error.strerror or error}") from None
         except BaseException:
             self.abort()
             raise
+        self._open = False
+        # The file is whole and in its place: what fails from here on makes it no less written.
+        with contextlib.suppress(OSError):
+            self._file.close()  # and with it goes the lock
+        with contextlib.suppress(OSError):
+            _sync_directory(self.path.parent)
 
     def abort(self) -> None:
         """Remove the temporary file; the target stays as it was.  Does nothing after `commit`."""
@@ -199,14 +202,11 @@ class Writer:
 
 
 def _sync_directory(path: Path) -> None:
-    """Make a rename in `path` survive a power cut, where the system lets a directory be synced."""
+    """Make a rename in `path` survive a power cut; OSError where a directory cannot be synced."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
-            raise
     finally:
         os.close(descriptor)
