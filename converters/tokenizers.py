@@ -18,6 +18,7 @@ from edgeq.converters.jsonfile import Folder
 from edgeq.errors import FormatError, UnsupportedError
 from edgeq.tokenizer import BLOB_BYTES_MAX, BLOB_MARKS_MAX, TOKENS_MAX, Spec, load, modelproto
 from edgeq.tokenizer.splitting import compact
+from edgeq.tokenizer.tokenizer_json import library_errors
 
 ADDED_MAX = 1 << 16  # added tokens
 
@@ -243,6 +244,7 @@ def _from_json(data: dict[str, Any], settings: Settings) -> tuple[Spec, bytes]:
     """A tokenizer.json, made compact, with what the runtime does itself taken out."""
     from edgeq.tokenizer.tokenizer_json import load_library
 
+    _check_template(data.get("post_processor"))
     prefix = _bos_prefix(load_library(compact(data)))
     data = {**data, "truncation": None, "padding": None, "post_processor": None}
     added = {}
@@ -280,9 +282,28 @@ def _from_json(data: dict[str, Any], settings: Settings) -> tuple[Spec, bytes]:
     ), blob
 
 
+def _check_template(part: object) -> None:
+    """FormatError for a template that names a token it does not describe: the library would panic at it."""
+    for step in steps(part, "processors"):
+        if step.get("type") != "TemplateProcessing":
+            continue
+        known = step.get("special_tokens")
+        for form in ("single", "pair"):
+            pieces = step.get(form)
+            for piece in pieces if isinstance(pieces, list) else ():
+                token = piece.get("SpecialToken") if isinstance(piece, dict) else None
+                name = token.get("id") if isinstance(token, dict) else None
+                if isinstance(name, str) and not (isinstance(known, dict) and name in known):
+                    raise FormatError(
+                        f"the post_processor of tokenizer.json names the token {name!r:.80}, which is not in its "
+                        "special_tokens"
+                    )
+
+
 def _bos_prefix(library: Any) -> list[int]:
     """The ids that the file's own post-processor puts before a text."""
-    with_special, plain = library.encode("a").ids, library.encode("a", add_special_tokens=False).ids
+    with library_errors("tokenize a text"):
+        with_special, plain = library.encode("a").ids, library.encode("a", add_special_tokens=False).ids
     for count in range(len(with_special) - len(plain) + 1):
         if with_special[count : count + len(plain)] == plain:
             return with_special[:count]

@@ -6,16 +6,25 @@ import sys
 
 
 def main() -> int:
-    """Run the command line in sys.argv and return its exit code."""
-    if sys.argv[1:] == ["--version"]:  # answered before anything else is imported
-        from edgeq import __version__
+    """Run the command line in sys.argv and return its exit code; nothing leaves it as a traceback, be it memory
+    or Ctrl-C while modules are imported.
+    """
+    try:
+        if sys.argv[1:] == ["--version"]:  # answered before anything else is imported
+            from edgeq import __version__
 
-        print(f"edgeq {__version__}")
-        return 0
-    from edgeq.cli import prepare_process, run
+            print(f"edgeq {__version__}", flush=True)
+            return 0
+        from edgeq.cli import prepare_process, run
 
-    prepare_process()
-    return run()
+        prepare_process()
+        return run()
+    except SystemExit:
+        raise
+    except BaseException as error:
+        from edgeq.ends import ended
+
+        return ended(error)
 
 
 if __name__ == "__main__":

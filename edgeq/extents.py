@@ -101,7 +101,7 @@ def heads_read(c: Call) -> Bytes:
     wide, narrow = ((n * c.head_dim + last) * 4 for n in (c.heads, c.kv_heads))
     limit = c.sizes.limit
     k = rows(limit, c.kv_stride, narrow)
-    return {"a": rows(limit, c.a_stride, wide), "k": k, "v": k}
+    return {"a": rows(limit, c.a_stride, wide), "k": k, "v": k, "centre": c.kv_heads * c.padded * 4}
 
 
 def queries(c: Call, item: int) -> Bytes:
@@ -192,7 +192,7 @@ EXTENTS: dict[str, Callable[[Any], Bytes]] = {
         **heads_read(c),
         **queries_int8(c),
         **cache_int8(c),
-        "scratch": rows(c.sizes.workers, c.scratch_stride, 32),
+        "scratch": rows(c.sizes.workers, c.scratch_stride, Scratch.TURNED + c.padded * 4),
     },
     "store_float": lambda c: {**heads_read(c), **queries(c, 4), **cache_floats(c)},
     "attend_int8": lambda c: {**queries_int8(c), **cache_int8(c), **attended(c)},

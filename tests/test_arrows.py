@@ -57,10 +57,11 @@ ARROWS: dict[str, set[str]] = {
     "converters": {"formats", "models", "tokenizer"},
     "demo": set(),
     "__init__": {"engine"},
-    "__main__": {"cli"},
+    "ends": set(),
+    "__main__": {"cli", "ends"},
     "cli": {
         "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats",
-        "simd", "cache", "demo", "cores", "tune", "tuned",
+        "simd", "cache", "demo", "cores", "tune", "tuned", "ends",
     },
 }  # fmt: skip
 

@@ -3,11 +3,10 @@
 A command's module edgeq/cli/NAME.py holds a click command named `command`; its line in --help stands here, so
 that `edgeq --help` imports click and nothing else. Errors leave as one line `edgeq: error: ...` and an exit
 code: 0 done, 1 failed, 2 wrong usage, 3 bad or unsupported model file, 4 out of memory, 130 interrupted, 141
-nobody reads."""
+nobody reads (edgeq/ends.py)."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import io
 import os
@@ -20,7 +19,9 @@ from types import FrameType
 import click
 
 from edgeq.cli import terminal
-from edgeq.errors import EdgeqError, FormatError, UnsupportedError, UsageError
+from edgeq.ends import EXIT_FAILED, EXIT_MODEL, complain, ended
+
+__all__ = ["COMMANDS", "EXIT_FAILED", "EXIT_MODEL", "cli", "prepare_process", "run"]
 
 COMMANDS = {
     "convert": "Convert a checkpoint (directory, GGUF file or hub name) into one .edgeq file.",
@@ -34,8 +35,6 @@ COMMANDS = {
     "doctor": "Show what edgeq finds on this machine and whether it is well.",
     "demo": "Convert a tiny bundled model and let it tell a story.",
 }
-
-EXIT_FAILED, EXIT_USAGE, EXIT_MODEL, EXIT_MEMORY, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 3, 4, 130, 141
 
 
 class LazyGroup(click.Group):
@@ -84,7 +83,7 @@ def cli() -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (sys.argv when `arguments` is None) and return its exit code.
 
-    A wrong call, a bad file, Ctrl-C and a closed pipe are exit codes, not exceptions.
+    A wrong call, a bad file, Ctrl-C, a closed pipe and whatever else may happen are exit codes, not exceptions.
     """
     try:
         with cli.make_context("edgeq", list(sys.argv[1:] if arguments is None else arguments)) as context:
@@ -95,14 +94,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return 0
-    except BrokenPipeError:
-        return silenced()
-    except (KeyboardInterrupt, click.Abort):
-        if sys.stderr.isatty():
-            print(file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except (EdgeqError, click.ClickException, OSError, MemoryError) as error:
-        return report(error)
+    except click.ClickException as error:
+        complain(message_of(error))
+        return error.exit_code
+    except click.Abort:
+        return ended(KeyboardInterrupt())
+    except SystemExit:  # of a signal
+        raise
+    except BaseException as error:  # a library's panic is no Exception
+        return ended(error)
     return 0
 
 
@@ -131,30 +131,9 @@ def stopped(number: int, _: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def silenced() -> int:
-    """After the reader of our output went away: nothing more is written, not even at exit."""
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return EXIT_PIPE
-
-
-def report(error: BaseException) -> int:
-    """Print one line for an error and return the exit code that belongs to it."""
-    if isinstance(error, click.ClickException):
-        code, message = error.exit_code, error.format_message()
-        if isinstance(error, click.UsageError) and error.ctx is not None:
-            message = f"{message} (try '{error.ctx.command_path} --help')"
-    elif isinstance(error, MemoryError):
-        code, message = EXIT_MEMORY, f"out of memory{f': {error}' if str(error) else ''}"
-    elif isinstance(error, OSError):
-        name = f"{error.filename}: " if error.filename is not None else ""
-        code, message = EXIT_FAILED, f"{name}{error.strerror or error}"
-    else:
-        code, message = EXIT_FAILED, str(error)
-        if isinstance(error, FormatError | UnsupportedError):
-            code = EXIT_MODEL
-        elif isinstance(error, UsageError):
-            code = EXIT_USAGE
-    with contextlib.suppress(OSError):
-        print(f"edgeq: error: {terminal.one_line(message)}", file=sys.stderr, flush=True)
-    return code
+def message_of(error: click.ClickException) -> str:
+    """What a wrong call is told."""
+    message = error.format_message()
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        message = f"{message} (try '{error.ctx.command_path} --help')"
+    return message

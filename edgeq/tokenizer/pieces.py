@@ -72,5 +72,7 @@ def load_processor(blob: bytes) -> Any:
     try:
         return SentencePieceProcessor(model_proto=blob)
     except (RuntimeError, ValueError, TypeError, OSError) as error:
-        reason = " ".join(str(error).split())[-200:]
-        raise FormatError(f"the sentencepiece model cannot be loaded ({reason})") from None
+        words = "".join(c if c.isprintable() else " " for c in str(error))
+        raise FormatError(
+            f"the sentencepiece model cannot be loaded ({' '.join(words.split())[-200:]})"
+        ) from None

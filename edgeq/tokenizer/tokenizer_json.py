@@ -82,8 +82,8 @@ def library_errors(what: str) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        reason = " ".join(str(error).split())[:200]
-        raise FormatError(f"the tokenizer.json cannot {what} ({reason})") from None
+        words = "".join(c if c.isprintable() else " " for c in str(error))
+        raise FormatError(f"the tokenizer.json cannot {what} ({' '.join(words.split())[:200]})") from None
 
 
 def checked(blob: bytes) -> tuple[bytes, list[dict[str, Any]]]:

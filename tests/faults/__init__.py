@@ -1,0 +1,1 @@
+"""Every call that can fail, failed once: `python -m tests.faults`, and a part of it as a test."""

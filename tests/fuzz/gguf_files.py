@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -102,6 +103,7 @@ def packed(code: str, value: Any) -> bytes:
         except (OverflowError, ValueError):
             return struct.pack("<" + code, float("inf"))
     width = struct.calcsize(code)
+    value = value if math.isfinite(value) else 0
     return (int(value) & ((1 << 8 * width) - 1)).to_bytes(width, "little")
 
 

@@ -256,7 +256,7 @@ class Feeder:
 
 
 def one_printable_line(text: str) -> bool:
-    return bool(text) and len(text) < 2000 and "\n" not in text and "\x1b" not in text
+    return bool(text) and len(text) < 2000 and text.isprintable()
 
 
 def status_bytes(word: str) -> int:

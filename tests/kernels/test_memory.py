@@ -156,7 +156,7 @@ def test_all_memory_of_kernels_comes_from_here() -> None:
 
 
 # ---- programs against the table of extents ----
-ADDRESSES = {"weights", "scales", "bias", "weight", "cosine", "sine"}  # operands that are plain addresses
+ADDRESSES = {"weights", "scales", "bias", "weight", "centre", "cosine", "sine"}  # operands that are plain addresses
 
 
 @pytest.mark.parametrize(("family", "schemes", "act", "kv"), PROGRAMS)
