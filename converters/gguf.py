@@ -194,9 +194,11 @@ def _scaling(metadata: Mapping[str, Any], architecture: str) -> dict[str, Any] |
     kind = metadata.get(f"{architecture}.rope.scaling.type")
     if kind == "none":
         return None
-    factor = metadata.get(
-        f"{architecture}.rope.scaling.factor", metadata.get(f"{architecture}.rope.scale_linear")
-    )
+    key, old_key = f"{architecture}.rope.scaling.factor", f"{architecture}.rope.scale_linear"
+    factor, old = metadata.get(key), metadata.get(old_key)
+    if factor is not None and old is not None and factor != old:
+        raise UnsupportedError(f"{key} is {factor!r:.40}, but {old_key} is {old!r:.40}; the two must agree")
+    factor = old if factor is None else factor
     if kind not in (None, "linear"):
         raise UnsupportedError(
             f"{architecture}.rope.scaling.type is {kind!r:.80}, but only none and linear are supported"

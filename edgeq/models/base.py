@@ -113,7 +113,8 @@ def whole(raw: Mapping[str, Any], key: str, error: type[EdgeqError]) -> int:
     value = raw.get(key)
     low, high = LIMITS[key]
     if value is None:
-        raise error(f"config: {key} is missing; a whole number from {low} to {high} is needed")
+        what = "null" if key in raw else "missing"
+        raise error(f"config: {key} is {what}; a whole number from {low} to {high} is needed")
     if type(value) is not int or not low <= value <= high:
         refuse(key, value, f"a whole number from {low} to {high} is needed", error)
     return value

@@ -271,6 +271,16 @@ def test_rope(tmp_path: Path, metadata: dict[str, Any], factor: float) -> None:
     np.testing.assert_array_equal(frequencies(path), expected)
 
 
+def test_two_places_that_disagree(tmp_path: Path) -> None:
+    words = config()
+    both: dict[str, Any] = {"rope__scaling__factor": 4.0, "rope__scale_linear": 2.0}
+    path = write_gguf(tmp_path / "in.gguf", words, weights(words), **both)
+    with pytest.raises(
+        UnsupportedError, match=r"factor is 4\.0, but llama\.rope\.scale_linear is 2\.0; the two"
+    ):
+        gguf.open_file(path)
+
+
 def test_rope_freqs_divide(tmp_path: Path) -> None:
     words = config()
     factors = np.linspace(1, 8, 8, dtype=np.float32)
