@@ -13,6 +13,7 @@ import pytest
 from edgeq.kernels import meaning
 from tests import emulator
 from tests.kernels.calling import Memory, run, same_bits, tag_of
+from tests.patience import STUCK_S
 from tests.simd.rows import HERE
 
 HERE_FOLDER = Path(__file__).parent
@@ -33,7 +34,7 @@ def guarded(name: str, *options: str) -> subprocess.CompletedProcess[str]:
     cache = {"EDGEQ_TEST_CACHE": os.environ["XDG_CACHE_HOME"], "EDGEQ_TEST_GUARD": "1"}
     root = HERE_FOLDER.parent.parent
     return subprocess.run(
-        command, env={**os.environ, **cache}, cwd=root, capture_output=True, text=True, timeout=900
+        command, env={**os.environ, **cache}, cwd=root, capture_output=True, text=True, timeout=STUCK_S
     )
 
 
