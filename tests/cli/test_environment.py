@@ -57,18 +57,19 @@ def test_demo(
 
 
 COMPILE = """
-import hashlib
 from edgeq.simd import build
 from edgeq.simd.tag import Tag
 from edgeq.simd.target import Target
-print(hashlib.sha256(build.compiled(("argmax", Tag("generic")), Target.of("generic"))).hexdigest())
+print(build.compiled(("argmax", Tag("generic")), Target.of("generic")).hex())
 """
 
 
 def test_the_compiler_too(environment: dict[str, str], tmp_path: Path) -> None:
-    """What it makes depends neither on assertions nor on warnings, and it keeps nothing of its own."""
-    strict, usual = (
-        python([*flags, "-c", COMPILE], environment, tmp_path) for flags in (["-O", "-W", "error"], [])
-    )
-    assert strict.returncode == 0, strict.stderr
-    assert strict.stdout == usual.stdout != "" and strict.stderr == ""
+    """What it makes does not hang on assertions, and it warns of nothing."""
+    from edgeq.simd import build
+    from edgeq.simd.tag import Tag
+    from edgeq.simd.target import Target
+
+    done = python(["-O", "-W", "error", "-c", COMPILE], environment, tmp_path)
+    usual = build.compiled(("argmax", Tag("generic")), Target.of("generic"))
+    assert (done.stdout, done.stderr) == (usual.hex() + "\n", "")
