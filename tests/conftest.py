@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # own cache is neither read nor written. EDGEQ_TEST_CACHE names a directory to keep between runs; the workers
 # of pytest-xdist, which start with this environment, find the first process's there.
 _cache = tempfile.TemporaryDirectory(prefix="edgeq-tests-", ignore_cleanup_errors=True)
-os.environ["XDG_CACHE_HOME"] = os.environ.setdefault("EDGEQ_TEST_CACHE", _cache.name)
+os.environ["EDGEQ_TEST_CACHE"] = os.path.abspath(os.environ.get("EDGEQ_TEST_CACHE") or _cache.name)
+os.environ["XDG_CACHE_HOME"] = os.environ["EDGEQ_TEST_CACHE"]
 
 
 def pytest_unconfigure() -> None:

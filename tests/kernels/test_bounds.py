@@ -31,11 +31,10 @@ def guarded(name: str, *options: str) -> subprocess.CompletedProcess[str]:
         str(HERE_FOLDER / name),
         *options,
     ]
-    cache = {"EDGEQ_TEST_CACHE": os.environ["XDG_CACHE_HOME"], "EDGEQ_TEST_GUARD": "1"}
+    env = {**os.environ, "EDGEQ_TEST_CACHE": os.environ["XDG_CACHE_HOME"], "EDGEQ_TEST_GUARD": "1"}
+    env.pop("PYTEST_ADDOPTS", None)  # its processes are for the tests around this one
     root = HERE_FOLDER.parent.parent
-    return subprocess.run(
-        command, env={**os.environ, **cache}, cwd=root, capture_output=True, text=True, timeout=STUCK_S
-    )
+    return subprocess.run(command, env=env, cwd=root, capture_output=True, text=True, timeout=STUCK_S)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are forbidden with Linux's mprotect")
