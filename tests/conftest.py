@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 _cache = tempfile.TemporaryDirectory(prefix="edgeq-tests-", ignore_cleanup_errors=True)
 os.environ["EDGEQ_TEST_CACHE"] = os.path.abspath(os.environ.get("EDGEQ_TEST_CACHE") or _cache.name)
 os.environ["XDG_CACHE_HOME"] = os.environ["EDGEQ_TEST_CACHE"]
+os.environ.pop("EDGEQ_KERNELS", None)
+os.umask(0o022)  # files that others can write are refused, and some tests make files
 
 
 def pytest_unconfigure() -> None:
