@@ -1,23 +1,66 @@
-"""What every test stands on: a cache that is not the user's, and the optional directory of real data."""
+"""What every test stands on: a cache that is not the user's, signals that do what they usually do, and the
+optional directory of real data.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
 # One cache for the whole run, set before any test imports edgeq: kernels are compiled once, and the user's
-# own cache is neither read nor written. EDGEQ_TEST_CACHE names a directory to keep between runs.
+# own cache is neither read nor written. EDGEQ_TEST_CACHE names a directory to keep between runs; the workers
+# of pytest-xdist, which start with this environment, find the first process's there.
 _cache = tempfile.TemporaryDirectory(prefix="edgeq-tests-", ignore_cleanup_errors=True)
-os.environ["XDG_CACHE_HOME"] = os.environ.get("EDGEQ_TEST_CACHE") or _cache.name
+os.environ["EDGEQ_TEST_CACHE"] = os.path.abspath(os.environ.get("EDGEQ_TEST_CACHE") or _cache.name)
+os.environ["XDG_CACHE_HOME"] = os.environ["EDGEQ_TEST_CACHE"]
+os.environ.pop("EDGEQ_KERNELS", None)
+os.umask(0o022)  # files that others can write are refused, and some tests make files
 
 
 def pytest_unconfigure() -> None:
     _cache.cleanup()
+
+
+def usual_signals() -> None:
+    """Give tests and the processes they start the usual answers to signals, whatever this process inherited:
+    a job in the background of a shell ignores SIGINT, nohup's ignores SIGHUP, and both hand that on.
+
+    This process itself still ends by neither SIGHUP nor SIGTERM where it was told to ignore them.
+    """
+
+    def ignored(*_: Any) -> None:
+        """A handler, unlike SIG_IGN, is not handed on."""
+
+    usual: dict[signal.Signals, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: ignored,
+        signal.SIGHUP: ignored,
+        signal.SIGALRM: signal.SIG_DFL,
+        signal.SIGCHLD: signal.SIG_DFL,
+    }
+    for number, handler in usual.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, usual)
+
+
+usual_signals()
+
+with contextlib.suppress(ImportError):  # an emulated board's tests need no hypothesis
+    from hypothesis import HealthCheck, settings
+
+    # Nothing that counts seconds: neither the limit of an example nor that of making one.
+    checks = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture)
+    settings.register_profile("edgeq", deadline=None, suppress_health_check=checks)
+    settings.load_profile("edgeq")
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import STUCK_S
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # part -> the parts of edgeq that it may import, at module level or inside functions. A module edgeq/NAME.py
@@ -197,7 +199,7 @@ print(json.dumps(found), file=sys.stderr)
 def heavy_after(code: str) -> list[str]:
     """What a fresh interpreter has imported of the heavy modules after running `code`."""
     command = [sys.executable, "-c", code + REPORT]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=STUCK_S, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     loaded: list[str] = json.loads(done.stderr.splitlines()[-1])
     return loaded

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import STUCK_S
+
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = {"edgeq": "edgeq", "formats": "edgeq/formats", "converters": "edgeq/converters"}
 LINKS = ("edgeq/formats", "edgeq/converters")
@@ -52,7 +54,7 @@ def build(tree: Path, kind: str, out: Path, packs: str = "none") -> Path:
     command = [sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "-C", f"packs={packs}"]
     command += ["--outdir", str(out), str(tree)]
     env = {**os.environ, "PYTHONWARNINGS": "default"}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=STUCK_S)
     assert done.returncode == 0, done.stdout + done.stderr
     (file,) = out.iterdir()
     return file
@@ -153,7 +155,7 @@ def test_an_installed_wheel_runs_without_a_compiler(
         text=True,
         env={name: value for name, value in env.items() if not name.startswith("EDGEQ_")},
         cwd=tmp_path,
-        timeout=60,
+        timeout=STUCK_S,
     )
     assert done.returncode == 0, done.stderr
     code, where, compilers = json.loads(done.stdout.splitlines()[-1])

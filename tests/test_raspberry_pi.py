@@ -23,6 +23,7 @@ from edgeq.cache import CacheShape
 from edgeq.formats import open_model
 from examples.service import answer
 from tests.board import proof
+from tests.patience import STUCK_S
 
 ROOT = Path(__file__).resolve().parent.parent
 MANUAL = (ROOT / "docs" / "raspberry-pi.md").read_text(encoding="utf-8")
@@ -75,7 +76,7 @@ def systemd_analyze(*words: str) -> subprocess.CompletedProcess[str]:
     program = shutil.which("systemd-analyze")
     if program is None:
         pytest.skip("there is no systemd-analyze here")
-    return subprocess.run([program, *words], capture_output=True, text=True, timeout=60)
+    return subprocess.run([program, *words], capture_output=True, text=True, timeout=STUCK_S)
 
 
 def test_the_unit_is_right(tmp_path: Path) -> None:
@@ -124,14 +125,15 @@ def socket_path(tmp_path_factory: pytest.TempPathFactory, demo_checkpoint: Path)
         assert service.stdout is not None and "is ready" in service.stdout.readline()
         yield path
         service.send_signal(signal.SIGTERM)
-        assert service.wait(timeout=20) == 0
+        assert service.wait(timeout=STUCK_S) == 0
     assert not path.exists() or path.is_socket()
 
 
 def ask(path: Path, text: str) -> str:
     """What the service answers, by the client that comes with it."""
     command = [sys.executable, str(SERVICE / "answer.py"), "ask", str(path), text]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, cwd=ROOT).stdout
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=STUCK_S, cwd=ROOT)
+    return done.stdout
 
 
 def test_the_service_answers_one_after_the_other(socket_path: Path) -> None:

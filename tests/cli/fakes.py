@@ -5,7 +5,7 @@ After a prompt (a feed of several tokens) it says SONG letter by letter and then
 
 from __future__ import annotations
 
-import time
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -60,8 +60,9 @@ class Sequence_:
     ) -> np.ndarray:
         if len(self.ids) + len(ids) > self.model.context:
             raise UsageError("past the context")
-        time.sleep(self.model.delay)
         self.said = self.said + 1 if list(ids) == [self.next] else 0
+        if self.said == self.model.halt:
+            os.read(0, 1)
         self.ids += ids
         self.fed.append(len(ids))
         self.model.fed_ids += ids
@@ -90,7 +91,7 @@ class Model:
         self.options = options
         self.context = options.get("context") or 400
         self.song = SONG
-        self.delay = 0.0
+        self.halt: int | None = None  # after so many letters it waits until something comes on stdin
         self.open_sequences = 0
         self.fed_ids: list[int] = []
         self.sequences: list[Sequence_] = []
@@ -107,16 +108,16 @@ class Model:
         assert not self.open_sequences, "a sequence was left open"
 
 
-def slow(path: str | Path, **options: Any) -> Model:
-    """A model that takes a second for every 20 tokens and has much to say."""
+def halting(path: str | Path, **options: Any) -> Model:
+    """A model that says "one, two" and then halts."""
     model = Model(path, **options)
-    model.delay, model.song = 0.05, SONG * 10
+    model.halt = len("one, two")
     return model
 
 
 def chatty(path: str | Path, **options: Any) -> Model:
-    """A slow model with a chat template."""
-    model = slow(path, **options)
+    """A halting model with a chat template."""
+    model = halting(path, **options)
     model.chat_template = TEMPLATE
     return model
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import edgeq
 from edgeq import cli, tune, tuned
 from edgeq.errors import EdgeqError, FormatError, UnsupportedError, UsageError
 from tests.cli.conftest import Call
+from tests.patience import STUCK_S
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [*cli.COMMANDS, "eval ppl", "eval kld"]
@@ -21,7 +21,7 @@ COMMANDS = [*cli.COMMANDS, "eval ppl", "eval kld"]
 
 def process(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edgeq", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    return subprocess.run(command, capture_output=True, text=True, timeout=STUCK_S, cwd=ROOT)
 
 
 def test_version_and_help_of_a_process() -> None:
@@ -32,13 +32,11 @@ def test_version_and_help_of_a_process() -> None:
 
 
 def test_help_is_quick() -> None:
-    """The bar is 0.15 s on a quiet machine; the best of five, with room for a busy one."""
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        process("--help")
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.3
+    """The bar is 0.15 s; what takes time is imports: about 60 modules beyond an interpreter's own."""
+    code = "import sys; before = len(sys.modules); from edgeq.cli import run; run(['--help'])"
+    command = [sys.executable, "-c", f"{code}; print(len(sys.modules) - before)"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=STUCK_S, cwd=ROOT)
+    assert 0 < int(done.stdout.splitlines()[-1]) < 100 and "Usage" in done.stdout
 
 
 LIGHT = ["numba", "llvmlite", "huggingface_hub", "tokenizers", "sentencepiece", "jinja2", "safetensors"]
@@ -50,7 +48,7 @@ def test_light_commands_import_nothing_heavy(arguments: list[str], story: Path) 
     words = [str(story) if word == "FILE" else word for word in arguments]
     code = f"from edgeq.cli import run; code = run({words!r}); {SEEN}; sys.exit(code)"
     command = [sys.executable, "-c", code, " ".join(LIGHT)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=STUCK_S, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
 

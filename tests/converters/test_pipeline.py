@@ -19,6 +19,7 @@ from edgeq.converters import CHOICES, convert, pipeline
 from edgeq.errors import EdgeqError, FormatError, UsageError
 from edgeq.formats import SCHEMES, encode, open_model, verify
 from tests.converters.checkpoints import config, weights, write_directory, write_gguf
+from tests.patience import STUCK_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -260,12 +261,12 @@ def test_tokenizer_is_in_the_file(tmp_path: Path, demo_checkpoint: Path) -> None
         assert tensor.scheme.name == "bytes" and tensor.nbytes > 1000
 
 
-SLOWLY = """
-import sys, time
+HALTING = """
+import os, sys
 from edgeq.converters import convert
 def progress(done, total, name):
     print(done, total, flush=True)
-    time.sleep(0.05)
+    os.read(0, 1)
 convert(sys.argv[1], sys.argv[2], progress=progress)
 """
 
@@ -273,14 +274,14 @@ convert(sys.argv[1], sys.argv[2], progress=progress)
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to another process")
 def test_ctrl_c(tmp_path: Path, source: Path) -> None:
     """A real SIGINT in the middle: the process ends and the directory is as empty as before."""
-    command = [sys.executable, "-c", SLOWLY, str(source), str(tmp_path / "out.edgeq")]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
-    ) as process:
-        assert process.stdout is not None
+    command = [sys.executable, "-c", HALTING, str(source), str(tmp_path / "out.edgeq")]
+    pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, **pipes, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None and process.stderr is not None
         done, total = map(int, process.stdout.readline().split())
         assert done < total and [name.endswith(".partial") for name in os.listdir(tmp_path)] == [True]
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        process.wait(STUCK_S)
+        errors = process.stderr.read()
     assert process.returncode != 0 and "KeyboardInterrupt" in errors
     assert os.listdir(tmp_path) == []

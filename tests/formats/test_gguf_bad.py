@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import struct
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from tests.formats.gguf_samples import (
     tensor,
     text,
 )
+from tests.patience import cheap
 
 MUTATIONS = 10_000
 SECONDS_MAX = 2.0
@@ -189,10 +189,8 @@ for _count in COUNTS:
 
 def refuse(path: Path, raw: bytes) -> str:
     path.write_bytes(raw)
-    start = time.process_time()
-    with pytest.raises((FormatError, UnsupportedError)) as caught:
+    with cheap(SECONDS_MAX), pytest.raises((FormatError, UnsupportedError)) as caught:
         open_gguf(path)
-    assert time.process_time() - start < SECONDS_MAX
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and message.isprintable() and len(message) < 600
     return message
@@ -217,9 +215,9 @@ def test_as_many_strings_as_allowed_are_read_in_time(tmp_path: Path) -> None:
     path = tmp_path / "large.gguf"
     count = 1_400_000  # twice the words and merges of the largest vocabularies
     path.write_bytes(build([array_header(STRING, count) + text("word") * count]))
-    start = time.process_time()
-    with open_gguf(path) as file:
-        assert time.process_time() - start < SECONDS_MAX
+    with cheap(SECONDS_MAX):
+        file = open_gguf(path)
+    with file:
         words = file.metadata["k"]
         assert len(words) == count and words[0] == words[-1] == "word"
 
@@ -285,9 +283,9 @@ def test_mutated_headers_are_refused_or_right() -> None:
                 del mutant[at : at + int(random.integers(1, 9))]
             else:
                 mutant[at:at] = mutant[at : at + int(random.integers(1, 9))]
-        start = time.process_time()
         try:
-            with parse(FileMap(np.frombuffer(mutant, np.uint8), Path("mutant")), len(mutant)) as file:
+            read = FileMap(np.frombuffer(mutant, np.uint8), Path("mutant"))
+            with cheap(SECONDS_MAX), parse(read, len(mutant)) as file:
                 for found in file.tensors.values():
                     if found.type_number in TYPES:
                         assert found.data.size == found.nbytes
@@ -295,5 +293,4 @@ def test_mutated_headers_are_refused_or_right() -> None:
         except (FormatError, UnsupportedError) as error:
             message = str(error)
             assert message.isprintable() and len(message) < 600
-        assert time.process_time() - start < SECONDS_MAX
     assert 0 < accepted < MUTATIONS // 2

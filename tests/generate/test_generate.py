@@ -79,7 +79,7 @@ def test_ignore_eos_never_draws_an_end_token() -> None:
     assert generation.finish_reason == "length" and len(generation.ids) == 20 and EOS not in generation.ids
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     text=st.text(alphabet="ab\n<é中🙂", max_size=25),
     stops=st.lists(st.text(alphabet="ab\n<é中🙂", min_size=1, max_size=4), max_size=3),

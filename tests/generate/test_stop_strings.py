@@ -22,7 +22,7 @@ def cut_at_stop(text: str, stops: list[str]) -> tuple[str, str | None]:
     return text, None
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(pieces=st.lists(LETTERS, max_size=12), stops=STOPS)
 @example(pieces=["ab", "c"], stops=["abcd", "bc"])
 @example(pieces=["a", "a", "b"], stops=["aab"])
@@ -40,7 +40,7 @@ def test_the_text_is_cut_before_the_first_stop_string(pieces: list[str], stops: 
     assert filter.push("more") == "" or stop is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=LETTERS, stops=STOPS)
 def test_only_what_could_become_a_stop_string_is_held_back(text: str, stops: list[str]) -> None:
     filter = StopStrings(stops)

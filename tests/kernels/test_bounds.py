@@ -13,6 +13,7 @@ import pytest
 from edgeq.kernels import meaning
 from tests import emulator
 from tests.kernels.calling import Memory, run, same_bits, tag_of
+from tests.patience import STUCK_S
 from tests.simd.rows import HERE
 
 HERE_FOLDER = Path(__file__).parent
@@ -30,11 +31,10 @@ def guarded(name: str, *options: str) -> subprocess.CompletedProcess[str]:
         str(HERE_FOLDER / name),
         *options,
     ]
-    cache = {"EDGEQ_TEST_CACHE": os.environ["XDG_CACHE_HOME"], "EDGEQ_TEST_GUARD": "1"}
+    env = {**os.environ, "EDGEQ_TEST_CACHE": os.environ["XDG_CACHE_HOME"], "EDGEQ_TEST_GUARD": "1"}
+    env.pop("PYTEST_ADDOPTS", None)  # its processes are for the tests around this one
     root = HERE_FOLDER.parent.parent
-    return subprocess.run(
-        command, env={**os.environ, **cache}, cwd=root, capture_output=True, text=True, timeout=900
-    )
+    return subprocess.run(command, env=env, cwd=root, capture_output=True, text=True, timeout=STUCK_S)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are forbidden with Linux's mprotect")

@@ -25,10 +25,10 @@ from edgeq.simd.store import kernels
 from edgeq.simd.tag import Tag
 from edgeq.team import Team
 from tests.kernels.calling import Array, Memory, float_lines, tag_of
+from tests.patience import STUCK_S, until
 from tests.simd.rows import HERE
 
 ROWS = 64
-LIMIT_S = 120  # after which a pass counts as stuck
 
 
 class Chain:
@@ -97,8 +97,8 @@ def in_time(work: Callable[[], Any]) -> None:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(LIMIT_S)
-    assert not thread.is_alive(), "stuck"
+    thread.join(STUCK_S)
+    assert not thread.is_alive(), f"not done after {STUCK_S} s: stuck"
     if failed:
         raise failed[0]
 
@@ -135,20 +135,19 @@ def test_barriers_hold(workers: int, length: int, team_of: Callable[[int], Team]
     in_time(work)
 
 
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two cores to overtake each other")
+@pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="two workers need two cores to overtake each other"
+)
 def test_the_chain_would_show_a_missing_barrier(team_of: Callable[[int], Team]) -> None:
-    """Without barriers the same program goes wrong: so the test above can fail."""
+    """Without barriers the same program goes wrong, sooner or later: so the test above can fail."""
     chain = Chain(5000, barriers=False)
     team = team_of(2)
 
-    def work() -> None:
-        for _ in range(200):
-            chain.run(team)
-            if not np.array_equal(chain.result, chain.want):
-                return
-        raise AssertionError("two workers never overtook each other")
+    def overtaken() -> bool:
+        chain.run(team)
+        return not np.array_equal(chain.result, chain.want)
 
-    in_time(work)
+    until(overtaken, "that one worker overtakes the other", pause=0)
 
 
 @pytest.mark.parametrize("workers", [2, 3, 8])
@@ -256,9 +255,9 @@ def test_interrupted_anywhere(workers: int, team_of: Callable[[int], Team]) -> N
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        while interrupts < 100:
+        while interrupts < 100 or not passes:  # each time later, until one comes after a whole pass
             try:
-                signal.setitimer(signal.ITIMER_REAL, random.uniform(10e-6, 500e-6))
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(10e-6, 500e-6) * (1 + interrupts / 100))
                 while True:
                     chain.run(team)
                     passes += 1
@@ -269,7 +268,6 @@ def test_interrupted_anywhere(workers: int, team_of: Callable[[int], Team]) -> N
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert passes > 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
@@ -283,7 +281,7 @@ def test_a_forked_process_has_a_team_of_its_own(team_of: Callable[[int], Team]) 
     if child == 0:
         right = False
         try:
-            signal.alarm(LIMIT_S)  # ends the child if it is stuck
+            signal.alarm(STUCK_S)  # ends the child if it is stuck
             chain.run(team)
             chain.run(team)
             right = np.array_equal(chain.result, chain.want) and native_threads() in (0, 3)
@@ -298,32 +296,37 @@ def test_a_forked_process_has_a_team_of_its_own(team_of: Callable[[int], Team]) 
 def test_between_passes_workers_use_no_time(workers: int, team_of: Callable[[int], Team]) -> None:
     chain = Chain(8)
     team = team_of(workers)
-    for _ in range(3):
-        chain.run(team)
-        time.sleep(0.2)  # more than enough to fall asleep
+
+    def asleep() -> bool:
         before = time.process_time()
         time.sleep(0.3)
-        assert time.process_time() - before < 0.003
+        return time.process_time() - before < 0.003
+
+    for _ in range(3):
+        chain.run(team)
+        until(asleep, "that all workers sleep")
 
 
-def fastest(team: Team, chain: Chain) -> float:
-    """Seconds of the fastest of some passes."""
-    times = []
-    for _ in range(30):
-        chain.code[:, WORK_AT // 8] = 0
-        start = time.perf_counter()
-        team.run(chain.code)
-        times.append(time.perf_counter() - start)
-    return min(times)
+def seconds(team: Team, chain: Chain) -> float:
+    """Of one pass."""
+    chain.code[:, WORK_AT // 8] = 0
+    start = time.perf_counter()
+    team.run(chain.code)
+    return time.perf_counter() - start
 
 
 @pytest.mark.parametrize("workers", [8, 64])
 def test_more_workers_than_cores_do_not_collapse(workers: int, team_of: Callable[[int], Team]) -> None:
-    """Hundreds of barriers: where each waited for every worker, a pass would take 100 times as long."""
+    """Hundreds of barriers: where each waited for every worker, every pass would take 100 times as long."""
     chain = Chain(500)
     few, many = team_of(2), team_of(workers)
-    ratios = [fastest(few, chain) / fastest(many, chain) for _ in range(3)]
-    assert max(ratios) > 0.5
+    best = [1e9, 1e9]
+
+    def near() -> bool:
+        best[:] = (min(pair) for pair in zip(best, (seconds(few, chain), seconds(many, chain)), strict=True))
+        return best[1] < 4 * best[0]
+
+    until(near, f"that {workers} workers take less than 4 times what 2 take", pause=0)
 
 
 @pytest.mark.parametrize("workers", [0, -1, 257])

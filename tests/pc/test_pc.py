@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.board import wheels
+from tests.patience import STUCK_S
 from tests.pc import disc
 from tests.pc.__main__ import PCS
 from tests.pc.emulator import Emulator
@@ -38,7 +39,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     machine.stop()
 
 
-def python(machine: Machine, code: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def python(machine: Machine, code: str, timeout: float = STUCK_S) -> subprocess.CompletedProcess[str]:
     return machine.run([sys.executable, "-c", code], {"WORD": "Grüße"}, timeout)
 
 
@@ -59,7 +60,7 @@ def test_a_pc_that_goes_off_has_failed(machine: Machine) -> None:
 def test_a_program_that_takes_too_long_ends_with_its_pc(machine: Machine) -> None:
     assert python(machine, "").returncode == 0
     with pytest.raises(subprocess.TimeoutExpired):
-        python(machine, "import time; time.sleep(60)", timeout=0.5)
+        python(machine, "import time; time.sleep(3600)", timeout=0.5)
     assert python(machine, "print(1)").returncode == -1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ def close(found: tuple[NDArray[Any], NDArray[Any]], wanted: dict[int, float]) ->
 PLAIN: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     seed=st.integers(0, 2**32),
     vocab=st.integers(1, 700),
@@ -253,9 +253,12 @@ def test_a_long_vocabulary_costs_little() -> None:
     logits = (3 * np.random.default_rng(0).standard_normal(128_256)).astype(np.float32)
     sampler = Sampler(SamplingOptions(seed=1, repeat_penalty=1.1))
     history = list(range(1000))
-    took = []
-    for _ in range(30):
-        start = time.perf_counter()
-        sampler(logits, history)
-        took.append(time.perf_counter() - start)
-    assert min(took) < 2e-3  # about 0.3 ms; the bar leaves room for a busy machine
+
+    def seconds(work: Callable[[], object]) -> float:
+        start = time.thread_time()
+        work()
+        return time.thread_time() - start
+
+    pairs = [(seconds(lambda: sampler(logits, history)), seconds(logits.argsort)) for _ in range(30)]
+    draws, sorts = zip(*pairs, strict=True)
+    assert min(draws) < min(sorts)  # about a tenth of it

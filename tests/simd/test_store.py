@@ -26,6 +26,7 @@ from edgeq.simd import build, compile, executable, folder, store
 from edgeq.simd.pack import Pack
 from edgeq.simd.tag import Request, Tag
 from edgeq.simd.target import Target
+from tests.patience import STUCK_S
 from tests.simd.objects import GENERIC, adding, made
 
 TAG = Tag("generic")
@@ -416,22 +417,29 @@ def test_interrupted_what_was_compiled_is_kept(place: Path, compiled: list[str])
 
 # ---- processes ----
 SCRIPT = """
-import json, os, sys, time
+import json, os, sys
 from edgeq.simd import build, store
 from edgeq.simd.tag import Tag
 blob = bytes.fromhex(sys.argv[2])
 log = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-def slow(request, target):
+waited, waits = os.pipe()
+
+def when_another_waits(request, target):
     os.write(log, b"compiled\\n")
-    time.sleep(0.2)
+    if request[0] == "argmax":
+        os.read(waited, 1)
     return blob
 
 def work():
     told = []
     requests = [(name, Tag("generic")) for name in ("argmax", "rotate", "norm")]
-    build.compiled = slow
-    store.Kernels().load(requests, lambda done, total, name: told.append(name))
+    build.compiled = when_another_waits
+    def progress(done, total, name):
+        told.append(name)
+        if name == store.WAITING:
+            os.write(waits, b".")
+    store.Kernels().load(requests, progress)
     return store.WAITING in told
 
 children = []
@@ -462,7 +470,7 @@ def python(script: str, *arguments: str) -> subprocess.Popen[str]:
 def test_many_processes_at_once_compile_once(place: Path, tmp_path: Path) -> None:
     """32 begin with an empty folder: one compiles, the others wait and say so, and none fails."""
     log = tmp_path / "log"
-    out, err = python(SCRIPT, str(log), made(SUM).hex()).communicate(timeout=120)
+    out, err = python(SCRIPT, str(log), made(SUM).hex()).communicate(timeout=STUCK_S)
     first, waited, light = json.loads(out or "[]") or pytest.fail(err)
     assert first + waited == 32 and waited >= 1 and light, (out, err)
     assert log.read_text().count("compiled") == 3

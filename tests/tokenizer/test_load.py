@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.converters import tokenizers as converter
@@ -218,7 +218,7 @@ WORDS = [
 TEXTS = st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=8)), max_size=12).map("".join)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @given(text=TEXTS.filter(lambda text: "\u2581" not in text))
 def test_any_text(small: Tokenizer, demo: Tokenizer, text: str) -> None:
     """No reserved id comes from a text; a byte-level vocabulary gives it back; streaming is decoding."""
@@ -237,7 +237,7 @@ def test_any_text(small: Tokenizer, demo: Tokenizer, text: str) -> None:
     assert small.decode(small.encode(text)) == text
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(ids=st.lists(st.integers(0, 511), max_size=40), special=st.booleans())
 def test_any_ids(small: Tokenizer, demo: Tokenizer, ids: list[int], special: bool) -> None:
     """Whatever a model says has a text, and the stream's is the same."""
