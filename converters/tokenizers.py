@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeq.converters import jsonfile
+from edgeq.converters import jsonfile, tokenizer_config
 from edgeq.converters.jsonfile import Folder
+from edgeq.converters.tokenizer_config import with_prefix_space
 from edgeq.errors import FormatError, UnsupportedError
 from edgeq.tokenizer import BLOB_BYTES_MAX, BLOB_MARKS_MAX, TOKENS_MAX, Spec, load, modelproto
 from edgeq.tokenizer.splitting import compact
@@ -93,6 +94,7 @@ class Settings:
             return jsonfile.load(folder, name) or {}
 
         self.tokenizer = optional("tokenizer_config.json")
+        tokenizer_config.check(self.tokenizer)
         special_map = optional("special_tokens_map.json")
         config, generation = optional("config.json"), optional("generation_config.json")
         self.names = {
@@ -109,8 +111,8 @@ class Settings:
         size = config.get("vocab_size")
         self.model_vocab = size if type(size) is int and 0 < size <= TOKENS_MAX else TOKENS_MAX
         self.added = self._added(folder)
-        add_bos = self.tokenizer.get("add_bos_token")
-        self.add_bos = add_bos if isinstance(add_bos, bool) else None
+        self.add_bos: bool | None = self.tokenizer.get("add_bos_token")
+        self.prefix_space: bool | None = self.tokenizer.get("add_prefix_space")
         self.legacy = self.tokenizer.get("legacy") is not False
 
     def _added(self, folder: Folder) -> dict[int, Added]:
@@ -169,6 +171,8 @@ def id_list(value: object) -> list[int]:
 def _from_model(blob: bytes, settings: Settings) -> tuple[Spec, bytes]:
     """A sentencepiece model; added tokens outside it become pieces of it."""
     pieces = modelproto.read_pieces(blob)
+    if settings.prefix_space is not None:
+        blob += modelproto.prefix(settings.prefix_space)
     for id, added in sorted(settings.added.items()):
         kind = modelproto.CONTROL if added.special or is_marker(added.text) else modelproto.USER_DEFINED
         if id < len(pieces):
@@ -245,6 +249,7 @@ def _from_json(data: dict[str, Any], settings: Settings) -> tuple[Spec, bytes]:
     from edgeq.tokenizer.tokenizer_json import load_library
 
     _check_template(data.get("post_processor"))
+    data = with_prefix_space(data, settings.prefix_space)
     prefix = _bos_prefix(load_library(compact(data)))
     data = {**data, "truncation": None, "padding": None, "post_processor": None}
     added = {}
@@ -295,8 +300,8 @@ def _check_template(part: object) -> None:
                 name = token.get("id") if isinstance(token, dict) else None
                 if isinstance(name, str) and not (isinstance(known, dict) and name in known):
                     raise FormatError(
-                        f"the post_processor of tokenizer.json names the token {name!r:.80}, which is not in its "
-                        "special_tokens"
+                        f"the post_processor of tokenizer.json names the token {name!r:.80}, which is not in "
+                        "its special_tokens"
                     )
 
 

@@ -204,6 +204,11 @@ def replace_pieces(model: bytes, pieces: Iterable[Piece]) -> bytes:
     return b"".join([*map(write_piece, pieces), *rest])
 
 
+def prefix(add: bool) -> bytes:
+    """What appended to a model makes it put a space before a text, or not."""
+    return NO_PREFIX[:-1] + bytes([add])
+
+
 def read_flag(model: bytes, message: int, field: int, default: bool) -> bool:
     """A bool inside one of the messages of the model, e.g. (3, 3): normalizer_spec.add_dummy_prefix."""
     for number, _, value in read_fields(model):
