@@ -175,17 +175,21 @@ class ModelFile:
 
 
 def open_regular(path: str | os.PathLike[str]) -> tuple[BinaryIO, int]:
-    """(file, length) of a regular file, open for reading; UsageError, without waiting, for anything else."""
+    """(file, length) of a regular file, open for reading; UsageError, without waiting, for anything else.
+
+    The file is looked at before, since opening a pipe waits, and after: it may be another by then.
+    """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+        if regular:
+            file = open(path, "rb")  # an object from the first moment on: an exception anywhere closes it
+            status = os.fstat(file.fileno())
+            if stat.S_ISREG(status.st_mode):
+                return file, status.st_size
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{os.fspath(path)} cannot be opened: {reason}") from None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise UsageError(f"{os.fspath(path)} is not a regular file")
-    return os.fdopen(descriptor, "rb"), status.st_size
+    raise UsageError(f"{os.fspath(path)} is not a regular file")
 
 
 def open_model(path: str | os.PathLike[str]) -> ModelFile:

@@ -327,6 +327,61 @@ def close_in_a_handler(path: str, threads: int, count: int, seed: int) -> None:
         junk()
 
 
+class Interrupt(BaseException):
+    """What a signal's handler raises, like KeyboardInterrupt."""
+
+
+@scenario
+def interrupt_anywhere(path: str, threads: int, count: int, seed: int) -> None:
+    """Ctrl-C at random moments of loading, feeding and generating: what is left is usable and right."""
+    rng = random.Random(seed)
+    model = edgeq.load(path, threads=threads, context=512)
+    want = model.logits(PROMPT * 60)
+    sequence = model.sequence()
+    before = resources()
+
+    def interrupt(*_: object) -> None:
+        raise Interrupt
+
+    def load_and_drop() -> None:
+        same(edgeq.load(path, threads=threads).logits(PROMPT), want[:5])
+
+    def feed() -> None:
+        sequence.feed([5] * rng.randrange(1, 40))
+
+    def generate() -> None:
+        for _ in model.generate(PROMPT, max_tokens=8, temperature=0.0):
+            pass
+
+    signal.signal(signal.SIGALRM, interrupt)
+    caught = 0
+    for turn in range(count):
+        work = (load_and_drop, feed, generate)[turn % 3]
+        try:
+            try:
+                # again, where the first came into a finalizer, which passes nothing on
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 4e-3), 1.0)
+                while True:
+                    work()
+                    if len(sequence.ids) > 400:
+                        sequence.truncate(0)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except Interrupt:
+            caught += 1
+        held = sequence.ids
+        if set(held) - {5} or len(held) > 512:
+            raise AssertionError(held)
+        if len(held) < 512:
+            same(sequence.feed([5]), model.logits([*held, 5])[-1])
+        sequence.truncate(0)
+        if turn % 10 == 0:
+            same(model.logits(PROMPT * 60), want)
+    if caught < count * 0.9:
+        raise AssertionError(f"only {caught} of {count} were interrupted")
+    nothing_left(before)
+
+
 @scenario
 def run_in_a_handler(path: str, threads: int, count: int, seed: int) -> None:
     """A signal's handler asks for logits: it gets them or a sentence, and the pass it came into is right."""
