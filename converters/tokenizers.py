@@ -98,6 +98,8 @@ def read_json(file: Path, limit: int = SETTINGS_BYTES_MAX) -> dict[str, Any]:
     try:
         text = read_bytes(file, limit).decode("utf-8-sig")
         value = json.loads(text, parse_constant=no_constant, object_pairs_hook=unique)
+        if "\\u" in text:  # only an escape can make half of a surrogate pair, which is no character
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{file.name} is no valid JSON ({str(error)[:120] or 'too deep'})") from None
     if not isinstance(value, dict):
@@ -322,10 +324,11 @@ def compact(data: dict[str, Any]) -> bytes:
 
 
 def _check_template(part: object) -> None:
-    """FormatError for a template that names a token it does not describe: the library would panic at it."""
+    """FormatError for a template that names a token it does not describe: the library would panic at it.
+
+    It takes a step for a template by its fields, whatever its type says.
+    """
     for step in steps(part, "processors"):
-        if step.get("type") != "TemplateProcessing":
-            continue
         known = step.get("special_tokens")
         for form in ("single", "pair"):
             pieces = step.get(form)

@@ -29,7 +29,9 @@ def main() -> int:
     names = [command.name for command in COMMANDS]
     parser.add_argument("--command", action="append", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--step", type=int, default=1, metavar="N", help="only every Nth failure [1]")
-    parser.add_argument("--every", action="store_true", help="each call of a loop, not only the first two and the last")
+    parser.add_argument(
+        "--every", action="store_true", help="each call of a loop, not only the first two and the last"
+    )
     parser.add_argument("--list", action="store_true", help="list the calls that would be failed")
     arguments = parser.parse_args()
     place = Path(tempfile.mkdtemp(prefix="edgeq-faults-"))
@@ -52,7 +54,9 @@ def main() -> int:
                     found.append(fault)
                     print(f"FAULT {fault}", flush=True)
             seconds = time.perf_counter() - start
-            print(f"{command.name}: {runs} failures injected, {len(found)} wrong, {seconds:.0f} s", flush=True)
+            print(
+                f"{command.name}: {runs} failures injected, {len(found)} wrong, {seconds:.0f} s", flush=True
+            )
             failed, total = failed + len(found), total + runs
     finally:
         shutil.rmtree(place, ignore_errors=True)

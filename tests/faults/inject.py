@@ -39,7 +39,9 @@ class Injector:
     """Counts the calls of a command; the one numbered `fail` raises `error` in its place."""
 
     def __init__(self, fail: int = 0, error: BaseException | None = None) -> None:
-        self.calls: list[str] = []  # the kind of each call: "os", "memory" or "thread", and its name and place
+        self.calls: list[
+            str
+        ] = []  # the kind of each call: "os", "memory" or "thread", and its name and place
         self._fail, self._error = fail, error
         self._armed = False
 
@@ -60,7 +62,9 @@ class Injector:
     @contextmanager
     def patched(self) -> Iterator[None]:
         """Everything counted from here to the end."""
-        with mock.patch.multiple(os, **{name: self._wrapped("os", os, name) for name in OF_OS if hasattr(os, name)}):
+        with mock.patch.multiple(
+            os, **{name: self._wrapped("os", os, name) for name in OF_OS if hasattr(os, name)}
+        ):
             with mock.patch.multiple(np, **{name: self._wrapped("memory", np, name) for name in OF_NUMPY}):
                 with (
                     mock.patch.object(builtins, "open", self._opening(open)),

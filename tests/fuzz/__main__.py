@@ -33,7 +33,9 @@ ROUND = 20_000  # inputs of a parser of weight 1 in one round of a long run
 def parse() -> argparse.Namespace:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__, formatter_class=raw)
-    parser.add_argument("--parser", action="append", choices=list(PARSERS), metavar="NAME", help=", ".join(PARSERS))
+    parser.add_argument(
+        "--parser", action="append", choices=list(PARSERS), metavar="NAME", help=", ".join(PARSERS)
+    )
     parser.add_argument("--count", type=int, metavar="N", help="mutants for each parser")
     parser.add_argument("--seconds", type=float, metavar="S", help="go on with new seeds for so long")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="of all that is drawn [1]")
@@ -65,18 +67,26 @@ def main() -> int:
 
 
 def one_round(
-    chosen: list[Parser], arguments: argparse.Namespace, number: int, deadline: float | None, totals: dict[str, Tally]
+    chosen: list[Parser],
+    arguments: argparse.Namespace,
+    number: int,
+    deadline: float | None,
+    totals: dict[str, Tally],
 ) -> None:
     """Every parser's share, `jobs` at a time; faults are written as they are found."""
 
     def fed(parser: Parser) -> tuple[Parser, Tally]:
         count = arguments.count or (parser.count if deadline is None else int(ROUND * parser.weight))
-        return parser, worker.run(parser, count, f"{arguments.seed}/{number}/{parser.name}", number == 0, deadline)
+        return parser, worker.run(
+            parser, count, f"{arguments.seed}/{number}/{parser.name}", number == 0, deadline
+        )
 
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for parser, tally in pool.map(fed, chosen):
             for fault in tally.faults:
-                print(f"FAULT {parser.name}: {keep(fault, arguments)}: the input {fault.what}", file=sys.stderr)
+                print(
+                    f"FAULT {parser.name}: {keep(fault, arguments)}: the input {fault.what}", file=sys.stderr
+                )
             totals[parser.name].add(tally)
     if arguments.json:
         show(totals, True)
@@ -105,7 +115,9 @@ def show(totals: dict[str, Tally], as_json: bool) -> None:
                        "faults": len(t.faults)} for name, t in rows.items()}  # fmt: skip
         print(json.dumps(told), flush=True)
         return
-    print(f"{'parser':18} {'inputs':>10} {'accepted':>9} {'outcomes':>8} {'inputs/s':>9} {'slowest':>9} {'memory':>9} faults")
+    print(
+        f"{'parser':18} {'inputs':>10} {'accepted':>9} {'outcomes':>8} {'inputs/s':>9} {'slowest':>9} {'memory':>9} faults"
+    )
     for name, t in rows.items():
         rate = f"{t.inputs / t.seconds:.0f}" if t.seconds else "-"
         print(f"{name:18} {t.inputs:10} {t.accepted:9} {t.outcomes:8} {rate:>9} {t.slowest:7.3f} s {t.peak / 1e6:6.1f} MB"

@@ -56,7 +56,9 @@ def model_bytes(family: str, matrix: str = "q4", tied: bool = False) -> bytes:
     ]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.edgeq")
-        with Writer(path, header, [*plans, TensorPlan("tokenizer", "bytes", "plain", (len(blob),))]) as writer:
+        with Writer(
+            path, header, [*plans, TensorPlan("tokenizer", "bytes", "plain", (len(blob),))]
+        ) as writer:
             for plan in plans:
                 values = random.standard_normal(plan.shape).astype(np.float32) * 0.3
                 writer.write(plan.name, *encode_blocks(values, plan.scheme))
@@ -77,12 +79,23 @@ def seeds() -> list[bytes]:
         ("q8", "lines16", [4096, 4096]),
     ]  # fmt: skip
     small = {**words, "tensors": [row(f"t.{i}", *fields) for i, fields in enumerate(rows)]}
-    few = {**words, "tensors": small["tensors"][:2], "generation": {"top_k": 1}, "license": "mit", "chat_template": ""}
+    few = {
+        **words,
+        "tensors": small["tensors"][:2],
+        "generation": {"top_k": 1},
+        "license": "mit",
+        "chat_template": "",
+    }
     return [*found, *(laid_out(header, b"") for header in (small, few, words, {**few, "tensors": []}))]
 
 
 def run_seeds() -> list[bytes]:
-    return [model_bytes("llama"), model_bytes("qwen2", "q8", True), model_bytes("qwen3"), model_bytes("llama", "f32")]
+    return [
+        model_bytes("llama"),
+        model_bytes("qwen2", "q8", True),
+        model_bytes("qwen3"),
+        model_bytes("llama", "f32"),
+    ]
 
 
 def row(name: str, scheme: str, layout: str, shape: list[int]) -> dict[str, Any]:
@@ -108,7 +121,9 @@ def prelude(header: bytes, file_bytes: int, **changes: Any) -> bytes:
     try:
         body = struct.pack("<8sIIQQI24s", *fields.values())
     except struct.error:  # a size of more than 64 bits
-        body = struct.pack("<8sIIQQI24s", MAGIC, 1, 1, len(header), (1 << 64) - 1, zlib.crc32(header), bytes(24))
+        body = struct.pack(
+            "<8sIIQQI24s", MAGIC, 1, 1, len(header), (1 << 64) - 1, zlib.crc32(header), bytes(24)
+        )
     return body + struct.pack("<I", zlib.crc32(body))
 
 
@@ -180,7 +195,13 @@ def mutant(random: Random, one: bytes, other: bytes) -> bytes:
         return built(None, len(data) + zeros, data, raw)
     file_bytes = PRELUDE_BYTES + len(raw) + len(data) + zeros
     field, near, bits = random.choice(
-        (("read", 1, 32), ("write", 1, 32), ("crc", 1, 32), ("header_bytes", len(raw), 64), ("file_bytes", file_bytes, 64))
+        (
+            ("read", 1, 32),
+            ("write", 1, 32),
+            ("crc", 1, 32),
+            ("header_bytes", len(raw), 64),
+            ("file_bytes", file_bytes, 64),
+        )
     )
     changes = {field: mutate.integer(random, near) & ((1 << bits) - 1)}
     return sparse(prelude(raw, **{"file_bytes": file_bytes} | changes) + raw + data, zeros)

@@ -40,7 +40,9 @@ def integer(random: Random, near: int = 0) -> int:
         return random.choice(INTEGERS)
     if kind < 0.8:
         return near + random.randint(-2, 2)
-    return random.getrandbits(random.randint(1, 64)) if kind < 0.9 else near * random.choice((2, 3, -1, 1 << 16))
+    return (
+        random.getrandbits(random.randint(1, 64)) if kind < 0.9 else near * random.choice((2, 3, -1, 1 << 16))
+    )
 
 
 # ---- bytes ----
@@ -91,7 +93,14 @@ def _splice(random: Random, raw: bytearray, other: bytes) -> None:
     raw[at : at + random.choice((0, 8, 64))] = other[start : start + random.choice((1, 8, 64, 512))]
 
 
-_BYTE_STEPS: Sequence[Callable[[Random, bytearray, bytes], None]] = (_flip, _set, _number, _drop, _double, _splice)
+_BYTE_STEPS: Sequence[Callable[[Random, bytearray, bytes], None]] = (
+    _flip,
+    _set,
+    _number,
+    _drop,
+    _double,
+    _splice,
+)
 
 
 # ---- texts ----
@@ -205,7 +214,9 @@ def _changed_scalar(random: Random, value: Any, other: Any) -> Any:
 def dumped(random: Random, value: Any) -> bytes:
     """JSON bytes of a value; now and then with what no JSON writer would write."""
     # a lone surrogate goes out as an escape where the text is ASCII, as bytes that are no UTF-8 where it is not
-    raw = json.dumps(value, ensure_ascii=chance(random, 0.3), separators=(",", ":")).encode("utf-8", "surrogatepass")
+    raw = json.dumps(value, ensure_ascii=chance(random, 0.3), separators=(",", ":")).encode(
+        "utf-8", "surrogatepass"
+    )
     return of_json_text(random, raw) if chance(random, 0.1) else raw
 
 
