@@ -337,8 +337,8 @@ def _check_template(part: object) -> None:
                 name = token.get("id") if isinstance(token, dict) else None
                 if isinstance(name, str) and not (isinstance(known, dict) and name in known):
                     raise FormatError(
-                        f"the post_processor of tokenizer.json names the token {name!r:.80}, which is not in its "
-                        "special_tokens"
+                        f"the post_processor of tokenizer.json names the token {name!r:.80}, "
+                        "which is not in its special_tokens"
                     )
 
 

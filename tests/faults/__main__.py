@@ -2,11 +2,11 @@
 
 usage: python -m tests.faults [--command NAME]... [--step N] [--every] [--list]
 
-A command runs once to count its calls (files, folders, maps, locks, arrays, threads); then once for each call and
-each of EIO, ENOSPC, EINTR, EACCES and ENOMEM (arrays: MemoryError, threads: RuntimeError), which that call raises.
-Afterwards the file that it makes is absent, as before, or valid; no temporary file is left; the exit code is not 0
-unless the answer is the right one, and stderr has one line of error, or at most one warning where all went well.
-Exit code 1 where something else happened.
+A command runs once to count its calls (files, folders, maps, locks, arrays, threads); then once for each
+call and each of EIO, ENOSPC, EINTR, EACCES and ENOMEM (arrays: MemoryError, threads: RuntimeError), which
+that call raises. Afterwards the file that it makes is absent, as before, or valid; no temporary file is
+left; the exit code is not 0 unless the answer is the right one, and stderr has one line of error, or at
+most one warning where all went well. Exit code 1 where something else happened.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def test_a_call_that_fails_leaves_nothing_half_done(bench: Bench, command: Comma
     whole, problems = bench.calls(command)
     assert (whole.code, problems) == (0, []), whole.err
     step = max(1, sum(len(errors_of(call)) for call in whole.calls) // FAILURES) | 1
-    found = [fault for fault in bench.faults(command, step, every=True)]
+    found = list(bench.faults(command, step, every=True))
     assert len(found) >= min(FAILURES, 5) and not any(found), "\n".join(map(str, filter(None, found)))
 
 
@@ -67,7 +67,7 @@ def test_calls_are_counted_and_one_fails(tmp_path: Path) -> None:
 )
 def test_the_judge(code: int, out: str, err: str, words: str | None) -> None:
     whole = Ended(0, "3 tokens", "", [])
-    found = wrong(Ended(code, out, err, []), whole, OSError(5, "x"))
+    found = wrong(Command("x", ()), Ended(code, out, err, []), whole, OSError(5, "x"))
     assert bool(found) == (words is not None) and (words or "") in "".join(found)
 
 

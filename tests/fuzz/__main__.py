@@ -1,15 +1,16 @@
 """Hostile inputs for every parser of edgeq.
 
-usage: python -m tests.fuzz [--parser NAME]... [--count N] [--seconds S] [--seed S] [--jobs N] [--json] [--faults DIR]
+usage: python -m tests.fuzz [--parser NAME]... [--count N] [--seconds S] [--seed S] [--jobs N] [--json]
+    [--faults DIR]
 
-Each parser of tests/fuzz/parsers.py gets its sound inputs, the corpus that is kept beside them, and mutants that
-keep the file's structure (offsets, lengths, checksums), so that most of them get past the first checks. A mutant
-whose outcome is a new sentence is mutated further. The rule: an input is taken or refused with an error of edgeq's
-own, one printable line, within 2 s and 200 MB, and nothing writes to stderr.
+Each parser of tests/fuzz/parsers.py gets its sound inputs, the corpus that is kept beside them, and mutants
+that keep the file's structure (offsets, lengths, checksums), so that most of them get past the first
+checks. A mutant whose outcome is a new sentence is mutated further. The rule: an input is taken or refused
+with an error of edgeq's own, one printable line, within 2 s and 200 MB, and nothing writes to stderr.
 
---count is for each parser (by default that of a short run); with --seconds rounds follow one another, with a new
-seed each and shares by the parsers' weights, until the time is over. A failing input is written to a file, for
-`--replay FILE --parser NAME` and, once mended, for the corpus; the exit code is 1 then.
+--count is for each parser (by default that of a short run); with --seconds rounds follow one another, with
+a new seed each and shares by the parsers' weights, until the time is over. A failing input is written to a
+file, for `--replay FILE --parser NAME` and, once mended, for the corpus; the exit code is 1 then.
 """
 
 from __future__ import annotations
@@ -115,13 +116,11 @@ def show(totals: dict[str, Tally], as_json: bool) -> None:
                        "faults": len(t.faults)} for name, t in rows.items()}  # fmt: skip
         print(json.dumps(told), flush=True)
         return
-    print(
-        f"{'parser':18} {'inputs':>10} {'accepted':>9} {'outcomes':>8} {'inputs/s':>9} {'slowest':>9} {'memory':>9} faults"
-    )
+    print("parser                 inputs  accepted outcomes  inputs/s    slowest     memory  faults")
     for name, t in rows.items():
         rate = f"{t.inputs / t.seconds:.0f}" if t.seconds else "-"
-        print(f"{name:18} {t.inputs:10} {t.accepted:9} {t.outcomes:8} {rate:>9} {t.slowest:7.3f} s {t.peak / 1e6:6.1f} MB"
-              f" {len(t.faults)}", flush=True)  # fmt: skip
+        done = f"{name:18} {t.inputs:10} {t.accepted:9} {t.outcomes:8} {rate:>9}"
+        print(f"{done} {t.slowest:8.3f} s {t.peak / 1e6:7.1f} MB  {len(t.faults)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ def reader(name: str, file: str) -> Callable[[bytes, Path], None]:
 
 
 def tokenizer_reader(name: str, file: str) -> Callable[[bytes, Path], None]:
-    """A parser of a checkpoint's tokenizer in which one file is the input: read, loaded, and a text through it."""
+    """A parser of a checkpoint's tokenizer in which one file is the input, and of a text through it."""
 
     def read(data: bytes, folder: Path) -> None:
         place = directory(folder, name)

@@ -29,8 +29,9 @@ from tests.fuzz.sparse import parts, sparse, write
 FAMILIES = ("llama", "qwen2", "qwen3")
 VERIFIED_BYTES_MAX = 1 << 18  # of files that are read to their end
 VERIFIED_ONE_IN = 4  # of them: it takes longer than all else
-CONFIG = {
-    "vocab_size": 20, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2,
+CONFIG: dict[str, Any] = {
+    "vocab_size": 20, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
+    "num_attention_heads": 2,
     "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
     "tie_word_embeddings": False, "sliding_window": None,
 }  # fmt: skip
@@ -46,7 +47,8 @@ def model_bytes(family: str, matrix: str = "q4", tied: bool = False) -> bytes:
     random = np.random.default_rng(0)
     blob = pieces_model()
     header = {"family": family, "config": config.to_header(), "tokenizer": {**SPEC, "tensor": "tokenizer"},
-              "chat_template": "{{ messages[0].content }}", "generation": {"eos_token_id": [2]}, "license": None,
+              "chat_template": "{{ messages[0].content }}", "generation": {"eos_token_id": [2]},
+              "license": None,
               "source": {"kind": "gguf", "name": "x"}, "required": []}  # fmt: skip
     plans = [
         TensorPlan(want.name, "f32", "plain", want.shape)
@@ -73,10 +75,16 @@ def seeds() -> list[bytes]:
     for raw in run_seeds():
         header, _ = split(raw)
         found.append(built(header, len(raw) - data_start(raw), b""))
-    words = {"format": "edgeq", "family": "llama", "config": {}, "tensors": [], "required": []}
+    words: dict[str, Any] = {
+        "format": "edgeq",
+        "family": "llama",
+        "config": {},
+        "tensors": [],
+        "required": [],
+    }
     rows = [
-        ("bf16", "lines16", [5, 3]), ("f16", "plain", [2, 3, 4]), ("q8", "lines16", [17, 33]), ("f32", "plain", [40]),
-        ("q8", "lines16", [4096, 4096]),
+        ("bf16", "lines16", [5, 3]), ("f16", "plain", [2, 3, 4]), ("q8", "lines16", [17, 33]),
+        ("f32", "plain", [40]), ("q8", "lines16", [4096, 4096]),
     ]  # fmt: skip
     small = {**words, "tensors": [row(f"t.{i}", *fields) for i, fields in enumerate(rows)]}
     few = {
@@ -128,7 +136,7 @@ def prelude(header: bytes, file_bytes: int, **changes: Any) -> bytes:
 
 
 def built(header: Any, data_bytes: int, data: bytes, raw: bytes | None = None) -> bytes:
-    """A file of this header, as JSON or as it is, and that many bytes of data, of which `data` are not zero."""
+    """A file of this header, or of these `raw` bytes of one, and that many of data: `data`, then zeros."""
     raw = json.dumps(header, separators=(",", ":")).encode() if raw is None else raw
     file_bytes = PRELUDE_BYTES + len(raw) + data_bytes
     return sparse(prelude(raw, file_bytes) + raw + data, data_bytes - len(data))

@@ -1,4 +1,4 @@
-"""Mutants of GGUF files: keys, values and tensors changed by their structure, the file built anew around them."""
+"""Mutants of GGUF files: keys, values and tensors changed, and the file built anew around them."""
 
 from __future__ import annotations
 
@@ -187,7 +187,8 @@ def pairs_of(words: dict[str, Any]) -> tuple[tuple[bytes, tuple[int, Any]], ...]
 
 def vocabulary(kind: str) -> dict[str, Any]:
     words: dict[str, Any] = {"tokenizer.ggml.model": kind, "tokenizer.ggml.bos_token_id": 1,
-                             "tokenizer.ggml.eos_token_id": 2, "tokenizer.ggml.add_bos_token": True}  # fmt: skip
+                             "tokenizer.ggml.eos_token_id": 2,
+                             "tokenizer.ggml.add_bos_token": True}  # fmt: skip
     if kind == "llama":
         return words | {
             "tokenizer.ggml.tokens": vocabularies.WORDS, "tokenizer.ggml.token_type": vocabularies.TYPES,
@@ -226,7 +227,8 @@ def model(family: str, type: int, kind: str) -> bytes:
 
 
 def seeds() -> list[bytes]:
-    mixed = {"a.u8": 255, "a.f": 0.5, "a.list": [1, 2, 3], "a.texts": ["x", "", "é"], "a.bools": [True, False],
+    mixed = {"a.u8": 255, "a.f": 0.5, "a.list": [1, 2, 3], "a.texts": ["x", "", "é"], "a.bools": [True,
+             False],
              "general.alignment": 64, "a.empty": []}  # fmt: skip
     nested = (b"a.nested", (ARRAY, (ARRAY, [(5, [1, 2]), (STRING, [b"x"])])))
     rows = (
@@ -244,7 +246,8 @@ def seeds() -> list[bytes]:
 
 def vocabulary_seeds() -> list[bytes]:
     """Vocabularies without tensors, as tokenizer.ggml.* alone."""
-    gemma = {**vocabulary("llama"), "tokenizer.ggml.model": "gemma4", "tokenizer.ggml.add_space_prefix": False,
+    gemma = {**vocabulary("llama"), "tokenizer.ggml.model": "gemma4",
+             "tokenizer.ggml.add_space_prefix": False,
              "tokenizer.ggml.merges": ["▁ a", "▁ t", "e x"]}  # fmt: skip
     kinds = (vocabulary("llama"), vocabulary("gpt2"), gemma)
     return [File(3, pairs_of(words)).encoded() for words in kinds]

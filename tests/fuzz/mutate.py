@@ -14,19 +14,22 @@ from typing import Any
 BYTES_MAX = 1 << 18  # of a mutant: what is larger is cut, for time is better spent on many small ones
 
 INTEGERS = (
-    -1, 0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 255, 256, 1023, 1024, 4096, 65535, 65536,
-    (1 << 20) - 1, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, 1 << 40, 1 << 53, (1 << 62) + 1,
-    (1 << 63) - 1, 1 << 63, (1 << 64) - 1, 1 << 64, -(1 << 31), -(1 << 63), 1 << 200,
+    -1, 0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 255, 256, 1023, 1024, 4096, 65535,
+    65536, (1 << 20) - 1, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, 1 << 40, 1 << 53,
+    (1 << 62) + 1, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, 1 << 64, -(1 << 31), -(1 << 63), 1 << 200,
 )  # fmt: skip
 FLOATS = (0.0, -0.0, 0.5, 1.0, -1.0, 1e-6, 1e-45, 1e-320, 1e6, 1e38, 3.5e38, 1e300, -1e300, 0.1, 16777217.0)
 TEXTS = (
-    "", " ", "a", "\0", "\n", "\x1b[31m", "<s>", "</s>", "<|im_end|>", "<unk>", "<0x0A>", "<0xZZ>", "▁", "Ġ", "é",
-    "\ud800", "\uffff", "🦙", "e\u0301", "../x", "/etc/passwd", "a" * 300, "{{ x }}", "{% raw %}", "0", "-1", "1e999",
-    "null", "NaN", "__class__", "llama", "q4", "f32", "bytes", "plain", "lines16", "default", "first", "never",
+    "", " ", "a", "\0", "\n", "\x1b[31m", "<s>", "</s>", "<|im_end|>", "<unk>", "<0x0A>", "<0xZZ>", "▁", "Ġ",
+    "é", "\ud800", "\uffff", "🦙", "e\u0301", "../x", "/etc/passwd", "a" * 300, "{{ x }}", "{% raw %}", "0",
+    "-1", "1e999", "null", "NaN", "__class__", "llama", "q4", "f32", "bytes", "plain", "lines16", "default",
+    "first", "never",
 )  # fmt: skip
-WORDS_OF_JSON = (b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-0", b"01", b"1" * 5000, b'"\\ud800"', b"\xef\xbb\xbf",
-                 b"\xff", b"\x00", b"[" * 2000, b'{"a":' * 200, b"]", b"}", b",", b":", b'"', b"\\", b"/**/",
-                 b"null", b"true", b"[]", b"{}", b'""', b"1E400", b"\\u0041", b"\xed\xa0\x80")  # fmt: skip
+WORDS_OF_JSON = (
+    b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-0", b"01", b"1" * 5000, b'"\\ud800"', b"\xef\xbb\xbf",
+    b"\xff", b"\x00", b"[" * 2000, b'{"a":' * 200, b"]", b"}", b",", b":", b'"', b"\\", b"/**/", b"null",
+    b"true", b"[]", b"{}", b'""', b"1E400", b"\\u0041", b"\xed\xa0\x80",
+)  # fmt: skip
 
 
 def chance(random: Random, share: float) -> bool:
@@ -49,7 +52,7 @@ def integer(random: Random, near: int = 0) -> int:
 
 
 def of_bytes(random: Random, data: bytes, other: bytes = b"") -> bytes:
-    """One to four changes anywhere: bits, numbers of 1 to 8 bytes, pieces gone, doubled, swapped, from `other`."""
+    """One to four changes anywhere: bits, numbers of 1 to 8 bytes, pieces gone, doubled or from `other`."""
     raw = bytearray(data)
     for _ in range(1 << random.randrange(3)):
         random.choice(_BYTE_STEPS)(random, raw, other)
@@ -213,7 +216,7 @@ def _changed_scalar(random: Random, value: Any, other: Any) -> Any:
 
 def dumped(random: Random, value: Any) -> bytes:
     """JSON bytes of a value; now and then with what no JSON writer would write."""
-    # a lone surrogate goes out as an escape where the text is ASCII, as bytes that are no UTF-8 where it is not
+    # a lone surrogate goes out as an escape where the text is ASCII, else as bytes that are no UTF-8
     raw = json.dumps(value, ensure_ascii=chance(random, 0.3), separators=(",", ":")).encode(
         "utf-8", "surrogatepass"
     )

@@ -1,7 +1,8 @@
 """One process that feeds a parser, and the parent's view of it.
 
-The input in flight lies in memory that both share, so that a crash or a hang of native code leaves the input
-behind. The system kills a worker whose input takes CPU_SECONDS_KILLED of processor time, wherever that is spent.
+The input in flight lies in memory that both share, so that a crash or a hang of native code leaves the
+input behind. The system kills a worker whose input takes CPU_SECONDS_KILLED of processor time, wherever
+that is spent.
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ class Slate:
 
 
 def run(parser: Parser, count: int, seed: str, kept: bool, deadline: float | None = None) -> Tally:
-    """Feed `count` mutants to the parser in a process of their own; with `kept` the seeds and the corpus before.
+    """Feed mutants to the parser in a process of their own, with `kept` the seeds and the corpus before them,
+    `count` inputs in all.
 
     A worker that dies is an input's fault, and another one goes on.
     """
@@ -182,9 +184,10 @@ class Feeder:
     def _batch(self, count: int, made: list[bytes]) -> None:
         random, pool = self.random, self.pool
         for _ in range(count):
-            # the smaller of two, for it takes less time
-            parents = self.seeds if random.random() < 0.6 else pool
-            one = min(random.choice(parents), random.choice(parents), key=len)
+            parents, kind = (self.seeds, random.random()) if random.random() < 0.6 else (pool, 1.0)
+            one = random.choice(parents)
+            if kind > 0.4:  # the smaller of two, for it takes less time
+                one = min(one, random.choice(parents), key=len)
             data = self.parser.mutant(random, one, random.choice(pool))
             made.append(data)
             if self._feed(data) and len(data) <= POOL_BYTES_MAX:
