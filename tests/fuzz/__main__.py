@@ -24,6 +24,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from edgeq.errors import EdgeqError
 from tests.fuzz import worker
 from tests.fuzz.parsers import PARSERS, Parser
 from tests.fuzz.worker import Fault, Tally
@@ -51,9 +52,7 @@ def main() -> int:
     arguments = parse()
     chosen = [PARSERS[name] for name in arguments.parser or PARSERS]
     if arguments.replay:
-        with tempfile.TemporaryDirectory() as folder:
-            chosen[0].read(arguments.replay.read_bytes(), Path(folder))
-        return 0
+        return replay(chosen[0], arguments.replay)
     deadline = None if arguments.seconds is None else time.monotonic() + arguments.seconds
     totals = {parser.name: Tally() for parser in chosen}
     number = 0
@@ -65,6 +64,18 @@ def main() -> int:
     show(totals, arguments.json)
     faults = [fault for tally in totals.values() for fault in tally.faults]
     return 1 if faults else 0
+
+
+def replay(parser: Parser, path: Path) -> int:
+    """Give one input to a parser, here, so that what it raises is seen whole."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            parser.read(path.read_bytes(), Path(folder))
+        except EdgeqError as error:
+            print(f"refused: {error}")
+        else:
+            print("taken")
+    return 0
 
 
 def one_round(

@@ -184,11 +184,11 @@ def mutant(random: Random, one: bytes, other: bytes) -> bytes:
     if kind < 0.1:
         changed = header
     elif kind < 0.35 and isinstance(header.get("tensors"), list):
-        rows = mutate.of_json(random, header["tensors"], mutate._part(lent, "tensors"))
+        rows = mutate.of_json(random, header["tensors"], mutate.part(lent, "tensors"))
         changed = {**header, "tensors": rows if isinstance(rows, list) else header["tensors"]}
     elif kind < 0.6:
         field = random.choice(("config", "tokenizer", "generation", "source"))
-        changed = {**header, field: mutate.of_json(random, header.get(field), mutate._part(lent, field))}
+        changed = {**header, field: mutate.of_json(random, header.get(field), mutate.part(lent, field))}
     else:
         changed = mutate.of_json(random, header, lent)
     if not isinstance(changed, dict):

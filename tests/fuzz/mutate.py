@@ -155,17 +155,18 @@ def _change(random: Random, value: Any, other: Any, skip: Sequence[str], top: bo
             return value
         if chance(random, 0.75):
             key = random.choice(keys)
-            return {**value, key: _change(random, value[key], _part(other, key), skip)}
+            return {**value, key: _change(random, value[key], part(other, key), skip)}
         return _changed_dict(random, value, other, random.choice(keys))
     if isinstance(value, list) and value:
         at = random.randrange(len(value))
         if chance(random, 0.75):
-            return [*value[:at], _change(random, value[at], _part(other, at), skip), *value[at + 1 :]]
+            return [*value[:at], _change(random, value[at], part(other, at), skip), *value[at + 1 :]]
         return _changed_list(random, value, at)
     return _changed_scalar(random, value, other)
 
 
-def _part(other: Any, key: Any) -> Any:
+def part(other: Any, key: Any) -> Any:
+    """What another value has at that place, None where it has none."""
     if isinstance(other, dict):
         return other.get(key)
     return other[key] if isinstance(other, list) and isinstance(key, int) and key < len(other) else None
