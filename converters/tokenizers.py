@@ -288,10 +288,11 @@ def _from_json(data: dict[str, Any], settings: Settings) -> tuple[Spec, bytes]:
 
 
 def _check_template(part: object) -> None:
-    """FormatError for a template that names a token it does not describe: the library would panic at it."""
+    """FormatError for a template that names a token it does not describe: the library would panic at it.
+
+    It takes a step for a template by its fields, whatever its type says.
+    """
     for step in steps(part, "processors"):
-        if step.get("type") != "TemplateProcessing":
-            continue
         known = step.get("special_tokens")
         for form in ("single", "pair"):
             pieces = step.get(form)

@@ -7,7 +7,6 @@ that gives the same ids. A new way of splitting is a row of SPLITS.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +35,7 @@ from edgeq.tokenizer.splitting import compact
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # token_type
 MERGES_MAX = 1 << 22
 TOKEN_CHARS_MAX = 1 << 14
+SCORE_MAX = (2 - 2**-23) * 2.0**127  # the largest float32
 ADDED_FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
 
 
@@ -175,8 +175,8 @@ def _pieces(vocabulary: Vocabulary) -> tuple[Spec, bytes]:
     reserved = {*spec.control, *spec.markers}
     pieces = []
     for id, (word, score, type) in enumerate(zip(words, scores, types, strict=True)):
-        if not math.isfinite(score):
-            raise FormatError(f"tokenizer.ggml.scores[{id}] is {score}, not a finite number")
+        if not abs(score) <= SCORE_MAX:  # NaN is not, either
+            raise FormatError(f"tokenizer.ggml.scores[{id}] is {score}, not a finite number of 32 bits")
         if id == unknown:
             type = UNKNOWN
         elif id in reserved:

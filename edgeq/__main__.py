@@ -6,8 +6,9 @@ import sys
 
 
 def main() -> int:
-    """Run the command line in sys.argv and return its exit code; nothing leaves it as a traceback, be it memory
-    or Ctrl-C while modules are imported.
+    """Run the command line in sys.argv and return its exit code.
+
+    Nothing leaves it as a traceback, neither a lack of memory nor Ctrl-C while modules are imported.
     """
     try:
         if sys.argv[1:] == ["--version"]:  # answered before anything else is imported

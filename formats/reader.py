@@ -182,7 +182,7 @@ def open_regular(path: str | os.PathLike[str]) -> tuple[BinaryIO, int]:
     try:
         regular = stat.S_ISREG(os.stat(path).st_mode)
         if regular:
-            file = open(path, "rb")  # an object from the first moment on: an exception anywhere closes it
+            file = open(path, "rb")  # noqa: SIM115  (an object from its first moment: no exception leaves it open)
             status = os.fstat(file.fileno())
             if stat.S_ISREG(status.st_mode):
                 return file, status.st_size

@@ -83,7 +83,7 @@ def cli() -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (sys.argv when `arguments` is None) and return its exit code.
 
-    A wrong call, a bad file, Ctrl-C, a closed pipe and whatever else may happen are exit codes, not exceptions.
+    A wrong call, a bad file, Ctrl-C, a closed pipe and whatever else happens are exit codes, not exceptions.
     """
     try:
         with cli.make_context("edgeq", list(sys.argv[1:] if arguments is None else arguments)) as context:

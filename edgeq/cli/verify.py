@@ -7,7 +7,7 @@ import click
 from edgeq.cli import EXIT_MODEL, terminal
 from edgeq.cli.options import json_option, model_argument, quiet_option
 from edgeq.cli.sources import kind, progress_bar
-from edgeq.errors import EdgeqError, UsageError
+from edgeq.errors import FormatError, UnsupportedError, UsageError
 
 
 @click.command("verify")
@@ -46,6 +46,6 @@ def contents(model: str) -> list[str]:
     try:
         with open_model(model) as file:
             check(file)
-    except EdgeqError as error:
+    except (FormatError, UnsupportedError) as error:
         return [str(error)]
     return []

@@ -44,11 +44,13 @@ def process(name: str, error: str, *arguments: str, **environment: str) -> subpr
         ("MemoryError", 4, "edgeq: error: out of memory"),
         ("ImportError('no such library')", 1, "edgeq: error: a library that edgeq needs cannot be imported"),
         ("TypeError('odd')", 1, "edgeq: error: unexpected TypeError: odd; this is a fault of edgeq"),
-        ("RuntimeError(\"can't start new thread\")", 1, "edgeq: error: the system gives no more threads"),
+        ('RuntimeError("can\'t start new thread")', 1, "edgeq: error: the system gives no more threads"),
         ("OSError(5, 'Input/output error')", 1, "edgeq: error: Input/output error"),
     ],
 )
-def test_what_fails_while_modules_are_imported(name: str, error: str, code: int, line: str, story: Path) -> None:
+def test_what_fails_while_modules_are_imported(
+    name: str, error: str, code: int, line: str, story: Path
+) -> None:
     ended = process(name, error, "show", str(story))
     assert (ended.returncode, ended.stdout) == (code, "")
     assert ended.stderr.startswith(line) and ended.stderr.count("\n") == bool(line)
@@ -56,14 +58,18 @@ def test_what_fails_while_modules_are_imported(name: str, error: str, code: int,
 
 def test_the_traceback_is_there_for_who_asks() -> None:
     ended = process("click", "TypeError('odd')", "--help", EDGEQ_DEBUG="1")
-    assert "Traceback" in ended.stderr and ended.stderr.splitlines()[-1].startswith("edgeq: error: unexpected TypeError")
+    assert "Traceback" in ended.stderr and ended.stderr.splitlines()[-1].startswith(
+        "edgeq: error: unexpected TypeError"
+    )
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["demo", "--help"]])
 def test_a_full_disk_is_one_line(arguments: list[str]) -> None:
     with open("/dev/full", "w") as full:
-        ended = subprocess.run([sys.executable, "-m", "edgeq", *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
+        ended = subprocess.run(
+            [sys.executable, "-m", "edgeq", *arguments], stdout=full, stderr=subprocess.PIPE, text=True
+        )
     assert ended.returncode == 1 and ended.stderr == "edgeq: error: No space left on device\n"
 
 
@@ -79,7 +85,11 @@ def test_what_nobody_expected(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.delenv("EDGEQ_DEBUG", raising=False)
     assert run(["show", "x"]) == 1
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("edgeq: error: unexpected Panic: index out of bounds; ") and err.count("\n") == 1
+    assert (
+        out == ""
+        and err.startswith("edgeq: error: unexpected Panic: index out of bounds; ")
+        and err.count("\n") == 1
+    )
 
 
 def test_a_message_without_end_is_cut() -> None:

@@ -2,11 +2,11 @@
 
 usage: python -m tests.faults [--command NAME]... [--step N] [--every] [--list]
 
-A command runs once to count its calls (files, folders, maps, locks, arrays, threads); then once for each call and
-each of EIO, ENOSPC, EINTR, EACCES and ENOMEM (arrays: MemoryError, threads: RuntimeError), which that call raises.
-Afterwards the file that it makes is absent, as before, or valid; no temporary file is left; the exit code is not 0
-unless the answer is the right one, and stderr has one line of error, or at most one warning where all went well.
-Exit code 1 where something else happened.
+A command runs once to count its calls (files, folders, maps, locks, arrays, threads); then once for each
+call and each of EIO, ENOSPC, EINTR, EACCES and ENOMEM (arrays: MemoryError, threads: RuntimeError), which
+that call raises. Afterwards the file that it makes is absent, as before, or valid; no temporary file is
+left; the exit code is not 0 unless the answer is the right one, and stderr has one line of error, or at
+most one warning where all went well. Exit code 1 where something else happened.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def main() -> int:
     names = [command.name for command in COMMANDS]
     parser.add_argument("--command", action="append", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--step", type=int, default=1, metavar="N", help="only every Nth failure [1]")
-    parser.add_argument("--every", action="store_true", help="each call of a loop, not only the first two and the last")
+    parser.add_argument(
+        "--every", action="store_true", help="each call of a loop, not only the first two and the last"
+    )
     parser.add_argument("--list", action="store_true", help="list the calls that would be failed")
     arguments = parser.parse_args()
     place = Path(tempfile.mkdtemp(prefix="edgeq-faults-"))
@@ -52,7 +54,9 @@ def main() -> int:
                     found.append(fault)
                     print(f"FAULT {fault}", flush=True)
             seconds = time.perf_counter() - start
-            print(f"{command.name}: {runs} failures injected, {len(found)} wrong, {seconds:.0f} s", flush=True)
+            print(
+                f"{command.name}: {runs} failures injected, {len(found)} wrong, {seconds:.0f} s", flush=True
+            )
             failed, total = failed + len(found), total + runs
     finally:
         shutil.rmtree(place, ignore_errors=True)

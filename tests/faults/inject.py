@@ -1,8 +1,8 @@
 """Calls that can fail, counted, and one of them failed.
 
-Patched are Python's own doors to the system (`os`, `open` and files, `mmap`, `fcntl`), the start of threads and the
-arrays that edgeq asks numpy for. Not reached: what libraries in C or Rust do by themselves, memory that Python
-itself asks for, and calls while a module is imported.
+Patched are Python's own doors to the system (`os`, `open` and files, `mmap`, `fcntl`), the start of threads
+and the arrays that edgeq asks numpy for. Not reached: what libraries in C or Rust do by themselves, memory
+that Python itself asks for, and calls while a module is imported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,8 +25,10 @@ import numpy as np
 
 ERRNOS = (errno.EIO, errno.ENOSPC, errno.EINTR, errno.EACCES, errno.ENOMEM)
 OF_OS = (
-    "open", "read", "write", "pread", "pwrite", "close", "fsync", "replace", "rename", "ftruncate", "truncate", "mkdir",
-    "stat", "fstat", "lstat", "unlink", "chmod", "memfd_create", "scandir", "listdir", "statvfs", "dup", "dup2", "access",
+    "open", "read", "write", "pread", "pwrite", "close", "fsync", "replace", "rename", "ftruncate",
+    "truncate", "mkdir",
+    "stat", "fstat", "lstat", "unlink", "chmod", "memfd_create", "scandir", "listdir", "statvfs", "dup",
+    "dup2", "access",
     "readlink", "getcwd", "sched_getaffinity", "eventfd", "pipe",
 )  # fmt: skip
 OF_FILES = ("read", "readinto", "readline", "readlines", "write", "flush", "seek", "truncate", "close")
@@ -39,7 +41,9 @@ class Injector:
     """Counts the calls of a command; the one numbered `fail` raises `error` in its place."""
 
     def __init__(self, fail: int = 0, error: BaseException | None = None) -> None:
-        self.calls: list[str] = []  # the kind of each call: "os", "memory" or "thread", and its name and place
+        self.calls: list[
+            str
+        ] = []  # the kind of each call: "os", "memory" or "thread", and its name and place
         self._fail, self._error = fail, error
         self._armed = False
 
@@ -60,21 +64,24 @@ class Injector:
     @contextmanager
     def patched(self) -> Iterator[None]:
         """Everything counted from here to the end."""
-        with mock.patch.multiple(os, **{name: self._wrapped("os", os, name) for name in OF_OS if hasattr(os, name)}):
-            with mock.patch.multiple(np, **{name: self._wrapped("memory", np, name) for name in OF_NUMPY}):
-                with (
-                    mock.patch.object(builtins, "open", self._opening(open)),
-                    mock.patch.object(io, "open", self._opening(io.open)),
-                    mock.patch.object(mmap, "mmap", self._wrapped("os", mmap, "mmap")),
-                    mock.patch.object(fcntl, "flock", self._wrapped("os", fcntl, "flock")),
-                    mock.patch.object(threading.Thread, "start", self._starting(threading.Thread.start)),
-                    mock.patch.object(sys, "stdout", File(self, sys.stdout)),
-                ):
-                    self._armed = True
-                    try:
-                        yield
-                    finally:
-                        self._armed = False
+        doors: list[tuple[Any, str, Callable[..., Any]]] = [
+            *((os, name, self._wrapped("os", os, name)) for name in OF_OS if hasattr(os, name)),
+            *((np, name, self._wrapped("memory", np, name)) for name in OF_NUMPY),
+            (mmap, "mmap", self._wrapped("os", mmap, "mmap")),
+            (fcntl, "flock", self._wrapped("os", fcntl, "flock")),
+            (builtins, "open", self._opening(open)),
+            (io, "open", self._opening(io.open)),
+            (threading.Thread, "start", self._starting(threading.Thread.start)),
+            (sys, "stdout", File(self, sys.stdout)),  # type: ignore[list-item]
+        ]
+        with ExitStack() as patches:
+            for owner, name, replacement in doors:
+                patches.enter_context(mock.patch.object(owner, name, replacement))
+            self._armed = True
+            try:
+                yield
+            finally:
+                self._armed = False
 
     def _wrapped(self, kind: str, owner: Any, name: str) -> Callable[..., Any]:
         function = getattr(owner, name)
@@ -110,7 +117,7 @@ class File:
 
 
 def caller() -> str | None:
-    """Where in edgeq's sources a call comes from; None where it is from elsewhere or a module is being imported."""
+    """Where in edgeq's sources a call comes from; None from elsewhere, or while a module is imported."""
     frame, place = sys._getframe(2), None
     while frame is not None:
         name = frame.f_code.co_filename

@@ -8,7 +8,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +39,10 @@ class Bench:
         self.place = place
         self.world = place / "world"
         make_world(self.world)
-        warm = Command("warm", ("run", "model.edgeq", "-p", "a", "-n", "1", "--threads", "2"))
-        ended = self._forked(warm, self.world, Injector(), objects_kept)
-        assert ended.code == 0, ended
+        for model, around in (("model.edgeq", objects_kept), ("checkpoint", lambda folder: nullcontext())):
+            warm = Command("warm", ("run", model, "-p", "a", "-n", "1", "--threads", "2"))
+            ended = self._forked(warm, self.world, Injector(), around)
+            assert ended.code == 0, ended
         shutil.rmtree(self.world / "cache", ignore_errors=True)
 
     def calls(self, command: Command) -> tuple[Ended, list[str]]:
@@ -51,12 +52,14 @@ class Bench:
     def faults(self, command: Command, step: int = 1, every: bool = False) -> Iterator[Fault | None]:
         """Fail each call in each way it can; None for a run after which all was well.
 
-        Of calls from one place of the sources the first two and the last, unless `every` one is wanted; of the
-        failures that this makes every `step`th.
+        Of calls from one place of the sources the first two and the last, unless `every` one is wanted; of
+        the failures that this makes every `step`th.
         """
         whole, problems = self.calls(command)
         if whole.code or problems:
-            yield Fault(command.name, "no call", "nothing", f"exit code {whole.code}, {problems}, {whole.err}")
+            yield Fault(
+                command.name, "no call", "nothing", f"exit code {whole.code}, {problems}, {whole.err}"
+            )
             return
         turn = 0
         for number, call in enumerate(whole.calls, 1):
@@ -66,7 +69,7 @@ class Bench:
                 turn += 1
                 if turn % step == 0:
                     ended, problems = self._run(command, Injector(number, error))
-                    problems += wrong(ended, whole, error)
+                    problems += wrong(command, ended, whole, error)
                     yield Fault(command.name, call, repr(error), "; ".join(problems)) if problems else None
 
     def _run(self, command: Command, injector: Injector) -> tuple[Ended, list[str]]:
@@ -134,7 +137,7 @@ def _child(
         os._exit(0)
 
 
-def wrong(ended: Ended, whole: Ended, error: BaseException) -> list[str]:
+def wrong(command: Command, ended: Ended, whole: Ended, error: BaseException) -> list[str]:
     """What is wrong with how a command ended after one of its calls failed."""
     lines = ended.err.splitlines()
     errors = [line for line in lines if line.startswith("edgeq: error: ")]
@@ -145,7 +148,8 @@ def wrong(ended: Ended, whole: Ended, error: BaseException) -> list[str]:
         return [f"exit code {ended.code} and a traceback: {lines[-1] if lines else ''}"]
     if ended.code == 0:
         found = [f"it succeeds with {len(said)} warnings: {said}"] if len(said) > 1 else []
-        if NUMBERS.sub("0", ended.out) != NUMBERS.sub("0", whole.out):
+        same = NUMBERS.sub("0", ended.out) == NUMBERS.sub("0", whole.out)
+        if not same and not (command.may_say and command.may_say in ended.out):
             found.append(f"it succeeds with another answer: {ended.out[:200]!r}")
         return found + [f"it succeeds and says {line!r}" for line in errors]
     if ended.code not in (1, 2, 3, 4):

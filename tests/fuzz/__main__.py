@@ -1,15 +1,16 @@
 """Hostile inputs for every parser of edgeq.
 
-usage: python -m tests.fuzz [--parser NAME]... [--count N] [--seconds S] [--seed S] [--jobs N] [--json] [--faults DIR]
+usage: python -m tests.fuzz [--parser NAME]... [--count N] [--seconds S] [--seed S] [--jobs N] [--json]
+    [--faults DIR]
 
-Each parser of tests/fuzz/parsers.py gets its sound inputs, the corpus that is kept beside them, and mutants that
-keep the file's structure (offsets, lengths, checksums), so that most of them get past the first checks. A mutant
-whose outcome is a new sentence is mutated further. The rule: an input is taken or refused with an error of edgeq's
-own, one printable line, within 2 s and 200 MB, and nothing writes to stderr.
+Each parser of tests/fuzz/parsers.py gets its sound inputs, the corpus that is kept beside them, and mutants
+that keep the file's structure (offsets, lengths, checksums), so that most of them get past the first
+checks. A mutant whose outcome is a new sentence is mutated further. The rule: an input is taken or refused
+with an error of edgeq's own, one printable line, within 2 s and 200 MB, and nothing writes to stderr.
 
---count is for each parser (by default that of a short run); with --seconds rounds follow one another, with a new
-seed each and shares by the parsers' weights, until the time is over. A failing input is written to a file, for
-`--replay FILE --parser NAME` and, once mended, for the corpus; the exit code is 1 then.
+--count is for each parser (by default that of a short run); with --seconds rounds follow one another, with
+a new seed each and shares by the parsers' weights, until the time is over. A failing input is written to a
+file, for `--replay FILE --parser NAME` and, once mended, for the corpus; the exit code is 1 then.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from edgeq.errors import EdgeqError
 from tests.fuzz import worker
 from tests.fuzz.parsers import PARSERS, Parser
 from tests.fuzz.worker import Fault, Tally
@@ -33,7 +35,9 @@ ROUND = 20_000  # inputs of a parser of weight 1 in one round of a long run
 def parse() -> argparse.Namespace:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__, formatter_class=raw)
-    parser.add_argument("--parser", action="append", choices=list(PARSERS), metavar="NAME", help=", ".join(PARSERS))
+    parser.add_argument(
+        "--parser", action="append", choices=list(PARSERS), metavar="NAME", help=", ".join(PARSERS)
+    )
     parser.add_argument("--count", type=int, metavar="N", help="mutants for each parser")
     parser.add_argument("--seconds", type=float, metavar="S", help="go on with new seeds for so long")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="of all that is drawn [1]")
@@ -48,9 +52,7 @@ def main() -> int:
     arguments = parse()
     chosen = [PARSERS[name] for name in arguments.parser or PARSERS]
     if arguments.replay:
-        with tempfile.TemporaryDirectory() as folder:
-            chosen[0].read(arguments.replay.read_bytes(), Path(folder))
-        return 0
+        return replay(chosen[0], arguments.replay)
     deadline = None if arguments.seconds is None else time.monotonic() + arguments.seconds
     totals = {parser.name: Tally() for parser in chosen}
     number = 0
@@ -64,19 +66,39 @@ def main() -> int:
     return 1 if faults else 0
 
 
+def replay(parser: Parser, path: Path) -> int:
+    """Give one input to a parser, here, so that what it raises is seen whole."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            parser.read(path.read_bytes(), Path(folder))
+        except EdgeqError as error:
+            print(f"refused: {error}")
+        else:
+            print("taken")
+    return 0
+
+
 def one_round(
-    chosen: list[Parser], arguments: argparse.Namespace, number: int, deadline: float | None, totals: dict[str, Tally]
+    chosen: list[Parser],
+    arguments: argparse.Namespace,
+    number: int,
+    deadline: float | None,
+    totals: dict[str, Tally],
 ) -> None:
     """Every parser's share, `jobs` at a time; faults are written as they are found."""
 
     def fed(parser: Parser) -> tuple[Parser, Tally]:
         count = arguments.count or (parser.count if deadline is None else int(ROUND * parser.weight))
-        return parser, worker.run(parser, count, f"{arguments.seed}/{number}/{parser.name}", number == 0, deadline)
+        return parser, worker.run(
+            parser, count, f"{arguments.seed}/{number}/{parser.name}", number == 0, deadline
+        )
 
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for parser, tally in pool.map(fed, chosen):
             for fault in tally.faults:
-                print(f"FAULT {parser.name}: {keep(fault, arguments)}: the input {fault.what}", file=sys.stderr)
+                print(
+                    f"FAULT {parser.name}: {keep(fault, arguments)}: the input {fault.what}", file=sys.stderr
+                )
             totals[parser.name].add(tally)
     if arguments.json:
         show(totals, True)
@@ -105,11 +127,11 @@ def show(totals: dict[str, Tally], as_json: bool) -> None:
                        "faults": len(t.faults)} for name, t in rows.items()}  # fmt: skip
         print(json.dumps(told), flush=True)
         return
-    print(f"{'parser':18} {'inputs':>10} {'accepted':>9} {'outcomes':>8} {'inputs/s':>9} {'slowest':>9} {'memory':>9} faults")
+    print("parser                 inputs  accepted outcomes  inputs/s    slowest     memory  faults")
     for name, t in rows.items():
         rate = f"{t.inputs / t.seconds:.0f}" if t.seconds else "-"
-        print(f"{name:18} {t.inputs:10} {t.accepted:9} {t.outcomes:8} {rate:>9} {t.slowest:7.3f} s {t.peak / 1e6:6.1f} MB"
-              f" {len(t.faults)}", flush=True)  # fmt: skip
+        done = f"{name:18} {t.inputs:10} {t.accepted:9} {t.outcomes:8} {rate:>9}"
+        print(f"{done} {t.slowest:8.3f} s {t.peak / 1e6:7.1f} MB  {len(t.faults)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,11 @@ def weights(family: str, part: int | None = None) -> bytes:
             size = ITEM_BYTES[dtype]
             for n in want.shape:
                 size *= n
-            header[want.hf_name] = {"dtype": dtype, "shape": list(want.shape), "data_offsets": [at, at + size]}
+            header[want.hf_name] = {
+                "dtype": dtype,
+                "shape": list(want.shape),
+                "data_offsets": [at, at + size],
+            }
             at += size
     return tensors(header, at)
 
@@ -160,7 +164,7 @@ def reader(name: str, file: str) -> Callable[[bytes, Path], None]:
 
 
 def tokenizer_reader(name: str, file: str) -> Callable[[bytes, Path], None]:
-    """A parser of a checkpoint's tokenizer in which one file is the input: read, loaded, and a text through it."""
+    """A parser of a checkpoint's tokenizer in which one file is the input, and of a text through it."""
 
     def read(data: bytes, folder: Path) -> None:
         place = directory(folder, name)
@@ -232,4 +236,6 @@ def _written(number: int, wire: int, value: int | bytes) -> bytes:
     if wire == modelproto.VARINT:
         return modelproto.write_int(number, value)
     size = 8 if wire == modelproto.FIXED64 else 4
-    return modelproto.write_varint(number << 3 | wire) + (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
+    return modelproto.write_varint(number << 3 | wire) + (value & ((1 << 8 * size) - 1)).to_bytes(
+        size, "little"
+    )

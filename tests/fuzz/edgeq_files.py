@@ -29,8 +29,9 @@ from tests.fuzz.sparse import parts, sparse, write
 FAMILIES = ("llama", "qwen2", "qwen3")
 VERIFIED_BYTES_MAX = 1 << 18  # of files that are read to their end
 VERIFIED_ONE_IN = 4  # of them: it takes longer than all else
-CONFIG = {
-    "vocab_size": 20, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2,
+CONFIG: dict[str, Any] = {
+    "vocab_size": 20, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
+    "num_attention_heads": 2,
     "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
     "tie_word_embeddings": False, "sliding_window": None,
 }  # fmt: skip
@@ -46,7 +47,8 @@ def model_bytes(family: str, matrix: str = "q4", tied: bool = False) -> bytes:
     random = np.random.default_rng(0)
     blob = pieces_model()
     header = {"family": family, "config": config.to_header(), "tokenizer": {**SPEC, "tensor": "tokenizer"},
-              "chat_template": "{{ messages[0].content }}", "generation": {"eos_token_id": [2]}, "license": None,
+              "chat_template": "{{ messages[0].content }}", "generation": {"eos_token_id": [2]},
+              "license": None,
               "source": {"kind": "gguf", "name": "x"}, "required": []}  # fmt: skip
     plans = [
         TensorPlan(want.name, "f32", "plain", want.shape)
@@ -56,7 +58,9 @@ def model_bytes(family: str, matrix: str = "q4", tied: bool = False) -> bytes:
     ]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.edgeq")
-        with Writer(path, header, [*plans, TensorPlan("tokenizer", "bytes", "plain", (len(blob),))]) as writer:
+        with Writer(
+            path, header, [*plans, TensorPlan("tokenizer", "bytes", "plain", (len(blob),))]
+        ) as writer:
             for plan in plans:
                 values = random.standard_normal(plan.shape).astype(np.float32) * 0.3
                 writer.write(plan.name, *encode_blocks(values, plan.scheme))
@@ -71,18 +75,35 @@ def seeds() -> list[bytes]:
     for raw in run_seeds():
         header, _ = split(raw)
         found.append(built(header, len(raw) - data_start(raw), b""))
-    words = {"format": "edgeq", "family": "llama", "config": {}, "tensors": [], "required": []}
+    words: dict[str, Any] = {
+        "format": "edgeq",
+        "family": "llama",
+        "config": {},
+        "tensors": [],
+        "required": [],
+    }
     rows = [
-        ("bf16", "lines16", [5, 3]), ("f16", "plain", [2, 3, 4]), ("q8", "lines16", [17, 33]), ("f32", "plain", [40]),
-        ("q8", "lines16", [4096, 4096]),
+        ("bf16", "lines16", [5, 3]), ("f16", "plain", [2, 3, 4]), ("q8", "lines16", [17, 33]),
+        ("f32", "plain", [40]), ("q8", "lines16", [4096, 4096]),
     ]  # fmt: skip
     small = {**words, "tensors": [row(f"t.{i}", *fields) for i, fields in enumerate(rows)]}
-    few = {**words, "tensors": small["tensors"][:2], "generation": {"top_k": 1}, "license": "mit", "chat_template": ""}
+    few = {
+        **words,
+        "tensors": small["tensors"][:2],
+        "generation": {"top_k": 1},
+        "license": "mit",
+        "chat_template": "",
+    }
     return [*found, *(laid_out(header, b"") for header in (small, few, words, {**few, "tensors": []}))]
 
 
 def run_seeds() -> list[bytes]:
-    return [model_bytes("llama"), model_bytes("qwen2", "q8", True), model_bytes("qwen3"), model_bytes("llama", "f32")]
+    return [
+        model_bytes("llama"),
+        model_bytes("qwen2", "q8", True),
+        model_bytes("qwen3"),
+        model_bytes("llama", "f32"),
+    ]
 
 
 def row(name: str, scheme: str, layout: str, shape: list[int]) -> dict[str, Any]:
@@ -108,12 +129,14 @@ def prelude(header: bytes, file_bytes: int, **changes: Any) -> bytes:
     try:
         body = struct.pack("<8sIIQQI24s", *fields.values())
     except struct.error:  # a size of more than 64 bits
-        body = struct.pack("<8sIIQQI24s", MAGIC, 1, 1, len(header), (1 << 64) - 1, zlib.crc32(header), bytes(24))
+        body = struct.pack(
+            "<8sIIQQI24s", MAGIC, 1, 1, len(header), (1 << 64) - 1, zlib.crc32(header), bytes(24)
+        )
     return body + struct.pack("<I", zlib.crc32(body))
 
 
 def built(header: Any, data_bytes: int, data: bytes, raw: bytes | None = None) -> bytes:
-    """A file of this header, as JSON or as it is, and that many bytes of data, of which `data` are not zero."""
+    """A file of this header, or of these `raw` bytes of one, and that many of data: `data`, then zeros."""
     raw = json.dumps(header, separators=(",", ":")).encode() if raw is None else raw
     file_bytes = PRELUDE_BYTES + len(raw) + data_bytes
     return sparse(prelude(raw, file_bytes) + raw + data, data_bytes - len(data))
@@ -161,11 +184,11 @@ def mutant(random: Random, one: bytes, other: bytes) -> bytes:
     if kind < 0.1:
         changed = header
     elif kind < 0.35 and isinstance(header.get("tensors"), list):
-        rows = mutate.of_json(random, header["tensors"], mutate._part(lent, "tensors"))
+        rows = mutate.of_json(random, header["tensors"], mutate.part(lent, "tensors"))
         changed = {**header, "tensors": rows if isinstance(rows, list) else header["tensors"]}
     elif kind < 0.6:
         field = random.choice(("config", "tokenizer", "generation", "source"))
-        changed = {**header, field: mutate.of_json(random, header.get(field), mutate._part(lent, field))}
+        changed = {**header, field: mutate.of_json(random, header.get(field), mutate.part(lent, field))}
     else:
         changed = mutate.of_json(random, header, lent)
     if not isinstance(changed, dict):
@@ -180,7 +203,13 @@ def mutant(random: Random, one: bytes, other: bytes) -> bytes:
         return built(None, len(data) + zeros, data, raw)
     file_bytes = PRELUDE_BYTES + len(raw) + len(data) + zeros
     field, near, bits = random.choice(
-        (("read", 1, 32), ("write", 1, 32), ("crc", 1, 32), ("header_bytes", len(raw), 64), ("file_bytes", file_bytes, 64))
+        (
+            ("read", 1, 32),
+            ("write", 1, 32),
+            ("crc", 1, 32),
+            ("header_bytes", len(raw), 64),
+            ("file_bytes", file_bytes, 64),
+        )
     )
     changes = {field: mutate.integer(random, near) & ((1 << bits) - 1)}
     return sparse(prelude(raw, **{"file_bytes": file_bytes} | changes) + raw + data, zeros)

@@ -1,4 +1,4 @@
-"""Mutants of GGUF files: keys, values and tensors changed by their structure, the file built anew around them."""
+"""Mutants of GGUF files: keys, values and tensors changed, and the file built anew around them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class File:
     @property
     def alignment(self) -> int:
         for key, (kind, content) in self.pairs:
-            if key == b"general.alignment" and kind == 4 and content and not content & (content - 1):
+            right = key == b"general.alignment" and kind == 4 and type(content) is int
+            if right and 0 < content < 1 << 32 and not content & (content - 1):
                 return min(content, 1 << 16)
         return 32
 
@@ -186,7 +187,8 @@ def pairs_of(words: dict[str, Any]) -> tuple[tuple[bytes, tuple[int, Any]], ...]
 
 def vocabulary(kind: str) -> dict[str, Any]:
     words: dict[str, Any] = {"tokenizer.ggml.model": kind, "tokenizer.ggml.bos_token_id": 1,
-                             "tokenizer.ggml.eos_token_id": 2, "tokenizer.ggml.add_bos_token": True}  # fmt: skip
+                             "tokenizer.ggml.eos_token_id": 2,
+                             "tokenizer.ggml.add_bos_token": True}  # fmt: skip
     if kind == "llama":
         return words | {
             "tokenizer.ggml.tokens": vocabularies.WORDS, "tokenizer.ggml.token_type": vocabularies.TYPES,
@@ -210,23 +212,31 @@ def model(family: str, type: int, kind: str) -> bytes:
     raw = {**CONFIG, "vocab_size": max(len(tokens["tokenizer.ggml.tokens"]), CONFIG["vocab_size"] or 0)}
     config = models.family(family).Config.from_header(raw)
     words: dict[str, Any] = {"general.architecture": family, "general.name": "x", "general.license": "mit"}
-    words |= {
-        f"{family}.{key}": raw[word] for key, word in CONFIG_WORDS.items() if raw.get(word) is not None
-    }
+    words |= {f"{family}.{key}": raw[word] for key, word in CONFIG_WORDS.items() if raw.get(word) is not None}
     words |= {f"{family}.rope.dimension_count": CONFIG["head_dim"], **tokens}
     rows = []
     for want in models.expected(family, config):
         if want.gguf_name:
             dims = tuple(reversed(want.shape))
             rows.append(Row(want.gguf_name.encode(), dims, type if want.role == "matrix" else 0, 0))
-    return File(3, pairs_of(words | {"tokenizer.chat_template": "{{ messages }}"}), tuple(rows)).laid_out().encoded()
+    return (
+        File(3, pairs_of(words | {"tokenizer.chat_template": "{{ messages }}"}), tuple(rows))
+        .laid_out()
+        .encoded()
+    )
 
 
 def seeds() -> list[bytes]:
-    mixed = {"a.u8": 255, "a.f": 0.5, "a.list": [1, 2, 3], "a.texts": ["x", "", "é"], "a.bools": [True, False],
+    mixed = {"a.u8": 255, "a.f": 0.5, "a.list": [1, 2, 3], "a.texts": ["x", "", "é"], "a.bools": [True,
+             False],
              "general.alignment": 64, "a.empty": []}  # fmt: skip
     nested = (b"a.nested", (ARRAY, (ARRAY, [(5, [1, 2]), (STRING, [b"x"])])))
-    rows = (Row(b"v", (3,), 0, 0), Row(b"q4", (64, 3), 2, 0), Row(b"k", (256, 2), 12, 0), Row(b"?", (5,), 99, 0))
+    rows = (
+        Row(b"v", (3,), 0, 0),
+        Row(b"q4", (64, 3), 2, 0),
+        Row(b"k", (256, 2), 12, 0),
+        Row(b"?", (5,), 99, 0),
+    )
     # types of blocks of 32 hold no rows of 48 values, so those matrices are floats
     return [
         File(3, (*pairs_of(mixed), nested), rows).laid_out().encoded(),
@@ -236,7 +246,8 @@ def seeds() -> list[bytes]:
 
 def vocabulary_seeds() -> list[bytes]:
     """Vocabularies without tensors, as tokenizer.ggml.* alone."""
-    gemma = {**vocabulary("llama"), "tokenizer.ggml.model": "gemma4", "tokenizer.ggml.add_space_prefix": False,
+    gemma = {**vocabulary("llama"), "tokenizer.ggml.model": "gemma4",
+             "tokenizer.ggml.add_space_prefix": False,
              "tokenizer.ggml.merges": ["▁ a", "▁ t", "e x"]}  # fmt: skip
     kinds = (vocabulary("llama"), vocabulary("gpt2"), gemma)
     return [File(3, pairs_of(words)).encoded() for words in kinds]
@@ -251,7 +262,11 @@ def mutant(random: Random, one: bytes, other: bytes) -> bytes:
         plain, zeros = parts(one)
         return sparse(mutate.of_bytes(random, plain, other), zeros)
     for _ in range(1 << random.randrange(3)):
-        file = _changed_pairs(random, file, lent) if mutate.chance(random, 0.6) else _changed_rows(random, file, lent)
+        file = (
+            _changed_pairs(random, file, lent)
+            if mutate.chance(random, 0.6)
+            else _changed_rows(random, file, lent)
+        )
     if mutate.chance(random, 0.03):
         file = replace(file, version=random.choice((0, 1, 2, 3, 4, 1 << 24)))
     if mutate.chance(random, 0.5):
@@ -277,7 +292,10 @@ def _changed_pairs(random: Random, file: File, lent: File | None) -> File:
     elif choice < 0.9 and lent and lent.pairs:
         pairs.insert(at, random.choice(lent.pairs))
     else:
-        pairs[at] = key, value(random.choice((mutate.integer(random) & 0xFFFFFFFF, 0.5, "text", True, [1], ["a"], [])))
+        pairs[at] = (
+            key,
+            value(random.choice((mutate.integer(random) & 0xFFFFFFFF, 0.5, "text", True, [1], ["a"], []))),
+        )
     return replace(file, pairs=tuple(pairs))
 
 
@@ -303,7 +321,11 @@ def _changed_value(random: Random, kind: int, content: Any) -> tuple[int, Any]:
         return kind, (inner, elements)
     if kind == BOOL:
         return kind, random.choice((0, 1, 2, 255))
-    number = random.choice(mutate.FLOATS) if kind in (6, 12) else mutate.integer(random, content if isinstance(content, int) else 0)
+    number = (
+        random.choice(mutate.FLOATS)
+        if kind in (6, 12)
+        else mutate.integer(random, content if isinstance(content, int) else 0)
+    )
     return kind, number
 
 
@@ -319,7 +341,9 @@ def _changed_rows(random: Random, file: File, lent: File | None) -> File:
         dims[random.randrange(len(dims))] = mutate.integer(random, dims[0]) & ((1 << 64) - 1)
         rows[at] = replace(row, dims=tuple(dims))
     elif choice < 0.4:
-        rows[at] = replace(row, dims=random.choice((row.dims[::-1], (*row.dims, 1), row.dims[:-1], (1, *row.dims))))
+        rows[at] = replace(
+            row, dims=random.choice((row.dims[::-1], (*row.dims, 1), row.dims[:-1], (1, *row.dims)))
+        )
     elif choice < 0.55:
         rows[at] = replace(row, type=random.choice((*TYPES, 4, 99, 1 << 31)))
     elif choice < 0.7:

@@ -14,19 +14,22 @@ from typing import Any
 BYTES_MAX = 1 << 18  # of a mutant: what is larger is cut, for time is better spent on many small ones
 
 INTEGERS = (
-    -1, 0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 255, 256, 1023, 1024, 4096, 65535, 65536,
-    (1 << 20) - 1, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, 1 << 40, 1 << 53, (1 << 62) + 1,
-    (1 << 63) - 1, 1 << 63, (1 << 64) - 1, 1 << 64, -(1 << 31), -(1 << 63), 1 << 200,
+    -1, 0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 255, 256, 1023, 1024, 4096, 65535,
+    65536, (1 << 20) - 1, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, 1 << 40, 1 << 53,
+    (1 << 62) + 1, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, 1 << 64, -(1 << 31), -(1 << 63), 1 << 200,
 )  # fmt: skip
 FLOATS = (0.0, -0.0, 0.5, 1.0, -1.0, 1e-6, 1e-45, 1e-320, 1e6, 1e38, 3.5e38, 1e300, -1e300, 0.1, 16777217.0)
 TEXTS = (
-    "", " ", "a", "\0", "\n", "\x1b[31m", "<s>", "</s>", "<|im_end|>", "<unk>", "<0x0A>", "<0xZZ>", "▁", "Ġ", "é",
-    "\ud800", "\uffff", "🦙", "e\u0301", "../x", "/etc/passwd", "a" * 300, "{{ x }}", "{% raw %}", "0", "-1", "1e999",
-    "null", "NaN", "__class__", "llama", "q4", "f32", "bytes", "plain", "lines16", "default", "first", "never",
+    "", " ", "a", "\0", "\n", "\x1b[31m", "<s>", "</s>", "<|im_end|>", "<unk>", "<0x0A>", "<0xZZ>", "▁", "Ġ",
+    "é", "\ud800", "\uffff", "🦙", "e\u0301", "../x", "/etc/passwd", "a" * 300, "{{ x }}", "{% raw %}", "0",
+    "-1", "1e999", "null", "NaN", "__class__", "llama", "q4", "f32", "bytes", "plain", "lines16", "default",
+    "first", "never",
 )  # fmt: skip
-WORDS_OF_JSON = (b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-0", b"01", b"1" * 5000, b'"\\ud800"', b"\xef\xbb\xbf",
-                 b"\xff", b"\x00", b"[" * 2000, b'{"a":' * 200, b"]", b"}", b",", b":", b'"', b"\\", b"/**/",
-                 b"null", b"true", b"[]", b"{}", b'""', b"1E400", b"\\u0041", b"\xed\xa0\x80")  # fmt: skip
+WORDS_OF_JSON = (
+    b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-0", b"01", b"1" * 5000, b'"\\ud800"', b"\xef\xbb\xbf",
+    b"\xff", b"\x00", b"[" * 2000, b'{"a":' * 200, b"]", b"}", b",", b":", b'"', b"\\", b"/**/", b"null",
+    b"true", b"[]", b"{}", b'""', b"1E400", b"\\u0041", b"\xed\xa0\x80",
+)  # fmt: skip
 
 
 def chance(random: Random, share: float) -> bool:
@@ -40,14 +43,16 @@ def integer(random: Random, near: int = 0) -> int:
         return random.choice(INTEGERS)
     if kind < 0.8:
         return near + random.randint(-2, 2)
-    return random.getrandbits(random.randint(1, 64)) if kind < 0.9 else near * random.choice((2, 3, -1, 1 << 16))
+    return (
+        random.getrandbits(random.randint(1, 64)) if kind < 0.9 else near * random.choice((2, 3, -1, 1 << 16))
+    )
 
 
 # ---- bytes ----
 
 
 def of_bytes(random: Random, data: bytes, other: bytes = b"") -> bytes:
-    """One to four changes anywhere: bits, numbers of 1 to 8 bytes, pieces gone, doubled, swapped, from `other`."""
+    """One to four changes anywhere: bits, numbers of 1 to 8 bytes, pieces gone, doubled or from `other`."""
     raw = bytearray(data)
     for _ in range(1 << random.randrange(3)):
         random.choice(_BYTE_STEPS)(random, raw, other)
@@ -91,7 +96,14 @@ def _splice(random: Random, raw: bytearray, other: bytes) -> None:
     raw[at : at + random.choice((0, 8, 64))] = other[start : start + random.choice((1, 8, 64, 512))]
 
 
-_BYTE_STEPS: Sequence[Callable[[Random, bytearray, bytes], None]] = (_flip, _set, _number, _drop, _double, _splice)
+_BYTE_STEPS: Sequence[Callable[[Random, bytearray, bytes], None]] = (
+    _flip,
+    _set,
+    _number,
+    _drop,
+    _double,
+    _splice,
+)
 
 
 # ---- texts ----
@@ -143,17 +155,18 @@ def _change(random: Random, value: Any, other: Any, skip: Sequence[str], top: bo
             return value
         if chance(random, 0.75):
             key = random.choice(keys)
-            return {**value, key: _change(random, value[key], _part(other, key), skip)}
+            return {**value, key: _change(random, value[key], part(other, key), skip)}
         return _changed_dict(random, value, other, random.choice(keys))
     if isinstance(value, list) and value:
         at = random.randrange(len(value))
         if chance(random, 0.75):
-            return [*value[:at], _change(random, value[at], _part(other, at), skip), *value[at + 1 :]]
+            return [*value[:at], _change(random, value[at], part(other, at), skip), *value[at + 1 :]]
         return _changed_list(random, value, at)
     return _changed_scalar(random, value, other)
 
 
-def _part(other: Any, key: Any) -> Any:
+def part(other: Any, key: Any) -> Any:
+    """What another value has at that place, None where it has none."""
     if isinstance(other, dict):
         return other.get(key)
     return other[key] if isinstance(other, list) and isinstance(key, int) and key < len(other) else None
@@ -204,8 +217,10 @@ def _changed_scalar(random: Random, value: Any, other: Any) -> Any:
 
 def dumped(random: Random, value: Any) -> bytes:
     """JSON bytes of a value; now and then with what no JSON writer would write."""
-    # a lone surrogate goes out as an escape where the text is ASCII, as bytes that are no UTF-8 where it is not
-    raw = json.dumps(value, ensure_ascii=chance(random, 0.3), separators=(",", ":")).encode("utf-8", "surrogatepass")
+    # a lone surrogate goes out as an escape where the text is ASCII, else as bytes that are no UTF-8
+    raw = json.dumps(value, ensure_ascii=chance(random, 0.3), separators=(",", ":")).encode(
+        "utf-8", "surrogatepass"
+    )
     return of_json_text(random, raw) if chance(random, 0.1) else raw
 
 

@@ -18,9 +18,9 @@ from edgeq.simd.target import Target
 from edgeq.tokenizer import Tokenizer, load
 from tests.fuzz import mutate, vocabularies
 
-MESSAGES = [
+MESSAGES: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief."},
-    {"role": "user", "content": "Hello <|im_end|> {{ x }}"},
+    {"role": "user", "content": f"Hello <|im_end|> {{{{ x }}}} {vocabularies.FOREIGN} a"},
     {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]},
     {"role": "user", "content": "12"},
 ]
@@ -39,19 +39,22 @@ TEMPLATES = [
     "{{ dict(a=1).items() | list }}{% include 'x' %}",
 ]
 PIECES = (
-    *mutate.TEXTS, "{% for i in range(1000000000) %}{% endfor %}", "{{ 'a' * 1000000000 }}", "{{ 9 ** 9 ** 9 }}",
-    "{% for a in messages %}{% for b in messages %}", "{% endfor %}", "{% endif %}", "{% if true %}", "{{ ", " }}",
-    "{%- ", " -%}", "{# ", " #}", " | length", " | join('x')", " | sort", " | unique | list", " | tojson", " | int",
-    " | replace('', 'xyz')", ".format('{0}' * 99)", ".__class__.__mro__", "['__globals__']", " | attr('__init__')",
-    "[::-1]", "[0:1000000]", "(1, 2, 3)", "[[[[[]]]]]", "{'a': 1}", " * 100000", " + ", " - 1", " // 0", " % ", " ** ",
-    " ~ ", " is defined", " is string", " in ", " if x else y", "loop.index", "loop(messages)", "namespace(a=1)",
+    *mutate.TEXTS, "{% for i in range(1000000000) %}{% endfor %}", "{{ 'a' * 1000000000 }}",
+    "{{ 9 ** 9 ** 9 }}", "{% for a in messages %}{% for b in messages %}", "{% endfor %}", "{% endif %}",
+    "{% if true %}", "{{ ", " }}", "{%- ", " -%}", "{# ", " #}", " | length", " | join('x')", " | sort",
+    " | unique | list", " | tojson", " | int", " | replace('', 'xyz')", ".format('{0}' * 99)",
+    ".__class__.__mro__", "['__globals__']", " | attr('__init__')", "[::-1]", "[0:1000000]", "(1, 2, 3)",
+    "[[[[[]]]]]", "{'a': 1}", " * 100000", " + ", " - 1", " // 0", " % ", " ** ", " ~ ", " is defined",
+    " is string", " in ", " if x else y", "loop.index", "loop(messages)", "namespace(a=1)",
     "cycler(1, 2).next()", "joiner(', ')()", "lipsum(100)", "messages", "self", "caller()", "varargs",
-    "{% set x = x ~ x %}", "{% set x = [x, x] %}", "{{ x.append(1) }}", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
-    "{% for x in messages recursive %}{{ loop(messages) }}{% endfor %}", "'%1000000000d' % 1", "'{:1000000000}'.format(1)",
-    "{% block b %}{% endblock %}", "{% extends 'x' %}", "{% import 'x' as y %}", "{% autoescape true %}",
-    " | groupby('role')", " | map('upper')", " | select | list", " | sum", " | batch(0)", " | slice(9)", " | round(400)",
-    " | wordwrap(0)", " | indent(1000000)", " | center(1000000000)", " | format(1)", " | truncate(0)", " | urlize",
-    " | random", " | pprint", " | xmlattr", " | filesizeformat", " | min", " | default('x', true)", " | string",
+    "{% set x = x ~ x %}", "{% set x = [x, x] %}", "{{ x.append(1) }}",
+    "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    "{% for x in messages recursive %}{{ loop(messages) }}{% endfor %}", "'%1000000000d' % 1",
+    "'{:1000000000}'.format(1)", "{% block b %}{% endblock %}", "{% extends 'x' %}", "{% import 'x' as y %}",
+    "{% autoescape true %}", " | groupby('role')", " | map('upper')", " | select | list", " | sum",
+    " | batch(0)", " | slice(9)", " | round(400)", " | wordwrap(0)", " | indent(1000000)",
+    " | center(1000000000)", " | format(1)", " | truncate(0)", " | urlize", " | random", " | pprint",
+    " | xmlattr", " | filesizeformat", " | min", " | default('x', true)", " | string",
 )  # fmt: skip
 
 
@@ -79,7 +82,9 @@ def read_template(data: bytes, folder: Path) -> None:
     """Rendered, and rendered with marks to ids; text of a user must not have become a control token."""
     template = data.decode("utf-8", "surrogatepass")
     render(template, MESSAGES, bos_token="<s>", eos_token="</s>")
-    encode_chat(chat_tokenizer(), template, MESSAGES, tools=[{"type": "function", "function": {"name": "f"}}])
+    tools = [{"type": "function", "function": {"name": "f", "description": vocabularies.FOREIGN}}]
+    ids = encode_chat(chat_tokenizer(), template, MESSAGES, tools=tools)
+    assert chat_tokenizer().id(vocabularies.FOREIGN) not in ids, "a control token in a message became one"
 
 
 # ---- packs ----

@@ -49,12 +49,13 @@ def _value(*values: object) -> Callable[[], list[bytes]]:
 PARSERS = {
     parser.name: parser
     for parser in (
-        Parser("edgeq", edgeq_files.seeds, edgeq_files.mutant, edgeq_files.read, 1000, 8),
+        Parser("edgeq", edgeq_files.seeds, edgeq_files.mutant, edgeq_files.read, 1000, 10),
         Parser("edgeq-run", edgeq_files.run_seeds, edgeq_files.mutant, edgeq_files.run, 60, 0.05),
         Parser("gguf", gguf_files.seeds, gguf_files.mutant, gguf_files.read, 1000, 8),
-        Parser("gguf-vocabulary", gguf_files.vocabulary_seeds, gguf_files.mutant, gguf_files.read_vocabulary, 300, 0.5),
+        Parser("gguf-vocabulary", gguf_files.vocabulary_seeds, gguf_files.mutant, gguf_files.read_vocabulary,
+        300, 0.5),
         Parser("safetensors", checkpoints.safetensors_seeds, checkpoints.safetensors_mutant,
-               checkpoints.read_weights, 500, 3),
+               checkpoints.read_weights, 500, 6),
         _json("index", "model.safetensors.index.json", checkpoints.index_seeds),
         _json("config", "config.json", checkpoints.configs),
         _json("generation-config", "generation_config.json", _value(checkpoints.GENERATION)),
@@ -62,11 +63,11 @@ PARSERS = {
         _tokenizer("tokenizer-config", "tokenizer_config.json", _value(vocabularies.settings())),
         _tokenizer("special-tokens", "special_tokens_map.json",
                    _value({"bos_token": "<s>", "additional_special_tokens": ["<think>", {"content": "x"}]})),
-        _tokenizer("added-tokens", "added_tokens.json", _value({"<|x|>": 16, "<|y|>": 17, "z": 19})),
+        _tokenizer("added-tokens", "added_tokens.json", _value({"<|x|>": 17, "<|y|>": 18, "z": 20})),
         Parser("sentencepiece", checkpoints.pieces_seeds, checkpoints.pieces_mutant,
                checkpoints.tokenizer_reader("sentencepiece", "tokenizer.model"), 300, 0.3),
         Parser("template", others.template_seeds, others.template_mutant, others.read_template, 200, 0.2),
-        Parser("pack", others.pack_seeds, others.pack_mutant, others.read_pack, 300, 1),
-        Parser("tuned", others.tuned_seeds, checkpoints.json_mutant, others.read_tuned, 300, 1),
+        Parser("pack", others.pack_seeds, others.pack_mutant, others.read_pack, 300, 4),
+        Parser("tuned", others.tuned_seeds, checkpoints.json_mutant, others.read_tuned, 300, 2),
     )
 }  # fmt: skip

@@ -29,7 +29,7 @@ def parts(data: bytes) -> tuple[bytes, int]:
 
 
 def write(path: Path, data: bytes) -> int:
-    """Make the file that an input stands for; its length. The file is made anew, so what others have mapped stays."""
+    """Make the file that an input stands for; its length. A new file, so what somebody has mapped stays."""
     raw, zeros = parts(data)
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)

@@ -9,11 +9,14 @@ from typing import Any
 from edgeq.tokenizer import modelproto
 from edgeq.tokenizer.modelproto import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Piece
 
+FOREIGN = "<|q|>"  # a control token that no template writes
 WORDS = ["<unk>", "<s>", "</s>", "▁", "a", "b", "t", "e", "x", "▁a", "▁t", "ex", "▁te", "xt",
-         "<|im_end|>", "<think>"]  # fmt: skip
-TYPES = [UNKNOWN, CONTROL, CONTROL, *[NORMAL] * 11, CONTROL, USER_DEFINED]
-SPEC: dict[str, Any] = {"kind": "sentencepiece", "vocab_size": len(WORDS), "bos": 1, "eos": [2, 14], "add_bos": True,
-                        "control": [1, 2, 14], "markers": [], "unknown": 0, "leading_space": True}  # fmt: skip
+         "<|im_end|>", "<think>", FOREIGN]  # fmt: skip
+TYPES = [UNKNOWN, CONTROL, CONTROL, *[NORMAL] * 11, CONTROL, USER_DEFINED, CONTROL]
+SPEC: dict[str, Any] = {
+    "kind": "sentencepiece", "vocab_size": len(WORDS), "bos": 1, "eos": [2, 14], "add_bos": True,
+    "control": [1, 2, 14, 16], "markers": [], "unknown": 0, "leading_space": True,
+}  # fmt: skip
 
 
 def pieces() -> list[Piece]:
@@ -44,11 +47,13 @@ def byte_level(**changes: Any) -> dict[str, Any]:
         "added_tokens": [added(len(words), "<|im_end|>", True), added(len(words) + 1, "<think>", False)],
         "normalizer": {"type": "NFC"},
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": r"\p{L}+|\p{N}{1,3}|\s+"}, "behavior": "Isolated", "invert": False},
+            {"type": "Split", "behavior": "Isolated", "invert": False,
+             "pattern": {"Regex": r"\p{L}+|\p{N}{1,3}|\s+"}},
             {**step, "use_regex": False}]},
         "post_processor": None, "decoder": step,
         "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-                  "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+                  "end_of_word_suffix": None, "fuse_unk": False,
+                  "byte_fallback": False, "ignore_merges": False,
                   "vocab": {word: i for i, word in enumerate(words)}, "merges": merges},
         **changes,
     }  # fmt: skip
@@ -64,7 +69,8 @@ def with_spaces() -> dict[str, Any]:
     vocab = {word: id for id, word in enumerate(WORDS)}
     space = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
     post = {"type": "TemplateProcessing",
-            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+                       {"Sequence": {"id": "A", "type_id": 0}}],
             "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
             "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}}  # fmt: skip
     decoders = [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"},
@@ -72,7 +78,8 @@ def with_spaces() -> dict[str, Any]:
     return byte_level(
         added_tokens=[added(id, WORDS[id], id != 0) for id in (0, 1, 2, 14)],
         normalizer={"type": "Sequence", "normalizers": [
-            {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
+            {"type": "Prepend", "prepend": "▁"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
         pre_tokenizer=space, post_processor=post, decoder={"type": "Sequence", "decoders": decoders},
         model={"type": "BPE", "unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True, "vocab": vocab,
                "merges": [["▁", "a"], ["▁", "t"], ["e", "x"]]},
@@ -92,9 +99,11 @@ def tokenizer_jsons() -> list[bytes]:
 def settings() -> dict[str, Any]:
     """A tokenizer_config.json."""
     return {
-        "bos_token": "<s>", "eos_token": {"content": "</s>", "special": True}, "unk_token": "<unk>", "pad_token": None,
-        "add_bos_token": True, "add_eos_token": False, "add_prefix_space": True, "legacy": False,
-        "clean_up_tokenization_spaces": False, "model_max_length": 1 << 60, "tokenizer_class": "LlamaTokenizer",
-        "additional_special_tokens": ["<|im_end|>"], "sp_model_kwargs": {}, "chat_template": "{{ bos_token }}",
-        "added_tokens_decoder": {"1": added(1, "<s>", True), "16": added(16, "<|x|>", True)},
+        "bos_token": "<s>", "eos_token": {"content": "</s>", "special": True}, "unk_token": "<unk>",
+        "pad_token": None, "add_bos_token": True, "add_eos_token": False, "add_prefix_space": True,
+        "legacy": False,
+        "clean_up_tokenization_spaces": False, "model_max_length": 1 << 60,
+        "tokenizer_class": "LlamaTokenizer", "additional_special_tokens": ["<|im_end|>"],
+        "sp_model_kwargs": {}, "chat_template": "{{ bos_token }}",
+        "added_tokens_decoder": {"1": added(1, "<s>", True), "17": added(17, "<|x|>", True)},
     }  # fmt: skip

@@ -1,7 +1,8 @@
 """One process that feeds a parser, and the parent's view of it.
 
-The input in flight lies in memory that both share, so that a crash or a hang of native code leaves the input
-behind. The system kills a worker whose input takes CPU_SECONDS_KILLED of processor time, wherever that is spent.
+The input in flight lies in memory that both share, so that a crash or a hang of native code leaves the
+input behind. The system kills a worker whose input takes CPU_SECONDS_KILLED of processor time, wherever
+that is spent.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ SLATE_BYTES = 2 << 20
 FAULTS_MAX = 20  # of one worker
 SLOW = "takes "
 ACCEPTED_ONE_IN = 50
-_SKELETON = re.compile(r"'[^']*'|\"[^\"]*\"|[0-9]+|/\S+")
+_SKELETON = re.compile(r"'[^']*'|\"[^\"]*\"|[\w./-]*[0-9._/][\w./-]*")  # what differs from input to input
 
 
 @dataclass
@@ -91,7 +92,8 @@ class Slate:
 
 
 def run(parser: Parser, count: int, seed: str, kept: bool, deadline: float | None = None) -> Tally:
-    """Feed `count` mutants to the parser in a process of their own; with `kept` the seeds and the corpus before.
+    """Feed mutants to the parser in a process of their own, with `kept` the seeds and the corpus before them,
+    `count` inputs in all.
 
     A worker that dies is an input's fault, and another one goes on.
     """
@@ -102,7 +104,9 @@ def run(parser: Parser, count: int, seed: str, kept: bool, deadline: float | Non
         child = os.fork()
         if not child:
             os.close(reading)
-            _worker(parser, count - total.inputs, f"{seed}/{part}", kept and not part, slate, writing, deadline)
+            _worker(
+                parser, count - total.inputs, f"{seed}/{part}", kept and not part, slate, writing, deadline
+            )
         os.close(writing)
         with open(reading, "rb") as pipe:
             raw = pipe.read()
@@ -116,7 +120,9 @@ def run(parser: Parser, count: int, seed: str, kept: bool, deadline: float | Non
         if status == -signal.SIGPROF:
             what = f"{SLOW}more than {CPU_SECONDS_KILLED:.0f} s"
         else:
-            what = f"ends the process: {signal.Signals(-status).name if status < 0 else f'exit code {status}'}"
+            what = (
+                f"ends the process: {signal.Signals(-status).name if status < 0 else f'exit code {status}'}"
+            )
         total.add(Tally(begun, faults=[Fault(parser.name, what, data)]))
         part += 1
         if total.inputs >= count or len(total.faults) >= FAULTS_MAX:
@@ -127,7 +133,9 @@ def _worker(
     parser: Parser, count: int, seed: str, kept: bool, slate: Slate, writing: int, deadline: float | None
 ) -> NoReturn:
     code = 1
-    folder = Path(tempfile.mkdtemp(prefix="edgeq-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    folder = Path(
+        tempfile.mkdtemp(prefix="edgeq-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+    )
     try:
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT, MEMORY_LIMIT))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -161,8 +169,9 @@ class Feeder:
         seeds = [*self.parser.seeds(), *self.parser.kept()]
         self.pool, self.seeds = list(seeds), seeds
         self._fed(seeds)  # what is read for the first time imports libraries, compiles kernels …
-        self.tally = Tally(faults=[f for f in self.tally.faults if not f.what.startswith(SLOW)] if kept else [])
-        self._weighed(lambda: self._fed(seeds if kept else seeds[:1]), seeds)
+        self.tally = Tally(faults=[fault for fault in self.tally.faults if not fault.what.startswith(SLOW)])
+        if kept:
+            self._weighed(lambda: self._fed(seeds), seeds)
         start = time.process_time()
         while (left := count - self.tally.inputs) > 0 and len(self.tally.faults) < FAULTS_MAX:
             if deadline is not None and time.monotonic() > deadline:
@@ -175,9 +184,10 @@ class Feeder:
     def _batch(self, count: int, made: list[bytes]) -> None:
         random, pool = self.random, self.pool
         for _ in range(count):
-            # the smaller of two, for it takes less time
-            parents = self.seeds if random.random() < 0.6 else pool
-            one = min(random.choice(parents), random.choice(parents), key=len)
+            parents, kind = (self.seeds, random.random()) if random.random() < 0.6 else (pool, 1.0)
+            one = random.choice(parents)
+            if kind > 0.4:  # the smaller of two, for it takes less time
+                one = min(one, random.choice(parents), key=len)
             data = self.parser.mutant(random, one, random.choice(pool))
             made.append(data)
             if self._feed(data) and len(data) <= POOL_BYTES_MAX:
