@@ -39,17 +39,21 @@ def usual_signals() -> None:
     def ignored(*_: Any) -> None:
         """A handler, unlike SIG_IGN, is not handed on."""
 
-    usual: dict[signal.Signals, Any] = {
-        signal.SIGINT: signal.default_int_handler,
-        signal.SIGTERM: ignored,
-        signal.SIGHUP: ignored,
-        signal.SIGALRM: signal.SIG_DFL,
-        signal.SIGCHLD: signal.SIG_DFL,
+    usual: dict[str, Any] = {
+        "SIGINT": signal.default_int_handler,
+        "SIGTERM": ignored,
+        "SIGHUP": ignored,
+        "SIGALRM": signal.SIG_DFL,
+        "SIGCHLD": signal.SIG_DFL,
     }
-    for number, handler in usual.items():
+    for name, handler in usual.items():
+        number = getattr(signal, name, None)  # Windows has but a few of them
+        if number is None:
+            continue
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, usual)
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
 
 
 usual_signals()

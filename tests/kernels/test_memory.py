@@ -156,7 +156,9 @@ def test_all_memory_of_kernels_comes_from_here() -> None:
 
 
 # ---- programs against the table of extents ----
-ADDRESSES = {"weights", "scales", "bias", "weight", "centre", "cosine", "sine"}  # operands that are plain addresses
+
+# operands that are plain addresses
+ADDRESSES = {"weights", "scales", "bias", "weight", "centre", "cosine", "sine"}
 
 
 @pytest.mark.parametrize(("family", "schemes", "act", "kv"), PROGRAMS)

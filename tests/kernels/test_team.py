@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeq.cores import default_threads
 from edgeq.errors import UsageError
 from edgeq.kernels.catalog import BARRIER, FLAGS_AT, KERNELS, OPERANDS_AT, STATE_AT, WIDTH, WORK_AT, State
 from edgeq.simd.store import kernels
@@ -135,9 +136,7 @@ def test_barriers_hold(workers: int, length: int, team_of: Callable[[int], Team]
     in_time(work)
 
 
-@pytest.mark.skipif(
-    len(os.sched_getaffinity(0)) < 2, reason="two workers need two cores to overtake each other"
-)
+@pytest.mark.skipif(default_threads() < 2, reason="two workers need two cores to overtake each other")
 def test_the_chain_would_show_a_missing_barrier(team_of: Callable[[int], Team]) -> None:
     """Without barriers the same program goes wrong, sooner or later: so the test above can fail."""
     chain = Chain(5000, barriers=False)
