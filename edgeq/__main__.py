@@ -16,10 +16,10 @@ def main() -> int:
 
             print(f"edgeq {__version__}", flush=True)
             return 0
-        from edgeq.cli import prepare_process, run
+        from edgeq.cli import prepare_process, run_command
 
         prepare_process()
-        return run()
+        return run_command()
     except SystemExit:
         raise
     except BaseException as error:

@@ -114,8 +114,8 @@ def test_the_sdist_builds_the_same_wheel(tree: Path, tmp_path: Path) -> None:
 RUN = """
 import json, sys
 import edgeq
-from edgeq.cli import run
-code = run(["run", sys.argv[1], "-p", "Once upon", "-n", "4", "--temp", "0", "--quiet"])
+from edgeq.cli import run_command
+code = run_command(["run", sys.argv[1], "-p", "Once upon", "-n", "4", "--temp", "0", "--quiet"])
 print(json.dumps([code, edgeq.__file__, sorted({"numba", "llvmlite"} & set(sys.modules))]))
 """
 

@@ -80,7 +80,7 @@ def cli() -> None:
     way, once, into the cache."""
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
+def run_command(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (sys.argv when `arguments` is None) and return its exit code.
 
     A wrong call, a bad file, Ctrl-C, a closed pipe and whatever else happens are exit codes, not exceptions.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import edgeq
-from edgeq.cli import run
+from edgeq.cli import run_command
 from tests.cli import fakes
 
 
@@ -39,7 +39,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     def call(*arguments: str, stdin: bytes = b"") -> Result:
         monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(stdin), encoding="utf-8"))
         capsys.readouterr()
-        code = run(arguments)
+        code = run_command(arguments)
         out, err = capsys.readouterr()
         return Result(code, out, err, models)
 

@@ -33,7 +33,7 @@ def test_version_and_help_of_a_process() -> None:
 
 def test_help_is_quick() -> None:
     """The bar is 0.15 s; what takes time is imports: about 60 modules beyond an interpreter's own."""
-    code = "import sys; before = len(sys.modules); from edgeq.cli import run; run(['--help'])"
+    code = "import sys; before = len(sys.modules); from edgeq.cli import run_command; run_command(['--help'])"
     command = [sys.executable, "-c", f"{code}; print(len(sys.modules) - before)"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=STUCK_S, cwd=ROOT)
     assert 0 < int(done.stdout.splitlines()[-1]) < 100 and "Usage" in done.stdout
@@ -46,7 +46,7 @@ SEEN = "import sys; print([m for m in sys.argv[1].split() if m in sys.modules])"
 @pytest.mark.parametrize("arguments", [["--help"], ["show", "FILE"], ["verify", "FILE"], ["run", "--help"]])
 def test_light_commands_import_nothing_heavy(arguments: list[str], story: Path) -> None:
     words = [str(story) if word == "FILE" else word for word in arguments]
-    code = f"from edgeq.cli import run; code = run({words!r}); {SEEN}; sys.exit(code)"
+    code = f"from edgeq.cli import run_command; code = run_command({words!r}); {SEEN}; sys.exit(code)"
     command = [sys.executable, "-c", code, " ".join(LIGHT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=STUCK_S, cwd=ROOT)
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeq import ends
-from edgeq.cli import run
+from edgeq.cli import run_command
 from edgeq.errors import EdgeqError
 
 # The first import of a module fails, as if it were interrupted there or found no memory.
@@ -83,7 +83,7 @@ def test_what_nobody_expected(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
     monkeypatch.setattr("edgeq.cli.cli.invoke", broken)
     monkeypatch.delenv("EDGEQ_DEBUG", raising=False)
-    assert run(["show", "x"]) == 1
+    assert run_command(["show", "x"]) == 1
     out, err = capsys.readouterr()
     assert (
         out == ""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeq.cli import run
+from edgeq.cli import run_command
 from tests.patience import STUCK_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,7 @@ def process(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str
 @pytest.fixture(scope="module")
 def exact(tmp_path_factory: pytest.TempPathFactory, demo_checkpoint: Path) -> str:
     path = str(tmp_path_factory.mktemp("exact") / "story-f32.edgeq")
-    assert run(["convert", str(demo_checkpoint), "-o", path, "--scheme", "f32", "-q"]) == 0
+    assert run_command(["convert", str(demo_checkpoint), "-o", path, "--scheme", "f32", "-q"]) == 0
     return path
 
 
@@ -47,7 +47,10 @@ def test_demo_tells_a_story() -> None:
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_run_gives_the_golden_ids(exact: str, threads: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
-        run(["run", exact, "-p", "Once upon a time", "-n", "24", *EXACT, "-t", threads, "--json", "-q"]) == 0
+        run_command(
+            ["run", exact, "-p", "Once upon a time", "-n", "24", *EXACT, "-t", threads, "--json", "-q"]
+        )
+        == 0
     )
     out, err = capsys.readouterr()
     answer = json.loads(out)
@@ -61,18 +64,20 @@ def test_run_gives_the_golden_ids(exact: str, threads: str, capsys: pytest.Captu
 def test_a_warm_run_needs_no_compiler(exact: str) -> None:
     """Kernels come from the store, so numba is not even imported."""
     words = ["run", exact, "-p", "Once upon a time", "-n", "4", *EXACT, "-q"]
-    assert run(words) == 0
-    code = f"import sys; from edgeq.cli import run; run({words!r}); sys.exit('numba' in sys.modules)"
+    assert run_command(words) == 0
+    code = f"import sys; from edgeq.cli import run_command; run_command({words!r}); sys.exit('numba' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=STUCK_S)
     assert done.returncode == 0
 
 
 def test_bench(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["bench", str(story), "-p", "32", "-n", "4", "-r", "1", "-t", "1,2", "--json", "-q"]) == 0
+    assert (
+        run_command(["bench", str(story), "-p", "32", "-n", "4", "-r", "1", "-t", "1,2", "--json", "-q"]) == 0
+    )
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [row["threads"] for row in rows] == [1, 2]
     assert all(row["prefill"]["median"] > 0 and row["decode"]["median"] > 0 for row in rows)
-    assert run(["bench", str(story), "-p", "32", "-n", "0", "-r", "1", "-t", "1", "-q"]) == 0
+    assert run_command(["bench", str(story), "-p", "32", "-n", "0", "-r", "1", "-t", "1", "-q"]) == 0
     assert "prompt 32" in capsys.readouterr().out
 
 
@@ -81,20 +86,23 @@ def test_eval(
 ) -> None:
     text = tmp_path / "text.txt"
     text.write_text("Once upon a time, there was a little girl named Lily. She loved to play outside. " * 20)
-    assert run(["eval", "ppl", exact, "-f", str(text), "-c", "128", "--json", *EXACT[2:]]) == 0
+    assert run_command(["eval", "ppl", exact, "-f", str(text), "-c", "128", "--json", *EXACT[2:]]) == 0
     assert 1 < json.loads(capsys.readouterr().out)["perplexity"] < 30
     same = ["eval", "kld", exact, "--reference", exact, "-f", str(text), "-c", "128", *EXACT[2:], "--json"]
-    assert run(same) == 0
+    assert run_command(same) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["kld_max"] == 0 and result["agreement"] == 1
-    assert run(["eval", "kld", str(story), "--reference", exact, "-f", str(text), "-c", "128", "--json"]) == 0
+    assert (
+        run_command(["eval", "kld", str(story), "--reference", exact, "-f", str(text), "-c", "128", "--json"])
+        == 0
+    )
     assert 0 < json.loads(capsys.readouterr().out)["kld_mean"] < 0.1
     source = str(demo_checkpoint)  # a checkpoint is measured as it is, not as the copy that would run
-    assert run(["eval", "kld", exact, "--reference", source, *same[5:]]) == 0
+    assert run_command(["eval", "kld", exact, "--reference", source, *same[5:]]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["kld_max"] == 0
     assert f"reference {source}: weights f32, activations f32, cache f32" in err
-    assert run(["eval", "ppl", str(story), "-f", str(text), "-c", "128", "--chars", "400", "-q"]) == 0
+    assert run_command(["eval", "ppl", str(story), "-f", str(text), "-c", "128", "--chars", "400", "-q"]) == 0
     assert capsys.readouterr().out.startswith("perplexity ")
 
 
@@ -113,7 +121,7 @@ def endless(tmp_path: Path, demo_checkpoint: Path) -> str:
     shutil.copytree(demo_checkpoint, source)
     words = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps(words | {"max_position_embeddings": 1 << 20}))
-    assert run(["convert", str(source), "-o", path, "-q"]) == 0
+    assert run_command(["convert", str(source), "-o", path, "-q"]) == 0
     return path
 
 

@@ -25,7 +25,9 @@ def heard(result: Result) -> list[str]:
 # lines of a chat ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("line", ["/no_think the cat", "/think the cat", "/nothink", "/etc/hosts what is it", "/", "/ a"])
+@pytest.mark.parametrize(
+    "line", ["/no_think the cat", "/think the cat", "/nothink", "/etc/hosts what is it", "/", "/ a"]
+)
 def test_slash_words_of_models_reach_the_model(call: Call, model: str, line: str) -> None:
     result = call("chat", model, "-q", stdin=line.encode() + b"\n")
     assert result.code == 0 and heard(result) == [line] and SONG in result.out
@@ -38,7 +40,10 @@ def test_a_lone_unknown_word_is_told_of_and_sent(call: Call, model: str) -> None
     assert call("chat", model, "-q", stdin=b"/no_think\n/think about it\n").err == ""
 
 
-@pytest.mark.parametrize(("line", "message"), [("//help", "/help"), (" //bye", "/bye"), ("//", "/"), ("///", "//"), ("a //b", "a //b")])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("//help", "/help"), (" //bye", "/bye"), ("//", "/"), ("///", "//"), ("a //b", "a //b")],
+)
 def test_two_slashes_begin_a_message_with_one(call: Call, model: str, line: str, message: str) -> None:
     result = call("chat", model, "-q", stdin=line.encode() + b"\n")
     assert heard(result) == [message.strip()] and result.err == ""
@@ -95,7 +100,9 @@ def test_escapes_are_those_of_llama_cpp(given: str, text: str) -> None:
 
 
 def prompt_ids(call: Call, *arguments: str, stdin: bytes = b"") -> list[int]:
-    ids: list[int] = json.loads(call("run", *arguments, "--json", "-q", "-n", "1", stdin=stdin).out)["prompt_ids"]
+    ids: list[int] = json.loads(call("run", *arguments, "--json", "-q", "-n", "1", stdin=stdin).out)[
+        "prompt_ids"
+    ]
     return ids
 
 
@@ -118,7 +125,10 @@ def test_escapes_of_stop_strings_and_system_prompts(
     monkeypatch.setattr(fakes, "SONG", "one\ntwo")
     monkeypatch.setattr(fakes.Model, "chat_template", fakes.TEMPLATE)
     assert json.loads(call("run", model, "-p", "x", "--stop", r"\n", "--json", "-q").out)["text"] == "one"
-    assert json.loads(call("run", model, "-p", "x", "--stop", r"\n", "--json", "--no-escape").out)["text"] == "one\ntwo"
+    assert (
+        json.loads(call("run", model, "-p", "x", "--stop", r"\n", "--json", "--no-escape").out)["text"]
+        == "one\ntwo"
+    )
     for flags, told in (([], b"system: a\nb\n"), (["--no-escape"], rb"system: a\nb" + b"\n")):
         made = call("chat", model, "-sys", r"a\nb", "-q", *flags, stdin=b"hi").models[-1]
         assert bytes(id for id in made.fed_ids if id < 256).startswith(told)

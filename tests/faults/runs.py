@@ -124,7 +124,7 @@ def _child(
         cli.prepare_process()
         with around(folder), injector.patched():
             try:
-                code = cli.run(command.arguments)
+                code = cli.run_command(command.arguments)
             except SystemExit as error:
                 code = error.code if isinstance(error.code, int) else 98
         sys.stdout.flush()
