@@ -1,81 +1,150 @@
-"""The words of tokenizer_config.json that change what a text becomes: honoured, or refused by name.
+"""The words of tokenizer_config.json that change how a text becomes ids: honoured as transformers honours
+them, or refused by name.
 
-They follow transformers 4.57. `clean_up_tokenization_spaces` changes decoded text alone, and not as a stream
-of tokens could; llama.cpp and edgeq leave it out.
+Words that change no id are left alone. `clean_up_tokenization_spaces` is one: it takes spaces out of decoded
+text, and transformers 5 no longer does so where the tokens are BPE, as all here are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from edgeq.errors import FormatError, UnsupportedError
+from edgeq.tokenizer.patterns import TEKKEN
 
-# Words that would change ids, and the values with which they do not.
-UNCHANGED: dict[str, tuple[Any, ...]] = {
-    "add_eos_token": (False, None),
-    "split_special_tokens": (False, None),
-    "do_lower_case": (False, None),
-    "sp_model_kwargs": ({}, None),
+FILE = "tokenizer_config.json"
+SPACE = "\u2581"
+# Classes that build the steps around a text from their words, whatever tokenizer.json says. None: the class
+# that goes with the model, which for a vocabulary with U+2581 is this one.
+LLAMA = (None, "LlamaTokenizer", "LlamaTokenizerFast", "CodeLlamaTokenizer", "CodeLlamaTokenizerFast")
+# Word: what it asks for when it is true. Nothing here does so.
+REFUSED = {
+    "add_eos_token": "an end token behind each text, which a model would have to answer after",
+    "split_special_tokens": "control tokens that are never found in a text",
+    "do_lower_case": "lower-cased text",
+    "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output": "decoded text without spaces",
 }
 
 
-def check(words: Mapping[str, Any]) -> None:
-    """UnsupportedError names a word whose value asks for what edgeq does not do; FormatError a wrong one."""
-    for word, values in UNCHANGED.items():
-        if word in words and words[word] not in values:
+@dataclass(frozen=True)
+class Words:
+    """What a tokenizer_config.json says; None where it is silent."""
+
+    add_bos: bool | None  # does a text begin with bos
+    ends: bool | None  # False: nothing comes behind a text, whatever tokenizer.json says
+    prefix: bool | None  # is a space put before a text
+    legacy: bool | None  # … and before what follows a control token
+    rebuilt: bool  # do the words count for the steps of a tokenizer.json too
+    tekken: bool  # is the way of splitting TEKKEN, whatever tokenizer.json says
+
+    @classmethod
+    def read(cls, config: dict[str, Any]) -> Words:
+        """FormatError for a word that is neither true nor false, UnsupportedError for what is refused."""
+        for word, meaning in REFUSED.items():
+            if _flag(config, word):
+                raise UnsupportedError(
+                    f"{word} is true in {FILE}, which asks for {meaning}; only false is supported"
+                )
+        if config.get("sp_model_kwargs") not in (None, {}):
             raise UnsupportedError(
-                f"tokenizer_config.json: {word} is {words[word]!r:.80}, but only {values[0]!r} is supported"
+                f"sp_model_kwargs of {FILE} is {config['sp_model_kwargs']!r:.80}; "
+                "only an empty one is supported"
             )
-    for word in ("add_prefix_space", "add_bos_token", "legacy"):
-        if not isinstance(words.get(word), bool | None):
-            raise FormatError(
-                f"tokenizer_config.json: {word} is {words[word]!r:.80}, but true or false is needed"
-            )
+        return cls(
+            add_bos=_flag(config, "add_bos_token"),
+            ends=_flag(config, "add_eos_token"),
+            prefix=_flag(config, "add_prefix_space"),
+            legacy=_flag(config, "legacy"),
+            rebuilt=config.get("tokenizer_class") in LLAMA,
+            tekken=_flag(config, "fix_mistral_regex") is True,
+        )
 
 
-def with_prefix_space(data: dict[str, Any], add: bool | None) -> dict[str, Any]:
-    """A tokenizer.json in which a text is given a space before it, or is not, as `add` says; None: as it was.
+def _flag(config: dict[str, Any], word: str) -> bool | None:
+    value = config.get(word)
+    if value is not None and not isinstance(value, bool):
+        raise FormatError(f"{word} of {FILE} is {value!r:.40}; true, false or null is needed")
+    return value
 
-    As in transformers the word reaches a byte-level step that stands alone. It also takes away what Llama's
-    kind of tokenizer puts before a text, which transformers makes anew from tokenizer.model without it.
+
+def check_splits(data: dict[str, Any], words: Words) -> None:
+    """UnsupportedError where `fix_mistral_regex` wants another way of splitting than a tokenizer.json has.
+
+    A file saved by the transformers that put the pattern right has both, the word and the pattern.
+    """
+    splits = steps(data.get("pre_tokenizer"), "pretokenizers")
+    if words.tekken and not any(step.get("pattern") == {"Regex": TEKKEN} for step in splits):
+        raise UnsupportedError(
+            f"fix_mistral_regex is true in {FILE} and tokenizer.json has another pattern than it asks for; "
+            "a tokenizer.json saved with that word is needed"
+        )
+
+
+def with_prefix(data: dict[str, Any], words: Words) -> dict[str, Any]:
+    """A tokenizer.json with the steps around a text that `add_prefix_space` and `legacy` ask for.
+
+    As transformers has it: the word is written into a ByteLevel that is the whole pre_tokenizer, and a Llama
+    tokenizer's steps are made from it. Elsewhere the file's own steps count.
     """
     before = data.get("pre_tokenizer")
-    if add is not None and isinstance(before, dict) and before.get("type") == "ByteLevel":
-        return {**data, "pre_tokenizer": {**before, "add_prefix_space": add}}
-    if add is not False:
+    if words.prefix is None or not isinstance(before, dict | None):
         return data
+    if before and before.get("type") == "ByteLevel":
+        return {**data, "pre_tokenizer": {**before, "add_prefix_space": words.prefix}}
+    kinds = {
+        name: {step.get("type") for step in steps(data.get(part), name)}
+        for part, name in (
+            ("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers"), ("decoder", "decoders")
+        )
+    }  # fmt: skip
+    if not words.rebuilt or "ByteLevel" in kinds["decoders"]:
+        return data
+    scheme = _scheme(data)
+    wanted = ("first" if words.legacy is False else "always") if words.prefix else "never"
+    if words.prefix and words.legacy is None and scheme != "never":
+        wanted = scheme
+    if scheme == wanted:
+        return data
+    if kinds["normalizers"] - {"Prepend", "Replace"} or kinds["pretokenizers"] - {"Metaspace"}:
+        raise UnsupportedError(
+            f"add_prefix_space is {str(words.prefix).lower()} in {FILE} and the steps of tokenizer.json are "
+            "not those of a Llama tokenizer; only without that word is such a file supported"
+        )
     return {
         **data,
-        "normalizer": _without_prefix(data.get("normalizer"), "normalizers"),
-        "pre_tokenizer": _without_prefix(before, "pretokenizers"),
-        "decoder": _kept_space(data.get("decoder")),
-    }
+        "normalizer": None,
+        "pre_tokenizer": {
+            "type": "Metaspace", "replacement": SPACE, "prepend_scheme": wanted, "split": False
+        },
+        "decoder": {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+            {"type": "ByteFallback"},
+            {"type": "Fuse"},
+            *([{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if words.prefix else []),
+        ]},
+    }  # fmt: skip
 
 
-def _without_prefix(part: Any, name: str) -> Any:
-    """A component without the steps that put U+2581 before a text."""
+def _scheme(data: dict[str, Any]) -> str:
+    """When the steps of a tokenizer.json put a space before a text: "always", "first" or "never"."""
+    if any(step.get("type") == "Prepend" for step in steps(data.get("normalizer"), "normalizers")):
+        return "always"
+    for step in steps(data.get("pre_tokenizer"), "pretokenizers"):
+        if step.get("type") == "Metaspace":
+            return str(
+                step.get("prepend_scheme", "always" if step.get("add_prefix_space", True) else "never")
+            )
+    return "never"
+
+
+def steps(part: object, list_name: str) -> Iterable[dict[str, Any]]:
+    """The parts of a component of tokenizer.json, sequences flattened."""
     if not isinstance(part, dict):
-        return part
-    if part.get("type") == "Sequence" and isinstance(part.get(name), list):
-        steps = [_without_prefix(step, name) for step in part[name]]
-        return {**part, name: [step for step in steps if step is not None]}
-    if part.get("type") == "Metaspace":
-        return {
-            **part,
-            "prepend_scheme": "never",
-            **({"add_prefix_space": False} if "add_prefix_space" in part else {}),
-        }
-    return None if part.get("type") == "Prepend" else part
-
-
-def _kept_space(part: Any) -> Any:
-    """A decoder that keeps the space at the beginning of a text."""
-    if not isinstance(part, dict):
-        return part
-    if part.get("type") == "Sequence" and isinstance(part.get("decoders"), list):
-        steps = [_kept_space(step) for step in part["decoders"]]
-        return {**part, "decoders": [step for step in steps if step is not None]}
-    if part.get("type") == "Metaspace":
-        return _without_prefix(part, "decoders")
-    return None if part.get("type") == "Strip" and part.get("start") else part
+        return
+    if part.get("type") == "Sequence" and isinstance(part.get(list_name), list):
+        for inner in part[list_name]:
+            yield from steps(inner, list_name)
+    else:
+        yield part

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeq.converters import jsonfile, tokenizer_config
+from edgeq.converters import jsonfile
 from edgeq.converters.jsonfile import Folder
-from edgeq.converters.tokenizer_config import with_prefix_space
+from edgeq.converters.tokenizer_config import Words, check_splits, steps, with_prefix
 from edgeq.errors import FormatError, UnsupportedError
 from edgeq.tokenizer import BLOB_BYTES_MAX, BLOB_MARKS_MAX, TOKENS_MAX, Spec, load, modelproto
 from edgeq.tokenizer.splitting import compact
@@ -28,6 +28,7 @@ TURN_ENDS = frozenset(
     ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|end_of_text|>", "<|endoftext|>"]
     + ["<end_of_turn>", "<turn|>"]
 )
+ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token")
 # Spelled like markers, but plain words of a text.
 HTML = frozenset(
     ["a", "b", "blockquote", "body", "br", "caption", "code", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6"]
@@ -94,26 +95,25 @@ class Settings:
             return jsonfile.load(folder, name) or {}
 
         self.tokenizer = optional("tokenizer_config.json")
-        tokenizer_config.check(self.tokenizer)
+        self.words = Words.read(self.tokenizer)
         special_map = optional("special_tokens_map.json")
         config, generation = optional("config.json"), optional("generation_config.json")
         self.names = {
             role: name
-            for role in ("bos_token", "eos_token", "pad_token", "unk_token")
+            for role in ROLES
             if (name := token_text(self.tokenizer.get(role, special_map.get(role))))
         }
-        more = "additional_special_tokens"
-        extra = self.tokenizer.get(more) or special_map.get(more)
-        extra = extra if isinstance(extra, list) else []
-        self.extra_names = [name for item in extra if (name := token_text(item))]
+        self.extra_names = [
+            name
+            for more in ("additional_special_tokens", "extra_special_tokens")
+            for item in _items(self.tokenizer.get(more) or special_map.get(more))
+            if (name := token_text(item))
+        ]
         self.eos_ids = [*id_list(generation.get("eos_token_id")), *id_list(config.get("eos_token_id"))]
         self.bos_ids = [*id_list(config.get("bos_token_id")), *id_list(generation.get("bos_token_id"))]
         size = config.get("vocab_size")
         self.model_vocab = size if type(size) is int and 0 < size <= TOKENS_MAX else TOKENS_MAX
         self.added = self._added(folder)
-        self.add_bos: bool | None = self.tokenizer.get("add_bos_token")
-        self.prefix_space: bool | None = self.tokenizer.get("add_prefix_space")
-        self.legacy = self.tokenizer.get("legacy") is not False
 
     def _added(self, folder: Folder) -> dict[int, Added]:
         """id -> added token that the model has a row for, of tokenizer_config.json and added_tokens.json."""
@@ -160,6 +160,11 @@ def token_text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def _items(value: object) -> Iterable[object]:
+    """The values of a list, or of an object that gives each a name of its own."""
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
 def id_list(value: object) -> list[int]:
     """Token ids given as one id, a list of them, or nothing."""
     return [id for id in (value if isinstance(value, list) else [value]) if type(id) is int and id >= 0]
@@ -171,8 +176,6 @@ def id_list(value: object) -> list[int]:
 def _from_model(blob: bytes, settings: Settings) -> tuple[Spec, bytes]:
     """A sentencepiece model; added tokens outside it become pieces of it."""
     pieces = modelproto.read_pieces(blob)
-    if settings.prefix_space is not None:
-        blob += modelproto.prefix(settings.prefix_space)
     for id, added in sorted(settings.added.items()):
         kind = modelproto.CONTROL if added.special or is_marker(added.text) else modelproto.USER_DEFINED
         if id < len(pieces):
@@ -201,13 +204,15 @@ def _from_model(blob: bytes, settings: Settings) -> tuple[Spec, bytes]:
     words = {piece.text: id for id, piece in reversed(list(enumerate(pieces)))}
     bos = {} if "bos_token" in settings.tokenizer else {"bos": words.get("<s>")}
     spec = settings.spec(words, len(pieces), special, kind="sentencepiece", **bos)
+    prefix = settings.words.prefix
+    blob = modelproto.replace_pieces(blob, pieces)
     return complete_pieces(
         spec,
-        modelproto.replace_pieces(blob, pieces),
+        blob if prefix is None else blob + modelproto.PREFIX[prefix],
         pieces,
         markers=markers,
-        add_bos=settings.add_bos is not False,
-        prefix_each=settings.legacy,
+        add_bos=settings.words.add_bos is not False,
+        prefix_each=settings.words.legacy is not False,
         strip=settings.added,
     )
 
@@ -249,8 +254,14 @@ def _from_json(data: dict[str, Any], settings: Settings) -> tuple[Spec, bytes]:
     from edgeq.tokenizer.tokenizer_json import load_library
 
     _check_template(data.get("post_processor"))
-    data = with_prefix_space(data, settings.prefix_space)
-    prefix = _bos_prefix(load_library(compact(data)))
+    check_splits(data, settings.words)
+    data = with_prefix(data, settings.words)
+    before, behind = _around(load_library(compact(data)))
+    if behind and settings.words.ends is not False:
+        raise UnsupportedError(
+            f"the post_processor of tokenizer.json puts {len(behind)} tokens behind each text, which is not "
+            "supported; add_eos_token false in tokenizer_config.json leaves them out"
+        )
     data = {**data, "truncation": None, "padding": None, "post_processor": None}
     added = {}
     for item in data.get("added_tokens") or []:
@@ -272,11 +283,19 @@ def _from_json(data: dict[str, Any], settings: Settings) -> tuple[Spec, bytes]:
     more: dict[str, Any] = text_form(data)
     model = data.get("model")
     more["unknown"] = words.get(token_text(model.get("unk_token") if isinstance(model, dict) else None) or "")
-    if len(prefix) == 1 and words.get(settings.names.get("bos_token", "")) is None:
-        more["bos"] = prefix[0]
+    if len(before) == 1 and words.get(settings.names.get("bos_token", "")) is None:
+        more["bos"] = before[0]
     spec = settings.spec(words, vocab_size, special, kind="tokenizer.json", **more)
     control = {id for id in spec.control if id in added or id in special}
-    add_bos = settings.add_bos if settings.add_bos is not None else prefix[:1] == [spec.bos]
+    add_bos = settings.words.add_bos
+    if add_bos is None:
+        add_bos = before == [spec.bos]
+        if before and not add_bos:
+            raise UnsupportedError(
+                f"the post_processor of tokenizer.json puts the tokens {before[:8]} before each text, and "
+                "only the bos_token is supported; add_bos_token in tokenizer_config.json says whether it is "
+                "put there"
+            )
     return dataclasses.replace(
         spec,
         control=tuple(sorted(control)),
@@ -301,19 +320,21 @@ def _check_template(part: object) -> None:
                 name = token.get("id") if isinstance(token, dict) else None
                 if isinstance(name, str) and not (isinstance(known, dict) and name in known):
                     raise FormatError(
-                        f"the post_processor of tokenizer.json names the token {name!r:.80}, which is not in "
-                        "its special_tokens"
+                        f"the post_processor of tokenizer.json names the token {name!r:.80}, which is not "
+                        "in its special_tokens"
                     )
 
 
-def _bos_prefix(library: Any) -> list[int]:
-    """The ids that the file's own post-processor puts before a text."""
+def _around(library: Any) -> tuple[list[int], list[int]]:
+    """The ids that the file's own post-processor puts before a text and behind it."""
     with library_errors("tokenize a text"):
-        with_special, plain = library.encode("a").ids, library.encode("a", add_special_tokens=False).ids
-    for count in range(len(with_special) - len(plain) + 1):
-        if with_special[count : count + len(plain)] == plain:
-            return with_special[:count]
-    return []
+        whole, plain = library.encode("a").ids, library.encode("a", add_special_tokens=False).ids
+    for count in range(len(whole) - len(plain) + 1):
+        if whole[count : count + len(plain)] == plain:
+            return whole[:count], whole[count + len(plain) :]
+    raise UnsupportedError(
+        "the post_processor of tokenizer.json changes the tokens of a text, not only their ends"
+    )
 
 
 def text_form(data: dict[str, Any]) -> dict[str, Any]:
@@ -343,14 +364,3 @@ def _takes_space(step: dict[str, Any]) -> bool:
     if step.get("type") == "Metaspace":
         return step.get("prepend_scheme", "always") != "never" and step.get("add_prefix_space", True) is True
     return step.get("type") == "Strip" and bool(step.get("start"))
-
-
-def steps(part: object, list_name: str) -> Iterable[dict[str, Any]]:
-    """The parts of a component of tokenizer.json, sequences flattened."""
-    if not isinstance(part, dict):
-        return
-    if part.get("type") == "Sequence" and isinstance(part.get(list_name), list):
-        for inner in part[list_name]:
-            yield from steps(inner, list_name)
-    else:
-        yield part

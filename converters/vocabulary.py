@@ -25,6 +25,7 @@ from edgeq.tokenizer.patterns import (
     GPT2,
     GPT4O,
     LLAMA3,
+    MINICPM5,
     QWEN2,
     QWEN35,
     TEKKEN,
@@ -71,6 +72,7 @@ SPLITS = {
     **_rows("deepseek-llm", Split(DEEPSEEK_LLM)),
     **_rows("deepseek-coder", Split(DEEPSEEK_CODER)),
     **_rows("falcon", Split(FALCON)),
+    **_rows("minicpm5", Split((THREE_DIGITS, MINICPM5), whole_words=True)),
 }
 
 
@@ -86,7 +88,14 @@ def from_gguf(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], bytes] | Non
         raise UnsupportedError(
             f"tokenizer.ggml.model is {str(kind)[:64]!r}, which is not known; known are {', '.join(MODELS)}"
         )
-    return finish(*MODELS[kind](Vocabulary(metadata)))
+    vocabulary = Vocabulary(metadata)
+    for name in ("add_eos_token", "add_sep_token"):
+        if vocabulary.flag(name, False):
+            raise UnsupportedError(
+                f"tokenizer.ggml.{name} is true, which asks for a token behind each text; "
+                "only false is supported"
+            )
+    return finish(*MODELS[kind](vocabulary))
 
 
 class Vocabulary:

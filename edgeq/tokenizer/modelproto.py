@@ -27,7 +27,8 @@ PIECE_BYTES_MAX = 1 << 16
 PIECE_FIELDS_MAX = 8
 FIELDS_MAX = PIECES_MAX + 16  # of any message
 SLOW_MAX = 1 << 16  # fields of the model that are not pieces written as every writer does
-NO_PREFIX = b"\x1a\x02\x18\x00"  # normalizer_spec {add_dummy_prefix: false}, to append
+PREFIX = {flag: b"\x1a\x02\x18" + bytes([flag]) for flag in (False, True)}
+"""normalizer_spec {add_dummy_prefix: flag}, to append to a model."""
 
 _FLOAT = struct.Struct("<f")
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
@@ -202,11 +203,6 @@ def replace_pieces(model: bytes, pieces: Iterable[Piece]) -> bytes:
         if number != 1 and isinstance(value, bytes)  # a model has no numbers at its top
     )
     return b"".join([*map(write_piece, pieces), *rest])
-
-
-def prefix(add: bool) -> bytes:
-    """What appended to a model makes it put a space before a text, or not."""
-    return NO_PREFIX[:-1] + bytes([add])
 
 
 def read_flag(model: bytes, message: int, field: int, default: bool) -> bool:

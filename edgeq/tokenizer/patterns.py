@@ -21,6 +21,7 @@ SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 REST = rf" ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{SPACES}"
 LLAMA3 = rf"{CASELESS}|\p{{N}}{{1,3}}|{REST}"
 QWEN2 = rf"{CASELESS}|\p{{N}}|{REST}"
+MINICPM5 = rf"{CASELESS}|\p{{N}}+|{REST}"
 QWEN35 = (
     rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}"
     rf"| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{SPACES}"
@@ -66,7 +67,7 @@ BLOOM = r" ?[^(\s|[.,!?…。，、।۔،])]+"
 
 KNOWN = frozenset(
     [GPT2, GPT2_SHORT, LLAMA3, QWEN2, QWEN35, TEKKEN, GPT4O, DIGIT, THREE_DIGITS, CJK, DEEPSEEK3, LINES]
-    + [BLOOM, *DEEPSEEK_CODER, *DEEPSEEK_LLM, *FALCON]
+    + [BLOOM, MINICPM5, *DEEPSEEK_CODER, *DEEPSEEK_LLM, *FALCON]
 )
 
 # One place of a pattern matches one character: a literal, an escape of a character or of a class, a class.

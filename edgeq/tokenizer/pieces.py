@@ -42,7 +42,7 @@ class PiecesTokenizer(Tokenizer):
 
     @cached_property
     def _without_prefix(self) -> Any:
-        return load_processor(self._blob + modelproto.NO_PREFIX)
+        return load_processor(self._blob + modelproto.PREFIX[False])
 
     def _plain(self, text: str, first: bool) -> list[int]:
         return (self._processor if first else self._without_prefix).encode(text)

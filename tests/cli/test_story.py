@@ -65,7 +65,10 @@ def test_a_warm_run_needs_no_compiler(exact: str) -> None:
     """Kernels come from the store, so numba is not even imported."""
     words = ["run", exact, "-p", "Once upon a time", "-n", "4", *EXACT, "-q"]
     assert run_command(words) == 0
-    code = f"import sys; from edgeq.cli import run_command; run_command({words!r}); sys.exit('numba' in sys.modules)"
+    code = (
+        f"import sys; from edgeq.cli import run_command; run_command({words!r}); "
+        "sys.exit('numba' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=STUCK_S)
     assert done.returncode == 0
 

@@ -9,6 +9,7 @@ from unicodedata import normalize
 import pytest
 
 from edgeq.converters.tokenizers import from_gguf
+from edgeq.converters.vocabulary import SPLITS
 from edgeq.errors import FormatError, UnsupportedError
 from edgeq.tokenizer import Tokenizer, load, modelproto
 from tests.tokenizer.conftest import STRINGS, small_json
@@ -69,7 +70,14 @@ def test_bytes_give_the_ids_of_the_json(small: Tokenizer) -> None:
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-@pytest.mark.parametrize("pre", ["gpt-2", "llama-bpe", "qwen2", "smollm", "deepseek-r1-qwen"])
+@pytest.mark.parametrize("name", ["add_eos_token", "add_sep_token"])
+def test_tokens_behind_a_text_are_refused_by_name(name: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"tokenizer.ggml.{name} is true"):
+        from_gguf(bytes_metadata() | {f"tokenizer.ggml.{name}": True})
+    assert from_gguf(bytes_metadata() | {f"tokenizer.ggml.{name}": False})
+
+
+@pytest.mark.parametrize("pre", SPLITS)
 def test_every_way_of_splitting_keeps_the_text(pre: str) -> None:
     tokenizer = tokenizer_of(bytes_metadata(pre) | {"tokenizer.ggml.add_bos_token": False})
     for text in STRINGS:

@@ -166,7 +166,7 @@ def test_model_protos_are_read_as_they_are_written() -> None:
     model = modelproto.write_model(pieces, unknown=0, prefix=True)
     assert modelproto.read_pieces(model) == pieces
     assert modelproto.read_flag(model, 3, 3, default=False) is True
-    assert modelproto.read_flag(model + modelproto.NO_PREFIX, 3, 3, default=True) is False
+    assert modelproto.read_flag(model + modelproto.PREFIX[False], 3, 3, default=True) is False
     shorter = modelproto.replace_pieces(model, pieces[:2])
     assert (
         modelproto.read_pieces(shorter) == pieces[:2]
