@@ -21,7 +21,7 @@ import click
 from edgeq.cli import terminal
 from edgeq.ends import EXIT_FAILED, EXIT_MODEL, complain, ended
 
-__all__ = ["COMMANDS", "EXIT_FAILED", "EXIT_MODEL", "cli", "prepare_process", "run"]
+__all__ = ["COMMANDS", "EXIT_FAILED", "EXIT_MODEL", "cli", "prepare_process", "run_command"]
 
 COMMANDS = {
     "convert": "Convert a checkpoint (directory, GGUF file or hub name) into one .edgeq file.",
