@@ -33,6 +33,9 @@ CPUINFO = (
 )  # in /proc/cpuinfo: the processor's kind
 
 
+FILE_BYTES_MAX = 256 << 10  # of the file that keeps findings: those of hundreds of machines
+
+
 @dataclass(frozen=True)
 class Tuned:
     """What is better than the default."""
@@ -71,7 +74,9 @@ def processor() -> str:
 def findings() -> dict[str, Any]:
     """All that is kept, by key."""
     try:
-        kept = json.loads(file().read_bytes())
+        with file().open("rb") as stream:
+            raw = stream.read(FILE_BYTES_MAX + 1)
+        kept = json.loads(raw) if len(raw) <= FILE_BYTES_MAX else {}
     except (OSError, ValueError, RecursionError):
         return {}
     return kept if isinstance(kept, dict) else {}

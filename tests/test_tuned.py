@@ -75,6 +75,14 @@ def test_what_makes_no_sense_is_left_out(found: Any, place: Path) -> None:
     assert tuned.read("avx2", 4, SOURCES) == Tuned()
 
 
+def test_a_file_without_end_is_not_read_to_its_end(place: Path) -> None:
+    tuned.write(Tuned({}, 1), "avx2", 4, SOURCES)
+    assert tuned.read("avx2", 4, SOURCES).threads == 1
+    with place.open("ab") as file:
+        file.write(b" " * tuned.FILE_BYTES_MAX)
+    assert tuned.findings() == {}
+
+
 def test_the_engine_takes_it_and_the_bits_stay(place: Path, demo_model: Path) -> None:
     ids = np.random.default_rng(0).integers(3, 500, 41).tolist()  # leaves a rest with every tile
     tokens = host_isa().tokens

@@ -26,6 +26,7 @@ from .target import Target
 
 MAGIC = b"edgeqpk\x01"
 PRELUDE = struct.Struct("<8s32sI")
+HEADER_BYTES_MAX = 256 << 10  # of the JSON: a hundred times what all kernels of a tier need
 BYTES_MAX = 64 << 20  # of a pack: hundreds of times what all kernels of a tier take
 
 
@@ -79,6 +80,8 @@ def decoded(blob: memoryview) -> Pack:
         raise PackError("another version of edgeq wrote it" if same else "it is no pack of kernels")
     if hashlib.sha256(blob[PRELUDE.size - 4 :]).digest() != digest:
         raise PackError("it is damaged: its checksum does not match")
+    if length > HEADER_BYTES_MAX:
+        raise PackError("its header is wrong")
     start = -(-(PRELUDE.size + length) // PAGE) * PAGE
     try:
         header = json.loads(bytes(blob[PRELUDE.size : PRELUDE.size + length]))

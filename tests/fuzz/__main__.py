@@ -1,7 +1,7 @@
 """Hostile inputs for every parser of edgeq.
 
-usage: python -m tests.fuzz [--parser NAME]... [--count N] [--seconds S] [--seed S] [--jobs N] [--json]
-    [--faults DIR]
+usage: python -m tests.fuzz [--parser NAME]... [--count N] [--seconds S] [--seed S] [--jobs N] [--heavy]
+    [--json] [--faults DIR]
 
 Each parser of tests/fuzz/parsers.py gets its sound inputs, the corpus that is kept beside them, and mutants
 that keep the file's structure (offsets, lengths, checksums), so that most of them get past the first
@@ -22,10 +22,12 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from edgeq.errors import EdgeqError
-from tests.fuzz import worker
+from tests.fuzz import heavy, worker
 from tests.fuzz.parsers import PARSERS, Parser
 from tests.fuzz.worker import Fault, Tally
 
@@ -42,6 +44,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, metavar="S", help="go on with new seeds for so long")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="of all that is drawn [1]")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at a time [1]")
+    parser.add_argument("--heavy", action="store_true", help="inputs as large as limits allow, nothing else")
     parser.add_argument("--json", action="store_true", help="one JSON object a round on stdout")
     parser.add_argument("--faults", type=Path, metavar="DIR", help="where failing inputs go [a new folder]")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="give this input to the one --parser")
@@ -56,14 +59,25 @@ def main() -> int:
     deadline = None if arguments.seconds is None else time.monotonic() + arguments.seconds
     totals = {parser.name: Tally() for parser in chosen}
     number = 0
-    while True:
+    while not arguments.heavy:
         one_round(chosen, arguments, number, deadline, totals)
         number += 1
         if deadline is None or time.monotonic() > deadline:
             break
+    if arguments.heavy:
+        all_heavy(chosen, arguments, totals)
     show(totals, arguments.json)
     faults = [fault for tally in totals.values() for fault in tally.faults]
     return 1 if faults else 0
+
+
+def all_heavy(chosen: list[Parser], arguments: argparse.Namespace, totals: dict[str, Tally]) -> None:
+    """Inputs at the parsers' limits, each in a process of its own."""
+    for parser in chosen:
+        sound = parser.seeds()
+        for data in heavy.inputs(parser.name):
+            one = replace(parser, seeds=partial(list, [*sound, data]))
+            note(parser, worker.run(one, 0, "", kept=True), arguments, totals)
 
 
 def replay(parser: Parser, path: Path) -> int:
@@ -95,13 +109,17 @@ def one_round(
 
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for parser, tally in pool.map(fed, chosen):
-            for fault in tally.faults:
-                print(
-                    f"FAULT {parser.name}: {keep(fault, arguments)}: the input {fault.what}", file=sys.stderr
-                )
-            totals[parser.name].add(tally)
+            note(parser, tally, arguments, totals)
     if arguments.json:
         show(totals, True)
+
+
+def note(parser: Parser, tally: Tally, arguments: argparse.Namespace, totals: dict[str, Tally]) -> None:
+    """Add what a worker did to the totals, and tell of its faults."""
+    for fault in tally.faults:
+        path = keep(fault, arguments)
+        print(f"FAULT {parser.name}: {path}: the input {fault.what}", file=sys.stderr, flush=True)
+    totals[parser.name].add(tally)
 
 
 def keep(fault: Fault, arguments: argparse.Namespace) -> Path:
@@ -122,14 +140,14 @@ def show(totals: dict[str, Tally], as_json: bool) -> None:
     rows = {**totals, "all": whole}
     if as_json:
         told = {name: {"inputs": t.inputs, "accepted": t.accepted, "outcomes": t.outcomes,
-                       "inputs_per_second": round(t.inputs / t.seconds) if t.seconds else None,
+                       "inputs_per_second": round(t.inputs / t.seconds) if t.seconds > 0.01 else None,
                        "slowest_seconds": round(t.slowest, 4), "peak_bytes": t.peak,
                        "faults": len(t.faults)} for name, t in rows.items()}  # fmt: skip
         print(json.dumps(told), flush=True)
         return
     print("parser                 inputs  accepted outcomes  inputs/s    slowest     memory  faults")
     for name, t in rows.items():
-        rate = f"{t.inputs / t.seconds:.0f}" if t.seconds else "-"
+        rate = f"{t.inputs / t.seconds:.0f}" if t.seconds > 0.01 else "-"
         done = f"{name:18} {t.inputs:10} {t.accepted:9} {t.outcomes:8} {rate:>9}"
         print(f"{done} {t.slowest:8.3f} s {t.peak / 1e6:7.1f} MB  {len(t.faults)}", flush=True)
 

@@ -107,6 +107,11 @@ def test_a_wrong_header_with_a_right_checksum(header: bytes) -> None:
     assert "header is wrong" in refused(signed(header))
 
 
+def test_a_header_without_end() -> None:
+    """Its JSON would take hundreds of megabytes."""
+    assert "header is wrong" in refused(signed(b"[[[[]]]]," * 30_000))
+
+
 @pytest.mark.parametrize("length", [0, 1, 5000, 1 << 20, 2**32 - 1])
 def test_a_wrong_length_of_the_header(length: int) -> None:
     assert "header is wrong" in refused(signed(fields(), length=length))
