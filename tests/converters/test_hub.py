@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from edgeq.converters import hub
+from tests.patience import STUCK_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,13 +124,13 @@ def test_with_the_client_itself(server: str, tmp_path: Path) -> None:
     for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         env.pop(proxy, None)
     command = [sys.executable, "-c", ASK, *names]
-    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=STUCK_S)
     said = done.stdout.splitlines()
     words = ["it is gated", "it was not found there", "it has no revision 'nope'", "the hub"]
     assert len(said) == 4, done.stderr
     assert all(word in line for word, line in zip(words, said, strict=True)), said
     env["HF_HUB_OFFLINE"] = "1"
     done = subprocess.run(
-        [*command[:3], "o/n"], env=env, cwd=ROOT, capture_output=True, text=True, timeout=300
+        [*command[:3], "o/n"], env=env, cwd=ROOT, capture_output=True, text=True, timeout=STUCK_S
     )
     assert "HF_HUB_OFFLINE keeps the client offline" in done.stdout, done.stderr

@@ -235,7 +235,7 @@ def fork(path: str, threads: int, count: int, seed: int) -> None:
             busy.start()
         child = os.fork()
         if child == 0:
-            signal.alarm(120)  # ends the child if it is stuck
+            signal.alarm(900)  # ends the child if it is stuck
             if turn % 4 == 0:
                 os._exit(0)
             if turn % 4 == 1:
