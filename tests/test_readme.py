@@ -33,7 +33,7 @@ EDGEQ = sorted({step.removeprefix("edgeq ") for step in STEPS if step.startswith
 
 def parse(group: click.Group, words: list[str], parent: click.Context | None = None) -> dict[str, Any]:
     """Parse a command line down to its options, without running anything."""
-    context = click.Context(group, info_name="edgeq", parent=parent)
+    context = click.Context(group, info_name="edgeq", parent=parent, **group.context_settings)
     command = group.get_command(context, words[0])
     assert command is not None, f"there is no command {words[0]}"
     if isinstance(command, click.Group):

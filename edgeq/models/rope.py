@@ -89,6 +89,7 @@ class Rope:
                 )
         return cls(kind=kind, **values)
 
+    @np.errstate(all="ignore")  # at the edges of float32; what is not finite is refused when written
     def inverse_frequencies(self, head_dim: int) -> npt.NDArray[np.float32]:
         """float32 [head_dim/2] in radians a position, by the formulas and in the precision of transformers.
 

@@ -67,8 +67,9 @@ class PiecesTokenizer(Tokenizer):
 
 def load_processor(blob: bytes) -> Any:
     """The library's object for a model. Raises FormatError when the library refuses it."""
-    from sentencepiece import SentencePieceProcessor
+    from sentencepiece import SentencePieceProcessor, set_min_log_level
 
+    set_min_log_level(3)  # what it logs of a file it also raises, and the rest is nobody's business
     try:
         return SentencePieceProcessor(model_proto=blob)
     except (RuntimeError, ValueError, TypeError, OSError) as error:
