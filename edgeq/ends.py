@@ -9,7 +9,7 @@ import contextlib
 import os
 import sys
 
-from edgeq.errors import EdgeqError, FormatError, UnsupportedError, UsageError
+from edgeq.errors import EdgeqError, FormatError, OutOfMemoryError, UnsupportedError, UsageError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_MODEL, EXIT_MEMORY, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 3, 4, 130, 141
 MESSAGE_CHARS_MAX = 2000  # of another library's error
@@ -39,6 +39,8 @@ def outcome(error: BaseException) -> tuple[int, str]:
     """The exit code and the message for an error of any kind."""
     if isinstance(error, FormatError | UnsupportedError):
         return EXIT_MODEL, str(error)
+    if isinstance(error, OutOfMemoryError):
+        return EXIT_MEMORY, str(error)
     if isinstance(error, EdgeqError):
         return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED, str(error)
     text = str(error)[:MESSAGE_CHARS_MAX]
