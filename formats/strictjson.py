@@ -14,7 +14,7 @@ from edgeq.errors import EdgeqError, FormatError
 
 from .layout import quote
 
-MARKS_MAX = 1 << 21  # , : [ { in a text: bounds the values, and so the memory, that parsing can make
+MARKS_MAX = 1 << 20  # , : [ { in a text: bounds the values, and so the memory, that parsing can make
 DIGITS_MAX = 64  # of a number
 INTEGER_MAX = (1 << 127) - 1  # some programs write 10^30 for "no limit"
 # The \Z lets every search succeed where it starts, so none is tried again further on: time stays linear.
