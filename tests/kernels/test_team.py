@@ -214,12 +214,8 @@ def test_many_teams_come_and_go() -> None:
             team.close()
 
     in_time(work)
-
-    def all_gone() -> None:  # the system takes a thread off its list a moment after it ended
-        while native_threads() > before:
-            time.sleep(0.01)
-
-    in_time(all_gone)
+    # the system takes a thread off its list a moment after it ended
+    until(lambda: native_threads() <= before, "the end of all threads")
 
 
 def test_teams_do_not_disturb_each_other(team_of: Callable[[int], Team]) -> None:
