@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from collections.abc import Sequence as Ids
-from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ import numpy as np
 from edgeq import formats, models
 from edgeq.cache import Cache
 from edgeq.errors import OutOfMemoryError, UsageError
-from edgeq.ownership import Locked, Unique
+from edgeq.ownership import Locked, Unique, here
 from edgeq.runner import Runner
 from edgeq.simd import store
 
@@ -78,7 +77,7 @@ class Model(Locked):
             whole("threads", threads)
         super().__init__()
         self.kv, self.act = kv, act
-        self._passing = 0  # the thread that is in a pass; 0: none is
+        self._passing: tuple[int, int] | None = None  # the thread that is in a pass
         self._closed = False
         self._tokenizer: Any = None
         self.file = formats.open_model(path)
@@ -182,7 +181,7 @@ class Sequence(Unique):
         self.model = model
         self.likeliest = -1  # the token of the largest logit after the last feed; -1: a logit is not finite
         self._ids: list[int] = []
-        self._feeding = 0  # the thread that feeds it; 0: none does
+        self._feeding: tuple[int, int] | None = None  # the thread that feeds it
         self._cache: Cache | None = Cache(model.cache_shape)
 
     @property
@@ -214,11 +213,11 @@ class Sequence(Unique):
         new = self._checked(ids)
         with self.model._lock:
             self._refuse_within("fed")
-            self._feeding = get_ident()
+            self._feeding = here()
             try:
                 return self._feed(new, all_logits, progress)
             finally:
-                self._feeding = 0
+                self._feeding = None
 
     def _feed(self, new: np.ndarray, all_logits: bool, progress: Progress | None) -> np.ndarray:
         """`feed`, with the lock held."""
@@ -237,15 +236,17 @@ class Sequence(Unique):
 
     def _pass(self, runner: Runner, part: np.ndarray, out: np.ndarray) -> None:
         """One pass; the logits of its last tokens into `out`."""
-        model, cache = self.model, self.cache
-        if model._passing == get_ident():
+        model, cache, position = self.model, self.cache, len(self._ids)
+        if model._passing == here():
             raise UsageError("a pass is under way: a signal's handler cannot run another within it.")
-        model._passing = get_ident()
+        model._passing = here()
         try:
-            logits, likeliest = runner.run(cache, len(self._ids), part, len(out), lambda: model.runner)
+            logits, likeliest = runner.run(cache, position, part, len(out), lambda: model.runner)
             out[:] = logits
         finally:
-            model._passing = 0
+            model._passing = None
+        if self._cache is not cache:
+            raise UsageError("the sequence was closed.")
         self._ids.extend(part.tolist())
         if len(out):
             self.likeliest = likeliest
@@ -270,7 +271,7 @@ class Sequence(Unique):
 
     def _refuse_within(self, what: str) -> None:
         """UsageError when this thread is within a `feed` of this sequence. The lock is held."""
-        if self._feeding == get_ident():
+        if self._feeding == here():
             raise UsageError(f"the sequence is being fed, so it cannot be {what} from within that call.")
 
     def truncate(self, n: int) -> None:
@@ -284,7 +285,6 @@ class Sequence(Unique):
     def close(self) -> None:
         """Let go of the cache. A call under way ends with UsageError after its pass."""
         self._cache = None
-        self._ids = []
 
 
 def whole(name: str, value: int) -> int:

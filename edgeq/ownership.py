@@ -35,8 +35,13 @@ class Locked(Unique):
     def _free_lock(self) -> None:
         if self._lock.acquire(blocking=False):  # free, or this thread's own
             self._lock.release()
-        else:
-            self._lock = threading.RLock()
+        else:  # the same lock: a frame may be waiting for it
+            self._lock._at_fork_reinit()  # type: ignore[attr-defined]
+
+
+def here() -> tuple[int, int]:
+    """This thread of this process. A thread's ident alone comes again, in a forked process above all."""
+    return os.getpid(), threading.get_ident()
 
 
 _locked: weakref.WeakSet[Locked] = weakref.WeakSet()

@@ -115,6 +115,7 @@ class Runner(Unique):
         if not 0 <= position <= self.context - count:
             raise UsageError(f"{position} + {count} tokens do not fit in the context of {self.context}.")
         if self._bound is None or self._bound() is not cache:
+            self._bound = None  # an exception within leaves the code bound to neither
             program.bind(cache)
             self._bound = weakref.ref(cache)
         self._rotary.reach(position + count)

@@ -91,6 +91,7 @@ class _Shared(Locked):
             self._set(Crew.WORKER, worker, worker)
         self._set(Crew.WORKERS, 1)
         self._threads = Threads(workers)
+        self._kept = False
 
     def _set(self, at: int, value: int, worker: int = 0) -> None:
         self._words[(at + worker * Crew.WORKER_BYTES) // 8] = value
@@ -106,6 +107,9 @@ class _Shared(Locked):
 
     def _start(self) -> None:
         _running.add(self)
+        if not self._kept:  # also by what the end of the interpreter, which clears modules, does not reach
+            self._kept = True
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
         while (worker := self.workers) < self._wanted:
             own = self._crew + worker * Crew.WORKER_BYTES
             # the thread is there before its number counts: interrupted between the two, it is waited for
@@ -138,6 +142,9 @@ class _Shared(Locked):
             self._set(Crew.WORKERS, 1)
             self._beds.close()
             _running.discard(self)
+            if self._kept:
+                self._kept = False
+                ctypes.pythonapi.Py_DecRef(ctypes.py_object(self))
 
     def forked(self) -> None:
         """In a process made by `fork` there are no threads. The next pass begins new ones."""

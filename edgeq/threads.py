@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 from typing import Any
 
 ADDRESS = ctypes.c_void_p
+OWN_FAULTS = {  # signals that a thread gives itself; faulthandler tells of them
+    getattr(signal, name)
+    for name in ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS")
+    if hasattr(signal, name)
+}
 
 
 class Threads:
@@ -36,8 +42,10 @@ class Threads:
         """Wait until all have returned."""
         for n, handle in enumerate(self._handles):
             if handle:
-                self._join(handle)
-                self._handles[n] = None
+                try:
+                    self._join(handle)
+                finally:  # interrupted or not, the system has waited for it
+                    self._handles[n] = None
 
     def forget(self) -> None:
         """In a process made by `fork`: none of them is there."""
@@ -51,7 +59,12 @@ def _posix() -> tuple[Any, Any]:
     library.pthread_join.argtypes = [ADDRESS] * 2
 
     def create(handle: Any, entry: int, argument: int) -> str:
-        error = library.pthread_create(handle, None, entry, argument)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:  # a thread has its creator's mask: the program's signals are for the program's threads
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - OWN_FAULTS)
+            error = library.pthread_create(handle, None, entry, argument)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return os.strerror(error) if error else ""
 
     return create, lambda handle: library.pthread_join(handle, None)

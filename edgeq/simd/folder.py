@@ -123,7 +123,15 @@ class Lock:
         pass
 
     def __exit__(self, *error: object) -> None:
+        with contextlib.suppress(OSError):
+            let_go(self._descriptor)  # a forked process may hold the same open file
         os.close(self._descriptor)
+
+
+def let_go(descriptor: int) -> None:
+    """Give the lock back, for all who share the open file."""
+    if sys.platform != "win32":
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def taken(descriptor: int) -> bool:

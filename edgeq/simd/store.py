@@ -14,11 +14,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from threading import get_ident
 
 from edgeq.errors import UsageError
 from edgeq.formats import schemes
-from edgeq.ownership import Locked
+from edgeq.ownership import Locked, here
 
 from . import build, folder
 from .build import Progress
@@ -101,7 +100,7 @@ class Kernels(Locked):
         super().__init__()
         self._addresses: dict[Request, int] = {}
         self._loaded: list[Loaded] = []  # whose code the addresses point into
-        self._loading = 0  # the thread that finds or compiles kernels; 0: none does
+        self._loading: tuple[int, int] | None = None  # the thread that finds or compiles kernels
 
     def load(self, requests: Iterable[Request], progress: Progress | None = None) -> dict[Request, int]:
         """The addresses of the kernels asked for, found or compiled. Compilation takes about half a second a
@@ -116,14 +115,14 @@ class Kernels(Locked):
             return {request: self._addresses[request] for request in requests}
 
     def _find(self, wanted: list[Request], progress: Progress | None) -> None:
-        if self._loading == get_ident():
+        if self._loading == here():
             raise UsageError("kernels are being compiled: no model can be loaded from within that call.")
-        self._loading = get_ident()
+        self._loading = here()
         try:
             for isa in sorted({tag.isa for _, tag in wanted}):
                 self._load(Target.of(isa), [r for r in wanted if r[1].isa == isa], progress)
         finally:
-            self._loading = 0
+            self._loading = None
 
     def _load(self, target: Target, wanted: list[Request], progress: Progress | None) -> None:
         for loaded in packs(target):

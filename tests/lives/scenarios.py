@@ -384,6 +384,30 @@ def interrupt_anywhere(path: str, threads: int, count: int, seed: int) -> None:
 
 
 @scenario
+def interrupt_between_sequences(path: str, threads: int, count: int, seed: int) -> None:
+    """An exception while a pass goes from one sequence's cache to another's: both stay right."""
+    model = edgeq.load(path, threads=threads)
+    want = model.logits([*PROMPT, 5])[-1]
+    bind = model.runner._program.bind
+
+    def broken(cache: Any) -> None:
+        bind(cache)
+        raise Interrupt
+
+    for _ in range(count):
+        one, two = model.sequence(), model.sequence()
+        one.feed(PROMPT)
+        model.runner._program.bind = broken  # type: ignore[method-assign]
+        with contextlib.suppress(Interrupt):
+            two.feed([7] * 9)
+        model.runner._program.bind = bind  # type: ignore[method-assign]
+        two.close()
+        del two
+        junk()
+        same(one.feed([5]), want)
+
+
+@scenario
 def run_in_a_handler(path: str, threads: int, count: int, seed: int) -> None:
     """A signal's handler asks for logits: it gets them or a sentence, and the pass it came into is right."""
     model = edgeq.load(path, threads=threads)
