@@ -85,7 +85,13 @@ class Model(Locked):
             self.config = models.check(self.file)
             self.context = self._context(context)
             self._runner: Runner | None = Runner(
-                self.file, threads=threads, context=self.context, kv=kv, act=act, progress=progress
+                self.file,
+                self.config,
+                threads=threads,
+                context=self.context,
+                kv=kv,
+                act=act,
+                progress=progress,
             )
         except MemoryError as error:
             self.file.close()

@@ -35,6 +35,7 @@ class Runner(Unique):
     def __init__(
         self,
         file: formats.ModelFile,
+        config: models.BaseConfig,
         *,
         threads: int | None,
         context: int,
@@ -42,7 +43,7 @@ class Runner(Unique):
         act: str,
         progress: store.Progress | None,
     ):
-        self.config = c = models.check(file)
+        self.config = c = config  # as `models.check` gave it
         self.isa, self.context = host_isa().name, context
         self.cache_shape = CacheShape.of(kv, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, context)
         self._weights = Weights(file)
