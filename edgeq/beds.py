@@ -9,44 +9,69 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import repeat, starmap
 from typing import Any
 
 BED_BYTES = 64  # of memory for a semaphore, where the system puts it into its user's
 
 
 class Beds:
-    """`count` semaphores at zero. Addresses: `sleep`, `wake`; `give_way`, which lets other threads run."""
+    """`count` semaphores at zero. Addresses: `sleep`, `wake`; `give_way`, which lets other threads run.
+
+    A sleeper may be woken for nothing and looks why, so counts that were left over do no harm.
+    As in `edgeq.threads`, semaphores and the note of them come and go in one instruction of Python's.
+    """
 
     def __init__(self, count: int):
-        make, self._unmake, sleep, self._wake, give_way = _functions()
+        self._make, self._unmake, sleep, self._wake, give_way = _functions()
+        self._wake.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p]
+        self._unmake.argtypes, self._unmake.restype = [ctypes.c_void_p], None
         self.sleep, self.wake, self.give_way = map(_address, (sleep, self._wake, give_way))
         self._memory = (ctypes.c_char * (count * BED_BYTES))()
         start = ctypes.addressof(self._memory)
-        self.handles = [handle for n in range(count) if (handle := make(start + n * BED_BYTES))]
-        if len(self.handles) < count:
+        self._places = range(start, start + count * BED_BYTES, BED_BYTES)
+        self.handles: list[int | None] = []
+        self.handles[:] = self._make(self._places)
+        if None in self.handles:
+            self.close()
             raise OSError("the system has no semaphore left for a team of threads.")
 
     def rouse(self) -> None:
         """Wake all, or see to it that they do not fall asleep."""
-        for handle in self.handles:
-            self._wake(ctypes.c_void_p(handle), 1, None)
+        for _ in map(self._wake, self.handles, repeat(1), repeat(None)):
+            pass
+
+    def forked(self) -> None:
+        """In a process made by `fork`: others, unless they were closed.
+
+        macOS's cannot be used there, nor given back: the kernel's part of them stayed with the parent.
+        Linux's would do, and are made anew where they were.
+        """
+        if self.handles:
+            self.handles[:] = self._make(self._places)
 
     def close(self) -> None:
         """Give the semaphores back; nobody may sleep on one."""
-        while self.handles:
-            self._unmake(ctypes.c_void_p(self.handles.pop()))
+        self.handles[:] = filter(None, map(self._unmake, filter(None, self.handles)))
+
+    def __del__(self) -> None:
+        if hasattr(self, "handles"):
+            self.close()
 
 
-def _functions() -> tuple[Callable[[int], int | None], Any, Any, Any, Any]:
-    """(a function of a place in memory that makes a semaphore there or elsewhere and returns its handle;
-    unmake; sleep; wake; give way).
+Make = Callable[[range], Iterator[int | None]]
+
+
+def _functions() -> tuple[Make, Any, Any, Any, Any]:
+    """(what makes semaphores, one for each of some places in memory, there or elsewhere, while their handles
+    are taken; unmake; sleep; wake; give way).
     """
     if sys.platform == "win32":
         k = ctypes.WinDLL("kernel32")
         k.CreateSemaphoreW.restype = ctypes.c_void_p
         return (
-            lambda place: k.CreateSemaphoreW(None, 0, 2**31 - 1, None),
+            lambda places: starmap(k.CreateSemaphoreW, repeat((None, 0, 2**31 - 1, None), len(places))),
             k.CloseHandle,
             k.WaitForSingleObject,
             k.ReleaseSemaphore,
@@ -55,16 +80,18 @@ def _functions() -> tuple[Callable[[int], int | None], Any, Any, Any, Any]:
     c = ctypes.CDLL(None)
     if sys.platform == "darwin":  # it has POSIX's functions, but sem_init always fails
         c.dispatch_semaphore_create.restype = ctypes.c_void_p
+        c.dispatch_semaphore_create.argtypes = [ctypes.c_long]
         return (
-            lambda place: c.dispatch_semaphore_create(ctypes.c_long(0)),
+            lambda places: starmap(c.dispatch_semaphore_create, repeat((0,), len(places))),
             c.dispatch_release,
             c.dispatch_semaphore_wait,
             c.dispatch_semaphore_signal,
             c.sched_yield,
         )
+    c.sem_init.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint]
 
-    def make(place: int) -> int | None:
-        return place if c.sem_init(ctypes.c_void_p(place), 0, 0) == 0 else None
+    def make(places: range) -> Iterator[int | None]:  # it takes nothing from the system but these places
+        return (None if c.sem_init(place, 0, 0) else place for place in places)
 
     return make, c.sem_destroy, c.sem_wait, c.sem_post, c.sched_yield
 

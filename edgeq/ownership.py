@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
 import weakref
@@ -20,16 +21,30 @@ class Unique:
         )
 
 
+class Lock(_thread.RLock):  # type: ignore[misc]
+    """Python's reentrant lock; no Ctrl-C comes between taking it and the block of its `with`.
+
+    CPython looks for signals after a call of C code, at the start of a function and where a loop turns; an
+    exception there is one of that instruction. Up to 3.13, `with` enters by an instruction that does not
+    look; in 3.14 it is a call that does, before the block begins, and a lock taken in C would stay taken.
+    A function in Python returns without a look, and so does the instruction here that takes the lock:
+    unpacking makes the call. `__exit__` stays in C: it has given the lock back when the look comes.
+    """
+
+    def __enter__(self) -> bool:  # type: ignore[override]
+        (taken,) = map(self.acquire, (True,))
+        return taken
+
+
 class Locked(Unique):
     """A mixin: `with self._lock` keeps other threads out, and lets the own one in again.
 
-    The lock is Python's own, whose `with` no Ctrl-C can come into. In a process made by `fork` it is free,
-    unless the thread that forked holds it: the other threads, and with them whatever they were doing, are
-    not there.
+    In a process made by `fork` the lock is free, unless the thread that forked holds it: the other threads,
+    and with them whatever they were doing, are not there.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = Lock()
         _locked.add(self)
 
     def _free_lock(self) -> None:

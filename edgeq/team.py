@@ -2,14 +2,18 @@
 native threads.
 
 Native threads run in memory and code that Python would free under them. So that memory is in the hands of
-`_running` from before the first thread begins until after the last was waited for, whatever becomes of the
-`Team` meanwhile: closed, dropped, bound anew, left to the end of the process, or cut short by an exception.
+`_held` from before the first thread begins until the `Team` is gone and the last thread was waited for,
+whatever comes between: an exception or a signal's handler at any instruction, `fork`, the process's end.
 """
 
 from __future__ import annotations
 
+import _thread
+import atexit
+import contextlib
 import ctypes
 import os
+import signal
 import warnings
 import weakref
 from typing import Any
@@ -38,8 +42,9 @@ class Team(Unique):
     def __init__(self, workers: int, isa: str):
         if not 1 <= workers <= WORKERS_MAX:
             raise UsageError(f"threads is {workers}, but 1 to {WORKERS_MAX} are possible.")
-        self._shared = _Shared(workers, isa)
-        weakref.finalize(self, self._shared.close)
+        _close_those_left()
+        self._shared = _Shared(self, workers, isa)
+        _held.add(self._shared)
         self._shared.start()
 
     @staticmethod
@@ -62,14 +67,18 @@ class Team(Unique):
         self._shared.run(code)
 
     def close(self) -> None:
-        """Send the threads home and wait for them."""
+        """Send the threads home and wait for them. Ctrl-C meanwhile is raised when that is done."""
         self._shared.close()
 
 
 class _Shared(Locked):
-    """What the workers share: words and semaphores, the kernels' code, and the threads themselves."""
+    """What the workers share: words and semaphores, the kernels' code, and the threads themselves.
 
-    def __init__(self, workers: int, isa: str):
+    Whatever a method notes may be old when it is read, by a handler that ran the same or another method, or
+    forked. So each looks again at the end, and all can be done twice.
+    """
+
+    def __init__(self, team: Team, workers: int, isa: str):
         super().__init__()
         tag = Tag(isa)
         self._kernels = kernels()  # whose code the threads run
@@ -81,24 +90,34 @@ class _Shared(Locked):
         self._crew = int(self._words.ctypes.data)
         self._beds = Beds(workers)
         self._wanted, self._closed = workers, False  # how many there should be
+        self._forks = 0  # that this process came from since
         self._set(Crew.GATE, Crew.SHUT)
         self._set(Crew.YIELD, self._beds.give_way)
         self._set(Crew.SLEEP, self._beds.sleep)
         self._set(Crew.WAKE, self._beds.wake)
-        for worker, handle in enumerate(self._beds.handles):
-            self._set(Crew.BED, handle, worker)
+        for worker in range(workers):
             self._set(Crew.CREW, self._crew, worker)
             self._set(Crew.WORKER, worker, worker)
+        self._make_beds()
         self._set(Crew.WORKERS, 1)
         self._threads = Threads(workers)
-        self._kept = False
+        self._team = weakref.ref(team, self._dropped)
 
     def _set(self, at: int, value: int, worker: int = 0) -> None:
         self._words[(at + worker * Crew.WORKER_BYTES) // 8] = value
 
+    def _make_beds(self) -> None:
+        for worker, handle in enumerate(self._beds.handles):
+            self._set(Crew.BED, handle or 0, worker)
+
     @property
     def workers(self) -> int:
         return int(self._words[Crew.WORKERS // 8])
+
+    @property
+    def left(self) -> bool:
+        """Whether its team is gone."""
+        return self._team() is None
 
     def start(self) -> None:
         """Begin the threads that are wanted and not there."""
@@ -106,60 +125,105 @@ class _Shared(Locked):
             self._start()
 
     def _start(self) -> None:
-        _running.add(self)
-        if not self._kept:  # also by what the end of the interpreter, which clears modules, does not reach
-            self._kept = True
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
-        while (worker := self.workers) < self._wanted:
-            own = self._crew + worker * Crew.WORKER_BYTES
-            # the thread is there before its number counts: interrupted between the two, it is waited for
-            reason = self._threads.start(worker, self._enter, own)
-            if reason:
-                missing, self._wanted = self._wanted, worker
-                warnings.warn(
-                    f"{worker} of {missing} threads work: the system starts no more ({reason}).",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-                return
-            self._set(Crew.WORKERS, worker + 1)
-        if self._closed:  # by a signal's handler, meanwhile
-            self.close()
+        forks, missing, reason = self._forks, 0, ""
+        try:
+            worker = 1
+            while worker < self._wanted:
+                reason = self._threads.start(worker, self._enter, self._crew + worker * Crew.WORKER_BYTES)
+                if reason:
+                    missing, self._wanted = self._wanted, worker
+                else:
+                    worker += 1
+            self._set(Crew.WORKERS, worker)
+        finally:
+            if self._closed:  # by a signal's handler, meanwhile
+                self.close()
+            elif self._forks != forks:  # by one, too: those begun before are not there
+                self._start()
+        if missing and not self._closed:
+            warnings.warn(
+                f"{worker} of {missing} threads work: the system starts no more ({reason}).",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def run(self, code: np.ndarray) -> None:
         with self._lock:
             if self.workers < self._wanted:
                 self._start()
             self._run(self._crew, code.ctypes.data, len(code))
+            if self._closed:  # this may be a handler that came into `close`, and the pass has opened the gate
+                self._go_home()
+
+    def _go_home(self) -> None:
+        self._set(Crew.GATE, Crew.HOME)
+        self._beds.rouse()
 
     def close(self) -> None:
-        """Send the threads home, wait for them, and only then let go of what they ran in."""
-        with self._lock:
-            self._closed, self._wanted = True, 1
-            self._set(Crew.GATE, Crew.HOME)
-            self._beds.rouse()
-            self._threads.join()
-            self._set(Crew.WORKERS, 1)
-            self._beds.close()
-            _running.discard(self)
-            if self._kept:
-                self._kept = False
-                ctypes.pythonapi.Py_DecRef(ctypes.py_object(self))
+        """Send the threads home, wait for them, and only then let go of what they ran in.
+
+        An exception, which only a signal's handler makes, is raised when that is done: the first of them.
+        """
+        try:
+            with self._lock:
+                self._closed, self._wanted = True, 1
+                self._go_home()
+                self._threads.join()
+                self._set(Crew.WORKERS, 1)
+                self._beds.close()
+                if self.left:
+                    _held.discard(self)
+        except BaseException as first:
+            try:
+                self.close()
+            finally:
+                raise first
 
     def forked(self) -> None:
         """In a process made by `fork` there are no threads. The next pass begins new ones."""
+        self._forks += 1
         self._threads.forget()
         self._set(Crew.WORKERS, 1)
-        self._set(Crew.GATE, Crew.SHUT)  # whatever pass was under way is not
+        # whatever pass was under way is not
+        self._set(Crew.GATE, Crew.HOME if self._closed else Crew.SHUT)
         for worker in range(self._wanted):
             self._set(Crew.ASLEEP, 0, worker)
+        self._beds.forked()
+        self._make_beds()
+
+    def _dropped(self, team: object) -> None:
+        """Called when the team is gone, anywhere in the program; what is raised here is told of and lost.
+
+        So Ctrl-C that came here comes again behind it: the last instruction makes it, and between that and
+        the program Python looks for no signal. What even so was broken off is left to the next team.
+        """
+        try:
+            self.close()
+        except KeyboardInterrupt:
+            (_,) = map(_thread.interrupt_main, (signal.SIGINT,))
 
 
-_running: set[_Shared] = set()
+_held: set[_Shared] = set()
+# The end of the interpreter clears modules while threads may still run; nothing clears this.
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(_held))
+
+
+def _close_those_left() -> None:
+    """Close the teams that are gone and were not closed whole."""
+    for shared in list(_held):
+        if shared.left:
+            shared.close()
+
+
+@atexit.register
+def _close_all() -> None:
+    with contextlib.ExitStack() as each:  # all, whatever one raises
+        for shared in list(_held):
+            each.callback(shared.close)
 
 
 def _forked() -> None:
-    for shared in list(_running):
+    for shared in list(_held):
         shared.forked()
 
 

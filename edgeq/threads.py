@@ -2,6 +2,11 @@
 
 Python knows nothing of them: they take none of its locks, run nothing of it, and can be waited for from
 anywhere, a finalizer or the end of the process included.
+
+Ctrl-C and whatever else a signal's handler does comes between two of Python's instructions, so what the
+system did and the note of it are one instruction here: a slice of a list takes the results of calls that
+`map` makes while they are taken. All operands are there before it is looked whether they are still wanted;
+between that look, which calls nothing, and the instruction comes no handler.
 """
 
 from __future__ import annotations
@@ -10,9 +15,13 @@ import ctypes
 import os
 import signal
 import sys
+from functools import partial
+from itertools import compress
+from operator import call
 from typing import Any
 
 ADDRESS = ctypes.c_void_p
+SIGNALS_BYTES = 128  # of a sigset_t, at the most
 OWN_FAULTS = {  # signals that a thread gives itself; faulthandler tells of them
     getattr(signal, name)
     for name in ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS")
@@ -20,70 +29,88 @@ OWN_FAULTS = {  # signals that a thread gives itself; faulthandler tells of them
 }
 
 
-class Threads:
-    """Up to `most` threads. Not for use from two threads at once."""
+class _Posix:
+    """Up to `most` threads. Calls may come from within each other, as handlers do, but from one thread."""
 
     def __init__(self, most: int):
-        self._handles: Any = (ADDRESS * most)()  # the system writes them here; empty where there is no thread
-        self._create, self._join = _windows() if sys.platform == "win32" else _posix()
+        library = ctypes.CDLL(None)
+        self._create, self._wait, self._mask = (
+            library.pthread_create,
+            library.pthread_join,
+            library.pthread_sigmask,
+        )
+        self._create.argtypes = [ADDRESS] * 4
+        self._wait.argtypes, self._wait.restype = [ADDRESS] * 2, None
+        self._mask.argtypes = [ctypes.c_int, ADDRESS, ADDRESS]
+        self._all = ctypes.create_string_buffer(SIGNALS_BYTES)
+        library.sigfillset(self._all)
+        for number in OWN_FAULTS:
+            library.sigdelset(self._all, int(number))
+        self._handles: Any = (ADDRESS * most)()  # the system writes them here, or where it fails anything
+        self._errors: list[int | None] = [None] * most  # 0 while there is a thread
 
     def start(self, n: int, entry: int, argument: int) -> str:
         """Begin thread n, unless it has begun, with entry(argument), a function int64 -> int64 at that
         address; "" or the system's reason why there is no thread.
         """
-        if self._handles[n]:
-            return ""
-        reason = self._create(ctypes.byref(self._handles, n * ctypes.sizeof(ADDRESS)), entry, argument)
-        if reason:
-            self._handles[n] = None  # the system may have left anything there
-        return str(reason)
+        before = ctypes.create_string_buffer(SIGNALS_BYTES)
+        place = ctypes.byref(self._handles, n * ctypes.sizeof(ADDRESS))
+        # a thread has its creator's mask: the program's signals are for the program's threads
+        steps = (
+            partial(self._mask, signal.SIG_SETMASK, self._all, before),
+            partial(self._create, place, None, entry, argument),
+            partial(self._mask, signal.SIG_SETMASK, before, None),
+        )
+        error = compress(map(call, steps), (False, True, False))
+        if self._errors[n] != 0:
+            self._errors[n : n + 1] = error
+        code = self._errors[n]
+        return os.strerror(code) if code else ""
 
     def join(self) -> None:
-        """Wait until all have returned."""
-        for n, handle in enumerate(self._handles):
-            if handle:
-                try:
-                    self._join(handle)
-                finally:  # interrupted or not, the system has waited for it
-                    self._handles[n] = None
+        """Wait until all have returned. Broken off by an exception, it has waited for some; call it again."""
+        for n in range(len(self._errors)):
+            nothing = map(self._wait, (self._handles[n],), (None,))
+            if self._errors[n] == 0:
+                self._errors[n : n + 1] = nothing
 
     def forget(self) -> None:
         """In a process made by `fork`: none of them is there."""
+        self._errors[:] = [None] * len(self._errors)
+
+
+class _Windows:
+    """The same."""
+
+    def __init__(self, most: int):
+        kernel32: Any = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]
+        self._create, self._wait, self._close = (
+            kernel32.CreateThread,
+            kernel32.WaitForSingleObject,
+            kernel32.CloseHandle,
+        )
+        self._create.argtypes = [ADDRESS, ctypes.c_size_t, ADDRESS, ADDRESS, ctypes.c_uint32, ADDRESS]
+        self._create.restype = ADDRESS  # as Python has it: a number, or None for none
+        self._wait.argtypes = [ADDRESS, ctypes.c_uint32]
+        self._close.argtypes, self._close.restype = [ADDRESS], None
+        self._handles: list[int | None] = [None] * most
+
+    def start(self, n: int, entry: int, argument: int) -> str:
+        made = map(call, (partial(self._create, None, 0, entry, argument, 0, None),))
+        if not self._handles[n]:
+            self._handles[n : n + 1] = made
+        return "" if self._handles[n] else f"error {ctypes.get_last_error()}"  # type: ignore[attr-defined]
+
+    def join(self) -> None:
         for n in range(len(self._handles)):
-            self._handles[n] = None
+            handle = self._handles[n]
+            steps = (partial(self._wait, handle, 0xFFFFFFFF), partial(self._close, handle))
+            nothing = compress(map(call, steps), (False, True))
+            if self._handles[n]:
+                self._handles[n : n + 1] = nothing
+
+    def forget(self) -> None:
+        raise NotImplementedError("there is no fork")
 
 
-def _posix() -> tuple[Any, Any]:
-    library = ctypes.CDLL(None)
-    library.pthread_create.argtypes = [ADDRESS] * 4
-    library.pthread_join.argtypes = [ADDRESS] * 2
-
-    def create(handle: Any, entry: int, argument: int) -> str:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        try:  # a thread has its creator's mask: the program's signals are for the program's threads
-            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - OWN_FAULTS)
-            error = library.pthread_create(handle, None, entry, argument)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return os.strerror(error) if error else ""
-
-    return create, lambda handle: library.pthread_join(handle, None)
-
-
-def _windows() -> tuple[Any, Any]:
-    kernel32: Any = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]
-    kernel32.CreateThread.argtypes = [ADDRESS, ctypes.c_size_t, ADDRESS, ADDRESS, ctypes.c_uint32, ADDRESS]
-    kernel32.CreateThread.restype = ADDRESS
-    kernel32.WaitForSingleObject.argtypes = [ADDRESS, ctypes.c_uint32]
-    kernel32.CloseHandle.argtypes = [ADDRESS]
-
-    def create(handle: Any, entry: int, argument: int) -> str:
-        made = kernel32.CreateThread(None, 0, entry, argument, 0, None)
-        ctypes.cast(handle, ctypes.POINTER(ADDRESS))[0] = made
-        return "" if made else f"error {ctypes.get_last_error()}"  # type: ignore[attr-defined]
-
-    def join(handle: int) -> None:
-        kernel32.WaitForSingleObject(handle, 0xFFFFFFFF)
-        kernel32.CloseHandle(handle)
-
-    return create, join
+Threads: type[_Posix] | type[_Windows] = _Windows if sys.platform == "win32" else _Posix
