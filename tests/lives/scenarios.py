@@ -18,7 +18,6 @@ import resource
 import signal
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +29,8 @@ import numpy as np
 import edgeq
 from edgeq.errors import EdgeqError, UsageError
 from edgeq.generate import Generation
+from tests.lives import teams
+from tests.lives.left import junk, nothing_left, resources
 
 PROMPT = [1, 403, 407, 261, 378]
 PACKAGE = str(Path(edgeq.__file__).resolve().parent)
@@ -49,34 +50,8 @@ def ending(function: Scenario) -> Scenario:
     return scenario(function)
 
 
-# ---- what is left ----
-def resources() -> dict[str, int]:
-    """Threads, descriptors and mappings of this process, as far as the system tells."""
-    gc.collect()
-    there = {}
-    for name, place in (("threads", "task"), ("descriptors", "fd")):
-        with contextlib.suppress(OSError):
-            there[name] = len(os.listdir(f"/proc/self/{place}"))
-    with contextlib.suppress(OSError):
-        there["mappings of the file"] = Path("/proc/self/maps").read_text().count(".edgeq\n")
-    return there
-
-
-def nothing_left(before: dict[str, int]) -> None:
-    """Raise when there is more than before; the system takes a thread off its list a moment after its end."""
-    for _ in range(1000):
-        after = resources()
-        if after == before:
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"left: {before} became {after}")
-
-
-def junk() -> None:
-    """Take and fill memory, so that whoever still reads what was freed reads something else."""
-    for size in (64, 200, 500, 1000, 2000, 4000):
-        for _ in range(50):
-            bytearray(b"\x11" * size)
+for each in teams.SCENARIOS:
+    scenario(each)
 
 
 def same(a: np.ndarray, b: np.ndarray) -> None:
