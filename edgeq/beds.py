@@ -55,10 +55,6 @@ class Beds:
         """Give the semaphores back; nobody may sleep on one."""
         self.handles[:] = filter(None, map(self._unmake, filter(None, self.handles)))
 
-    def __del__(self) -> None:
-        if hasattr(self, "handles"):
-            self.close()
-
 
 Make = Callable[[range], Iterator[int | None]]
 

@@ -45,7 +45,7 @@ class Locked(Unique):
 
     def __init__(self) -> None:
         self._lock = Lock()
-        _locked.add(self)
+        _locked.add(weakref.ref(self, _locked.discard))
 
     def _free_lock(self) -> None:
         if self._lock.acquire(blocking=False):  # free, or this thread's own
@@ -59,12 +59,15 @@ def here() -> tuple[int, int]:
     return os.getpid(), threading.get_ident()
 
 
-_locked: weakref.WeakSet[Locked] = weakref.WeakSet()
+# Not a WeakSet: that runs code in Python when an object goes, and Ctrl-C that came then would be lost in it.
+_locked: set[weakref.ref[Locked]] = set()
 
 
 def _free_locks() -> None:
     for each in list(_locked):
-        each._free_lock()
+        locked = each()
+        if locked is not None:
+            locked._free_lock()
 
 
 if hasattr(os, "register_at_fork"):
