@@ -7,6 +7,8 @@ numbers are whole and small: the chain has one exact result.
 
 from __future__ import annotations
 
+import dis
+import gc
 import os
 import random
 import signal
@@ -19,9 +21,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeq import ownership
 from edgeq.cores import default_threads
 from edgeq.errors import UsageError
 from edgeq.kernels.catalog import BARRIER, FLAGS_AT, KERNELS, OPERANDS_AT, STATE_AT, WIDTH, WORK_AT, State
+from edgeq.ownership import Lock, Locked
 from edgeq.simd.store import kernels
 from edgeq.simd.tag import Tag
 from edgeq.team import Team
@@ -300,6 +304,57 @@ def test_between_passes_workers_use_no_time(workers: int, team_of: Callable[[int
     for _ in range(3):
         chain.run(team)
         until(asleep, "that all workers sleep")
+
+
+def test_wakes_for_nothing_do_no_harm(team_of: Callable[[int], Team]) -> None:
+    """Counts that are left over in semaphores wake workers that look, find no pass, and sleep again."""
+    chain = Chain(200)
+    team = team_of(3)
+
+    def work() -> None:
+        for _ in range(20):
+            for _ in range(50):
+                team._shared._beds.rouse()
+            chain.run(team)
+            chain.check()
+
+    in_time(work)
+
+    def asleep() -> bool:
+        before = time.process_time()
+        time.sleep(0.3)
+        return time.process_time() - before < 0.003
+
+    until(asleep, "that all workers sleep")
+
+
+def test_a_lock_lets_the_own_thread_in_and_others_wait() -> None:
+    lock = Lock()
+    got: list[bool] = []
+
+    def look() -> None:
+        got.append(lock.acquire(blocking=False))
+
+    with lock, lock:
+        in_time(look)
+    in_time(look)
+    assert got == [False, True]
+
+
+def test_a_lock_is_taken_and_kept_without_a_look_for_signals() -> None:
+    """CPython looks after calls and where a loop turns: neither comes once `unpack` has taken the lock."""
+    names = [each.opname for each in dis.get_instructions(Lock.__enter__)]
+    behind = names[names.index("UNPACK_SEQUENCE") + 1 :]
+    assert behind and not any("CALL" in name or "JUMP" in name or "RESUME" in name for name in behind)
+
+
+def test_what_is_locked_is_forgotten_when_it_goes() -> None:
+    gc.collect()
+    before = len(ownership._locked)
+    kept = [Locked(), Locked()]
+    assert len(ownership._locked) == before + 2
+    kept.clear()
+    assert len(ownership._locked) == before
 
 
 def seconds(team: Team, chain: Chain) -> float:

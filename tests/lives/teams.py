@@ -176,7 +176,7 @@ def fork_in_a_handler(path: str, workers: int, count: int, seed: int) -> None:
                 nothing_left({**resources(), "threads": 1})
         except BaseException:
             if os.getpid() != parent:
-                sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+                sys.excepthook(*sys.exc_info())
                 os._exit(1)
             raise
         if os.getpid() != parent:
