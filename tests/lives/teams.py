@@ -79,6 +79,13 @@ def before_any(workers: int, chain: Chain) -> dict[str, int]:
     return resources()
 
 
+def ended(one: Team) -> None:
+    """Raise unless all its threads were waited for, not only sent home, and its semaphores given back."""
+    shared: Any = one._shared
+    if 0 in shared._threads._errors or shared._beds.handles:
+        raise AssertionError(f"{shared._threads._errors} {shared._beds.handles}")
+
+
 def break_off_team(path: str, workers: int, count: int, seed: int) -> None:
     """An exception at any instruction of a team's beginning or end: nothing is left, and the mask is."""
     chain = Chain(4)
@@ -113,8 +120,9 @@ def break_off_close(path: str, workers: int, count: int, seed: int) -> None:
             return interfere(one.close, at, fault)
         except Fault:
             if one._shared._closed:
-                nothing_left(before)
+                ended(one)
             one.close()
+            ended(one)
             nothing_left(before)
             return 0
 
@@ -219,6 +227,10 @@ def interrupted(workers: int, count: int, seed: int, end: Callable[[list[Team]],
         except KeyboardInterrupt:
             came += 1
             sent += 1
+        for one in teams:
+            if one._shared._closed:  # else Ctrl-C came before it began
+                ended(one)
+            del one
         teams.clear()
         junk()
         nothing_left(before)
