@@ -72,9 +72,11 @@ def answer(request: Request, target: Target) -> Answer:
 
 def failure(error: Exception) -> Answer:
     """An exception as an answer."""
-    words = " ".join(str(error).split())[:WORDS_MAX]
-    reason = f"{type(error).__name__}: {words}" if words else type(error).__name__
-    return Answer(SHORT if shortage.behind(error) else FAILED, reason.encode(errors="replace"))
+    short = shortage.behind(error)
+    cause = short or error
+    words = " ".join(str(cause).split())[:WORDS_MAX]
+    reason = f"{type(cause).__name__}: {words}" if words else type(cause).__name__
+    return Answer(SHORT if short else FAILED, reason.encode(errors="replace"))
 
 
 def serve(sources: str) -> None:

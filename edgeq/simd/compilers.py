@@ -28,7 +28,7 @@ from typing import Protocol
 from edgeq.errors import EdgeqError, OutOfMemoryError, UsageError
 
 from . import shortage
-from .compiler import FAILED, HEADER, LENGTH, MARK, OBJECT, SHORT, Answer, Order, answer, failure
+from .compiler import FAILED, HEADER, LENGTH, MARK, OBJECT, SHORT, WORDS_MAX, Answer, Order, answer, failure
 from .tag import Request
 from .target import Target
 
@@ -156,10 +156,10 @@ class Compiler:
         if shortage.told(text):
             short = True
         elif llvm:
-            short, ending = False, llvm[0]
-        elif lines and not short:
-            ending = f"{ending}: {lines[-1]}"
-        return Answer(SHORT if short else FAILED, f"its compiler failed: {ending}".encode())
+            short = False
+        said = (llvm or lines)[-1:]
+        reason = ": ".join([f"its compiler {ending}", *said])
+        return Answer(SHORT if short else FAILED, reason[:WORDS_MAX].encode())
 
     def kill(self) -> None:
         """Have it end at once, and whoever waits for an answer with it."""

@@ -25,18 +25,20 @@ def told(text: str) -> bool:
     return any(word in text for word in WORDS)
 
 
-def behind(error: BaseException) -> bool:
-    """Whether an exception, or one that led to it, comes of it."""
-    seen: set[int] = set()
+def behind(error: BaseException) -> BaseException | None:
+    """The exception that tells of it: this one, or one that led to it."""
+    seen: list[BaseException] = []
     each: BaseException | None = error
-    while each is not None and id(each) not in seen:
-        seen.add(id(each))
+    while each is not None and each not in seen:
         if isinstance(each, MemoryError) or told(str(each)):
-            return True
+            return each
         if isinstance(each, OSError) and each.errno in SCARCE:
-            return True
+            return each
+        if isinstance(each, SystemError) and limited():  # of Python's own code, which forgot to say
+            return each
+        seen.append(each)
         each = each.__cause__ or each.__context__
-    return False
+    return None
 
 
 def limited() -> bool:
@@ -50,11 +52,11 @@ def limited() -> bool:
 
 
 def ending(code: int) -> tuple[bool, str]:
-    """(whether a process that ended so probably lacked memory, the ending in words) of its return code."""
+    """Of a process's return code: (whether it probably lacked memory, how it ended in words)."""
     if code >= 0:
-        return False, f"it ended with exit code {code}"
+        return False, f"ended with exit code {code}"
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    return name in KILLED or (name in LIMITED and limited()), f"it was ended by {name}"
+    return name in KILLED or (name in LIMITED and limited()), f"was ended by {name}"
