@@ -117,10 +117,9 @@ def test_strange_surroundings(closed: bool, tmp_path: Path) -> None:
 
 def test_rows_that_came_while_the_parent_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     scheme = replace(SCHEMES["q4"], name="q4-later")
-    row = replace(isa.by_name("generic"), name="generic-later")
     monkeypatch.setitem(SCHEMES, scheme.name, scheme)
-    monkeypatch.setattr(isa, "ISAS", (*isa.ISAS, row))
-    later = ("embed", Tag("generic-later", "q4-later"))
+    row = isa.ISAS[-1]  # a stand-in (conftest.py), where there are some for this machine
+    later = ("embed", Tag(row.name, "q4-later"))
     assert compiled(later)[later][:4] == b"\x7fELF"
 
 
@@ -136,6 +135,7 @@ def test_a_kernel_that_cannot_be_compiled() -> None:
         compiled(("nothing", Tag("generic")))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks at /proc")
 def test_the_parents_end_is_its_end(tmp_path: Path) -> None:
     """Killed, the parent cannot end it: it goes by itself."""
     script = (
@@ -183,8 +183,8 @@ def test_large_answers_come_whole(quick: Callable[..., None]) -> None:
         ("os.kill(os.getpid(), 6)", OutOfMemoryError, "its compiler was ended by SIGABRT"),
         ("os.kill(os.getpid(), 15)", EdgeqError, "its compiler was ended by SIGTERM"),
         ("os.kill(os.getpid(), 11)", EdgeqError, "its compiler was ended by SIGSEGV"),
-        ("say(b'LLVM ERROR: out of memory'); os.abort()", OutOfMemoryError, "SIGABRT: LLVM ERROR: out of memory"),
-        ("say(b'LLVM ERROR: Cannot select: x\\n trace'); os.abort()", EdgeqError, "SIGABRT: LLVM ERROR: Cannot s"),
+        ("say(b'LLVM ERROR: out of memory'); os.abort()", OutOfMemoryError, "SIGABRT: LLVM ERROR: out of"),
+        ("say(b'LLVM ERROR: No such x\\n trace'); os.abort()", EdgeqError, "SIGABRT: LLVM ERROR: No such x"),
         ("raise MemoryError", OutOfMemoryError, "exit code 1: MemoryError"),
         ("raise ImportError('no numba \\x1b[1m')", EdgeqError, r"exit code 1: ImportError: no numba \[1m"),
         ("os._exit(3)", EdgeqError, "ended with exit code 3"),
@@ -228,10 +228,8 @@ def test_no_descriptor_comes_in(quick: Callable[..., None]) -> None:
 # ---- broken off ----
 @posix
 def test_what_is_broken_off_ends_at_once(quick: Callable[..., None]) -> None:
-    """The first of two compilers answers, the other never would."""
-    quick(
-        "def before():\n    while int.from_bytes(head, 'little') and len(seen) > 1: os.read(0, 1)\nseen = [1, 2]"
-    )
+    """Two compilers that would never answer."""
+    quick("def before(): sys.stdin.read()")
     crew = compilers.Compilers([ONE, TWO], GENERIC, 2, "")
     crew.start()
     until(lambda: len(crew._compilers) == 2, "the start of two compilers")
@@ -246,7 +244,7 @@ def test_an_interrupt_keeps_what_was_compiled(
     quick: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEQ_KERNELS", str(tmp_path / "kernels"))
-    quick("def body(): return open(1 and %r, 'rb').read()" % str(tmp_path / "object"))
+    quick(f"def body(): return open({str(tmp_path / 'object')!r}, 'rb').read()")
     from tests.simd.objects import adding, made
 
     (tmp_path / "object").write_bytes(made(adding(0)))
@@ -264,6 +262,7 @@ def test_an_interrupt_keeps_what_was_compiled(
 
 
 @posix
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_process_leaves_its_parents_compilers_alone(quick: Callable[..., None]) -> None:
     crew = compilers.Compilers([ONE, TWO], GENERIC, 1, "")
     crew.start()
