@@ -66,11 +66,9 @@ def few(kernels: int) -> int:
 
 def affordable() -> int:
     """Processes that there are cores and memory for, at least one."""
-    import psutil
+    from edgeq import cores
 
-    from edgeq.cores import default_threads
-
-    return max(1, min(default_threads(), psutil.virtual_memory().available // COMPILER_BYTES))
+    return max(1, min(cores.default_threads(), cores.free_memory() // COMPILER_BYTES))
 
 
 def pack(made: Mapping[Request, bytes], target: Target, sources: str) -> Pack:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import edgeq.cores
 from edgeq.errors import EdgeqError, OutOfMemoryError, UsageError
 from edgeq.formats.schemes import SCHEMES
 from edgeq.simd import build, compiler, compilers, isa, shortage, store
@@ -326,11 +327,6 @@ def test_no_threads(quick: Callable[..., None], monkeypatch: pytest.MonkeyPatch)
 def test_as_many_as_pay(
     kernels: int, cores: int, megabytes: int, processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import psutil
-
-    import edgeq.cores
-
     monkeypatch.setattr(edgeq.cores, "default_threads", lambda: cores)
-    memory = psutil.virtual_memory()._replace(available=megabytes * 10**6)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(edgeq.cores, "free_memory", lambda: megabytes * 10**6)
     assert build.few(kernels) == processes
