@@ -1,4 +1,5 @@
-"""How many workers by default: the physical cores that this process may use and that are worth using.
+"""How many workers by default: the physical cores that this process may use and that are worth using; and
+how much memory is free for other processes that it starts.
 
 Linux says it in files, so no package is needed that would ask for more. `root` is where they stand, for
 tests.
@@ -59,28 +60,52 @@ def whole_processors(root: Path, otherwise: int) -> int:
     return max(1, int(granted + 0.5))
 
 
+def free_memory(root: Path = Path("/")) -> int:
+    """Bytes that the system has left to give, where that is less those that the control groups leave."""
+    import psutil
+
+    return max(0, min([psutil.virtual_memory().available, *_memory_left(root)]))
+
+
 def _quotas(root: Path) -> Iterator[float]:
-    """Of the process's control group and all above it; version 1 or 2."""
+    """The processors that each control group grants."""
+    for group in _groups(root, "cpu"):
+        words = (_read(group / "cpu.max") or "").split() or [
+            _read(group / "cpu.cfs_quota_us") or "",
+            _read(group / "cpu.cfs_period_us") or "",
+        ]
+        quota, period = map(_number, words[:2]) if len(words) >= 2 else (None, None)
+        if quota is not None and period and quota > 0:  # "max", and -1 in version 1, mean without end
+            yield quota / period
+
+
+def _memory_left(root: Path) -> Iterator[int]:
+    """The bytes that each control group grants and does not count yet."""
+    for group in _groups(root, "memory"):
+        for most, used in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            limit = _number(_read(group / most))
+            if limit is not None:
+                yield limit - (_number(_read(group / used)) or 0)
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """The folders of the process's control group and all above it; version 1 or 2."""
     mounted = root / "sys/fs/cgroup"
     for line in (_read(root / "proc/self/cgroup") or "").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
             mounts = [mounted, mounted / "unified"]
-        elif "cpu" in controllers.split(","):
-            mounts = [mounted / controllers, mounted / "cpu"]
+        elif controller in controllers.split(","):
+            mounts = [mounted / controllers, mounted / controller]
         else:
             continue
         above = [part for part in path.split("/") if part not in ("", ".", "..")]
         for mount in mounts:  # in a container the path may be the host's: then the mount itself is the group
             for depth in range(len(above) + 1):
-                group = mount.joinpath(*above[:depth])
-                words = (_read(group / "cpu.max") or "").split() or [
-                    _read(group / "cpu.cfs_quota_us") or "",
-                    _read(group / "cpu.cfs_period_us") or "",
-                ]
-                quota, period = map(_number, words[:2]) if len(words) >= 2 else (None, None)
-                if quota is not None and period and quota > 0:  # "max", and -1 in version 1, mean without end
-                    yield quota / period
+                yield mount.joinpath(*above[:depth])
 
 
 def _macos_cores() -> int:

@@ -27,7 +27,7 @@ ARROWS: dict[str, set[str]] = {
     "ownership": set(),
     "threads": set(),
     "catalog": set(),  # edgeq.kernels.catalog: the table of the kernels, plain data that simd may look at
-    "simd": {"catalog", "formats", "ownership"},
+    "simd": {"catalog", "cores", "formats", "ownership"},
     "kernels": {"catalog", "simd", "formats"},
     "memory": set(),
     "extents": {"catalog", "formats"},

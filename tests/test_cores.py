@@ -140,5 +140,30 @@ def test_both_versions_mounted(machine: Machine) -> None:
     assert machine.threads == 2
 
 
+@pytest.mark.parametrize(
+    ("groups", "files"),
+    [
+        ("0::/a/b", {"a/memory.max": 700, "a/memory.current": 300, "a/b/memory.max": "max"}),
+        ("0::/a/b", {"a/memory.max": 9000, "a/b/memory.max": 500, "a/b/memory.current": 100}),
+        ("3:memory:/a", {"memory/a/memory.limit_in_bytes": 700, "memory/a/memory.usage_in_bytes": 300}),
+        ("3:memory:/of/the/host\n0::/", {"memory/memory.limit_in_bytes": 400}),
+    ],
+)
+def test_memory_that_groups_leave(groups: str, files: dict[str, int | str], machine: Machine) -> None:
+    machine.write("proc/self/cgroup", groups)
+    assert cores.free_memory(machine.root) > 10**6
+    for path, text in files.items():
+        machine.write(f"sys/fs/cgroup/{path}", str(text))
+    assert cores.free_memory(machine.root) == 400
+
+
+def test_no_memory_left(machine: Machine) -> None:
+    machine.write("proc/self/cgroup", "0::/")
+    machine.write("sys/fs/cgroup/memory.max", "400")
+    machine.write("sys/fs/cgroup/memory.current", "500")
+    assert cores.free_memory(machine.root) == 0
+
+
 def test_this_machine() -> None:
+    assert cores.free_memory() > 0
     assert 1 <= cores.default_threads() <= len(os.sched_getaffinity(0))

@@ -47,6 +47,7 @@ def build(
     It runs on every machine of the tier with the same version of edgeq: copied into the folder that `edgeq
     kernels list` names there, it is found."""
     from edgeq.simd import folder
+    from edgeq.simd.build import affordable
     from edgeq.simd.pack import PackError
     from edgeq.simd.store import BUILT
 
@@ -66,7 +67,7 @@ def build(
     for target in targets:
         path = into / (target.name + BUILT) if into.is_dir() else into
         clock = engine.Clock()
-        pack = whole_tier(target, jobs or default_jobs(), quiet)
+        pack = whole_tier(target, jobs or affordable(), quiet)
         blob = pack.encoded()
         folder.publish(path, blob)
         if not quiet:
@@ -96,15 +97,6 @@ def chosen(tier: str | None, cpu: str | None, every: bool) -> list[Target]:
         raise UsageError(f"--tier: {error.args[0]}.") from None
 
 
-def default_jobs() -> int:
-    """As many processes as there are processors to use and memory for: each takes about 200 MB."""
-    import psutil
-
-    from edgeq.cores import default_threads
-
-    return max(1, min(default_threads(), int(psutil.virtual_memory().available / 400e6)))
-
-
 def whole_tier(target: Target, jobs: int, quiet: bool) -> Pack:
     """The pack of all kernels of a tier, with a line of progress on a terminal."""
     from edgeq.simd import build
@@ -118,7 +110,7 @@ def whole_tier(target: Target, jobs: int, quiet: bool) -> Pack:
         status.show(f"compiling for {target}: {done + 1} of {total}, {kernel}")
 
     try:
-        made = dict(build.objects(build.all_kernels(target), target, progress, jobs))
+        made = dict(build.objects(build.all_kernels(target), target, sources_digest(), progress, jobs))
     finally:
         status.clear()
     return build.pack(made, target, sources_digest())

@@ -4,8 +4,9 @@ What a kernel is written in and for: `isa` spells vector operations for each ins
 builder only), `verbs` gives them to numba under the names that kernels use, `tag` is the value whose type
 carries scheme and instruction set, `target` is what machine code is made for.
 
-From source to a pack: `frontend` has numba write a kernel down, `compile` makes an object file of it, `link`
-one image of many, `build` a `pack`. From a pack to an address: `host` chooses the instruction set, `store`
-finds packs or compiles, `folder` guards the user's files, `executable` maps code. None of the second group
-imports numba or llvmlite, and importing this package imports nothing.
+From source to a pack: `frontend` has numba write a kernel down, `compile` makes an object file of it, both in
+processes of their own (`compiler` is what runs there, `compilers` starts them, `shortage` tells why they
+ended); `link` makes one image of many, `build` a `pack`. From a pack to an address: `host` chooses the
+instruction set, `store` finds packs or has kernels compiled, `folder` guards the user's files, `executable`
+maps code. Only the first two import numba or llvmlite, and importing this package imports nothing.
 """

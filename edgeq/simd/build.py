@@ -1,19 +1,22 @@
-"""From kernels to a pack: which kernels a tier has, compiled here or by several processes, and linked."""
+"""From kernels to a pack: which kernels a tier has, compiled by other processes, and linked."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Mapping, Sequence
 
 from edgeq.kernels.catalog import KERNELS
 
+from . import compilers
+from .compiler import SYMBOL
 from .link import link
 from .pack import Pack
 from .tag import Request, Tag
 from .target import Target
 
-Progress = Callable[[int, int, str], None]  # (done, total, kernel's name), called before each compilation
-SYMBOL = "kernel"  # what every object calls its function
+Progress = Callable[[int, int, str], None]  # (done, total, the kernel that is next to be done)
+FEW = 4  # processes that compile for somebody who waits: each more has its start to pay
+COMPILER_BYTES = 400_000_000  # of memory to be free for each process: it takes half of that
 
 
 def all_kernels(target: Target) -> list[Request]:
@@ -27,41 +30,45 @@ def all_kernels(target: Target) -> list[Request]:
 
 
 def objects(
-    requests: Sequence[Request], target: Target, progress: Progress | None = None, jobs: int = 1
-) -> Iterator[tuple[Request, bytes]]:
-    """Each kernel and its object file, as they are compiled; by `jobs` processes where there are several."""
-    compiling = (
-        map(compiled, requests, [target] * len(requests)) if jobs == 1 else pooled(requests, target, jobs)
-    )
-    for done, (name, tag) in enumerate(requests):
+    requests: Sequence[Request],
+    target: Target,
+    sources: str,
+    progress: Progress | None = None,
+    jobs: int | None = None,
+) -> Generator[tuple[Request, bytes], None, None]:
+    """Each kernel and its object file, as they are compiled by `jobs` processes, by default as many as pay.
+
+    `sources` is the digest of what they are compiled from. OutOfMemoryError or another EdgeqError for a
+    kernel that cannot be compiled.
+    """
+    left = dict.fromkeys(requests)
+
+    def tell() -> None:
         if progress:
-            progress(done, len(requests), f"{name} {tag}")
-        yield (name, tag), next(compiling)
-    if progress:
-        progress(len(requests), len(requests), "")
+            name, tag = next(iter(left), ("", ""))
+            progress(len(requests) - len(left), len(requests), f"{name} {tag}".strip())
+
+    with contextlib.closing(compiling(requests, target, jobs or few(len(requests)), sources)) as made:
+        tell()
+        for request, blob in made:
+            yield request, blob
+            del left[request]
+            tell()
 
 
-def compiled(request: Request, target: Target) -> bytes:
-    from .compile import compile_kernel
-
-    return compile_kernel(*request, SYMBOL, target)
+compiling = compilers.compiled  # a name of its own, for tests that have a quicker compiler
 
 
-def pooled(requests: Sequence[Request], target: Target, jobs: int) -> Iterator[bytes]:
-    """`compiled` of each request, in their order, by other processes, which end with this one."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), ignore_interrupt)
-    try:
-        yield from pool.map(compiled, requests, [target] * len(requests))
-    finally:
-        pool.shutdown(cancel_futures=True)
+def few(kernels: int) -> int:
+    """Processes that are worth their start for so many kernels that somebody waits for."""
+    return max(1, min(FEW, kernels, affordable()))
 
 
-def ignore_interrupt() -> None:
-    """Ctrl-C is for the process that waits for the results."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def affordable() -> int:
+    """Processes that there are cores and memory for, at least one."""
+    from edgeq import cores
+
+    return max(1, min(cores.default_threads(), cores.free_memory() // COMPILER_BYTES))
 
 
 def pack(made: Mapping[Request, bytes], target: Target, sources: str) -> Pack:

@@ -11,6 +11,7 @@ import os
 import stat
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -103,33 +104,61 @@ def publish(path: Path, blob: bytes) -> None:
 class Lock:
     """A folder's lock, held from its making to the end of a `with`. The system lets go of it when the holder
     ends, however it ends. On a file system without locks nobody waits, and several may do the same work.
+    A forked process does not have its parent's.
     """
 
-    def __init__(self, folder: Path, waiting: Callable[[], None]):
-        """Wait for the lock; `waiting` is called once when another process has it."""
+    def __init__(
+        self, folder: Path, waiting: Callable[[], None], hopeless: Callable[[], bool] = lambda: False
+    ):
+        """Wait for the lock; `waiting` is called once when another has it. Nobody waits while it is hopeless:
+        then several may do the same work, too.
+        """
         self._descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        _open.add(self)
         try:
             told = False
-            while not taken(self._descriptor):
+            while not taken(self._descriptor) and not hopeless():
                 if not told:
                     waiting()
                     told = True
                 time.sleep(WAIT)
         except BaseException:
-            os.close(self._descriptor)
+            self.close()
             raise
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, *error: object) -> None:
-        with contextlib.suppress(OSError):
-            let_go(self._descriptor)  # a forked process may hold the same open file
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                let_go(self._descriptor)
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, without a word to others who have it open."""
+        descriptor, self._descriptor = self._descriptor, -1
+        _open.discard(self)
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+# A forked process has its parent's open files, and with them its locks: it would wait for itself when the
+# parent is gone.
+_open: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+def _close_parents() -> None:
+    for lock in list(_open):
+        lock.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_parents)
 
 
 def let_go(descriptor: int) -> None:
-    """Give the lock back, for all who share the open file."""
+    """Give the lock back, for all who share the open file: a process may be forked and not run on yet."""
     if sys.platform != "win32":
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 

@@ -8,18 +8,20 @@ that is installed, too.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from edgeq.errors import UsageError
+from edgeq.errors import OutOfMemoryError, UsageError
 from edgeq.formats import schemes
-from edgeq.ownership import Locked, here
+from edgeq.ownership import Unique, here
 
-from . import build, folder
+from . import build, folder, shortage
 from .build import Progress
 from .executable import Executable
 from .pack import Pack, PackError, decoded
@@ -93,36 +95,46 @@ def files(place: Path, ending: str) -> list[Path]:
     return sorted(path for path in place.iterdir() if path.name.endswith(ending)) if place.is_dir() else []
 
 
-class Kernels(Locked):
-    """Native addresses of kernels. They live as long as this object does."""
+class Kernels(Unique):
+    """Native addresses of kernels. They live as long as this object does.
+
+    Any thread may load, and none waits for another here: of several that want kernels which nobody has
+    compiled yet, one has the folder's lock.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
         self._addresses: dict[Request, int] = {}
         self._loaded: list[Loaded] = []  # whose code the addresses point into
-        self._loading: tuple[int, int] | None = None  # the thread that finds or compiles kernels
+        self._loading: set[tuple[int, int]] = set()  # threads that find or compile kernels
+        self._telling: set[tuple[int, int]] = set()  # those that do so with the lock, within their `progress`
 
     def load(self, requests: Iterable[Request], progress: Progress | None = None) -> dict[Request, int]:
-        """The addresses of the kernels asked for, found or compiled. Compilation takes about half a second a
-        kernel; progress(done, total, kernel) is called before each, and with WAITING for the kernel where
-        another process is waited for, which may be compiling them.
+        """The addresses of the kernels asked for, found or compiled: that takes about half a second each.
+
+        progress(done, total, kernel) is called before the first is compiled and after each, with the next
+        that is to be done, and with WAITING for the kernel where another is waited for, which may be
+        compiling them. OutOfMemoryError where memory is short, another EdgeqError for a kernel that cannot be
+        compiled.
         """
         requests = set(requests)
-        with self._lock:
-            wanted = sorted((r for r in requests if r not in self._addresses), key=str)
-            if wanted:
-                self._find(wanted, progress)
-            return {request: self._addresses[request] for request in requests}
+        wanted = sorted((r for r in requests if r not in self._addresses), key=str)
+        if wanted:
+            self._find(wanted, progress)
+        return {request: self._addresses[request] for request in requests}
 
     def _find(self, wanted: list[Request], progress: Progress | None) -> None:
-        if self._loading == here():
+        if here() in self._loading:
             raise UsageError("kernels are being compiled: no model can be loaded from within that call.")
-        self._loading = here()
         try:
+            self._loading.add(here())
             for isa in sorted({tag.isa for _, tag in wanted}):
                 self._load(Target.of(isa), [r for r in wanted if r[1].isa == isa], progress)
+        except (OSError, ImportError) as error:
+            if shortage.behind(error):
+                raise OutOfMemoryError(f"there is not enough memory for kernels: {reason(error)}") from None
+            raise
         finally:
-            self._loading = None
+            self._loading.discard(here())
 
     def _load(self, target: Target, wanted: list[Request], progress: Progress | None) -> None:
         for loaded in packs(target):
@@ -132,7 +144,9 @@ class Kernels(Locked):
         place = folder.packs_folder()
         try:
             folder.make(place)
-            lock = folder.Lock(place, lambda: progress(0, len(wanted), WAITING) if progress else None)
+            lock = folder.Lock(
+                place, lambda: progress(0, len(wanted), WAITING) if progress else None, self._hopeless
+            )
         except (PackError, OSError) as error:
             not_kept(place, error)
             self._compile(target, wanted, progress)
@@ -143,7 +157,26 @@ class Kernels(Locked):
             if kept:
                 wanted = self._take(wanted, kept)
             if wanted:
-                self._compile(target, wanted, progress, path, kept)
+                self._compile(target, wanted, self._marked(progress), path, kept)
+
+    def _hopeless(self) -> bool:
+        """Whether a thread of this process that has the lock is within its `progress`, which may be waiting
+        for whoever asks.
+        """
+        return any(process == os.getpid() for process, _ in list(self._telling))
+
+    def _marked(self, progress: Progress | None) -> Progress:
+        """`progress`, with a mark while it runs."""
+
+        def marked(done: int, total: int, kernel: str) -> None:
+            if progress:
+                try:
+                    self._telling.add(here())
+                    progress(done, total, kernel)
+                finally:
+                    self._telling.discard(here())
+
+        return marked
 
     def _take(self, wanted: list[Request], loaded: Loaded) -> list[Request]:
         """Take the addresses of kernels from the pack; those that it does not have."""
@@ -166,8 +199,9 @@ class Kernels(Locked):
         """
         made: dict[Request, bytes] = {}
         try:
-            for request, blob in build.objects(wanted, target, progress):
-                made[request] = blob
+            with contextlib.closing(build.objects(wanted, target, sources_digest(), progress)) as objects:
+                for request, blob in objects:
+                    made[request] = blob
         finally:
             if made:
                 new = build.pack(made, target, sources_digest())

@@ -57,19 +57,17 @@ def test_demo(
 
 
 COMPILE = """
-from edgeq.simd import build
+from edgeq.simd import compile
 from edgeq.simd.tag import Tag
-from edgeq.simd.target import Target
-print(build.compiled(("argmax", Tag("generic")), Target.of("generic")).hex())
+print(compile.compile_kernel("argmax", Tag("generic"), "kernel").hex())
 """
 
 
 def test_the_compiler_too(environment: dict[str, str], tmp_path: Path) -> None:
     """What it makes does not hang on assertions, and it warns of nothing."""
-    from edgeq.simd import build
+    from edgeq.simd import compile
     from edgeq.simd.tag import Tag
-    from edgeq.simd.target import Target
 
     done = python(["-O", "-W", "error", "-c", COMPILE], environment, tmp_path)
-    usual = build.compiled(("argmax", Tag("generic")), Target.of("generic"))
+    usual = compile.compile_kernel("argmax", Tag("generic"), "kernel")
     assert (done.stdout, done.stderr) == (usual.hex() + "\n", "")

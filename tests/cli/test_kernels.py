@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EDGEQ_KERNELS", str(tmp_path / "kernels"))
     monkeypatch.setattr(store, "SHIPPED", tmp_path / "shipped")
 
-    def compiled(request: Request, target: Target) -> bytes:
-        return made(adding(0), target)
+    def compiling(requests: list[Request], target: Target, *_: object) -> Iterator[tuple[Request, bytes]]:
+        return ((request, made(adding(0), target)) for request in requests)
 
-    monkeypatch.setattr(build, "compiled", compiled)
+    monkeypatch.setattr(build, "compiling", compiling)
     return tmp_path / "kernels"
 
 
@@ -97,10 +98,11 @@ def test_a_folder_that_cannot_be_used_is_an_error(call: Call, place: Path) -> No
 
 
 def test_interrupted_build_leaves_nothing(call: Call, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(request: Request, target: Target) -> bytes:
+    def interrupt(*_: object) -> Iterator[tuple[Request, bytes]]:
         raise KeyboardInterrupt
+        yield
 
-    monkeypatch.setattr(build, "compiled", interrupt)
+    monkeypatch.setattr(build, "compiling", interrupt)
     assert call("kernels", "build", "-j", "1").code == 130
     assert list(place.iterdir()) == []
 

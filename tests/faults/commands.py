@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +88,12 @@ def make_world(world: Path) -> None:
 def objects_at_hand(folder: Path) -> Iterator[None]:
     """Kernels are "compiled" by taking what was compiled once: what is under test is what becomes of them."""
     kept = pickle.loads((folder / "objects").read_bytes())
+
+    def compiling(requests: Sequence[Any], *_: object) -> Iterator[tuple[Any, bytes]]:
+        return ((request, kept[request]) for request in requests)
+
     with (
-        mock.patch.object(build, "compiled", lambda request, target: kept[request]),
+        mock.patch.object(build, "compiling", compiling),
         mock.patch.object(build, "all_kernels", lambda target: list(kept)[:3]),
     ):
         yield
@@ -99,13 +103,14 @@ def objects_at_hand(folder: Path) -> Iterator[None]:
 def objects_kept(folder: Path) -> Iterator[None]:
     """The objects of all kernels that are compiled meanwhile go into the folder."""
     kept: dict[Any, bytes] = {}
-    compiled = build.compiled
+    compiling = build.compiling
 
-    def compile(request: Any, target: Any) -> bytes:
-        kept[request] = compiled(request, target)
-        return kept[request]
+    def keeping(*arguments: Any) -> Iterator[tuple[Any, bytes]]:
+        for request, blob in compiling(*arguments):
+            kept[request] = blob
+            yield request, blob
 
-    with mock.patch.object(build, "compiled", compile):
+    with mock.patch.object(build, "compiling", keeping):
         yield
     (folder / "objects").write_bytes(pickle.dumps(kept))
 

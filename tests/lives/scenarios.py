@@ -17,6 +17,7 @@ import random
 import resource
 import signal
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,10 +28,12 @@ from typing import Any
 import numpy as np
 
 import edgeq
-from edgeq.errors import EdgeqError, UsageError
+from edgeq.errors import EdgeqError, OutOfMemoryError, UsageError
 from edgeq.generate import Generation
+from edgeq.simd import store
 from tests.lives import teams
-from tests.lives.left import junk, nothing_left, resources
+from tests.lives.left import children, junk, nothing_left, resources
+from tests.patience import STUCK_S
 
 PROMPT = [1, 403, 407, 261, 378]
 PACKAGE = str(Path(edgeq.__file__).resolve().parent)
@@ -225,6 +228,141 @@ def fork(path: str, threads: int, count: int, seed: int) -> None:
     busy.join()
     same(model.logits(PROMPT), want)
     nothing_left(before)
+
+
+# ---- compiling ----
+@contextlib.contextmanager
+def nothing_compiled(path: str) -> Iterator[None]:
+    """As at the first load on a machine: no kernel is there, neither in this process nor in a pack."""
+    with tempfile.TemporaryDirectory(dir=Path(path).parent) as folder:
+        os.environ["EDGEQ_KERNELS"] = folder
+        store.kernels.cache_clear()
+        yield
+
+
+@scenario
+def fork_while_compiling(path: str, threads: int, count: int, seed: int) -> None:
+    """Another thread compiles, and a child loads with kernels that nobody has compiled yet."""
+    warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
+    want = {kv: edgeq.load(path, threads=threads, kv=kv).logits(PROMPT) for kv in ("q8", "f16")}
+    for _ in range(count):
+        with nothing_compiled(path):
+            begun = threading.Event()
+            loaded: list[edgeq.Model] = []
+
+            def load(begun: Any = begun, loaded: Any = loaded) -> None:
+                def progress(done: int, *_: object) -> None:
+                    if done:  # of the second kernel
+                        begun.set()
+
+                loaded.append(edgeq.load(path, threads=threads, progress=progress))
+
+            thread = threading.Thread(target=load)
+            thread.start()
+            begun.wait()
+            child = os.fork()
+            if child == 0:
+                signal.alarm(STUCK_S)
+                same(edgeq.load(path, threads=threads, kv="f16").logits(PROMPT), want["f16"])
+                sys.exit(0)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            if code:
+                raise AssertionError(f"the child ended with {code}")
+            thread.join()
+            same(loaded[0].logits(PROMPT), want["q8"])
+
+
+@scenario
+def little_memory_while_compiling(path: str, threads: int, count: int, seed: int) -> None:
+    """A limit of addresses a little above what is used: right logits, or one of edgeq's errors."""
+    want = edgeq.load(path, threads=threads, context=256).logits(PROMPT)
+    rng = random.Random(seed)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    for turn in range(count):
+        with nothing_compiled(path):
+            before = resources()
+            size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            more = rng.randrange(16, 64 if turn % 2 else 256) << 20
+            resource.setrlimit(resource.RLIMIT_AS, (size + more, hard))
+            try:
+                same(edgeq.load(path, threads=threads, context=256).logits(PROMPT), want)
+            except OutOfMemoryError as error:
+                if "\n" in str(error):
+                    raise AssertionError(f"{error!r} is not one line") from None
+                del error
+                nothing_left(before)
+            finally:
+                resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    same(edgeq.load(path, threads=threads, context=256).logits(PROMPT), want)
+
+
+@scenario
+def interrupt_while_compiling(path: str, threads: int, count: int, seed: int) -> None:
+    """Ctrl-C at random moments of compiling: no process is left, and what was compiled is kept."""
+    want = edgeq.load(path, threads=threads).logits(PROMPT)
+    rng = random.Random(seed)
+    for _ in range(count):
+        with nothing_compiled(path):
+            before = resources()
+            compiled = -1
+
+            def progress(done: int, total: int, name: str) -> None:
+                nonlocal compiled
+                compiled = done
+
+            threading.Timer(rng.uniform(0.05, 2), os.kill, (os.getpid(), signal.SIGINT)).start()
+            try:
+                edgeq.load(path, threads=threads, progress=progress)
+                signal.pause()
+            except KeyboardInterrupt:
+                pass
+            nothing_left(before)
+            totals: list[int] = []
+            model = edgeq.load(
+                path, threads=threads, progress=lambda _, total, __, to=totals: to.append(total)
+            )
+            if compiled > 0 and totals[:1] > [len(model.runner._kernels._addresses) - compiled]:
+                raise AssertionError(f"{compiled} were compiled, and then {totals[0]}")
+            same(model.logits(PROMPT), want)
+
+
+@scenario
+def a_compiler_is_killed(path: str, threads: int, count: int, seed: int) -> None:
+    """By the system, for one, which wants its memory back: one sentence, and the next load is right."""
+    want = edgeq.load(path, threads=threads).logits(PROMPT)
+    for turn in range(count):
+        with nothing_compiled(path):
+            before = resources()
+
+            def progress(done: int, *_: object, turn: int = turn) -> None:
+                if done == 1 + turn % 3:
+                    os.kill(children()[0], signal.SIGKILL)
+
+            with refused("was ended by SIGKILL"):
+                edgeq.load(path, threads=threads, progress=progress)
+            nothing_left(before)
+            same(edgeq.load(path, threads=threads).logits(PROMPT), want)
+
+
+@scenario
+def load_in_the_progress_of_another(path: str, threads: int, count: int, seed: int) -> None:
+    """A thread's progress waits for another thread, which loads with kernels that nobody has compiled yet."""
+    want = edgeq.load(path, threads=threads, kv="f16").logits(PROMPT)
+    for _ in range(count):
+        with nothing_compiled(path):
+            given: list[np.ndarray] = []
+
+            def load(given: Any = given) -> None:
+                given.append(edgeq.load(path, threads=threads, kv="f16").logits(PROMPT))
+
+            def progress(*_: object, given: Any = given, load: Any = load) -> None:
+                if not given:
+                    thread = threading.Thread(target=load)
+                    thread.start()
+                    thread.join()
+
+            edgeq.load(path, threads=threads, progress=progress)
+            same(given[0], want)
 
 
 class Fault(Exception):

@@ -11,7 +11,16 @@ from tests.lives.__main__ import run
 from tests.lives.scenarios import ENDINGS, SCENARIOS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks at /proc and at signals")
-COUNTS = {"break_off_loading": 40, "drop": 30, "fork": 16, "run_in_a_handler": 50}  # 5 where nothing is said
+COUNTS = {
+    "a_compiler_is_killed": 1,
+    "break_off_loading": 40,
+    "drop": 30,
+    "fork": 16,
+    "fork_while_compiling": 1,
+    "interrupt_while_compiling": 2,
+    "load_in_the_progress_of_another": 1,
+    "run_in_a_handler": 50,
+}  # 5 where nothing is said
 
 
 @pytest.fixture(scope="module")

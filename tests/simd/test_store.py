@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,11 +49,12 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the kernels that were compiled."""
     names: list[str] = []
 
-    def quick(request: Request, target: Target) -> bytes:
-        names.append(request[0])
-        return made(SUM, target)
+    def quick(requests: Sequence[Request], target: Target, *_: object) -> Iterator[tuple[Request, bytes]]:
+        for request in requests:
+            names.append(request[0])
+            yield request, made(SUM, target)
 
-    monkeypatch.setattr(build, "compiled", quick)
+    monkeypatch.setattr(build, "compiling", quick)
     return names
 
 
@@ -425,16 +426,17 @@ log = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 waited, waits = os.pipe()
 
-def when_another_waits(request, target):
-    os.write(log, b"compiled\\n")
-    if request[0] == "argmax":
-        os.read(waited, 1)
-    return blob
+def when_another_waits(requests, target, *_):
+    for request in requests:
+        os.write(log, b"compiled\\n")
+        if request[0] == "argmax":
+            os.read(waited, 1)
+        yield request, blob
 
 def work():
     told = []
     requests = [(name, Tag("generic")) for name in ("argmax", "rotate", "norm")]
-    build.compiled = when_another_waits
+    build.compiling = when_another_waits
     def progress(done, total, name):
         told.append(name)
         if name == store.WAITING:

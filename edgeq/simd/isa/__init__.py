@@ -30,7 +30,7 @@ class ISA:
         return spellings[self.name]
 
 
-ISAS = (  # of each machine the best first
+ISAS: tuple[ISA, ...] = (  # of each machine the best first
     ISA(
         "avx512vnni",
         "x86_64",
