@@ -8,5 +8,6 @@ From source to a pack: `frontend` has numba write a kernel down, `compile` makes
 processes of their own (`compiler` is what runs there, `compilers` starts them, `shortage` tells why they
 ended); `link` makes one image of many, `build` a `pack`. From a pack to an address: `host` chooses the
 instruction set, `store` finds packs or has kernels compiled, `folder` guards the user's files, `executable`
-maps code. Only the first two import numba or llvmlite, and importing this package imports nothing.
+maps code. But for the first two, none of these imports numba or llvmlite, and importing this package imports
+nothing.
 """

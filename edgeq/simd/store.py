@@ -129,7 +129,7 @@ class Kernels(Unique):
             self._loading.add(here())
             for isa in sorted({tag.isa for _, tag in wanted}):
                 self._load(Target.of(isa), [r for r in wanted if r[1].isa == isa], progress)
-        except (OSError, ImportError) as error:
+        except (OSError, ImportError, SystemError) as error:
             if shortage.behind(error):
                 raise OutOfMemoryError(f"there is not enough memory for kernels: {reason(error)}") from None
             raise
