@@ -241,7 +241,7 @@ class Sequence(Unique):
 
     @property
     def likeliest(self) -> int:
-        """The token of the largest logit after `ids`; -1 where one is not finite, and where none were computed."""
+        """The token of the largest logit after `ids`; -1 where one is not finite or none was computed."""
         return self._held.likeliest
 
     @property

@@ -166,8 +166,8 @@ class Generation(Unique, Iterator[str]):
             self._calls.claim(turn, "go on")
             if self._vanished():
                 raise UsageError(
-                    "the generation was at work in a thread that this process, made by fork, does not have, so "
-                    "it cannot go on here."
+                    "the generation was at work in a thread that this process, made by fork, does not have, "
+                    "so it cannot go on here."
                 )
             return next(self._run)
         finally:
