@@ -65,6 +65,7 @@ class Model(Unique):
 
     _closed = False
     _runner: Runner | None = None
+    _ending = staticmethod(sys.is_finalizing)  # here, since names of modules are gone by then
 
     def __init__(
         self,
@@ -175,11 +176,11 @@ class Model(Unique):
         in this thread (from a callback or a signal's handler) when it goes on.
         """
         self._closed = True
-        if self._runner is None:
+        if self._runner is None or self._ending():  # of the process, when threads stop wherever they are
             return
         turn = Turn("the model is being closed")
         try:
-            if waiting() or sys.is_finalizing():
+            if waiting():
                 if self._passes.come(turn):
                     return  # the pass that is under way closes it in its end
             else:

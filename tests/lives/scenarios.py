@@ -140,26 +140,27 @@ def exit_with_a_thread_at_work(path: str, threads: int, count: int, seed: int) -
     begun.wait()
 
 
+class Owner:
+    """Closes its model when it goes."""
+
+    def __init__(self, model: edgeq.Model) -> None:
+        self.model = model
+
+    def __del__(self) -> None:
+        self.model.close()
+
+
 @ending
 def exit_with_a_close_in_a_destructor(path: str, threads: int, count: int, seed: int) -> None:
     """The interpreter's end drops an object that closes a model, in which a daemon thread is at work."""
-    global kept
-
-    class Owner:
-        def __init__(self) -> None:
-            self.model = edgeq.load(path, threads=threads)
-
-        def __del__(self) -> None:
-            self.model.close()
-
-    kept = Owner()
+    model = edgeq.load(path, threads=threads)
+    sys.owner = Owner(model)  # type: ignore[attr-defined]  # what goes last
     begun = threading.Event()
 
-    def work(model: edgeq.Model = kept.model) -> None:
-        with contextlib.suppress(UsageError):
-            while True:
-                model.logits(PROMPT * 20)
-                begun.set()
+    def work() -> None:
+        while True:
+            model.logits(PROMPT * 60)
+            begun.set()
 
     threading.Thread(target=work, daemon=True).start()
     begun.wait()
