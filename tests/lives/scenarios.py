@@ -30,6 +30,7 @@ import numpy as np
 import edgeq
 from edgeq.errors import EdgeqError, UsageError
 from edgeq.generate import Generation
+from edgeq.ownership import Locked
 
 PROMPT = [1, 403, 407, 261, 378]
 PACKAGE = str(Path(edgeq.__file__).resolve().parent)
@@ -335,6 +336,44 @@ def fork_in_a_wait(path: str, threads: int, count: int, seed: int) -> None:
             raise AssertionError(f"the child ended with {code}")
         same(got, want)
         busy.join()
+        telling.join()
+
+
+@scenario
+def fork_in_a_wait_for_a_lock(path: str, threads: int, count: int, seed: int) -> None:
+    """The same in the wait for a lock, as there is one for the process's kernels."""
+    warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
+    for _ in range(count):
+        owner = Locked()
+        held, free = threading.Event(), threading.Event()
+
+        def hold(owner: Any = owner, held: Any = held, free: Any = free) -> None:
+            with owner._lock:
+                held.set()
+                free.wait()
+
+        children: list[int] = []
+
+        def handler(*_: object, free: Any = free, children: Any = children) -> None:
+            children.append(os.fork())
+            if children[0] == 0:
+                signal.alarm(900)
+            free.set()
+
+        signal.signal(signal.SIGUSR1, handler)
+        holder = threading.Thread(target=hold)
+        holder.start()
+        held.wait()
+        telling = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGUSR1))  # into the wait
+        telling.start()
+        with owner._lock:
+            pass
+        if children[0] == 0:
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1])
+        if code:
+            raise AssertionError(f"the child ended with {code}")
+        holder.join()
         telling.join()
 
 
