@@ -153,8 +153,8 @@ def _free(lock: Any) -> None:
     The thread may be waiting for it, when it forked in a signal's handler: it will go on waiting for the
     system's lock that it found. Until Python 3.13 `_at_fork_reinit` makes another one, and what frees that
     very one is `_release_save`, whoever holds it. From 3.14 on that asks for the holder, and
-    `_at_fork_reinit` frees in place. (Until 3.13 a holder that has the system's lock and not yet Python's
-    word of it, an instant, is taken for one of 3.14: a lock whose waiters must live through that is a `Line`.)
+    `_at_fork_reinit` frees in place. Until 3.13 there is an instant in which a thread has the system's lock
+    and Python does not know yet; a fork then leaves the wait without an end, which a `Line` does not.
     """
     if lock.acquire(blocking=False):  # free, or this thread's own
         lock.release()
