@@ -10,6 +10,7 @@ So nobody who has a turn waits for another one, and no order of calls makes them
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 import threading
@@ -54,7 +55,7 @@ class Turn:
 
     def __init__(self, doing: str):
         self.doing = doing  # a sentence on what the call does, without its point
-        self.thread = threading.get_ident()
+        self.thread = here()
         self.over = False
         self._forks = len(_forkers)
         self._bell = threading.Lock()
@@ -130,8 +131,18 @@ def waiting() -> bool:
     return turn is not None and not turn.over
 
 
-_own = threading.local()  # turn: the last that the thread waited for
-_forkers: list[int] = []  # the threads that made this process and those it comes from, the oldest first
+def here() -> tuple[int, int]:
+    """This thread: a number that no other has, and its ident. An ident alone comes again in later threads.
+
+    In a process that the thread makes by `fork` it is the same.
+    """
+    found: tuple[int, int] | None = getattr(_own, "here", None)
+    return found or _own.__dict__.setdefault("here", (next(_numbers), threading.get_ident()))
+
+
+_own = threading.local()  # here; turn: the last that the thread waited for
+_numbers = itertools.count()
+_forkers: list[tuple[int, int]] = []  # the threads that made this process and its forebears, the oldest first
 
 
 class Locked(Unique):
@@ -165,16 +176,11 @@ def _free(lock: Any) -> None:
         lock._at_fork_reinit()
 
 
-def here() -> tuple[int, int]:
-    """This thread of this process. A thread's ident alone comes again, in a forked process above all."""
-    return os.getpid(), threading.get_ident()
-
-
 _locks: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def _forked() -> None:
-    _forkers.append(threading.get_ident())
+    _forkers.append(here())
     for lock in list(_locks):
         _free(lock)
 

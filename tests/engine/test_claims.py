@@ -12,7 +12,7 @@ import pytest
 
 from edgeq import cache, engine, formats, memory
 from edgeq.errors import OutOfMemoryError, UsageError
-from edgeq.ownership import Line, Turn
+from edgeq.ownership import Line, Turn, here
 
 IDS = [1, 403, 407, 261, 378]
 
@@ -205,3 +205,9 @@ def test_want_of_memory(
         call()
     monkeypatch.undo()
     model.close()
+
+
+def test_no_two_threads_are_the_same() -> None:
+    """Also not where one begins after the end of another and has its ident."""
+    assert here() == here()
+    assert len({elsewhere(here) for _ in range(50)} | {here()}) == 51
