@@ -155,7 +155,7 @@ class Locked(Unique):
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        _locks.add(self._lock)
+        _locks.add(weakref.ref(self._lock, _locks.discard))
 
 
 def _free(lock: Any) -> None:
@@ -176,13 +176,16 @@ def _free(lock: Any) -> None:
         lock._at_fork_reinit()
 
 
-_locks: weakref.WeakSet[Any] = weakref.WeakSet()
+# Not a WeakSet: that runs code in Python when an object goes, and Ctrl-C that came then would be lost in it.
+_locks: set[weakref.ref[Any]] = set()
 
 
 def _forked() -> None:
     _forkers.append(here())
-    for lock in list(_locks):
-        _free(lock)
+    for reference in list(_locks):
+        lock = reference()
+        if lock is not None:
+            _free(lock)
 
 
 if hasattr(os, "register_at_fork"):
