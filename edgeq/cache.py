@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeq import memory
-from edgeq.errors import UsageError
+from edgeq.errors import OutOfMemoryError, UsageError, shown, size
 from edgeq.kernels.catalog import CHUNK
 from edgeq.ownership import Unique
 
@@ -27,8 +27,8 @@ class CacheShape:
     @classmethod
     def of(cls, kind: str, layers: int, kv_heads: int, head_dim: int, context: int) -> CacheShape:
         """For a context of that many tokens; UsageError for an unknown kind."""
-        if kind not in KINDS:
-            raise UsageError(f"kv is {kind!r}, but a KV cache is one of {', '.join(KINDS)}.")
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise UsageError(f"kv is {shown(kind)}, but a KV cache is one of {', '.join(KINDS)}.")
         return cls(kind, layers, kv_heads, head_dim, (context + CHUNK - 1) // CHUNK * CHUNK)
 
     @property
@@ -56,16 +56,16 @@ class CacheShape:
 
 
 class Cache(Unique):
-    """The memory of one sequence. Pages that were never written take none."""
+    """The memory of one sequence, OutOfMemoryError without it. Pages that were never written take none."""
 
     def __init__(self, shape: CacheShape):
         self.shape = shape
         try:
             self._memory = memory.pieces([*shape.parts.values()] * shape.layers)
         except MemoryError:
-            raise UsageError(
-                f"a KV cache of {shape.capacity} positions needs {shape.nbytes >> 20} MB, which are "
-                "not to be had; a smaller context or kv='q8' takes less."
+            raise OutOfMemoryError(
+                f"a KV cache of {shape.capacity} positions needs {size(shape.nbytes)}, which are not to be "
+                "had; a smaller context or kv='q8' takes less."
             ) from None
         names = [(layer, part) for layer in range(shape.layers) for part in shape.parts]
         places = (int(piece.ctypes.data) for piece in self._memory)

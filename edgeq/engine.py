@@ -2,26 +2,28 @@
 
 The engine speaks token ids. Text comes in through `Model.tokenizer` and `edgeq.generate`.
 
-Every call may come from any thread, from a signal's handler, and from within a callback of another call.
-Calls that run passes queue for the model's lock; what cannot be done from where it is asked for (going on
-with a sequence from within its own `progress`) is refused. Nothing that a pass reads is freed under it: the
-pass holds the `Runner` and the cache, and closing lets go of them.
+Every call may come from any thread, from a signal's handler, and from within a callback of another call. A
+model serves one pass at a time, and passes wait for their turn; between the passes of a call its callbacks
+run. A sequence is changed by one call at a time, and another one that comes meanwhile is refused. Nothing
+that a pass reads is freed under it: the pass holds the `Runner` and the cache, and closing lets go of them.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from collections.abc import Sequence as Ids
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from edgeq import formats, models
+from edgeq import arguments, formats, models
+from edgeq.arguments import whole
 from edgeq.cache import Cache
-from edgeq.errors import OutOfMemoryError, UsageError
-from edgeq.ownership import Locked, Unique, here
+from edgeq.errors import OutOfMemoryError, UsageError, printable, shown, size
+from edgeq.ownership import Line, Turn, Unique, waiting
 from edgeq.runner import Runner
 from edgeq.simd import store
 
@@ -55,11 +57,15 @@ def load(
     return Model(path, threads=threads, context=context, kv=kv, act=act, progress=progress)
 
 
-class Model(Locked):
-    """A model ready to run; a context manager. Calls from several threads queue.
+class Model(Unique):
+    """A model ready to run; a context manager. Passes from several threads queue.
 
     What it takes from the system is given back by `close`, when the object goes, and at the process's end.
     """
+
+    _closed = False
+    _runner: Runner | None = None
+    _ending = staticmethod(sys.is_finalizing)  # here, since names of modules are gone by then
 
     def __init__(
         self,
@@ -71,20 +77,18 @@ class Model(Locked):
         act: str = "int8",
         progress: store.Progress | None = None,
     ):
-        if act not in ACTS:
-            raise UsageError(f"act is {act!r}, but activations are one of {', '.join(ACTS)}.")
-        if threads is not None:
-            whole("threads", threads)
-        super().__init__()
+        self._begin()
+        arguments.one_of("act", act, ACTS)
+        arguments.callback("progress", progress)
+        threads = None if threads is None else whole("threads", threads)
         self.kv, self.act = kv, act
-        self._passing: tuple[int, int] | None = None  # the thread that is in a pass
-        self._closed = False
+        self._passes = Line()
         self._tokenizer: Any = None
         self.file = formats.open_model(path)
         try:
             self.config = models.check(self.file)
             self.context = self._context(context)
-            self._runner: Runner | None = Runner(
+            self._runner = Runner(
                 self.file,
                 self.config,
                 threads=threads,
@@ -96,22 +100,27 @@ class Model(Locked):
         except MemoryError as error:
             self.file.close()
             why = f" ({error})" if str(error) else ""
-            raise OutOfMemoryError(f"{self.file.path} cannot be loaded: memory is short{why}.") from None
+            path = printable(str(self.file.path))
+            raise OutOfMemoryError(f"{path} cannot be loaded: memory is short{why}.") from None
         except BaseException:
             self.file.close()
             raise
         self.isa, self.threads = self._runner.isa, self._runner.threads
         self.cache_shape = self._runner.cache_shape
+        if self._closed:  # by a callback or a handler, meanwhile
+            self.close()
 
     def _context(self, context: int | None) -> int:
         most = self.config.max_position_embeddings
         if context is None:
             return min(most, CONTEXT_DEFAULT)
-        if context == 0 and not isinstance(context, bool):
+        if arguments.is_int(context) and context == 0:
             return most
         if whole("context", context) > most:
-            raise UsageError(f"context is {context}, but this model was made for at most {most} positions.")
-        return context
+            raise UsageError(
+                f"context is {shown(context)}, but this model was made for at most {most} positions."
+            )
+        return int(context)
 
     @property
     def runner(self) -> Runner:
@@ -167,9 +176,22 @@ class Model(Locked):
         in this thread (from a callback or a signal's handler) when it goes on.
         """
         self._closed = True
-        with self._lock:
-            self._runner = None
-            self.file.close()
+        if self._runner is None or self._ending():  # of the process, when threads stop wherever they are
+            return
+        turn = Turn("the model is being closed")
+        try:
+            if waiting():
+                if self._passes.come(turn):
+                    return  # the pass that is under way closes it in its end
+            else:
+                self._passes.wait(turn)
+            if self._runner is not None:
+                self._runner.close()
+                self._runner = None
+                self.file.close()
+        finally:
+            turn.over = True
+            turn.ring()
 
     def __enter__(self) -> Model:
         return self
@@ -180,24 +202,48 @@ class Model(Locked):
         self.close()
 
 
+class Held(NamedTuple):
+    """What a sequence holds, exchanged as a whole: no exception and no thread comes between its parts."""
+
+    ids: list[int]  # the tokens and perhaps more behind them; appended to, and otherwise left as it is
+    length: int  # of the tokens
+    likeliest: int
+
+    def cut(self, length: int) -> Held:
+        """The first `length` tokens alone, in a list of their own."""
+        return self if length == len(self.ids) else Held(self.ids[:length], length, -1)
+
+    def more(self, ids: list[int], likeliest: int) -> Held:
+        """With ids behind the tokens."""
+        held = self.cut(self.length)  # without those that a pass appended and then was broken off
+        held.ids.extend(ids)
+        return Held(held.ids, len(held.ids), likeliest)
+
+
 class Sequence(Unique):
     """Token ids and the cache of their keys and values."""
 
     def __init__(self, model: Model):
+        self._begin()
         self.model = model
-        self.likeliest = -1  # the token of the largest logit after the last feed; -1: a logit is not finite
-        self._ids: list[int] = []
-        self._feeding: tuple[int, int] | None = None  # the thread that feeds it
-        self._cache: Cache | None = Cache(model.cache_shape)
+        self._calls = Line()
+        self._held = Held([], 0, -1)
+        self._cache: Cache | None = Cache(model.runner.cache_shape)
 
     @property
     def ids(self) -> list[int]:
         """The tokens it holds, a copy: `feed` and `truncate` change them."""
-        return self._ids.copy()
+        held = self._held
+        return held.ids[: held.length]
 
     @ids.setter
     def ids(self, ids: object) -> None:
         raise UsageError("the ids of a sequence cannot be set: feed and truncate change them.")
+
+    @property
+    def likeliest(self) -> int:
+        """The token of the largest logit after `ids`; -1 where one is not finite or none was computed."""
+        return self._held.likeliest
 
     @property
     def cache(self) -> Cache:
@@ -212,89 +258,88 @@ class Sequence(Unique):
     ) -> np.ndarray:
         """Append ids; float32 [vocab_size] of the last, or with all_logits [len(ids), vocab_size].
 
-        UsageError where an id is outside the vocabulary, there is none, or they pass the context.
-        progress(done, total) is called as the tokens are done. Interrupted, the sequence holds the passes
-        that were finished.
+        UsageError where an id is outside the vocabulary, there is none, or they pass the context; where the
+        sequence is being fed or cut by another call; and where a signal's handler or a finalizer feeds
+        within a pass. OutOfMemoryError where the logits have no room. progress(done, total) is called as the
+        tokens are done. Interrupted, the sequence holds the passes that were finished.
         """
-        new = self._checked(ids)
-        with self.model._lock:
-            self._refuse_within("fed")
-            self._feeding = here()
-            try:
-                return self._feed(new, all_logits, progress)
-            finally:
-                self._feeding = None
+        arguments.callback("progress", progress)
+        new = arguments.token_ids(ids, self.model.vocab_size, self.model.context)
+        turn = Turn("the sequence is being fed")
+        try:
+            self._calls.claim(turn, "be fed")
+            return self._feed(new, all_logits, progress)
+        finally:
+            turn.over = True
 
     def _feed(self, new: np.ndarray, all_logits: bool, progress: Progress | None) -> np.ndarray:
-        """`feed`, with the lock held."""
+        """`feed`, with the turn."""
         self._check_room(len(new))
         runner = self.model.runner
         step = min(runner.limit, runner.outputs) if all_logits else runner.limit
-        out = np.empty((len(new) if all_logits else 1, self.model.vocab_size), np.float32)
+        out = rows(len(new) if all_logits else 1, self.model.vocab_size)
         for at in range(0, len(new), step):
             part = new[at : at + step]
             done = at + len(part)
             outputs = len(part) if all_logits else int(done == len(new))
-            self._pass(runner, part, out[at:done] if all_logits else out[:outputs])
+            self._pass(part, out[at:done] if all_logits else out[:outputs])
             if progress:
                 progress(done, len(new))
         return out if all_logits else out[-1]
 
-    def _pass(self, runner: Runner, part: np.ndarray, out: np.ndarray) -> None:
+    def _pass(self, part: np.ndarray, out: np.ndarray) -> None:
         """One pass; the logits of its last tokens into `out`."""
-        model, cache, position = self.model, self.cache, len(self._ids)
-        if model._passing == here():
-            raise UsageError("a pass is under way: a signal's handler cannot run another within it.")
-        model._passing = here()
+        model, cache, held = self.model, self.cache, self._held
+
+        def go_on() -> None:
+            if model._closed or self._cache is not cache:
+                raise UsageError(f"the {'model' if model._closed else 'sequence'} was closed.")
+
+        turn = Turn("a pass is under way")
         try:
-            logits, likeliest = runner.run(cache, position, part, len(out), lambda: model.runner)
+            model._passes.wait(turn)
+            logits, likeliest = model.runner.run(cache, held.length, part, len(out), go_on)
             out[:] = logits
         finally:
-            model._passing = None
-        if self._cache is not cache:
-            raise UsageError("the sequence was closed.")
-        self._ids.extend(part.tolist())
-        if len(out):
-            self.likeliest = likeliest
-
-    def _checked(self, ids: Ids[int]) -> np.ndarray:
-        """A copy of ids, int64, of which nobody else knows; UsageError where they are no token ids."""
-        new = np.array(ids)
-        if new.ndim != 1 or not len(new) or new.dtype.kind not in "iu":
-            raise UsageError("ids must be a list of at least one token id.")
-        low, high = int(new.min()), int(new.max())
-        if low < 0 or high >= self.model.vocab_size:
-            wrong = low if low < 0 else high
-            raise UsageError(f"token id {wrong} is outside the vocabulary of {self.model.vocab_size}.")
-        return new.astype(np.int64)
+            turn.over = True
+            turn.ring()
+            if model._closed:  # perhaps by a handler that came into the pass and could not wait for it
+                model.close()
+        go_on()
+        self._held = held.more(part.tolist(), likeliest)
 
     def _check_room(self, more: int) -> None:
-        if len(self._ids) + more > self.model.context:
+        count, context = self._held.length, self.model.context
+        if count + more > context:
             raise UsageError(
-                f"{len(self._ids)} + {more} tokens do not fit in the context of {self.model.context}; "
+                f"{count} + {more} tokens do not fit in the context of {context}; "
                 "a larger context or a shorter prompt is needed."
             )
 
-    def _refuse_within(self, what: str) -> None:
-        """UsageError when this thread is within a `feed` of this sequence. The lock is held."""
-        if self._feeding == here():
-            raise UsageError(f"the sequence is being fed, so it cannot be {what} from within that call.")
-
     def truncate(self, n: int) -> None:
-        """Forget everything after the first n tokens."""
-        with self.model._lock:
-            self._refuse_within("cut")
-            if not 0 <= n <= len(self._ids):
-                raise UsageError(f"a sequence of {len(self._ids)} tokens cannot be cut to {n}.")
-            del self._ids[n:]
+        """Forget everything after the first n tokens. UsageError as from `feed`."""
+        turn = Turn("the sequence is being cut")
+        try:
+            self._calls.claim(turn, "be cut")
+            held = self._held
+            if not arguments.is_int(n) or not 0 <= n <= held.length:
+                raise UsageError(f"a sequence of {held.length} tokens cannot be cut to {shown(n)}.")
+            if n < held.length:
+                self._held = held.cut(int(n))
+        finally:
+            turn.over = True
 
     def close(self) -> None:
-        """Let go of the cache. A call under way ends with UsageError after its pass."""
+        """Let go of the cache. A call under way breaks its pass off and ends with UsageError."""
         self._cache = None
 
 
-def whole(name: str, value: int) -> int:
-    """value, checked to be a positive whole number."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UsageError(f"{name} is {value!r}, but a positive whole number is needed.")
-    return value
+def rows(count: int, columns: int) -> np.ndarray:
+    """Room for logits, float32 [count, columns]."""
+    try:
+        return np.empty((count, columns), np.float32)
+    except MemoryError:
+        raise OutOfMemoryError(
+            f"the logits of {count} tokens need {size(4 * count * columns)}, which are not to be had; "
+            "feed fewer tokens at a time."
+        ) from None

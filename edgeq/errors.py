@@ -4,6 +4,10 @@ be right.
 
 from __future__ import annotations
 
+import reprlib
+
+SHOWN_CHARS_MAX = 40
+
 
 class EdgeqError(Exception):
     """Base of every error that edgeq raises on purpose."""
@@ -23,3 +27,30 @@ class OutOfMemoryError(EdgeqError, MemoryError):
 
 class UsageError(EdgeqError):
     """A caller passed a value outside what the call accepts."""
+
+
+def shown(value: object) -> str:
+    """A value in a message: a short line, whatever it is and however long it is."""
+    try:
+        if isinstance(value, str):
+            text = repr(value[:SHOWN_CHARS_MAX])
+        else:
+            text = repr(value) if isinstance(value, float) else reprlib.repr(value)
+    except Exception:  # an integer of thousands of digits, a repr that raises
+        text = f"a {type(value).__name__}"
+    return printable(" ".join(text.split()))[:SHOWN_CHARS_MAX]
+
+
+def printable(text: str) -> str:
+    """Text, such as a path, as any UTF-8 terminal can show it on a line: what is not printable is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def size(count: int) -> str:
+    """A number of bytes for people: '23.4 MB' (decimal units)."""
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{count} B" if unit == "B" else f"{value:.3g} {unit}" if value < 100 else f"{value:.0f} {unit}"

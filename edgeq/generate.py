@@ -16,8 +16,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq.errors import FormatError, UsageError
-from edgeq.ownership import Locked
+from edgeq import arguments
+from edgeq.arguments import is_int
+from edgeq.errors import FormatError, UsageError, shown
+from edgeq.ownership import Line, Turn, Unique
 from edgeq.sampling import Sampler, SamplingOptions, check_option
 
 
@@ -123,8 +125,9 @@ def overlap(text: str, stop: str) -> int:
     return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)
 
 
-class Generation(Locked, Iterator[str]):
-    """An iterator over pieces of text; also a context manager. Calls from several threads queue.
+class Generation(Unique, Iterator[str]):
+    """An iterator over pieces of text; also a context manager. One call at a time: another that comes
+    meanwhile, from wherever, is refused with UsageError.
 
     `prompt_ids` went in; `ids` are the tokens that came out, without the end token; `text` is what was
     yielded so far, the decoded ids up to a stop string. `finish_reason` is "eos" (end token), "stop" (stop
@@ -137,7 +140,8 @@ class Generation(Locked, Iterator[str]):
     def __init__(
         self, model: LanguageModel, prompt_ids: list[int], sampler: Sampler, timings: Timings
     ) -> None:
-        super().__init__()
+        self._begin()
+        self._calls = Line()
         self.model = model
         self.prompt_ids = prompt_ids
         self.ids: list[int] = []
@@ -157,9 +161,17 @@ class Generation(Locked, Iterator[str]):
         return self
 
     def __next__(self) -> str:
-        with self._lock:
-            self._refuse_within("go on")
+        turn = Turn("the generation is at work")
+        try:
+            self._calls.claim(turn, "go on")
+            if self._vanished():
+                raise UsageError(
+                    "the generation was at work in a thread that this process, made by fork, does not have, "
+                    "so it cannot go on here."
+                )
             return next(self._run)
+        finally:
+            turn.over = True
 
     def __enter__(self) -> Generation:
         return self
@@ -169,14 +181,18 @@ class Generation(Locked, Iterator[str]):
 
     def close(self) -> None:
         """End the generation and free its cache, unless the sequence was the caller's."""
-        with self._lock:
-            self._refuse_within("be closed")
+        turn = Turn("the generation is being closed")
+        try:
+            self._calls.claim(turn, "be closed")
+            if self._vanished():
+                self._run = _nothing()
             self._run.close()
+        finally:
+            turn.over = True
 
-    def _refuse_within(self, what: str) -> None:
-        """UsageError when this thread is within a call of this generation. The lock is held."""
-        if inspect.getgeneratorstate(self._run) == inspect.GEN_RUNNING:
-            raise UsageError(f"the generation is at work, so it cannot {what} from within that call.")
+    def _vanished(self) -> bool:
+        """Whether, though nobody else has the turn, it is at work: its thread vanished in a `fork`."""
+        return inspect.getgeneratorstate(self._run) == inspect.GEN_RUNNING
 
 
 def _nothing() -> Generator[str, None, None]:
@@ -208,14 +224,17 @@ def stream(
 
     Raises UsageError for a value outside what it accepts and for a prompt that does not fit the context.
     """
+    arguments.callback("progress", progress)
+    if not isinstance(options, SamplingOptions | None):
+        raise UsageError(f"options are {shown(options)}, but must be SamplingOptions")
     stops = check_stops(stop, model)
     if max_tokens is not None and (not is_int(max_tokens) or max_tokens < -1):
         raise UsageError(
-            f"max_tokens is {max_tokens!r}, but must be a whole number of at least 0, or -1 for no limit"
+            f"max_tokens is {shown(max_tokens)}, but must be a whole number of at least 0, or -1 for no limit"
         )
     limit = math.inf if max_tokens is None or max_tokens < 0 else max_tokens
     before = list(sequence.ids) if sequence is not None else []
-    prompt_ids = encode(model, prompt, first=not before, special=special)
+    prompt_ids = encode(model, prompt, first=not before, special=special, most=model.context)
     if len(before) + len(prompt_ids) > model.context:
         raise UsageError(
             f"the prompt has {len(prompt_ids)} tokens{f' after {len(before)}' if before else ''}, "
@@ -360,27 +379,27 @@ def eos_ids(model: LanguageModel) -> frozenset[int]:
 
 
 def encode(
-    model: LanguageModel, prompt: str | Sequence[int], *, first: bool = True, special: bool = False
+    model: LanguageModel,
+    prompt: str | Sequence[int],
+    *,
+    first: bool = True,
+    special: bool = False,
+    most: int | None = None,
 ) -> list[int]:
     """The prompt's token ids, checked; a text at the beginning of a sequence begins as the tokenizer says
     (BOS).
 
-    Raises UsageError when there is no tokenizer for a text, no token at all, or an id outside the vocabulary.
+    Raises UsageError when there is no tokenizer for a text, no token at all, an id outside the vocabulary, or
+    more than `most` ids are given.
     """
     if isinstance(prompt, str):
         if model.tokenizer is None:
             raise UsageError("the model file holds no tokenizer, so the prompt must be token ids")
-        ids = model.tokenizer.encode(prompt, add_bos=None if first else False, special=special)
-    else:
-        ids = list(prompt)
-    for id in ids:
-        if not is_int(id) or not 0 <= id < model.vocab_size:
-            raise UsageError(
-                f"the prompt holds {id!r}, but a token id is a whole number below {model.vocab_size}"
-            )
-    if not ids:
-        raise UsageError("the prompt is empty, but generation needs at least one token to begin with")
-    return [int(id) for id in ids]
+        prompt, most = model.tokenizer.encode(prompt, add_bos=None if first else False, special=special), None
+        if not prompt:
+            raise UsageError("the prompt is empty, but generation needs at least one token to begin with")
+    listed: list[int] = arguments.token_ids(prompt, model.vocab_size, most).tolist()
+    return listed
 
 
 def remaining(sequence: TokenSequence, ids: Sequence[int]) -> list[int]:
@@ -401,14 +420,12 @@ def remaining(sequence: TokenSequence, ids: Sequence[int]) -> list[int]:
 
 def check_stops(stop: str | Sequence[str], model: LanguageModel) -> StopStrings:
     """The stop strings, checked: each a text that is not empty, and a tokenizer to find them with."""
+    if not isinstance(stop, str) and not arguments.is_sequence(stop):
+        raise UsageError(f"stop is {shown(stop)}, but must be a text or a list of texts")
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
     for each in stops:
         if not isinstance(each, str) or not each:
-            raise UsageError(f"a stop string is {each!r}, but must be a text of at least one character")
+            raise UsageError(f"a stop string is {shown(each)}, but must be a text of at least one character")
     if stops and model.tokenizer is None:
         raise UsageError("the model file holds no tokenizer, so there is no text to find stop strings in")
     return StopStrings(stops)
-
-
-def is_int(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -53,7 +53,7 @@ def zeros(shape: int | tuple[int, ...], dtype: DTypeLike = np.uint8) -> Array:
 
 def pieces(sizes: Sequence[int]) -> list[Array]:
     """Arrays of zeros, uint8 of these sizes, in ascending order of address; they live and go together.
-    ValueError for a negative size.
+    ValueError for a negative size, MemoryError for more than there is.
     """
     if min(sizes, default=0) < 0:
         raise ValueError(f"an array of {min(sizes)} bytes was asked for")
@@ -62,6 +62,8 @@ def pieces(sizes: Sequence[int]) -> list[Array]:
     offsets = [0]
     for size in sizes:
         offsets.append(offsets[-1] + -(-size // ALIGNMENT) * ALIGNMENT)
+    if offsets[-1] + ALIGNMENT > sys.maxsize:  # NumPy would call it a wrong value
+        raise MemoryError(f"{offsets[-1]} bytes are more than there are addresses")
     raw = np.zeros(offsets[-1] + ALIGNMENT, np.uint8)
     start = -int(raw.ctypes.data) % ALIGNMENT
     return [raw[start + at : start + at + size] for at, size in zip(offsets, sizes, strict=False)]

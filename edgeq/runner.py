@@ -14,13 +14,13 @@ import numpy as np
 from edgeq import formats, models, rotary, tuned
 from edgeq.cache import Cache, CacheShape
 from edgeq.cores import default_threads
-from edgeq.errors import UsageError
+from edgeq.errors import UsageError, shown
 from edgeq.kernels.catalog import State
 from edgeq.ownership import Unique
 from edgeq.program import Program, Settings
 from edgeq.simd import store
 from edgeq.simd.host import host_isa
-from edgeq.team import Team
+from edgeq.team import WORKERS_MAX, Team
 from edgeq.weights import Weights
 
 PASS_TOKENS = 256  # tokens in a pass at the most
@@ -30,7 +30,7 @@ WORKER_WORK = 2_000_000  # multiplications of a token that are worth one more wo
 
 
 class Runner(Unique):
-    """Runs passes of one model over the caches of its sequences, one at a time: the caller holds a lock."""
+    """Runs passes of one model over the caches of its sequences, one at a time: the caller sees to that."""
 
     def __init__(
         self,
@@ -43,6 +43,8 @@ class Runner(Unique):
         act: str,
         progress: store.Progress | None,
     ):
+        if threads and threads > WORKERS_MAX:
+            raise UsageError(f"threads is {shown(threads)}, but 1 to {WORKERS_MAX} are possible.")
         self.config = c = config  # as `models.check` gave it
         self.isa, self.context = host_isa().name, context
         self.cache_shape = CacheShape.of(kv, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, context)
@@ -130,6 +132,10 @@ class Runner(Unique):
             self._team.run(program.code[first:last])
         likeliest = int(program.likeliest[outputs - 1]) if outputs else -1
         return program.logits[:outputs, : self.config.vocab_size], likeliest
+
+    def close(self) -> None:
+        """Send the threads home. No pass may be under way."""
+        self._team.close()
 
     def _pieces(self, count: int) -> Iterator[tuple[int, int]]:
         """Where a pass over `count` tokens pauses, so that Ctrl-C need not wait for its end."""

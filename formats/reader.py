@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import stat
@@ -12,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from edgeq.errors import EdgeqError, FormatError, UsageError
+from edgeq.errors import EdgeqError, FormatError, OutOfMemoryError, UsageError, printable, shown, size
 
 from .header import PRELUDE_BYTES, Entry, Prelude, parse_header, parse_prelude, parse_tensors
 from .layout import Geometry, geometry
@@ -28,11 +29,13 @@ class FileMap:
 
     @classmethod
     def of(cls, file: BinaryIO, file_bytes: int, path: Path) -> FileMap:
-        """Map an open file; UsageError when that fails."""
+        """Map an open file; UsageError when that fails, OutOfMemoryError for want of memory."""
         try:
             mapped = mmap.mmap(file.fileno(), file_bytes, access=mmap.ACCESS_READ)
-        except (OSError, ValueError, OverflowError) as error:  # no address space, or the file has just shrunk
-            raise UsageError(f"its {file_bytes} bytes cannot be mapped: {error}") from None
+        except (OSError, ValueError, OverflowError, MemoryError) as error:
+            short = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+            kind = OutOfMemoryError if short else UsageError  # it may have shrunk just now
+            raise kind(f"its {size(file_bytes)} cannot be mapped: {error}") from None
         return cls(np.frombuffer(mapped, np.uint8), path)
 
     def view(self, offset: int, nbytes: int) -> Array:
@@ -188,17 +191,21 @@ def open_regular(path: str | os.PathLike[str]) -> tuple[BinaryIO, int]:
                 return file, status.st_size
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{os.fspath(path)} cannot be opened: {reason}") from None
-    raise UsageError(f"{os.fspath(path)} is not a regular file")
+        raise UsageError(f"{printable(str(path))} cannot be opened: {reason}") from None
+    raise UsageError(f"{printable(str(path))} is not a regular file")
 
 
 def open_model(path: str | os.PathLike[str]) -> ModelFile:
     """Open and check an .edgeq file; its tensors' bytes are mapped, not read (`verify` reads them).
 
     FormatError when the file breaks its specification, UnsupportedError when it needs a newer reader,
-    UsageError when it cannot be opened.  Every message starts with the path.
+    UsageError when it cannot be opened, OutOfMemoryError when it cannot be mapped for want of memory.  Every
+    message starts with the path.
     """
-    where = Path(path)
+    try:
+        where = Path(path)
+    except TypeError:
+        raise UsageError(f"the path is {shown(path)}, but must be a text or an os.PathLike") from None
     file, file_bytes = open_regular(where)
     with file:
         try:
@@ -210,5 +217,5 @@ def open_model(path: str | os.PathLike[str]) -> ModelFile:
             entries = parse_tensors(header, prelude.header_bytes, file_bytes)
             mapped = FileMap.of(file, file_bytes, where)
         except EdgeqError as error:
-            raise type(error)(f"{where}: {error}") from None
+            raise type(error)(f"{printable(str(where))}: {error}") from None
     return ModelFile(where, prelude, header, {entry.name: Tensor(entry, mapped) for entry in entries}, mapped)

@@ -25,6 +25,7 @@ ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "formats": set(),
     "ownership": set(),
+    "arguments": set(),
     "threads": set(),
     "catalog": set(),  # edgeq.kernels.catalog: the table of the kernels, plain data that simd may look at
     "simd": {"catalog", "cores", "formats", "ownership"},
@@ -53,8 +54,10 @@ ARROWS: dict[str, set[str]] = {
         "models", "program", "team", "tuned", "cores", "cache", "catalog", "rotary", "weights", "simd",
         "formats", "ownership",
     },
-    "engine": {"runner", "models", "cache", "simd", "formats", "ownership", "tokenizer", "generate"},
-    "generate": {"engine", "ownership", "sampling", "tokenizer"},
+    "engine": {
+        "runner", "models", "cache", "simd", "formats", "ownership", "tokenizer", "generate", "arguments",
+    },
+    "generate": {"arguments", "engine", "ownership", "sampling", "tokenizer"},
     "evaluate": {"engine", "generate", "sampling", "tokenizer", "formats"},
     "converters": {"formats", "models", "tokenizer"},
     "demo": set(),

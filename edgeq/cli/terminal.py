@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
+from edgeq.errors import size as size
+
 # C0 but tab and newline, DEL, C1; marks, embeddings, overrides and isolates of writing direction; U+2028 and
 # U+2029
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -87,13 +89,3 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 
         ).rstrip()
         for line in lines
     )
-
-
-def size(count: int) -> str:
-    """A number of bytes for people: '23.4 MB' (decimal units)."""
-    value, unit = float(count), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            break
-        value /= 1000
-    return f"{count} B" if unit == "B" else f"{value:.3g} {unit}" if value < 100 else f"{value:.0f} {unit}"

@@ -154,7 +154,7 @@ def wrong(command: Command, ended: Ended, whole: Ended, error: BaseException) ->
         return found + [f"it succeeds and says {line!r}" for line in errors]
     if ended.code not in (1, 2, 3, 4):
         return [f"exit code {ended.code}"]
-    if isinstance(error, MemoryError) and ended.code not in (2, 4):  # 2: a smaller context would do
+    if isinstance(error, MemoryError) and ended.code != 4:
         return [f"exit code {ended.code} for memory that is not to be had: {errors}"]
     if len(errors) != 1 or lines[-1] != errors[0]:
         return [f"{len(errors)} lines of errors: {lines}"]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgeq import formats
-from edgeq.errors import UnsupportedError, UsageError
+from edgeq.errors import OutOfMemoryError, UnsupportedError, UsageError
 from tests.formats.samples import HEADER, SHAPES, forge, numbers, plans, split_file, write_sample
 
 
@@ -196,7 +196,7 @@ def test_a_file_that_cannot_be_mapped(sample: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
     monkeypatch.setattr("edgeq.formats.reader.mmap.mmap", fail)
-    with pytest.raises(UsageError, match="its 5893 bytes cannot be mapped: .*Cannot allocate memory"):
+    with pytest.raises(OutOfMemoryError, match="its 5.89 kB cannot be mapped: .*Cannot allocate memory"):
         formats.open_model(sample)
 
 

@@ -350,11 +350,11 @@ def test_a_lock_is_taken_and_kept_without_a_look_for_signals() -> None:
 
 def test_what_is_locked_is_forgotten_when_it_goes() -> None:
     gc.collect()
-    before = len(ownership._locked)
+    before = len(ownership._locks)
     kept = [Locked(), Locked()]
-    assert len(ownership._locked) == before + 2
+    assert len(ownership._locks) == before + 2
     kept.clear()
-    assert len(ownership._locked) == before
+    assert len(ownership._locks) == before
 
 
 def seconds(team: Team, chain: Chain) -> float:

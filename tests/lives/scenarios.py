@@ -19,6 +19,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ import numpy as np
 import edgeq
 from edgeq.errors import EdgeqError, OutOfMemoryError, UsageError
 from edgeq.generate import Generation
+from edgeq.ownership import Locked
 from edgeq.simd import store
 from tests.lives import teams
 from tests.lives.left import children, junk, nothing_left, resources
@@ -112,6 +114,32 @@ def exit_with_a_thread_at_work(path: str, threads: int, count: int, seed: int) -
     def work() -> None:
         while True:
             model.logits(PROMPT * 20)
+            begun.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    begun.wait()
+
+
+class Owner:
+    """Closes its model when it goes."""
+
+    def __init__(self, model: edgeq.Model) -> None:
+        self.model = model
+
+    def __del__(self) -> None:
+        self.model.close()
+
+
+@ending
+def exit_with_a_close_in_a_destructor(path: str, threads: int, count: int, seed: int) -> None:
+    """The interpreter's end drops an object that closes a model, in which a daemon thread is at work."""
+    model = edgeq.load(path, threads=threads)
+    sys.owner = Owner(model)  # type: ignore[attr-defined]  # what goes last
+    begun = threading.Event()
+
+    def work() -> None:
+        while True:
+            model.logits(PROMPT * 60)
             begun.set()
 
     threading.Thread(target=work, daemon=True).start()
@@ -318,9 +346,11 @@ def interrupt_while_compiling(path: str, threads: int, count: int, seed: int) ->
                 pass
             nothing_left(before)
             totals: list[int] = []
-            model = edgeq.load(
-                path, threads=threads, progress=lambda _, total, __, to=totals: to.append(total)
-            )
+
+            def told(done: int, total: int, name: str, totals: list[int] = totals) -> None:
+                totals.append(total)
+
+            model = edgeq.load(path, threads=threads, progress=told)
             if compiled > 0 and totals[:1] > [len(model.runner._kernels._addresses) - compiled]:
                 raise AssertionError(f"{compiled} were compiled, and then {totals[0]}")
             same(model.logits(PROMPT), want)
@@ -363,6 +393,156 @@ def load_in_the_progress_of_another(path: str, threads: int, count: int, seed: i
 
             edgeq.load(path, threads=threads, progress=progress)
             same(given[0], want)
+def forked(work: Callable[[], object]) -> None:
+    """A child that does the work and ends."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(900)  # ends it if it is stuck
+        try:
+            work()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        raise AssertionError(f"a child ended with {code}")
+
+
+@scenario
+def fork_in_a_wait(path: str, threads: int, count: int, seed: int) -> None:
+    """A signal's handler forks while its thread waits for a pass of another: the child goes on."""
+    warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
+    model = edgeq.load(path, threads=threads)
+    want = model.logits(PROMPT)
+    team = model.runner._team
+    run, main = team.run, threading.get_ident()
+    for _ in range(count):
+        begun, forks = threading.Event(), threading.Event()
+
+        def slowly(code: Any, begun: Any = begun, forks: Any = forks) -> None:
+            if threading.get_ident() != main:
+                begun.set()
+                forks.wait()
+            run(code)
+
+        team.run = slowly  # type: ignore[method-assign]
+        children: list[int] = []
+
+        def handler(*_: object, forks: Any = forks, children: Any = children) -> None:
+            children.append(os.fork())
+            if children[0] == 0:
+                signal.alarm(900)
+            forks.set()
+
+        signal.signal(signal.SIGUSR1, handler)
+        busy = threading.Thread(target=model.logits, args=(PROMPT,))
+        busy.start()
+        begun.wait()
+
+        telling = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGUSR1))  # into the wait
+        telling.start()
+        got = model.logits(PROMPT)  # in the child, too
+        if children[0] == 0:
+            os._exit(0 if np.array_equal(got, want) else 1)
+        code = os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1])
+        if code:
+            raise AssertionError(f"the child ended with {code}")
+        same(got, want)
+        busy.join()
+        telling.join()
+
+
+@scenario
+def fork_in_a_wait_for_a_lock(path: str, threads: int, count: int, seed: int) -> None:
+    """The same in the wait for a lock, as there is one for the process's kernels."""
+    warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
+    for _ in range(count):
+        owner = Locked()
+        held, free = threading.Event(), threading.Event()
+
+        def hold(owner: Any = owner, held: Any = held, free: Any = free) -> None:
+            with owner._lock:
+                held.set()
+                free.wait()
+
+        children: list[int] = []
+
+        def handler(*_: object, free: Any = free, children: Any = children) -> None:
+            children.append(os.fork())
+            if children[0] == 0:
+                signal.alarm(900)
+            free.set()
+
+        signal.signal(signal.SIGUSR1, handler)
+        holder = threading.Thread(target=hold)
+        holder.start()
+        held.wait()
+        telling = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGUSR1))  # into the wait
+        telling.start()
+        with owner._lock:
+            pass
+        if children[0] == 0:
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1])
+        if code:
+            raise AssertionError(f"the child ended with {code}")
+        holder.join()
+        telling.join()
+
+
+@scenario
+def fork_in_a_call(path: str, threads: int, count: int, seed: int) -> None:
+    """A child goes on with what a thread that it has not was at work on; its own calls stay its own."""
+    warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
+    model = edgeq.load(path, threads=threads, context=512)
+    want = model.logits([5] * 257)
+    for turn in range(count):
+        sequence, other = model.sequence(), model.sequence()
+        inside, leave = threading.Event(), threading.Event()
+
+        def wait(done: int, total: int, inside: Any = inside, leave: Any = leave) -> None:
+            if done < total:
+                inside.set()
+                leave.wait()
+
+        generation = model.generate([5] * 300, max_tokens=2, progress=wait)
+        work = (lambda: sequence.feed([5] * 500, progress=wait), lambda: next(generation))[turn % 2]  # noqa: B023
+        thread = threading.Thread(target=work)
+        thread.start()
+        inside.wait()
+
+        def child(
+            sequence: Any = sequence, generation: Any = generation, first: bool = turn % 2 == 0
+        ) -> None:
+            if first:
+                same(sequence.feed([5]), want[-1])
+                return
+            with refused("made by fork"):
+                next(generation)
+            generation.close()
+            if next(generation, None) is not None:
+                raise AssertionError("it goes on")
+
+        def parent(
+            sequence: Any = sequence, generation: Any = generation, first: bool = turn % 2 == 0
+        ) -> None:
+            with refused("another thread"):
+                sequence.feed([5]) if first else next(generation)
+
+        parent()
+        forked(child)
+
+        def own(*_: int, other: Any = other) -> None:
+            with refused("within that call"):
+                other.feed([5])
+
+        def progress(*_: int) -> None:
+            forked(own)  # noqa: B023
+
+        other.feed([5], progress=progress)
+        leave.set()
+        thread.join()
 
 
 class Fault(Exception):
@@ -486,6 +666,8 @@ def interrupt_anywhere(path: str, threads: int, count: int, seed: int) -> None:
         held = sequence.ids
         if set(held) - {5} or len(held) > 512:
             raise AssertionError(held)
+        if sequence.likeliest >= 0 and sequence.likeliest != model.logits(held)[-1].argmax():
+            raise AssertionError(f"{sequence.likeliest} is the likeliest of other ids than {held}")
         if len(held) < 512:
             same(sequence.feed([5]), model.logits([*held, 5])[-1])
         sequence.truncate(0)
@@ -569,22 +751,95 @@ def feed_in_progress(path: str, threads: int, count: int, seed: int) -> None:
 
 
 @scenario
-def one_sequence_from_many_threads(path: str, threads: int, count: int, seed: int) -> None:
-    model = edgeq.load(path, threads=threads, context=256)
+def callbacks_that_cross(path: str, threads: int, count: int, seed: int) -> None:
+    """Two threads, each within a callback of one model, feed another or go on with what the other is at."""
+    model, second = edgeq.load(path, threads=threads), edgeq.load(path, threads=threads)
+    want = model.logits(PROMPT)[-1]
+    for turn in range(count):
+        meeting = threading.Barrier(2)
+        failed: list[BaseException] = []
+
+        def cross(mine: Any, other: Any, meeting: Any = meeting, failed: Any = failed) -> None:
+            def progress(*_: int) -> None:
+                meeting.wait()
+                same(other.sequence().feed(PROMPT), want)
+
+            try:
+                same(mine.sequence().feed(PROMPT, progress=progress), want)
+            except BaseException as error:
+                failed.append(error)
+
+        def go_on(generation: Any, failed: Any = failed) -> None:
+            try:
+                with contextlib.suppress(UsageError):
+                    next(generation)
+            except BaseException as error:
+                failed.append(error)
+
+        if turn % 2:
+            pairs = ((model, second), (second, model))
+            some = [threading.Thread(target=cross, args=pair) for pair in pairs]
+            for thread in some:
+                thread.start()
+        else:
+            generation = model.generate(PROMPT)
+            some = [threading.Thread(target=go_on, args=(generation,))]
+
+            def progress(*_: int, generation: Any = generation, other: Any = some[0]) -> None:
+                other.start()
+                while (
+                    other.is_alive() and not generation._run.gi_running
+                ):  # it waits for its pass, or is over
+                    time.sleep(0)
+                go_on(generation)
+
+            model.sequence().feed(PROMPT, progress=progress)
+        for thread in some:
+            thread.join()
+        if failed:
+            raise failed[0]
+
+
+@scenario
+def loaded_again(path: str, threads: int, count: int, seed: int) -> None:
+    """A second `__init__`, while a pass runs or not, changes nothing."""
+    model = edgeq.load(path, threads=threads)
+    want = model.logits(PROMPT * 60)
     for _ in range(count):
         sequence = model.sequence()
 
-        def feed(sequence: Any = sequence) -> None:
-            with contextlib.suppress(UsageError):  # no room: every second one, whoever comes first
+        def progress(*_: int, sequence: Any = sequence) -> None:
+            with refused("made before"):
+                model.__init__(path)  # type: ignore[misc]
+            with refused("made before"):
+                sequence.__init__(model)
+            junk()
+
+        same(sequence.feed(PROMPT * 60, all_logits=True, progress=progress), want)
+
+
+@scenario
+def one_sequence_from_many_threads(path: str, threads: int, count: int, seed: int) -> None:
+    """Of calls that come at once some are refused and at least one is not; what they leave is whole."""
+    model = edgeq.load(path, threads=threads, context=256)
+    want = model.logits([5] * 201)
+    for _ in range(count):
+        sequence = model.sequence()
+        done: list[int] = []
+
+        def feed(sequence: Any = sequence, done: Any = done) -> None:
+            with contextlib.suppress(UsageError):  # another is at work, or there is no room
                 sequence.feed([5] * 100)
+                done.append(1)
 
         some = [threading.Thread(target=feed) for _ in range(6)]
         for thread in some:
             thread.start()
         for thread in some:
             thread.join()
-        if len(sequence.ids) != 200:
-            raise AssertionError(f"{len(sequence.ids)} tokens")
+        if not done or len(sequence.ids) != 100 * len(done):
+            raise AssertionError(f"{len(sequence.ids)} tokens of {len(done)} calls")
+        same(sequence.feed([5]), want[100 * len(done)])
 
 
 @scenario
