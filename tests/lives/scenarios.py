@@ -393,6 +393,8 @@ def load_in_the_progress_of_another(path: str, threads: int, count: int, seed: i
 
             edgeq.load(path, threads=threads, progress=progress)
             same(given[0], want)
+
+
 def forked(work: Callable[[], object]) -> None:
     """A child that does the work and ends."""
     child = os.fork()
