@@ -352,9 +352,11 @@ def interrupt_while_compiling(path: str, threads: int, count: int, seed: int) ->
                 pass
             nothing_left(before)
             totals: list[int] = []
-            model = edgeq.load(
-                path, threads=threads, progress=lambda _, total, __, to=totals: to.append(total)
-            )
+
+            def count_kernels(done: int, total: int, name: str, totals: Any = totals) -> None:
+                totals.append(total)
+
+            model = edgeq.load(path, threads=threads, progress=count_kernels)
             if compiled > 0 and totals[:1] > [len(model.runner._kernels._addresses) - compiled]:
                 raise AssertionError(f"{compiled} were compiled, and then {totals[0]}")
             same(model.logits(PROMPT), want)
