@@ -350,6 +350,7 @@ def interrupt_while_compiling(path: str, threads: int, count: int, seed: int) ->
                 signal.pause()
             except KeyboardInterrupt:
                 pass
+            store.kernels.cache_clear()
             nothing_left(before)
             totals: list[int] = []
 
