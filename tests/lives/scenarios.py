@@ -344,13 +344,14 @@ def interrupt_while_compiling(path: str, threads: int, count: int, seed: int) ->
                 signal.pause()
             except KeyboardInterrupt:
                 pass
+            store.kernels.cache_clear()
             nothing_left(before)
             totals: list[int] = []
 
-            def told(done: int, total: int, name: str, totals: list[int] = totals) -> None:
+            def count_kernels(done: int, total: int, name: str, totals: Any = totals) -> None:
                 totals.append(total)
 
-            model = edgeq.load(path, threads=threads, progress=told)
+            model = edgeq.load(path, threads=threads, progress=count_kernels)
             if compiled > 0 and totals[:1] > [len(model.runner._kernels._addresses) - compiled]:
                 raise AssertionError(f"{compiled} were compiled, and then {totals[0]}")
             same(model.logits(PROMPT), want)
