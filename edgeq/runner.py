@@ -11,17 +11,18 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from edgeq import formats, models, rotary, tuned
+from edgeq import formats, models, tuned
 from edgeq.cache import Cache, CacheShape
 from edgeq.cores import default_threads
 from edgeq.errors import UsageError
 from edgeq.kernels.catalog import State
 from edgeq.ownership import Unique
-from edgeq.program import Program, Settings
+from edgeq.runtime import rotary
+from edgeq.runtime.program import Program, Settings
+from edgeq.runtime.weights import Weights
 from edgeq.simd import store
 from edgeq.simd.host import host_isa
 from edgeq.team import Team
-from edgeq.weights import Weights
 
 PASS_TOKENS = 256  # tokens in a pass at the most
 LOGITS_BYTES = 32 << 20  # memory for the logits of a pass at the most

@@ -20,12 +20,12 @@ from edgeq.cache import CacheShape
 from edgeq.cores import allowed_cpus, default_threads
 from edgeq.formats.schemes import SCHEMES
 from edgeq.kernels.catalog import WORK_AT, State
-from edgeq.program import Program, Settings
+from edgeq.runtime.program import Program, Settings
+from edgeq.runtime.weights import Matrix
 from edgeq.simd import store
 from edgeq.simd.host import host_isa
 from edgeq.team import Team
 from edgeq.tuned import TILED, TILES, Tuned
-from edgeq.weights import Matrix
 
 SIDE = 2048  # rows and columns of a layer's product
 LAYERS = 28  # 66 MB of q4: more than caches hold

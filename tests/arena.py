@@ -6,7 +6,7 @@ Each model is a small .edgeq file of random family, shape, schemes and context, 
 activations and every cache over a prompt cut at random. Its logits must have the bits that an arena of zeros
 gives, where before each pass the arena, the results and the unused cache are filled with NaN, with -1 or with
 random bytes; and where before each *instruction* everything is filled but what its operands mean: so every
-kernel is held to what `edgeq.arena` says. The exit code is 1 where a bit differs.
+kernel is held to what `edgeq.runtime.arena` says. The exit code is 1 where a bit differs.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ import numpy as np
 
 import edgeq
 from edgeq import memory, models
-from edgeq.arena import Buffer
 from edgeq.cache import KINDS
 from edgeq.engine import ACTS, Model, Sequence
 from edgeq.formats import TensorPlan, Writer, encode
-from edgeq.instructions import Instruction
 from edgeq.kernels.catalog import KERNELS, WIDTH, State
 from edgeq.models.rope import Rope
+from edgeq.runtime.arena import Buffer
+from edgeq.runtime.instructions import Instruction
 
 Array = np.ndarray[Any, Any]
 SCHEMES = ("q4", "q8", "f32", "f16", "bf16")

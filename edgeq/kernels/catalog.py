@@ -3,7 +3,8 @@
 An instruction is WIDTH bytes: the kernel's address, the address of the pass's state, a counter from which
 workers take chunks of work, flags, and then the operands in the order of the row, each an int64. Addresses
 point to the first element; strides are in bytes; `*_at` is the offset of a word in the state. What a buffer
-holds beyond its columns and rows is said in `edgeq.arena`, how far each kernel reaches in `edgeq.extents`.
+holds beyond its columns and rows is said in `edgeq.runtime.arena`, how far each kernel reaches in
+`edgeq.runtime.extents`.
 """
 
 from __future__ import annotations

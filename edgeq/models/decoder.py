@@ -1,7 +1,7 @@
 """The blocks that decoders of the Llama line are made of, written against a program recorder.
 
-`p` is an edgeq.program.Program, rows are its float32 buffers [tokens, columns], weights come from
-edgeq.weights.
+`p` is an edgeq.runtime.program.Program, rows are its float32 buffers [tokens, columns], weights come from
+edgeq.runtime.weights.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeq import rotary
 from edgeq.models.base import BaseConfig
+from edgeq.runtime import rotary
 
 if TYPE_CHECKING:
-    from edgeq.arena import Input, Rows
-    from edgeq.program import Program
-    from edgeq.weights import Weights
+    from edgeq.runtime.arena import Input, Rows
+    from edgeq.runtime.program import Program
+    from edgeq.runtime.weights import Weights
 
     Project = Callable[[Program, BaseConfig, Any, Input], tuple[Rows, Rows, Rows]]
 

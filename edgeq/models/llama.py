@@ -10,8 +10,8 @@ from edgeq.models.base import DECODER, REQUIRE_BASE, BaseConfig, window_of
 from edgeq.models.decoder import decode
 
 if TYPE_CHECKING:
-    from edgeq.program import Program
-    from edgeq.weights import Weights
+    from edgeq.runtime.program import Program
+    from edgeq.runtime.weights import Weights
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from edgeq.models.base import DECODER, BaseConfig, Tensor, window_of_layers
 from edgeq.models.decoder import decode
 
 if TYPE_CHECKING:
-    from edgeq.arena import Input, Rows
-    from edgeq.program import Program
-    from edgeq.weights import Weights
+    from edgeq.runtime.arena import Input, Rows
+    from edgeq.runtime.program import Program
+    from edgeq.runtime.weights import Weights
 
 
 @dataclass(frozen=True)

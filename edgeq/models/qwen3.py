@@ -10,9 +10,9 @@ from edgeq.models.base import DECODER, REQUIRE_BASE, BaseConfig, Tensor, window_
 from edgeq.models.decoder import decode
 
 if TYPE_CHECKING:
-    from edgeq.arena import Input, Rows
-    from edgeq.program import Program
-    from edgeq.weights import Weights
+    from edgeq.runtime.arena import Input, Rows
+    from edgeq.runtime.program import Program
+    from edgeq.runtime.weights import Weights
 
 
 @dataclass(frozen=True)

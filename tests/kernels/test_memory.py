@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq import extents, memory
-from edgeq.arena import Buffer
+from edgeq import memory
 from edgeq.errors import UsageError
-from edgeq.instructions import OfCache
 from edgeq.kernels.catalog import KERNELS
-from edgeq.weights import Vector
+from edgeq.runtime import extents
+from edgeq.runtime.arena import Buffer
+from edgeq.runtime.instructions import OfCache
+from edgeq.runtime.weights import Vector
 from tests.kernels.test_program import PROGRAMS, FakeWeights, recorded
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="pages are forbidden with Linux's mprotect")
@@ -151,7 +152,8 @@ def test_all_memory_of_kernels_comes_from_here() -> None:
         if path.name != "memory.py" and path.relative_to(folder).parts[0] not in EXECUTABLE
     }
     taking = {path: text for path, text in sources.items() if ".ctypes.data" in text}
-    assert {Path("program.py"), Path("cache.py"), Path("weights.py"), Path("team.py")} <= set(taking)
+    known = ("runtime/program.py", "runtime/weights.py", "cache.py", "team.py")
+    assert {Path(name) for name in known} <= set(taking)
     assert not {path: MAKES.findall(text) for path, text in taking.items() if MAKES.search(text)}
 
 

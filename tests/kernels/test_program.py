@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 
 from edgeq import memory, models
-from edgeq.arena import ALIGNMENT, Buffer, plan
 from edgeq.cache import CacheShape
 from edgeq.converters import convert
 from edgeq.errors import UsageError
 from edgeq.formats import open_model
 from edgeq.formats.layout import geometry
 from edgeq.formats.schemes import SCHEMES
-from edgeq.instructions import Instruction, OfCache
 from edgeq.kernels.catalog import BARRIER, FLAGS_AT, KERNELS
-from edgeq.program import Program, Settings
-from edgeq.weights import Matrix, Vector, Weights
+from edgeq.runtime.arena import ALIGNMENT, Buffer, plan
+from edgeq.runtime.instructions import Instruction, OfCache
+from edgeq.runtime.program import Program, Settings
+from edgeq.runtime.weights import Matrix, Vector, Weights
 
 INT8 = ("x", "x_scale", "x_sum")
 CACHE = ("q", "q_scale", "q_sum", "keys", "key_scales", "values", "value_scales", "scratch")

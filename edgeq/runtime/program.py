@@ -16,16 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from edgeq import extents, memory
-from edgeq.arena import SLACK, Buffer, Input, Quantized, Rows, place, row_bytes
+from edgeq import memory
 from edgeq.cache import Cache, CacheShape
 from edgeq.errors import UsageError
-from edgeq.instructions import Instruction, OfCache, check
 from edgeq.kernels import catalog
 from edgeq.kernels.catalog import KERNELS, Scratch, State
 from edgeq.ownership import Unique
+from edgeq.runtime import extents
+from edgeq.runtime.arena import SLACK, Buffer, Input, Quantized, Rows, place, row_bytes
+from edgeq.runtime.instructions import Instruction, OfCache, check
+from edgeq.runtime.weights import Matrix, Vector
 from edgeq.simd.tag import Request, Tag
-from edgeq.weights import Matrix, Vector
 
 
 def float32_bits(x: float) -> int:

@@ -12,8 +12,8 @@ buffer begins with whatever another left there. Hence what every kernel keeps to
 - int8 activations, queries and caches have all the columns of their groups of 32: who writes them puts zeros
   behind the true ones. What of them belongs to no token of the pass or position of the sequence is as above.
 
-`edgeq.extents` says of each kernel how far it reaches; `tests/arena.py` fills what means nothing with NaN and
-other bytes before each pass and each kernel, and compares bits.
+`edgeq.runtime.extents` says of each kernel how far it reaches; `tests/arena.py` fills what means nothing with
+NaN and other bytes before each pass and each kernel, and compares bits.
 """
 
 from __future__ import annotations

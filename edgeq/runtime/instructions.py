@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeq import extents, memory
-from edgeq.arena import Buffer
+from edgeq import memory
 from edgeq.kernels.catalog import KERNELS, OPERANDS_AT
+from edgeq.runtime import extents
+from edgeq.runtime.arena import Buffer
 from edgeq.simd.tag import Tag
 
 
