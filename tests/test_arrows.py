@@ -26,7 +26,7 @@ ARROWS: dict[str, set[str]] = {
     "formats": set(),
     "ownership": set(),
     "threads": set(),
-    "catalog": set(),  # edgeq.kernels.catalog: the table of the kernels, plain data that simd may look at
+    "catalog": set(),  # edgeq.kernels.catalog, roles: the table of the kernels, plain data that simd looks at
     "simd": {"catalog", "formats", "ownership"},
     "kernels": {"catalog", "simd", "formats"},
     "memory": set(),
@@ -35,9 +35,10 @@ ARROWS: dict[str, set[str]] = {
     "beds": set(),
     "cores": set(),
     "tuned": {"catalog"},
-    "tune": {"cache", "catalog", "cores", "formats", "memory", "runtime", "simd", "team", "tuned"},
+    "tune": {"ops", "catalog", "cores", "formats", "memory", "runtime", "simd", "team", "tuned"},
     "team": {"beds", "catalog", "memory", "ownership", "simd", "threads"},
-    "models": {"runtime", "formats"},
+    "ops": {"runtime", "catalog"},
+    "models": {"ops", "runtime", "formats"},
     "tokenizer": set(),
     "chat": {"tokenizer"},
     "sampling": set(),
@@ -82,7 +83,7 @@ def sources() -> Iterator[tuple[str, Path]]:
 
 def part_of(words: Sequence[str]) -> str:
     """The part of a module by its words below edgeq: ("models", "llama") is in models."""
-    return "catalog" if words[:2] == ("kernels", "catalog") else words[0]
+    return "catalog" if words[:2] in (("kernels", "catalog"), ("kernels", "roles")) else words[0]
 
 
 def type_checking_lines(tree: ast.Module) -> set[int]:
