@@ -27,8 +27,10 @@ from .roles import (
     InOut,
     InState,
     Number,
+    Operand,
     Out,
     Role,
+    Shaped,
     Tables,
     Weight,
     fact,
@@ -116,6 +118,26 @@ class Kernel:
     def given(self) -> frozenset[str]:
         """The names of what a recorder is given."""
         return frozenset(role.name for role in self.roles if not isinstance(role, Derived))
+
+    @cached_property
+    def shared(self) -> tuple[Operand, ...]:
+        """The operands that instructions share."""
+        return tuple(role for role in self.roles if isinstance(role, Operand))
+
+    @cached_property
+    def shaped(self) -> tuple[Shaped, ...]:
+        """The operands whose columns the kernel takes to be as many as its numbers say."""
+        return tuple(role for role in self.roles if isinstance(role, Shaped) and role.width)
+
+    @cached_property
+    def of_scheme(self) -> str:
+        """The name of the operand for whose scheme the kernel is compiled, "" where there is none."""
+        of = (
+            r.name
+            for r in self.roles
+            if isinstance(r, Weight) or (isinstance(r, Operand) and r.form is CACHE)
+        )
+        return next(of, "")
 
     def __post_init__(self) -> None:
         words = self.operands

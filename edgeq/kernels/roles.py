@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 Size = str | tuple[str | int, ...]
@@ -54,7 +55,7 @@ class Role:
 
     name: str
 
-    @property
+    @cached_property
     def words(self) -> tuple[str, ...]:
         """The words of the instruction that it becomes, in their order."""
         return (self.name,)
@@ -77,6 +78,11 @@ class Shaped(Role):
     def sizes(self) -> tuple[Size, ...]:
         return self.width, self.count
 
+    @cached_property
+    def unit(self) -> int:
+        """Columns that the width counts at a time: a whole tile or group, or one."""
+        return math.prod(f for f in factors(self.width) if isinstance(f, int))
+
     def touched(self, numbers: Mapping[str, int]) -> int:
         """Columns of a row that the kernel reads or writes, those included that mean nothing."""
         *others, last = factors(self.width) or (1,)
@@ -97,7 +103,7 @@ class Operand(Shaped):
     named: tuple[str, ...] = ()  # its words, where they are not its name and suffixes
     adds: str = ""  # a word: where that is not 0, what is written is read before
 
-    @property
+    @cached_property
     def words(self) -> tuple[str, ...]:
         return self.named or tuple(self.name + suffix for suffix in self.form.suffixes)
 
@@ -131,7 +137,7 @@ class Weight(Role):
 
     parts: tuple[str, ...]
 
-    @property
+    @cached_property
     def words(self) -> tuple[str, ...]:
         return self.parts
 
@@ -147,7 +153,7 @@ class Const(Shaped):
 class Tables(Role):
     """Rotary cosines and sines."""
 
-    @property
+    @cached_property
     def words(self) -> tuple[str, ...]:
         return ("cosine", "sine")
 

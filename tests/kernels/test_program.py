@@ -284,7 +284,7 @@ def test_a_sum_goes_to_rows_of_its_own_width() -> None:
         ("norm", dict(a="x", y="q", weight="norm1"), "a Matrix as y, where a buffer of rows is needed"),
         ("norm", dict(a="x", y="wide", weight="norm1"), "norm of norm1 is given y of 200 columns"),
         ("norm", dict(a="x", y="x", weight="q_norm"), "given weight of 20 columns, where 72 are needed"),
-        ("norm", dict(a="x", y="x", weight="norm1", count_at=State.POSITION), "no count stands"),
+        ("norm", dict(a="x", y="x", weight="norm1", count_at=State.POSITION), "no count of rows"),
         ("swiglu", dict(gate="x", up="wide", y="x"), "gate and up of different widths"),
         ("embed", dict(ids="ids", weights="up", y="wide"), "embed of up is not made for f16, but for q4"),
     ],
