@@ -290,7 +290,7 @@ KERNELS = {
         (In("y", "columns", LINE), fact("columns", "y"), Out("likeliest", form=FLAT, item=8), COUNT),
     ),
     "rotate": Kernel(
-        "rotate", (InOut("x", ALL_HEADS), Tables("tables"), Number("heads"), Number("head_dim"))
+        "rotate", (InOut("x", ALL_HEADS), Tables("tables", "head_dim"), Number("heads"), Number("head_dim"))
     ),
     "store_int8": Kernel(
         "cache",

@@ -150,8 +150,8 @@ class Const(Shaped):
 
 
 @dataclass(frozen=True)
-class Tables(Role):
-    """Rotary cosines and sines."""
+class Tables(Shaped):
+    """Rotary cosines and sines for heads of so many columns."""
 
     @cached_property
     def words(self) -> tuple[str, ...]:

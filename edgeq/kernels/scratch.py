@@ -7,9 +7,9 @@ from edgeq.simd.verbs.facts import fact
 from .catalog import Scratch
 
 
-def scratch_p(t): ...  # type: ignore[no-untyped-def]
-def scratch_p_scale(t): ...  # type: ignore[no-untyped-def]
-def scratch_tiles(t): ...  # type: ignore[no-untyped-def]
+def scratch_p(t): ...
+def scratch_p_scale(t): ...
+def scratch_tiles(t): ...
 
 
 fact(scratch_p, lambda tag: Scratch(tag.tokens, 0).p)

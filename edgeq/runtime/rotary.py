@@ -73,6 +73,11 @@ class Tables:
         return len(self.cosine)
 
     @property
+    def columns(self) -> int:
+        """Of the heads that they turn."""
+        return 2 * self.cosine.shape[1]
+
+    @property
     def words(self) -> tuple[int, int]:
         return int(self.cosine.ctypes.data), int(self.sine.ctypes.data)
 

@@ -285,6 +285,8 @@ def test_a_sum_goes_to_rows_of_its_own_width() -> None:
         ("norm", dict(a="x", y="wide", weight="norm1"), "norm of norm1 is given y of 200 columns"),
         ("norm", dict(a="x", y="x", weight="q_norm"), "given weight of 20 columns, where 72 are needed"),
         ("norm", dict(a="x", y="x", weight="norm1", count_at=State.POSITION), "no count of rows"),
+        ("rotate", dict(x="x", tables="tables", heads=6, head_dim=12), "tables of 20 columns, where 12"),
+        ("rotate", dict(x="x", tables="tables", heads=6, head_dim=20), "x of 72 columns, where 120"),
         ("swiglu", dict(gate="x", up="wide", y="x"), "gate and up of different widths"),
         ("embed", dict(ids="ids", weights="up", y="wide"), "embed of up is not made for f16, but for q4"),
     ],
@@ -295,6 +297,7 @@ def test_what_a_role_does_not_take_is_refused(kernel: str, given: dict[str, Any]
         "x": x,
         "wide": p.rows(200),
         "ids": p.ids,
+        "tables": Tables(np.ones(10), 64),
         "q": w.matrix("q"),
         "up": w.matrix("up"),
     }
