@@ -9,8 +9,8 @@ from .activation import swiglu
 from .attention import attend
 from .embedding import embed
 from .linear import matmul, quantize
+from .logits import argmax
 from .normalization import norm, norm_heads
 from .rope import rotate
-from .sampling import argmax
 
 __all__ = ["argmax", "attend", "embed", "matmul", "norm", "norm_heads", "quantize", "rotate", "swiglu"]
