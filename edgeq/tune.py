@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from edgeq import memory
-from edgeq.cache import CacheShape
+from edgeq import memory, ops
 from edgeq.cores import allowed_cpus, default_threads
 from edgeq.formats.schemes import SCHEMES
 from edgeq.kernels.catalog import WORK_AT, State
-from edgeq.program import Program, Settings
+from edgeq.runtime.program import Settings
+from edgeq.runtime.recorder import Recorder
+from edgeq.runtime.weights import Matrix
 from edgeq.simd import store
 from edgeq.simd.host import host_isa
 from edgeq.team import Team
 from edgeq.tuned import TILED, TILES, Tuned
-from edgeq.weights import Matrix
 
 SIDE = 2048  # rows and columns of a layer's product
 LAYERS = 28  # 66 MB of q4: more than caches hold
@@ -72,7 +72,8 @@ class Weights:
         a, b = int(codes.ctypes.data), int(scales.ctypes.data)
         owner, shape = (codes, scales), (SIDE, SIDE, SIDE // 16, groups)
         self.matrices = [
-            Matrix(scheme, *shape, a + n * sizes[0], b + n * sizes[1], owner) for n in range(layers)
+            Matrix(f"layer {n}", scheme, *shape, a + n * sizes[0], b + n * sizes[1], owner)
+            for n in range(layers)
         ]
         self.nbytes = layers * sum(sizes)
 
@@ -82,28 +83,21 @@ class Passes:
 
     def __init__(self, matrices: list[Matrix], workers: int, tiles: dict[str, int]):
         isa = host_isa()
-        nothing = memory.zeros((1, 16), np.float32)
-        self.program = Program(
+        p = Recorder(
             Settings(
                 isa=isa.name,
                 act="int8",
-                cache=CacheShape.of("q8", 1, 1, 32, 1),
                 workers=workers,
                 limit=PROMPT,
                 outputs=PROMPT,
-                epsilon=1e-5,
-                window=None,
-                cosine=nothing,
-                sine=nothing,
                 tokens=isa.tokens,
                 tiles=tiles,
             )
         )
-        x = self.program.embed(matrices[0])
+        x = ops.embed(p, matrices[0])
         for n, matrix in enumerate(matrices, 1):
-            given = self.program.input(x, [matrix])
-            x = self.program.matmul(matrix, given, outputs=n == len(matrices))
-        self.program.finish(store.kernels().load(self.program.requests()))
+            x = ops.matmul(p, matrix, ops.quantize(p, x, [matrix]), outputs=n == len(matrices))
+        self.program = p.finish(store.kernels().load(p.requests()))
         self.team = Team(workers, isa.name)
 
     def seconds(self, tokens: int, clock: Callable[[], float]) -> float:

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.arena import ALIGNMENT, SLACK
 from edgeq.formats import schemes
 from edgeq.kernels.catalog import KERNELS, OPERANDS_AT, STATE_AT, WIDTH, State
+from edgeq.runtime.arena import ALIGNMENT, SLACK
 from edgeq.simd import isa
 from edgeq.simd.store import kernels
 from edgeq.simd.tag import Tag

@@ -7,8 +7,6 @@ from typing import Any
 
 from numba.extending import overload
 
-from edgeq.kernels.catalog import Scratch
-
 from ..tag import Tag
 
 
@@ -42,13 +40,3 @@ fact(bits, lambda tag: tag.scheme_row.bits)
 fact(mask, lambda tag: 2**tag.scheme_row.bits - 1)
 fact(zero, lambda tag: tag.scheme_row.zero)
 fact(value_bytes, lambda tag: {"f32": 4, "f16": 2, "bf16": 2}[tag.scheme])
-
-
-def scratch_p(t): ...  # type: ignore[no-untyped-def]
-def scratch_p_scale(t): ...  # type: ignore[no-untyped-def]
-def scratch_tiles(t): ...  # type: ignore[no-untyped-def]
-
-
-fact(scratch_p, lambda tag: Scratch(tag.tokens, 0).p)  # where attention keeps what: catalog.Scratch
-fact(scratch_p_scale, lambda tag: Scratch(tag.tokens, 0).p_scale)
-fact(scratch_tiles, lambda tag: Scratch(tag.tokens, 0).tiles)
