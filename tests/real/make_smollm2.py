@@ -39,7 +39,7 @@ def prompt(tokens: Any, text: str, path: Path, vocab: int) -> dict[str, Any]:
 
 def losses(ids: list[int], path: Path, vocab: int) -> Any:
     """Of the second half of a window, in nats: float64 [63]."""
-    rows = np.float64(llamacpp_logits(path, ids, vocab))[CONTEXT // 2 : -1]
+    rows = llamacpp_logits(path, ids, vocab)[CONTEXT // 2 : -1].astype(np.float64)
     largest = rows.max(1, keepdims=True)
     sums = largest[:, 0] + np.log(np.exp(rows - largest).sum(1))
     return sums - rows[np.arange(len(rows)), ids[CONTEXT // 2 + 1 :]]

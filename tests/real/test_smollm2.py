@@ -56,7 +56,7 @@ def converted(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(converted: Path) -> Iterator[Any]:
-    with edgeq.load(converted, kv="f32") as model:
+    with edgeq.load(converted) as model:
         yield model
 
 
@@ -64,10 +64,10 @@ def test_every_number_is_kept(source: Path, converted: Path) -> None:
     theirs = gguf_checkpoint.read(source).weights
     with open_model(converted) as file:
         config = family(file.family).Config.from_header(file.config)
-        wanted = [want for want in expected(file.family, config) if want.hf_name]
-        assert {want.hf_name for want in wanted} == set(theirs)
-        for want in wanted:
-            assert np.array_equal(file.tensors[want.name].array(), theirs[want.hf_name]), want.name
+        names = {want.hf_name: want.name for want in expected(file.family, config) if want.hf_name}
+        assert set(names) == set(theirs)
+        for hf_name, name in names.items():
+            assert np.array_equal(file.tensors[name].array(), theirs[hf_name]), name
 
 
 @pytest.mark.parametrize("prompt", GOLDEN["prompts"], ids=lambda prompt: prompt["text"][:20])
