@@ -30,10 +30,10 @@ HERE = Path(__file__).parent
 TALK = "What is 2 plus 2?\n/clear\nHow many days are in a week?\n"
 # The same with float activations, and with every matrix rounded to q8.
 ANSWERS = "The answer to this classic math problem is 4.\nA week is approximately 7 days.\n"
-# llama.cpp rounds activations to 8 bits: its largest logits, 17 to 25, are up to 0.5 from ours, and 0.85
-# where weights are rounded to q8. Its mean loss, 3.133, is 0.006 from ours.
+# llama.cpp rounds activations to 8 bits, too: its largest logits, 17 to 25, are up to 0.4 from ours, and 0.85
+# where weights are rounded to q8. Its mean loss, 3.133, is 0.003 from ours.
 TOLERANCE = 0.75
-NLL_TOLERANCE = 0.02
+NLL_TOLERANCE = 0.015
 GOLDEN = json.loads((HERE / "smollm2.json").read_text(encoding="utf-8"))
 
 
