@@ -1,12 +1,13 @@
 """edgeq beside llama.cpp beside the machine's own limits, measured in turns in one run.
 
-usage: python -m bench.peers [--formats q4_0,q8_0] [--threads 1,2] [--repeat 5] [--dir DIR]
-                             [--peer-python PYTHON]
+usage: python -m bench.peers [--formats q4_0,q8_0] [--threads 1,2] [--repeat 5] [--shape SHAPE] [--dir DIR]
+                             [--peer-python PYTHON] [--json]
 
-Random weights in TinyLlama-1.1B's shape are written as GGUF once per directory and converted to .edgeq. For
-each format and thread count every engine gets a fresh process that loads its file once; then the processes
-take turns, one computing at a time, and the medians are reported. The last line of stdout is one JSON
-object. bench/README.md says what each figure means.
+Random weights in a real model's shape are written as GGUF once per directory, quantized by llama.cpp for all
+formats but q4_0 and q8_0, and converted to .edgeq with every number kept as it is; a format that edgeq cannot
+keep is named and left out. For each format and thread count every engine gets a fresh process that loads its
+file once; then the processes take turns, one computing at a time, and the medians are reported. The last line
+of stdout is one JSON object. bench/README.md says what each figure means.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.weights import SHAPES, Shape, write
+from bench.files import TYPES, Files, bits_per_weight, decode_bytes, default_directory, prepare, say
+from bench.quantize import ROOT
+from bench.weights import SHAPES, Shape
+from edgeq.errors import EdgeqError
 
-ROOT = Path(__file__).resolve().parents[1]
-SCHEMES = {"q4_0": "q4", "q8_0": "q8"}  # GGUF type: the scheme that holds it losslessly
 PAUSE = 0.05  # seconds between turns: threads of the last engine that still spin have parked by then
 
 
@@ -72,53 +74,11 @@ class Worker:
         self.process.stdout.close()
 
 
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def default_directory() -> Path:
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("edgeq")) / "bench"
-
-
-def prepare(directory: Path, shape_name: str, kind: str) -> tuple[Path, Path]:
-    """(GGUF, .edgeq) of this shape and type, made where missing or older than the code that makes them."""
-    directory.mkdir(parents=True, exist_ok=True)
-    gguf_path = directory / f"{shape_name}-{kind}.gguf"
-    if not gguf_path.exists() or gguf_path.stat().st_mtime < (ROOT / "bench/weights.py").stat().st_mtime:
-        say(f"writing {gguf_path}")
-        write(gguf_path, SHAPES[shape_name], kind, name=f"random-{shape_name}")
-    edgeq_path = gguf_path.with_suffix(".edgeq")
-    sources = [path for folder in ("formats", "converters") for path in (ROOT / folder).rglob("*.py")]
-    newest = max(path.stat().st_mtime for path in [gguf_path, *sources])
-    if not edgeq_path.exists() or edgeq_path.stat().st_mtime < newest:
-        say(f"converting to {edgeq_path}")
-        from edgeq.converters import convert
-
-        convert(str(gguf_path), str(edgeq_path), scheme=SCHEMES[kind])
-    return gguf_path, edgeq_path
-
-
-def decode_bytes(path: Path) -> int:
-    """Bytes that one token must read: every tensor but blobs and the embedding, where it needs one row."""
-    from edgeq.formats import open_model
-
-    with open_model(path) as file:
-        tied = "output" not in file.tensors
-        return sum(
-            tensor.nbytes
-            for name, tensor in file.tensors.items()
-            if tensor.scheme.name != "bytes" and (tied or name != "embed")
-        )
-
-
-def measure(arguments: argparse.Namespace, files: tuple[Path, Path], threads: int) -> dict[str, Any]:
+def measure(arguments: argparse.Namespace, files: Files, threads: int) -> dict[str, Any]:
     """One row: every engine at one thread count, in turns."""
-    gguf_path, edgeq_path = files
     prompt, tokens = arguments.prompt, arguments.tokens
     options = {"threads": threads, "context": prompt + max(tokens, prompt)}
-    ours = {"model": str(edgeq_path), **options}
+    ours = {"model": str(files.edgeq), **options}
     with Worker("edgeq", ours) as worker:  # compiles and keeps its kernels: the next load is a warm one
         worker.ask(do="prefill", tokens=prompt)
         worker.ask(do="decode", prompt=prompt, tokens=1)
@@ -126,7 +86,7 @@ def measure(arguments: argparse.Namespace, files: tuple[Path, Path], threads: in
     workers = {"machine": Worker("machine", {"threads": threads}), "edgeq": Worker("edgeq", ours)}
     try:
         for flash in {"on": [True], "off": [False], "best": [False, True]}[arguments.peer_flash]:
-            theirs = {"model": str(gguf_path), "flash": flash, **options}
+            theirs = {"model": str(files.gguf), "flash": flash, **options}
             workers[f"llamacpp flash {'on' if flash else 'off'}"] = Worker(
                 "llamacpp", theirs, arguments.peer_python
             )
@@ -146,12 +106,12 @@ def measure(arguments: argparse.Namespace, files: tuple[Path, Path], threads: in
         for worker in workers.values():
             worker.__exit__()
     ready = {name: workers[name].ready for name in engines}
-    return row(arguments, edgeq_path, threads, rates, ready, memory)
+    return row(arguments, files, threads, rates, ready, memory)
 
 
 def row(
     arguments: argparse.Namespace,
-    path: Path,
+    files: Files,
     threads: int,
     rates: dict[str, list[float]],
     ready: dict[str, dict[str, Any]],
@@ -169,7 +129,7 @@ def row(
         "llamacpp_prefill_tps": middle[f"{best['prefill']} prefill"],
         "edgeq_decode_tps": middle["edgeq decode"],
         "llamacpp_decode_tps": middle[f"{best['decode']} decode"],
-        "decode_gbps": middle["edgeq decode"] * decode_bytes(path) / 1e9,
+        "decode_gbps": middle["edgeq decode"] * decode_bytes(files.edgeq) / 1e9,
         "read_gbps": middle["read"],
         "prefill_gmacs": middle["edgeq prefill"] * macs / 1e9,
         "dot_gmacs": middle["dot"],
@@ -179,7 +139,10 @@ def row(
         "llamacpp_first_token_s": min(ready[name]["first_token_s"] for name in peers),
         "edgeq_peak_rss_mb": memory["edgeq"]["peak_rss_mb"],
         "llamacpp_peak_rss_mb": min(memory[name]["peak_rss_mb"] for name in peers),
-        "edgeq_file_mb": path.stat().st_size / 1e6,
+        "edgeq_file_mb": files.edgeq.stat().st_size / 1e6,
+        "gguf_file_mb": files.gguf.stat().st_size / 1e6,
+        "edgeq_bits_per_weight": bits_per_weight(files.edgeq),
+        "gguf_bits_per_weight": bits_per_weight(files.gguf),
     }
     return {
         **{key: round(value, 3) if isinstance(value, float) else value for key, value in result.items()},
@@ -192,18 +155,24 @@ def row(
 
 
 COLUMNS: tuple[tuple[str, str, Callable[[dict[str, Any]], float | str]], ...] = (  # title, format, figure
-    ("format", "6", lambda r: r["format"]),
+    ("format", "7", lambda r: r["format"]),
     ("thr", "3", lambda r: r["threads"]),
     ("| prefill t/s", "13.1f", lambda r: r["edgeq_prefill_tps"]),
     ("llama.cpp", "9.1f", lambda r: r["llamacpp_prefill_tps"]),
     ("ratio", "5.2f", lambda r: r["edgeq_prefill_tps"] / r["llamacpp_prefill_tps"]),
     ("GMAC/s", "6.1f", lambda r: r["prefill_gmacs"]),
+    ("dot", "6.1f", lambda r: r["dot_gmacs"]),
     ("of dot", "6.0%", lambda r: r["prefill_gmacs"] / r["dot_gmacs"]),
     ("| decode t/s", "12.2f", lambda r: r["edgeq_decode_tps"]),
     ("llama.cpp", "9.2f", lambda r: r["llamacpp_decode_tps"]),
     ("ratio", "5.2f", lambda r: r["edgeq_decode_tps"] / r["llamacpp_decode_tps"]),
     ("GB/s", "5.1f", lambda r: r["decode_gbps"]),
+    ("read", "5.1f", lambda r: r["read_gbps"]),
     ("of read", "7.0%", lambda r: r["decode_gbps"] / r["read_gbps"]),
+    ("| bits", "6.2f", lambda r: r["edgeq_bits_per_weight"]),
+    ("GGUF", "5.2f", lambda r: r["gguf_bits_per_weight"]),
+    ("file MB", "7.0f", lambda r: r["edgeq_file_mb"]),
+    ("GGUF", "5.0f", lambda r: r["gguf_file_mb"]),
     ("| load s", "8.2f", lambda r: r["edgeq_load_s"]),
     ("llama.cpp", "9.2f", lambda r: r["llamacpp_load_s"]),
     ("| peak MB", "9.0f", lambda r: r["edgeq_peak_rss_mb"]),
@@ -226,7 +195,8 @@ def parse() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--formats", default="q4_0,q8_0", help="q4_0 and q8_0, separated by commas")
+    known = f"all, or some of {', '.join(TYPES)}, separated by commas"
+    parser.add_argument("--formats", default="q4_0,q8_0", help=known)
     parser.add_argument("--threads", default="1,2", help="thread counts, separated by commas")
     parser.add_argument("--repeat", type=int, default=5, help="turns; medians are reported")
     parser.add_argument("--prompt", type=int, default=256, help="tokens of prefill, and before decode")
@@ -237,22 +207,45 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--peer-flash", default="best", choices=["best", "on", "off"], help="llama.cpp's flash attention"
     )
-    return parser.parse_args()
+    parser.add_argument("--json", action="store_true", help="print the JSON object alone")
+    arguments = parser.parse_args()
+    arguments.formats = list(TYPES) if arguments.formats == "all" else arguments.formats.split(",")
+    if unknown := set(arguments.formats) - set(TYPES):
+        parser.error(f"{', '.join(sorted(unknown))}: formats are {', '.join(TYPES)} or all")
+    return arguments
+
+
+def files_of(arguments: argparse.Namespace) -> tuple[dict[str, Files], dict[str, str]]:
+    """(files of each format, why each of the others is left out), said as it happens."""
+    directory = arguments.dir or default_directory()
+    files, left_out = {}, {}
+    for kind in arguments.formats:
+        try:
+            files[kind] = prepare(directory, arguments.shape, kind, arguments.peer_python)
+        except (EdgeqError, RuntimeError) as error:
+            left_out[kind] = str(error)
+            say(f"{kind} is left out: {error}")
+    return files, left_out
 
 
 def main() -> None:
     arguments = parse()
     warn_if_busy()
-    directory = arguments.dir or default_directory()
+    files, left_out = files_of(arguments)
     rows = []
-    for kind in arguments.formats.split(","):
-        files = prepare(directory, arguments.shape, kind)
+    for kind in files:
         for threads in map(int, arguments.threads.split(",")):
             say(f"{kind}, {threads} thread(s)")
-            rows.append({"format": kind, **measure(arguments, files, threads)})
-    print(table(rows))
-    machine = {"machine": platform.machine(), "processor": processor(), "cores": os.cpu_count()}
-    print(json.dumps({"shape": arguments.shape, **machine, "rows": rows}))
+            rows.append({"format": kind, **measure(arguments, files[kind], threads)})
+    facts = {"machine": platform.machine(), "processor": processor(), "cores": os.cpu_count()}
+    about = rows[0]["about"] if rows else []
+    if not arguments.json:
+        print(", ".join([arguments.shape, *(f"{name} {value}" for name, value in facts.items())]))
+        print(*about, table(rows), sep="\n")
+        print(*(f"{kind} is left out: {reason}" for kind, reason in left_out.items()), sep="\n")
+    print(json.dumps({"shape": arguments.shape, **facts, "rows": rows, "left_out": left_out}))
+    if not rows:
+        sys.exit("nothing was measured")
 
 
 def warn_if_busy() -> None:

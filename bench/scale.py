@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.peers import Worker, decode_bytes, default_directory, prepare, processor, say, warn_if_busy
+from bench.files import PLAIN, decode_bytes, default_directory, prepare, say
+from bench.peers import Worker, processor, warn_if_busy
 from bench.weights import SHAPES, Shape
 from edgeq.cache import CacheShape
 from edgeq.cli.terminal import table
@@ -93,9 +94,9 @@ class Bench:
         self.machine = Machine()
 
     def model(self, shape: str) -> Model:
-        gguf_path, path = prepare(self.directory, shape, self.arguments.format)
+        files = prepare(self.directory, shape, self.arguments.format)
         engine = self.arguments.engine
-        return Model(SHAPES[shape], path, engine, path if engine == "edgeq" else gguf_path)
+        return Model(SHAPES[shape], files.edgeq, engine, files.edgeq if engine == "edgeq" else files.gguf)
 
     def worker(self, model: Model, threads: int, context: int) -> Worker:
         """The engine's process, warm: kernels compiled, every page read."""
@@ -190,7 +191,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__, formatter_class=raw)
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=", ".join(TABLES))
     parser.add_argument("--quick", action="store_true", help="a small model, short contexts, one turn")
-    parser.add_argument("--format", default="q4_0", choices=["q4_0", "q8_0"])
+    parser.add_argument("--format", default="q4_0", choices=PLAIN)
     parser.add_argument("--shape", choices=SHAPES, help="of threads, context and batch [tinyllama-1.1b]")
     parser.add_argument("--threads", help="those of the table of threads, separated by commas")
     parser.add_argument("--repeat", type=int, help="turns, the fastest counts [3]")

@@ -21,7 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.peers import ROOT, Worker, say, warn_if_busy
+from bench.files import say
+from bench.peers import Worker, warn_if_busy
+from bench.quantize import ROOT
 
 PROMPT = "Once upon a time"
 CONTEXT = 256  # small, so that the cache is

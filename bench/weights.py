@@ -35,6 +35,7 @@ class Shape:
     head_dim: int
     rope_theta: float = 1e4
     context: int = 32768
+    tied: bool = False  # the embedding is the head, too
 
     def matrices(self) -> Iterator[tuple[str, int, int]]:
         """(GGUF name, rows, columns) of every matrix, in file order."""
@@ -48,7 +49,8 @@ class Shape:
             yield f"blk.{i}.ffn_gate.weight", self.intermediate, self.hidden
             yield f"blk.{i}.ffn_up.weight", self.intermediate, self.hidden
             yield f"blk.{i}.ffn_down.weight", self.hidden, self.intermediate
-        yield "output.weight", self.vocab, self.hidden
+        if not self.tied:
+            yield "output.weight", self.vocab, self.hidden
 
     def vectors(self) -> Iterator[tuple[str, int]]:
         for i in range(self.layers):
@@ -67,7 +69,8 @@ class Shape:
 
 SHAPES = {
     "tinyllama-1.1b": Shape(32000, 2048, 5632, 22, 32, 4, 64),
-    "smollm2-135m": Shape(49152, 576, 1536, 30, 9, 3, 64, 1e5),
+    "smollm2-135m": Shape(49152, 576, 1536, 30, 9, 3, 64, 1e5, tied=True),
+    "smollm2-135m-untied": Shape(49152, 576, 1536, 30, 9, 3, 64, 1e5),
     "danube3-500m": Shape(32000, 1536, 4096, 16, 16, 8, 96, 1e5),
     "llama-3.2-3b": Shape(128256, 3072, 8192, 28, 24, 8, 128, 5e5),
     "micro": Shape(512, 64, 160, 2, 4, 2, 16, context=512),

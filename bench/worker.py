@@ -15,6 +15,7 @@ asked is imported: the llama.cpp worker needs numpy and llama_cpp, and may run u
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import sys
@@ -80,21 +81,30 @@ class Edgeq:
         return int(self.sequence.feed(ids).argmax())
 
 
+def ggml(api: Any) -> str:
+    """Version and commit of the ggml that llama_cpp was built with, where it tells them."""
+    words = []
+    for name in ("ggml_version", "ggml_commit"):
+        function = getattr(api.llama_cpp._lib, name, None)
+        if function is not None:
+            function.restype = ctypes.c_char_p
+            words.append(function().decode())
+    return f" (ggml {' '.join(words)})" if words else ""
+
+
 class LlamaCpp:
     """options: model, threads, context, flash (bool). Low-level API; logits of the last token only."""
 
     def __init__(self, options: dict[str, Any]) -> None:
-        import ctypes
-
         import llama_cpp
         import numpy as np
 
-        self.api, self.ctypes, self.numpy = llama_cpp, ctypes, np
+        self.api, self.numpy = llama_cpp, np
         self.quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)  # must outlive C
         llama_cpp.llama_log_set(self.quiet, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         features = llama_cpp.llama_print_system_info().decode().split("|")
-        self.about = f"llama-cpp-python {llama_cpp.__version__}:" + ",".join(
+        self.about = f"llama-cpp-python {llama_cpp.__version__}{ggml(llama_cpp)}:" + ",".join(
             feature.split(":")[-1].split("=")[0].rstrip() for feature in features if "= 1" in feature
         )
         model_params = llama_cpp.llama_model_default_params()
@@ -116,7 +126,7 @@ class LlamaCpp:
     def feed(self, ids: list[int]) -> int:
         for first in range(0, len(ids), BATCH):
             part = ids[first : first + BATCH]
-            tokens = (self.ctypes.c_int32 * len(part))(*part)  # the batch points into it
+            tokens = (ctypes.c_int32 * len(part))(*part)  # the batch points into it
             if self.api.llama_decode(self.context, self.api.llama_batch_get_one(tokens, len(part))):
                 raise SystemExit("llama_decode failed")
         logits = self.api.llama_get_logits_ith(self.context, -1)

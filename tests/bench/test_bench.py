@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import machine, peers, scale, stress, weights
+from bench import files, machine, peers, quantize, scale, stress, weights
+from edgeq.errors import UnsupportedError
 from tests.patience import STUCK_S
 
 MICRO = weights.SHAPES["micro"]
@@ -86,9 +89,8 @@ def test_the_loop_counts() -> None:
 
 def test_workers_and_figures(tmp_path: Path) -> None:
     """edgeq's and the machine's workers answer, and a row holds what the report promises."""
-    gguf_path, path = peers.prepare(tmp_path, "micro", "q4_0")
-    assert gguf_path.exists()
-    with peers.Worker("edgeq", {"model": str(path), "threads": 1, "context": 64}) as worker:
+    made = files.prepare(tmp_path, "micro", "q4_0")
+    with peers.Worker("edgeq", {"model": str(made.edgeq), "threads": 1, "context": 64}) as worker:
         assert worker.ask(do="prefill", tokens=16)["seconds"] > 0
         assert worker.ask(do="decode", prompt=20, tokens=4)["seconds"] > 0
         memory = worker.ask(do="memory")
@@ -102,14 +104,16 @@ def test_workers_and_figures(tmp_path: Path) -> None:
     rates |= {"edgeq prefill": [100.0, 300.0, 200.0], "edgeq decode": [10.0]}
     rates |= {"llamacpp flash on prefill": [90.0], "llamacpp flash off prefill": [80.0]}
     rates |= {"llamacpp flash on decode": [5.0], "llamacpp flash off decode": [6.0]}
-    row = peers.row(arguments, path, 1, rates, dict.fromkeys(names, ready), dict.fromkeys(names, memory))
+    row = peers.row(arguments, made, 1, rates, dict.fromkeys(names, ready), dict.fromkeys(names, memory))
     assert row["edgeq_prefill_tps"] == 200.0
     assert (row["llamacpp_prefill_tps"], row["llamacpp_decode_tps"]) == (90.0, 6.0)
     assert (row["llamacpp_prefill_setting"], row["llamacpp_decode_setting"]) == ("flash on", "flash off")
     assert row["read_gbps"] == 3.0
     macs = MICRO.body_macs() + MICRO.output_macs() / 16
     assert row["prefill_gmacs"] == round(200 * macs / 1e9, 3)
-    assert row["decode_gbps"] == round(10 * peers.decode_bytes(path) / 1e9, 3)
+    assert row["decode_gbps"] == round(10 * files.decode_bytes(made.edgeq) / 1e9, 3)
+    assert (row["gguf_bits_per_weight"], row["edgeq_bits_per_weight"]) == (4.5, 4.5)
+    assert row["gguf_file_mb"] == round(made.gguf.stat().st_size / 1e6, 3)
     json.dumps(row)
     assert len(peers.table([{"format": "q4_0", **row}]).splitlines()) == 2
 
@@ -117,11 +121,113 @@ def test_workers_and_figures(tmp_path: Path) -> None:
 def test_decode_bytes_leave_the_embedding_out(tmp_path: Path) -> None:
     from edgeq.formats import open_model
 
-    _, path = peers.prepare(tmp_path, "micro", "q8_0")
+    path = files.prepare(tmp_path, "micro", "q8_0").edgeq
     with open_model(path) as file:
         blobs = sum(tensor.nbytes for tensor in file.tensors.values() if tensor.scheme.name == "bytes")
         total = sum(tensor.nbytes for tensor in file.tensors.values())
-        assert peers.decode_bytes(path) == total - blobs - file.tensors["embed"].nbytes
+        assert files.decode_bytes(path) == total - blobs - file.tensors["embed"].nbytes
+
+
+def test_a_tied_head_is_read_as_the_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeq.formats import open_model
+
+    monkeypatch.setitem(weights.SHAPES, "tied", dataclasses.replace(MICRO, tied=True))
+    path = files.prepare(tmp_path, "tied", "q8_0").edgeq
+    with open_model(path) as file:
+        blobs = sum(tensor.nbytes for tensor in file.tensors.values() if tensor.scheme.name == "bytes")
+        assert "output" not in file.tensors
+        assert files.decode_bytes(path) == sum(tensor.nbytes for tensor in file.tensors.values()) - blobs
+
+
+FAKE = """#!{python}
+import shutil, sys
+*options, source, target, name, threads = sys.argv[1:]
+if name == "Q6_K":
+    open(target, "wb").write(b"half")
+    sys.exit("disk full")
+shutil.copy(source, target)
+open(target + ".txt", "w").write(" ".join([*options, name]))
+"""
+
+
+@pytest.fixture
+def llama_quantize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for the command, which copies; where it notes its options. No llama_cpp can be imported."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "llama_cpp.py").write_text("raise ImportError")
+    (folder / "llama-quantize").write_text(FAKE.format(python=sys.executable))
+    (folder / "llama-quantize").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return folder
+
+
+def test_llama_quantize_is_asked_for_the_type(llama_quantize: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "a.gguf", tmp_path / "b.gguf"
+    source.write_bytes(b"weights")
+    asked = {}
+    for kind in ("q4_k_m", "mxfp4"):
+        quantize.quantize(source, target, kind)
+        (note,) = tmp_path.glob("*.txt")
+        asked[kind] = note.read_text()
+        note.unlink()
+    assert target.read_bytes() == b"weights"
+    assert asked == {
+        "q4_k_m": "Q4_K_M",
+        "mxfp4": "--pure --output-tensor-type q8_0 --token-embedding-type q8_0 MXFP4_MOE",
+    }
+
+
+def test_half_quantized_weights_are_removed(llama_quantize: Path, tmp_path: Path) -> None:
+    source = tmp_path / "a.gguf"
+    source.write_bytes(b"weights")
+    with pytest.raises(RuntimeError, match=r"^a\.gguf was not quantized to q6_k: disk full$"):
+        quantize.quantize(source, tmp_path / "b.gguf", "q6_k")
+    (llama_quantize / "llama-quantize").unlink()
+    with pytest.raises(RuntimeError, match="neither llama-cpp-python nor the command llama-quantize"):
+        quantize.quantize(source, tmp_path / "b.gguf", "q6_k")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gguf", "bin"]
+
+
+def test_every_file_type_is_what_llamacpp_calls_it() -> None:
+    import gguf
+
+    for kind in quantize.FILE_TYPES.values():
+        assert gguf.LlamaFileType(kind.number).name == f"MOSTLY_{kind.name}"
+    assert gguf.GGMLQuantizationType(quantize.Q8_0).name == "Q8_0"
+
+
+def test_what_edgeq_cannot_keep_is_left_out_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = files.prepare
+
+    def prepare(directory: Path, shape: str, kind: str, python: str) -> files.Files:
+        if kind == "q6_k":
+            raise UnsupportedError("no scheme holds Q9_K as it is")
+        if kind == "q5_0":
+            raise RuntimeError("neither is installed")
+        return real(directory, shape, kind, python)
+
+    monkeypatch.setattr(peers, "prepare", prepare)
+    arguments = argparse.Namespace(
+        dir=tmp_path, shape="micro", peer_python="python", formats=["q6_k", "q4_0", "q5_0"]
+    )
+    made, left_out = peers.files_of(arguments)
+    assert list(made) == ["q4_0"]
+    assert left_out == {"q6_k": "no scheme holds Q9_K as it is", "q5_0": "neither is installed"}
+    assert "q6_k is left out: no scheme holds Q9_K as it is\n" in capsys.readouterr().err
+
+
+def test_blocks_that_become_floats_are_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeq.converters import source
+
+    gguf = files.weights(tmp_path, "micro", "q4_0")
+    files.check_kept(gguf)
+    monkeypatch.setitem(source.KINDS, "Q4_0", source.Kind("f32", blocks=True))
+    with pytest.raises(UnsupportedError, match="^no scheme holds Q4_0 as it is$"):
+        files.check_kept(gguf)
 
 
 def test_a_worker_that_cannot_start_is_one_sentence(tmp_path: Path) -> None:
@@ -131,11 +237,11 @@ def test_a_worker_that_cannot_start_is_one_sentence(tmp_path: Path) -> None:
 
 def test_limits_follow_from_the_machine(tmp_path: Path) -> None:
     """One token is bound by reading, many by multiplying; a longer past costs both."""
-    _, path = peers.prepare(tmp_path, "micro", "q4_0")
+    path = files.prepare(tmp_path, "micro", "q4_0").edgeq
     one, two = (1e9, 100e9), (2e9, 200e9)
     model = scale.Model(MICRO, path, "edgeq", path)
     cache = 2 * 2 * 2 * 256 * 32 * 1.07  # about what 256 positions take in 2 layers of 2 heads
-    assert model.limit(one, 1, 0) == pytest.approx(1e9 / (peers.decode_bytes(path) + cache), rel=0.1)
+    assert model.limit(one, 1, 0) == pytest.approx(1e9 / (files.decode_bytes(path) + cache), rel=0.1)
     assert model.limit(two, 1, 0) == pytest.approx(2 * model.limit(one, 1, 0))
     assert model.limit(one, 256, 0) == pytest.approx(100e9 / MICRO.body_macs(), rel=0.3)
     assert model.limit(one, 256, 200) < model.limit(one, 256, 0)
@@ -156,12 +262,12 @@ def test_scale_prints_each_rate_with_its_limit() -> None:
 @pytest.mark.parametrize("threads", [1, 2, 3, 8, 64])
 def test_short_runs(threads: int, tmp_path: Path) -> None:
     """What bench.stress does by the thousand."""
-    _, path = peers.prepare(tmp_path, "micro", "q4_0")
+    path = files.prepare(tmp_path, "micro", "q4_0").edgeq
     assert stress.stress(path, threads, runs=25, limit=STUCK_S)["runs"] == 25
 
 
 def test_stress_sees_other_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, path = peers.prepare(tmp_path, "micro", "q4_0")
+    path = files.prepare(tmp_path, "micro", "q4_0").edgeq
     real = stress.logits
     monkeypatch.setattr(
         stress, "logits", lambda model, threads, rng: real(model, threads, rng) + (threads > 1)

@@ -1,0 +1,106 @@
+"""The model files that benches time: kept in one folder, made where missing or older than what makes them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.quantize import FILE_TYPES, ROOT, quantize
+from bench.weights import SHAPES, write
+from edgeq.converters import convert
+from edgeq.converters.pipeline import LOSSLESS, open_source
+from edgeq.errors import UnsupportedError
+from edgeq.formats import open_model
+from edgeq.formats.gguf import open_gguf
+
+PLAIN = ("q4_0", "q8_0")  # every matrix in the one type: bench.weights writes them without llama.cpp
+TYPES = (*PLAIN, *FILE_TYPES)
+FLOATS = ("f32", "f16", "bf16")
+
+
+@dataclass(frozen=True)
+class Files:
+    """The same numbers for each engine."""
+
+    gguf: Path
+    edgeq: Path
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def default_directory() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("edgeq")) / "bench"
+
+
+def stale(path: Path, *sources: Path) -> bool:
+    """Whether `path` is missing or older than one of the files it is made of or by."""
+    newest = max(source.stat().st_mtime for source in sources)
+    return not path.exists() or path.stat().st_mtime < newest
+
+
+def prepare(directory: Path, shape: str, kind: str, peer_python: str = sys.executable) -> Files:
+    """The files of this shape and type; each appears under its name when it is whole.
+
+    UnsupportedError where edgeq cannot keep the type's numbers as they are, RuntimeError where llama.cpp's
+    quantizer is needed and is missing or fails.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    plain = kind in PLAIN
+    gguf = weights(directory, shape, kind) if plain else quantized(directory, shape, kind, peer_python)
+    path = gguf.with_suffix(".edgeq")
+    code = [path for folder in ("formats", "converters") for path in (ROOT / folder).rglob("*.py")]
+    if stale(path, gguf, *code):
+        check_kept(gguf)
+        say(f"converting to {path}")
+        convert(gguf, path, scheme=LOSSLESS)
+    return Files(gguf, path)
+
+
+def weights(directory: Path, shape: str, kind: str) -> Path:
+    """Random weights of a type that needs no rules."""
+    path = directory / f"{shape}-{kind}.gguf"
+    if stale(path, ROOT / "bench/weights.py"):
+        say(f"writing {path}")
+        write(path, SHAPES[shape], kind, name=f"random-{shape}")
+    return path
+
+
+def quantized(directory: Path, shape: str, kind: str, peer_python: str) -> Path:
+    """The same weights as float16, quantized by llama.cpp."""
+    path, source = directory / f"{shape}-{kind}.gguf", directory / f"{shape}-f16.gguf"
+    if stale(path, ROOT / "bench/weights.py", ROOT / "bench/quantize.py"):
+        weights(directory, shape, "f16")
+        say(f"quantizing to {path}")
+        quantize(source, path, kind, peer_python)
+    return path
+
+
+def check_kept(path: Path) -> None:
+    """UnsupportedError for a GGUF file with blocks that edgeq turns into floats: they time something else."""
+    tensors = open_source(path).tensors.values()
+    lost = {t.kind for t in tensors if t.scheme.name in FLOATS and t.kind.lower() not in FLOATS}
+    if lost:
+        raise UnsupportedError(f"no scheme holds {', '.join(sorted(lost))} as it is")
+
+
+def decode_bytes(path: Path) -> int:
+    """Bytes that one token must read: every tensor but blobs and the embedding, where it needs one row."""
+    with open_model(path) as file:
+        tied = "output" not in file.tensors
+        return sum(
+            tensor.nbytes
+            for name, tensor in file.tensors.items()
+            if tensor.scheme.name != "bytes" and (tied or name != "embed")
+        )
+
+
+def bits_per_weight(path: Path) -> float:
+    """Of the matrices in a .gguf or .edgeq file, with their scales and padding."""
+    with open_gguf(path) if path.suffix == ".gguf" else open_model(path) as file:
+        matrices = [tensor for tensor in file.tensors.values() if len(tensor.shape) == 2]
+        return 8 * sum(t.nbytes for t in matrices) / sum(t.shape[0] * t.shape[1] for t in matrices)
