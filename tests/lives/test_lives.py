@@ -18,6 +18,7 @@ COUNTS = {
     "fork": 16,
     "fork_while_compiling": 1,
     "interrupt_while_compiling": 2,
+    "little_memory_while_compiling": 1,
     "load_in_the_progress_of_another": 1,
     "run_in_a_handler": 50,
 }  # 5 where nothing is said
