@@ -52,6 +52,11 @@ class Call:
         return self.sizes.outputs if only else self.sizes.limit
 
     @property
+    def read(self) -> int:
+        """Rows of activations that a product reads: full tiles of the last two tokens and more."""
+        return self.count + max(0, self.tokens - 2) if self.count > 1 else self.count
+
+    @property
     def value_bytes(self) -> int:
         return SCHEMES[self.scheme].itemsize
 
@@ -80,10 +85,10 @@ def int8(count: int, columns: int) -> Bytes:
     return {"x": n * 32, "x_scale": n * 4, "x_sum": n * 4}
 
 
-def codes(c: Call, tiles: int, n: int) -> Bytes:
+def codes(c: Call, n: int) -> Bytes:
     """Of a matrix of codes with n groups."""
     row = SCHEMES[c.scheme]
-    return {"weights": tiles * n * row.group * 16 * row.bits // 8, "scales": tiles * n * 32}
+    return {"weights": c.tiles * row.tile_bytes(-(-n * 32 // row.step) * row.step)}
 
 
 def floats(c: Call, tiles: int) -> Bytes:
@@ -141,7 +146,7 @@ def gated(c: Call, reach: int) -> Bytes:
 EXTENTS: dict[str, Callable[[Any], Bytes]] = {
     "embed": lambda c: {
         "ids": c.sizes.limit * 8,
-        **codes(c, c.sizes.embedded, c.groups),
+        **codes(c, c.groups),
         "y": rows(c.sizes.limit, c.y_stride, c.groups * 128),
     },
     "embed_float": lambda c: {
@@ -169,14 +174,14 @@ EXTENTS: dict[str, Callable[[Any], Bytes]] = {
         "y": rows(c.sizes.limit, c.y_stride, lines(c.dim)),
     },
     "swiglu_quantize": lambda c: {**gated(c, groups(c.dim) * 128), **int8(c.sizes.limit, c.dim)},
-    "matmul": lambda c: {**int8(c.count, c.groups * 32), **codes(c, c.tiles, c.groups), **result(c)},
+    "matmul": lambda c: {**int8(c.read, c.groups * 32), **codes(c, c.groups), **result(c)},
     "matmul_act": lambda c: {
-        "x": rows(c.count, c.x_stride, c.columns * 4),
-        **codes(c, c.tiles, groups(c.columns)),
+        "x": rows(c.read, c.x_stride, c.columns * 4),
+        **codes(c, groups(c.columns)),
         **result(c),
     },
     "matmul_float": lambda c: {
-        "x": rows(c.count, c.x_stride, c.columns * 4),
+        "x": rows(c.read, c.x_stride, c.columns * 4),
         **floats(c, c.tiles),
         **result(c),
     },

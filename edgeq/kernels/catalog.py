@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgeq.formats.schemes import SCHEMES
+
 WIDTH = 256  # bytes of one instruction
 STATE_AT, WORK_AT, FLAGS_AT, OPERANDS_AT = 8, 16, 24, 32
 OPERANDS_MAX = (WIDTH - OPERANDS_AT) // 8
@@ -80,12 +82,12 @@ class Kernel:
     plain: bool = False  # a C function of its own, not called through an instruction
 
 
-CODES = ("q4", "q8")  # schemes of weights: codes with scales
-FLOATS = ("f32", "f16", "bf16")  # and floats
+CODES = tuple(row.name for row in SCHEMES.values() if row.planes)  # schemes of weights: codes with scales
+FLOATS = tuple(row.name for row in SCHEMES.values() if row.number)  # and floats
 CACHED = ("f32", "f16")  # floats of a cache; its codes are q8
 
 
-INT8 = ("x", "x_scale", "x_sum")  # activations: int8, one float32 scale and int32 sum per 32 columns
+INT8 = ("x", "x_scale", "x_sum")  # activations: int8; per 32 columns a float32 scale and two int16 sums
 QUERY = ("q", "q_scale", "q_sum")  # queries: the same, [kv_heads][rows][head_dim padded to 32]
 KEYS_VALUES = ("keys", "key_scales", "values", "value_scales")
 HEADS = ("heads", "kv_heads", "head_dim", "capacity", "rows")
@@ -93,7 +95,7 @@ HEADS = ("heads", "kv_heads", "head_dim", "capacity", "rows")
 KERNELS = {
     "run": Kernel("interpreter", ("crew", "program", "length"), plain=True),
     "enter": Kernel("interpreter", ("own",), plain=True),
-    "embed": Kernel("embedding", ("ids", "weights", "scales", "y", "y_stride", "groups"), CODES),
+    "embed": Kernel("embedding", ("ids", "weights", "y", "y_stride", "tiles", "groups"), CODES),
     "embed_float": Kernel("embedding", ("ids", "weights", "y", "y_stride", "columns"), FLOATS),
     "norm": Kernel("normalize", ("x", "x_stride", "weight", "y", "y_stride", "dim", "epsilon", "count_at")),
     "norm_quantize": Kernel("normalize", ("a", "a_stride", "weight", *INT8, "dim", "epsilon", "count_at")),
@@ -103,7 +105,7 @@ KERNELS = {
     "swiglu_quantize": Kernel("activations", ("gate", "up", "stride", *INT8, "dim")),
     "matmul": Kernel(
         "matmul",
-        (*INT8, "weights", "scales", "bias", "y", "y_stride", "tiles", "groups", "add", "count_at"),
+        (*INT8, "weights", "bias", "y", "y_stride", "tiles", "groups", "add", "count_at"),
         CODES,
     ),
     "matmul_act": Kernel(
@@ -112,7 +114,6 @@ KERNELS = {
             "x",
             "x_stride",
             "weights",
-            "scales",
             "bias",
             "y",
             "y_stride",
