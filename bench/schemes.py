@@ -18,45 +18,25 @@ from typing import Any
 import numpy as np
 
 from edgeq import memory
-from edgeq.formats.schemes import SCHEMES, Scheme
+from edgeq.formats.schemes import SCHEMES
 from edgeq.kernels.catalog import CODES, KERNELS, OPERANDS_AT, STATE_AT, WIDTH, WORK_AT, State
 from edgeq.simd import isa, store
 from edgeq.simd.host import host_isa
 from edgeq.simd.tag import Tag
+from edgeq.tune import Weights
 
 ROWS, COLUMNS = 2048, 5632
 MANY = 96 << 20  # bytes of weights that a single token reads: more than caches hold
 TURN_S = 0.05  # of one measurement, at the least
 
 
-def weights(row: Scheme, copies: int) -> np.ndarray:
-    """Matrices of random codes and sub-scales, with floats that keep the sums small."""
-    rng = np.random.default_rng(0)
-    padded = -(-COLUMNS // row.step) * row.step
-    pieces = []
-    for part in row.parts:
-        size = ROWS // 16 * part.tile_bytes(padded)
-        if part.number:
-            one = 127 if part.number == "e8m0" else 2.0**-8
-            pieces.append(np.full(size // np.dtype(part.dtype).itemsize, one, part.dtype).view(np.uint8))
-        else:
-            pieces.append(rng.integers(0, 256, size, np.uint8))
-    matrix = np.concatenate(pieces)
-    out = memory.zeros(copies * matrix.size)
-    out.reshape(copies, -1)[:] = matrix
-    return out
-
-
 class Product:
     """A scheme's product with so many tokens, over all copies of its matrix."""
 
     def __init__(self, name: str, tokens: int, isa_name: str):
-        row = SCHEMES[name]
-        padded = -(-COLUMNS // row.step) * row.step
-        nbytes = ROWS // 16 * row.tile_bytes(padded)
-        copies = max(1, -(-MANY // nbytes)) if tokens == 1 else 1
-        self.nbytes, self.macs = copies * nbytes, copies * ROWS * COLUMNS * tokens
-        self.weights = weights(row, copies)
+        copies = int(MANY * 8 / (ROWS * COLUMNS * SCHEMES[name].bits)) + 1 if tokens == 1 else 1
+        self.weights = Weights(name, copies, ROWS, COLUMNS)
+        self.nbytes, self.macs = self.weights.nbytes, copies * ROWS * COLUMNS * tokens
         groups, rows = COLUMNS // 32, tokens + isa.by_name(isa_name).tokens
         rng = np.random.default_rng(1)
         self.x = memory.zeros(rows * COLUMNS, np.int8)
@@ -70,9 +50,9 @@ class Product:
         operands: dict[str, Any] = dict(bias=0, y=self.y, y_stride=ROWS * 4, tiles=ROWS // 16, groups=groups)
         operands |= dict(x=self.x, x_scale=self.x_scale, x_sum=self.x_sum, add=0, count_at=State.COUNT)
         self.code = memory.zeros((copies, WIDTH // 8), np.int64)
-        for n, line in enumerate(self.code):
+        for matrix, line in zip(self.weights.matrices, self.code, strict=True):
             line[STATE_AT // 8] = self.state.ctypes.data
-            operands["weights"] = int(self.weights.ctypes.data) + n * nbytes
+            operands["weights"] = matrix.address
             for at, operand in enumerate(KERNELS["matmul"].operands, OPERANDS_AT // 8):
                 value = operands[operand]
                 line[at] = value.ctypes.data if isinstance(value, np.ndarray) else value

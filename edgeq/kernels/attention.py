@@ -29,9 +29,6 @@ from edgeq.simd.verbs import (
     peek_i64,
     prefetch,
     scaled_add_each,
-    scratch_p,
-    scratch_p_scale,
-    scratch_tiles,
     signed_dots,
     splat_f32,
     store_each,
@@ -42,6 +39,7 @@ from edgeq.simd.verbs import (
 
 from .activations import ZERO, quantize_lines
 from .catalog import CHUNK, QUERIES, Scratch, State
+from .scratch import scratch_p, scratch_p_scale, scratch_tiles
 from .softmax import bounds, chunk_exponentials, clear_tile, emit_tile, first_chunk, merge_chunk, merge_values
 from .turn import turn
 

@@ -38,9 +38,6 @@ from .dots import (
     tile_parts,
 )
 from .facts import (
-    scratch_p,
-    scratch_p_scale,
-    scratch_tiles,
     single,
     tokens,
     value_bytes,
@@ -152,9 +149,6 @@ __all__ = [
     "root",
     "scale_each",
     "scaled_add_each",
-    "scratch_p",
-    "scratch_p_scale",
-    "scratch_tiles",
     "single",
     "splat_f32",
     "store_each",

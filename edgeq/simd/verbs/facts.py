@@ -7,8 +7,6 @@ from typing import Any
 
 from numba.extending import overload
 
-from edgeq.kernels.catalog import Scratch
-
 from ..tag import Tag
 
 
@@ -30,13 +28,3 @@ def fact(stub: Any, value: Callable[[Tag], Any]) -> None:
 fact(tokens, lambda tag: tag.tokens)
 fact(single, lambda tag: tag.single)
 fact(value_bytes, lambda tag: tag.scheme_row.itemsize)
-
-
-def scratch_p(t): ...  # type: ignore[no-untyped-def]
-def scratch_p_scale(t): ...  # type: ignore[no-untyped-def]
-def scratch_tiles(t): ...  # type: ignore[no-untyped-def]
-
-
-fact(scratch_p, lambda tag: Scratch(tag.tokens, 0).p)  # where attention keeps what: catalog.Scratch
-fact(scratch_p_scale, lambda tag: Scratch(tag.tokens, 0).p_scale)
-fact(scratch_tiles, lambda tag: Scratch(tag.tokens, 0).tiles)
