@@ -41,7 +41,10 @@ class Product:
         rng = np.random.default_rng(1)
         self.x = memory.zeros(rows * COLUMNS, np.int8)
         self.x[:] = rng.integers(-127, 128, rows * COLUMNS)
-        self.x_scale, self.x_sum = memory.zeros(rows * groups, np.float32), memory.zeros(rows * groups * 2, np.int16)
+        self.x_scale, self.x_sum = (
+            memory.zeros(rows * groups, np.float32),
+            memory.zeros(rows * groups * 2, np.int16),
+        )
         self.x_scale[:] = 1e-3
         self.x_sum[:] = self.x.reshape(-1, 16).sum(1)
         self.y = memory.zeros(rows * ROWS, np.float32)
@@ -104,7 +107,9 @@ def main() -> None:
         for one in (read, *made.values()):
             one.measure()
     rows: list[dict[str, Any]] = []
-    print(f"{given.isa}, one thread; GMAC/s, and what one token reads; a read loop does {MANY / read.best / 1e9:.1f} GB/s")
+    print(
+        f"{given.isa}, one thread; GMAC/s, and what one token reads; a read loop does {MANY / read.best / 1e9:.1f} GB/s"
+    )
     print(f"{'':8}" + "".join(f"{f'x{n}':>8}" for n in counts) + f"{'GB/s':>8}")
     for name in names:
         rates = {str(n): round(made[name, n].macs / made[name, n].best / 1e9, 1) for n in counts}

@@ -70,7 +70,9 @@ class Weights:
         for part in row.parts:
             end = at + rows // TILE_ROWS * part.tile_bytes(padded)
             if part.number:
-                data[:, at:end] = np.tile(_small(row, part, columns), (end - at) // np.dtype(part.dtype).itemsize)
+                data[:, at:end] = np.tile(
+                    _small(row, part, columns), (end - at) // np.dtype(part.dtype).itemsize
+                )
             at = end
         address = int(data.ctypes.data)
         self.matrices = [

@@ -195,8 +195,14 @@ WORKSPACE = Out("scratch", count="workers", form=SCRATCH)
 KERNELS = {
     "run": Kernel("interpreter", (Number("crew"), Number("program"), Number("length")), plain=True),
     "enter": Kernel("interpreter", (Number("own"),), plain=True),
-    "embed": Kernel("embedding", (IDS, WEIGHTS, Out("y", ("groups", GROUP)), fact("tiles", "weights"), fact("groups", "weights")), CODES),
-    "embed_float": Kernel("embedding", (IDS, WEIGHTS, Out("y", "columns"), fact("columns", "weights")), FLOATS),
+    "embed": Kernel(
+        "embedding",
+        (IDS, WEIGHTS, Out("y", ("groups", GROUP)), fact("tiles", "weights"), fact("groups", "weights")),
+        CODES,
+    ),
+    "embed_float": Kernel(
+        "embedding", (IDS, WEIGHTS, Out("y", "columns"), fact("columns", "weights")), FLOATS
+    ),
     "norm": Kernel(
         "normalize",
         (

@@ -128,7 +128,22 @@ def share_tiles(t, product, work, workers, count, tiles, w, x, x_bytes, bias, ad
 
 @native
 def matmul(
-    t, work, worker, workers, state, x, x_scale, x_sum, weights, bias, y, y_stride, tiles, groups, add, count_at
+    t,
+    work,
+    worker,
+    workers,
+    state,
+    x,
+    x_scale,
+    x_sum,
+    weights,
+    bias,
+    y,
+    y_stride,
+    tiles,
+    groups,
+    add,
+    count_at,
 ):
     """y[n] = W . x[n] (+ bias) (+ y[n] where add) for as many tokens as the state's word at count_at says."""
     share_tiles(

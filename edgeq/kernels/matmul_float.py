@@ -93,9 +93,7 @@ def act_sum(t, count, x, x_stride):
 def float_tokens(t, first, count, tile, w, x, bias, add, y, y_stride):
     """One tile for `count` tokens from `first` on; w is (weights, columns) and x (x, x_stride)."""
     weights, columns = w
-    acc = float_product(
-        t, weights + tile * columns * 16 * value_bytes(t), x[0] + first * x[1], x[1], columns
-    )
+    acc = float_product(t, weights + tile * columns * 16 * value_bytes(t), x[0] + first * x[1], x[1], columns)
     finish_tile(t, acc, bias, add, y + first * y_stride, y_stride, count)
 
 

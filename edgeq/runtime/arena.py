@@ -35,7 +35,6 @@ def spare_rows(tokens: int) -> int:
     return max(0, tokens - 2)
 
 
-
 @dataclass(eq=False)
 class Buffer:
     """Memory of the arena, which has its address once that is planned."""

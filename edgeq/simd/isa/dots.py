@@ -17,7 +17,8 @@ from edgeq.formats.schemes import ACT_GROUP, Floats, Scheme
 
 from . import parts
 from .parts import QUADS, Group, Lookup
-from .vectors import CODES, I32, I32X16, I64, Builder, Value, at, const, pick, splat
+from .vectors import CODES, F32, F32X16, I32, I32X16, I64, Builder, Value, const, pick, splat
+from .vectors import at as load
 
 Tile = list[Value]  # a value for each token of a tile
 
@@ -47,6 +48,25 @@ def entries(b: Builder, codes: Value, table: Sequence[int]) -> Value:
     return found
 
 
+def repeat(b: Builder, steps: range, carried: Tile, body: Callable[[Value, Tile], Tile]) -> Tile:
+    """body(step, values) for each step, with the values that the one before gave: a loop that stays one."""
+    hidden = ir.FunctionType(I64, [I64])
+    stop = b.asm(hidden, "", "=r,0", [ir.Constant(I64, steps.stop)], False)
+    before, loop, after = b.block, b.append_basic_block("steps"), b.append_basic_block("after")
+    b.branch(loop)
+    b.position_at_end(loop)
+    step, values = b.phi(I64), [b.phi(v.type) for v in carried]
+    for phi, value in zip((step, *values), (ir.Constant(I64, steps.start), *carried), strict=True):
+        phi.add_incoming(value, before)
+    found = body(step, values)
+    following = b.add(step, ir.Constant(I64, 1))
+    for phi, value in zip((step, *values), (following, *found), strict=True):
+        phi.add_incoming(value, b.block)
+    b.cbranch(b.icmp_unsigned("<", following, stop), loop, after)
+    b.position_at_end(after)
+    return found
+
+
 class Dots:
     """Sums in 32 bits, four columns at a time, of unsigned bytes: right for any `dot4`."""
 
@@ -65,10 +85,14 @@ class Dots:
         out = self.folded(b, group, totals)
         for half, run in self.runs():
             accs = self.start(b, len(xs), out)
-            for i in range(run.start, run.stop, self.quads):
-                group, accs = self.add(b, accs, group, xs, i)
+            group, accs = self.add_run(b, accs, group, xs, run)
             out = self.finish(b, accs, out, group, half)
+            group = self.done(b, group, out)
         return out
+
+    def done(self, b: Builder, group: Group, out: Tile) -> Group:
+        """The group, which is not to be read on before a run is finished."""
+        return group
 
     def runs(self) -> list[tuple[int, range]]:
         """(sub-scale, quads) of what is added up before it is finished."""
@@ -82,26 +106,40 @@ class Dots:
         if offset == 0:
             return [const(I32X16, 0) for _ in totals]
         if not self.row.sub:
-            factors = const(parts.I16X32, offset)
-        else:
-            subs = [parts.sub(b, group, half) for half in range(parts.halves(self.row))]
-            factors = b.mul(parts.pairs(b, subs), const(parts.I16X32, offset))
-        return self.weighted(b, factors, totals)
-
-    def weighted(self, b: Builder, factors: Value, totals: Tile) -> Tile:
-        """The two sums of x of each token times a pair of factors for each row, int32."""
-        return [self.pair_products(b, factors, self.both(b, total)) for total in totals]
+            return [splat(b, b.mul(self.total(b, at), ir.Constant(I32, offset))) for at in totals]
+        subs = [parts.sub(b, group, half) for half in range(parts.halves(self.row))]
+        factors = b.mul(parts.pairs(b, subs), const(parts.I16X32, offset))
+        return [
+            self.pair_products(b, factors, b.bitcast(splat(b, load(b, at, I32)), parts.I16X32)) for at in totals
+        ]
 
     def mins(self, b: Builder, group: Group, totals: Tile) -> Tile:
-        """The sums of submin * x, int32 in 16 lanes for each token."""
+        """The sums of submin * x, float32 in 16 lanes for each token: below 2**24, and so exact."""
+        count = parts.halves(self.row)
+        if count == 1:
+            sums = [[self.total(b, at)] for at in totals]
+        else:
+            sums = [list(self.both(b, at)) for at in totals]
         if not self.row.sub:
-            return self.weighted(b, const(parts.I16X32, 1), totals)
-        minima = [parts.submin(b, group, half) for half in range(parts.halves(self.row))]
-        return self.weighted(b, parts.pairs(b, minima), totals)
+            return [splat(b, b.sitofp(total, F32)) for (total,) in sums]
+        minima = [b.sitofp(parts.submin(b, group, half).words(b), F32X16) for half in range(count)]
+        return [self.float_sum(b, minima, each) for each in sums]
 
-    def both(self, b: Builder, total: Value) -> Value:
-        """The pair of sums at an address, in every lane."""
-        return b.bitcast(splat(b, at(b, total, I32)), parts.I16X32)
+    def float_sum(self, b: Builder, minima: Sequence[Value], sums: Sequence[Value]) -> Value:
+        products = [
+            b.fmul(low, splat(b, b.sitofp(total, F32))) for low, total in zip(minima, sums, strict=True)
+        ]
+        return products[0] if len(products) == 1 else b.fadd(*products)
+
+    def both(self, b: Builder, address: Value) -> tuple[Value, Value]:
+        """The sums of a token's activations in both halves of the group."""
+        word = load(b, address, I32)
+        sixteen = ir.Constant(I32, 16)
+        return b.ashr(b.shl(word, sixteen), sixteen), b.ashr(word, sixteen)
+
+    def total(self, b: Builder, address: Value) -> Value:
+        """The sum of a token's activations in the group."""
+        return b.add(*self.both(b, address))
 
     def pair_products(self, b: Builder, v: Value, w: Value) -> Value:
         return pair_products(b, v, w)
@@ -115,6 +153,12 @@ class Dots:
     def start(self, b: Builder, count: int, out: Tile) -> Tile:
         """Accumulators of a run."""
         return out if self.carries else [const(self.acc, 0)] * count
+
+    def add_run(self, b: Builder, accs: Tile, group: Group, xs: Tile, run: range) -> tuple[Group, Tile]:
+        """The accumulators after all of a run."""
+        for i in range(run.start, run.stop, self.quads):
+            group, accs = self.add(b, accs, group, xs, i)
+        return group, accs
 
     def add(self, b: Builder, accs: Tile, group: Group, xs: Tile, i: int) -> tuple[Group, Tile]:
         """The accumulators after a step, which begins with the i-th quad."""
@@ -147,10 +191,25 @@ class Dots:
 
     def spread(self, b: Builder, x: Value, i: int) -> Value:
         """A token's activations for the i-th quad, in every lane."""
-        return b.bitcast(splat(b, at(b, b.add(x, ir.Constant(I64, 4 * i)), I32)), CODES)
+        return b.bitcast(splat(b, load(b, b.add(x, ir.Constant(I64, 4 * i)), I32)), CODES)
 
 
-BYTES = Scheme("bytes in lines", planes=(8,), scale=Floats("f32", ACT_GROUP))  # that stand for themselves, signed
+class LoopDots(Dots):
+    """The same in a loop: short code where speed is no matter, and LLVM compiles it in a few seconds."""
+
+    def add_run(self, b: Builder, accs: Tile, group: Group, xs: Tile, run: range) -> tuple[Group, Tile]:
+        def add(i: Value, accs: Tile) -> Tile:
+            codes = self.codes(b, parts.quad_at(b, group, i, CODES))
+            columns = b.mul(i, ir.Constant(I64, 4))
+            xs_now = [self.spread(b, b.add(x, columns), 0) for x in xs]
+            return [self.four(b, acc, codes, x) for acc, x in zip(accs, xs_now, strict=True)]
+
+        return group, repeat(b, run, accs, add)
+
+
+BYTES = Scheme(
+    "bytes in lines", planes=(8,), scale=Floats("f32", ACT_GROUP)
+)  # that stand for themselves, signed
 
 
 class SignedDots(Dots):
@@ -163,3 +222,7 @@ class SignedDots(Dots):
 
     def four(self, b: Builder, acc: Value, codes: Value, x: Value) -> Value:
         return self.dot4(b, acc, x, codes)
+
+
+class LoopSignedDots(SignedDots, LoopDots):
+    """The same in a loop."""

@@ -93,6 +93,9 @@ class Avx2Dots(Dots):
     def pair_products(self, b: Builder, v: Value, w: Value) -> Value:
         return pair_products(b, v, w)
 
+    def done(self, b: Builder, group: Group, out: Tile) -> Group:
+        return group.moved(lambda address: after(b, address, out))
+
     def factor(self, b: Builder, group: Group, half: int) -> Value:
         """The sub-scale of each row, twice."""
         return parts.pairs(b, [parts.sub(b, group, half)]) if self.row.sub else const(I16X32, 1)
@@ -101,10 +104,14 @@ class Avx2Dots(Dots):
 class UnsignedDots(Avx2Dots):
     """Codes of up to 7 bits stay in int16 for as many quads as do not overflow it."""
 
+    def __init__(self, row: Scheme):
+        super().__init__(row)
+        span = int(row.values.max()) - row.offset
+        self.most = next(n for n in (8, 4, 2, 1) if n * span * PAIR <= MOST)
+        self.quads = self.most if self.most <= 2 else 1
+
     def runs(self) -> list[tuple[int, range]]:
-        span = int(self.row.values.max()) - self.row.offset
-        most = MOST // (max(span, 1) * PAIR)
-        size = next(n for n in (8, 4, 2, 1) if n <= most)
+        size = self.most
         return [
             (half, range(first, min(first + size, run.stop)))
             for half, run in super().runs()
@@ -112,15 +119,20 @@ class UnsignedDots(Avx2Dots):
         ]
 
     def add(self, b: Builder, accs: Tile, group: Group, xs: Tile, i: int) -> tuple[Group, Tile]:
-        group, accs = super().add(b, accs, group, xs, i)
-        return (group.moved(lambda address: after(b, address, accs)), accs) if i % 2 else (group, accs)
-
-    def four(self, b: Builder, acc: Value, codes: Value, x: Value) -> Value:
-        return b.add(acc, maddubs(b, codes, x))
+        quads = range(i, i + self.quads)
+        codes = [self.codes(b, parts.quad(b, group, n, CODES)) for n in quads]
+        added = []
+        for acc, x in zip(accs, xs, strict=True):
+            for n, u in zip(quads, codes, strict=True):
+                acc = b.add(acc, maddubs(b, u, self.spread(b, x, n)))
+            added.append(acc)
+        return (self.done(b, group, added) if i % 2 else group), added
 
     def finish(self, b: Builder, accs: Tile, out: Tile, group: Group, half: int) -> Tile:
         factor = self.factor(b, group, half)
-        return [b.add(total, self.pair_products(b, acc, factor)) for acc, total in zip(accs, out, strict=True)]
+        return [
+            b.add(total, self.pair_products(b, acc, factor)) for acc, total in zip(accs, out, strict=True)
+        ]
 
 
 class SignDots(Avx2Dots):
@@ -145,7 +157,7 @@ class SignDots(Avx2Dots):
             return b.add(acc, self.pair_products(b, products, factor))
 
         accs = [four(acc, x) for acc, x in zip(accs, xs, strict=True)]
-        return group.moved(lambda address: after(b, address, accs)), accs
+        return self.done(b, group, accs), accs
 
     def finish(self, b: Builder, accs: Tile, out: Tile, group: Group, half: int) -> Tile:
         return accs

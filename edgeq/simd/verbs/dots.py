@@ -227,9 +227,7 @@ def _min_add_each(b: Any, tag: Tag, acc: Any, w: Any, scale: Any, sums: Any, str
 
     def member(n: int) -> Any:
         both = b.fmul(low, splat_at(b, scale, stride, n, F32))
-        return call(
-            b, "llvm.fma.v16f32", F32X16, b.sitofp(totals[n], F32X16), both, b.extract_value(acc, n)
-        )
+        return call(b, "llvm.fma.v16f32", F32X16, totals[n], both, b.extract_value(acc, n))
 
     return bundled(b, F32X16, [member(n) for n in range(tag.tokens)])
 
@@ -277,7 +275,11 @@ def column(v: Any, j: int) -> Any:
     return v.view(np.int8).reshape(LANES, 4)[:, j].astype(np.float32)
 
 
-@verb(f32, (Tag, each_part), lambda b, tag, w: _scaled(b, tag, "min", w))
+@verb(
+    f32,
+    (Tag, each_part),
+    lambda b, tag, w: _scaled(b, tag, "min", w) if tag.scheme_row.min else const(F32X16, 0),
+)
 def group_min(t: Any, w: Any) -> Any:
     """The mins of a group, zeros where the scheme has none."""
     row = t.scheme_row
@@ -304,7 +306,9 @@ def sub_scale(t: Any, w: Any, half: int) -> Any:
     f32,
     (Tag, each_part, ADDRESS),
     lambda b, tag, w, half: (
-        _whole(b, tag, parts.submin, w, half) if tag.scheme_row.min and tag.scheme_row.sub else const(F32X16, 1)
+        _whole(b, tag, parts.submin, w, half)
+        if tag.scheme_row.min and tag.scheme_row.sub
+        else const(F32X16, 1)
     ),
 )
 def sub_min(t: Any, w: Any, half: int) -> Any:
