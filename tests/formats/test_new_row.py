@@ -1,4 +1,4 @@
-"""A row that is added to the table at run time is packed, written, verified and read; nothing else changes."""
+"""A row that is added to the table at run time is packed, written, verified and read."""
 
 from __future__ import annotations
 
