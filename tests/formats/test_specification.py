@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 
 from edgeq.formats import NUMBERS, SCHEMES, header, layout
-from edgeq.formats.schemes import SUBS
-from edgeq.formats.schemes.table import FP4, NL
+from edgeq.formats.schemes import SUBS, table
 from tests.formats.samples import HEADER
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,18 +26,19 @@ def test_schemes_are_the_table() -> None:
     """The table's cells, made from each row as the page writes them."""
     lines = re.findall(r"^\| `(\w+)` \|(.*)\|.*\|$", PAGE.split("## Schemes")[1], re.MULTILINE)
     written = {name: [cell.strip() for cell in cells.split("|")] for name, cells in lines if name in SCHEMES}
-    names = {NL: "NL[code]", FP4: "FP4[code]"}
+    tables = {name: value for name, value in vars(table).items() if name.isupper() and type(value) is tuple}
+    names = {value: f"{name}[code]" for name, value in tables.items()}
     for row in SCHEMES.values():
         assert f"`{row.name}`" in PAGE
         if row.planes:
-            shared = [f"{of.number}, {of.columns}" if of else "" for of in (row.scale, row.min)]
+            part = f"/{1 / row.unit:g}" if row.unit != 1 else ""
+            shared = [f"{of.number}{part}, {of.columns}" if of else "" for of in (row.scale, row.min)]
             meaning = names[row.table] if row.table else f"code − {row.zero}" if row.zero else "code"
             sub = f"{row.sub.kind}, {row.sub.columns}" if row.sub else ""
             bits = f"{row.bits_per_weight:g}"
             assert written[row.name] == [str(row.bits), meaning, sub, *shared, bits], row.name
-            assert row.unit == (0.5 if row.name == "mx4" else 1)
-    for name, table in (("NL", NL), ("FP4", FP4)):
-        assert f"{name} = {' '.join(map(str, table))}".replace("-", "−") in PAGE.replace("\n", " ")
+    for name, value in tables.items():
+        assert f"{name} = {' '.join(map(str, value))}".replace("-", "−") in PAGE.replace("\n", " ")
     assert {f"`{name}`" for name in (*SUBS, *NUMBERS)} <= set(re.findall(r"`[\w+]+`", PAGE))
 
 
