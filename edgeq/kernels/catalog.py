@@ -191,6 +191,7 @@ SOURCE = (
 )
 ATTENDED = Out("y", ALL_HEADS)
 WORKSPACE = Out("scratch", count="workers", form=SCRATCH)
+ONE_HEAD = Out("scratch", "head_dim", GROUP, "workers", SCRATCH)
 
 KERNELS = {
     "run": Kernel("interpreter", (Number("crew"), Number("program"), Number("length")), plain=True),
@@ -306,7 +307,7 @@ KERNELS = {
             Out("q", "head_dim", count=QUERY_ROWS, form=INT8),
             Out("cache", form=CACHE, named=KEYS_VALUES),
             *HEADS,
-            WORKSPACE,
+            ONE_HEAD,
         ),
         ("q8",),
     ),

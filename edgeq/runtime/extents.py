@@ -67,8 +67,7 @@ def strided(count: int, stride: int, reach: int) -> int:
 
 
 def rows(role: Operand, c: Call) -> Bytes:
-    (stride,) = (c[word] for word in role.words[1:])
-    return {role.name: strided(c.count(role), stride, c.touched(role) * 4)}
+    return {role.name: strided(c.count(role), c[role.words[1]], c.touched(role) * 4)}
 
 
 def shared_rows(role: Operand, c: Call) -> Bytes:
@@ -87,8 +86,10 @@ def flat(role: Operand, c: Call) -> Bytes:
 
 
 def scratch(role: Operand, c: Call) -> Bytes:
-    own = Scratch(c.instruction.tag.tokens, c["head_dim"]).bytes
-    return {role.name: strided(c.count(role), c[f"{role.name}_stride"], own)}
+    """All that there is; with a width, a line and so many float32."""
+    whole = Scratch(c.instruction.tag.tokens, c["head_dim"]).bytes
+    own = Scratch.TURNED + c.touched(role) * 4 if role.width else whole
+    return {role.name: strided(c.count(role), c[role.words[1]], own)}
 
 
 def cache(role: Operand, c: Call) -> Bytes:
