@@ -2,9 +2,9 @@
 
 usage: python -m bench.schemes [SCHEME ...] [--tokens 1,2,3,4,256] [--isa NAME] [--json]
 
-One thread, its own processor time, the fastest of several turns in which the schemes follow each other, so that
-other programs lengthen all alike. A single token reads matrices that no cache holds; beside it stands what a loop
-reads that does nothing else. With --json the last line of stdout is one object.
+One thread, its own processor time, the fastest of several turns in which the schemes follow each other, so
+that other programs lengthen all alike. A single token reads matrices that no cache holds; beside it stands
+what a loop reads that does nothing else. With --json the last line of stdout is one object.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Product:
     def measure(self) -> None:
         """Seconds of one run over all copies, into `best` if there was none shorter."""
         runs, start = 0, time.thread_time()
-        while (took := time.thread_time() - start) < TURN_S or not runs:
+        while time.thread_time() - start < TURN_S or not runs:
             self.code[:, WORK_AT // 8] = 0
             for line in self.code:
                 self.call(line.ctypes.data, 0, 1)
@@ -107,18 +107,17 @@ def main() -> None:
         for one in (read, *made.values()):
             one.measure()
     rows: list[dict[str, Any]] = []
-    print(
-        f"{given.isa}, one thread; GMAC/s, and what one token reads; a read loop does {MANY / read.best / 1e9:.1f} GB/s"
-    )
+    read_gbps = round(MANY / read.best / 1e9, 1)
+    print(f"{given.isa}, one thread; GMAC/s, and what a token reads; a read loop does {read_gbps} GB/s")
     print(f"{'':8}" + "".join(f"{f'x{n}':>8}" for n in counts) + f"{'GB/s':>8}")
     for name in names:
         rates = {str(n): round(made[name, n].macs / made[name, n].best / 1e9, 1) for n in counts}
-        one = made.get((name, 1))
-        gbps = round(one.nbytes / one.best / 1e9, 1) if one else 0.0
+        single = made.get((name, 1))
+        gbps = round(single.nbytes / single.best / 1e9, 1) if single else 0.0
         rows.append({"scheme": name, "gmacs": rates, "gbps": gbps})
         print(f"{name:8}" + "".join(f"{rate:8.1f}" for rate in rates.values()) + f"{gbps:8.1f}")
     if given.json:
-        print(json.dumps({"isa": given.isa, "read_gbps": round(MANY / read.best / 1e9, 1), "rows": rows}))
+        print(json.dumps({"isa": given.isa, "read_gbps": read_gbps, "rows": rows}))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 x[i] = nearest(a[i] * (127 / max|a|)) with scale = max|a| / 127 over the group, rounded to a float16's 11
 bits: so does llama.cpp, and two engines that round alike stay alike through the layers. The sums of the int8
-of each half of the group are kept, as int16, for the zero points and mins of weights. Columns past `dim` count as zeros, so a buffer may
-hold anything there.
+of each half of the group are kept, as int16, for the zero points and mins of weights. Columns past `dim`
+count as zeros, so a buffer may hold anything there.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ from edgeq.simd.verbs import (
 )
 
 from .catalog import State
-from .matmul import GROUP
 
 COUNT = State.COUNT
 

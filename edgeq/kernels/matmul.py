@@ -1,10 +1,10 @@
 """The product of quantized weights and int8 activations: y[n, rows] = W . x[n].
 
-Memory of W (layout lines16): the parts of its scheme, one after another (`formats.schemes`), each [tiles][what a
-tile has]. Activations: x int8 [count, groups * 32], x_scale float32 [count, groups] and x_sum int16 [count,
-groups, 2], the sums of each half of a group. One tile of 16 rows serves up to `tokens(t)` tokens from
-registers. Groups are added in ascending order with one fma each, whatever the tile, and one more where the
-scheme has a min, so a token's result does not depend on its neighbours.
+Memory of W (layout lines16): the parts of its scheme, one after another (`formats.schemes`), each
+[tiles][what a tile has]. Activations: x int8 [count, groups * 32], x_scale float32 [count, groups] and x_sum
+int16 [count, groups, 2], the sums of each half of a group. One tile of 16 rows serves up to `tokens(t)`
+tokens from registers. Groups are added in ascending order with one fma each, whatever the tile, and one more
+where the scheme has a min, so a token's result does not depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def finish_tile(t, acc, bias, add, y, y_stride, count):
 
 @native
 def tile_tokens(t, first, count, tile, w, x, bias, add, y, y_stride):
-    """One tile of rows for `count` tokens from `first` on, as many as the tag holds or fewer. w is (weights, tiles,
-    groups) and x (x, x_scale, x_sum).
+    """One tile of rows for `count` tokens from `first` on, as many as the tag holds or fewer. w is (weights,
+    tiles, groups) and x (x, x_scale, x_sum).
     """
     weights, tiles, groups = w
     skip = first * groups
@@ -99,10 +99,10 @@ def chunk_start(i, tiles, workers):
 def share_tiles(t, product, work, workers, count, tiles, w, x, x_bytes, bias, add, y, y_stride):
     """Run `product` (as tile_tokens) over all tiles and tokens, in chunks that workers take from `work`.
 
-    w and x are handed on; x_bytes is what a token's activations take. Tokens go in blocks whose activations stay
-    in the cache, and a tile serves all of a block; the blocks of a chunk come one after another, so that its
-    weights are still near. Two tokens and more that are left over take a full tile, which reads rows beyond
-    the last and stores none of what comes of them; one has its own.
+    w and x are handed on; x_bytes is what a token's activations take. Tokens go in blocks whose activations
+    stay in the cache, and a tile serves all of a block; the blocks of a chunk come one after another, so that
+    its weights are still near. Two tokens and more that are left over take a full tile, which reads rows
+    beyond the last and stores none of what comes of them; one has its own.
     """
     at_once = max(1, BLOCK // (x_bytes * tokens(t))) * tokens(t)
     blocks = max(1, (count + at_once - 1) // at_once)

@@ -1,8 +1,8 @@
 """Products with float32 activations: weights stored as floats, or codes read as the numbers they stand for.
 
 Float weights (layout lines16) are [tiles][columns][16] values: lane = row. Columns are added in ascending
-order with one fma each. For codes, what shares a sub-scale, or a group of 32 columns, is summed first and then
-scaled, as in the int8 product; where there is a min, the sum of the activations is scaled by that.
+order with one fma each. For codes, what shares a sub-scale, or a group of 32 columns, is summed first and
+then scaled, as in the int8 product; where there is a min, the sum of the activations is scaled by that.
 """
 
 from __future__ import annotations

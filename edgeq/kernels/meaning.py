@@ -3,8 +3,8 @@
 This is the definition that the kernels are tested against, bit for bit: the functions add up in the same
 order and round where the kernels round. It knows nothing of addresses, tiles, workers or instruction sets,
 and is in no hurry. Rows of activations are float32 [count, columns]; int8 activations are the triple (x int8
-[count, columns padded to 32], x_scale float32 [count, groups] and x_sum int16 [count, groups, 2]); weights are
-the parts of a scheme as `formats.schemes` means them, row-major, or float32 values [rows, columns].
+[count, columns padded to 32], x_scale float32 [count, groups] and x_sum int16 [count, groups, 2]); weights
+are the parts of a scheme as `formats.schemes` means them, row-major, or float32 values [rows, columns].
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgeq.formats.schemes import Parts, Scheme, dequantize
-from edgeq.formats.schemes.values import sub_mins, sub_scales, zero_points
+from edgeq.formats.schemes.values import sub_mins, sub_scales
 
 from .catalog import CHUNK
 
@@ -76,7 +76,9 @@ class Int8(NamedTuple):
 
 
 def quantize(a: Array) -> Int8:
-    """float32 [..., columns] to int8 [..., columns padded to 32], scales [..., groups], sums [..., groups, 2]."""
+    """float32 [..., columns] to int8 [..., columns padded to 32], scales [..., groups], sums [..., groups,
+    2].
+    """
     groups = -(-a.shape[-1] // GROUP)
     padded = np.zeros((*a.shape[:-1], groups * GROUP), F32)
     padded[..., : a.shape[-1]] = a
@@ -173,7 +175,7 @@ def _finish(y: Array, bias: Array | None, add: Array | None) -> Array:
 class Codes(NamedTuple):
     """A matrix of codes, group by group of 32 columns: what its value is the product and the sum of."""
 
-    v: Array  # int64 [rows, columns padded], chosen zero points taken off
+    v: Array  # int64 [rows, columns padded]
     sub: Array  # int64 [rows, entries], ones where the scheme has none
     scale: Array  # float32 [rows, groups], the scheme's unit in it
     submin: Array  # int64 [rows, entries]
@@ -185,8 +187,6 @@ class Codes(NamedTuple):
         rows, columns = v.shape
         ones = np.ones((rows, columns // GROUP), np.int64)
         sub = sub_scales(parts["sub"], scheme).astype(np.int64) if scheme.sub else ones
-        if scheme.zeros != (0,):
-            v = v - _spread(zero_points(parts["sub"], scheme).astype(np.int64), columns)
         submin = sub_mins(parts, scheme) if scheme.min else None
         scale, low = (
             _spread(floats.row.floats(parts[name]), columns // GROUP) if floats else None
@@ -203,8 +203,8 @@ def _spread(entries: Array, count: int) -> Array:
 def matmul(
     x: Int8, parts: Parts, scheme: Scheme, bias: Array | None = None, add: Array | None = None
 ) -> Array:
-    """y [count, rows] = W . x (+ bias) (+ add): exact integer sums per group of sub * v * x, added in order with
-    one fma, and where there is a min another of submin * the sums of x.
+    """y [count, rows] = W . x (+ bias) (+ add): exact integer sums per group of sub * v * x, added in order
+    with one fma, and where there is a min another of submin * the sums of x.
     """
     w = Codes.of(parts, scheme)
     y = np.zeros((len(x.x), len(w.v)), F32)
@@ -231,8 +231,9 @@ def matmul_float(x: Array, weights: Array, bias: Array | None = None, add: Array
 def matmul_act(
     x: Array, parts: Parts, scheme: Scheme, bias: Array | None = None, add: Array | None = None
 ) -> Array:
-    """y [count, rows] = W . x (+ bias) (+ add), x float32 [count, columns], W stored as codes: columns that share
-    a sub-scale, or a group, are added up in order and then scaled, and where there is a min x alone as well.
+    """y [count, rows] = W . x (+ bias) (+ add), x float32 [count, columns], W stored as codes: columns that
+    share a sub-scale, or a group, are added up in order and then scaled, and where there is a min x alone as
+    well.
     """
     w = Codes.of(parts, scheme)
     y = np.zeros((len(x), len(w.v)), F32)

@@ -31,7 +31,7 @@ SLACK = 128  # bytes after the last row: heads are read in lines of 16, and the 
 
 
 def spare_rows(tokens: int) -> int:
-    """Rows behind the last that a product with so many tokens to a tile reads: full tiles serve two and more."""
+    """Rows behind the last that a product with so many tokens to a tile reads: from two on it is full."""
     return max(0, tokens - 2)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgeq.formats.schemes import SCHEMES
 from edgeq.kernels import roles
-from edgeq.kernels.catalog import GROUP, KERNELS, TILE, Scratch, State
+from edgeq.kernels.catalog import GROUP, KERNELS, Scratch, State
 from edgeq.kernels.roles import Const, Operand, Role, Shaped, Tables, Weight
 
 from .arena import spare_rows

@@ -95,8 +95,8 @@ class Memory:
         return buffer
 
     def rows(self, values: Array, spare: int = 0) -> Buffer:
-        """Rows as a program keeps them: whole groups of 32 float32, NaN in the padding; `spare` rows more may be
-        read.
+        """Rows as a program keeps them: whole groups of 32 float32, NaN in the padding; `spare` rows more may
+        be read.
         """
         count, columns = values.shape
         width = -(-columns // 32) * 32
@@ -178,7 +178,7 @@ def run(
 # ---- weights ----
 @dataclass(frozen=True)
 class Codes:
-    """A matrix of codes: its parts, row-major and padded to the scheme's step, and its columns without that."""
+    """A matrix of codes: its parts, row-major and padded to the scheme's step, and its own columns."""
 
     scheme: Scheme
     parts: dict[str, Array]
@@ -199,7 +199,7 @@ class Codes:
 
 
 def random_codes(rng: np.random.Generator, name: str, rows: int, columns: int) -> Codes:
-    """Any codes and integer scales, extremes often; floats of any sign, some subnormal; padding means zero."""
+    """Any codes and integer scales, extremes often; floats of any sign, some subnormal; zeros as padding."""
     scheme = SCHEMES[name]
     padded = -(-columns // scheme.step) * scheme.step
     parts = {part.name: random_part(rng, part, (rows, part.entries(padded))) for part in scheme.arrays}

@@ -1,8 +1,8 @@
 """aarch64: NEON as every CPU has it, its dot products (ARMv8.2), its matrix products (ARMv8.6).
 
-A line is four registers of the 32. A step goes through its quads by quarters: four rows of each, in a register.
-Products are of signed bytes: what codes stand for, or the codes themselves, and the sums of activations give
-back the zero point; only i8mm takes codes of eight bits unsigned.
+A line is four registers of the 32. A step goes through its quads by quarters: four rows of each, in a
+register. Products are of signed bytes: what codes stand for, or the codes themselves, and the sums of
+activations give back the zero point; only i8mm takes codes of eight bits unsigned.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from llvmlite import ir
 
@@ -31,7 +30,6 @@ from .vectors import (
     at,
     by_parts,
     call,
-    const,
     cut,
     join,
     pick,
@@ -129,8 +127,8 @@ class ArmDots(Dots, ABC):
 
 # ---- dotprod: four products and their sum in one instruction ----
 class DotDots(ArmDots):
-    """By sdot, or by usdot, which takes the codes unsigned. A token's activations for a step come in one load:
-    the instruction takes four of them out of a register.
+    """By sdot, or by usdot, which takes the codes unsigned. A token's activations for a step come in one
+    load: the instruction takes four of them out of a register.
     """
 
     quads = 2
@@ -243,8 +241,8 @@ class LongDots(ArmDots):
 
 
 class NarrowDots(LongDots):
-    """A run stays in int16, a lane for each of four columns and the sum of two lanes at the end: 8 quads of codes
-    up to 15 (8 * 15 * 127 * 2 = 30480 < 2**15), or 4 of codes up to 31.
+    """A run stays in int16, a lane for each of four columns and the sum of two lanes at the end: 8 quads of
+    codes up to 15 (8 * 15 * 127 * 2 = 30480 < 2**15), or 4 of codes up to 31.
     """
 
     acc = I16X64

@@ -1,10 +1,10 @@
 """Integer sums of a tile: 16 rows of weights by the activations of its tokens, a group of 32 columns.
 
-A `Dots` is for a scheme. Its meaning, for integers v that stored codes stand for, sub-scales and activations x
-(int8 in -127..127), is the sum of sub * v * x over the group, exactly, whatever the spelling. Where a spelling
-multiplies unsigned bytes, they are v less the smallest v of the scheme, and the sums of x, which come along for
-each half of the group, give back the rest. All tokens of a tile are handled together, so that an instruction
-set may pair them.
+A `Dots` is for a scheme. Its meaning, for integers v that stored codes stand for, sub-scales and activations
+x (int8 in -127..127), is the sum of sub * v * x over the group, exactly, whatever the spelling. Where a
+spelling multiplies unsigned bytes, they are v less the smallest v of the scheme, and the sums of x, which
+come along for each half of the group, give back the rest. All tokens of a tile are handled together, so that
+an instruction set may pair them.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ class Dots:
         subs = [parts.sub(b, group, half) for half in range(parts.halves(self.row))]
         factors = b.mul(parts.pairs(b, subs), const(parts.I16X32, offset))
         return [
-            self.pair_products(b, factors, b.bitcast(splat(b, load(b, at, I32)), parts.I16X32)) for at in totals
+            self.pair_products(b, factors, b.bitcast(splat(b, load(b, at, I32)), parts.I16X32))
+            for at in totals
         ]
 
     def mins(self, b: Builder, group: Group, totals: Tile) -> Tile:
@@ -213,8 +214,8 @@ BYTES = Scheme(
 
 
 class SignedDots(Dots):
-    """Of signed bytes, which lie in lines as they are, and activations in 0..127. The operands of `dot4` change
-    places.
+    """Of signed bytes, which lie in lines as they are, and activations in 0..127. The operands of `dot4`
+    change places.
     """
 
     def __init__(self, dot4: Callable[..., Value] = dot4):

@@ -1,8 +1,8 @@
 """The stored parts of a group, 32 columns of 16 rows, as integers in registers.
 
 A group's parts are addresses by the names of `Scheme.parts`. A *quad* is four columns: 64 bytes, a row's four
-in each 32-bit lane. A plane of some bits has as many lines in a group, so that a code is put together with one
-shift, one mask and one more `or` for each plane.
+in each 32-bit lane. A plane of some bits has as many lines in a group, so that a code is put together with
+one shift, one mask and one more `or` for each plane.
 """
 
 from __future__ import annotations
@@ -152,11 +152,6 @@ def sub(b: Builder, group: Group, half: int | Value) -> Bytes:
     assert kind is not None
     if kind.submin == "nibble":
         return Bytes(b.and_(stored, const(I8X16, 15)), signed=False)
-    if kind.zeros:
-        six = b.and_(stored, const(I8X16, 63))
-        if kind.low == 0:
-            return Bytes(six, signed=False)
-        return Bytes(b.sub(b.xor(six, const(I8X16, 32)), const(I8X16, 32)), signed=True)
     return Bytes(stored, kind.low < 0)
 
 

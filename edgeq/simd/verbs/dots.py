@@ -10,12 +10,12 @@ from llvmlite import ir
 from numba import types
 
 from edgeq.formats.schemes import ACT_GROUP, NUMBERS, TILE_ROWS, Scheme, unpack
-from edgeq.formats.schemes.values import sub_mins, sub_scales, zero_points
+from edgeq.formats.schemes.values import sub_mins, sub_scales
 
 from ..isa import parts
 from ..isa.dots import Dots
 from ..isa.parts import LINE, QUADS, Group
-from ..isa.vectors import CODES, F32, F32X16, I32, I32X16, I64, LANES, at, call, const, splat
+from ..isa.vectors import CODES, F32, F32X16, I32, I32X16, I64, LANES, call, const, splat
 from ..tag import Tag
 from .facts import fact
 from .lines import fma_meaning
@@ -137,10 +137,7 @@ def _numbers(t: Any, addresses: Any) -> dict[str, Any]:
 
 def _integers(row: Scheme, found: dict[str, Any]) -> Any:
     """v of each code: int32 [16, 32]."""
-    v = row.values[found["codes"]].astype(np.int32)
-    if row.zeros != (0,):
-        v -= np.repeat(zero_points(found["sub"], row).astype(np.int32), row.sub.columns, axis=1)
-    return v
+    return row.values[found["codes"]].astype(np.int32)
 
 
 def _spread(entries: Any) -> Any:
@@ -175,8 +172,8 @@ def _dots(b: Any, tag: Tag, w: Any, x: Any, stride: Any, sums: Any, sums_stride:
 
 @verb(each_i32, (Tag, each_part, ADDRESS, ADDRESS, ADDRESS, ADDRESS), _dots)
 def dots(t: Any, w: Any, x: int, stride: int, sums: int, sums_stride: int) -> Any:
-    """The exact sums of sub * v * x over the group whose parts are w. Token n's int8 activations are at x + n *
-    stride, and at sums + n * sums_stride their sums, an int16 for each half of the group.
+    """The exact sums of sub * v * x over the group whose parts are w. Token n's int8 activations are at x + n
+    * stride, and at sums + n * sums_stride their sums, an int16 for each half of the group.
     """
     found, row = _numbers(t, w), t.scheme_row
     v = _integers(row, found)
@@ -259,7 +256,7 @@ def _quad(b: Any, tag: Tag, w: Any, i: Any) -> Any:
 
 @verb(codes, (Tag, each_part, ADDRESS), _quad)
 def quad(t: Any, w: Any, i: int) -> Any:
-    """v of columns 4i to 4i + 3 of a group, less no chosen zero: signed bytes, a row's four in each word."""
+    """v of columns 4i to 4i + 3 of a group: signed bytes, a row's four in each word."""
     found = t.scheme_row.values[_numbers(t, w)["codes"]][:, 4 * i : 4 * i + 4]
     return found.astype(np.int8).view(np.uint8).reshape(-1)
 
@@ -312,7 +309,7 @@ def sub_scale(t: Any, w: Any, half: int) -> Any:
     ),
 )
 def sub_min(t: Any, w: Any, half: int) -> Any:
-    """What the group's mins are multiplied by in its half-th half, ones where the scheme has nothing for it."""
+    """The integers that a group's mins are multiplied by in its half-th half, ones where there are none."""
     found = sub_mins(_numbers(t, w), t.scheme_row) if t.scheme_row.min else None
     return np.ones(LANES, np.float32) if found is None else found[:, half]
 

@@ -8,7 +8,6 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from edgeq.errors import UsageError
 from edgeq.formats.schemes import NUMBERS
 
 from ..isa.vectors import (
@@ -29,8 +28,6 @@ from ..isa.vectors import (
 )
 from ..tag import Tag
 from .registry import ADDRESS, FLOAT, INT, f32, i32, memory, verb
-
-READ = ("f32", "f16", "bf16", "e8m0")  # formats of floats that kernels read
 
 
 @verb(ADDRESS, (ADDRESS,), lambda b, p: at(b, p, I64))
@@ -140,7 +137,7 @@ def store_f16(t: Any, p: int, v: Any) -> None:
 
 
 def stored_floats(b: Any, tag: Tag, number: str, p: Any) -> Any:
-    """Sixteen stored floats of that format (a name of NUMBERS), as float32. An e8m0 of 255 becomes infinite."""
+    """Sixteen stored floats of a format (a name of NUMBERS), as float32. An e8m0 of 255 becomes infinite."""
     if number == "f32":
         return at(b, p, F32X16)
     if number == "f16":
@@ -152,7 +149,7 @@ def stored_floats(b: Any, tag: Tag, number: str, p: Any) -> Any:
         bits = b.shl(b.zext(at(b, p, ir.VectorType(I8, LANES)), I32X16), const(I32X16, 23))
         smallest = const(I32X16, 1 << 22)  # 2**-127, a subnormal
         return b.bitcast(b.select(b.icmp_signed(">", bits, smallest), bits, smallest), F32X16)
-    raise UsageError(f"kernels read no floats in {number}, but {', '.join(READ)}.")
+    raise TypeError(f"kernels read no floats in {number}")
 
 
 @verb(f32, (Tag, ADDRESS), lambda b, tag, p: stored_floats(b, tag, tag.scheme_row.number, p))
