@@ -17,7 +17,7 @@ from edgeq.formats.schemes import ACT_GROUP, Floats, Scheme
 
 from . import parts
 from .parts import QUADS, Group, Lookup
-from .vectors import CODES, F32, F32X16, I32, I32X16, I64, Builder, Value, const, pick, splat
+from .vectors import CODES, F32, F32X16, I32, I32X16, I64, Builder, Value, call, const, pick, splat
 from .vectors import at as load
 
 Tile = list[Value]  # a value for each token of a tile
@@ -127,10 +127,11 @@ class Dots:
         return [self.float_sum(b, minima, each) for each in sums]
 
     def float_sum(self, b: Builder, minima: Sequence[Value], sums: Sequence[Value]) -> Value:
-        products = [
-            b.fmul(low, splat(b, b.sitofp(total, F32))) for low, total in zip(minima, sums, strict=True)
-        ]
-        return products[0] if len(products) == 1 else b.fadd(*products)
+        """Added to a zero from the first product on: none is minus zero, as no integer is."""
+        found = const(F32X16, 0.0)
+        for low, total in zip(minima, sums, strict=True):
+            found = call(b, "llvm.fma.v16f32", F32X16, low, splat(b, b.sitofp(total, F32)), found)
+        return found
 
     def both(self, b: Builder, address: Value) -> tuple[Value, Value]:
         """The sums of a token's activations in both halves of the group."""
