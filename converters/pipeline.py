@@ -19,13 +19,14 @@ from edgeq.converters.huggingface import open_directory
 from edgeq.converters.source import Array, Source, SourceTensor
 from edgeq.errors import EdgeqError, FormatError, UsageError
 from edgeq.formats import SCHEMES, Parts, Scheme, TensorPlan, Writer, encode_blocks, encode_rows, row_blocks
+from edgeq.formats.schemes import rounds_to
 from edgeq.models import BaseConfig, expected
 
 Progress = Callable[[int, int, str], None]
 Chosen = dict[
     str, Scheme | None
 ]  # by role; None: for each tensor the scheme that holds its numbers as they are
-CHOICES = tuple(name for name in SCHEMES if name != "bytes")
+CHOICES = tuple(name for name, row in SCHEMES.items() if row.number or rounds_to(row))
 LOSSLESS = "lossless"  # a choice beside the schemes, for None
 TOKENIZER = "tokenizer"  # the tensor that holds the tokenizer's bytes
 
@@ -62,8 +63,7 @@ def convert(
 
 def choose(scheme: str, embed_scheme: str | None = None, output_scheme: str | None = None) -> Chosen:
     """The scheme of each role; UsageError names a scheme that does not exist."""
-    quantized = [name for name in CHOICES if SCHEMES[name].bits]
-    high = "q8" if scheme in quantized else scheme
+    high = "q8" if scheme in CHOICES and SCHEMES[scheme].planes else scheme
     names = {
         "matrix": scheme,
         "embed": embed_scheme or high,

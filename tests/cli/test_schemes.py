@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
+from edgeq.cli import convert
+from edgeq.converters import CHOICES
 from edgeq.formats import NUMBERS, SCHEMES, Scheme
 from edgeq.formats.schemes import SUBS, Floats
 from tests.cli.conftest import Call
@@ -52,3 +56,11 @@ def test_dtypes_are_computed_from_the_formats(call: Call) -> None:
     for row in rows.values():
         assert row["sign"] + row["exponent"] + row["mantissa"] == 8 * row["bytes"]
     assert "e8m0" in call("dtypes").out and "-32 to 31" in call("dtypes").out
+
+
+def test_convert_takes_what_is_rounded_to(call: Call, demo_checkpoint: Path, tmp_path: Path) -> None:
+    told = call("convert", str(demo_checkpoint), "-o", str(tmp_path / "out.edgeq"), "--scheme", "k4")
+    assert told.code == 2 and f"scheme 'k4' is unknown; one of {', '.join(CHOICES)} or " in told.err
+    option = next(option for option in convert.command.params if option.name == "scheme")
+    words = [item.value for item in option.shell_complete(click.Context(convert.command), "q")]
+    assert words == [name for name in CHOICES if name.startswith("q")]

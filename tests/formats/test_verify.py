@@ -70,7 +70,7 @@ def test_every_damaged_byte_is_found_and_its_tensor_named(sample: Path) -> None:
             assert problems == [f"padding before tensor {following['name']} is not zero"]
 
 
-@pytest.fixture(params=CODED.values(), ids=CODED)
+@pytest.fixture(params=CODED.values(), ids=list(CODED))
 def scheme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Scheme:
     """Each scheme of codes, known to the reader."""
     row: Scheme = request.param
