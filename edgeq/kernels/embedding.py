@@ -18,6 +18,7 @@ from edgeq.simd.verbs import (
     quad,
     sub_min,
     sub_scale,
+    sub_zero,
     tile_parts,
     value_bytes,
 )
@@ -44,7 +45,7 @@ def embed(t, work, worker, workers, state, ids, weights, y, y_stride, tiles, gro
             half = i % 8 * halves(t) // 8
             v = quad(t, w, i % 8)
             for j in range(4):
-                value = column(v, j) * sub_scale(t, w, half) * group_scale(t, w)
+                value = (column(v, j) - sub_zero(t, w, half)) * sub_scale(t, w, half) * group_scale(t, w)
                 if has_min(t):
                     value = value + sub_min(t, w, half) * group_min(t, w)
                 poke_f32(out, lane(value, at))

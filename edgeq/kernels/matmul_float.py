@@ -25,6 +25,7 @@ from edgeq.simd.verbs import (
     splat_f32,
     sub_min,
     sub_scale,
+    sub_zero,
     tile_parts,
     value_bytes,
     zeros_each,
@@ -55,7 +56,7 @@ def act_product(t, parts, x, x_stride, columns):
         w = group_parts(t, parts, first // GROUP)
         half = first % GROUP // size
         count = min(size, columns - first)
-        sums = act_part(t, w, first % GROUP // 4, count, x, x_stride)
+        sums = act_part(t, w, sub_zero(t, w, half), first % GROUP // 4, count, x, x_stride)
         acc = scale_each(t, sums, group_scale(t, w) * sub_scale(t, w, half), acc)
         if has_min(t):
             acc = scale_each(t, act_sum(t, count, x, x_stride), group_min(t, w) * sub_min(t, w, half), acc)
@@ -64,16 +65,17 @@ def act_product(t, parts, x, x_stride, columns):
 
 
 @native
-def act_part(t, w, first, count, x, x_stride):
-    """The bundle of sums of `count` columns of a group, from the quad `first` on, not scaled."""
+def act_part(t, w, zero, first, count, x, x_stride):
+    """The bundle of sums of `count` columns of a group, from the quad `first` on, less a zero point, not
+    scaled."""
     sums = zeros_each(t)
     for i in range(count // 4):
         v = quad(t, w, first + i)
         for j in range(4):
-            sums = fma_each(t, sums, column(v, j), x, x_stride)
+            sums = fma_each(t, sums, column(v, j) - zero, x, x_stride)
             x += 4
     for j in range(count % 4):
-        sums = fma_each(t, sums, column(quad(t, w, first + count // 4), j), x, x_stride)
+        sums = fma_each(t, sums, column(quad(t, w, first + count // 4), j) - zero, x, x_stride)
         x += 4
     return sums
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgeq.formats.schemes import Parts, Scheme, dequantize
-from edgeq.formats.schemes.values import sub_mins, sub_scales
+from edgeq.formats.schemes import Floats, Parts, Scheme, dequantize
+from edgeq.formats.schemes.values import sub_mins, sub_scales, zero_points
 
 from .catalog import CHUNK
 
@@ -175,7 +175,7 @@ def _finish(y: Array, bias: Array | None, add: Array | None) -> Array:
 class Codes(NamedTuple):
     """A matrix of codes, group by group of 32 columns: what its value is the product and the sum of."""
 
-    v: Array  # int64 [rows, columns padded]
+    v: Array  # int64 [rows, columns padded], less the chosen zero points
     sub: Array  # int64 [rows, entries], ones where the scheme has none
     scale: Array  # float32 [rows, groups], the scheme's unit in it
     submin: Array  # int64 [rows, entries]
@@ -187,12 +187,19 @@ class Codes(NamedTuple):
         rows, columns = v.shape
         ones = np.ones((rows, columns // GROUP), np.int64)
         sub = sub_scales(parts["sub"], scheme).astype(np.int64) if scheme.sub else ones
+        if scheme.zeros != (0,):
+            v = v - _spread(zero_points(parts["sub"], scheme).astype(np.int64), columns)
         submin = sub_mins(parts, scheme) if scheme.min else None
-        scale, low = (
-            _spread(floats.row.floats(parts[name]), columns // GROUP) if floats else None
-            for name, floats in (("scale", scheme.scale), ("min", scheme.min))
-        )
-        return cls(v, sub, scale * F32(scheme.unit), ones if submin is None else submin.astype(np.int64), low)
+        submin = ones if submin is None else submin.astype(np.int64)
+        scale = _floats(parts, "scale", scheme.scale, columns // GROUP) * F32(scheme.unit)
+        low = _floats(parts, "min", scheme.min, columns // GROUP) if scheme.min else None
+        return cls(v, sub, scale, submin, low)
+
+
+def _floats(parts: Parts, name: str, floats: Floats | None, count: int) -> Array:
+    """The floats of a part, float32 [rows, count]."""
+    assert floats is not None
+    return _spread(floats.row.floats(parts[name]), count)
 
 
 def _spread(entries: Array, count: int) -> Array:

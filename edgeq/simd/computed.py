@@ -25,10 +25,11 @@ def _faults(s: Scheme) -> Iterator[tuple[bool, str]]:
     numbers = {s.number} | {floats.number for floats in (s.scale, s.min) if floats}
     yield not numbers <= {"", *FLOATS}, f"kernels read floats in {', '.join(FLOATS)} only"
     yield len(s.table) > TABLE, f"kernels look up {TABLE} integers at the most, not {len(s.table)}"
-    yield s.zeros != (0,), "kernels know no zero points that a sub-scale chooses"
     if s.sub_kind:
-        largest = max(-s.sub_kind.low, s.sub_kind.high) * abs(s.offset)
+        shifted = max(abs(s.offset - zero) for zero in s.zeros)
+        largest = max(-s.sub_kind.low, s.sub_kind.high) * shifted
         yield (
             largest >= 1 << 15,
-            f"the smallest integer times a sub-scale is {largest}, more than 16 bits hold",
+            f"a sub-scale times the smallest integer is {largest}, more than 16 bits hold",
         )
+        yield max(map(abs, s.zeros)) > 127, "zero points are no more than 127"

@@ -7,6 +7,7 @@ what their payload is, no verb says.
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ from edgeq.simd.isa.vectors import LANES
 from edgeq.simd.tag import Tag
 from edgeq.simd.verbs.registry import MEANING
 from tests import emulator
+from tests.formats.parts import TOYS
 from tests.kernels.calling import random_part
 from tests.simd.native import SLOT, Array, Memory, compiled, mean, operator_call, same, verb_call
 from tests.simd.rows import HERE, runnable
@@ -191,7 +193,7 @@ CASES = {
 }
 APART = {  # verbs with a test of their own below
     **dict.fromkeys(("tile_parts", "group_parts", "dots", "min_add_each"), "test_dots"),
-    **dict.fromkeys(("quad", "sub_scale", "sub_min", "group_scale", "group_min"), "test_numbers"),
+    **dict.fromkeys(("quad", "sub_scale", "sub_zero", "sub_min", "group_scale", "group_min"), "test_numbers"),
     **dict.fromkeys(("lines_at", "prefetch_group"), "test_lines_at"),
     "signed_dots": "test_signed_dots",
     "call_kernel": "test_calls",
@@ -293,8 +295,9 @@ NUMBERS = """for i in range(8):
 for h in range(halves(t)):
     store_f32(m + 2048 + h * 64, sub_scale(t, w, h))
     store_f32(m + 2176 + h * 64, sub_min(t, w, h))
-store_f32(m + 2304, group_scale(t, w))
-store_f32(m + 2368, group_min(t, w))"""
+    store_f32(m + 2304 + h * 64, sub_zero(t, w, h))
+store_f32(m + 2432, group_scale(t, w))
+store_f32(m + 2496, group_min(t, w))"""
 SIGNED_DOTS = f"""out = signed_dots(t, m + {2 * SLOT}, m + {3 * SLOT}, {X_STRIDE})
 store_I(m, out)"""
 TILES = [(row, tokens) for row in runnable() for tokens in sorted({1, 3, row.tokens})]
@@ -335,9 +338,19 @@ def some_parts(rng: Rng, trial: int, scheme: Scheme) -> dict[str, Array]:
     return found
 
 
-@pytest.mark.parametrize("tag", [Tag(r.name, s, n) for r, n in TILES for s in CODES], ids=name_of)
-def test_dots(tag: Tag) -> None:
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of the table with what none of its own has."""
+    for row in TOYS.values():
+        monkeypatch.setitem(SCHEMES, row.name, row)
+
+
+@pytest.mark.parametrize("scheme_name", [*CODES, *TOYS])
+@pytest.mark.parametrize(("name", "tokens"), [(row.name, n) for row, n in TILES])
+@pytest.mark.usefixtures("toys")
+def test_dots(name: str, tokens: int, scheme_name: str) -> None:
     """A group as kernels add it up: against the verbs' meanings and against plain integers."""
+    tag = Tag(name, scheme_name, tokens)
     scheme, m = tag.scheme_row, Memory(12)
     call = compiled(last_group(scheme) + DOTS, tag, "IF")
     rng = np.random.default_rng(3)
@@ -358,16 +371,19 @@ def test_dots(tag: Tag) -> None:
         np.testing.assert_array_equal(got, x.astype(np.int64) @ (plain.v * sub)[rows, last].T)
         parts = MEANING["tile_parts"](tag, m.address + WEIGHTS, 2, groups, 1)
         w = MEANING["group_parts"](tag, parts, groups - 1)
-        at = m.address + X, X_STRIDE, m.address + SUMS, 4
-        np.testing.assert_array_equal(got, MEANING["dots"](tag, w, *at))
+        found = MEANING["dots"](tag, w, m.address + X, X_STRIDE, m.address + SUMS, 4)
+        np.testing.assert_array_equal(got, found)
         with np.errstate(all="ignore"):
             want = MEANING["min_add_each"](tag, acc, w, m.address + SCALES, m.address + SUMS, 4)
         assert same(m.at(2 * SLOT, np.float32, tag.tokens * LANES).copy(), want.reshape(-1), "<f4")
 
 
-@pytest.mark.parametrize("tag", [Tag(r.name, s) for r in runnable() for s in CODES], ids=name_of)
-def test_numbers(tag: Tag) -> None:
+@pytest.mark.parametrize("scheme_name", [*CODES, *TOYS])
+@pytest.mark.parametrize("name", [row.name for row in runnable()])
+@pytest.mark.usefixtures("toys")
+def test_numbers(name: str, scheme_name: str) -> None:
     """The integers and floats of a group, against the meanings and against `dequantize`."""
+    tag = Tag(name, scheme_name)
     scheme, m = tag.scheme_row, Memory(12)
     call = compiled(last_group(scheme) + NUMBERS, tag)
     rng = np.random.default_rng(5)
@@ -380,16 +396,18 @@ def test_numbers(tag: Tag) -> None:
         w = MEANING["group_parts"](tag, parts, groups - 1)
         columns = [MEANING["column"](MEANING["quad"](tag, w, i), j) for i in range(8) for j in range(4)]
         count = halves(scheme)
-        subs = [MEANING[name](tag, w, h) for name in ("sub_scale", "sub_min") for h in range(count)]
-        whole = [MEANING[name](tag, w) for name in ("group_scale", "group_min")]
-        places = [n * 64 for n in range(32)] + [b + h * 64 for b in (2048, 2176) for h in range(count)]
-        for at, want in zip([*places, 2304, 2368], columns + subs + whole, strict=True):
+        by_half = [
+            [MEANING[n](tag, w, h) for h in range(count)] for n in ("sub_scale", "sub_min", "sub_zero")
+        ]
+        whole = [MEANING[n](tag, w) for n in ("group_scale", "group_min")]
+        places = [n * 64 for n in range(32)] + [b + h * 64 for b in (2048, 2176, 2304) for h in range(count)]
+        meant = [*columns, *itertools.chain(*by_half), *whole]
+        for at, want in zip([*places, 2432, 2496], meant, strict=True):
             assert same(m.at(at, np.float32, LANES).copy(), want, "<f4"), at
-        value = (
-            np.stack(columns, 1) * np.repeat(np.stack(subs[:count], 1), 32 // count, 1) * whole[0][:, None]
-        )
+        sub, submin, zero = (np.repeat(np.stack(lines, 1), 32 // count, 1) for lines in by_half)
+        value = (np.stack(columns, 1) - zero) * sub * whole[0][:, None]
         if scheme.min:
-            value = value + np.repeat(np.stack(subs[count:], 1) * whole[1][:, None], 32 // count, 1)
+            value = value + submin * whole[1][:, None]
         assert same(value, dequantize(given, scheme)[LANES:, scheme.step - 32 :], "<f4")
 
 

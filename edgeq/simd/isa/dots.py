@@ -101,18 +101,19 @@ class Dots:
         return [(half, range(half * size, half * size + size)) for half in range(halves)]
 
     def folded(self, b: Builder, group: Group, totals: Tile) -> Tile:
-        """What the smallest v gives for all x."""
-        offset = 0 if self.signed else self.row.offset
-        if offset == 0:
+        """What the smallest v gives for all x, less what chosen zero points take from it."""
+        offset, row = 0 if self.signed else self.row.offset, self.row
+        if offset == 0 and row.zeros == (0,):
             return [const(I32X16, 0) for _ in totals]
-        if not self.row.sub:
+        if not row.sub:
             return [splat(b, b.mul(self.total(b, at), ir.Constant(I32, offset))) for at in totals]
-        subs = [parts.sub(b, group, half) for half in range(parts.halves(self.row))]
-        factors = b.mul(parts.pairs(b, subs), const(parts.I16X32, offset))
-        return [
-            self.pair_products(b, factors, b.bitcast(splat(b, load(b, at, I32)), parts.I16X32))
-            for at in totals
-        ]
+        halves = range(parts.halves(row))
+        factors = const(parts.I16X32, offset)
+        if row.zeros != (0,):
+            factors = b.sub(factors, parts.pairs(b, [parts.chosen(b, group, half) for half in halves]))
+        factors = b.mul(parts.pairs(b, [parts.sub(b, group, half) for half in halves]), factors)
+        words = [b.bitcast(splat(b, load(b, at, I32)), parts.I16X32) for at in totals]
+        return [self.pair_products(b, factors, word) for word in words]
 
     def mins(self, b: Builder, group: Group, totals: Tile) -> Tile:
         """The sums of submin * x, float32 in 16 lanes for each token: below 2**24, and so exact."""

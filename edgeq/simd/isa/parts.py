@@ -152,7 +152,20 @@ def sub(b: Builder, group: Group, half: int | Value) -> Bytes:
     assert kind is not None
     if kind.submin == "nibble":
         return Bytes(b.and_(stored, const(I8X16, 15)), signed=False)
+    if kind.zeros and kind.low < 0:
+        return Bytes(b.ashr(b.shl(stored, const(I8X16, 2)), const(I8X16, 2)), signed=True)
+    if kind.zeros:
+        return Bytes(b.and_(stored, const(I8X16, 63)), signed=False)
     return Bytes(stored, kind.low < 0)
+
+
+def chosen(b: Builder, group: Group, half: int | Value) -> Bytes:
+    """The zero points that the half-th sub-scales' bytes choose with their upper two bits."""
+    choice = b.lshr(_sixteen(b, group, "sub", half), const(I8X16, 6))
+    found = const(I8X16, group.row.zeros[0])
+    for n, zero in enumerate(group.row.zeros[1:], 1):
+        found = b.select(b.icmp_unsigned("==", choice, const(I8X16, n)), const(I8X16, zero), found)
+    return Bytes(found, signed=True)
 
 
 def submin(b: Builder, group: Group, half: int | Value) -> Bytes:

@@ -35,6 +35,7 @@ from .dots import (
     signed_dots,
     sub_min,
     sub_scale,
+    sub_zero,
     tile_parts,
 )
 from .facts import (
@@ -110,6 +111,7 @@ __all__ = [
     "signed_dots",
     "sub_min",
     "sub_scale",
+    "sub_zero",
     "tile_parts",
     "eleven_bits",
     "exchange",

@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 
 from edgeq.formats.schemes import ACT_GROUP, NUMBERS, TILE_ROWS, Scheme, unpack
-from edgeq.formats.schemes.values import sub_mins, sub_scales
+from edgeq.formats.schemes.values import sub_mins, sub_scales, zero_points
 
 from ..isa import parts
 from ..isa.dots import Dots
@@ -137,7 +137,8 @@ def _numbers(t: Any, addresses: Any) -> dict[str, Any]:
 
 def _integers(row: Scheme, found: dict[str, Any]) -> Any:
     """v of each code: int32 [16, 32]."""
-    return row.values[found["codes"]].astype(np.int32)
+    v = row.values[found["codes"]].astype(np.int32)
+    return v - _spread(zero_points(found["sub"], row).astype(np.int32)) if row.zeros != (0,) else v
 
 
 def _spread(entries: Any) -> Any:
@@ -200,6 +201,7 @@ def signed_dots(t: Any, line: int, x: int, stride: int) -> Any:
 def _scaled(b: Any, tag: Tag, name: str, w: Any) -> Any:
     row = tag.scheme_row
     floats = row.scale if name == "scale" else row.min
+    assert floats is not None
     found = stored_floats(b, tag, floats.number, _group(b, tag, w).parts[name])
     return b.fmul(found, const(F32X16, row.unit)) if name == "scale" and row.unit != 1 else found
 
@@ -213,6 +215,7 @@ def group_scale(t: Any, w: Any) -> Any:
 
 def _floats(row: Scheme, found: dict[str, Any], name: str) -> Any:
     floats = row.scale if name == "scale" else row.min
+    assert floats is not None
     return NUMBERS[floats.number].floats(found[name])[:, 0]
 
 
@@ -256,7 +259,9 @@ def _quad(b: Any, tag: Tag, w: Any, i: Any) -> Any:
 
 @verb(codes, (Tag, each_part, ADDRESS), _quad)
 def quad(t: Any, w: Any, i: int) -> Any:
-    """v of columns 4i to 4i + 3 of a group: signed bytes, a row's four in each word."""
+    """v of columns 4i to 4i + 3 of a group, chosen zero points still in it: signed bytes, a row's four in
+    each word.
+    """
     found = t.scheme_row.values[_numbers(t, w)["codes"]][:, 4 * i : 4 * i + 4]
     return found.astype(np.int8).view(np.uint8).reshape(-1)
 
@@ -312,6 +317,21 @@ def sub_min(t: Any, w: Any, half: int) -> Any:
     """The integers that a group's mins are multiplied by in its half-th half, ones where there are none."""
     found = sub_mins(_numbers(t, w), t.scheme_row) if t.scheme_row.min else None
     return np.ones(LANES, np.float32) if found is None else found[:, half]
+
+
+@verb(
+    f32,
+    (Tag, each_part, ADDRESS),
+    lambda b, tag, w, half: (
+        _whole(b, tag, parts.chosen, w, half) if tag.scheme_row.zeros != (0,) else const(F32X16, 0)
+    ),
+)
+def sub_zero(t: Any, w: Any, half: int) -> Any:
+    """The zero points that the half-th sub-scales choose, to be taken from v."""
+    row = t.scheme_row
+    return (
+        zero_points(_numbers(t, w)["sub"], row)[:, half] if row.zeros != (0,) else np.zeros(LANES, np.float32)
+    )
 
 
 # ---- facts ----
