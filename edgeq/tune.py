@@ -84,14 +84,12 @@ class Weights:
 
 def _small(row: Scheme, part: Part, columns: int) -> np.ndarray:
     """The bytes of a float that makes what comes out about as large as what goes in; of a min, zero."""
-    subs = row.sub_kind
+    subs, number = row.sub_kind, NUMBERS[part.number]
     spread = float(row.values.std()) * (max(-subs.low, subs.high) / math.sqrt(3) if subs else 1)
-    number, value = NUMBERS[part.number], np.array([1 / (spread * math.sqrt(columns) * row.unit)], np.float32)
-    if part.name == "min":
-        value[:] = 0
+    value = 0.0 if part.name == "min" else 1 / (spread * math.sqrt(columns) * row.unit)
     if number.stored is None:  # powers of two
-        return np.array([round(math.log2(value[0])) + 127], np.uint8)
-    return number.stored(value).view(np.uint8)
+        return np.uint8(round(math.log2(value)) + 127).reshape(1)
+    return number.stored(np.float32(value).reshape(1)).view(np.uint8)
 
 
 class Passes:

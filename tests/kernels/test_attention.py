@@ -213,8 +213,8 @@ def check_int8(case: Case, name: str) -> None:
     query, _ = meaning.store_int8(q, k[:1], v[:1], centre_of(case), scaling(case))
     _, stored = meaning.store_int8(np.zeros_like(k), k, v, centre_of(case), 1.0)
     for part, dtype, want in zip(("q", "q_scale", "q_sum"), ("i1", "f4", "i2"), query, strict=True):
-        got = attention.queries(part, dtype)
-        np.testing.assert_array_equal(got, want.reshape(got.shape))
+        held = attention.queries(part, dtype)
+        np.testing.assert_array_equal(held, want.reshape(held.shape))
     check_layout(attention, stored)
     want = meaning.attend_int8(query, stored, case.before, case.window)
     same_bits(got, want[..., : case.head_dim])
