@@ -1,4 +1,4 @@
-"""Block types of GGUF that no scheme of ours holds as they are, as float32: see SourceTensor.floats.
+"""Block types of GGUF: as the parts of a scheme that holds them without loss, or else as float32.
 
 What each value is worth is ggml's definition. A type is one function and its row of source.KINDS.
 """
@@ -10,6 +10,23 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+
+
+def q4_0(raw: Array) -> dict[str, Array]:
+    """uint8 [rows, blocks * 18] -> parts of q4. A block is the scale, then 16 bytes as those of q4_1."""
+    blocks = raw.reshape(len(raw), -1, 18)
+    codes = np.concatenate([blocks[:, :, 2:] & 15, blocks[:, :, 2:] >> 4], axis=2)
+    return {"codes": codes.reshape(len(raw), -1), "scale": _scale(blocks)}
+
+
+def q8_0(raw: Array) -> dict[str, Array]:
+    """uint8 [rows, blocks * 34] -> parts of q8. A block is the scale, then 32 int8."""
+    blocks = raw.reshape(len(raw), -1, 34)
+    return {"codes": (blocks[:, :, 2:] ^ np.uint8(128)).reshape(len(raw), -1), "scale": _scale(blocks)}
+
+
+def _scale(blocks: Array) -> Array:
+    return np.ascontiguousarray(blocks[:, :, :2]).view("<f2")[:, :, 0]
 
 
 def q4_1(raw: Array) -> Array:

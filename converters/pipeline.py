@@ -1,6 +1,7 @@
 """From a source to a file: which scheme each tensor gets, the header, and the data in pieces.
 
-Memory is a few row blocks and one tensor's scales, whatever the model's size.
+Memory is a few row blocks and what of one tensor comes after its first part (`encode_rows`), whatever the
+model's size.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from edgeq.converters.hub import open_hub
 from edgeq.converters.huggingface import open_directory
 from edgeq.converters.source import Array, Source, SourceTensor
 from edgeq.errors import EdgeqError, FormatError, UsageError
-from edgeq.formats import SCHEMES, Scheme, TensorPlan, Writer, encode_blocks, encode_codes
+from edgeq.formats import SCHEMES, Parts, Scheme, TensorPlan, Writer, encode_blocks, encode_rows, row_blocks
+from edgeq.formats.schemes import rounds_to
 from edgeq.models import BaseConfig, expected
 
 Progress = Callable[[int, int, str], None]
 Chosen = dict[
     str, Scheme | None
 ]  # by role; None: for each tensor the scheme that holds its numbers as they are
-CHOICES = tuple(name for name in SCHEMES if name != "bytes")
+CHOICES = tuple(name for name, row in SCHEMES.items() if row.number or rounds_to(row))
 LOSSLESS = "lossless"  # a choice beside the schemes, for None
 TOKENIZER = "tokenizer"  # the tensor that holds the tokenizer's bytes
 
@@ -61,8 +63,7 @@ def convert(
 
 def choose(scheme: str, embed_scheme: str | None = None, output_scheme: str | None = None) -> Chosen:
     """The scheme of each role; UsageError names a scheme that does not exist."""
-    quantized = [name for name in CHOICES if SCHEMES[name].bits]
-    high = "q8" if scheme in quantized else scheme
+    high = "q8" if scheme in CHOICES and SCHEMES[scheme].planes else scheme
     names = {
         "matrix": scheme,
         "embed": embed_scheme or high,
@@ -165,12 +166,11 @@ def data_of(source: Source, plan: TensorPlan, tokenizer: bytes | None) -> Iterat
 
 def chunks(tensor: SourceTensor, scheme: Scheme) -> Iterator[Array]:
     """A tensor's data in a scheme, in pieces; codes that the scheme can hold are moved, not rounded again."""
-    own = tensor.scheme
     try:
         if len(tensor.shape) == 1:
             yield from encode_blocks(tensor.floats().reshape(-1), scheme)
-        elif own.bits and own.group == scheme.group and own.bits <= scheme.bits:
-            yield from encode_codes(Codes(tensor, scheme.zero - own.zero), _scales(tensor), scheme)  # type: ignore[arg-type]
+        elif scheme.holds(tensor.scheme):
+            yield from encode_rows(moved(tensor, scheme), scheme)
         else:
             yield from encode_blocks(Rows(tensor), scheme)  # type: ignore[arg-type]
     except FormatError as error:
@@ -193,27 +193,9 @@ class Rows:
         return self._tensor.floats(slice(row, row + 1))[0, columns]
 
 
-class Codes:
-    """A matrix of codes, read by slices of rows when asked for; `shift` brings them to another zero point."""
-
-    ndim = 2
-
-    def __init__(self, tensor: SourceTensor, shift: int) -> None:
-        self.shape = tensor.shape
-        self._tensor = tensor
-        self._shift = shift
-
-    def __getitem__(self, rows: slice) -> Array:
-        codes, _ = self._tensor.codes(rows)
-        return codes + np.uint8(self._shift) if self._shift else codes
-
-
-def _scales(tensor: SourceTensor) -> Array:
-    """All scales of a quantized tensor, float16 [rows, groups], read a few rows at a time."""
-    rows, step = tensor.shape[0], 256
-    parts = [tensor.codes(slice(start, start + step))[1] for start in range(0, rows, step)]
-    scales = np.concatenate(parts)
-    if not np.isfinite(scales).all():
-        row = int(np.argwhere(~np.isfinite(scales))[0][0])
-        raise FormatError(f"row {row}: a scale is not finite")
-    return scales
+def moved(tensor: SourceTensor, scheme: Scheme) -> Iterator[Parts]:
+    """The parts of a few rows after another of a tensor whose codes a scheme holds."""
+    codes = scheme.codes_of(tensor.scheme)
+    for start, stop in row_blocks(*tensor.shape):
+        parts = tensor.parts(slice(start, stop))
+        yield {**parts, "codes": codes[parts["codes"]]} if tensor.scheme != scheme else parts

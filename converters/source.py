@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edgeq.converters.blocks import q4_1, q6_k
+from edgeq.converters.blocks import q4_0, q4_1, q6_k, q8_0
 from edgeq.errors import FormatError, UnsupportedError
-from edgeq.formats import SCHEMES, Scheme, dequantize, from_q4_0, from_q8_0
+from edgeq.formats import NUMBERS, SCHEMES, Parts, Scheme, dequantize
 from edgeq.models import BaseConfig, Expected, Tensor, expected, family
 
 Array = np.ndarray[Any, Any]
@@ -22,20 +22,16 @@ class Kind:
 
     scheme: str
     floats: Callable[[Array], Array] | None = None  # uint8 [rows, bytes] -> float32 [rows, cols]
-    codes: Callable[[Array], tuple[Array, Array]] | None = None  # uint8 [rows, bytes] -> (codes, scales)
+    parts: Callable[[Array], Parts] | None = None  # uint8 [rows, bytes] -> those of the scheme
     blocks: bool = False  # several numbers of a row are stored together, so a vector cannot be of this kind
-
-
-def _bf16(raw: Array) -> Array:
-    return (raw.view("<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 KINDS = {
     "F32": Kind("f32", floats=lambda raw: raw.view("<f4").astype(np.float32, copy=False)),
     "F16": Kind("f16", floats=lambda raw: raw.view("<f2").astype(np.float32)),
-    "BF16": Kind("bf16", floats=_bf16),
-    "Q8_0": Kind("q8", codes=from_q8_0, blocks=True),
-    "Q4_0": Kind("q4", codes=from_q4_0, blocks=True),
+    "BF16": Kind("bf16", floats=lambda raw: NUMBERS["bf16"].floats(raw.view("<u2"))),
+    "Q8_0": Kind("q8", parts=q8_0, blocks=True),
+    "Q4_0": Kind("q4", parts=q4_0, blocks=True),
     "Q4_1": Kind("f32", floats=q4_1, blocks=True),
     "Q6_K": Kind("f32", floats=q6_k, blocks=True),
 }
@@ -81,16 +77,15 @@ class SourceTensor:
         kind = KINDS[self.kind]
         if kind.floats is not None:
             return kind.floats(self.raw(rows))
-        codes, scales = self.codes(rows)
         with np.errstate(invalid="ignore"):  # a scale that is not finite is found where the values are used
-            return dequantize(codes, scales, self.scheme)
+            return dequantize(self.parts(rows), self.scheme)
 
-    def codes(self, rows: slice = slice(None)) -> tuple[Array, Array]:
-        """(codes uint8 [n, cols], scales float16 [n, groups]) of some rows of a tensor stored as codes."""
-        decode = KINDS[self.kind].codes
-        if decode is None:
+    def parts(self, rows: slice = slice(None)) -> Parts:
+        """The parts (`Scheme.arrays`) of some rows of a tensor stored as codes."""
+        split = KINDS[self.kind].parts
+        if split is None:
             raise ValueError(f"{self.kind} has no codes")
-        return decode(self.raw(rows))
+        return split(self.raw(rows))
 
     def equals(self, other: SourceTensor) -> bool:
         """Whether both hold the same bytes of the same kind."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from edgeq.errors import UsageError
+from edgeq.formats.schemes import SCHEMES
 
 from .roles import (
     CACHE,
@@ -154,15 +155,15 @@ class Kernel:
             raise UsageError(f"a kernel of {self.module} names operands twice or not at all: {wrong}.")
 
 
-CODES = ("q4", "q8")  # schemes of weights: codes with scales
-FLOATS = ("f32", "f16", "bf16")  # and floats
+CODES = tuple(row.name for row in SCHEMES.values() if row.planes)  # schemes of weights: codes with scales
+FLOATS = tuple(row.name for row in SCHEMES.values() if row.number)  # and floats
 CACHED = ("f32", "f16")  # floats of a cache; its codes are q8
 
 LINE = 16  # float32 that are read or written at once
 GROUP = 32  # columns that share a scale
 TILE = 16  # rows of a matrix that are computed at once
 
-CODED, PLAIN = Weight("weights", ("weights", "scales")), Weight("weights", ("weights",))
+WEIGHTS = Weight("weights")
 IDS = In("ids", form=FLAT, item=8)
 COUNT = InState("count_at")
 EPSILON = Float("epsilon")
@@ -195,8 +196,14 @@ ONE_HEAD = Out("scratch", "head_dim", GROUP, "workers", SCRATCH)
 KERNELS = {
     "run": Kernel("interpreter", (Number("crew"), Number("program"), Number("length")), plain=True),
     "enter": Kernel("interpreter", (Number("own"),), plain=True),
-    "embed": Kernel("embedding", (IDS, CODED, Out("y", ("groups", GROUP)), fact("groups", "weights")), CODES),
-    "embed_float": Kernel("embedding", (IDS, PLAIN, Out("y", "columns"), fact("columns", "weights")), FLOATS),
+    "embed": Kernel(
+        "embedding",
+        (IDS, WEIGHTS, Out("y", ("groups", GROUP)), fact("tiles", "weights"), fact("groups", "weights")),
+        CODES,
+    ),
+    "embed_float": Kernel(
+        "embedding", (IDS, WEIGHTS, Out("y", "columns"), fact("columns", "weights")), FLOATS
+    ),
     "norm": Kernel(
         "normalize",
         (
@@ -250,8 +257,8 @@ KERNELS = {
     "matmul": Kernel(
         "matmul",
         (
-            In("x", ("groups", GROUP), form=INT8),
-            CODED,
+            In("x", ("groups", GROUP), count="read", form=INT8),
+            WEIGHTS,
             BIAS,
             PRODUCT,
             fact("tiles", "weights"),
@@ -263,8 +270,8 @@ KERNELS = {
     "matmul_act": Kernel(
         "matmul_float",
         (
-            In("x", "columns"),
-            CODED,
+            In("x", "columns", count="read"),
+            WEIGHTS,
             BIAS,
             PRODUCT,
             fact("tiles", "weights"),
@@ -276,8 +283,8 @@ KERNELS = {
     "matmul_float": Kernel(
         "matmul_float",
         (
-            In("x", "columns"),
-            PLAIN,
+            In("x", "columns", count="read"),
+            WEIGHTS,
             BIAS,
             PRODUCT,
             fact("tiles", "weights"),

@@ -6,8 +6,8 @@ and how far it reaches. All of it is plain data, of which `edgeq.runtime` makes 
 extents.
 
 A size is the name of a word of the same row, or a product of such names and numbers. Besides words there are
-`tokens` (rows that the kernel handles: the pass's, or what its `InState` says), `limit` (tokens of a pass at
-the most) and `workers`.
+`tokens` (rows that the kernel handles: the pass's, or what its `InState` says), `read` (those and what full
+tiles of a product read beyond them), `limit` (tokens of a pass at the most) and `workers`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import ClassVar
 
 Size = str | tuple[str | int, ...]
-OUTSIDE = ("tokens", "limit", "workers")  # sizes that no word of a row says
+OUTSIDE = ("tokens", "read", "limit", "workers")  # sizes that no word of a row says
 
 
 def factors(size: Size) -> tuple[str | int, ...]:
@@ -43,7 +43,7 @@ ROWS = Form("a buffer of rows", ("", "_stride"))  # of float32, a stride of byte
 SHARED = Form("a buffer of rows", ("",))  # the same, where several have one stride: see `Stride`
 INT8 = Form(
     "a set of quantized rows", ("", "_scale", "_sum")
-)  # int8, and for 32 columns a float32 scale and int32 sum
+)  # int8, and for 32 columns a float32 scale and two int16 sums
 FLAT = Form("a buffer", ("",))  # numbers without gaps
 SCRATCH = Form("a workspace", ("", "_stride"))  # a piece of memory for each worker
 CACHE = Form("a layer of a cache", ())  # the words are named in the row
@@ -134,12 +134,6 @@ class InOut(Operand):
 @dataclass(frozen=True)
 class Weight(Role):
     """A matrix of the model. The instruction is compiled for its scheme."""
-
-    parts: tuple[str, ...]
-
-    @cached_property
-    def words(self) -> tuple[str, ...]:
-        return self.parts
 
 
 @dataclass(frozen=True)

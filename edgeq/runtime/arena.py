@@ -4,8 +4,9 @@ Two buffers whose lives (in phases: the stretches between barriers) do not overl
 buffer begins with whatever another left there. Hence what every kernel keeps to, for all buffers alike:
 
 - Of a buffer of rows, the first `columns` numbers of each token of the pass mean something. What lies behind
-  them up to the stride, the rows of tokens that the pass does not have, and the SLACK after the last row may
-  be anything: any bits, NaN and infinity too.
+  them up to the stride, the rows of tokens that the pass does not have, those behind the last token that a
+  pass can have (`spare_rows`), and the SLACK after the last row may be anything: any bits, NaN and infinity
+  too.
 - A kernel may read that, where whole lines are simpler, but nothing that means something may depend on it:
   it is cut off (`keep`) or goes to lanes that nobody reads. It is not multiplied by zero: 0 * NaN is NaN.
 - A kernel may write it, up to the stride. It writes nothing into the slack and reads nothing behind it.
@@ -27,6 +28,11 @@ from edgeq import memory
 from edgeq.memory import ALIGNMENT
 
 SLACK = 128  # bytes after the last row: heads are read in lines of 16, and the last one may end in the middle
+
+
+def spare_rows(tokens: int) -> int:
+    """Rows behind the last that a product with so many tokens to a tile reads: from two on it is full."""
+    return max(0, tokens - 2)
 
 
 @dataclass(eq=False)
@@ -72,7 +78,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Quantized:
-    """int8 [tokens, columns padded to 32] with a float32 scale and int32 sum per 32 columns."""
+    """int8 [tokens, columns padded to 32] with a float32 scale and two int16 sums per 32 columns."""
 
     columns: int
     x: Buffer

@@ -13,9 +13,10 @@ from typing import Any
 
 from edgeq.formats.schemes import SCHEMES
 from edgeq.kernels import roles
-from edgeq.kernels.catalog import GROUP, KERNELS, TILE, Scratch, State
+from edgeq.kernels.catalog import GROUP, KERNELS, Scratch, State
 from edgeq.kernels.roles import Const, Operand, Role, Shaped, Tables, Weight
 
+from .arena import spare_rows
 from .instructions import Instruction
 
 Bytes = dict[str, int]
@@ -35,9 +36,9 @@ class Call:
 
     def __init__(self, instruction: Instruction, words: Mapping[str, int], sizes: Sizes):
         only = words.get("count_at", State.COUNT) == State.OUTPUTS
-        outside = dict(
-            limit=sizes.limit, workers=sizes.workers, tokens=sizes.outputs if only else sizes.limit
-        )
+        tokens = sizes.outputs if only else sizes.limit
+        outside = dict(limit=sizes.limit, workers=sizes.workers, tokens=tokens)
+        outside["read"] = tokens + (spare_rows(instruction.tag.tokens) if tokens > 1 else 0)
         self.instruction = instruction
         self.numbers = {**outside, **words}
 
@@ -113,10 +114,7 @@ def weight(role: Weight, c: Call) -> Bytes:
     """The tiles that the kernel computes, or where it picks rows all that there are."""
     matrix, scheme = c.instruction.given[role.name], SCHEMES[c.instruction.tag.scheme]
     tiles = c.numbers.get("tiles", matrix.tiles)
-    if not scheme.bits:
-        return {"weights": tiles * c["columns"] * TILE * scheme.itemsize}
-    n = tiles * (c["groups"] if "groups" in c.numbers else groups(c["columns"]))
-    return {"weights": n * scheme.group * TILE * scheme.bits // 8, "scales": n * TILE * 2}
+    return {"weights": tiles * scheme.tile_bytes(-(-matrix.columns // scheme.step) * scheme.step)}
 
 
 def constant(role: Const, c: Call) -> Bytes:

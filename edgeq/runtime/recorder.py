@@ -17,7 +17,7 @@ from edgeq.ownership import Unique
 from edgeq.simd.tag import Request, Tag
 
 from . import operands
-from .arena import SLACK, Buffer, Held, Quantized, Rows, Workspace, row_bytes
+from .arena import SLACK, Buffer, Held, Quantized, Rows, Workspace, row_bytes, spare_rows
 from .instructions import Instruction, Shared
 from .program import Program, Settings
 
@@ -35,13 +35,18 @@ class Recorder(Unique):
         self._since: dict[Shared, bool] = {}  # touched since the last barrier: written?
 
     # ---- buffers ----
+    @property
+    def _spare(self) -> int:
+        """Rows that the largest tile reads beyond the last token."""
+        return spare_rows(max(self.settings.tokens, *self.settings.tiles.values(), 0))
+
     def rows(self, columns: int) -> Rows:
         """float32 [tokens, columns]."""
-        return Rows(Buffer(self.settings.limit * row_bytes(columns) + SLACK), columns)
+        return Rows(Buffer((self.settings.limit + self._spare) * row_bytes(columns) + SLACK), columns)
 
     def quantized(self, columns: int, count: int | None = None) -> Quantized:
         """int8 [tokens or `count` rows, columns]."""
-        groups = (columns + 31) // 32 * (self.settings.limit if count is None else count)
+        groups = (columns + 31) // 32 * (self.settings.limit + self._spare if count is None else count)
         return Quantized(columns, Buffer(groups * 32), Buffer(groups * 4), Buffer(groups * 4))
 
     def floats(self, columns: int, count: int) -> Buffer:

@@ -13,6 +13,7 @@ from edgeq import memory
 from edgeq.errors import UsageError
 from edgeq.formats import ModelFile
 from edgeq.formats.reader import Tensor
+from edgeq.formats.schemes import ACT_GROUP, SCHEMES
 
 Block = TypeVar("Block")
 
@@ -26,28 +27,27 @@ class Matrix:
     rows: int
     columns: int
     tiles: int
-    groups: int  # 0 for floats
-    codes: int  # address of the codes, or of the values of a matrix of floats
-    scales: int  # address of the scales, 0 for floats
-    owner: Any = field(default=None, repr=False, compare=False)  # keeps the memory at these addresses
+    address: int  # of its parts, one after another
+    owner: Any = field(default=None, repr=False, compare=False)  # keeps the memory there
 
     @classmethod
     def of(cls, name: str, tensor: Tensor) -> Matrix:
         rows, columns = tensor.shape
-        quantized = bool(tensor.scheme.bits)
-        codes = memory.mapped(tensor.codes if quantized else tensor.values)
-        scales = memory.mapped(tensor.scales) if quantized else None
-        places = int(codes.ctypes.data), 0 if scales is None else int(scales.ctypes.data)
-        shape = rows, columns, tensor.tiles, tensor.groups
-        return cls(name, tensor.scheme.name, *shape, *places, owner=(codes, scales))
+        data = memory.mapped(tensor.data)
+        return cls(name, tensor.scheme.name, rows, columns, tensor.tiles, int(data.ctypes.data), owner=data)
 
     @property
     def quantized(self) -> bool:
-        return self.groups > 0
+        return bool(SCHEMES[self.scheme].planes)
 
     @property
-    def words(self) -> tuple[int, ...]:
-        return (self.codes, self.scales) if self.quantized else (self.codes,)
+    def groups(self) -> int:
+        """Groups of columns that share a scale of activations."""
+        return -(-self.columns // ACT_GROUP)
+
+    @property
+    def words(self) -> tuple[int]:
+        return (self.address,)
 
 
 class Vector:

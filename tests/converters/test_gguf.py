@@ -13,7 +13,7 @@ from edgeq import models
 from edgeq.converters import convert, gguf
 from edgeq.converters.source import SourceTensor
 from edgeq.errors import EdgeqError, FormatError, UnsupportedError
-from edgeq.formats import SCHEMES, open_model, quantize, verify
+from edgeq.formats import dequantize, open_model, quantize, verify
 from edgeq.models.rope import Rope
 from tests.converters.checkpoints import config, gguf_name, weights, write_gguf
 from tests.converters.test_huggingface import hf_name
@@ -97,11 +97,7 @@ def test_other_kinds_are_quantized(tmp_path: Path, kind: str) -> None:
             tensor = file.tensors[name]
             value = stored(tensors[hf_name(name)], kind)
             assert tensor.scheme.name == ("q8" if name == "embed" else "q4")
-            codes, scales = quantize(value, tensor.scheme)
-            expected = (codes.astype(np.float32) - SCHEMES[tensor.scheme.name].zero).reshape(
-                len(codes), -1, 32
-            )
-            expected = (expected * scales.astype(np.float32)[:, :, None]).reshape(value.shape)
+            expected = dequantize(quantize(value, tensor.scheme), tensor.scheme)
             np.testing.assert_array_equal(tensor.array(), expected, err_msg=name)
 
 

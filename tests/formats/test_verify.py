@@ -11,7 +11,8 @@ from xxhash import xxh3_128
 
 from edgeq import formats
 from edgeq.errors import UsageError
-from edgeq.formats import verifier
+from edgeq.formats import SCHEMES, Scheme, verifier
+from tests.formats.parts import CODED, random_parts, write_parts
 from tests.formats.samples import HEADER, split_file, write_sample
 
 
@@ -69,41 +70,90 @@ def test_every_damaged_byte_is_found_and_its_tensor_named(sample: Path) -> None:
             assert problems == [f"padding before tensor {following['name']} is not zero"]
 
 
-@pytest.mark.parametrize(("name", "value"), [("embed", np.nan), ("blocks.0.q", np.inf)])
-def test_scales_that_are_not_finite_are_named_with_their_place(sample: Path, name: str, value: float) -> None:
-    with formats.open_model(sample) as file:
-        tensor = file.tensors[name]
-        tile, group, row = 1, 1, 0
-        at = tensor.geometry.codes_bytes + ((tile * tensor.groups + group) * 16 + row) * 2
-    rewrite(sample, name, at, np.float16(value).tobytes())
-    [problem] = formats.verify(sample)
-    assert problem == f"tensor {name}: 1 scales are not finite, the first in row 16, group 1"
+@pytest.fixture(params=CODED.values(), ids=list(CODED))
+def scheme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Scheme:
+    """Each scheme of codes, known to the reader."""
+    row: Scheme = request.param
+    monkeypatch.setitem(SCHEMES, row.name, row)
+    return row
+
+
+def test_floats_that_are_not_finite_are_named_with_their_place(tmp_path: Path, scheme: Scheme) -> None:
+    """A NaN, an infinity or an e8m0 of 255 in any part."""
+    shape = (40, 300)
+    path = write_parts(tmp_path / "a.edgeq", scheme, shape, random_parts(scheme, *shape))
+    assert formats.verify(path) == []
+    spans = formats.geometry(scheme, "lines16", shape).spans
+    for span in (span for span in spans.values() if span.part.number):
+        entry = min(1, span.shape[1] - 1)
+        at = span.offset + ((2 * span.shape[1] + entry) * 16 + 7) * span.part.itemsize
+        rewrite(path, "a", at, b"\xff" * span.part.itemsize)
+        where = f"row 39, group {entry}" if span.part.columns else "row 39"
+        [problem] = formats.verify(path)
+        assert problem == f"tensor a: 1 {span.part.name}s are not finite, the first in {where}"
+        rewrite(path, "a", at, b"\x01" * span.part.itemsize)
+
+
+def test_padding_of_every_part_is_checked(tmp_path: Path, scheme: Scheme) -> None:
+    """A bit of the last padding row, and one of the first entry that only padding columns share."""
+    rows, cols = shape = (17, 33)
+    for array in scheme.arrays:
+        wide = -(-cols // scheme.step) * scheme.step
+        first = -(-cols // array.columns) if array.columns else 1
+        parts = random_parts(scheme, *shape)
+        padding = scheme.padding if array.bits else 0
+        what = f"do not hold {'code' if array.bits else array.name} {padding}"
+        if first < array.entries(wide):
+            parts[array.name][5, first] ^= 1
+            path = write_parts(tmp_path / "a.edgeq", scheme, shape, parts)
+            assert formats.verify(path) == [f"tensor a: padding columns from {cols} {what}"]
+        padded = random_parts(scheme, 32, cols)
+        for name, part in padded.items():
+            part[rows:] = scheme.padding if name == "codes" else 0
+        padded[array.name].view(np.uint8)[31, 0] ^= 1
+        path = write_parts(tmp_path / "b.edgeq", scheme, (32, cols), padded)
+        assert formats.verify(relabelled(path, tmp_path / "a.edgeq", rows)) == [
+            f"tensor a: padding rows from {rows} {what}"
+        ]
+
+
+def relabelled(path: Path, target: Path, rows: int) -> Path:
+    """The same data as a tensor of fewer rows in as many tiles."""
+    with formats.open_model(path) as file:
+        tensor = file.tensors["a"]
+        plan = formats.TensorPlan("a", tensor.scheme, "lines16", (rows, tensor.shape[1]))
+        with formats.Writer(target, HEADER, [plan]) as writer:
+            writer.write("a", tensor.data)
+            writer.commit()
+    return target
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "at", "place"),
     [
-        ("blocks.0.k", np.float16(np.nan).tobytes()),
-        ("blocks.0.v", b"\x80\x7f"),
-        ("blocks.0.o", np.float32(-np.inf).tobytes()),
-        ("norm", np.float32(np.nan).tobytes()),
+        ("blocks.0.k", np.float16(np.nan).tobytes(), 2 * (16 + 3), "row 3, column 1"),
+        ("blocks.0.v", b"\x80\x7f", 0, "row 0, column 0"),
+        ("blocks.0.o", np.float32(-np.inf).tobytes(), 0, "row 0, column 0"),
+        ("norm", np.float32(np.nan).tobytes(), 8, "row 0, column 2"),
     ],
 )
-def test_values_that_are_not_finite_are_named(sample: Path, name: str, value: bytes) -> None:
-    rewrite(sample, name, 0, value)
-    assert formats.verify(sample) == [f"tensor {name}: 1 values are not finite"]
+def test_values_that_are_not_finite_are_named(
+    sample: Path, name: str, value: bytes, at: int, place: str
+) -> None:
+    rewrite(sample, name, at, value)
+    assert formats.verify(sample) == [f"tensor {name}: 1 values are not finite, the first in {place}"]
 
 
 @pytest.mark.parametrize(
     ("name", "at", "message"),
     [
-        ("embed", -1, "padding rows from 17 do not hold code 128 and scale 0"),  # a scale of the last row
-        ("embed", 2 * 8 * 16 * 4 + 63, "padding rows from 17 do not hold code 128 and scale 0"),
+        ("embed", -1, "padding rows from 17 do not hold scale 0"),
+        ("embed", 2 * 8 * 16 * 4 + 63, "padding rows from 17 do not hold code 128"),
         ("embed", 8 * 64 + 5, "padding columns from 33 do not hold code 128"),
-        ("blocks.0.q", -1, "padding rows from 33 do not hold code 8 and scale 0"),
+        ("blocks.0.q", -1, "padding rows from 33 do not hold scale 0"),
         ("blocks.0.q", 7 * 64, "padding columns from 40 do not hold code 8"),
-        ("blocks.0.k", -2, "padding rows from 5 are not zero"),
-        ("blocks.0.o", 3 * 4, "padding rows from 3 are not zero"),
+        ("blocks.0.k", -2, "padding rows from 5 do not hold value 0"),
+        ("blocks.0.o", 3 * 4, "padding rows from 3 do not hold value 0"),
     ],
 )
 def test_padding_inside_tensors_is_checked(sample: Path, name: str, at: int, message: str) -> None:
@@ -128,7 +178,7 @@ def test_large_tensors_are_read_in_chunks(tmp_path: Path, monkeypatch: pytest.Mo
     assert formats.verify(path, lambda done, total, name: seen.append(done)) == []
     assert len(seen) == 11 and seen[-1] == path.stat().st_size
     rewrite(path, "a", 9998, b"\x00\x7c")
-    assert formats.verify(path) == ["tensor a: 1 values are not finite"]
+    assert formats.verify(path) == ["tensor a: 1 values are not finite, the first in row 0, column 4999"]
 
 
 def test_a_file_that_cannot_be_opened_is_the_callers_mistake(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeq.kernels import meaning
-from edgeq.kernels.catalog import KERNELS, State
+from edgeq.kernels.catalog import CODES, KERNELS, State
 from tests.kernels.calling import (
     Array,
     Memory,
@@ -38,7 +38,7 @@ def activations(rng: np.random.Generator, *shape: int) -> Array:
     return x.astype(np.float32)
 
 
-def same_int8(got: tuple[Array, Array, Array], want: meaning.Int8, count: int) -> None:
+def same_int8(got: meaning.Int8, want: meaning.Int8, count: int) -> None:
     np.testing.assert_array_equal(got[0][:count], want.x)
     same_bits(got[1][:count], want.x_scale)
     np.testing.assert_array_equal(got[2][:count], want.x_sum)
@@ -219,7 +219,7 @@ def test_rotate(heads: int, head_dim: int) -> None:
         np.testing.assert_allclose(x.values, want, rtol=1e-5, atol=2e-6 * np.abs(a).max())
 
 
-@pytest.mark.parametrize("scheme", ["q4", "q8"])
+@pytest.mark.parametrize("scheme", CODES)
 @pytest.mark.parametrize("name", EVERYWHERE)
 def test_embed(name: str, scheme: str) -> None:
     rng = np.random.default_rng(4)
@@ -227,7 +227,8 @@ def test_embed(name: str, scheme: str) -> None:
         w = random_codes(rng, scheme, rows, columns)
         ids = rng.integers(0, rows, 9)
         m = Memory()
-        y = m.rows(np.full((9, w.codes.shape[1]), np.nan, np.float32))
+        columns = w.shape["groups"] * 32
+        y = m.rows(np.full((9, columns), np.nan, np.float32))
         run(
             m,
             "embed",
@@ -236,10 +237,10 @@ def test_embed(name: str, scheme: str) -> None:
             ids=m.put(ids).address,
             y=y.address,
             y_stride=y.stride,
-            groups=w.scales.shape[1],
-            **w.lines(m),
+            **w.shape,
+            weights=w.put(m),
         )
-        same_bits(y.values, meaning.embed(ids, w.codes, w.scales, w.scheme.zero))
+        same_bits(y.values, meaning.embed(ids, w.parts, w.scheme)[:, :columns])
 
 
 @pytest.mark.parametrize("name", EVERYWHERE)

@@ -27,11 +27,12 @@ class ByMeaning(isa.ISA):
         def sliced(b: Any, *vectors: Any) -> Any:
             return by_parts(b, 512 // self.bits, partial(dot4, b), *vectors)
 
+        real = isa.by_name("avx2").lower
         dots: dict[str, Callable[..., Any]] = {
-            "dots": partial(Dots, dot4=sliced),
+            "dots": partial(Dots, lookup=real["entries"], dot4=sliced),
             "signed_dots": partial(SignedDots, sliced),
         }
-        return {**isa.by_name("avx2").lower, **dots}
+        return {**real, **dots}
 
 
 def by_meaning(name: str, bits: int) -> ByMeaning:
