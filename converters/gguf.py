@@ -20,7 +20,8 @@ from edgeq.converters.source import (
     token_ids,
 )
 from edgeq.errors import FormatError, UnsupportedError
-from edgeq.formats.gguf import Strings, open_gguf
+from edgeq.formats.gguf import open_gguf
+from edgeq.formats.gguf_cursor import Strings
 from edgeq.models import BaseConfig, family
 from edgeq.models.rope import Rope
 
