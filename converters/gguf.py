@@ -73,7 +73,8 @@ INTERLEAVED = {"llama": {"blocks.{i}.q": "num_attention_heads", "blocks.{i}.k": 
 
 
 def open_file(path: Path) -> Source:
-    """Open a GGUF file; UnsupportedError or FormatError says in one sentence what is wrong with it."""
+    """Open a GGUF file, or a model in several by any of them; UnsupportedError or FormatError says in one
+    sentence what is wrong with it."""
     file = open_gguf(path)
     metadata = file.metadata
     architecture = metadata.get("general.architecture")
@@ -81,10 +82,6 @@ def open_file(path: Path) -> Source:
         known = ", ".join(ARCHITECTURES)
         raise UnsupportedError(
             f"general.architecture is {architecture!r:.80}, but only {known} are supported"
-        )
-    if metadata.get("split.count", 0) not in (0, 1):
-        raise UnsupportedError(
-            f"split.count is {metadata['split.count']!r:.40}; join the parts into one file first"
         )
     family_name = ARCHITECTURES[architecture]
     found = {
@@ -105,7 +102,7 @@ def open_file(path: Path) -> Source:
     template = metadata.get("tokenizer.chat_template")
     return Source(
         kind="gguf",
-        name=path.name,
+        name=file.path.name,
         family=family_name,
         config=config,
         tensors={name: _halves(tensor, name, architecture, config) for name, tensor in tensors.items()},

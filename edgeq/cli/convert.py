@@ -9,10 +9,10 @@ import click
 
 from edgeq.cli import terminal
 from edgeq.cli.options import json_option, quiet_option
-from edgeq.cli.sources import progress_bar
+from edgeq.cli.sources import progress_bar, tell_growth
 from edgeq.errors import UsageError
 
-SCHEMES = ["q4", "q8", "f32", "f16", "bf16", "lossless"]
+SCHEMES = ["q4", "q8", "f32", "f16", "bf16", "keep"]
 
 
 @click.command("convert")
@@ -29,7 +29,7 @@ SCHEMES = ["q4", "q8", "f32", "f16", "bf16", "lossless"]
     type=click.Choice(SCHEMES),
     default="q4",
     show_default=True,
-    help="Numbers of the weights; lossless keeps each tensor's own.",
+    help="Numbers of the weights; keep leaves each tensor's own.",
 )
 @click.option(
     "--embed-scheme",
@@ -63,9 +63,8 @@ def command(
 ) -> None:
     """Convert SOURCE into one .edgeq file.
 
-    SOURCE is a directory with a Hugging Face checkpoint, a .gguf file (F32, F16, BF16, Q8_0, Q4_0, with Q4_1
-    and Q6_K tensors among them), or a name on the Hugging Face hub. Q8_0 with --scheme q8 and Q4_0 with
-    --scheme q4 lose nothing. FILE appears when it is complete."""
+    SOURCE is a directory with a Hugging Face checkpoint, a .gguf file of any types (of several parts any
+    one), or a name on the Hugging Face hub. --scheme keep loses nothing. FILE appears when it is complete."""
     if output is None:
         output = Path(source.rstrip("/\\")).name.removesuffix(".gguf") + ".edgeq"
     target = Path(output)
@@ -84,6 +83,7 @@ def command(
             embed_scheme=embed_scheme,
             output_scheme=output_scheme,
             progress=progress,
+            sizes=None if quiet else tell_growth,
             follow_links=follow_links,
         )
     seconds, written = time.perf_counter() - start, target.stat().st_size

@@ -42,16 +42,16 @@ def test_what_is_measured_is_not_rounded(
 ) -> None:
     """Its copy stands beside the one that runs, and neither takes the other's place."""
     small = sources.resolve(str(checkpoint), quiet=True)
-    exact = sources.resolve(str(checkpoint), lossless=True)
-    assert f"converting {checkpoint} to lossless, once" in capsys.readouterr().err
+    exact = sources.resolve(str(checkpoint), keep=True)
+    assert f"converting {checkpoint} to keep, once" in capsys.readouterr().err
     assert converted(fresh_cache) == sorted([small, exact])
     names = [path.name.rsplit("-", 2)[0] for path in (small, exact)]
-    assert names == ["my-model-q4", "my-model-lossless"]
+    assert names == ["my-model-q4", "my-model-keep"]
     assert sources.resolve(str(checkpoint), quiet=True) == small
-    assert sources.resolve(str(checkpoint), lossless=True) == exact
+    assert sources.resolve(str(checkpoint), keep=True) == exact
     assert "converted earlier" in capsys.readouterr().err
     os.utime(checkpoint / "config.json", ns=(1, 1))
-    changed = sources.resolve(str(checkpoint), quiet=True, lossless=True)
+    changed = sources.resolve(str(checkpoint), quiet=True, keep=True)
     assert converted(fresh_cache) == sorted([small, changed])
 
 
@@ -109,7 +109,7 @@ def test_kinds(tmp_path: Path) -> None:
     assert found == ["directory", "gguf", "edgeq"]
 
 
-@pytest.mark.parametrize(("type_name", "scheme"), [("Q8_0", "q8"), ("Q4_0", "q4"), ("F16", "q4")])
+@pytest.mark.parametrize(("type_name", "scheme"), [("Q8_0", "keep"), ("Q4_0", "keep"), ("Q5_1", "keep"), ("F16", "q4")])
 def test_a_gguf_keeps_its_bits(tmp_path: Path, type_name: str, scheme: str) -> None:
     gguf = pytest.importorskip("gguf")
     np = pytest.importorskip("numpy")

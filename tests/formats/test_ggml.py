@@ -18,6 +18,7 @@ from edgeq.formats import NUMBERS, SCHEMES, dequantize
 from edgeq.formats.ggml import NUMBERED, TYPES, TensorType, described, name_of
 from edgeq.formats.ggml.grids import GRIDS
 from edgeq.formats.ggml.types import STRANGERS
+from tests.formats.ggml_samples import blocks, reference
 
 BLOCKS = int(os.environ.get("EDGEQ_TEST_BLOCKS", 4000))
 WEIGHTS = [row for row in TYPES.values() if row.scheme_name]
@@ -26,40 +27,6 @@ IN_BLOCKS = [row for row in WEIGHTS if row.columns > 1]
 
 def names(rows: list[TensorType]) -> Any:
     return pytest.mark.parametrize("row", rows, ids=[row.name for row in rows])
-
-
-def halves(random: np.random.Generator, count: int) -> Any:
-    """float16 of any finite bits: normal, subnormal, of both signs, and zero."""
-    bits = random.integers(0, 0x7C00, count, np.uint16) | random.integers(0, 2, count, np.uint16) << 15
-    bits[::50] &= 0x8000
-    return bits.view("<f2")
-
-
-def blocks(row: TensorType, count: int, seed: int = 7) -> Any:
-    """uint8 [count, bytes]: random blocks whose floats are finite."""
-    random = np.random.default_rng(seed)
-    raw = random.integers(0, 256, (count, row.nbytes), np.uint8)
-    view = raw.reshape(-1).view(row.layout)
-    for name in row.layout.names or ():
-        if row.layout[name] == np.dtype("<f2"):
-            view[name] = halves(random, count)
-    if row.name == "IQ1_M":
-        spread = halves(random, count).view("<u2")[:, None] >> np.array([0, 4, 8, 12], np.uint16) & 15
-        view["scales"] = view["scales"] & 0x0FFF | spread << 12
-    if row.name == "MXFP4":
-        view["e"] = random.integers(0, 252, count)  # up to 12 times it is finite
-    return raw
-
-
-def reference(row: TensorType, raw: Any) -> Any:
-    """float32 [count, columns] by gguf-py; the two types that it may lack are written out."""
-    if row.name in ("Q1_0", "Q2_0"):
-        bits = 1 if row.name == "Q1_0" else 2
-        d = raw[:, :2].copy().view("<f2").astype(np.float32)
-        values = [[byte >> shift & (1 << bits) - 1 for byte in block for shift in range(0, 8, bits)]
-                  for block in raw[:, 2:].tolist()]  # fmt: skip
-        return d * np.float32(2 * np.array(values) - 1 if bits == 1 else np.array(values) - 1)
-    return gguf.quants.dequantize(raw, gguf.GGMLQuantizationType[row.name])
 
 
 @names(IN_BLOCKS)
