@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeq.formats.schemes import SCHEMES
+from edgeq.formats.schemes import ACT_GROUP, SCHEMES
 from edgeq.kernels.catalog import Scratch, State
 
 LINE = 64  # bytes of 16 float32, or of codes
@@ -83,7 +83,7 @@ def int8(count: int, columns: int) -> Bytes:
 def codes(c: Call, tiles: int, n: int) -> Bytes:
     """Of a matrix of codes with n groups."""
     row = SCHEMES[c.scheme]
-    return {"weights": tiles * n * row.group * 16 * row.bits // 8, "scales": tiles * n * 32}
+    return {"weights": tiles * n * ACT_GROUP * 16 * row.bits // 8, "scales": tiles * n * 32}
 
 
 def floats(c: Call, tiles: int) -> Bytes:

@@ -18,7 +18,7 @@ import numpy as np
 from edgeq import memory
 from edgeq.cache import CacheShape
 from edgeq.cores import allowed_cpus, default_threads
-from edgeq.formats.schemes import SCHEMES
+from edgeq.formats.schemes import ACT_GROUP, SCHEMES
 from edgeq.kernels.catalog import WORK_AT, State
 from edgeq.program import Program, Settings
 from edgeq.simd import store
@@ -63,7 +63,7 @@ class Weights:
     def __init__(self, scheme: str, layers: int):
         row = SCHEMES[scheme]
         rng = np.random.default_rng(0)
-        groups = SIDE // row.group
+        groups = SIDE // ACT_GROUP
         sizes = SIDE * SIDE * row.bits // 8, SIDE * groups * 2
         codes, scales = memory.zeros(layers * sizes[0]), memory.zeros(layers * sizes[1] // 2, np.float16)
         codes[:] = rng.integers(0, 256, codes.size, np.uint8)

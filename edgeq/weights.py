@@ -14,6 +14,7 @@ from edgeq import memory
 from edgeq.errors import UsageError
 from edgeq.formats import ModelFile
 from edgeq.formats.reader import Tensor
+from edgeq.formats.schemes import ACT_GROUP
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,10 @@ class Matrix:
     def of(cls, tensor: Tensor) -> Matrix:
         rows, columns = tensor.shape
         quantized = bool(tensor.scheme.bits)
-        codes = memory.mapped(tensor.codes if quantized else tensor.values)
-        scales = memory.mapped(tensor.scales) if quantized else None
+        codes = memory.mapped(tensor.part("low" if quantized else "value"))
+        scales = memory.mapped(tensor.part("scale")) if quantized else None
         places = int(codes.ctypes.data), 0 if scales is None else int(scales.ctypes.data)
-        shape = rows, columns, tensor.tiles, tensor.groups
+        shape = rows, columns, tensor.tiles, tensor.cols_padded // ACT_GROUP if quantized else 0
         return cls(tensor.scheme.name, *shape, *places, owner=(codes, scales))
 
     @property

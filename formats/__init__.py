@@ -1,30 +1,33 @@
 """The .edgeq file: its schemes, layouts, reader, writer and checker; README.md is the specification."""
 
-from .layout import Geometry, geometry
-from .reader import ModelFile, Tensor, open_model
-from .schemes import (
-    SCHEMES,
-    Scheme,
+from .encoding import (
     decode,
-    dequantize,
     encode,
     encode_blocks,
-    encode_codes,
-    from_q4_0,
-    from_q8_0,
+    encode_parts,
+    encode_rows,
     nbytes,
-    pack,
     quantize,
-    unpack,
+    row_blocks,
+    split,
+    views,
 )
+from .layout import Geometry, Span, geometry
+from .reader import ModelFile, Tensor, open_model
+from .schemes import NUMBERS, SCHEMES, Number, Part, Parts, Scheme, dequantize, pack, unpack
 from .verifier import verify
 from .writer import TensorPlan, Writer
 
 __all__ = [
+    "NUMBERS",
     "SCHEMES",
     "Geometry",
     "ModelFile",
+    "Number",
+    "Part",
+    "Parts",
     "Scheme",
+    "Span",
     "Tensor",
     "TensorPlan",
     "Writer",
@@ -32,14 +35,16 @@ __all__ = [
     "dequantize",
     "encode",
     "encode_blocks",
-    "encode_codes",
-    "from_q4_0",
-    "from_q8_0",
+    "encode_parts",
+    "encode_rows",
     "geometry",
     "nbytes",
     "open_model",
     "pack",
     "quantize",
+    "row_blocks",
+    "split",
     "unpack",
     "verify",
+    "views",
 ]

@@ -12,10 +12,10 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
-from edgeq.errors import EdgeqError, FormatError, UnsupportedError
+from edgeq.errors import EdgeqError, FormatError, UnsupportedError, quote
 
 from . import strictjson
-from .layout import check_shape, geometry, place, quote
+from .layout import check_shape, geometry, place
 from .schemes import Scheme, scheme_of
 
 MAGIC = b"EDGEQ\0\r\n"

@@ -8,16 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
 
-from edgeq.errors import FormatError
+from edgeq.errors import FormatError, quote
 
-if TYPE_CHECKING:
-    from .schemes import Scheme
+from .schemes import TILE_ROWS, Part, Scheme
 
 LAYOUTS = ("plain", "lines16")
-TILE_ROWS = 16  # rows that share a line, one per 32-bit lane of a 512-bit register
-LINE_BYTES = 64
 ALIGNMENT = 64  # of every tensor
 ALIGNMENT_LARGE = 65536  # of tensors of LARGE_BYTES and more: whole pages on every CPU (4, 16 and 64 KiB)
 LARGE_BYTES = 1 << 20
@@ -41,6 +37,16 @@ def place(position: int, nbytes: int) -> int:
 
 
 @dataclass(frozen=True)
+class Span:
+    """Where a part of a tensor lies in its data, and the shape of its array."""
+
+    part: Part
+    offset: int  # bytes from the tensor's start
+    nbytes: int
+    shape: tuple[int, ...]  # [tiles][lines][64] or [tiles][entries][16]; of plain values the logical one
+
+
+@dataclass(frozen=True)
 class Geometry:
     """Sizes of one tensor.  In `plain`, columns are the last dimension and rows the product of the others."""
 
@@ -49,13 +55,11 @@ class Geometry:
     rows_padded: int
     cols_padded: int
     tiles: int  # of 16 rows; 0 for plain
-    groups: int  # of columns that share a scale; 0 for floats
-    codes_bytes: int  # codes of a quantized tensor, values of any other
-    scales_bytes: int
+    spans: dict[str, Span]  # of the parts by their names, one after another
 
     @property
     def nbytes(self) -> int:
-        return self.codes_bytes + self.scales_bytes
+        return sum(span.nbytes for span in self.spans.values())
 
 
 def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
@@ -74,12 +78,14 @@ def geometry(scheme: Scheme, layout: str, shape: Sequence[int]) -> Geometry:
     """Sizes of a tensor; FormatError when scheme, layout and shape do not go together."""
     shape = check_shape(shape)
     if layout == "plain":
-        if scheme.bits:
+        if scheme.planes:
             raise FormatError(f"scheme {scheme.name} needs layout lines16, not plain")
         if scheme.name == "bytes" and len(shape) != 1:
             raise FormatError(f"scheme bytes needs one dimension, not {len(shape)}")
         rows, cols = prod(shape[:-1]), shape[-1]
-        return Geometry(rows, cols, rows, cols, 0, 0, rows * cols * scheme.itemsize, 0)
+        (value,) = scheme.parts
+        span = Span(value, 0, rows * cols * scheme.itemsize, shape)
+        return Geometry(rows, cols, rows, cols, 0, {value.name: span})
     if layout != "lines16":
         raise FormatError(f"layout {quote(layout)} is not one of {', '.join(LAYOUTS)}")
     if len(shape) != 2:
@@ -87,18 +93,11 @@ def geometry(scheme: Scheme, layout: str, shape: Sequence[int]) -> Geometry:
     if scheme.name == "bytes":
         raise FormatError("scheme bytes needs layout plain, not lines16")
     rows, cols = shape
-    rows_padded = round_up(rows, TILE_ROWS)
-    tiles = rows_padded // TILE_ROWS
-    if not scheme.bits:
-        return Geometry(rows, cols, rows_padded, cols, tiles, 0, rows_padded * cols * scheme.itemsize, 0)
-    cols_padded = round_up(cols, scheme.group)
-    groups = cols_padded // scheme.group
-    codes_bytes = rows_padded * cols_padded * scheme.bits // 8
-    scales_bytes = rows_padded * groups * 2
-    return Geometry(rows, cols, rows_padded, cols_padded, tiles, groups, codes_bytes, scales_bytes)
-
-
-def quote(value: object) -> str:
-    """A hostile value for an error message: at most 40 characters, only ASCII, nothing a terminal obeys."""
-    text = ascii(value[:60] if isinstance(value, str) else value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    tiles = round_up(rows, TILE_ROWS) // TILE_ROWS
+    cols_padded = round_up(cols, scheme.step)
+    spans, offset = {}, 0
+    for part in scheme.parts:
+        size = tiles * part.tile_bytes(cols_padded)
+        spans[part.name] = Span(part, offset, size, (tiles, *part.tile_shape(cols_padded)))
+        offset += size
+    return Geometry(rows, cols, tiles * TILE_ROWS, cols_padded, tiles, spans)

@@ -14,9 +14,10 @@ import numpy as np
 
 from edgeq.errors import EdgeqError, FormatError, UsageError
 
+from .encoding import decode, views
 from .header import PRELUDE_BYTES, Entry, Prelude, parse_header, parse_prelude, parse_tensors
 from .layout import Geometry, geometry
-from .schemes import Array, Scheme, decode, decode_floats
+from .schemes import Array, Scheme
 
 
 class FileMap:
@@ -70,7 +71,7 @@ class Tensor:
 
     @property
     def cols_padded(self) -> int:
-        """Columns with padding, a multiple of the scheme's group."""
+        """Columns with padding, a multiple of the scheme's step."""
         return self.geometry.cols_padded
 
     @property
@@ -79,46 +80,28 @@ class Tensor:
         return self.geometry.tiles
 
     @property
-    def groups(self) -> int:
-        """Groups of columns that share a scale; 0 for floats."""
-        return self.geometry.groups
-
-    @property
     def data(self) -> Array:
         """All bytes: uint8 [nbytes].  The address is a multiple of 64, of the page size from 1 MiB on."""
         return self._map.view(self.offset, self.nbytes)
 
     @property
-    def codes(self) -> Array:
-        """Packed codes of a quantized tensor: uint8 [rows_padded * cols_padded * bits / 8]."""
-        self._need(bool(self.scheme.bits), "codes")
-        return self.data[: self.geometry.codes_bytes]
+    def parts(self) -> dict[str, Array]:
+        """The arrays that the tensor is made of, by the names of `Scheme.parts`, in the order of the file.
 
-    @property
-    def scales(self) -> Array:
-        """Scales of a quantized tensor: float16 [tiles * groups * 16]."""
-        self._need(bool(self.scheme.bits), "scales")
-        return self.data[self.geometry.codes_bytes :].view("<f2")
-
-    @property
-    def values(self) -> Array:
-        """Stored elements of an unquantized tensor: in the logical shape, or [tiles * cols * 16] in lines16.
-
-        bf16 elements are uint16, bytes are uint8.
+        In lines16 codes are uint8 [tiles, lines, 64] and numbers [tiles, entries, 16]; in plain the one part
+        "value" has the logical shape. bf16 elements are uint16, e8m0 elements and bytes uint8.
         """
-        self._need(not self.scheme.bits, "values")
-        stored = self.data.view(self.scheme.dtype)
-        return stored.reshape(self.shape) if self.layout == "plain" else stored
+        return views(self.data, self.geometry)
+
+    def part(self, name: str) -> Array:
+        """One of `parts`; UsageError when the scheme has none of that name."""
+        if name not in self.geometry.spans:
+            raise UsageError(f"tensor {self.name} of scheme {self.scheme.name} has no part {name}")
+        return self.parts[name]
 
     def array(self) -> Array:
         """The tensor's numbers: a fresh float32 array of the logical shape."""
-        if self.layout == "plain" and self.scheme.name != "bytes":
-            return decode_floats(self.values, self.scheme)
-        return decode(self.data, self.scheme, self.shape)
-
-    def _need(self, condition: bool, what: str) -> None:
-        if not condition:
-            raise UsageError(f"tensor {self.name} of scheme {self.scheme.name} has no {what}")
+        return decode(self.data, self.scheme, self.shape, self.layout)
 
 
 class ModelFile:

@@ -10,9 +10,7 @@ import math
 import re
 from typing import Any
 
-from edgeq.errors import EdgeqError, FormatError
-
-from .layout import quote
+from edgeq.errors import EdgeqError, FormatError, quote
 
 MARKS_MAX = 1 << 20  # , : [ { in a text: bounds the values, and so the memory, that parsing can make
 DIGITS_MAX = 64  # of a number

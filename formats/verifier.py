@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from edgeq.errors import FormatError, UnsupportedError
 
 from .header import PRELUDE_BYTES
-from .layout import TILE_ROWS
+from .layout import Span
 from .reader import ModelFile, Tensor, open_model
-from .schemes import unpack
+from .schemes import ACT_GROUP, NUMBERS, TILE_ROWS, Array, Part, turn_back, unpack
 
 CHUNK_BYTES = 4 << 20
 Progress = Callable[[int, int, str], None]
@@ -21,8 +21,8 @@ Progress = Callable[[int, int, str], None]
 def verify(path: str | os.PathLike[str], progress: Progress | None = None) -> list[str]:
     """Every problem of the file, one sentence each; empty for a sound file.
 
-    Checks what `open_model` checks, then checksums, padding between and inside tensors, and that scales and
-    float values are finite.  `progress(bytes done, bytes total, tensor name)` is called as it goes.
+    Checks what `open_model` checks, then checksums, padding between and inside tensors, and that scales, mins
+    and float values are finite.  `progress(bytes done, bytes total, tensor name)` is called as it goes.
     UsageError when the file cannot be opened at all.
     """
     try:
@@ -41,10 +41,9 @@ def verify(path: str | os.PathLike[str], progress: Progress | None = None) -> li
     return problems
 
 
-def _tensor_problems(file: ModelFile, tensor: Tensor, progress: Progress | None) -> list[str]:
+def _tensor_problems(file: ModelFile, tensor: Tensor, progress: Progress | None) -> Iterator[str]:
     from xxhash import xxh3_128
 
-    found = []
     digest = xxh3_128()
     data = tensor.data
     for start in range(0, tensor.nbytes, CHUNK_BYTES):
@@ -53,60 +52,68 @@ def _tensor_problems(file: ModelFile, tensor: Tensor, progress: Progress | None)
             done = min(start + CHUNK_BYTES, tensor.nbytes)
             progress(tensor.offset + done, file.bytes_total, tensor.name)
     if digest.hexdigest() != tensor.xxh3:
-        found.append(f"data is damaged: its XXH3-128 is {digest.hexdigest()}, not {tensor.xxh3}")
-    if tensor.scheme.bits:
-        found.extend(_scale_problems(tensor))
-        found.extend(_padding_problems(tensor))
-    elif tensor.scheme.name != "bytes":
-        found.extend(_value_problems(tensor))
-    return found
+        yield f"data is damaged: its XXH3-128 is {digest.hexdigest()}, not {tensor.xxh3}"
+    parts = tensor.parts
+    for span in tensor.geometry.spans.values():
+        yield from _not_finite(tensor, span, parts[span.part.name])
+    if tensor.tiles:
+        yield from _padding_problems(tensor, parts)
 
 
-def _scale_problems(tensor: Tensor) -> list[str]:
-    bad = np.flatnonzero(~np.isfinite(tensor.scales))
-    if not bad.size:
-        return []
-    row, group = _scale_place(tensor, int(bad[0]))
-    return [f"{bad.size} scales are not finite, the first in row {row}, group {group}"]
+def _not_finite(tensor: Tensor, span: Span, stored: Array) -> Iterator[str]:
+    """R10: floats are finite."""
+    if span.part.number not in NUMBERS:
+        return
+    number = NUMBERS[span.part.number]
+    flat = stored.reshape(-1)
+    count, first = 0, 0
+    for start in range(0, flat.size, CHUNK_BYTES):
+        bad = np.flatnonzero(~number.finite(flat[start : start + CHUNK_BYTES]))
+        if bad.size and not count:
+            first = start + int(bad[0])
+        count += bad.size
+    if count:
+        yield f"{count} {span.part.name}s are not finite, the first in {_place(tensor, span, first)}"
 
 
-def _padding_problems(tensor: Tensor) -> list[str]:
-    """Padding rows and columns must hold the zero point, padding rows the scale 0."""
-    rows, cols = tensor.shape
-    shape = tensor.geometry
-    found = []
-    codes = tensor.codes.reshape(shape.tiles, shape.groups, -1, 64)
-    extra_rows = shape.rows_padded - rows
-    if extra_rows:
-        last = unpack(codes[-1:].reshape(1, -1, 64), tensor.scheme.bits)
-        scales = tensor.scales.reshape(shape.tiles, shape.groups, TILE_ROWS)[-1, :, TILE_ROWS - extra_rows :]
-        if (last[TILE_ROWS - extra_rows :] != tensor.scheme.zero).any() or scales.view(np.uint16).any():
-            found.append(f"padding rows from {rows} do not hold code {tensor.scheme.zero} and scale 0")
-    if shape.cols_padded > cols:
-        inside = cols - (shape.groups - 1) * tensor.scheme.group
-        last = unpack(np.ascontiguousarray(codes[:, -1]), tensor.scheme.bits)
-        if (last[:rows, inside:] != tensor.scheme.zero).any():
-            found.append(f"padding columns from {cols} do not hold code {tensor.scheme.zero}")
-    return found
+def _place(tensor: Tensor, span: Span, index: int) -> str:
+    """Where in a matrix or a vector the number at `index` of a part's array belongs."""
+    if tensor.tiles:
+        tile, entry, lane = np.unravel_index(index, span.shape)
+        row = int(tile) * TILE_ROWS + int(lane)
+    else:
+        row, entry = divmod(index, tensor.geometry.cols)
+    if not span.part.columns:
+        return f"row {row}"
+    return f"row {row}, {'column' if span.part.columns == 1 else 'group'} {int(entry)}"
 
 
-def _value_problems(tensor: Tensor) -> list[str]:
-    values = tensor.values.reshape(-1)
-    exponent = {"f32": 0x7F800000, "f16": 0x7C00, "bf16": 0x7F80}[tensor.scheme.name]
-    bits = values.view("<u4" if values.itemsize == 4 else "<u2")
-    chunks = (bits[start : start + CHUNK_BYTES] for start in range(0, bits.size, CHUNK_BYTES))
-    count = sum(int(((chunk & exponent) == exponent).sum()) for chunk in chunks)
-    found = [f"{count} values are not finite"] if count else []
-    extra_rows = tensor.rows_padded - tensor.geometry.rows
-    if extra_rows:
-        last = bits[-tensor.cols_padded * TILE_ROWS :].reshape(-1, TILE_ROWS)
-        if last[:, TILE_ROWS - extra_rows :].any():
-            found.append(f"padding rows from {tensor.geometry.rows} are not zero")
-    return found
+def _padding_problems(tensor: Tensor, parts: dict[str, Array]) -> Iterator[str]:
+    """R9: padding holds the scheme's padding code, numbers of padding alone are 0."""
+    rows, cols = tensor.geometry.rows, tensor.geometry.cols
+    for array in tensor.scheme.arrays:
+        padding = tensor.scheme.padding if array.bits else 0
+        what = f"do not hold {'code' if array.bits else array.name} {padding}"
+        real = rows % TILE_ROWS
+        if real and (_row_major(tensor, parts, array, slice(-1, None), 0)[real:] != padding).any():
+            yield f"padding rows from {rows} {what}"
+        if array.bits:
+            first = cols // ACT_GROUP * ACT_GROUP  # the columns of whole lines of every plane
+            inside = cols - first
+        else:
+            first = -(-cols // array.columns) if array.columns else 1
+            inside = 0
+        if tensor.cols_padded > cols:
+            last = _row_major(tensor, parts, array, slice(None), first)
+            if (last[:rows, inside:] != padding).any():
+                yield f"padding columns from {cols} {what}"
 
 
-def _scale_place(tensor: Tensor, index: int) -> tuple[int, int]:
-    """(row, group) of a scale by its index in `tensor.scales`."""
-    tile, rest = divmod(index, tensor.groups * TILE_ROWS)
-    group, row = divmod(rest, TILE_ROWS)
-    return tile * TILE_ROWS + row, group
+def _row_major(tensor: Tensor, parts: dict[str, Array], array: Part, tiles: slice, first: int) -> Array:
+    """[rows, entries] of some tiles and of the entries from `first` on, numbers as unsigned integers."""
+    if not array.bits:
+        numbers = turn_back(parts[array.name][tiles, first:])
+        return numbers.view(f"<u{numbers.itemsize}")  # minus zero is not 0
+    planes = [part for part in tensor.scheme.parts if part.bits]
+    lines = [parts[part.name][tiles, first * part.bits // ACT_GROUP :] for part in planes]
+    return unpack(lines, tensor.scheme.planes)

@@ -13,9 +13,10 @@ from typing import Any
 
 from edgeq.errors import EdgeqError, FormatError, UsageError
 
+from .encoding import nbytes
 from .header import HEADER_BYTES_MAX, PRELUDE_BYTES, dump_header, pack_prelude, parse_header, parse_tensors
 from .layout import place
-from .schemes import Scheme, nbytes, scheme_of
+from .schemes import Scheme, scheme_of
 from .temporary import create, remove_stale
 
 NO_HASH = "0" * 32

@@ -1,4 +1,8 @@
-"""Formats of stored numbers, and float32 of them. Knows nothing of schemes or files."""
+"""Formats of stored numbers: their bits, float32 of them, and rounding to them. Knows nothing of schemes.
+
+A number has a sign bit or none, an exponent and a mantissa. Where all bits of the exponent are set it is not
+finite.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +21,40 @@ class Number:
 
     name: str
     dtype: str  # NumPy's word for a stored element
+    sign: int  # bits
+    exponent: int  # bits
+    mantissa: int  # bits that are stored
     floats: Callable[[Array], Array]  # stored elements -> float32, exactly
+    stored: Callable[[Array], Array] | None = None  # float32 -> the nearest, of two the even one
 
     @property
     def nbytes(self) -> int:
         """Bytes of a stored element."""
         return np.dtype(self.dtype).itemsize
 
+    def finite(self, stored: Array) -> Array:
+        """bool, for each stored element: whether it is neither infinite nor NaN."""
+        unsigned = np.ascontiguousarray(stored).view(f"<u{self.nbytes}")
+        ones = unsigned.dtype.type(((1 << self.exponent) - 1) << self.mantissa)
+        finite: Array = (unsigned & ones) != ones
+        return finite
+
+
+def _float32(stored: Array) -> Array:
+    return stored.astype(np.float32)
+
 
 def _bf16(stored: Array) -> Array:
     """The upper half of a float32."""
     return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def _to_bf16(values: Array) -> Array:
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    odd = (bits >> np.uint32(16)) & np.uint32(1)
+    nearest = ((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)).astype("<u2")
+    # A NaN whose bits are all in the lower half, or all set, would come out as a number.
+    return np.where(np.isnan(values), np.uint16(0x7FC0), nearest)
 
 
 def _e8m0(stored: Array) -> Array:
@@ -36,12 +63,20 @@ def _e8m0(stored: Array) -> Array:
     return np.where(stored == 255, np.float32(np.nan), values)
 
 
+def _cast(dtype: str) -> Callable[[Array], Array]:
+    def stored(values: Array) -> Array:
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite, which `finite` tells
+            return values.astype(dtype)
+
+    return stored
+
+
 NUMBERS: dict[str, Number] = {
     row.name: row
     for row in (
-        Number("f32", "<f4", lambda stored: stored.astype(np.float32)),
-        Number("f16", "<f2", lambda stored: stored.astype(np.float32)),
-        Number("bf16", "<u2", _bf16),
-        Number("e8m0", "|u1", _e8m0),
+        Number("f32", "<f4", 1, 8, 23, _float32, _cast("<f4")),
+        Number("f16", "<f2", 1, 5, 10, _float32, _cast("<f2")),
+        Number("bf16", "<u2", 1, 8, 7, _bf16, _to_bf16),
+        Number("e8m0", "|u1", 0, 8, 0, _e8m0),
     )
 }

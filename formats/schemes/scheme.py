@@ -13,9 +13,10 @@ one multiplication by floats for each such group.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
@@ -24,30 +25,46 @@ from edgeq.errors import UsageError
 from .numbers import NUMBERS, Array, Number
 
 ACT_GROUP = 32  # columns of int8 activations that share a scale: what a product handles at a time
-LANES = 16  # rows of a tile
+TILE_ROWS = 16  # rows that share a line, one per 32-bit lane of a 512-bit register
 LINE_BYTES = 64
-PLANES = ((1,), (2,), (2, 1), (4,), (4, 1), (4, 2), (8,))  # how the bits of a code are split into lines
+# How a code of 1 to 8 bits is cut: into the powers of two that its bits are the sum of, low bits first. Each
+# fills whole lines of 32 columns, so a code takes no more room than its bits.
+PLANES = tuple(tuple(plane for plane in (8, 4, 2, 1) if bits & plane) for bits in range(1, 9))
+PLANE_NAMES = ("low", "high", "top")
 UNSIGNED_MAX = 127  # of v less the smallest: the products of AVX2 add two of them to 16 bits
+
+
+Parts = Mapping[str, Array]  # of a matrix, row-major: see Scheme.arrays
 
 
 @dataclass(frozen=True)
 class Part:
-    """One array of a matrix of codes: lines of codes, or [tiles][entries][16 rows] numbers."""
+    """One array of a matrix: lines of some bits of its codes, or numbers."""
 
     name: str
     dtype: str  # NumPy's word for a stored element
     columns: int  # that share an entry; 0: all of a row do
     bits: int = 0  # of a code, in lines; 0: numbers
+    number: str = ""  # what the elements are, a name of NUMBERS; "": integers or codes
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a stored element."""
+        return np.dtype(self.dtype).itemsize
 
     def entries(self, columns: int) -> int:
         """Entries of a row of so many columns (a multiple of the scheme's step)."""
         return columns // self.columns if self.columns else 1
 
+    def tile_shape(self, columns: int) -> tuple[int, int]:
+        """Of the array of a tile of 16 rows in the file: (lines, 64) or (entries, 16)."""
+        if self.bits:
+            return TILE_ROWS * columns * self.bits // 8 // LINE_BYTES, LINE_BYTES
+        return self.entries(columns), TILE_ROWS
+
     def tile_bytes(self, columns: int) -> int:
         """Bytes of a tile of 16 rows."""
-        if self.bits:
-            return LANES * columns * self.bits // 8
-        return LANES * self.entries(columns) * np.dtype(self.dtype).itemsize
+        return prod(self.tile_shape(columns)) * self.itemsize
 
 
 @dataclass(frozen=True)
@@ -91,6 +108,9 @@ SUBS = {
 }
 
 
+SCALES = ("zeros", "sub", "scale", "min", "unit")  # what of a scheme turns its integers into values
+
+
 @dataclass(frozen=True)
 class Scheme:
     """One row of the table. UsageError for a row that kernels would read as other numbers than it means.
@@ -132,6 +152,7 @@ class Scheme:
             "its table holds an integer that does not fit in 8 bits",
         )
         yield self.scale is None, "codes need a scale"
+        yield np.frexp(self.unit)[0] != 0.5, f"its unit is {self.unit}, but a power of two is needed"
         for floats in (self.scale, self.min):
             if floats:
                 yield floats.number not in NUMBERS, f"{floats.number} is no format of numbers"
@@ -141,7 +162,10 @@ class Scheme:
                     f"{ACT_GROUP}: 32, 64, 128, 256 or 0 (the row) is needed",
                 )
         if self.sub:
-            yield self.sub.kind not in SUBS, f"its sub-scales are {self.sub.kind}, not one of {', '.join(SUBS)}"
+            yield (
+                self.sub.kind not in SUBS,
+                f"its sub-scales are {self.sub.kind}, not one of {', '.join(SUBS)}",
+            )
             yield (
                 self.sub.columns not in (ACT_GROUP // 2, ACT_GROUP),
                 f"a sub-scale for {self.sub.columns} columns is not one for {ACT_GROUP // 2} or {ACT_GROUP}",
@@ -192,19 +216,32 @@ class Scheme:
         return max(ACT_GROUP, *(f.columns for f in (self.scale, self.min) if f))
 
     @property
+    def padding(self) -> int:
+        """The code of padding: one that means 0, or where none does code 0."""
+        zeros = np.flatnonzero(self.values == 0)
+        return int(zeros[0]) if zeros.size else 0
+
+    @property
     def parts(self) -> tuple[Part, ...]:
-        """The arrays of a matrix of codes, in the order of the file; none for plain numbers."""
+        """The arrays of a matrix, in the order of the file; of plain numbers one, "value"."""
         if not self.planes:
-            return ()
-        found = [Part(name, "|u1", 0, bits) for name, bits in zip(("low", "high"), self.planes, strict=False)]
+            dtype = NUMBERS[self.number].dtype if self.number else "|u1"
+            return (Part("value", dtype, 1, number=self.number),)
+        found = [Part(name, "|u1", 1, bits) for name, bits in zip(PLANE_NAMES, self.planes, strict=False)]
         if self.sub and (kind := self.sub_kind):
             found.append(Part("sub", kind.dtype, self.sub.columns))
             if kind.submin == "byte":
                 found.append(Part("submin", "|u1", self.sub.columns))
         for name, floats in (("scale", self.scale), ("min", self.min)):
             if floats:
-                found.append(Part(name, floats.row.dtype, floats.columns))
+                found.append(Part(name, floats.row.dtype, floats.columns, number=floats.number))
         return tuple(found)
+
+    @property
+    def arrays(self) -> tuple[Part, ...]:
+        """The parts as they are computed with: row-major [rows, entries], the planes together as "codes"."""
+        numbers = tuple(part for part in self.parts if not part.bits)
+        return (Part("codes", "|u1", 1, self.bits), *numbers) if self.planes else numbers
 
     @property
     def itemsize(self) -> int:
@@ -212,15 +249,22 @@ class Scheme:
         return NUMBERS[self.number].nbytes if self.number else 1
 
     def tile_bytes(self, columns: int) -> int:
-        """Bytes of a tile of 16 rows of so many columns (codes: a multiple of the step)."""
-        if not self.planes:
-            return LANES * columns * self.itemsize
+        """Bytes of a tile of 16 rows of so many columns (a multiple of the step)."""
         return sum(part.tile_bytes(columns) for part in self.parts)
 
     @property
     def bits_per_weight(self) -> float:
         """Bits of one value with its share of scales, without padding and without what a row has once."""
-        if not self.planes:
-            return 8.0 * self.itemsize
         shared = (part for part in self.parts if not part.bits and part.columns)
-        return self.bits + sum(8 * np.dtype(p.dtype).itemsize / p.columns for p in shared)
+        return self.bits + sum(8 * part.itemsize / part.columns for part in shared)
+
+    def holds(self, other: Scheme) -> bool:
+        """Whether every matrix of codes in `other` can be stored in this one, value by value: it has the same
+        scales, and each of its integers is one of this scheme's.
+        """
+        same = all(getattr(self, word) == getattr(other, word) for word in SCALES)
+        return bool(self.planes and other.planes) and same and set(other.values) <= set(self.values)
+
+    def codes_of(self, other: Scheme) -> Array:
+        """uint8 [codes of other]: the code here of each code of a scheme that this one holds."""
+        return np.array([np.flatnonzero(self.values == v)[0] for v in other.values], np.uint8)

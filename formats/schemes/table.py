@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from edgeq.errors import UnsupportedError, quote
+
 from .scheme import Floats, Integers, Scheme
 
 NL = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)  # ggml's IQ4_NL
@@ -50,3 +52,12 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("bytes"),
     )
 }
+
+
+def scheme_of(name: str | Scheme) -> Scheme:
+    """The row of that name; UnsupportedError for a name this version does not know."""
+    if isinstance(name, Scheme):
+        return name
+    if name not in SCHEMES:
+        raise UnsupportedError(f"scheme {quote(name)} is not one of {', '.join(SCHEMES)}")
+    return SCHEMES[name]

@@ -73,7 +73,9 @@ def test_json_is_that_of_transformers() -> None:
     line = '{"name": "f", "description": "if t > 10 & \'dry\' <b>", "z": {"a": ["é", "中", 1.5, null, true]}}'
     assert render("{{ tools | tojson }}", TALK, tools=tools) == f"[{line}]"
     assert render("{% for t in tools %}{{ t | tojson }}\n{% endfor %}", TALK, tools=tools) == f"{line}\n"
-    assert render("{{ tools[0].z | tojson(indent=2) }}", TALK, tools=tools).startswith('{\n  "a": [\n    "é",')
+    assert render("{{ tools[0].z | tojson(indent=2) }}", TALK, tools=tools).startswith(
+        '{\n  "a": [\n    "é",'
+    )
 
 
 def test_strftime_now() -> None:

@@ -48,30 +48,28 @@ def test_views_are_parts_of_the_map(sample: Path) -> None:
     with formats.open_model(sample) as file:
         whole = file.view(0, file.bytes_total)
         for tensor in file.tensors.values():
-            views = [tensor.data]
-            views += [tensor.codes, tensor.scales] if tensor.scheme.bits else [tensor.values]
-            for view in views:
+            for view in (tensor.data, *tensor.parts.values()):
                 assert not view.flags.writeable
                 assert np.shares_memory(view, whole)
             assert tensor.data.ctypes.data % 64 == 0
             assert tensor.data.ctypes.data == whole.ctypes.data + tensor.offset
         q = file.tensors["blocks.0.q"]
-        assert (q.rows_padded, q.cols_padded, q.tiles, q.groups) == (48, 64, 3, 2)
-        assert q.codes.shape == (48 * 64 // 2,) and q.codes.dtype == np.uint8
-        assert q.scales.shape == (3 * 2 * 16,) and q.scales.dtype == np.float16
-        assert q.scales.ctypes.data == q.codes.ctypes.data + q.codes.nbytes
-        assert file.tensors["blocks.0.k"].values.shape == (16 * 3,)
-        assert file.tensors["norm"].values.shape == (40,)
+        assert (q.rows_padded, q.cols_padded, q.tiles) == (48, 64, 3)
+        codes, scales = q.parts.values()
+        assert list(q.parts) == ["low", "scale"]
+        assert codes.shape == (3, 8, 64) and codes.dtype == np.uint8
+        assert scales.shape == (3, 2, 16) and scales.dtype == np.float16
+        assert scales.ctypes.data == codes.ctypes.data + codes.nbytes
+        assert file.tensors["blocks.0.k"].part("value").shape == (1, 3, 16)
+        assert file.tensors["norm"].part("value").shape == (40,)
 
 
 def test_wrong_views_say_so(sample: Path) -> None:
     with formats.open_model(sample) as file:
-        with pytest.raises(UsageError, match="tensor norm of scheme f32 has no codes"):
-            _ = file.tensors["norm"].codes
-        with pytest.raises(UsageError, match="tensor norm of scheme f32 has no scales"):
-            _ = file.tensors["norm"].scales
-        with pytest.raises(UsageError, match="tensor embed of scheme q8 has no values"):
-            _ = file.tensors["embed"].values
+        with pytest.raises(UsageError, match="tensor norm of scheme f32 has no part scale"):
+            file.tensors["norm"].part("scale")
+        with pytest.raises(UsageError, match="tensor embed of scheme q8 has no part value"):
+            file.tensors["embed"].part("value")
         with pytest.raises(UnsupportedError, match="bytes holds no numbers"):
             file.tensors["tokenizer"].array()
 

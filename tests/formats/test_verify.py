@@ -74,36 +74,39 @@ def test_scales_that_are_not_finite_are_named_with_their_place(sample: Path, nam
     with formats.open_model(sample) as file:
         tensor = file.tensors[name]
         tile, group, row = 1, 1, 0
-        at = tensor.geometry.codes_bytes + ((tile * tensor.groups + group) * 16 + row) * 2
+        span = tensor.geometry.spans["scale"]
+        at = span.offset + ((tile * span.shape[1] + group) * 16 + row) * 2
     rewrite(sample, name, at, np.float16(value).tobytes())
     [problem] = formats.verify(sample)
     assert problem == f"tensor {name}: 1 scales are not finite, the first in row 16, group 1"
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "at", "place"),
     [
-        ("blocks.0.k", np.float16(np.nan).tobytes()),
-        ("blocks.0.v", b"\x80\x7f"),
-        ("blocks.0.o", np.float32(-np.inf).tobytes()),
-        ("norm", np.float32(np.nan).tobytes()),
+        ("blocks.0.k", np.float16(np.nan).tobytes(), 2 * (16 + 3), "row 3, column 1"),
+        ("blocks.0.v", b"\x80\x7f", 0, "row 0, column 0"),
+        ("blocks.0.o", np.float32(-np.inf).tobytes(), 0, "row 0, column 0"),
+        ("norm", np.float32(np.nan).tobytes(), 8, "row 0, column 2"),
     ],
 )
-def test_values_that_are_not_finite_are_named(sample: Path, name: str, value: bytes) -> None:
-    rewrite(sample, name, 0, value)
-    assert formats.verify(sample) == [f"tensor {name}: 1 values are not finite"]
+def test_values_that_are_not_finite_are_named(
+    sample: Path, name: str, value: bytes, at: int, place: str
+) -> None:
+    rewrite(sample, name, at, value)
+    assert formats.verify(sample) == [f"tensor {name}: 1 values are not finite, the first in {place}"]
 
 
 @pytest.mark.parametrize(
     ("name", "at", "message"),
     [
-        ("embed", -1, "padding rows from 17 do not hold code 128 and scale 0"),  # a scale of the last row
-        ("embed", 2 * 8 * 16 * 4 + 63, "padding rows from 17 do not hold code 128 and scale 0"),
+        ("embed", -1, "padding rows from 17 do not hold scale 0"),
+        ("embed", 2 * 8 * 16 * 4 + 63, "padding rows from 17 do not hold code 128"),
         ("embed", 8 * 64 + 5, "padding columns from 33 do not hold code 128"),
-        ("blocks.0.q", -1, "padding rows from 33 do not hold code 8 and scale 0"),
+        ("blocks.0.q", -1, "padding rows from 33 do not hold scale 0"),
         ("blocks.0.q", 7 * 64, "padding columns from 40 do not hold code 8"),
-        ("blocks.0.k", -2, "padding rows from 5 are not zero"),
-        ("blocks.0.o", 3 * 4, "padding rows from 3 are not zero"),
+        ("blocks.0.k", -2, "padding rows from 5 do not hold value 0"),
+        ("blocks.0.o", 3 * 4, "padding rows from 3 do not hold value 0"),
     ],
 )
 def test_padding_inside_tensors_is_checked(sample: Path, name: str, at: int, message: str) -> None:
@@ -128,7 +131,7 @@ def test_large_tensors_are_read_in_chunks(tmp_path: Path, monkeypatch: pytest.Mo
     assert formats.verify(path, lambda done, total, name: seen.append(done)) == []
     assert len(seen) == 11 and seen[-1] == path.stat().st_size
     rewrite(path, "a", 9998, b"\x00\x7c")
-    assert formats.verify(path) == ["tensor a: 1 values are not finite"]
+    assert formats.verify(path) == ["tensor a: 1 values are not finite, the first in row 0, column 4999"]
 
 
 def test_a_file_that_cannot_be_opened_is_the_callers_mistake(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from llvmlite import ir
 
 from edgeq.errors import UsageError
+from edgeq.formats.schemes import ACT_GROUP
 
 from ..isa import vectors
 from ..isa.dots import LINE, Dots
@@ -59,10 +60,10 @@ def dots_of(tag: Tag) -> Dots:
     """
     s = tag.scheme_row
     dots: Dots = tag.isa_row.lower["dots"](s.bits, s.zero)
-    columns = dots.lines * 4 * s.planes
-    if s.group % columns:
+    columns = dots.lines * 32 // s.bits
+    if ACT_GROUP % columns:
         raise UsageError(
-            f"scheme {s.name} on {tag.isa}: a step takes {columns} columns, but a group has {s.group}; the "
+            f"scheme {s.name} on {tag.isa}: a step takes {columns} columns, but a group has {ACT_GROUP}; the "
             "scheme needs more bits or the instruction set a shorter step."
         )
     return dots
@@ -131,7 +132,7 @@ def dots_add(t: Any, acc: Any, line: int, x: int, stride: int) -> Any:
     activations are at x + n * stride.
     """
     lines = [memory(line + n * LINE, np.uint8, LINE) for n in range(dots_of(t).lines)]
-    planes = [MEANING["plane"](t, v, p) for v in lines for p in range(t.scheme_row.planes)]
+    planes = [MEANING["plane"](t, v, p) for v in lines for p in range(8 // t.scheme_row.bits)]
     return acc + _sums(t, [p.astype(np.int32) - t.scheme_row.zero for p in planes], x, stride)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from numba.extending import overload
 
+from edgeq.formats.schemes import ACT_GROUP
 from edgeq.kernels.catalog import Scratch
 
 from ..tag import Tag
@@ -34,9 +35,9 @@ def fact(stub: Any, value: Callable[[Tag], Any]) -> None:
 
 
 fact(tokens, lambda tag: tag.tokens)
-fact(planes, lambda tag: tag.scheme_row.planes)  # codes in a byte
-fact(group, lambda tag: tag.scheme_row.group)  # columns that share a scale
-fact(lines, lambda tag: tag.scheme_row.group // (4 * tag.scheme_row.planes))  # lines in a group
+fact(planes, lambda tag: 8 // tag.scheme_row.bits)  # codes in a byte
+fact(group, lambda tag: ACT_GROUP)  # columns that share a scale
+fact(lines, lambda tag: ACT_GROUP * tag.scheme_row.bits // 32)  # lines in a group
 fact(single, lambda tag: tag.single)
 fact(bits, lambda tag: tag.scheme_row.bits)
 fact(mask, lambda tag: 2**tag.scheme_row.bits - 1)

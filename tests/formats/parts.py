@@ -1,0 +1,68 @@
+"""Random parts of a matrix for any row of SCHEMES, and their values: what tests are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgeq.formats import NUMBERS, Part, Scheme
+
+Array = np.ndarray[Any, Any]
+
+
+def random_parts(scheme: Scheme, rows: int, cols: int, seed: int = 0) -> dict[str, Array]:
+    """Sound parts of a matrix [rows, cols], row-major: any code, any integer, floats of both signs and small
+    ones, and padding as R9 wants it.
+    """
+    random = np.random.default_rng(seed)
+    cols_padded = -(-cols // scheme.step) * scheme.step
+    return {part.name: _random(random, scheme, part, (rows, cols, cols_padded)) for part in scheme.arrays}
+
+
+def _random(random: np.random.Generator, scheme: Scheme, part: Part, size: tuple[int, int, int]) -> Array:
+    rows, cols, cols_padded = size
+    shape = rows, part.entries(cols_padded)
+    if part.bits:
+        found = random.integers(0, 1 << part.bits, shape, dtype=np.uint8)
+    elif part.number:
+        number = NUMBERS[part.number]
+        values = (random.standard_normal(shape) * 2.0 ** random.integers(-9, 3, shape)).astype(np.float32)
+        exponents = random.integers(100, 130, shape).astype(part.dtype)
+        found = number.stored(values) if number.stored else exponents
+    else:
+        kind = np.iinfo(part.dtype)
+        found = random.integers(kind.min, kind.max + 1, shape).astype(part.dtype)
+    real = -(-cols // part.columns) if part.columns else 1
+    found[:, real:] = scheme.padding if part.bits else 0
+    return found
+
+
+def value_at(scheme: Scheme, parts: dict[str, Array], row: int, col: int) -> np.float32:
+    """One value, operation by operation as formats/schemes/scheme.py defines it."""
+
+    def entry(name: str) -> Any:
+        part = next(part for part in scheme.arrays if part.name == name)
+        return parts[name][row, col // part.columns if part.columns else 0]
+
+    def number(name: str) -> np.float32:
+        kind = next(part.number for part in scheme.parts if part.name == name)
+        return np.float32(NUMBERS[kind].floats(np.array([entry(name)]))[0])
+
+    v = scheme.table[entry("codes")] if scheme.table else int(entry("codes")) - scheme.zero
+    sub, low = 1, np.float32(0)
+    if scheme.sub:
+        sub = int(entry("sub"))
+        if scheme.sub.kind == "u4m4":
+            sub &= 15
+        if scheme.sub.kind in ("s6z2", "u6z2"):
+            v -= scheme.zeros[(sub & 255) >> 6]
+            sub &= 63
+            sub -= 64 if scheme.sub.kind == "s6z2" and sub >= 32 else 0
+    result = np.float32(v * sub) * (number("scale") * np.float32(scheme.unit))
+    if scheme.min is None:
+        return np.float32(result)
+    low = number("min")
+    if scheme.sub:
+        low *= np.float32(int(entry("submin")) if scheme.sub.kind == "u8+m" else int(entry("sub")) >> 4)
+    return np.float32(result + low)
