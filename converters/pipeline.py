@@ -34,7 +34,9 @@ from edgeq.models import BaseConfig, expected
 
 Progress = Callable[[int, int, str], None]
 Sizes = Callable[[int, int], None]
-Chosen = dict[str, Scheme | None]  # by role; None: each tensor keeps its numbers, in the scheme that holds them
+Chosen = dict[
+    str, Scheme | None
+]  # by role; None: each tensor keeps its numbers, in the scheme that holds them
 CHOICES = tuple(name for name, row in SCHEMES.items() if row.number or rounds_to(row))
 KEEP = "keep"  # a choice beside the schemes, for None
 TOKENIZER = "tokenizer"  # the tensor that holds the tokenizer's bytes
@@ -149,9 +151,7 @@ def planned(
 
 def header(source: Source, schemes: Chosen, tokenizer: dict[str, Any] | None) -> dict[str, Any]:
     """The header's words; the writer adds the tensors."""
-    roles = {
-        role: scheme.name if scheme else KEEP for role, scheme in schemes.items() if role != "vector"
-    }
+    roles = {role: scheme.name if scheme else KEEP for role, scheme in schemes.items() if role != "vector"}
     if source.config.tie_word_embeddings:
         del roles["output"]
     origin = {"kind": source.kind, "name": source.name, "revision": source.revision, "schemes": roles}

@@ -207,7 +207,7 @@ def decode(data: Any, scheme: str | Scheme, shape: Sequence[int], layout: str | 
     if scheme.name == "bytes":
         raise UnsupportedError("scheme bytes holds no numbers to decode")
     if not sizes.tiles:
-        return dequantize(views(raw, sizes), scheme)
+        return dequantize(views(raw, sizes), scheme).reshape(shape)
     return dequantize(split(raw, scheme, sizes), scheme)[: sizes.rows, : sizes.cols]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 from edgeq.errors import FormatError, quote
@@ -43,7 +44,7 @@ class Span:
     part: Part
     offset: int  # bytes from the tensor's start
     nbytes: int
-    shape: tuple[int, ...]  # [tiles][lines][64] or [tiles][entries][16]; of plain values the logical one
+    shape: tuple[int, ...]  # [tiles][lines][64] or [tiles][entries][16]; in plain [rows][cols]
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,20 @@ class Geometry:
     rows_padded: int
     cols_padded: int
     tiles: int  # of 16 rows; 0 for plain
-    spans: dict[str, Span]  # of the parts by their names, one after another
+    nbytes: int
+    parts: tuple[Part, ...]
 
-    @property
-    def nbytes(self) -> int:
-        return sum(span.nbytes for span in self.spans.values())
+    @cached_property
+    def spans(self) -> dict[str, Span]:
+        """The parts by their names, one after another."""
+        spans, offset = {}, 0
+        for part in self.parts:
+            shape: tuple[int, ...] = (self.rows, self.cols)
+            if self.tiles:
+                shape = (self.tiles, *part.tile_shape(self.cols_padded))
+            spans[part.name] = Span(part, offset, prod(shape) * part.itemsize, shape)
+            offset += spans[part.name].nbytes
+        return spans
 
 
 def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
@@ -83,9 +93,7 @@ def geometry(scheme: Scheme, layout: str, shape: Sequence[int]) -> Geometry:
         if scheme.name == "bytes" and len(shape) != 1:
             raise FormatError(f"scheme bytes needs one dimension, not {len(shape)}")
         rows, cols = prod(shape[:-1]), shape[-1]
-        (value,) = scheme.parts
-        span = Span(value, 0, rows * cols * scheme.itemsize, shape)
-        return Geometry(rows, cols, rows, cols, 0, {value.name: span})
+        return Geometry(rows, cols, rows, cols, 0, rows * cols * scheme.itemsize, scheme.parts)
     if layout != "lines16":
         raise FormatError(f"layout {quote(layout)} is not one of {', '.join(LAYOUTS)}")
     if len(shape) != 2:
@@ -95,9 +103,5 @@ def geometry(scheme: Scheme, layout: str, shape: Sequence[int]) -> Geometry:
     rows, cols = shape
     tiles = round_up(rows, TILE_ROWS) // TILE_ROWS
     cols_padded = round_up(cols, scheme.step)
-    spans, offset = {}, 0
-    for part in scheme.parts:
-        size = tiles * part.tile_bytes(cols_padded)
-        spans[part.name] = Span(part, offset, size, (tiles, *part.tile_shape(cols_padded)))
-        offset += size
-    return Geometry(rows, cols, tiles * TILE_ROWS, cols_padded, tiles, spans)
+    nbytes = tiles * scheme.tile_bytes(cols_padded)
+    return Geometry(rows, cols, tiles * TILE_ROWS, cols_padded, tiles, nbytes, scheme.parts)

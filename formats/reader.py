@@ -89,7 +89,7 @@ class Tensor:
         """The arrays that the tensor is made of, by the names of `Scheme.parts`, in the order of the file.
 
         In lines16 codes are uint8 [tiles, lines, 64] and numbers [tiles, entries, 16]; in plain the one part
-        "value" has the logical shape. bf16 elements are uint16, e8m0 elements and bytes uint8.
+        "value" is [rows, columns], a vector one row. bf16 elements are uint16, e8m0 elements and bytes uint8.
         """
         return views(self.data, self.geometry)
 

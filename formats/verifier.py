@@ -78,14 +78,12 @@ def _not_finite(tensor: Tensor, span: Span, stored: Array) -> Iterator[str]:
 
 def _place(tensor: Tensor, span: Span, index: int) -> str:
     """Where in a matrix or a vector the number at `index` of a part's array belongs."""
+    row, entry = (int(i) for i in np.unravel_index(index, span.shape)[:2])
     if tensor.tiles:
-        tile, entry, lane = np.unravel_index(index, span.shape)
-        row = int(tile) * TILE_ROWS + int(lane)
-    else:
-        row, entry = divmod(index, tensor.geometry.cols)
+        row = row * TILE_ROWS + index % TILE_ROWS
     if not span.part.columns:
         return f"row {row}"
-    return f"row {row}, {'column' if span.part.columns == 1 else 'group'} {int(entry)}"
+    return f"row {row}, {'column' if span.part.columns == 1 else 'group'} {entry}"
 
 
 def _padding_problems(tensor: Tensor, parts: dict[str, Array]) -> Iterator[str]:

@@ -31,6 +31,8 @@ COMMANDS = {
     "show": "Show what a model file holds.",
     "verify": "Check every byte of a model file.",
     "eval": "Measure quality: perplexity, divergence from a reference.",
+    "schemes": "List the schemes that weights are stored in, and what rounding to them costs.",
+    "dtypes": "List the formats of numbers that schemes are made of.",
     "kernels": "Build, list and remove packs of compiled kernels.",
     "doctor": "Show what edgeq finds on this machine and whether it is well.",
     "demo": "Convert a tiny bundled model and let it tell a story.",

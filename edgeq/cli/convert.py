@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,7 +14,22 @@ from edgeq.cli.options import json_option, quiet_option
 from edgeq.cli.sources import progress_bar, tell_growth
 from edgeq.errors import UsageError
 
-SCHEMES = ["q4", "q8", "f32", "f16", "bf16", "keep"]
+Command = Callable[..., Any]
+
+
+def known(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """The schemes that begin so, for a shell that completes them."""
+    from edgeq.converters.pipeline import CHOICES, KEEP
+
+    return [name for name in (*CHOICES, KEEP) if name.startswith(incomplete)]
+
+
+def scheme_option(name: str, words: str, default: str | None = None) -> Callable[[Command], Command]:
+    """An option that names a scheme, which `convert` checks: the table is not read for --help."""
+    shown = default is not None
+    return click.option(
+        name, metavar="SCHEME", default=default, show_default=shown, help=words, shell_complete=known
+    )
 
 
 @click.command("convert")
@@ -24,22 +41,14 @@ SCHEMES = ["q4", "q8", "f32", "f16", "bf16", "keep"]
     metavar="FILE",
     help="The file to write.  [default: the source's name with .edgeq]",
 )
-@click.option(
-    "--scheme",
-    type=click.Choice(SCHEMES),
-    default="q4",
-    show_default=True,
-    help="Numbers of the weights; keep leaves each tensor's own.",
+@scheme_option(
+    "--scheme", "Numbers of the weights, one of `edgeq schemes`; keep leaves each tensor's own.", "q4"
 )
-@click.option(
-    "--embed-scheme",
-    type=click.Choice(SCHEMES),
-    help="Numbers of the embedding.  [default: q8, or --scheme where that is not quantized]",
+@scheme_option(
+    "--embed-scheme", "Numbers of the embedding.  [default: q8, or --scheme where that is not quantized]"
 )
-@click.option(
-    "--output-scheme",
-    type=click.Choice(SCHEMES),
-    help="Numbers of the output head.  [default: q8, or --scheme where that is not quantized]",
+@scheme_option(
+    "--output-scheme", "Numbers of the output head.  [default: q8, or --scheme where that is not quantized]"
 )
 @click.option(
     "--follow-links",

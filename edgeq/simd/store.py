@@ -39,13 +39,17 @@ class Stale(PackError):
     """A sound pack of kernels that have changed since."""
 
 
+SCHEME_SOURCES = ("numbers.py", "scheme.py", "table.py")  # what a tag says of its scheme
+
+
 @cache
 def sources_digest() -> str:
     """Of all that shapes machine code besides compiler and tag."""
     package = Path(__file__).parent.parent
     paths = [*(package / "simd").rglob("*.py"), *(package / "kernels").rglob("*.py")]
-    digest = hashlib.sha256(Path(schemes.__file__).read_bytes())
-    for path in sorted(p for p in paths if p.name != "meaning.py"):
+    tables = [Path(schemes.__file__).parent / name for name in SCHEME_SOURCES]
+    digest = hashlib.sha256()
+    for path in (*tables, *sorted(p for p in paths if p.name != "meaning.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

@@ -32,6 +32,25 @@ class Number:
         """Bytes of a stored element."""
         return np.dtype(self.dtype).itemsize
 
+    @property
+    def largest(self) -> float:
+        """The largest finite number."""
+        return self._value(((1 << self.exponent) - 1 << self.mantissa) - 1)
+
+    @property
+    def smallest_normal(self) -> float:
+        """The smallest number above 0 that has all bits of its mantissa."""
+        return self._value(1 << self.mantissa) if self.mantissa else self.smallest
+
+    @property
+    def smallest(self) -> float:
+        """The smallest number above 0."""
+        return self._value(0) or self._value(1)
+
+    def _value(self, bits: int) -> float:
+        stored = np.array([bits], f"<u{self.nbytes}").view(self.dtype)
+        return float(self.floats(stored)[0])
+
     def finite(self, stored: Array) -> Array:
         """bool, for each stored element: whether it is neither infinite nor NaN."""
         unsigned = np.ascontiguousarray(stored).view(f"<u{self.nbytes}")

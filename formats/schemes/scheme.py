@@ -47,7 +47,7 @@ class Part:
     bits: int = 0  # of a code, in lines; 0: numbers
     number: str = ""  # what the elements are, a name of NUMBERS; "": integers or codes
 
-    @property
+    @cached_property
     def itemsize(self) -> int:
         """Bytes of a stored element."""
         return np.dtype(self.dtype).itemsize
@@ -177,7 +177,7 @@ class Scheme:
             yield largest >= 1 << 31, "the sum of 32 columns does not fit in 32 bits"
         yield not self.sub and self.zeros != (0,), "only a sub-scale chooses a zero point"
 
-    @property
+    @cached_property
     def bits(self) -> int:
         """Of one code; 0 for plain numbers."""
         return sum(self.planes)
@@ -208,20 +208,20 @@ class Scheme:
     def sub_kind(self) -> SubKind | None:
         return SUBS[self.sub.kind] if self.sub else None
 
-    @property
+    @cached_property
     def step(self) -> int:
         """Columns that a matrix is padded to: whole groups of everything. 1 for plain numbers."""
         if not self.planes:
             return 1
         return max(ACT_GROUP, *(f.columns for f in (self.scale, self.min) if f))
 
-    @property
+    @cached_property
     def padding(self) -> int:
         """The code of padding: one that means 0, or where none does code 0."""
         zeros = np.flatnonzero(self.values == 0)
         return int(zeros[0]) if zeros.size else 0
 
-    @property
+    @cached_property
     def parts(self) -> tuple[Part, ...]:
         """The arrays of a matrix, in the order of the file; of plain numbers one, "value"."""
         if not self.planes:
@@ -237,7 +237,7 @@ class Scheme:
                 found.append(Part(name, floats.row.dtype, floats.columns, number=floats.number))
         return tuple(found)
 
-    @property
+    @cached_property
     def arrays(self) -> tuple[Part, ...]:
         """The parts as they are computed with: row-major [rows, entries], the planes together as "codes"."""
         numbers = tuple(part for part in self.parts if not part.bits)

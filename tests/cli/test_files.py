@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from edgeq.cache import CacheShape
+from edgeq.converters import CHOICES
+from edgeq.formats import SCHEMES
 from tests.cli.conftest import Call
 
 
@@ -22,7 +24,7 @@ def test_convert_without_rounding(call: Call, demo_checkpoint: Path, tmp_path: P
     }
 
 
-@pytest.mark.parametrize("scheme", ["q4", "q8", "f16", "bf16", "f32"])
+@pytest.mark.parametrize("scheme", CHOICES)
 def test_convert_show_verify(call: Call, demo_checkpoint: Path, tmp_path: Path, scheme: str) -> None:
     target = tmp_path / "out.edgeq"
     result = call("convert", str(demo_checkpoint), "-o", str(target), "--scheme", scheme, "--json")
@@ -30,7 +32,7 @@ def test_convert_show_verify(call: Call, demo_checkpoint: Path, tmp_path: Path, 
     facts = json.loads(call("show", str(target), "--json", "--tensors").out)
     schemes = {tensor["name"]: tensor["scheme"] for tensor in facts["tensors"]}
     assert schemes["blocks.0.q"] == scheme
-    assert schemes["embed"] == ("q8" if scheme in ("q4", "q8") else scheme)
+    assert schemes["embed"] == ("q8" if SCHEMES[scheme].planes else scheme)
     assert sum(tensor["bytes"] for tensor in facts["tensors"]) <= facts["bytes"] == target.stat().st_size
     assert facts["config"]["hidden_size"] == 64 and facts["family"] == "llama"
     assert call("verify", str(target)).out == f"{target}: sound\n"

@@ -109,7 +109,9 @@ def test_kinds(tmp_path: Path) -> None:
     assert found == ["directory", "gguf", "edgeq"]
 
 
-@pytest.mark.parametrize(("type_name", "scheme"), [("Q8_0", "keep"), ("Q4_0", "keep"), ("Q5_1", "keep"), ("F16", "q4")])
+@pytest.mark.parametrize(
+    ("type_name", "scheme"), [("Q8_0", "keep"), ("Q4_0", "keep"), ("Q5_1", "keep"), ("F16", "q4")]
+)
 def test_a_gguf_keeps_its_bits(tmp_path: Path, type_name: str, scheme: str) -> None:
     gguf = pytest.importorskip("gguf")
     np = pytest.importorskip("numpy")

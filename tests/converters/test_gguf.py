@@ -200,7 +200,9 @@ def test_a_vector_is_never_in_blocks(tmp_path: Path) -> None:
     del tensors["model.norm.weight"]
     norm = {"output_norm.weight": ("Q6_K", random_blocks("Q6_K", 1, 256).reshape(-1))}
     path = write_gguf(tmp_path / "in.gguf", words, tensors, blocks=norm)
-    with pytest.raises(UnsupportedError, match="'output_norm.weight' is Q6_K, but only F32, F16, BF16, F64 can"):
+    with pytest.raises(
+        UnsupportedError, match="'output_norm.weight' is Q6_K, but only F32, F16, BF16, F64 can"
+    ):
         gguf.open_file(path)
 
 
@@ -218,9 +220,7 @@ def test_a_head_is_what_the_file_holds(tmp_path: Path, holds: str, kind: str) ->
         for name, value in tensors.items()
         if {"embedding": head, "head": embed}.get(holds) != name
     }
-    convert(
-        write_gguf(tmp_path / "in.gguf", words, kept, kind=kind), tmp_path / "out.edgeq", scheme="keep"
-    )
+    convert(write_gguf(tmp_path / "in.gguf", words, kept, kind=kind), tmp_path / "out.edgeq", scheme="keep")
     found = arrays(tmp_path / "out.edgeq")
     assert ("output" in found) is (holds == "two")
     for value, right in zip((found["embed"], found.get("output", found["embed"])), expected, strict=True):
@@ -428,14 +428,18 @@ NOT_FINITE = [  # type, field of its layout, the stored number, the part that it
 
 
 @pytest.mark.parametrize(("kind", "field", "value", "part"), NOT_FINITE)
-def test_kept_scales_that_are_no_numbers(tmp_path: Path, kind: str, field: str, value: Any, part: str) -> None:
+def test_kept_scales_that_are_no_numbers(
+    tmp_path: Path, kind: str, field: str, value: Any, part: str
+) -> None:
     words = config(hidden_size=256, intermediate_size=256)
     tensors = weights(words)
     del tensors["model.layers.1.mlp.down_proj.weight"]
     raw = random_blocks(kind, 256, 256)
     raw[77].view(TYPES[kind].layout)[field][-1] = value
     path = write_gguf(tmp_path / "in.gguf", words, tensors, blocks={"blk.1.ffn_down.weight": (kind, raw)})
-    with pytest.raises(FormatError, match=f"^tensor 'blk.1.ffn_down.weight': row 77: a {part} is not finite$"):
+    with pytest.raises(
+        FormatError, match=f"^tensor 'blk.1.ffn_down.weight': row 77: a {part} is not finite$"
+    ):
         convert(path, tmp_path / "out.edgeq", scheme="keep")
     assert not (tmp_path / "out.edgeq").exists()
 
@@ -455,7 +459,9 @@ def test_parts_of_a_model_are_one(tmp_path: Path) -> None:
     assert raw[0] == raw[1] == raw[2]
     with open_model(tmp_path / "0.edgeq") as file, open_model(tmp_path / "whole.edgeq") as other:
         assert file.header["source"]["name"] == "m-00001-of-00003.gguf"
-        assert {t.name: t.xxh3 for t in file.tensors.values()} == {t.name: t.xxh3 for t in other.tensors.values()}
+        assert {t.name: t.xxh3 for t in file.tensors.values()} == {
+            t.name: t.xxh3 for t in other.tensors.values()
+        }
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_0"])

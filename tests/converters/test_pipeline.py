@@ -34,7 +34,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_schemes(tmp_path: Path, source: Path, scheme: str) -> None:
     """Blocks get the scheme, embedding and head q8 or the same float, vectors f32; data as `encode` gives."""
     convert(source, tmp_path / "out.edgeq", scheme=scheme)
-    high = "q8" if scheme in ("q4", "q8") else scheme
+    high = "q8" if SCHEMES[scheme].planes else scheme
     tensors = weights(config(hidden_size=72, intermediate_size=172, vocab_size=53))
     with open_model(tmp_path / "out.edgeq") as file:
         models.check(file)
@@ -95,12 +95,13 @@ def test_keep_is_for_each_tensor(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [{"scheme": "k4"}, {"scheme": "bytes"}, {"embed_scheme": ""}, {"output_scheme": "Q4"}]
+    "words",
+    [{"scheme": "q3"}, {"scheme": "k4"}, {"scheme": "bytes"}, {"embed_scheme": ""}, {"output_scheme": "Q4"}],
 )
 def test_unknown_scheme(tmp_path: Path, source: Path, words: dict[str, str]) -> None:
     if words == {"embed_scheme": ""}:
         words = {"embed_scheme": "none"}
-    with pytest.raises(UsageError, match=r"'.*' is unknown; one of f32, f16, bf16, q8, q4, q5 or keep is"):
+    with pytest.raises(UsageError, match=f"'.*' is unknown; one of {', '.join(CHOICES)} or keep is"):
         convert(source, tmp_path / "out.edgeq", **words)  # type: ignore[arg-type]
     assert os.listdir(tmp_path) == []
 

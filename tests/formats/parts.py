@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeq.formats import NUMBERS, Part, Scheme
+from edgeq.formats import NUMBERS, SCHEMES, Part, Scheme, TensorPlan, Writer, encode_parts
+from edgeq.formats.schemes import Floats, Integers
+from tests.formats.samples import HEADER
 
 Array = np.ndarray[Any, Any]
+
+
+TOYS = {  # rows that the table lacks, for what none of its rows has
+    row.name: row
+    for row in (
+        Scheme("toy6", planes=(4, 2), zero=32, scale=Floats("f16", 32)),
+        Scheme("toy7", planes=(4, 2, 1), zero=64, scale=Floats("f16", 32)),
+        Scheme("toy1", planes=(1,), table=(-1, 1), scale=Floats("bf16", 128)),
+        Scheme("toyz", planes=(2,), zeros=(0, 1, 2, 3), sub=Integers("u6z2", 32), scale=Floats("f32", 0)),
+        Scheme("toys", planes=(2,), zeros=(-1, 0, 2, 3), sub=Integers("s6z2", 16), scale=Floats("f16", 64)),
+        Scheme("toym", planes=(2, 1), scale=Floats("f32", 0), min=Floats("bf16", 64)),
+    )
+}
+
+CODED = {row.name: row for row in SCHEMES.values() if row.planes} | TOYS
 
 
 def random_parts(scheme: Scheme, rows: int, cols: int, seed: int = 0) -> dict[str, Array]:
@@ -36,6 +55,14 @@ def _random(random: np.random.Generator, scheme: Scheme, part: Part, size: tuple
     real = -(-cols // part.columns) if part.columns else 1
     found[:, real:] = scheme.padding if part.bits else 0
     return found
+
+
+def write_parts(path: Path, scheme: Scheme, shape: tuple[int, int], parts: Mapping[str, Array]) -> Path:
+    """A file with one tensor "a" of these parts."""
+    with Writer(path, HEADER, [TensorPlan("a", scheme, "lines16", shape)]) as writer:
+        writer.write("a", *encode_parts(parts, scheme))
+        writer.commit()
+    return path
 
 
 def value_at(scheme: Scheme, parts: dict[str, Array], row: int, col: int) -> np.float32:

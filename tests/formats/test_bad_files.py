@@ -323,6 +323,28 @@ def test_bad_tensor_tables(tmp_path: Path, name: str) -> None:
     assert_match(message, refusal(tmp_path / "bad.edgeq", make()))
 
 
+@pytest.mark.parametrize("scheme", [row.name for row in formats.SCHEMES.values() if row.planes])
+def test_every_scheme_with_shapes_that_do_not_suit_it(tmp_path: Path, scheme: str) -> None:
+    """Odd columns are padded, so they suit; dimensions, layouts and sizes that do not are told."""
+    path = tmp_path / "bad.edgeq"
+
+    def header(layout: str, *shape: int, nbytes: int = 64) -> bytes:
+        return tensor_file({"scheme": scheme, "layout": layout, "shape": list(shape), "nbytes": nbytes})
+
+    assert_match(f"tensor t0: scheme {scheme} needs layout lines16", refusal(path, header("plain", 16, 256)))
+    for shape in ((256,), (1, 16, 256), (1, 1, 16, 256)):
+        told = refusal(path, header("lines16", *shape))
+        assert_match(f"tensor t0: layout lines16 needs two dimensions, not {len(shape)}", told)
+    for shape in ((1, 1), (17, 255), (16, 257), ((1 << 31) - 1, 1), ((1 << 31) - 1, (1 << 31) - 1)):
+        size = formats.nbytes(scheme, "lines16", shape)
+        for wrong in (size - 1, size + 1, 0):
+            told = refusal(path, header("lines16", *shape, nbytes=wrong))
+            assert_match(rf"tensor t0: nbytes is {wrong}, but {scheme} \[.*\] needs {size}", told)
+        told = refusal(path, header("lines16", *shape, nbytes=size))
+        place = "ends at byte [0-9]+, but the file at" if size < 1 << 20 else "is out of place"
+        assert_match(f"tensor t0 .*{place}", told)
+
+
 # ---- random mutations ----
 
 TOKENS = [

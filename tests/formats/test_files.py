@@ -61,7 +61,7 @@ def test_views_are_parts_of_the_map(sample: Path) -> None:
         assert scales.shape == (3, 2, 16) and scales.dtype == np.float16
         assert scales.ctypes.data == codes.ctypes.data + codes.nbytes
         assert file.tensors["blocks.0.k"].part("value").shape == (1, 3, 16)
-        assert file.tensors["norm"].part("value").shape == (40,)
+        assert file.tensors["norm"].part("value").shape == (1, 40)
 
 
 def test_wrong_views_say_so(sample: Path) -> None:

@@ -14,7 +14,7 @@ from edgeq.errors import FormatError, UnsupportedError, UsageError
 from edgeq.formats import NUMBERS, SCHEMES, Scheme
 from edgeq.formats.schemes import SUBS, Floats, Integers, rounds_to
 from edgeq.formats.schemes.scheme import PLANES
-from tests.formats.parts import random_parts, value_at
+from tests.formats.parts import CODED, TOYS, random_parts, value_at
 
 Array = np.ndarray[Any, Any]
 CODES = [row.name for row in SCHEMES.values() if row.planes]
@@ -22,14 +22,6 @@ ROUNDED = [row.name for row in SCHEMES.values() if rounds_to(row)]
 FLOATS = [row.name for row in SCHEMES.values() if row.number]
 SHAPES = [(1, 1), (15, 31), (16, 32), (17, 33), (40, 172), (3, 500), (64, 64)]
 F16_32 = Floats("f16", 32)
-TOYS = [
-    Scheme("toy6", planes=(4, 2), zero=32, scale=F16_32),
-    Scheme("toy7", planes=(4, 2, 1), zero=64, scale=F16_32),
-    Scheme("toy1", planes=(1,), table=(-1, 1), scale=Floats("bf16", 128)),
-    Scheme("toyz", planes=(2,), zeros=(0, 1, 2, 3), sub=Integers("u6z2", 32), scale=Floats("f32", 0)),
-    Scheme("toys", planes=(2,), zeros=(-1, 0, 2, 3), sub=Integers("s6z2", 16), scale=Floats("f16", 64)),
-    Scheme("toym", planes=(2, 1), scale=Floats("f32", 0), min=Floats("bf16", 64)),
-]
 
 
 def matrix(shape: tuple[int, ...], seed: int = 0) -> Array:
@@ -115,7 +107,7 @@ def test_pack_refuses_what_is_not_whole_lines() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (17, 33), (32, 256)])
-@pytest.mark.parametrize("scheme", [*(SCHEMES[name] for name in CODES), *TOYS], ids=lambda row: row.name)
+@pytest.mark.parametrize("scheme", CODED.values(), ids=CODED)
 def test_parts_of_a_tensor_byte_by_byte(scheme: Scheme, shape: tuple[int, int]) -> None:
     """Codes, numbers and padding lie where README.md puts them."""
     parts = random_parts(scheme, *shape)
@@ -147,7 +139,7 @@ def test_parts_of_a_tensor_byte_by_byte(scheme: Scheme, shape: tuple[int, int]) 
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (17, 33), (32, 256)])
-@pytest.mark.parametrize("scheme", [*(SCHEMES[name] for name in CODES), *TOYS], ids=lambda row: row.name)
+@pytest.mark.parametrize("scheme", CODED.values(), ids=CODED)
 def test_values_are_what_the_definition_says(scheme: Scheme, shape: tuple[int, int]) -> None:
     parts = random_parts(scheme, *shape, seed=1)
     data = np.concatenate(list(formats.encode_parts(parts, scheme)))
@@ -161,7 +153,7 @@ def test_values_are_what_the_definition_says(scheme: Scheme, shape: tuple[int, i
 
 def test_the_table_has_a_row_for_each_kind_of_part() -> None:
     """So that the tests above see them all."""
-    rows = [*SCHEMES.values(), *TOYS]
+    rows = [*SCHEMES.values(), *TOYS.values()]
     assert {row.sub.kind for row in rows if row.sub} | {"u8"} == set(SUBS)
     assert {row.planes for row in rows if row.planes} == set(PLANES)
 

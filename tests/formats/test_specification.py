@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from edgeq.formats import SCHEMES, header, layout
+from edgeq.formats import NUMBERS, SCHEMES, header, layout
+from edgeq.formats.schemes import SUBS, table
 from tests.formats.samples import HEADER
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,11 +23,23 @@ def test_every_rule_names_tests_that_exist() -> None:
 
 
 def test_schemes_are_the_table() -> None:
-    rows = re.findall(r"^\| `(q\d)` \| (\d+) \| (\d+) \| (\d+) \| ([\d.]+) bits a weight", PAGE, re.MULTILINE)
-    assert {name: tuple(map(float, rest)) for name, *rest in rows} == {
-        row.name: (row.bits, row.group, row.zero, row.bits_per_weight) for row in SCHEMES.values() if row.bits
-    }
-    assert set(SCHEMES) <= set(re.findall(r"`(\w+)`", PAGE))
+    """The table's cells, made from each row as the page writes them."""
+    lines = re.findall(r"^\| `(\w+)` \|(.*)\|.*\|$", PAGE.split("## Schemes")[1], re.MULTILINE)
+    written = {name: [cell.strip() for cell in cells.split("|")] for name, cells in lines if name in SCHEMES}
+    tables = {name: value for name, value in vars(table).items() if name.isupper() and type(value) is tuple}
+    names = {value: f"{name}[code]" for name, value in tables.items()}
+    for row in SCHEMES.values():
+        assert f"`{row.name}`" in PAGE
+        if row.planes:
+            part = f"/{1 / row.unit:g}" if row.unit != 1 else ""
+            shared = [f"{of.number}{part}, {of.columns}" if of else "" for of in (row.scale, row.min)]
+            meaning = names[row.table] if row.table else f"code − {row.zero}" if row.zero else "code"
+            sub = f"{row.sub.kind}, {row.sub.columns}" if row.sub else ""
+            bits = f"{row.bits_per_weight:g}"
+            assert written[row.name] == [str(row.bits), meaning, sub, *shared, bits], row.name
+    for name, value in tables.items():
+        assert f"{name} = {' '.join(map(str, value))}".replace("-", "−") in PAGE.replace("\n", " ")
+    assert {f"`{name}`" for name in (*SUBS, *NUMBERS)} <= set(re.findall(r"`[\w+]+`", PAGE))
 
 
 def test_header_keys_magic_and_limits_are_the_code() -> None:
@@ -38,5 +51,6 @@ def test_header_keys_magic_and_limits_are_the_code() -> None:
 
 
 def test_every_file_of_the_folder_is_on_the_page() -> None:
-    files = {path.name for path in (ROOT / "formats").glob("*.py")} - {"__init__.py"}
+    folders = (ROOT / "formats", ROOT / "formats" / "schemes")
+    files = {path.name for folder in folders for path in folder.glob("*.py")} - {"__init__.py"}
     assert files == set(re.findall(r"`(\w+\.py)`", PAGE.split("## Code")[1]))

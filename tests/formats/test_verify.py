@@ -11,7 +11,8 @@ from xxhash import xxh3_128
 
 from edgeq import formats
 from edgeq.errors import UsageError
-from edgeq.formats import verifier
+from edgeq.formats import SCHEMES, Scheme, verifier
+from tests.formats.parts import CODED, random_parts, write_parts
 from tests.formats.samples import HEADER, split_file, write_sample
 
 
@@ -69,16 +70,62 @@ def test_every_damaged_byte_is_found_and_its_tensor_named(sample: Path) -> None:
             assert problems == [f"padding before tensor {following['name']} is not zero"]
 
 
-@pytest.mark.parametrize(("name", "value"), [("embed", np.nan), ("blocks.0.q", np.inf)])
-def test_scales_that_are_not_finite_are_named_with_their_place(sample: Path, name: str, value: float) -> None:
-    with formats.open_model(sample) as file:
-        tensor = file.tensors[name]
-        tile, group, row = 1, 1, 0
-        span = tensor.geometry.spans["scale"]
-        at = span.offset + ((tile * span.shape[1] + group) * 16 + row) * 2
-    rewrite(sample, name, at, np.float16(value).tobytes())
-    [problem] = formats.verify(sample)
-    assert problem == f"tensor {name}: 1 scales are not finite, the first in row 16, group 1"
+@pytest.fixture(params=CODED.values(), ids=CODED)
+def scheme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Scheme:
+    """Each scheme of codes, known to the reader."""
+    row: Scheme = request.param
+    monkeypatch.setitem(SCHEMES, row.name, row)
+    return row
+
+
+def test_floats_that_are_not_finite_are_named_with_their_place(tmp_path: Path, scheme: Scheme) -> None:
+    """A NaN, an infinity or an e8m0 of 255 in any part."""
+    shape = (40, 300)
+    path = write_parts(tmp_path / "a.edgeq", scheme, shape, random_parts(scheme, *shape))
+    assert formats.verify(path) == []
+    spans = formats.geometry(scheme, "lines16", shape).spans
+    for span in (span for span in spans.values() if span.part.number):
+        entry = min(1, span.shape[1] - 1)
+        at = span.offset + ((2 * span.shape[1] + entry) * 16 + 7) * span.part.itemsize
+        rewrite(path, "a", at, b"\xff" * span.part.itemsize)
+        where = f"row 39, group {entry}" if span.part.columns else "row 39"
+        [problem] = formats.verify(path)
+        assert problem == f"tensor a: 1 {span.part.name}s are not finite, the first in {where}"
+        rewrite(path, "a", at, b"\x01" * span.part.itemsize)
+
+
+def test_padding_of_every_part_is_checked(tmp_path: Path, scheme: Scheme) -> None:
+    """A bit of the last padding row, and one of the first entry that only padding columns share."""
+    rows, cols = shape = (17, 33)
+    for array in scheme.arrays:
+        wide = -(-cols // scheme.step) * scheme.step
+        first = -(-cols // array.columns) if array.columns else 1
+        parts = random_parts(scheme, *shape)
+        padding = scheme.padding if array.bits else 0
+        what = f"do not hold {'code' if array.bits else array.name} {padding}"
+        if first < array.entries(wide):
+            parts[array.name][5, first] ^= 1
+            path = write_parts(tmp_path / "a.edgeq", scheme, shape, parts)
+            assert formats.verify(path) == [f"tensor a: padding columns from {cols} {what}"]
+        padded = random_parts(scheme, 32, cols)
+        for name, part in padded.items():
+            part[rows:] = scheme.padding if name == "codes" else 0
+        padded[array.name].view(np.uint8)[31, 0] ^= 1
+        path = write_parts(tmp_path / "b.edgeq", scheme, (32, cols), padded)
+        assert formats.verify(relabelled(path, tmp_path / "a.edgeq", rows)) == [
+            f"tensor a: padding rows from {rows} {what}"
+        ]
+
+
+def relabelled(path: Path, target: Path, rows: int) -> Path:
+    """The same data as a tensor of fewer rows in as many tiles."""
+    with formats.open_model(path) as file:
+        tensor = file.tensors["a"]
+        plan = formats.TensorPlan("a", tensor.scheme, "lines16", (rows, tensor.shape[1]))
+        with formats.Writer(target, HEADER, [plan]) as writer:
+            writer.write("a", tensor.data)
+            writer.commit()
+    return target
 
 
 @pytest.mark.parametrize(

@@ -518,9 +518,11 @@ def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     package = Path(store.__file__).parent.parent
     for part in ("simd", "kernels"):
         shutil.copytree(package / part, tmp_path / "edgeq" / part)
-    shutil.copy(store.schemes.__file__, tmp_path / "edgeq" / "schemes.py")
+    (tmp_path / "edgeq" / "schemes").mkdir()
+    for name in store.SCHEME_SOURCES:
+        shutil.copy(Path(store.schemes.__file__).parent / name, tmp_path / "edgeq" / "schemes" / name)
     monkeypatch.setattr(store, "__file__", str(tmp_path / "edgeq" / "simd" / "store.py"))
-    monkeypatch.setattr(store.schemes, "__file__", str(tmp_path / "edgeq" / "schemes.py"))
+    monkeypatch.setattr(store.schemes, "__file__", str(tmp_path / "edgeq" / "schemes" / "__init__.py"))
 
     def now() -> str:
         store.sources_digest.cache_clear()
