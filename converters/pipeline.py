@@ -34,9 +34,7 @@ from edgeq.models import BaseConfig, expected
 
 Progress = Callable[[int, int, str], None]
 Sizes = Callable[[int, int], None]
-Chosen = dict[
-    str, Scheme | None
-]  # by role; None: each tensor keeps its numbers, in the scheme that holds them
+Chosen = dict[str, Scheme | None]  # by role; None: each tensor keeps its numbers
 CHOICES = tuple(name for name, row in SCHEMES.items() if row.number or rounds_to(row))
 KEEP = "keep"  # a choice beside the schemes, for None
 TOKENIZER = "tokenizer"  # the tensor that holds the tokenizer's bytes

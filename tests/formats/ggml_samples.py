@@ -11,7 +11,7 @@ from edgeq.formats.ggml import TensorType
 
 
 def blocks(row: TensorType, count: int, *, scale: float | None = None) -> Any:
-    """uint8 [count, bytes]: random blocks; their floats have any finite bits, or are about as large as `scale`."""
+    """uint8 [count, bytes]: random blocks; their floats have any finite bits, or about the size `scale`."""
     random = np.random.default_rng(7)
     raw = random.integers(0, 256, (count, row.nbytes), np.uint8)
     view = raw.reshape(-1).view(row.layout)
