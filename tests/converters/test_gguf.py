@@ -13,7 +13,7 @@ from edgeq import models
 from edgeq.converters import convert, gguf
 from edgeq.converters.source import SourceTensor
 from edgeq.errors import EdgeqError, FormatError, UnsupportedError
-from edgeq.formats import SCHEMES, open_model, quantize, verify
+from edgeq.formats import dequantize, open_model, quantize, verify
 from edgeq.formats.ggml import TYPES
 from edgeq.models.rope import Rope
 from tests.converters.checkpoints import config, gguf_name, interleave, weights, write_gguf
@@ -40,7 +40,7 @@ def arrays(path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2", "qwen3"])
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_lossless(tmp_path: Path, model_type: str, tied: bool, kind: str) -> None:
+def test_a_scheme_of_the_same_name(tmp_path: Path, model_type: str, tied: bool, kind: str) -> None:
     """In the scheme of the same name every value is bit for bit what GGUF's own decoder gives."""
     words = config(
         model_type, tie_word_embeddings=tied, sliding_window=32 if model_type == "mistral" else None
@@ -99,11 +99,7 @@ def test_other_kinds_are_quantized(tmp_path: Path, kind: str) -> None:
             tensor = file.tensors[name]
             value = stored(tensors[hf_name(name)], kind)
             assert tensor.scheme.name == ("q8" if name == "embed" else "q4")
-            codes, scales = quantize(value, tensor.scheme)
-            expected = (codes.astype(np.float32) - SCHEMES[tensor.scheme.name].zero).reshape(
-                len(codes), -1, 32
-            )
-            expected = (expected * scales.astype(np.float32)[:, :, None]).reshape(value.shape)
+            expected = dequantize(quantize(value, tensor.scheme), tensor.scheme)
             np.testing.assert_array_equal(tensor.array(), expected, err_msg=name)
 
 
@@ -121,10 +117,11 @@ def test_every_type_is_kept(tmp_path: Path) -> None:
     words = config(hidden_size=256, intermediate_size=256, head_dim=64, num_hidden_layers=4)
     tensors = weights(words)
     matrices = [name for name, value in tensors.items() if value.ndim == 2]
-    assert len(matrices) >= len(EVERY)
+    kinds = [kind for kind in EVERY if kind in writer.GGMLQuantizationType.__members__]  # that gguf-py writes
+    assert len(matrices) >= len(kinds) > 20
     mixed = {}
     for number, name in enumerate(matrices):
-        kind, (rows, columns) = EVERY[number % len(EVERY)], tensors.pop(name).shape
+        kind, (rows, columns) = kinds[number % len(kinds)], tensors.pop(name).shape
         mixed[gguf_name(name)] = (kind, random_matrix(kind, rows, columns))
     path = write_gguf(tmp_path / "in.gguf", words, tensors, blocks=mixed)
     convert(path, tmp_path / "out.edgeq", scheme="keep")
@@ -378,9 +375,8 @@ def test_window_of_qwen_is_refused(tmp_path: Path, model_type: str) -> None:
 @pytest.mark.parametrize("key", gguf.NEEDED)
 def test_missing_keys(tmp_path: Path, key: str) -> None:
     words = config()
-    path = write_gguf(
-        tmp_path / "in.gguf", words, weights(words), kind="F32", **{key.replace(".", "__"): None}
-    )
+    absent: dict[str, Any] = {key.replace(".", "__"): None}
+    path = write_gguf(tmp_path / "in.gguf", words, weights(words), kind="F32", **absent)
     with pytest.raises(FormatError, match=f"llama.{key} is missing"):
         gguf.open_file(path)
 
