@@ -55,7 +55,12 @@ def quantize(x: Array, scheme: str | Scheme) -> dict[str, Array]:
 
 def encode(x: Array, scheme: str | Scheme) -> Array:
     """A tensor's data as uint8 [nbytes]; see `encode_blocks`."""
-    return np.concatenate(list(encode_blocks(x, scheme)))
+    out = np.empty(nbytes(scheme, "lines16" if x.ndim == 2 else "plain", x.shape), np.uint8)
+    position = 0
+    for chunk in encode_blocks(x, scheme):
+        out[position : position + chunk.size] = chunk
+        position += chunk.size
+    return out
 
 
 def encode_blocks(x: Array, scheme: str | Scheme) -> Iterator[Array]:
@@ -142,9 +147,10 @@ def _check_floats(parts: Parts, scheme: Scheme, start: int) -> None:
     """FormatError naming the place when a float of the rows from `start` is not finite."""
     for part in scheme.parts:
         if part.number:
-            bad = np.argwhere(~NUMBERS[part.number].finite(parts[part.name]))
-            if len(bad):
-                raise FormatError(f"row {start + bad[0][0]}, entry {bad[0][1]}: a {part.name} is not finite")
+            finite = NUMBERS[part.number].finite(parts[part.name])
+            if not finite.all():
+                row, entry = np.argwhere(~finite)[0]
+                raise FormatError(f"row {start + row}, entry {entry}: a {part.name} is not finite")
 
 
 def _quantized(x: Array, scheme: Scheme) -> Iterator[Parts]:

@@ -68,6 +68,7 @@ def edgeq_facts(model: str) -> dict[str, Any]:
                 "layout": t.layout,
                 "shape": list(t.shape),
                 "bytes": t.nbytes,
+                "parts": {name: span.nbytes for name, span in t.geometry.spans.items()},
             }
             for t in file.tensors.values()
         ]

@@ -70,10 +70,15 @@ def _bf16(stored: Array) -> Array:
 
 def _to_bf16(values: Array) -> Array:
     bits = np.ascontiguousarray(values).view(np.uint32)
-    odd = (bits >> np.uint32(16)) & np.uint32(1)
-    nearest = ((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)).astype("<u2")
+    nearest = bits >> np.uint32(16)
+    nearest &= np.uint32(1)  # of two equally near the even one
+    nearest += bits
+    nearest += np.uint32(0x7FFF)
+    nearest >>= np.uint32(16)
+    stored = nearest.astype("<u2")
     # A NaN whose bits are all in the lower half, or all set, would come out as a number.
-    return np.where(np.isnan(values), np.uint16(0x7FC0), nearest)
+    stored[np.isnan(values)] = 0x7FC0
+    return stored
 
 
 def _e8m0(stored: Array) -> Array:

@@ -14,7 +14,12 @@ def dequantize(parts: Parts, scheme: str | Scheme) -> Array:
     scheme = scheme_of(scheme)
     if not scheme.planes:
         return NUMBERS[scheme.number].floats(parts["value"])
-    values: Array = scheme.values.astype(np.float32)[parts["codes"]]
+    values: Array
+    if scheme.table:
+        values = scheme.values.astype(np.float32)[parts["codes"]]
+    else:
+        values = parts["codes"].astype(np.float32)
+        values -= np.float32(scheme.zero)
     # float32 holds v, sub and their product exactly: the first rounding is that of the product with the scale
     if scheme.zeros != (0,):
         _groups(values, parts["sub"])[...] -= zero_points(parts["sub"], scheme)[:, :, None]

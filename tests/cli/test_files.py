@@ -33,6 +33,7 @@ def test_convert_show_verify(call: Call, demo_checkpoint: Path, tmp_path: Path, 
     schemes = {tensor["name"]: tensor["scheme"] for tensor in facts["tensors"]}
     assert schemes["blocks.0.q"] == scheme
     assert schemes["embed"] == ("q8" if SCHEMES[scheme].planes else scheme)
+    assert all(tensor["bytes"] == sum(tensor["parts"].values()) for tensor in facts["tensors"])
     assert sum(tensor["bytes"] for tensor in facts["tensors"]) <= facts["bytes"] == target.stat().st_size
     assert facts["config"]["hidden_size"] == 64 and facts["family"] == "llama"
     assert call("verify", str(target)).out == f"{target}: sound\n"
