@@ -97,7 +97,7 @@ def gguf_name(name: str) -> str:
 
 
 def interleave(rows: Array, heads: int, back: bool = False) -> Array:
-    """The order in which GGUF keeps query and key rows of llama, halves of heads in pairs; or the way back."""
+    """The order in which GGUF keeps query and key rows of llama, halves in pairs; or the way back."""
     head = len(rows) // heads
     order = [h * head + s * head // 2 + j for h in range(heads) for j in range(head // 2) for s in range(2)]
     return rows[np.argsort(order) if back else order]
