@@ -56,7 +56,7 @@ def convert(
     `scheme` is for the matrices of the blocks; embedding and output head get q8 under a quantized scheme and
     the same scheme under a float one, unless named. "keep" gives each tensor the scheme that holds its
     numbers as they are. Vectors stay float32. `progress(done, total, tensor)` is called with bytes of output,
-    `sizes(output, source)` once, before anything is written, with bytes of all tensors.
+    `sizes(output, source)` once, before anything is written, with bytes of the source's tensors.
     Links in a checkpoint's directory may lead into the directory follow_links, and nowhere else.
     The file appears under its name only when it is whole; any exception,
     KeyboardInterrupt included, leaves nothing behind. Raises UnsupportedError, FormatError or UsageError.
@@ -121,7 +121,7 @@ def write(
         plans.append(TensorPlan(TOKENIZER, "bytes", "plain", (len(tokenizer[1]),)))
     done, total = 0, sum(plan.nbytes for plan in plans)
     if sizes is not None:
-        sizes(total, source.nbytes)
+        sizes(sum(plan.nbytes for plan in plans if plan.name in source.tensors), source.nbytes)
     with Writer(target, header(source, schemes, tokenizer and tokenizer[0]), plans) as writer:
         for plan in plans:
             for chunk in data_of(source, plan, tokenizer and tokenizer[1]):

@@ -126,3 +126,24 @@ def test_a_gguf_keeps_its_bits(tmp_path: Path, type_name: str, scheme: str) -> N
     writer.write_tensors_to_file()
     writer.close()
     assert sources.scheme_of(path, "gguf") == scheme
+
+
+def test_parts_of_a_model_are_one_source(tmp_path: Path) -> None:
+    """Whichever part is named, it is the same copy, and a new one when any part changes."""
+    parts = [tmp_path / f"m-0000{number}-of-00002.gguf" for number in (1, 2)]
+    for part in parts:
+        part.write_bytes(b"GGUF")
+    first, second = (sources.cached_path(part, "keep") for part in parts)
+    assert first == second and first.name.startswith("m-00001-of-00002-keep-")
+    os.utime(parts[1], ns=(1, 1))
+    assert sources.cached_path(parts[0], "keep") != first
+
+
+def test_growth_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for output, source, words in [
+        (1_040_000, 1_000_000, ""),
+        (1_000_000, 2_000_000, ""),
+        (1_250_000, 1_000_000, "the result takes 1.25 MB, 1.25 times the source's 1 MB\n"),
+    ]:
+        sources.tell_growth(output, source)
+        assert capsys.readouterr().err == words
