@@ -85,6 +85,7 @@ def seeds() -> list[bytes]:
     rows = [
         ("bf16", "lines16", [5, 3]), ("f16", "plain", [2, 3, 4]), ("q8", "lines16", [17, 33]),
         ("f32", "plain", [40]), ("q8", "lines16", [4096, 4096]),
+        *((scheme.name, "lines16", [17, 33]) for scheme in SCHEMES.values() if scheme.planes),
     ]  # fmt: skip
     small = {**words, "tensors": [row(f"t.{i}", *fields) for i, fields in enumerate(rows)]}
     few = {
