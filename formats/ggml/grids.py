@@ -21,7 +21,7 @@ def _words(base: int, length: int, packed: bytes) -> Array:
     return (numbers[:, None] // base ** np.arange(length) % base).astype(np.uint8)
 
 
-GRIDS = {  # type: what its index stands for; IQ1_M has IQ1_S's
+GRIDS = {  # by type; IQ1_M has IQ1_S's
     "IQ1_S": _words(
         3, 8,
         b"c-k#eK}(!R7=CxE;dM-9V?RN1diSfb(^(PgE$L;EU0C#DLh=VZ*|bQ>IZZw%yXlwN6ha`hG?#HO$v6$G@ldv(umMk2dT8mb2Wd"

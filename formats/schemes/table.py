@@ -14,6 +14,7 @@ IQ3_XXS = tuple(sign * v for sign in (1, -1) for v in (4, 12, 20, 28, 36, 44, 52
 IQ3_S = tuple(sign * v for sign in (1, -1) for v in range(1, 16, 2))
 IQ2 = (8, 25, 43, 0, -8, -25, -43, 0)
 IQ1 = (-7, 1, 9, 0, -9, -1, 7, 0)
+SIGN = (-1, 1)
 
 F16_32, F16_256 = Floats("f16", 32), Floats("f16", 256)
 SUB_16, SUB_32 = Integers("i8", 16), Integers("i8", 32)
@@ -48,7 +49,7 @@ SCHEMES: dict[str, Scheme] = {
         # one or two bits
         Scheme("tq2", planes=(2,), zero=1, scale=F16_256, shipped=False),
         Scheme("q2g64", planes=(2,), zero=1, scale=Floats("f16", 64), shipped=False),
-        Scheme("q1g128", planes=(1,), table=(-1, 1), scale=Floats("f16", 128), shipped=False),
+        Scheme("q1g128", planes=(1,), table=SIGN, scale=Floats("f16", 128), shipped=False),
         Scheme("bytes"),
     )
 }
