@@ -335,12 +335,12 @@ def test_every_scheme_with_shapes_that_do_not_suit_it(tmp_path: Path, scheme: st
     for shape in ((256,), (1, 16, 256), (1, 1, 16, 256)):
         told = refusal(path, header("lines16", *shape))
         assert_match(f"tensor t0: layout lines16 needs two dimensions, not {len(shape)}", told)
-    for shape in ((1, 1), (17, 255), (16, 257), ((1 << 31) - 1, 1), ((1 << 31) - 1, (1 << 31) - 1)):
-        size = formats.nbytes(scheme, "lines16", shape)
+    for rows, cols in ((1, 1), (17, 255), (16, 257), ((1 << 31) - 1, 1), ((1 << 31) - 1, (1 << 31) - 1)):
+        size = formats.nbytes(scheme, "lines16", (rows, cols))
         for wrong in (size - 1, size + 1, 0):
-            told = refusal(path, header("lines16", *shape, nbytes=wrong))
+            told = refusal(path, header("lines16", rows, cols, nbytes=wrong))
             assert_match(rf"tensor t0: nbytes is {wrong}, but {scheme} \[.*\] needs {size}", told)
-        told = refusal(path, header("lines16", *shape, nbytes=size))
+        told = refusal(path, header("lines16", rows, cols, nbytes=size))
         place = "ends at byte [0-9]+, but the file at" if size < 1 << 20 else "is out of place"
         assert_match(f"tensor t0 .*{place}", told)
 

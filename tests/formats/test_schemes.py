@@ -176,11 +176,11 @@ def test_encode_parts_refuses_what_is_no_matrix_of_the_scheme(name: str) -> None
         ):
             with pytest.raises(ValueError, match=rf"(scheme|part) .*{name}"):
                 list(formats.encode_parts(wrong, scheme))
-    for part in scheme.parts:
-        if part.number:
-            broken = {**sound, part.name: sound[part.name].copy()}
-            broken[part.name].view(np.uint8)[18, -part.itemsize :] = 255
-            with pytest.raises(FormatError, match=f"row 18, .*: a {part.name} is not finite"):
+    for floats in scheme.parts:
+        if floats.number:
+            broken = {**sound, floats.name: sound[floats.name].copy()}
+            broken[floats.name].view(np.uint8)[18, -floats.itemsize :] = 255
+            with pytest.raises(FormatError, match=f"row 18, .*: a {floats.name} is not finite"):
                 list(formats.encode_parts(broken, scheme))
 
 

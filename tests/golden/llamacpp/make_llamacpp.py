@@ -46,7 +46,7 @@ MODELS = {  # name: (checkpoint, GGUF type)
 
 def every_type() -> reference.Checkpoint:
     """A random Llama whose columns are whole blocks of 256, but for those of attention's output."""
-    config = {
+    config: dict[str, Any] = {
         "model_type": "llama", "hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 3,
         "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, "vocab_size": 64,
         "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
