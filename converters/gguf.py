@@ -14,6 +14,7 @@ from edgeq.converters.source import (
     Source,
     SourceTensor,
     checked_template,
+    check_vector,
     checked_tensors,
     is_dead,
     shared_tensors,
@@ -211,6 +212,7 @@ def _factors(tensor: SourceTensor, config: BaseConfig) -> Array:
     if tensor.shape != (config.rotary_size,):
         need = [config.rotary_size]
         raise FormatError(f"tensor {tensor.name!r} has shape {list(tensor.shape)}, but {need} is needed")
+    check_vector(tensor)
     factors = tensor.floats().reshape(-1)
     if not (np.isfinite(factors).all() and (factors > 0).all()):
         raise FormatError(f"tensor {tensor.name!r} has a factor that is not a positive number")

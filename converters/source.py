@@ -161,6 +161,14 @@ def shared_tensors(
     return tensors, bool(tied)
 
 
+def check_vector(tensor: SourceTensor) -> None:
+    """UnsupportedError for a vector whose numbers are in blocks, or no weights."""
+    if tensor.kind not in PLAIN:
+        raise UnsupportedError(
+            f"tensor {tensor.name!r} is {tensor.kind}, but only {', '.join(PLAIN)} can be read"
+        )
+
+
 def checked_tensors(
     family: str,
     config: BaseConfig,
@@ -182,10 +190,8 @@ def checked_tensors(
             raise FormatError(
                 f"tensor {tensor.name!r} has shape {shape}, but the config needs {list(want.shape)}"
             )
-        if want.role == "vector" and tensor.kind not in PLAIN:
-            raise UnsupportedError(
-                f"tensor {tensor.name!r} is {tensor.kind}, but only {', '.join(PLAIN)} can be read"
-            )
+        if want.role == "vector":
+            check_vector(tensor)
         if tensor.kind not in KINDS:
             raise UnsupportedError(f"tensor {tensor.name!r} is {tensor.kind}, which no scheme holds")
         result[want.name] = tensor

@@ -333,6 +333,16 @@ def test_bad_rope_freqs(tmp_path: Path, factors: list[float]) -> None:
         frequencies(write_gguf(tmp_path / "in.gguf", words, weights(words) | bad))
 
 
+def test_rope_freqs_of_no_weights(tmp_path: Path) -> None:
+    words = config()
+    bad = {"rope_freqs.weight": ("I32", np.ones(8, np.int32))}
+    path = write_gguf(tmp_path / "in.gguf", words, weights(words), blocks=bad)
+    with pytest.raises(
+        UnsupportedError, match="^tensor 'rope_freqs.weight' is I32, but only F32, F16, BF16, F64"
+    ):
+        gguf.open_file(path)
+
+
 REFUSED: list[tuple[str, str, Any]] = [
     ("llama", "expert_count", 8), ("llama", "rope.scaling.type", "yarn"),
     ("llama", "rope.scaling.type", "longrope"),
