@@ -25,7 +25,9 @@ def layout(*fields: tuple[str, str] | tuple[str, str, int]) -> np.dtype:
 def planes(raw: Array, bits: int) -> Array:
     """uint8 [..., bytes] -> [..., 8 // bits, bytes]: each byte's lowest bits, then the next of each, …"""
     shifts = np.arange(0, 8, bits, dtype=np.uint8)[:, None]
-    return (raw[..., None, :] >> shifts) & np.uint8((1 << bits) - 1)
+    split: Array = raw[..., None, :] >> shifts
+    split &= np.uint8((1 << bits) - 1)
+    return split
 
 
 def fields(raw: Array, bits: int) -> Array:
