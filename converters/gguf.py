@@ -13,6 +13,7 @@ from edgeq.converters.source import (
     Array,
     Source,
     SourceTensor,
+    check_vector,
     checked_template,
     checked_tensors,
     is_dead,
@@ -20,7 +21,8 @@ from edgeq.converters.source import (
     token_ids,
 )
 from edgeq.errors import FormatError, UnsupportedError
-from edgeq.formats.gguf import Strings, open_gguf
+from edgeq.formats.gguf import open_gguf
+from edgeq.formats.gguf_cursor import Strings
 from edgeq.models import BaseConfig, family
 from edgeq.models.rope import Rope
 
@@ -72,7 +74,8 @@ INTERLEAVED = {"llama": {"blocks.{i}.q": "num_attention_heads", "blocks.{i}.k": 
 
 
 def open_file(path: Path) -> Source:
-    """Open a GGUF file; UnsupportedError or FormatError says in one sentence what is wrong with it."""
+    """Open a GGUF file, or a model in several by any of them; UnsupportedError or FormatError says in one
+    sentence what is wrong with it."""
     file = open_gguf(path)
     metadata = file.metadata
     architecture = metadata.get("general.architecture")
@@ -80,10 +83,6 @@ def open_file(path: Path) -> Source:
         known = ", ".join(ARCHITECTURES)
         raise UnsupportedError(
             f"general.architecture is {architecture!r:.80}, but only {known} are supported"
-        )
-    if metadata.get("split.count", 0) not in (0, 1):
-        raise UnsupportedError(
-            f"split.count is {metadata['split.count']!r:.40}; join the parts into one file first"
         )
     family_name = ARCHITECTURES[architecture]
     found = {
@@ -104,7 +103,7 @@ def open_file(path: Path) -> Source:
     template = metadata.get("tokenizer.chat_template")
     return Source(
         kind="gguf",
-        name=path.name,
+        name=file.path.name,
         family=family_name,
         config=config,
         tensors={name: _halves(tensor, name, architecture, config) for name, tensor in tensors.items()},
@@ -213,6 +212,7 @@ def _factors(tensor: SourceTensor, config: BaseConfig) -> Array:
     if tensor.shape != (config.rotary_size,):
         need = [config.rotary_size]
         raise FormatError(f"tensor {tensor.name!r} has shape {list(tensor.shape)}, but {need} is needed")
+    check_vector(tensor)
     factors = tensor.floats().reshape(-1)
     if not (np.isfinite(factors).all() and (factors > 0).all()):
         raise FormatError(f"tensor {tensor.name!r} has a factor that is not a positive number")

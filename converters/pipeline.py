@@ -18,16 +18,25 @@ from edgeq.converters.hub import open_hub
 from edgeq.converters.huggingface import open_directory
 from edgeq.converters.source import Array, Source, SourceTensor
 from edgeq.errors import EdgeqError, FormatError, UsageError
-from edgeq.formats import SCHEMES, Parts, Scheme, TensorPlan, Writer, encode_blocks, encode_rows, row_blocks
+from edgeq.formats import (
+    NUMBERS,
+    SCHEMES,
+    Parts,
+    Scheme,
+    TensorPlan,
+    Writer,
+    encode_blocks,
+    encode_rows,
+    row_blocks,
+)
 from edgeq.formats.schemes import rounds_to
 from edgeq.models import BaseConfig, expected
 
 Progress = Callable[[int, int, str], None]
-Chosen = dict[
-    str, Scheme | None
-]  # by role; None: for each tensor the scheme that holds its numbers as they are
+Sizes = Callable[[int, int], None]
+Chosen = dict[str, Scheme | None]  # by role; None: each tensor keeps its numbers
 CHOICES = tuple(name for name, row in SCHEMES.items() if row.number or rounds_to(row))
-LOSSLESS = "lossless"  # a choice beside the schemes, for None
+KEEP = "keep"  # a choice beside the schemes, for None
 TOKENIZER = "tokenizer"  # the tensor that holds the tokenizer's bytes
 
 
@@ -39,13 +48,15 @@ def convert(
     embed_scheme: str | None = None,
     output_scheme: str | None = None,
     progress: Progress | None = None,
+    sizes: Sizes | None = None,
     follow_links: str | os.PathLike[str] | None = None,
 ) -> None:
     """Write the model `source` (checkpoint directory, .gguf file or hub name) as the .edgeq file `output`.
 
     `scheme` is for the matrices of the blocks; embedding and output head get q8 under a quantized scheme and
-    the same scheme under a float one, unless named. "lossless" gives each tensor the scheme that holds its
-    numbers as they are. Vectors stay float32. `progress(done, total, tensor)` is called with bytes of output.
+    the same scheme under a float one, unless named. "keep" gives each tensor the scheme that holds its
+    numbers as they are. Vectors stay float32. `progress(done, total, tensor)` is called with bytes of output,
+    `sizes(output, source)` once, before anything is written, with bytes of the source's tensors.
     Links in a checkpoint's directory may lead into the directory follow_links, and nowhere else.
     The file appears under its name only when it is whole; any exception,
     KeyboardInterrupt included, leaves nothing behind. Raises UnsupportedError, FormatError or UsageError.
@@ -58,7 +69,7 @@ def convert(
         )
     if target.exists() and os.path.exists(source) and target.samefile(source):
         raise UsageError(f"{str(output)!r} is the source itself; another name for the output is needed")
-    write(open_source(source, follow_links), target, schemes, progress)
+    write(open_source(source, follow_links), target, schemes, progress, sizes)
 
 
 def choose(scheme: str, embed_scheme: str | None = None, output_scheme: str | None = None) -> Chosen:
@@ -71,9 +82,9 @@ def choose(scheme: str, embed_scheme: str | None = None, output_scheme: str | No
         "vector": "f32",
     }
     for name in names.values():
-        if name not in CHOICES and name != LOSSLESS:
+        if name not in CHOICES and name != KEEP:
             raise UsageError(
-                f"scheme {name!r:.40} is unknown; one of {', '.join(CHOICES)} or {LOSSLESS} is needed"
+                f"scheme {name!r:.40} is unknown; one of {', '.join(CHOICES)} or {KEEP} is needed"
             )
     return {role: SCHEMES.get(name) for role, name in names.items()}
 
@@ -95,7 +106,9 @@ def open_source(source: str | os.PathLike[str], follow_links: str | os.PathLike[
     return open_hub(os.fspath(source) if isinstance(source, str) else path.as_posix())
 
 
-def write(source: Source, target: Path, schemes: Chosen, progress: Progress | None) -> None:
+def write(
+    source: Source, target: Path, schemes: Chosen, progress: Progress | None, sizes: Sizes | None = None
+) -> None:
     """Write an opened source; see `convert`."""
     tokenizer = source.tokenizer()
     plans = planned(source.family, source.config, schemes, source.tensors)
@@ -106,8 +119,10 @@ def write(source: Source, target: Path, schemes: Chosen, progress: Progress | No
                 f"the tokenizer has {count} tokens, more than the {rows} rows of the model's embedding"
             )
         plans.append(TensorPlan(TOKENIZER, "bytes", "plain", (len(tokenizer[1]),)))
+    done, total = 0, sum(plan.nbytes for plan in plans)
+    if sizes is not None:
+        sizes(sum(plan.nbytes for plan in plans if plan.name in source.tensors), source.nbytes)
     with Writer(target, header(source, schemes, tokenizer and tokenizer[0]), plans) as writer:
-        done, total = 0, sum(plan.nbytes for plan in plans)
         for plan in plans:
             for chunk in data_of(source, plan, tokenizer and tokenizer[1]):
                 writer.write(plan.name, chunk)
@@ -134,9 +149,7 @@ def planned(
 
 def header(source: Source, schemes: Chosen, tokenizer: dict[str, Any] | None) -> dict[str, Any]:
     """The header's words; the writer adds the tensors."""
-    roles = {
-        role: scheme.name if scheme else LOSSLESS for role, scheme in schemes.items() if role != "vector"
-    }
+    roles = {role: scheme.name if scheme else KEEP for role, scheme in schemes.items() if role != "vector"}
     if source.config.tie_word_embeddings:
         del roles["output"]
     origin = {"kind": source.kind, "name": source.name, "revision": source.revision, "schemes": roles}
@@ -194,8 +207,16 @@ class Rows:
 
 
 def moved(tensor: SourceTensor, scheme: Scheme) -> Iterator[Parts]:
-    """The parts of a few rows after another of a tensor whose codes a scheme holds."""
+    """The parts of a few rows after another of a tensor whose codes a scheme holds.
+
+    FormatError where a scale or a min is not finite.
+    """
     codes = scheme.codes_of(tensor.scheme)
     for start, stop in row_blocks(*tensor.shape):
         parts = tensor.parts(slice(start, stop))
+        for array in tensor.scheme.arrays:
+            if array.number:
+                bad = np.argwhere(~NUMBERS[array.number].finite(parts[array.name]))
+                if bad.size:
+                    raise FormatError(f"row {start + int(bad[0][0])}: a {array.name} is not finite")
         yield {**parts, "codes": codes[parts["codes"]]} if tensor.scheme != scheme else parts

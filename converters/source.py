@@ -8,33 +8,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edgeq.converters.blocks import q4_0, q4_1, q6_k, q8_0
 from edgeq.errors import FormatError, UnsupportedError
-from edgeq.formats import NUMBERS, SCHEMES, Parts, Scheme, dequantize
+from edgeq.formats import Parts, Scheme, dequantize
+from edgeq.formats.ggml import TYPES
 from edgeq.models import BaseConfig, Expected, Tensor, expected, family
 
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
-class Kind:
-    """How a source stores numbers; `scheme` names the one of ours that holds them as they are."""
-
-    scheme: str
-    floats: Callable[[Array], Array] | None = None  # uint8 [rows, bytes] -> float32 [rows, cols]
-    parts: Callable[[Array], Parts] | None = None  # uint8 [rows, bytes] -> those of the scheme
-    blocks: bool = False  # several numbers of a row are stored together, so a vector cannot be of this kind
-
-
-KINDS = {
-    "F32": Kind("f32", floats=lambda raw: raw.view("<f4").astype(np.float32, copy=False)),
-    "F16": Kind("f16", floats=lambda raw: raw.view("<f2").astype(np.float32)),
-    "BF16": Kind("bf16", floats=lambda raw: NUMBERS["bf16"].floats(raw.view("<u2"))),
-    "Q8_0": Kind("q8", parts=q8_0, blocks=True),
-    "Q4_0": Kind("q4", parts=q4_0, blocks=True),
-    "Q4_1": Kind("f32", floats=q4_1, blocks=True),
-    "Q6_K": Kind("f32", floats=q6_k, blocks=True),
-}
+# How a source may store numbers: ggml's types, of which safetensors files have the plain ones.
+KINDS = {name: row for name, row in TYPES.items() if row.scheme_name}
+PLAIN = tuple(name for name, row in KINDS.items() if row.columns == 1)  # what a vector may be
 
 # Tensors that files carry and nothing reads, by the last words of their names: buffers that the config
 # settles, and that older programs saved with the weights.
@@ -65,27 +49,21 @@ class SourceTensor:
     @property
     def scheme(self) -> Scheme:
         """The scheme that holds this tensor's numbers, or codes and scales, as they are."""
-        return SCHEMES[KINDS[self.kind].scheme]
+        return KINDS[self.kind].scheme
 
     def raw(self, rows: slice) -> Array:
         """uint8 [n, bytes of a row] of some rows; a vector is a column of rows."""
         table = self.data.reshape(self.shape[0], -1)
         return table[rows] if self.order is None else table[self.order[rows]]
 
+    def parts(self, rows: slice = slice(None)) -> Parts:
+        """The parts (`Scheme.arrays`) of some rows."""
+        return KINDS[self.kind].parts(self.raw(rows))
+
     def floats(self, rows: slice = slice(None)) -> Array:
         """float32 [n, cols] of some rows."""
-        kind = KINDS[self.kind]
-        if kind.floats is not None:
-            return kind.floats(self.raw(rows))
         with np.errstate(invalid="ignore"):  # a scale that is not finite is found where the values are used
             return dequantize(self.parts(rows), self.scheme)
-
-    def parts(self, rows: slice = slice(None)) -> Parts:
-        """The parts (`Scheme.arrays`) of some rows of a tensor stored as codes."""
-        split = KINDS[self.kind].parts
-        if split is None:
-            raise ValueError(f"{self.kind} has no codes")
-        return split(self.raw(rows))
 
     def equals(self, other: SourceTensor) -> bool:
         """Whether both hold the same bytes of the same kind."""
@@ -117,6 +95,11 @@ class Source:
     chat_template: str | None = None
     generation: dict[str, Any] = field(default_factory=dict)
     license: str | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors as they are stored."""
+        return sum(tensor.data.size for tensor in self.tensors.values())
 
 
 CHAT_TEMPLATE_BYTES_MAX = 256 << 10
@@ -178,6 +161,14 @@ def shared_tensors(
     return tensors, bool(tied)
 
 
+def check_vector(tensor: SourceTensor) -> None:
+    """UnsupportedError for a vector whose numbers are in blocks, or no weights."""
+    if tensor.kind not in PLAIN:
+        raise UnsupportedError(
+            f"tensor {tensor.name!r} is {tensor.kind}, but only {', '.join(PLAIN)} can be read"
+        )
+
+
 def checked_tensors(
     family: str,
     config: BaseConfig,
@@ -199,11 +190,10 @@ def checked_tensors(
             raise FormatError(
                 f"tensor {tensor.name!r} has shape {shape}, but the config needs {list(want.shape)}"
             )
-        readable = [kind for kind, row in KINDS.items() if want.role != "vector" or not row.blocks]
-        if tensor.kind not in readable:
-            raise UnsupportedError(
-                f"tensor {tensor.name!r} is {tensor.kind}, but only {', '.join(readable)} can be read"
-            )
+        if want.role == "vector":
+            check_vector(tensor)
+        if tensor.kind not in KINDS:
+            raise UnsupportedError(f"tensor {tensor.name!r} is {tensor.kind}, which no scheme holds")
         result[want.name] = tensor
     left = sorted(rest)
     if left:

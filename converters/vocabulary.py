@@ -13,7 +13,7 @@ from typing import Any
 
 from edgeq.converters.tokenizers import TURN_ENDS, Added, complete_pieces, finish, is_marker
 from edgeq.errors import FormatError, UnsupportedError
-from edgeq.formats.gguf import Strings
+from edgeq.formats.gguf_cursor import Strings
 from edgeq.tokenizer import TOKENS_MAX, Spec, modelproto
 from edgeq.tokenizer.patterns import (
     CJK,

@@ -11,7 +11,7 @@ import click
 
 from edgeq.cli import terminal
 from edgeq.cli.options import json_option, quiet_option
-from edgeq.cli.sources import progress_bar
+from edgeq.cli.sources import progress_bar, tell_growth
 from edgeq.errors import UsageError
 
 Command = Callable[..., Any]
@@ -19,9 +19,9 @@ Command = Callable[..., Any]
 
 def known(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """The schemes that begin so, for a shell that completes them."""
-    from edgeq.converters.pipeline import CHOICES, LOSSLESS
+    from edgeq.converters.pipeline import CHOICES, KEEP
 
-    return [name for name in (*CHOICES, LOSSLESS) if name.startswith(incomplete)]
+    return [name for name in (*CHOICES, KEEP) if name.startswith(incomplete)]
 
 
 def scheme_option(name: str, words: str, default: str | None = None) -> Callable[[Command], Command]:
@@ -42,7 +42,7 @@ def scheme_option(name: str, words: str, default: str | None = None) -> Callable
     help="The file to write.  [default: the source's name with .edgeq]",
 )
 @scheme_option(
-    "--scheme", "Numbers of the weights, one of `edgeq schemes`; lossless keeps each tensor's own.", "q4"
+    "--scheme", "Numbers of the weights, one of `edgeq schemes`; keep leaves each tensor's own.", "q4"
 )
 @scheme_option(
     "--embed-scheme", "Numbers of the embedding.  [default: q8, or --scheme where that is not quantized]"
@@ -72,9 +72,8 @@ def command(
 ) -> None:
     """Convert SOURCE into one .edgeq file.
 
-    SOURCE is a directory with a Hugging Face checkpoint, a .gguf file (F32, F16, BF16, Q8_0, Q4_0, with Q4_1
-    and Q6_K tensors among them), or a name on the Hugging Face hub. Q8_0 with --scheme q8 and Q4_0 with
-    --scheme q4 lose nothing. FILE appears when it is complete."""
+    SOURCE is a directory with a Hugging Face checkpoint, a .gguf file of any types (of several parts any
+    one), or a name on the Hugging Face hub. --scheme keep loses nothing. FILE appears when it is complete."""
     if output is None:
         output = Path(source.rstrip("/\\")).name.removesuffix(".gguf") + ".edgeq"
     target = Path(output)
@@ -93,6 +92,7 @@ def command(
             embed_scheme=embed_scheme,
             output_scheme=output_scheme,
             progress=progress,
+            sizes=None if quiet else tell_growth,
             follow_links=follow_links,
         )
     seconds, written = time.perf_counter() - start, target.stat().st_size

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 ENGINE = ("context", "threads", "kv", "act")
 
 
-def load(model: str, options: dict[str, Any], *, quiet: bool = False, lossless: bool = False) -> Model:
-    """The model that a command names, converted on the way if it must be (`lossless`: see sources.resolve).
+def load(model: str, options: dict[str, Any], *, quiet: bool = False, keep: bool = False) -> Model:
+    """The model that a command names, converted on the way if it must be (`keep`: see sources.resolve).
 
     Takes the engine's options out of `options`.
     """
     chosen = take(options, *ENGINE)
-    return load_file(resolve(model, quiet=quiet, lossless=lossless), quiet=quiet, **chosen)
+    return load_file(resolve(model, quiet=quiet, keep=keep), quiet=quiet, **chosen)
 
 
 def load_file(path: Path, *, quiet: bool = False, **options: Any) -> Model:

@@ -102,7 +102,7 @@ def kld(
 def load(name: str, options: dict[str, Any], quiet: bool, role: str) -> Model:
     """The named model with its own numbers; says on stderr what is evaluated, and how."""
     how = f"activations {options['act']}, cache {options['kv']}"
-    model = engine.load(name, options, quiet=quiet, lossless=True)
+    model = engine.load(name, options, quiet=quiet, keep=True)
     if not quiet:
         bytes_of: dict[str, int] = {}
         for tensor in model.file.tensors.values():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +14,7 @@ from edgeq.errors import EdgeqError, UsageError
 
 if TYPE_CHECKING:
     from edgeq.formats import ModelFile
+    from edgeq.formats.gguf import GGUFFile
 
 SHORT = 120  # characters of a value in the overview
 CONTEXTS = (2048, 8192)  # tokens, for which the overview says what the cache takes
@@ -132,7 +132,8 @@ def gguf_facts(model: str) -> dict[str, Any]:
     return {
         "file": str(model),
         "kind": "gguf",
-        "bytes": Path(model).stat().st_size,
+        "bytes": sum(path.stat().st_size for path in file.paths),
+        "bytes_kept": kept_bytes(file),
         "family": config.get("general.architecture"),
         "config": config,
         "tokenizer": {"kind": config.get("tokenizer.ggml.model")},
@@ -145,6 +146,26 @@ def gguf_facts(model: str) -> dict[str, Any]:
         "schemes": by_scheme(tensors),
         "tensors": tensors,
     }
+
+
+def kept_bytes(file: GGUFFile) -> int | None:
+    """What `convert --scheme keep` makes of the tensors, in bytes; None where a type has no scheme."""
+    from edgeq.formats import nbytes
+    from edgeq.formats.ggml import TYPES
+
+    total = 0
+    for tensor in file.tensors.values():
+        row = TYPES.get(tensor.type)
+        if row is None or not row.scheme_name:
+            return None
+        if len(tensor.shape) == 1:
+            total += 4 * tensor.shape[0]
+            continue
+        try:
+            total += nbytes(row.scheme, "lines16", (math.prod(tensor.shape[:-1]), tensor.shape[-1]))
+        except EdgeqError:  # show tells of every file that can be opened
+            return None
+    return total
 
 
 def plain(value: Any) -> Any:
@@ -187,6 +208,8 @@ def overview(facts: dict[str, Any]) -> str:
     if isinstance(facts["generation"], dict) and facts["generation"].get("do_sample") is False:
         lines.append("sampling    none: the likeliest token (do_sample is false), unless --temp is given")
     lines.append(f"license     {facts['license'] or 'not given'}")
+    if facts.get("bytes_kept"):
+        lines.append(f"kept        {terminal.size(facts['bytes_kept'])} as an .edgeq file (--scheme keep)")
     if facts["cache"]:
         lines.append(f"cache       {cache_line(**facts['cache'])}")
     for name in ("source", "generation", "other", "config"):

@@ -15,8 +15,10 @@ from edgeq.cli import terminal
 from edgeq.errors import UsageError
 
 Progress = Callable[[int, int, str], None]
-LOSSLESS = "lossless"  # converters.pipeline.LOSSLESS, which is heavy to import
-CONVERSION = 2  # raised when the same source becomes another file, so that no copy of before is taken for it
+KEEP = "keep"  # converters.pipeline.KEEP, which is heavy to import
+GROWTH = 1.05  # times the source: less is padding and the alignment of tensors
+FLOATS = ("F32", "F16", "BF16", "F64")  # GGUF's types of numbers that are not quantized
+CONVERSION = 3  # raised when the same source becomes another file, so that no copy of before is taken for it
 
 
 def cache_directory() -> Path:
@@ -43,17 +45,18 @@ def kind(model: str | os.PathLike[str]) -> str:
 
 
 def scheme_of(path: Path, model_kind: str) -> str:
-    """The scheme for a conversion nobody chose one for: q8 for a GGUF that is mostly Q8_0, so nothing is
-    lost; else q4."""
+    """The scheme for a conversion nobody chose one for: a GGUF that is quantized is kept, all else is q4."""
     if model_kind == "gguf":
         from edgeq.formats.gguf import open_gguf
 
-        file = open_gguf(path)
-        size_of: dict[str, int] = {}
-        for tensor in file.tensors.values():
-            size_of[tensor.type] = size_of.get(tensor.type, 0) + tensor.nbytes
-        if max(size_of, key=lambda name: size_of[name], default="") == "Q8_0":
-            return "q8"
+        floats = others = 0  # bytes
+        for tensor in open_gguf(path).tensors.values():
+            if tensor.type in FLOATS:
+                floats += tensor.nbytes
+            else:
+                others += tensor.nbytes
+        if others > floats:
+            return KEEP
     return "q4"
 
 
@@ -62,8 +65,14 @@ def cached_path(path: Path, scheme: str) -> Path:
     scheme."""
     from edgeq import __version__
 
-    path = path.resolve()
-    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    if path.is_dir():
+        path = path.resolve()
+        files = sorted(p for p in path.iterdir() if p.is_file())
+    else:
+        from edgeq.formats.gguf import part_paths
+
+        files = [part.resolve() for part in part_paths(path) if part.is_file()]
+        path = files[0]
     state = hashlib.sha256(f"{__version__}\0{CONVERSION}\0{scheme}\0".encode())
     for file in files:
         facts = file.stat()
@@ -75,14 +84,14 @@ def cached_path(path: Path, scheme: str) -> Path:
     return cache_directory() / f"{name}-{scheme}-{source}-{state.hexdigest()[:12]}.edgeq"
 
 
-def resolve(model: str, *, quiet: bool = False, lossless: bool = False) -> Path:
+def resolve(model: str, *, quiet: bool = False, keep: bool = False) -> Path:
     """The .edgeq file for MODEL, converting into the cache when it is something else and says so on
-    stderr. With `lossless` no number of it is rounded."""
+    stderr. With `keep` no number of it is rounded."""
     path = Path(model)
     model_kind = kind(path)
     if model_kind == "edgeq":
         return path
-    scheme = LOSSLESS if lossless else scheme_of(path, model_kind)
+    scheme = KEEP if keep else scheme_of(path, model_kind)
     target = cached_path(path, scheme)
     if target.is_file():
         if not quiet:
@@ -100,13 +109,22 @@ def resolve(model: str, *, quiet: bool = False, lossless: bool = False) -> Path:
     if not quiet:
         terminal.note(f"converting {path} to {scheme}, once, into {target}")
     with progress_bar(quiet, "convert") as progress:
-        convert(path, target, scheme=scheme, progress=progress)
+        convert(path, target, scheme=scheme, progress=progress, sizes=None if quiet else tell_growth)
     prefix = target.name.rsplit("-", 1)[0]
     for old in target.parent.glob(f"{prefix}-????????????.edgeq"):  # the same source in an earlier state
         if old != target:
             with suppress(OSError):  # it takes room, but what was asked for is there
                 old.unlink()
     return target
+
+
+def tell_growth(output: int, source: int) -> None:
+    """Say what the result takes where that is notably more than what it is made from."""
+    if output > GROWTH * source:
+        terminal.note(
+            f"the result takes {terminal.size(output)}, {output / source:.2f} times the source's "
+            f"{terminal.size(source)}"
+        )
 
 
 @contextmanager

@@ -8,8 +8,16 @@ from .scheme import Floats, Integers, Scheme
 
 NL = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)  # ggml's IQ4_NL
 FP4 = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)  # E2M1, doubled
+# ggml's IQ1 to IQ3: the upper bit of a code is a sign (IQ1: a shift of all to lower values), and of the three
+# magnitudes of IQ1 and IQ2 the fourth is never used
+IQ3_XXS = tuple(sign * v for sign in (1, -1) for v in (4, 12, 20, 28, 36, 44, 52, 62))
+IQ3_S = tuple(sign * v for sign in (1, -1) for v in range(1, 16, 2))
+IQ2 = (8, 25, 43, 0, -8, -25, -43, 0)
+IQ1 = (-7, 1, 9, 0, -9, -1, 7, 0)
+SIGN = (-1, 1)
 
 F16_32, F16_256 = Floats("f16", 32), Floats("f16", 256)
+SUB_16, SUB_32 = Integers("i8", 16), Integers("i8", 32)
 
 SCHEMES: dict[str, Scheme] = {
     row.name: row
@@ -31,6 +39,17 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("t4", planes=(4,), table=NL, scale=F16_32),
         Scheme("t4x", planes=(4,), table=NL, sub=Integers("i8", 32), scale=F16_256),
         Scheme("mx4", planes=(4,), table=FP4, scale=Floats("e8m0", 32), unit=0.5),
+        # types of ggml that no kernel runs as they are: the words of their grids, spelt out
+        Scheme("iq3xxs", planes=(4,), table=IQ3_XXS, sub=SUB_32, scale=F16_256, unit=1 / 4, shipped=False),
+        Scheme("iq3s", planes=(4,), table=IQ3_S, sub=SUB_32, scale=F16_256, shipped=False),
+        Scheme("iq2xxs", planes=(2, 1), table=IQ2, sub=SUB_32, scale=F16_256, unit=1 / 8, shipped=False),
+        Scheme("iq2s", planes=(2, 1), table=IQ2, sub=SUB_16, scale=F16_256, unit=1 / 8, shipped=False),
+        Scheme("iq1s", planes=(2, 1), table=IQ1, sub=SUB_32, scale=F16_256, unit=1 / 8, shipped=False),
+        Scheme("iq1m", planes=(2, 1), table=IQ1, sub=SUB_16, scale=F16_256, unit=1 / 8, shipped=False),
+        # one or two bits
+        Scheme("tq2", planes=(2,), zero=1, scale=F16_256, shipped=False),
+        Scheme("q2g64", planes=(2,), zero=1, scale=Floats("f16", 64), shipped=False),
+        Scheme("q1g128", planes=(1,), table=SIGN, scale=Floats("f16", 128), shipped=False),
         Scheme("bytes"),
     )
 }

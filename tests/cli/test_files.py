@@ -13,11 +13,12 @@ from edgeq.cache import CacheShape
 from edgeq.converters import CHOICES
 from edgeq.formats import SCHEMES
 from tests.cli.conftest import Call
+from tests.converters.checkpoints import config, weights, write_gguf
 
 
 def test_convert_without_rounding(call: Call, demo_checkpoint: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.edgeq"
-    assert call("convert", str(demo_checkpoint), "-o", str(target), "--scheme", "lossless").code == 0
+    assert call("convert", str(demo_checkpoint), "-o", str(target), "--scheme", "keep").code == 0
     assert {row["scheme"] for row in json.loads(call("show", str(target), "--json").out)["schemes"]} == {
         "f32",
         "bytes",
@@ -124,6 +125,34 @@ def test_show_a_gguf(call: Call, data_dir: Path) -> None:
     facts = json.loads(call("show", str(path), "--json").out)
     assert facts["kind"] == "gguf" and facts["family"] == "qwen2"
     assert call("show", str(path), "--template").out.startswith("{%")
+
+
+def test_show_tells_what_a_gguf_takes_when_it_is_kept(call: Call, tmp_path: Path) -> None:
+    """The bytes of its tensors in the .edgeq file, rows padded to 16; of several parts all count."""
+    words = config(hidden_size=256, intermediate_size=256)
+    tensors = weights(words)
+    whole = write_gguf(tmp_path / "m.gguf", words, tensors, kind="Q5_1")
+    assert call("convert", str(whole), "-o", str(tmp_path / "m.edgeq"), "--scheme", "keep").code == 0
+    kept = json.loads(call("show", str(tmp_path / "m.edgeq"), "--json", "--tensors").out)["tensors"]
+    facts = json.loads(call("show", str(whole), "--json").out)
+    frequencies = sum(tensor["bytes"] for tensor in kept if tensor["name"] == "rope.inverse_frequencies")
+    assert facts["bytes_kept"] + frequencies == sum(tensor["bytes"] for tensor in kept)
+    assert "as an .edgeq file (--scheme keep)" in call("show", str(whole)).out
+    write_gguf(tmp_path / "m.gguf", words, tensors, kind="Q5_1", split_max_tensors=9)
+    parts = sorted(tmp_path.glob("m-*.gguf"))
+    facts = json.loads(call("show", str(parts[1]), "--json").out)
+    assert facts["bytes"] == sum(part.stat().st_size for part in parts)
+    assert sum(row["tensors"] for row in facts["schemes"]) == len(tensors)
+
+
+def test_convert_tells_growth_before_it_begins(call: Call, tmp_path: Path) -> None:
+    words = config(hidden_size=256, intermediate_size=256, head_dim=64)
+    path = write_gguf(tmp_path / "m.gguf", words, weights(words), kind="TQ1_0")
+    result = call("convert", str(path), "-o", str(tmp_path / "m.edgeq"), "--scheme", "keep")
+    first, last = result.err.splitlines()
+    assert first.startswith("the result takes ") and " times the source's " in first and "keep" in last
+    quiet = call("convert", str(path), "-o", str(tmp_path / "m.edgeq"), "--scheme", "keep", "--force", "-q")
+    assert quiet.code == 0 and quiet.err == ""
 
 
 def test_show_a_gguf_with_odd_values(call: Call, tmp_path: Path) -> None:

@@ -42,16 +42,16 @@ def test_what_is_measured_is_not_rounded(
 ) -> None:
     """Its copy stands beside the one that runs, and neither takes the other's place."""
     small = sources.resolve(str(checkpoint), quiet=True)
-    exact = sources.resolve(str(checkpoint), lossless=True)
-    assert f"converting {checkpoint} to lossless, once" in capsys.readouterr().err
+    exact = sources.resolve(str(checkpoint), keep=True)
+    assert f"converting {checkpoint} to keep, once" in capsys.readouterr().err
     assert converted(fresh_cache) == sorted([small, exact])
     names = [path.name.rsplit("-", 2)[0] for path in (small, exact)]
-    assert names == ["my-model-q4", "my-model-lossless"]
+    assert names == ["my-model-q4", "my-model-keep"]
     assert sources.resolve(str(checkpoint), quiet=True) == small
-    assert sources.resolve(str(checkpoint), lossless=True) == exact
+    assert sources.resolve(str(checkpoint), keep=True) == exact
     assert "converted earlier" in capsys.readouterr().err
     os.utime(checkpoint / "config.json", ns=(1, 1))
-    changed = sources.resolve(str(checkpoint), quiet=True, lossless=True)
+    changed = sources.resolve(str(checkpoint), quiet=True, keep=True)
     assert converted(fresh_cache) == sorted([small, changed])
 
 
@@ -109,7 +109,9 @@ def test_kinds(tmp_path: Path) -> None:
     assert found == ["directory", "gguf", "edgeq"]
 
 
-@pytest.mark.parametrize(("type_name", "scheme"), [("Q8_0", "q8"), ("Q4_0", "q4"), ("F16", "q4")])
+@pytest.mark.parametrize(
+    ("type_name", "scheme"), [("Q8_0", "keep"), ("Q4_0", "keep"), ("Q5_1", "keep"), ("F16", "q4")]
+)
 def test_a_gguf_keeps_its_bits(tmp_path: Path, type_name: str, scheme: str) -> None:
     gguf = pytest.importorskip("gguf")
     np = pytest.importorskip("numpy")
@@ -124,3 +126,24 @@ def test_a_gguf_keeps_its_bits(tmp_path: Path, type_name: str, scheme: str) -> N
     writer.write_tensors_to_file()
     writer.close()
     assert sources.scheme_of(path, "gguf") == scheme
+
+
+def test_parts_of_a_model_are_one_source(tmp_path: Path) -> None:
+    """Whichever part is named, it is the same copy, and a new one when any part changes."""
+    parts = [tmp_path / f"m-0000{number}-of-00002.gguf" for number in (1, 2)]
+    for part in parts:
+        part.write_bytes(b"GGUF")
+    first, second = (sources.cached_path(part, "keep") for part in parts)
+    assert first == second and first.name.startswith("m-00001-of-00002-keep-")
+    os.utime(parts[1], ns=(1, 1))
+    assert sources.cached_path(parts[0], "keep") != first
+
+
+def test_growth_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for output, source, words in [
+        (1_040_000, 1_000_000, ""),
+        (1_000_000, 2_000_000, ""),
+        (1_250_000, 1_000_000, "the result takes 1.25 MB, 1.25 times the source's 1 MB\n"),
+    ]:
+        sources.tell_growth(output, source)
+        assert capsys.readouterr().err == words

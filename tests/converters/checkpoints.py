@@ -96,11 +96,11 @@ def gguf_name(name: str) -> str:
     return f"{prefix}{NAMES[stem]}.{kind}"
 
 
-def interleave(rows: Array, heads: int) -> Array:
-    """The order in which GGUF keeps query and key rows of architecture llama: a head's halves in pairs."""
+def interleave(rows: Array, heads: int, back: bool = False) -> Array:
+    """The order in which GGUF keeps query and key rows of llama, halves in pairs; or the way back."""
     head = len(rows) // heads
     order = [h * head + s * head // 2 + j for h in range(heads) for j in range(head // 2) for s in range(2)]
-    return rows[order]
+    return rows[np.argsort(order) if back else order]
 
 
 def write_gguf(
@@ -110,14 +110,16 @@ def write_gguf(
     *,
     kind: str = "F32",
     blocks: dict[str, tuple[str, Array]] | None = None,
+    split_max_tensors: int = 0,
     **metadata: Any,
 ) -> Path:
     """A GGUF file; matrices are stored as `kind`, `metadata` adds keys, or with None leaves them out.
 
-    `blocks` holds further tensors as they are stored: by GGUF name, type and uint8 [rows, bytes].
+    `blocks` holds further tensors as they are stored: by GGUF name, type and uint8 [rows, bytes]. With
+    `split_max_tensors` it is several files, of which none has the path itself.
     """
     architecture = "llama" if words["model_type"] == "mistral" else words["model_type"]
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, architecture, split_max_tensors=split_max_tensors)
     keys = {
         "context_length": words["max_position_embeddings"], "embedding_length": words["hidden_size"],
         "block_count": words["num_hidden_layers"], "feed_forward_length": words["intermediate_size"],
@@ -139,7 +141,7 @@ def write_gguf(
         writer.add_tensor(name if name == "rope_freqs.weight" else gguf_name(name), stored, raw_dtype=type_)
     for name, (stored_kind, data) in (blocks or {}).items():
         writer.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType[stored_kind])
-    writer.write_header_to_file()
+    writer.write_header_to_file(path)
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()

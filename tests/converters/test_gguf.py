@@ -14,9 +14,11 @@ from edgeq.converters import convert, gguf
 from edgeq.converters.source import SourceTensor
 from edgeq.errors import EdgeqError, FormatError, UnsupportedError
 from edgeq.formats import dequantize, open_model, quantize, verify
+from edgeq.formats.ggml import TYPES
 from edgeq.models.rope import Rope
-from tests.converters.checkpoints import config, gguf_name, weights, write_gguf
+from tests.converters.checkpoints import config, gguf_name, interleave, weights, write_gguf
 from tests.converters.test_huggingface import hf_name
+from tests.formats.ggml_samples import blocks, reference
 
 KINDS = {"F32": "f32", "F16": "f16", "BF16": "bf16", "Q8_0": "q8", "Q4_0": "q4"}
 
@@ -38,7 +40,7 @@ def arrays(path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2", "qwen3"])
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_lossless(tmp_path: Path, model_type: str, tied: bool, kind: str) -> None:
+def test_a_scheme_of_the_same_name(tmp_path: Path, model_type: str, tied: bool, kind: str) -> None:
     """In the scheme of the same name every value is bit for bit what GGUF's own decoder gives."""
     words = config(
         model_type, tie_word_embeddings=tied, sliding_window=32 if model_type == "mistral" else None
@@ -103,28 +105,62 @@ def test_other_kinds_are_quantized(tmp_path: Path, kind: str) -> None:
 
 def random_blocks(kind: str, rows: int, columns: int) -> Any:
     """uint8 [rows, bytes]: random blocks of a type, each scale a small number."""
-    values, size = writer.GGML_QUANT_SIZES[writer.GGMLQuantizationType[kind]]
-    random = np.random.default_rng(7)
-    blocks = random.integers(0, 256, (rows, columns // values, size), np.uint8)
-    places = {"Q4_1": (0, 2), "Q6_K": (208,)}[kind]
-    for place in places:
-        scales = random.standard_normal((rows, columns // values, 1)).astype(np.float16) / np.float16(64)
-        blocks[:, :, place : place + 2] = scales.view(np.uint8)
-    return blocks.reshape(rows, -1)
+    row = TYPES[kind]
+    return blocks(row, rows * columns // row.columns, scale=1 / 64).reshape(rows, -1)
 
 
-@pytest.mark.parametrize("kind", ["Q4_1", "Q6_K"])
-def test_blocks_without_a_scheme_of_ours_are_read_exactly(kind: str) -> None:
-    raw = random_blocks(kind, 5, 768)
-    expected = writer.quants.dequantize(raw, writer.GGMLQuantizationType[kind])
-    tensor = SourceTensor("x", kind, (5, 768), raw.reshape(-1))
+EVERY = [row.name for row in TYPES.values() if row.scheme_name]
+
+
+def test_every_type_is_kept(tmp_path: Path) -> None:
+    """A file that mixes all of them: each matrix has the scheme of its type, and every value is gguf-py's."""
+    words = config(hidden_size=256, intermediate_size=256, head_dim=64, num_hidden_layers=4)
+    tensors = weights(words)
+    matrices = [name for name, value in tensors.items() if value.ndim == 2]
+    kinds = [kind for kind in EVERY if kind in writer.GGMLQuantizationType.__members__]  # that gguf-py writes
+    assert len(matrices) >= len(kinds) > 20
+    mixed = {}
+    for number, name in enumerate(matrices):
+        kind, (rows, columns) = kinds[number % len(kinds)], tensors.pop(name).shape
+        mixed[gguf_name(name)] = (kind, random_matrix(kind, rows, columns))
+    path = write_gguf(tmp_path / "in.gguf", words, tensors, blocks=mixed)
+    convert(path, tmp_path / "out.edgeq", scheme="keep")
+    found = arrays(tmp_path / "out.edgeq")
+    with open_model(tmp_path / "out.edgeq") as file:
+        for name, tensor in file.tensors.items():
+            if name in found and found[name].ndim == 2:
+                kind, raw = mixed[gguf_name(hf_name(name))]
+                assert tensor.scheme.name == TYPES[kind].scheme_name
+                expected = reference(TYPES[kind], raw)
+                if name.endswith((".q", ".k")):
+                    heads = words["num_attention_heads" if name.endswith(".q") else "num_key_value_heads"]
+                    expected = interleave(expected, heads, back=True)
+                np.testing.assert_array_equal(found[name], expected, err_msg=f"{name} {kind}")
+
+
+def random_matrix(kind: str, rows: int, columns: int) -> Any:
+    """As `random_blocks`, of plain numbers too: as they are stored, [rows, bytes]."""
+    if TYPES[kind].columns > 1:
+        return random_blocks(kind, rows, columns)
+    values = np.random.default_rng(8).standard_normal((rows, columns)).astype(np.float32)
+    if kind == "F64":
+        return values.astype(np.float64)
+    type_ = writer.GGMLQuantizationType[kind]
+    return writer.quants.quantize(values, type_)
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_some_rows_of_every_type(kind: str) -> None:
+    raw = random_matrix(kind, 5, 768)
+    expected = reference(TYPES[kind], raw)
+    tensor = SourceTensor("x", kind, (5, 768), raw.reshape(-1).view(np.uint8))
     np.testing.assert_array_equal(tensor.floats(), expected)
     np.testing.assert_array_equal(tensor.floats(slice(1, 3)), expected[1:3])
-    assert tensor.floats().dtype == np.float32 and tensor.scheme.name == "f32"
+    assert tensor.floats().dtype == np.float32
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("scheme", ["q4", "lossless"])
+@pytest.mark.parametrize("scheme", ["q4", "keep"])
 def test_a_q4_0_file_as_everybody_makes_it(tmp_path: Path, tied: bool, scheme: str) -> None:
     """The usual tool stores the head, or a tied embedding, as Q6_K, and with an importance matrix the first
     down projections as Q4_1."""
@@ -140,7 +176,7 @@ def test_a_q4_0_file_as_everybody_makes_it(tmp_path: Path, tied: bool, scheme: s
     found = arrays(tmp_path / "out.edgeq")
     with open_model(tmp_path / "out.edgeq") as file:
         schemes = {name: tensor.scheme.name for name, tensor in file.tensors.items()}
-    high, down = ("f32", "f32") if scheme == "lossless" else ("q8", "q4")
+    high, down = ("k6", "q4m") if scheme == "keep" else ("q8", "q4")
     assert ("output" in found) is not tied
     assert schemes["embed" if tied else "output"] == high and schemes["blocks.0.down"] == down
     assert schemes["blocks.1.down"] == "q4"
@@ -152,7 +188,7 @@ def test_a_q4_0_file_as_everybody_makes_it(tmp_path: Path, tied: bool, scheme: s
         else:
             exact = writer.quants.dequantize(raw, writer.GGMLQuantizationType[kind])
             error = np.linalg.norm(value - exact) / np.linalg.norm(exact)
-            assert error <= {"f32": 0, "q8": 0.01, "q4": 0.12}[schemes[name]]
+            assert error <= {"k6": 0, "q4m": 0, "q8": 0.01, "q4": 0.12}[schemes[name]]
 
 
 def test_a_vector_is_never_in_blocks(tmp_path: Path) -> None:
@@ -161,7 +197,9 @@ def test_a_vector_is_never_in_blocks(tmp_path: Path) -> None:
     del tensors["model.norm.weight"]
     norm = {"output_norm.weight": ("Q6_K", random_blocks("Q6_K", 1, 256).reshape(-1))}
     path = write_gguf(tmp_path / "in.gguf", words, tensors, blocks=norm)
-    with pytest.raises(UnsupportedError, match="'output_norm.weight' is Q6_K, but only F32, F16, BF16 can"):
+    with pytest.raises(
+        UnsupportedError, match="'output_norm.weight' is Q6_K, but only F32, F16, BF16, F64 can"
+    ):
         gguf.open_file(path)
 
 
@@ -179,9 +217,7 @@ def test_a_head_is_what_the_file_holds(tmp_path: Path, holds: str, kind: str) ->
         for name, value in tensors.items()
         if {"embedding": head, "head": embed}.get(holds) != name
     }
-    convert(
-        write_gguf(tmp_path / "in.gguf", words, kept, kind=kind), tmp_path / "out.edgeq", scheme="lossless"
-    )
+    convert(write_gguf(tmp_path / "in.gguf", words, kept, kind=kind), tmp_path / "out.edgeq", scheme="keep")
     found = arrays(tmp_path / "out.edgeq")
     assert ("output" in found) is (holds == "two")
     for value, right in zip((found["embed"], found.get("output", found["embed"])), expected, strict=True):
@@ -297,6 +333,16 @@ def test_bad_rope_freqs(tmp_path: Path, factors: list[float]) -> None:
         frequencies(write_gguf(tmp_path / "in.gguf", words, weights(words) | bad))
 
 
+def test_rope_freqs_of_no_weights(tmp_path: Path) -> None:
+    words = config()
+    bad = {"rope_freqs.weight": ("I32", np.ones(8, np.int32))}
+    path = write_gguf(tmp_path / "in.gguf", words, weights(words), blocks=bad)
+    with pytest.raises(
+        UnsupportedError, match="^tensor 'rope_freqs.weight' is I32, but only F32, F16, BF16, F64"
+    ):
+        gguf.open_file(path)
+
+
 REFUSED: list[tuple[str, str, Any]] = [
     ("llama", "expert_count", 8), ("llama", "rope.scaling.type", "yarn"),
     ("llama", "rope.scaling.type", "longrope"),
@@ -306,7 +352,7 @@ REFUSED: list[tuple[str, str, Any]] = [
     ("llama", "attention.scale", 0.5),
     ("llama", "rope.scaling.attn_factor", 1.5), ("llama", "vocab_size", 51), ("qwen2", "expert_count", 60),
     ("llama", "attention.head_count_kv", [2, 1]), ("llama", "feed_forward_length", [96, 64]),
-    ("llama", "general.architecture", "gemma3"), ("llama", "split.count", 2),
+    ("llama", "general.architecture", "gemma3"),
 ]  # fmt: skip
 
 
@@ -315,7 +361,7 @@ def test_refused_by_key_and_value(tmp_path: Path, model_type: str, key: str, val
     words = config(model_type)
     path = write_gguf(tmp_path / "in.gguf", words, weights(words))
     source = gguf.open_gguf(path)
-    source.metadata[key if key.split(".")[0] in ("general", "split") else f"{model_type}.{key}"] = value
+    source.metadata[key if key.split(".")[0] == "general" else f"{model_type}.{key}"] = value
     with pytest.MonkeyPatch.context() as patch, pytest.raises(EdgeqError) as caught:
         patch.setattr(gguf, "open_gguf", lambda _: source)
         gguf.open_file(path)
@@ -339,9 +385,8 @@ def test_window_of_qwen_is_refused(tmp_path: Path, model_type: str) -> None:
 @pytest.mark.parametrize("key", gguf.NEEDED)
 def test_missing_keys(tmp_path: Path, key: str) -> None:
     words = config()
-    path = write_gguf(
-        tmp_path / "in.gguf", words, weights(words), kind="F32", **{key.replace(".", "__"): None}
-    )
+    absent: dict[str, Any] = {key.replace(".", "__"): None}
+    path = write_gguf(tmp_path / "in.gguf", words, weights(words), kind="F32", **absent)
     with pytest.raises(FormatError, match=f"llama.{key} is missing"):
         gguf.open_file(path)
 
@@ -367,20 +412,62 @@ def test_tensors_that_are_wrong(tmp_path: Path) -> None:
         gguf.open_file(write_gguf(tmp_path / "in.gguf", words, tensors))
 
 
-@pytest.mark.parametrize("kind", ["Q5_0", "Q4_K"])
-def test_types_that_cannot_be_read(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["NVFP4", "I8"])
+def test_types_that_no_scheme_holds(tmp_path: Path, kind: str) -> None:
     words = config()
-    tensors = weights(words)
     name = gguf_name("model.layers.0.mlp.up_proj.weight")
-    path = write_gguf(tmp_path / "in.gguf", words, tensors, kind="Q8_0")
-    source = gguf.open_gguf(path)
+    source = gguf.open_gguf(write_gguf(tmp_path / "in.gguf", words, weights(words)))
     source.tensors[name].type = kind
     with (
         pytest.MonkeyPatch.context() as patch,
-        pytest.raises(UnsupportedError, match=f"'{name}' is {kind}, but only F32"),
+        pytest.raises(UnsupportedError, match=f"^tensor '{name}' is {kind}, which no scheme holds$"),
     ):
         patch.setattr(gguf, "open_gguf", lambda _: source)
-        gguf.open_file(path)
+        gguf.open_file(tmp_path / "in.gguf")
+
+
+NOT_FINITE = [  # type, field of its layout, the stored number, the part that it becomes
+    ("Q4_K", "d", np.float16(np.inf), "scale"), ("Q4_K", "dmin", np.float16(np.nan), "min"),
+    ("Q5_1", "m", np.float16(-np.inf), "min"), ("IQ3_S", "d", np.float16(np.nan), "scale"),
+    ("MXFP4", "e", np.uint8(255), "scale"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "field", "value", "part"), NOT_FINITE)
+def test_kept_scales_that_are_no_numbers(
+    tmp_path: Path, kind: str, field: str, value: Any, part: str
+) -> None:
+    words = config(hidden_size=256, intermediate_size=256)
+    tensors = weights(words)
+    del tensors["model.layers.1.mlp.down_proj.weight"]
+    raw = random_blocks(kind, 256, 256)
+    raw[77].view(TYPES[kind].layout)[field][-1] = value
+    path = write_gguf(tmp_path / "in.gguf", words, tensors, blocks={"blk.1.ffn_down.weight": (kind, raw)})
+    with pytest.raises(
+        FormatError, match=f"^tensor 'blk.1.ffn_down.weight': row 77: a {part} is not finite$"
+    ):
+        convert(path, tmp_path / "out.edgeq", scheme="keep")
+    assert not (tmp_path / "out.edgeq").exists()
+
+
+def test_parts_of_a_model_are_one(tmp_path: Path) -> None:
+    """Whichever is named, the result is the same, and it is the one of the whole file."""
+    words = config()
+    tensors = weights(words)
+    whole = write_gguf(tmp_path / "m.gguf", words, tensors, kind="Q8_0")
+    convert(whole, tmp_path / "whole.edgeq", scheme="keep")
+    write_gguf(tmp_path / "m.gguf", words, tensors, kind="Q8_0", split_max_tensors=9)
+    parts = sorted(tmp_path.glob("m-*.gguf"))
+    assert len(parts) == 3
+    for number, path in enumerate(parts):
+        convert(path, tmp_path / f"{number}.edgeq", scheme="keep")
+    raw = [(tmp_path / f"{number}.edgeq").read_bytes() for number in range(3)]
+    assert raw[0] == raw[1] == raw[2]
+    with open_model(tmp_path / "0.edgeq") as file, open_model(tmp_path / "whole.edgeq") as other:
+        assert file.header["source"]["name"] == "m-00001-of-00003.gguf"
+        assert {t.name: t.xxh3 for t in file.tensors.values()} == {
+            t.name: t.xxh3 for t in other.tensors.values()
+        }
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_0"])

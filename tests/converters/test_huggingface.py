@@ -306,7 +306,7 @@ def test_wrong_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
 def test_wrong_dtype(tmp_path: Path) -> None:
     name = "model.norm.weight"
     sentence = broken(tmp_path, lambda t: t.update({name: np.zeros(64, np.int64)}))
-    assert sentence == f"tensor '{name}' is I64, but only F32, F16, BF16 can be read"
+    assert sentence == f"tensor '{name}' is I64, but only F32, F16, BF16, F64 can be read"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -61,11 +61,11 @@ def test_schemes_of_embedding_and_head(tmp_path: Path, source: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_lossless_keeps_what_a_checkpoint_has(tmp_path: Path, dtype: str) -> None:
+def test_keep_leaves_what_a_checkpoint_has(tmp_path: Path, dtype: str) -> None:
     words = config()
     tensors = weights(words)
     path = write_directory(tmp_path / "in", words, tensors, dtype=dtype)
-    convert(path, tmp_path / "out.edgeq", scheme="lossless")
+    convert(path, tmp_path / "out.edgeq", scheme="keep")
     convert(path, tmp_path / "exact.edgeq", scheme="f32")
     scheme = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}[dtype]
     with open_model(tmp_path / "out.edgeq") as file, open_model(tmp_path / "exact.edgeq") as exact:
@@ -73,11 +73,11 @@ def test_lossless_keeps_what_a_checkpoint_has(tmp_path: Path, dtype: str) -> Non
         for name, tensor in file.tensors.items():
             assert tensor.scheme.name == ("f32" if tensor.layout == "plain" else scheme)
             np.testing.assert_array_equal(tensor.array(), exact.tensors[name].array())
-        roles = {"matrix": "lossless", "embed": "lossless", "output": "lossless"}
+        roles = {"matrix": "keep", "embed": "keep", "output": "keep"}
         assert file.header["source"]["schemes"] == roles
 
 
-def test_lossless_is_for_each_tensor(tmp_path: Path) -> None:
+def test_keep_is_for_each_tensor(tmp_path: Path) -> None:
     """A GGUF of several types; a role can still have a scheme of its own."""
     words = config()
     tensors = weights(words)
@@ -87,7 +87,7 @@ def test_lossless_is_for_each_tensor(tmp_path: Path) -> None:
         "blk.0.ffn_up.weight": ("F16", up.astype(np.float16)),
     }
     path = write_gguf(tmp_path / "in.gguf", words, tensors, kind="Q4_0", blocks=mixed)
-    convert(path, tmp_path / "out.edgeq", scheme="lossless", output_scheme="q8")
+    convert(path, tmp_path / "out.edgeq", scheme="keep", output_scheme="q8")
     with open_model(tmp_path / "out.edgeq") as file:
         names = ("embed", "output", "norm", "blocks.0.down", "blocks.0.up", "blocks.0.gate")
         schemes = [file.tensors[name].scheme.name for name in names]
@@ -101,7 +101,7 @@ def test_lossless_is_for_each_tensor(tmp_path: Path) -> None:
 def test_unknown_scheme(tmp_path: Path, source: Path, words: dict[str, str]) -> None:
     if words == {"embed_scheme": ""}:
         words = {"embed_scheme": "none"}
-    with pytest.raises(UsageError, match=f"'.*' is unknown; one of {', '.join(CHOICES)} or lossless is"):
+    with pytest.raises(UsageError, match=f"'.*' is unknown; one of {', '.join(CHOICES)} or keep is"):
         convert(source, tmp_path / "out.edgeq", **words)  # type: ignore[arg-type]
     assert os.listdir(tmp_path) == []
 

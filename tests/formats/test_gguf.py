@@ -8,9 +8,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq.errors import UnsupportedError, UsageError
-from edgeq.formats.gguf import TYPES, GGUFFile, Strings, open_gguf
-from tests.formats.gguf_samples import ARRAY, F32, STRING, U8, U32, build, pair, sample, tensor, value
+from edgeq.errors import FormatError, UnsupportedError, UsageError
+from edgeq.formats.ggml import NUMBERED
+from edgeq.formats.gguf import GGUFFile, open_gguf, part_paths
+from edgeq.formats.gguf_cursor import Strings
+from tests.formats.gguf_samples import (
+    ARRAY,
+    F32,
+    I32,
+    STRING,
+    U8,
+    U16,
+    U32,
+    build,
+    pair,
+    sample,
+    tensor,
+    value,
+)
 
 
 def opened(path: Path, raw: bytes) -> GGUFFile:
@@ -89,27 +104,42 @@ def test_strings_are_a_sequence(tmp_path: Path) -> None:
         found[5]
 
 
-def test_unknown_tensor_types_are_listed_by_number_and_not_read(tmp_path: Path) -> None:
-    rows = [tensor("new", (7, 3), 99, 0), tensor("old", (4,), 0, 64), tensor("last", (5,), 4, 96)]
+def test_unknown_tensor_types_are_listed_and_not_read(tmp_path: Path) -> None:
+    rows = [tensor("new", (7, 3), 999, 0), tensor("old", (4,), 0, 64), tensor("last", (5,), 4, 96)]
     file = opened(tmp_path / "a.gguf", build([], rows, bytes(96 + 5)))
     assert [(t.name, t.type, t.type_number, t.nbytes) for t in file.tensors.values()] == [
-        ("new", "type 99", 99, 64),
+        ("new", "type 999", 999, 64),
         ("old", "F32", 0, 16),
-        ("last", "type 4", 4, 5),
+        ("last", "Q4_2", 4, 5),
     ]
     assert file.tensors["old"].data.size == 16
-    assert repr(file.tensors["new"]) == "GGUFTensor('new', type 99, [3, 7])"
-    with pytest.raises(
-        UnsupportedError, match="tensor new has the unknown GGUF type 99, which cannot be read"
-    ):
+    assert repr(file.tensors["new"]) == "GGUFTensor('new', type 999, [3, 7])"
+    with pytest.raises(UnsupportedError, match="tensor new is the unknown type 999, which cannot be read"):
         _ = file.tensors["new"].data
+
+
+STRANGE = {
+    4: "Q4_2, a type that ggml withdrew", 33: "Q4_0_8_8, a type that ggml withdrew",
+    36: "IQ4_NL_4_4 or I2_S, a type that ggml withdrew", 9: "Q8_1, a type of activations",
+    99: "type 99, a type of ik_llama.cpp", 139: "IQ4_K, a type of ik_llama.cpp",
+    210: "type 210, a type of ik_llama.cpp", 400: "the unknown type 400",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("number", STRANGE)
+def test_types_of_others_are_refused_by_name(tmp_path: Path, number: int) -> None:
+    file = opened(tmp_path / "a.gguf", build([], [tensor("x", (256,), number, 0)], bytes(64)))
+    with pytest.raises(UnsupportedError, match=f"^tensor x is {STRANGE[number]}, which cannot be read$"):
+        _ = file.tensors["x"].data
 
 
 def test_type_table_is_gguf_pys() -> None:
     gguf = pytest.importorskip("gguf", reason="the gguf package is the reference here")
-    for number, (name, values, block_bytes) in TYPES.items():
-        kind = gguf.GGMLQuantizationType(number)
-        assert (kind.name, *gguf.GGML_QUANT_SIZES[kind]) == (name, values, block_bytes)
+    theirs = {kind.value: (kind.name, *gguf.GGML_QUANT_SIZES[kind]) for kind in gguf.GGMLQuantizationType}
+    ours = {number: (row.name, row.columns, row.nbytes) for number, row in NUMBERED.items()}
+    assert set(theirs) - set(ours) == {9, 15}  # of activations
+    assert set(ours) - set(theirs) <= {39, 40, 41, 42}  # newer than some of its versions
+    assert all(ours[number] == theirs[number] for number in set(ours) & set(theirs))
 
 
 def test_a_file_by_gguf_py(tmp_path: Path) -> None:
@@ -135,6 +165,95 @@ def test_a_file_by_gguf_py(tmp_path: Path) -> None:
         assert file.metadata["tokenizer.ggml.add_bos_token"] is False
         assert np.array_equal(file.tensors["x"].data.view("<f4").reshape(6, 64), x)
         assert file.tensors["q"].shape == (6, 64) and bytes(file.tensors["q"].data) == q4.tobytes()
+
+
+def write_parts(folder: Path, count: int = 3) -> list[Path]:
+    """A model of two tensors in each of some files, by gguf-py."""
+    gguf = pytest.importorskip("gguf", reason="the gguf package is the reference here")
+    writer = gguf.GGUFWriter(folder / "m.gguf", "llama", split_max_tensors=2)
+    writer.add_token_list(["a", "b"])
+    for number in range(2 * count):
+        writer.add_tensor(f"x{number}", np.full((4, 8), number, np.float32))
+    writer.write_header_to_file(folder / "m.gguf")
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return sorted(folder.glob("*.gguf"))
+
+
+@pytest.mark.parametrize("given", [0, 1, 2])
+def test_parts_are_read_as_one(tmp_path: Path, given: int) -> None:
+    paths = write_parts(tmp_path)
+    assert [path.name for path in paths] == [f"m-0000{n}-of-00003.gguf" for n in (1, 2, 3)]
+    with open_gguf(paths[given]) as file:
+        assert file.paths == tuple(paths) == tuple(part_paths(paths[given])) and file.path == paths[0]
+        assert file.metadata["tokenizer.ggml.tokens"] == ["a", "b"]
+        assert list(file.tensors) == [f"x{n}" for n in range(6)]
+        assert [found.data.view("<f4")[0] for found in file.tensors.values()] == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(UsageError, match="was closed"):
+        _ = file.tensors["x5"].data
+
+
+def part(number: int, count: int, tensors: list[str], total: int, *more: bytes) -> bytes:
+    pairs = [
+        pair("split.no", U16, number),
+        pair("split.count", U16, count),
+        pair("split.tensors.count", I32, total),
+    ]
+    return build(
+        [*pairs, *more],
+        [tensor(name, (8,), 0, 32 * i) for i, name in enumerate(tensors)],
+        bytes(32 * len(tensors)),
+    )
+
+
+BAD_PARTS = {  # files by number; the error; what it says
+    "missing": ({1: part(0, 2, ["a"], 2)}, UsageError,
+                "m-00002-of-00002.gguf is missing: m-00001-of-00002.gguf is one of several"),
+    "number": ({1: part(0, 2, ["a"], 2), 2: part(0, 2, ["b"], 2)}, FormatError,
+               r"m-00002-of-00002.gguf: split.no and split.count are \(0, 2\), but by its name it is part 2"),
+    "count": ({1: part(0, 3, ["a"], 2), 2: part(1, 2, ["b"], 2)}, FormatError,
+              "it is one of 3 parts, but its name does not end in a part's -00001-of-00003.gguf"),
+    "too many": ({1: part(0, 257, ["a"], 2)}, FormatError,
+                 "split.count is 257, but a model has at most 256 parts"),
+    "no part": ({1: part(0, 2, ["a"], 2), 2: build([], [tensor("b", (8,), 0, 0)], bytes(32))}, FormatError,
+                r"are \(None, None\), but"),
+    "twice": ({1: part(0, 2, ["a"], 2), 2: part(1, 2, ["a"], 2)}, FormatError,
+              "tensor a is in an earlier part, too"),
+    "total": ({1: part(0, 2, ["a"], 3), 2: part(1, 2, ["b"], 3)}, FormatError,
+              "split.tensors.count is 3, but the parts hold 2"),
+    "no file": ({1: part(0, 2, ["a"], 2), 2: b"GGML"}, FormatError,
+                "m-00002-of-00002.gguf: not a GGUF file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_PARTS)
+def test_parts_that_do_not_go_together(tmp_path: Path, case: str) -> None:
+    files, error, match = BAD_PARTS[case]
+    for number, raw in files.items():
+        (tmp_path / f"m-{number:05}-of-00002.gguf").write_bytes(raw)
+    with pytest.raises(error, match=match):
+        open_gguf(tmp_path / "m-00001-of-00002.gguf")
+
+
+def test_a_part_by_another_name(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(part(0, 2, ["a"], 2))
+    with pytest.raises(FormatError, match="one of 2 parts, but its name does not end in"):
+        open_gguf(tmp_path / "m.gguf")
+    (tmp_path / "m-00001-of-00002.gguf").write_bytes(build([], [tensor("a", (8,), 0, 0)], bytes(32)))
+    assert list(open_gguf(tmp_path / "m-00001-of-00002.gguf").tensors) == [
+        "a"
+    ]  # the file counts, not its name
+
+
+def test_the_limit_of_memory_is_for_all_parts(tmp_path: Path) -> None:
+    words = pair("k", ARRAY, (STRING, ["x" * 60_000] * 400))
+    for number in range(3):
+        (tmp_path / f"m-{number + 1:05}-of-00003.gguf").write_bytes(
+            part(number, 3, ["abc"[number]], 3, words)
+        )
+    with pytest.raises(FormatError, match="need more than the limit"):
+        open_gguf(tmp_path / "m-00001-of-00003.gguf")
 
 
 def test_real_vocabularies_read_as_gguf_py_reads_them(data_dir: Path) -> None:

@@ -51,6 +51,6 @@ def test_header_keys_magic_and_limits_are_the_code() -> None:
 
 
 def test_every_file_of_the_folder_is_on_the_page() -> None:
-    folders = (ROOT / "formats", ROOT / "formats" / "schemes")
+    folders = (ROOT / "formats", ROOT / "formats" / "schemes", ROOT / "formats" / "ggml")
     files = {path.name for folder in folders for path in folder.glob("*.py")} - {"__init__.py"}
     assert files == set(re.findall(r"`(\w+\.py)`", PAGE.split("## Code")[1]))

@@ -16,7 +16,8 @@ from edgeq.converters.gguf import WORDS as CONFIG_WORDS
 from edgeq.converters.gguf import open_file
 from edgeq.converters.tokenizers import from_gguf
 from edgeq.formats import verify
-from edgeq.formats.gguf import TYPES, open_gguf
+from edgeq.formats.ggml import NUMBERED
+from edgeq.formats.gguf import open_gguf
 from edgeq.tokenizer import load
 from tests.fuzz import mutate, vocabularies
 from tests.fuzz.edgeq_files import CONFIG
@@ -72,7 +73,8 @@ class File:
         position, rows = 0, []
         for row in self.rows:
             rows.append(replace(row, offset=position & ((1 << 64) - 1)))
-            _, values, nbytes = TYPES.get(row.type, ("", 1, 1))
+            kind = NUMBERED.get(row.type)
+            values, nbytes = (kind.columns, kind.nbytes) if kind else (1, 1)
             size = nbytes
             for n in row.dims:
                 size *= n
@@ -345,7 +347,7 @@ def _changed_rows(random: Random, file: File, lent: File | None) -> File:
             row, dims=random.choice((row.dims[::-1], (*row.dims, 1), row.dims[:-1], (1, *row.dims)))
         )
     elif choice < 0.55:
-        rows[at] = replace(row, type=random.choice((*TYPES, 4, 99, 1 << 31)))
+        rows[at] = replace(row, type=random.choice((*NUMBERED, 4, 99, 1 << 31)))
     elif choice < 0.7:
         rows[at] = replace(row, offset=mutate.integer(random, row.offset) & ((1 << 64) - 1))
     elif choice < 0.8:
@@ -368,7 +370,7 @@ def read(data: bytes, folder: Path) -> None:
     size = write(path, data)
     with open_gguf(path) as file:
         for tensor in file.tensors.values():
-            if tensor.type_number in TYPES:
+            if tensor.type_number in NUMBERED:
                 assert len(tensor.data) == tensor.nbytes
     source = open_file(path)
     if size > CONVERTED_BYTES_MAX or sum(t.data.size for t in source.tensors.values()) > CONVERTED_BYTES_MAX:

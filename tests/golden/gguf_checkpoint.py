@@ -6,6 +6,7 @@ Matrices whose columns are no multiple of 32 stay float16, as llama.cpp's own to
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from . import reference
 
 Array = NDArray[Any]
+Stored = tuple[gguf.GGMLQuantizationType, Array]  # a type, and a matrix in it: uint8 [rows, bytes]
 NAMES = {  # GGUF: Hugging Face
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
@@ -61,13 +63,26 @@ def turned_heads(config: dict[str, Any], name: str) -> int | None:
     return int(config["num_attention_heads" if "attn_q" in name else "num_key_value_heads"])
 
 
+def rounded(kind: str) -> Callable[[str, Array], Stored]:
+    """All matrices as `kind` (q8_0, q4_0), rounded by the gguf library."""
+    quantized = gguf.GGMLQuantizationType[kind.upper()]
+
+    def stored(name: str, values: Array) -> Stored:
+        if values.shape[1] % 32:
+            return gguf.GGMLQuantizationType.F16, values.astype(np.float16)
+        return quantized, gguf.quants.quantize(values, quantized)
+
+    return stored
+
+
 def write(
     path: Path,
     checkpoint: reference.Checkpoint,
-    kind: str,
+    stored: Callable[[str, Array], Stored],
     vocabulary: tuple[list[bytes], list[float], list[int]],
 ) -> None:
-    """Write the checkpoint with matrices of type `kind` (q8_0, q4_0); vocabulary: texts, scores, kinds."""
+    """Write the checkpoint with matrices as `stored` makes them of GGUF name and float32 [rows, columns];
+    vocabulary: texts, scores, kinds."""
     config = checkpoint.config
     writer = gguf.GGUFWriter(path, config["model_type"])
     writer.add_context_length(config["max_position_embeddings"])
@@ -82,7 +97,6 @@ def write(
     writer.add_rope_freq_base(reference.rope(config)[0])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
-    writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{kind.upper()}"])
     texts, scores, kinds = vocabulary
     writer.add_tokenizer_model("llama")
     writer.add_token_list(texts)
@@ -93,15 +107,14 @@ def write(
     writer.add_unk_token_id(0)
 
     for name, values in checkpoint.weights.items():
-        name, quantized = gguf_name(name), gguf.GGMLQuantizationType[kind.upper()]
+        name = gguf_name(name)
         if heads := turned_heads(config, name):
             values = interleave(values, heads)
         if values.ndim == 1:
             writer.add_tensor(name, values)
-        elif values.shape[1] % 32:
-            writer.add_tensor(name, values.astype(np.float16))
         else:
-            writer.add_tensor(name, gguf.quants.quantize(values, quantized), raw_dtype=quantized)
+            kind, data = stored(name, values)
+            writer.add_tensor(name, data, raw_dtype=kind)
     factors = reference.inverse_frequencies({**config, "rope_scaling": None, "rope_parameters": {
         "rope_theta": reference.rope(config)[0]}}) / reference.inverse_frequencies(config)  # fmt: skip
     if (factors != 1).any():

@@ -12,7 +12,10 @@ from . import gguf_checkpoint, reference
 
 HERE = Path(__file__).parent / "llamacpp"
 MODELS = sorted(path.stem for path in HERE.glob("*.gguf"))
-COSINE = 0.9995  # at every position; both engines round activations to 8 bits, each in its own way
+# At every position. Both engines round activations to 8 bits, each in its own way: llama.cpp for K- and
+# I-types with one scale for 256 columns, which is a coarser one.
+COSINE = {"every-type": 0.999}
+COSINE_OTHERS = 0.9995
 
 
 def golden(name: str) -> tuple[list[int], Any]:
@@ -28,12 +31,12 @@ def cosines(a: Any, b: Any) -> Any:
 
 @pytest.fixture(scope="module", params=MODELS)
 def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """(name, .edgeq file) of each GGUF, in the scheme that holds it losslessly."""
+    """(name, .edgeq file) of each GGUF, with its own numbers."""
     from edgeq.converters import convert
 
     name: str = request.param
     path = tmp_path_factory.mktemp("llamacpp") / "model.edgeq"
-    convert(HERE / f"{name}.gguf", path, scheme={"q8_0": "q8", "q4_0": "q4"}[name.rpartition("-")[2]])
+    convert(HERE / f"{name}.gguf", path, scheme="keep")
     return name, path
 
 
@@ -44,7 +47,7 @@ def test_like_llamacpp(converted: tuple[str, Path]) -> None:
     ids, logits = golden(name)
     with edgeq.load(path, kv="f32") as model:
         ours = model.logits(ids)
-    assert cosines(ours, logits).min() >= COSINE
+    assert cosines(ours, logits).min() >= COSINE.get(name, COSINE_OTHERS)
 
 
 def test_exact(converted: tuple[str, Path]) -> None:
@@ -56,7 +59,7 @@ def test_exact(converted: tuple[str, Path]) -> None:
     exact = reference.logits(gguf_checkpoint.read(HERE / f"{name}.gguf"), ids)
     with edgeq.load(path, kv="f32", act="f32") as model:
         ours = model.logits(ids)
-    assert np.abs(ours - exact).max() < 1e-4 * np.abs(exact).max()
+    assert np.abs(ours - exact).max() < 1e-5 * np.abs(exact).max()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -64,7 +67,7 @@ def test_golden_is_near_the_exact_sum(name: str) -> None:
     """The goldens belong to the files beside them."""
     ids, logits = golden(name)
     exact = reference.logits(gguf_checkpoint.read(HERE / f"{name}.gguf"), ids)
-    assert cosines(logits, exact).min() >= COSINE
+    assert cosines(logits, exact).min() >= COSINE.get(name, COSINE_OTHERS)
 
 
 def test_vocabulary_of_a_trained_model(tmp_path: Path) -> None:

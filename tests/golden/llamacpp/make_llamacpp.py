@@ -1,19 +1,24 @@
 """Make the small GGUF files here and the logits that llama.cpp gives for them.
 
-usage: python -m tests.golden.llamacpp.make_llamacpp     from the top; needs llama_cpp, gguf and sentencepiece
+usage: python -m tests.golden.llamacpp.make_llamacpp [NAME ...]
+       from the top; needs llama_cpp, gguf and sentencepiece
 
 llama.cpp runs with a float32 KV cache and without flash attention. The random models are those of
 ../families with calmer attention; stories260K is the bundled one, with its vocabulary and with zero rows up
-to a multiple of 32.
+to a multiple of 32. every-type is random, too: it has a matrix of each type that ggml rounds to and the gguf
+library reads.
 """
 
 from __future__ import annotations
 
 import ctypes
 import dataclasses
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
 import llama_cpp
 import numpy as np
 import sentencepiece
@@ -24,6 +29,12 @@ from tests.golden import gguf_checkpoint, reference
 HERE = Path(__file__).parent
 STORIES = HERE.parents[2] / "edgeq" / "demo" / "stories260K"
 TOKENS = 64
+EVERY_TYPE = {  # the types of each block's matrices; those of many bits are the small ones
+    "attn_q": ("Q4_K", "Q3_K", "IQ4_XS"), "attn_k": ("MXFP4", "Q4_1", "IQ3_S"),
+    "attn_v": ("Q4_0", "IQ3_XXS", "Q4_K"), "attn_output": ("Q5_0", "Q5_1", "IQ4_NL"),
+    "ffn_gate": ("Q2_K", "IQ2_XS", "IQ1_S"), "ffn_up": ("TQ1_0", "IQ2_S", "IQ1_M"),
+    "ffn_down": ("TQ2_0", "IQ2_XXS", "Q3_K"), "token_embd": ("Q6_K",), "output": ("Q5_K",),
+}  # fmt: skip
 MODELS = {  # name: (checkpoint, GGUF type)
     "stories260K-q8_0": (STORIES, "q8_0"),
     "stories260K-q4_0": (STORIES, "q4_0"),
@@ -31,6 +42,51 @@ MODELS = {  # name: (checkpoint, GGUF type)
     "qwen2-q8_0": (HERE.parent / "families" / "qwen2", "q8_0"),
     "qwen3-q4_0": (HERE.parent / "families" / "qwen3", "q4_0"),
 }
+
+
+def every_type() -> reference.Checkpoint:
+    """A random Llama whose columns are whole blocks of 256, but for those of attention's output."""
+    config: dict[str, Any] = {
+        "model_type": "llama", "hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 3,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, "vocab_size": 64,
+        "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+    }  # fmt: skip
+    random = np.random.default_rng(11)
+
+    def matrix(rows: int, columns: int) -> NDArray[Any]:
+        return (random.standard_normal((rows, columns)) / np.sqrt(columns)).astype(np.float32)
+
+    weights = {"model.embed_tokens.weight": matrix(64, 256), "lm_head.weight": matrix(64, 256)}
+    for block in range(config["num_hidden_layers"]):
+        shapes = {
+            "self_attn.q_proj": (64, 256), "self_attn.k_proj": (32, 256), "self_attn.v_proj": (32, 256),
+            "self_attn.o_proj": (256, 64), "mlp.gate_proj": (256, 256), "mlp.up_proj": (256, 256),
+            "mlp.down_proj": (256, 256),
+        }  # fmt: skip
+        for name, shape in shapes.items():  # calm, as `calm` makes the others: what a block adds is small
+            weights[f"model.layers.{block}.{name}.weight"] = matrix(*shape) / (4 if shape[0] == 256 else 1)
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            weights[f"model.layers.{block}.{name}.weight"] = np.ones(256, np.float32)
+    weights["model.norm.weight"] = np.ones(256, np.float32)
+    return reference.Checkpoint(config, weights)
+
+
+def rounded_by_ggml(name: str, values: NDArray[Any]) -> gguf_checkpoint.Stored:
+    """A matrix of every_type, by its GGUF name, in its type."""
+    words = name.split(".")
+    kinds = EVERY_TYPE[words[-2]]
+    kind = gguf.GGMLQuantizationType[kinds[int(words[1]) if words[0] == "blk" else 0]]
+    library = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / "libggml-base.so"))
+    rows, columns = values.shape
+    block, nbytes = gguf.GGML_QUANT_SIZES[kind]
+    stored = np.empty((rows, columns // block * nbytes), np.uint8)
+    importance = np.ones(columns, np.float32)
+    source = np.ascontiguousarray(values, np.float32)
+    arguments = [array.ctypes.data_as(ctypes.c_void_p) for array in (source, stored, importance)]
+    library.ggml_quantize_chunk(
+        ctypes.c_int(kind), *arguments[:2], *map(ctypes.c_int64, (0, rows, columns)), arguments[2]
+    )
+    return kind, stored
 
 
 def vocabulary(directory: Path, size: int) -> tuple[list[bytes], list[float], list[int]]:
@@ -98,11 +154,16 @@ def cosines(a: Any, b: Any) -> NDArray[np.float64]:
 
 
 def make(name: str) -> None:
-    directory, kind = MODELS[name]
-    checkpoint, path = reference.load(directory), HERE / f"{name}.gguf"
-    checkpoint = padded(checkpoint) if directory == STORIES else calm(checkpoint)
+    path = HERE / f"{name}.gguf"
+    stored: Callable[[str, NDArray[Any]], gguf_checkpoint.Stored] = rounded_by_ggml
+    if name == "every-type":
+        directory, checkpoint = HERE, every_type()
+    else:
+        directory, kind = MODELS[name]
+        checkpoint, stored = reference.load(directory), gguf_checkpoint.rounded(kind)
+        checkpoint = padded(checkpoint) if directory == STORIES else calm(checkpoint)
     size = checkpoint.config["vocab_size"]
-    gguf_checkpoint.write(path, checkpoint, kind, vocabulary(directory, size))
+    gguf_checkpoint.write(path, checkpoint, stored, vocabulary(directory, size))
     ids = np.random.default_rng(7).integers(3, size, TOKENS)
     ids[0] = 1
     if directory == STORIES:  # a story, so that the trained weights see what they know
@@ -121,5 +182,5 @@ def make(name: str) -> None:
 if __name__ == "__main__":
     quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
-    for chosen in MODELS:
+    for chosen in sys.argv[1:] or [*MODELS, "every-type"]:
         make(chosen)
