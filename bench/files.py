@@ -9,14 +9,12 @@ from pathlib import Path
 from bench.quantize import FILE_TYPES, ROOT, quantize
 from bench.weights import SHAPES, write
 from edgeq.converters import convert
-from edgeq.converters.pipeline import LOSSLESS, open_source
-from edgeq.errors import UnsupportedError
+from edgeq.converters.pipeline import KEEP
 from edgeq.formats import open_model
 from edgeq.formats.gguf import open_gguf
 
 PLAIN = ("q4_0", "q8_0")  # every matrix in the one type: bench.weights writes them without llama.cpp
 TYPES = (*PLAIN, *FILE_TYPES)
-FLOATS = ("f32", "f16", "bf16")
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def stale(path: Path, *sources: Path) -> bool:
 def prepare(directory: Path, shape: str, kind: str, peer_python: str = sys.executable) -> Files:
     """The files of this shape and type; each appears under its name when it is whole.
 
-    UnsupportedError where edgeq cannot keep the type's numbers as they are, RuntimeError where llama.cpp's
+    RuntimeError where llama.cpp's
     quantizer is needed and is missing or fails.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -55,9 +53,8 @@ def prepare(directory: Path, shape: str, kind: str, peer_python: str = sys.execu
     path = gguf.with_suffix(".edgeq")
     code = [path for folder in ("formats", "converters") for path in (ROOT / folder).rglob("*.py")]
     if stale(path, gguf, *code):
-        check_kept(gguf)
         say(f"converting to {path}")
-        convert(gguf, path, scheme=LOSSLESS)
+        convert(gguf, path, scheme=KEEP)
     return Files(gguf, path)
 
 
@@ -78,14 +75,6 @@ def quantized(directory: Path, shape: str, kind: str, peer_python: str) -> Path:
         say(f"quantizing to {path}")
         quantize(source, path, kind, peer_python)
     return path
-
-
-def check_kept(path: Path) -> None:
-    """UnsupportedError for a GGUF file with blocks that edgeq turns into floats: they time something else."""
-    tensors = open_source(path).tensors.values()
-    lost = {t.kind for t in tensors if t.scheme.name in FLOATS and t.kind.lower() not in FLOATS}
-    if lost:
-        raise UnsupportedError(f"no scheme holds {', '.join(sorted(lost))} as it is")
 
 
 def decode_bytes(path: Path) -> int:

@@ -220,16 +220,6 @@ def test_what_edgeq_cannot_keep_is_left_out_in_a_sentence(
     assert "q6_k is left out: no scheme holds Q9_K as it is\n" in capsys.readouterr().err
 
 
-def test_blocks_that_become_floats_are_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgeq.converters import source
-
-    gguf = files.weights(tmp_path, "micro", "q4_0")
-    files.check_kept(gguf)
-    monkeypatch.setitem(source.KINDS, "Q4_0", source.Kind("f32", blocks=True))
-    with pytest.raises(UnsupportedError, match="^no scheme holds Q4_0 as it is$"):
-        files.check_kept(gguf)
-
-
 def test_a_worker_that_cannot_start_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"the edgeq worker ended with code \d+"):
         peers.Worker("edgeq", {"model": str(tmp_path / "missing.edgeq"), "threads": 1, "context": 8})

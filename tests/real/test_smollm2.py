@@ -18,7 +18,7 @@ import pytest
 
 import edgeq
 from edgeq.converters import convert
-from edgeq.converters.pipeline import LOSSLESS
+from edgeq.converters.pipeline import KEEP
 from edgeq.evaluate import perplexity
 from edgeq.formats import open_model
 from edgeq.models import expected, family
@@ -50,7 +50,7 @@ def source() -> Path:
 @pytest.fixture(scope="session")
 def converted(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("smollm2") / "smollm2.edgeq"
-    convert(source, path, scheme=LOSSLESS)
+    convert(source, path, scheme=KEEP)
     return path
 
 
