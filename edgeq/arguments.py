@@ -19,9 +19,10 @@ def is_int(value: object) -> bool:
 
 def whole(name: str, value: Any) -> int:
     """value, checked to be a positive whole number."""
-    if not is_int(value) or value < 1:
+    number = int(value) if is_int(value) else 0
+    if number < 1:
         raise UsageError(f"{name} is {shown(value)}, but a positive whole number is needed.")
-    return int(value)
+    return number
 
 
 def one_of(name: str, value: object, words: Sequence[str]) -> str:
@@ -45,6 +46,8 @@ def token_ids(ids: Any, vocab_size: int, most: int | None = None) -> np.ndarray:
     if not isinstance(ids, Sequence | np.ndarray) and hasattr(ids, "__array__"):
         with contextlib.suppress(TypeError, ValueError):
             ids = np.asarray(ids)  # another library's
+    if isinstance(ids, np.ndarray):
+        ids = ids.view(np.ndarray)  # without what a subclass says of itself
     array = isinstance(ids, np.ndarray)
     if (ids.ndim != 1 or ids.dtype.kind not in "iu") if array else not is_sequence(ids):
         what = f"an array of {ids.dtype} with {ids.ndim} dimensions" if array else f"a {type(ids).__name__}"
@@ -72,11 +75,11 @@ def is_sequence(ids: object) -> bool:
 
 
 def _listed(ids: Sequence[Any], count: int) -> np.ndarray:
-    """The `count` items, each checked to be a whole number: objects [count]."""
+    """The `count` items, each checked to be a whole number and read once: objects [count] of Python's int."""
     items = list(islice(ids, count))  # no more, however many come
     if len(items) < count:
         raise UsageError(f"ids became fewer than {count} while they were read.")
     for item in items:
         if not is_int(item):
             raise UsageError(f"ids hold {shown(item)}, but must be a list of whole numbers.")
-    return np.array(items, object)
+    return np.array(list(map(int, items)), object)  # a subclass may say another number each time

@@ -116,11 +116,12 @@ class Model(Unique):
             return min(most, CONTEXT_DEFAULT)
         if arguments.is_int(context) and context == 0:
             return most
-        if whole("context", context) > most:
+        wanted = whole("context", context)
+        if wanted > most:
             raise UsageError(
                 f"context is {shown(context)}, but this model was made for at most {most} positions."
             )
-        return int(context)
+        return wanted
 
     @property
     def runner(self) -> Runner:
@@ -322,10 +323,11 @@ class Sequence(Unique):
         try:
             self._calls.claim(turn, "be cut")
             held = self._held
-            if not arguments.is_int(n) or not 0 <= n <= held.length:
+            length = int(n) if arguments.is_int(n) else -1
+            if not 0 <= length <= held.length:
                 raise UsageError(f"a sequence of {held.length} tokens cannot be cut to {shown(n)}.")
-            if n < held.length:
-                self._held = held.cut(int(n))
+            if length < held.length:
+                self._held = held.cut(length)
         finally:
             turn.over = True
 
