@@ -226,6 +226,57 @@ def test_no_descriptor_comes_in(quick: Callable[..., None]) -> None:
     assert os.listdir("/proc/self/fd") == before
 
 
+SIGNALS = """
+import os, signal, sys
+from edgeq.errors import EdgeqError
+from edgeq.simd import compilers
+from edgeq.simd.tag import Tag
+from edgeq.simd.target import Target
+compilers.START, way = sys.argv[1:]
+if way == "pipe":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as of programs that end with the reader of their output
+if way == "children":
+    def reap(*_):
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            pass
+    signal.signal(signal.SIGCHLD, reap)
+if way == "group":
+    signal.signal(signal.SIGTERM, lambda *_: None)
+try:
+    wanted = [(name, Tag("generic")) for name in ("argmax", "rotate")]
+    for _ in compilers.compiled(wanted, Target.of("generic"), 1, ""):
+        if way == "group":
+            os.killpg(0, signal.SIGTERM)
+        print("compiled", flush=True)
+except EdgeqError as error:
+    print(error)
+"""
+
+
+@posix
+@pytest.mark.parametrize(
+    ("way", "changes", "words"),
+    [
+        (
+            "pipe",
+            "os.close(0); say(b'gone'); import time; time.sleep(0.3); os._exit(0)",
+            "cannot be compiled",
+        ),
+        ("children", "", "compiled\ncompiled"),
+        ("children", "def before(): os.kill(os.getpid(), 15)", "cannot be compiled"),
+        ("group", "", "compiled\ncompiled"),
+    ],
+)
+def test_a_program_s_own_signals(way: str, changes: str, words: str) -> None:
+    """What a program does with SIGPIPE and SIGCHLD, and signals to its group, which it lives through."""
+    program = [sys.executable, "-c", SIGNALS, QUICK.format(changes), way]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=STUCK_S, start_new_session=True)
+    assert (done.returncode, done.stderr) == (0, "") and words in done.stdout, done
+
+
 # ---- broken off ----
 @posix
 def test_what_is_broken_off_ends_at_once(quick: Callable[..., None]) -> None:
