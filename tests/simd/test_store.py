@@ -555,7 +555,7 @@ def interrupted(work: Callable[[], object], files: set[str | None], at: int) -> 
 @pytest.mark.filterwarnings("ignore:unclosed file")  # the system closes what was broken off
 def test_ctrl_c_leaves_nobody_waiting(place: Path, compiled: list[str]) -> None:
     """Whoever catches Ctrl-C, and keeps its traceback, can load anew; so can others."""
-    files = {store.__file__, folder.__file__, ownership.__file__}
+    files: set[str | None] = {store.__file__, folder.__file__, ownership.__file__}
     waited: list[bool] = []
 
     def one(at: int, kernels: store.Kernels) -> int:
