@@ -264,17 +264,26 @@ class Sequence(Unique):
         within a pass. OutOfMemoryError where the logits have no room. progress(done, total) is called as the
         tokens are done. Interrupted, the sequence holds the passes that were finished.
         """
+        logits, _ = self._claimed(ids, all_logits, progress)
+        return logits if all_logits else logits[-1]
+
+    def step(self, ids: Ids[int], *, progress: Progress | None = None) -> tuple[np.ndarray, int]:
+        """`feed`, and what is then the `likeliest`, whatever other threads do to the sequence."""
+        logits, likeliest = self._claimed(ids, False, progress)
+        return logits[-1], likeliest
+
+    def _claimed(self, ids: Ids[int], all_logits: bool, progress: Progress | None) -> tuple[np.ndarray, int]:
         arguments.callback("progress", progress)
         new = arguments.token_ids(ids, self.model.vocab_size, self.model.context)
         turn = Turn("the sequence is being fed")
         try:
             self._calls.claim(turn, "be fed")
-            return self._feed(new, all_logits, progress)
+            return self._feed(new, all_logits, progress), self._held.likeliest
         finally:
             turn.over = True
 
     def _feed(self, new: np.ndarray, all_logits: bool, progress: Progress | None) -> np.ndarray:
-        """`feed`, with the turn."""
+        """`feed`, with the turn: float32 [1 or, with all_logits, len(new), vocab_size]."""
         self._check_room(len(new))
         runner = self.model.runner
         step = min(runner.limit, runner.outputs) if all_logits else runner.limit
@@ -286,7 +295,7 @@ class Sequence(Unique):
             self._pass(part, out[at:done] if all_logits else out[:outputs])
             if progress:
                 progress(done, len(new))
-        return out if all_logits else out[-1]
+        return out
 
     def _pass(self, part: np.ndarray, out: np.ndarray) -> None:
         """One pass; the logits of its last tokens into `out`."""

@@ -191,13 +191,15 @@ class Compiler:
 class Compilers:
     """Some compilers that share out requests.
 
-    Each is started, driven and ended by a thread of its own, into which no signal's handler comes.
+    Each is started, driven and ended by a thread of its own, into which no signal's handler comes. Where the
+    system has room for fewer, there are fewer.
     """
 
     def __init__(self, requests: Sequence[Request], target: Target, jobs: int, sources: str) -> None:
         self._requests, self._target, self._sources = deque(requests), target, sources
         self._answers: queue.SimpleQueue[tuple[Request, Answer] | BaseException] = queue.SimpleQueue()
         self._compilers: list[Compiling] = []
+        self._short = OutOfMemoryError("kernels cannot be compiled: a thread could not go on")
         self._broken_off = False
         self._process = os.getpid()
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(jobs)]
@@ -217,7 +219,15 @@ class Compilers:
 
     def _work(self) -> None:
         try:
-            with contextlib.closing(started(self._sources)) as compiler:
+            compiler = started(self._sources)
+        except OutOfMemoryError as error:
+            self._short = error
+            return
+        except BaseException as error:
+            self._answers.put(error)
+            return
+        try:
+            with contextlib.closing(compiler):
                 self._compilers.append(compiler)
                 while not self._broken_off:
                     try:
@@ -239,7 +249,7 @@ class Compilers:
                 break
             except queue.Empty:
                 if not alive:
-                    raise OutOfMemoryError("kernels cannot be compiled: a thread could not go on") from None
+                    raise self._short from None
         if isinstance(found, BaseException):
             raise found
         request, given = found

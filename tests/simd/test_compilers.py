@@ -5,6 +5,7 @@ Most have a program of their own here, a few lines that take no time; the true o
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -275,6 +276,28 @@ def test_a_program_s_own_signals(way: str, changes: str, words: str) -> None:
     program = [sys.executable, "-c", SIGNALS, QUICK.format(changes), way]
     done = subprocess.run(program, capture_output=True, text=True, timeout=STUCK_S, start_new_session=True)
     assert (done.returncode, done.stderr) == (0, "") and words in done.stdout, done
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_fewer_where_there_is_room_for_fewer(
+    room: int, quick: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def scarce(sources: str) -> compilers.Compiler:
+        made.append(sources)
+        if len(made) > room:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return one_more(sources)
+
+    one_more = compilers.Compiler
+    monkeypatch.setattr(compilers, "Compiler", scarce)
+    if room:
+        assert list(compiled(ONE, TWO, jobs=3)) == [ONE, TWO]
+    else:
+        with pytest.raises(OutOfMemoryError, match="no process .* Too many open files"):
+            compiled(ONE, TWO, jobs=3)
+    assert len(made) > 1
 
 
 # ---- broken off ----
