@@ -29,7 +29,7 @@ def cosines(a: Any, b: Any) -> Any:
     return (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
 
 
-# Kernels of eighteen schemes are compiled for every-type where none are kept.
+# Kernels of nineteen schemes are compiled for every-type where none are kept.
 SLOW = {"every-type": pytest.mark.slow}
 RUN = [pytest.param(name, marks=SLOW.get(name, ())) for name in MODELS]
 
