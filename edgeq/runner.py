@@ -11,17 +11,19 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from edgeq import formats, models, rotary, tuned
+from edgeq import formats, models, tuned
 from edgeq.cache import Cache, CacheShape
 from edgeq.cores import default_threads
 from edgeq.errors import UsageError
 from edgeq.kernels.catalog import State
 from edgeq.ownership import Unique
-from edgeq.program import Program, Settings
+from edgeq.runtime import rotary
+from edgeq.runtime.program import Program, Settings
+from edgeq.runtime.recorder import Recorder
+from edgeq.runtime.weights import Weights
 from edgeq.simd import store
 from edgeq.simd.host import host_isa
 from edgeq.team import Team
-from edgeq.weights import Weights
 
 PASS_TOKENS = 256  # tokens in a pass at the most
 LOGITS_BYTES = 32 << 20  # memory for the logits of a pass at the most
@@ -52,36 +54,31 @@ class Runner(Unique):
         cores = default_threads()
         self._tuned = tuned.read(self.isa, cores, store.sources_digest())
         workers = threads or max(1, min(self._tuned.threads or cores, work // WORKER_WORK))
-        self._program = self._record(file.family, act, workers)
+        recorder = self._record(file.family, act, workers)
         self._kernels = store.kernels()  # whose code the program's addresses point into
-        addresses = self._kernels.load([*Team.requests(self.isa), *self._program.requests()], progress)
-        self._program.finish(addresses)
+        addresses = self._kernels.load([*Team.requests(self.isa), *recorder.requests()], progress)
+        self._program: Program = recorder.finish(addresses)
         self._team = Team(workers, self.isa)
         self._bound: weakref.ref[Cache] | None = None
 
-    def _record(self, family: str, act: str, workers: int) -> Program:
+    def _record(self, family: str, act: str, workers: int) -> Recorder:
         c = self.config
         frequencies = self._weights.vector("rope.inverse_frequencies").values[: c.rotary_size]
         self._rotary = rotary.Tables(frequencies, self.context)
         limit = min(PASS_TOKENS, self.context)
-        program = Program(
+        recorder = Recorder(
             Settings(
                 isa=self.isa,
                 act=act,
-                cache=self.cache_shape,
                 workers=workers,
                 limit=limit,
                 outputs=max(1, min(limit, LOGITS_BYTES // (4 * c.vocab_size))),
-                epsilon=c.rms_norm_eps,
-                window=c.sliding_window,
-                cosine=self._rotary.cosine,
-                sine=self._rotary.sine,
                 tokens=host_isa().tokens,
                 tiles=self._tuned.tiles,
             )
         )
-        models.family(family).forward(program, c, self._weights)
-        return program
+        models.family(family).forward(recorder, c, self._weights, self._rotary, self.cache_shape)
+        return recorder
 
     @property
     def threads(self) -> int:

@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from edgeq import memory
-from edgeq.cache import CacheShape
+from edgeq import memory, ops
 from edgeq.cores import allowed_cpus, default_threads
-from edgeq.formats.schemes import ACT_GROUP, SCHEMES
+from edgeq.formats.schemes import NUMBERS, SCHEMES, TILE_ROWS, Part, Scheme
 from edgeq.kernels.catalog import WORK_AT, State
-from edgeq.program import Program, Settings
+from edgeq.runtime.program import Settings
+from edgeq.runtime.recorder import Recorder
+from edgeq.runtime.weights import Matrix
 from edgeq.simd import store
 from edgeq.simd.host import host_isa
 from edgeq.team import Team
 from edgeq.tuned import TILED, TILES, Tuned
-from edgeq.weights import Matrix
 
 SIDE = 2048  # rows and columns of a layer's product
 LAYERS = 28  # 66 MB of q4: more than caches hold
@@ -58,23 +58,38 @@ class Choice:
 
 
 class Weights:
-    """Matrices of random codes, one after another in memory."""
+    """Matrices of random codes and sub-scales, one after another in memory."""
 
-    def __init__(self, scheme: str, layers: int):
+    def __init__(self, scheme: str, layers: int, rows: int = SIDE, columns: int = SIDE):
         row = SCHEMES[scheme]
-        rng = np.random.default_rng(0)
-        groups = SIDE // ACT_GROUP
-        sizes = SIDE * SIDE * row.bits // 8, SIDE * groups * 2
-        codes, scales = memory.zeros(layers * sizes[0]), memory.zeros(layers * sizes[1] // 2, np.float16)
-        codes[:] = rng.integers(0, 256, codes.size, np.uint8)
-        spread = 2**row.bits / math.sqrt(12)  # of codes: what goes in comes out about as large
-        scales[:] = 1 / (spread * math.sqrt(SIDE))
-        a, b = int(codes.ctypes.data), int(scales.ctypes.data)
-        owner, shape = (codes, scales), (SIDE, SIDE, SIDE // 16, groups)
+        padded = -(-columns // row.step) * row.step
+        size = rows // TILE_ROWS * row.tile_bytes(padded)
+        data = memory.zeros((layers, size))
+        data[:] = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+        at = 0
+        for part in row.parts:
+            end = at + rows // TILE_ROWS * part.tile_bytes(padded)
+            if part.number:
+                data[:, at:end] = np.tile(
+                    _small(row, part, columns), (end - at) // np.dtype(part.dtype).itemsize
+                )
+            at = end
+        address = int(data.ctypes.data)
         self.matrices = [
-            Matrix(scheme, *shape, a + n * sizes[0], b + n * sizes[1], owner) for n in range(layers)
+            Matrix(f"layer {n}", scheme, rows, columns, rows // TILE_ROWS, address + n * size, data)
+            for n in range(layers)
         ]
-        self.nbytes = layers * sum(sizes)
+        self.nbytes = data.nbytes
+
+
+def _small(row: Scheme, part: Part, columns: int) -> np.ndarray:
+    """The bytes of a float that makes what comes out about as large as what goes in; of a min, zero."""
+    subs, number = row.sub_kind, NUMBERS[part.number]
+    spread = float(row.values.std()) * (max(-subs.low, subs.high) / math.sqrt(3) if subs else 1)
+    value = 0.0 if part.name == "min" else 1 / (spread * math.sqrt(columns) * row.unit)
+    if number.stored is None:  # powers of two
+        return np.uint8(round(math.log2(value)) + 127).reshape(1)
+    return number.stored(np.float32(value).reshape(1)).view(np.uint8)
 
 
 class Passes:
@@ -82,28 +97,21 @@ class Passes:
 
     def __init__(self, matrices: list[Matrix], workers: int, tiles: dict[str, int]):
         isa = host_isa()
-        nothing = memory.zeros((1, 16), np.float32)
-        self.program = Program(
+        p = Recorder(
             Settings(
                 isa=isa.name,
                 act="int8",
-                cache=CacheShape.of("q8", 1, 1, 32, 1),
                 workers=workers,
                 limit=PROMPT,
                 outputs=PROMPT,
-                epsilon=1e-5,
-                window=None,
-                cosine=nothing,
-                sine=nothing,
                 tokens=isa.tokens,
                 tiles=tiles,
             )
         )
-        x = self.program.embed(matrices[0])
+        x = ops.embed(p, matrices[0])
         for n, matrix in enumerate(matrices, 1):
-            given = self.program.input(x, [matrix])
-            x = self.program.matmul(matrix, given, outputs=n == len(matrices))
-        self.program.finish(store.kernels().load(self.program.requests()))
+            x = ops.matmul(p, matrix, ops.quantize(p, x, [matrix]), outputs=n == len(matrices))
+        self.program = p.finish(store.kernels().load(p.requests()))
         self.team = Team(workers, isa.name)
 
     def seconds(self, tokens: int, clock: Callable[[], float]) -> float:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgeq.formats.schemes import SCHEMES, rounds_to
 from edgeq.kernels.catalog import KERNELS
 
 TILES = (
@@ -24,7 +25,8 @@ TILES = (
     8,
     12,
 )  # tokens to a tile that may be chosen: instruction sets that pair tokens take no odd ones
-TILED = tuple(f"matmul {scheme}" for scheme in KERNELS["matmul"].schemes)  # kernels whose tiles may be chosen
+# kernels whose tiles may be chosen: products of the schemes that edgeq rounds to, which most models are in
+TILED = tuple(f"matmul {name}" for name in KERNELS["matmul"].schemes if rounds_to(SCHEMES[name]))
 CPUINFO = (
     "model name",
     "CPU implementer",

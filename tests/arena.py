@@ -5,8 +5,9 @@ usage: python -m tests.arena [--models N] [--seed N]
 Each model is a small .edgeq file of random family, shape, schemes and context, and is run with both
 activations and every cache over a prompt cut at random. Its logits must have the bits that an arena of zeros
 gives, where before each pass the arena, the results and the unused cache are filled with NaN, with -1 or with
-random bytes; and where before each *instruction* everything is filled but what its operands mean: so every
-kernel is held to what `edgeq.arena` says. The exit code is 1 where a bit differs.
+random bytes; and where before each *instruction* everything is filled but what the buffers that it reads
+mean, and after it nothing has changed but the buffers that it writes: so every kernel is held to what
+`edgeq.runtime.arena` says, and to its roles in the catalog. The exit code is 1 where a bit differs.
 """
 
 from __future__ import annotations
@@ -26,16 +27,19 @@ import numpy as np
 
 import edgeq
 from edgeq import memory, models
-from edgeq.arena import Buffer
 from edgeq.cache import KINDS
 from edgeq.engine import ACTS, Model, Sequence
+from edgeq.formats import SCHEMES as ROWS
 from edgeq.formats import TensorPlan, Writer, encode
-from edgeq.instructions import Instruction
+from edgeq.formats.schemes import rounds_to
 from edgeq.kernels.catalog import KERNELS, WIDTH, State
+from edgeq.kernels.roles import CACHE, INT8, SCRATCH, Operand
 from edgeq.models.rope import Rope
+from edgeq.runtime.arena import Buffer, Rows
+from edgeq.runtime.instructions import Instruction
 
 Array = np.ndarray[Any, Any]
-SCHEMES = ("q4", "q8", "f32", "f16", "bf16")
+SCHEMES = tuple(name for name, row in ROWS.items() if row.number or rounds_to(row))
 RANDOM = np.random.default_rng(0).integers(0, 256, 4099, np.uint8)  # a prime: no two rows hold the same
 PATTERNS: dict[str, Array] = {
     "NaN": np.full(1, np.nan, np.float32),
@@ -133,64 +137,70 @@ def outcome(model: Model, run: Run, pattern: Array) -> list[Array]:
 
 
 class Steps:
-    """Runs a model's passes instruction by instruction, and lets each see nothing but what its operands mean:
-    before it, all the rest is filled. In place of the method `run` of the model's team.
+    """Runs a model's passes instruction by instruction, and lets each see nothing but what the buffers that
+    it reads mean: before it, all the rest is filled. What it may not write has to stay as it is. In place of
+    the method `run` of the model's team.
     """
 
     def __init__(self, model: Model, pattern: Array):
         self.program, self.pattern = model.runner._program, pattern
         self.team_run = model.runner._team.run
-        matrices = model.runner._weights.matrices()
-        self.shapes = {m.codes: (m.rows, m.columns) for m in matrices}
         self.held: dict[Buffer, list[tuple[int, bytes]]] = {}
         self.kernels: set[str] = set()
+        self.spoilt: set[str] = set()  # kernels that wrote what is not theirs
 
     def run(self, code: Array) -> None:
         first = (code.ctypes.data - self.program.code.ctypes.data) // WIDTH
         for n in range(first, first + len(code)):
             instruction = self.program._instructions[n]
             self.program.poison(self.pattern)
-            for operand in instruction.operands.values():
-                for address, held in self.held.get(operand, ()) if isinstance(operand, Buffer) else ():
+            for buffer in instruction.reads:
+                for address, held in self.held.get(buffer, ()) if isinstance(buffer, Buffer) else ():
                     ctypes.memmove(address, held, len(held))
+            before = [piece.copy() for piece in self.program._arena]
             self.team_run(self.program.code[n : n + 1])
+            if not self.kept(instruction, before):
+                self.spoilt.add(instruction.kernel)
             for buffer, spans in self.written(instruction):
                 self.held[buffer] = [(at, ctypes.string_at(at, size)) for at, size in spans]
             self.kernels.add(instruction.kernel)
 
+    def kept(self, i: Instruction, before: list[Array]) -> bool:
+        """Whether the arena is what it was before but for the buffers that the instruction writes."""
+        for piece, old in zip(self.program._arena, before, strict=True):
+            changed = piece != old
+            for b in i.writes:
+                if isinstance(b, Buffer) and 0 <= (at := b.address - piece.ctypes.data) < piece.nbytes:
+                    changed[at : at + b.nbytes] = False
+            if changed.any():
+                return False
+        return True
+
     def written(self, i: Instruction) -> Iterator[tuple[Buffer, list[tuple[int, int]]]]:
         """Each buffer that the instruction writes, and (address, bytes) of what it means there."""
-        o = i.operands
-        for name, count, stride, size in self.meant(i):
-            yield o[name], [(o[name].address + n * stride, size) for n in range(count)]
+        for role in KERNELS[i.kernel].roles:
+            if isinstance(role, Operand) and role.WRITTEN and role.form not in (SCRATCH, CACHE):
+                yield from self.meant(i, role)
 
-    def meant(self, i: Instruction) -> list[tuple[str, int, int, int]]:
-        """(operand, rows, stride, bytes of a row) of what the instruction writes."""
-        o, state = i.operands, self.program.state
-        tokens = int(state[State.COUNT // 8])
-        count = int(state[o.get("count_at", State.COUNT) // 8])
-        if i.kernel in ("embed", "embed_float"):
-            return [("y", count, o["y_stride"], self.shapes[o["weights"]][1] * 4)]
-        if i.kernel in ("norm", "swiglu"):
-            return [("y", count, o["y_stride"], o["dim"] * 4)]
-        if i.kernel in ("norm_quantize", "quantize", "swiglu_quantize"):
-            groups = count * -(-o["dim"] // 32)
-            return [("x", 1, 0, groups * 32), ("x_scale", 1, 0, groups * 4), ("x_sum", 1, 0, groups * 4)]
-        if i.kernel in ("matmul", "matmul_act", "matmul_float"):
-            return [("y", count, o["y_stride"], self.shapes[o["weights"]][0] * 4)]
-        if i.kernel == "argmax":
-            return [("likeliest", 1, 0, count * 8)]
-        heads = o["heads"] * o["head_dim"] * 4
-        if i.kernel in ("norm_heads", "rotate"):
-            return [("x", count, o["x_stride"], heads)]
-        if i.kernel in ("attend_int8", "attend_float"):
-            return [("y", count, o["y_stride"], heads)]
-        groups, share = -(-o["head_dim"] // 32), o["heads"] // o["kv_heads"]
-        sizes = {"store_int8": {"q": 32, "q_scale": 4, "q_sum": 4}, "store_float": {"q": 128}}[i.kernel]
-        return [
-            (name, o["kv_heads"], o["rows"] * groups * size, tokens * share * groups * size)
-            for name, size in sizes.items()
-        ]
+    def meant(self, i: Instruction, role: Operand) -> Iterator[tuple[Buffer, list[tuple[int, int]]]]:
+        state, handle = self.program.state, i.given[role.name]
+        words: Any = i.operands
+        count = int(state[words.get("count_at", State.COUNT) // 8])
+        if isinstance(handle, Rows):
+            b = handle.buffer
+            yield b, [(b.address + n * handle.stride, handle.columns * 4) for n in range(count)]
+            return
+        buffers = [words[name] for name in role.words]
+        if role.count == "tokens":
+            groups = -(-handle.columns // 32) if role.form is INT8 else 1
+            sizes = (groups * 32, groups * 4, groups * 4) if role.form is INT8 else (role.item,)
+            yield from ((b, [(b.address, count * size)]) for b, size in zip(buffers, sizes, strict=True))
+            return
+        groups, share = -(-words["head_dim"] // 32), words["heads"] // words["kv_heads"]
+        for b, item in zip(buffers, (32, 4, 4) if role.form is INT8 else (128,), strict=True):
+            size = groups * item  # of a query; those of a key-value head stand together
+            heads = range(words["kv_heads"])
+            yield b, [(b.address + n * words["rows"] * size, count * share * size) for n in heads]
 
 
 @dataclass
@@ -224,6 +234,10 @@ def check_model(seed: int, folder: Path, totals: Totals) -> None:
             model.runner._team.run = steps.run  # type: ignore[method-assign]
             if not same(want, outcome(model, run, PATTERNS[name])):
                 totals.differ.append(f"model {seed} ({words}), {act} {kv} {run}: {name} before each kernel")
+            for kernel in sorted(steps.spoilt):
+                totals.differ.append(
+                    f"model {seed} ({words}), {act} {kv} {run}: {kernel} writes what it reads"
+                )
         totals.kernels |= steps.kernels
         totals.runs += len(PATTERNS) + 1
         totals.passes += (len(PATTERNS) + 1) * len(run.pieces)

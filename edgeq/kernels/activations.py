@@ -1,9 +1,9 @@
 """Activations: int8 quantization per token and 32 columns, and SwiGLU with or without it.
 
 x[i] = nearest(a[i] * (127 / max|a|)) with scale = max|a| / 127 over the group, rounded to a float16's 11
-bits: so does llama.cpp, and two engines that round alike stay alike through the layers. The sum of the
-group's int8 is kept for the zero point of the weights. Columns past `dim` count as zeros, so a buffer may
-hold anything there.
+bits: so does llama.cpp, and two engines that round alike stay alike through the layers. The sums of the int8
+of each half of the group are kept, as int16, for the zero points and mins of weights. Columns past `dim`
+count as zeros, so a buffer may hold anything there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgeq.simd.verbs import (
     splat_f32,
     store_f32,
     store_i8,
-    sum_i32,
+    sum_halves,
 )
 
 from .catalog import State
@@ -38,7 +38,8 @@ SMALLEST = float32(1e-30)  # groups below this are stored as zeros: 127 / max wo
 
 @native
 def quantize_lines(a, b, x, x_scale):
-    """Two lines, a group of 32 columns, to int8 at x with their scale; returns the two lines' sum."""
+    """Two lines, a group of 32 columns, to int8 at x with their scale;
+    returns the lines' sums, an int16 each."""
     top = max_magnitude(larger_magnitude(a, b))
     scale = top * float32(1.0 / 127.0)
     factor = ZERO
@@ -52,13 +53,13 @@ def quantize_lines(a, b, x, x_scale):
     store_i8(x, qa)
     store_i8(x + 16, qb)
     poke_f32(x_scale, scale)
-    return qa + qb
+    return sum_halves(qa, qb)
 
 
 @native
 def quantize_group(a, b, x, x_scale, x_sum):
-    """One group of 32 columns, in two lines a and b, to int8 at x with its scale and sum."""
-    poke_i32(x_sum, sum_i32(quantize_lines(a, b, x, x_scale)))
+    """One group of 32 columns, in two lines a and b, to int8 at x with its scale and its halves' sums."""
+    poke_i32(x_sum, quantize_lines(a, b, x, x_scale))
 
 
 @native

@@ -17,29 +17,20 @@ from __future__ import annotations
 from numba import float32
 
 from edgeq.simd.verbs import (
-    dots_add,
-    dots_finish,
-    dots_start,
+    dots,
     fetch_add,
     fma_each,
     fma_seen_each,
     keep,
+    lines_at,
     load_f32,
     load_values,
     native,
-    opaque,
     peek_i64,
     prefetch,
     scaled_add_each,
-    scratch_p,
-    scratch_p_scale,
-    scratch_tiles,
-    signed_add,
-    signed_finish,
-    signed_lines,
-    signed_start,
+    signed_dots,
     splat_f32,
-    step_lines,
     store_each,
     tokens,
     value_bytes,
@@ -48,6 +39,7 @@ from edgeq.simd.verbs import (
 
 from .activations import ZERO, quantize_lines
 from .catalog import CHUNK, QUERIES, Scratch, State
+from .scratch import scratch_p, scratch_p_scale, scratch_tiles
 from .softmax import bounds, chunk_exponentials, clear_tile, emit_tile, first_chunk, merge_chunk, merge_values
 from .turn import turn
 
@@ -126,19 +118,15 @@ def key_scores(t, line, scale, value, q, q_scale, q_sum, groups):
     """
     acc = zeros_each(t)
     for _ in range(groups):
-        dots = dots_start(t, q_sum, groups * 4)
-        for _ in range(opaque(8 // step_lines(t))):  # unrolled, its lines would not fit in registers
-            for n in range(step_lines(t)):
-                prefetch(line + AHEAD + n * 64)
-                prefetch(value + n * 64)
-            dots = dots_add(t, dots, line, q, groups * 32)
-            line += step_lines(t) * 64
-            value += step_lines(t) * 64
-            q += step_lines(t) * 4
-        acc = scaled_add_each(
-            t, acc, dots_finish(t, dots, q_sum, groups * 4), load_f32(scale), q_scale, groups * 4
-        )
+        for n in range(8):
+            prefetch(line + AHEAD + n * 64)
+            prefetch(value + n * 64)
+        sums = dots(t, lines_at(t, line), q, groups * 32, q_sum, groups * 4)
+        acc = scaled_add_each(t, acc, sums, load_f32(scale), q_scale, groups * 4)
+        line += 512
+        value += 512
         scale += 64
+        q += 32
         q_scale += 4
         q_sum += 4
     return acc
@@ -152,12 +140,9 @@ def value_sums(t, line, p, p_scale, blocks, stride):
     acc = zeros_each(t)
     one = splat_f32(float32(1.0))
     for _ in range(blocks):
-        sums = signed_start(t)
-        for i in range(opaque(8 // signed_lines(t))):
-            sums = signed_add(t, sums, line + i * (signed_lines(t) * 64), p, CHUNK)
-            p += signed_lines(t) * 4
-        acc = scaled_add_each(t, acc, signed_finish(t, sums), one, p_scale, CHUNK // 8)
+        acc = scaled_add_each(t, acc, signed_dots(t, line, p, CHUNK), one, p_scale, CHUNK // 8)
         line += stride
+        p += 32
         p_scale += 4
     return acc
 
@@ -204,7 +189,7 @@ def attend_chunk_int8(
             q_sum + at * 4,
             groups,
         )
-        store_each(t, scores + n * 4, CHUNK * 4, acc)
+        store_each(t, scores + n * 4, CHUNK * 4, acc, tokens(t))
     for n in range(tokens(t)):
         low, high = bounds(start + min(first + n, last - 1) // share, window, base)
         chunk_exponentials(scratch, n, low, high, end)
@@ -311,7 +296,7 @@ def attend_chunk_float(
         for d in range(head_dim):
             key = load_values(t, keys + (n * dims + d * 16) * value_bytes(t))
             acc = fma_each(t, acc, key, q + d * 4, dims * 4)
-        store_each(t, scores + n * 4, CHUNK * 4, acc)
+        store_each(t, scores + n * 4, CHUNK * 4, acc, tokens(t))
     for n in range(tokens(t)):
         low, high = bounds(start + min(first + n, last - 1) // share, window, base)
         chunk_exponentials(scratch, n, low, high, whole)

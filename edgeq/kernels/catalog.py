@@ -1,14 +1,43 @@
 """What kernels there are and what operands each takes, readable without numba.
 
 An instruction is WIDTH bytes: the kernel's address, the address of the pass's state, a counter from which
-workers take chunks of work, flags, and then the operands in the order of the row, each an int64. Addresses
-point to the first element; strides are in bytes; `*_at` is the offset of a word in the state. What a buffer
-holds beyond its columns and rows is said in `edgeq.arena`, how far each kernel reaches in `edgeq.extents`.
+workers take chunks of work, flags, and then the words of the operands in the order of the row, each an
+int64. Addresses point to the first element; strides are in bytes; `*_at` is the offset of a word in the
+state. What a buffer holds beyond its columns and rows is said in `edgeq.runtime.arena`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+
+from edgeq.errors import UsageError
+from edgeq.formats.schemes import SCHEMES
+
+from .roles import (
+    CACHE,
+    FLAT,
+    INT8,
+    OUTSIDE,
+    SCRATCH,
+    SHARED,
+    Const,
+    Derived,
+    Float,
+    In,
+    InOut,
+    InState,
+    Number,
+    Operand,
+    Out,
+    Role,
+    Shaped,
+    Tables,
+    Weight,
+    fact,
+    factors,
+    stride,
+)
 
 WIDTH = 256  # bytes of one instruction
 STATE_AT, WORK_AT, FLAGS_AT, OPERANDS_AT = 8, 16, 24, 32
@@ -72,95 +101,248 @@ class Scratch:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A row: the module that defines the kernel, its operands, and the schemes that it is compiled for."""
+    """A row: the module that defines the kernel, the roles of its operands, and the schemes that it is
+    compiled for. UsageError for a row that no instruction could hold, or that names what it does not have.
+    """
 
     module: str
-    operands: tuple[str, ...]
+    roles: tuple[Role, ...]
     schemes: tuple[str, ...] = ("",)  # "" where it reads neither weights nor cache
     plain: bool = False  # a C function of its own, not called through an instruction
 
+    @cached_property
+    def operands(self) -> tuple[str, ...]:
+        """The words of an instruction, which are the kernel's own parameters."""
+        return tuple(word for role in self.roles for word in role.words)
 
-CODES = ("q4", "q8")  # schemes of weights: codes with scales
-FLOATS = ("f32", "f16", "bf16")  # and floats
+    @cached_property
+    def given(self) -> frozenset[str]:
+        """The names of what a recorder is given."""
+        return frozenset(role.name for role in self.roles if not isinstance(role, Derived))
+
+    @cached_property
+    def shared(self) -> tuple[Operand, ...]:
+        """The operands that instructions share."""
+        return tuple(role for role in self.roles if isinstance(role, Operand))
+
+    @cached_property
+    def shaped(self) -> tuple[Shaped, ...]:
+        """The operands whose columns the kernel takes to be as many as its numbers say."""
+        return tuple(role for role in self.roles if isinstance(role, Shaped) and role.width)
+
+    @cached_property
+    def of_scheme(self) -> str:
+        """The name of the operand for whose scheme the kernel is compiled, "" where there is none."""
+        of = (
+            r.name
+            for r in self.roles
+            if isinstance(r, Weight) or (isinstance(r, Operand) and r.form is CACHE)
+        )
+        return next(of, "")
+
+    def __post_init__(self) -> None:
+        words = self.operands
+        if len(words) > OPERANDS_MAX:
+            raise UsageError(
+                f"a kernel of {self.module} has {len(words)} operands, at most {OPERANDS_MAX} fit."
+            )
+        named = [f for role in self.roles for size in role.sizes for f in factors(size) if isinstance(f, str)]
+        derived = [name for role in self.roles if isinstance(role, Derived) for name in role.of]
+        unknown = {*named} - {*words, *OUTSIDE} | {*derived} - self.given
+        twice = {word for word in words if words.count(word) > 1}
+        if unknown or twice:
+            wrong = ", ".join(sorted(unknown | twice))
+            raise UsageError(f"a kernel of {self.module} names operands twice or not at all: {wrong}.")
+
+
+CODES = tuple(row.name for row in SCHEMES.values() if row.planes)  # schemes of weights: codes with scales
+FLOATS = tuple(row.name for row in SCHEMES.values() if row.number)  # and floats
 CACHED = ("f32", "f16")  # floats of a cache; its codes are q8
 
+LINE = 16  # float32 that are read or written at once
+GROUP = 32  # columns that share a scale
+TILE = 16  # rows of a matrix that are computed at once
 
-INT8 = ("x", "x_scale", "x_sum")  # activations: int8, one float32 scale and int32 sum per 32 columns
-QUERY = ("q", "q_scale", "q_sum")  # queries: the same, [kv_heads][rows][head_dim padded to 32]
+WEIGHTS = Weight("weights")
+IDS = In("ids", form=FLAT, item=8)
+COUNT = InState("count_at")
+EPSILON = Float("epsilon")
+ADDED = Number("add"), COUNT
+BIAS = Const("bias", ("tiles", TILE), optional=True)
+PRODUCT = Out("y", ("tiles", TILE), adds="add")
+
+QUERY_ROWS = ("kv_heads", "rows")
 KEYS_VALUES = ("keys", "key_scales", "values", "value_scales")
-HEADS = ("heads", "kv_heads", "head_dim", "capacity", "rows")
+ALL_HEADS, KV_HEADS = ("heads", "head_dim"), ("kv_heads", "head_dim")
+HEADS = (
+    Number("heads"),
+    fact("kv_heads", "cache"),
+    fact("head_dim", "cache"),
+    fact("capacity", "cache"),
+    Number("rows"),
+)
+SOURCE = (
+    In("a", ALL_HEADS, GROUP),
+    In("k", KV_HEADS, GROUP, form=SHARED),
+    In("v", KV_HEADS, GROUP, form=SHARED),
+    stride("kv_stride", "k", "v"),
+    Const("centre", "head_dim", GROUP, "kv_heads"),
+    Float("scaling"),
+)
+ATTENDED = Out("y", ALL_HEADS)
+WORKSPACE = Out("scratch", count="workers", form=SCRATCH)
+ONE_HEAD = Out("scratch", "head_dim", GROUP, "workers", SCRATCH)
 
 KERNELS = {
-    "run": Kernel("interpreter", ("crew", "program", "length"), plain=True),
-    "enter": Kernel("interpreter", ("own",), plain=True),
-    "embed": Kernel("embedding", ("ids", "weights", "scales", "y", "y_stride", "groups"), CODES),
-    "embed_float": Kernel("embedding", ("ids", "weights", "y", "y_stride", "columns"), FLOATS),
-    "norm": Kernel("normalize", ("x", "x_stride", "weight", "y", "y_stride", "dim", "epsilon", "count_at")),
-    "norm_quantize": Kernel("normalize", ("a", "a_stride", "weight", *INT8, "dim", "epsilon", "count_at")),
-    "norm_heads": Kernel("normalize", ("x", "x_stride", "weight", "heads", "head_dim", "epsilon")),
-    "quantize": Kernel("activations", ("a", "a_stride", *INT8, "dim")),
-    "swiglu": Kernel("activations", ("gate", "up", "stride", "y", "y_stride", "dim")),
-    "swiglu_quantize": Kernel("activations", ("gate", "up", "stride", *INT8, "dim")),
+    "run": Kernel("interpreter", (Number("crew"), Number("program"), Number("length")), plain=True),
+    "enter": Kernel("interpreter", (Number("own"),), plain=True),
+    "embed": Kernel(
+        "embedding",
+        (IDS, WEIGHTS, Out("y", ("groups", GROUP)), fact("tiles", "weights"), fact("groups", "weights")),
+        CODES,
+    ),
+    "embed_float": Kernel(
+        "embedding", (IDS, WEIGHTS, Out("y", "columns"), fact("columns", "weights")), FLOATS
+    ),
+    "norm": Kernel(
+        "normalize",
+        (
+            In("a", "dim", LINE, "limit"),
+            Const("weight", "dim", LINE),
+            Out("y", "dim", LINE),
+            fact("dim", "a", "columns"),
+            EPSILON,
+            COUNT,
+        ),
+    ),
+    "norm_quantize": Kernel(
+        "normalize",
+        (
+            In("a", "dim", GROUP, "limit"),
+            Const("weight", "dim", GROUP),
+            Out("x", "dim", form=INT8),
+            fact("dim", "a", "columns"),
+            EPSILON,
+            COUNT,
+        ),
+    ),
+    "norm_heads": Kernel(
+        "normalize",
+        (InOut("x", ALL_HEADS), Const("weight", "head_dim"), Number("heads"), Number("head_dim"), EPSILON),
+    ),
+    "quantize": Kernel(
+        "activations",
+        (In("a", "dim", GROUP), Out("x", "dim", form=INT8), fact("dim", "a", "columns")),
+    ),
+    "swiglu": Kernel(
+        "activations",
+        (
+            In("gate", "dim", LINE, form=SHARED),
+            In("up", "dim", LINE, form=SHARED),
+            stride("stride", "gate", "up"),
+            Out("y", "dim", LINE),
+            fact("dim", "gate", "columns"),
+        ),
+    ),
+    "swiglu_quantize": Kernel(
+        "activations",
+        (
+            In("gate", "dim", GROUP, form=SHARED),
+            In("up", "dim", GROUP, form=SHARED),
+            stride("stride", "gate", "up"),
+            Out("x", "dim", form=INT8),
+            fact("dim", "gate", "columns"),
+        ),
+    ),
     "matmul": Kernel(
         "matmul",
-        (*INT8, "weights", "scales", "bias", "y", "y_stride", "tiles", "groups", "add", "count_at"),
+        (
+            In("x", ("groups", GROUP), count="read", form=INT8),
+            WEIGHTS,
+            BIAS,
+            PRODUCT,
+            fact("tiles", "weights"),
+            fact("groups", "weights"),
+            *ADDED,
+        ),
         CODES,
     ),
     "matmul_act": Kernel(
         "matmul_float",
         (
-            "x",
-            "x_stride",
-            "weights",
-            "scales",
-            "bias",
-            "y",
-            "y_stride",
-            "tiles",
-            "columns",
-            "add",
-            "count_at",
+            In("x", "columns", count="read"),
+            WEIGHTS,
+            BIAS,
+            PRODUCT,
+            fact("tiles", "weights"),
+            fact("columns", "weights"),
+            *ADDED,
         ),
         CODES,
     ),
     "matmul_float": Kernel(
         "matmul_float",
-        ("x", "x_stride", "weights", "bias", "y", "y_stride", "tiles", "columns", "add", "count_at"),
+        (
+            In("x", "columns", count="read"),
+            WEIGHTS,
+            BIAS,
+            PRODUCT,
+            fact("tiles", "weights"),
+            fact("columns", "weights"),
+            *ADDED,
+        ),
         FLOATS,
     ),
-    "argmax": Kernel("argmax", ("y", "y_stride", "columns", "likeliest", "count_at")),
-    "rotate": Kernel("rotate", ("x", "x_stride", "cosine", "sine", "heads", "head_dim")),
+    "argmax": Kernel(
+        "argmax",
+        (In("y", "columns", LINE), fact("columns", "y"), Out("likeliest", form=FLAT, item=8), COUNT),
+    ),
+    "rotate": Kernel(
+        "rotate", (InOut("x", ALL_HEADS), Tables("tables", "head_dim"), Number("heads"), Number("head_dim"))
+    ),
     "store_int8": Kernel(
         "cache",
         (
-            "a",
-            "a_stride",
-            "k",
-            "v",
-            "kv_stride",
-            "centre",
-            "scaling",
-            *QUERY,
-            *KEYS_VALUES,
+            *SOURCE,
+            Out("q", "head_dim", count=QUERY_ROWS, form=INT8),
+            Out("cache", form=CACHE, named=KEYS_VALUES),
             *HEADS,
-            "scratch",
-            "scratch_stride",
+            ONE_HEAD,
         ),
         ("q8",),
     ),
     "store_float": Kernel(
         "cache",
-        ("a", "a_stride", "k", "v", "kv_stride", "centre", "scaling", "q", "keys", "values", *HEADS),
+        (
+            *SOURCE,
+            Out("q", "head_dim", GROUP, QUERY_ROWS, FLAT),
+            Out("cache", form=CACHE, named=("keys", "values")),
+            *HEADS,
+        ),
         CACHED,
     ),
     "attend_int8": Kernel(
         "attention",
-        (*QUERY, *KEYS_VALUES, "y", "y_stride", *HEADS, "window", "scratch", "scratch_stride"),
+        (
+            In("q", "head_dim", count=QUERY_ROWS, form=INT8),
+            In("cache", form=CACHE, named=KEYS_VALUES),
+            ATTENDED,
+            *HEADS,
+            Number("window"),
+            WORKSPACE,
+        ),
         ("q8",),
     ),
     "attend_float": Kernel(
         "attention",
-        ("q", "keys", "values", "y", "y_stride", *HEADS, "window", "scratch", "scratch_stride"),
+        (
+            In("q", "head_dim", GROUP, QUERY_ROWS, FLAT),
+            In("cache", form=CACHE, named=("keys", "values")),
+            ATTENDED,
+            *HEADS,
+            Number("window"),
+            WORKSPACE,
+        ),
         CACHED,
     ),
 }

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from numba import float32
-
 from edgeq.simd.verbs import (
-    bits,
+    column,
     fetch_add,
+    group_min,
+    group_parts,
+    group_scale,
+    halves,
+    has_min,
     lane,
-    lines,
-    load_f16,
     load_values,
-    mask,
     native,
     peek_i64,
-    peek_u8,
-    planes,
     poke_f32,
+    quad,
+    sub_min,
+    sub_scale,
+    sub_zero,
+    tile_parts,
     value_bytes,
-    zero,
 )
 
 from .catalog import State
@@ -27,26 +29,27 @@ COUNT = State.COUNT
 
 
 @native
-def embed(t, work, worker, workers, state, ids, weights, scales, y, y_stride, groups):
-    """Rows of a quantized matrix (layout lines16)."""
+def embed(t, work, worker, workers, state, ids, weights, y, y_stride, tiles, groups):
+    """Rows of a quantized matrix (layout lines16): `formats.schemes.dequantize`, bit for bit."""
     count = peek_i64(state + COUNT)
     while True:
         n = fetch_add(work, 1)
         if n >= count:
             break
         row = peek_i64(ids + n * 8)
-        tile = row // 16
         at = row % 16
+        parts = tile_parts(t, weights, tiles, groups, row // 16)
         out = y + n * y_stride
-        for g in range(groups):
-            scale = lane(load_f16(t, scales + (tile * groups + g) * 32), at)
-            base = weights + (tile * groups + g) * lines(t) * 64 + at * 4
-            for line in range(lines(t)):
-                for p in range(planes(t)):
-                    for j in range(4):
-                        code = (peek_u8(base + line * 64 + j) >> (bits(t) * p)) & mask(t)
-                        poke_f32(out, float32(code - zero(t)) * scale)
-                        out += 4
+        for i in range(groups * 8):
+            w = group_parts(t, parts, i // 8)
+            half = i % 8 * halves(t) // 8
+            v = quad(t, w, i % 8)
+            for j in range(4):
+                value = (column(v, j) - sub_zero(t, w, half)) * sub_scale(t, w, half) * group_scale(t, w)
+                if has_min(t):
+                    value = value + sub_min(t, w, half) * group_min(t, w)
+                poke_f32(out, lane(value, at))
+                out += 4
 
 
 @native

@@ -1,85 +1,81 @@
-"""The product of quantized weights and int8 activations: y[n, rows] = W . x[n], with the zero point folded
-in.
+"""The product of quantized weights and int8 activations: y[n, rows] = W . x[n].
 
-Memory of W (layout lines16): codes [tiles][groups][lines][64 bytes], scales [tiles][groups][16] float16.
-Activations: x int8 [count, groups * group], x_scale float32 and x_sum int32 [count, groups]. One tile of
-16 rows serves up to `tokens(t)` tokens from registers; groups are added in ascending order with one fma
-each, whatever the tile, so a token's result does not depend on its neighbours.
+Memory of W (layout lines16): the parts of its scheme, one after another (`formats.schemes`), each
+[tiles][what a tile has]. Activations: x int8 [count, groups * 32], x_scale float32 [count, groups] and x_sum
+int16 [count, groups, 2], the sums of each half of a group. One tile of 16 rows serves up to `tokens(t)`
+tokens from registers. Groups are added in ascending order with one fma each, whatever the tile, and one more
+where the scheme has a min, so a token's result does not depend on its neighbours.
 """
 
 from __future__ import annotations
 
 from edgeq.simd.verbs import (
     add_each,
-    dots_add,
-    dots_finish,
-    dots_start,
+    dots,
     fetch_add,
-    group,
-    lines,
+    group_parts,
+    group_scale,
     load_each,
-    load_f16,
     load_f32,
+    min_add_each,
     native,
-    opaque,
     peek_i64,
-    planes,
-    prefetch,
+    prefetch_group,
     scaled_add_each,
     single,
-    step_lines,
     store_each,
     sum_each,
+    tile_parts,
     tokens,
     zeros_each,
 )
 
-LINE = 64  # bytes of a line
+from .catalog import GROUP
+
 ROWS = 64  # bytes of 16 float32 results
 AHEAD = 2048  # bytes that a single token's stream of weights is asked for in advance
 BLOCK = 192 << 10  # bytes of activations that stay in the second-level cache beside a tile of weights
 
 
 @native
-def tile_product(t, line, scale, x, x_scale, x_sum, groups):
+def tile_product(t, parts, x, x_scale, x_sum, groups):
     """The bundle of float32 sums of one tile: 16 rows for each of the tile's tokens."""
     acc = zeros_each(t)
-    x_stride = groups * group(t)
+    x_stride = groups * GROUP
     g_stride = groups * 4
-    for _ in range(groups):
-        dots = dots_start(t, x_sum, g_stride)
-        for _ in range(opaque(lines(t) // step_lines(t))):  # unrolled, a group would not fit in registers
-            if tokens(t) == 1:
-                for n in range(step_lines(t)):
-                    prefetch(line + AHEAD + n * LINE)
-            dots = dots_add(t, dots, line, x, x_stride)
-            line += step_lines(t) * LINE
-            x += step_lines(t) * planes(t) * 4
-        acc = scaled_add_each(
-            t, acc, dots_finish(t, dots, x_sum, g_stride), load_f16(t, scale), x_scale, g_stride
-        )
-        scale += 32
+    for g in range(groups):
+        w = group_parts(t, parts, g)
+        if tokens(t) == 1:
+            prefetch_group(t, w, AHEAD)
+        sums = dots(t, w, x, x_stride, x_sum, g_stride)
+        acc = scaled_add_each(t, acc, sums, group_scale(t, w), x_scale, g_stride)
+        acc = min_add_each(t, acc, w, x_scale, x_sum, g_stride)
+        x += GROUP
         x_scale += 4
         x_sum += 4
     return acc
 
 
 @native
-def finish_tile(t, acc, bias, add, y, y_stride):
-    """Add the bias (address or 0), add to what stands in y where `add`, and store."""
+def finish_tile(t, acc, bias, add, y, y_stride, count):
+    """Add the bias (address or 0), add to what stands in y where `add`, and store the first `count` rows."""
     if bias != 0:
         acc = add_each(t, acc, load_f32(bias))
     if add != 0:
-        acc = sum_each(t, load_each(t, y, y_stride), acc)
-    store_each(t, y, y_stride, acc)
+        acc = sum_each(t, load_each(t, y, y_stride, count), acc)
+    store_each(t, y, y_stride, acc, count)
 
 
 @native
-def tile_tokens(t, first, line, scale, x, groups, bias, add, y, y_stride):
-    """One tile of rows for the tokens from `first` on that the tag holds; x is (x, x_scale, x_sum)."""
+def tile_tokens(t, first, count, tile, w, x, bias, add, y, y_stride):
+    """One tile of rows for `count` tokens from `first` on, as many as the tag holds or fewer. w is (weights,
+    tiles, groups) and x (x, x_scale, x_sum).
+    """
+    weights, tiles, groups = w
     skip = first * groups
-    acc = tile_product(t, line, scale, x[0] + skip * group(t), x[1] + skip * 4, x[2] + skip * 4, groups)
-    finish_tile(t, acc, bias, add, y + first * y_stride, y_stride)
+    parts = tile_parts(t, weights, tiles, groups, tile)
+    acc = tile_product(t, parts, x[0] + skip * GROUP, x[1] + skip * 4, x[2] + skip * 4, groups)
+    finish_tile(t, acc, bias, add, y + first * y_stride, y_stride, count)
 
 
 @native
@@ -101,31 +97,13 @@ def chunk_start(i, tiles, workers):
 
 
 @native
-def share_tiles(
-    t,
-    product,
-    work,
-    workers,
-    count,
-    tiles,
-    line,
-    tile_bytes,
-    scale,
-    scale_bytes,
-    x,
-    x_bytes,
-    width,
-    bias,
-    add,
-    y,
-    y_stride,
-):
+def share_tiles(t, product, work, workers, count, tiles, w, x, x_bytes, bias, add, y, y_stride):
     """Run `product` (as tile_tokens) over all tiles and tokens, in chunks that workers take from `work`.
 
-    line and scale are where the first tile lies, tile_bytes and scale_bytes what a tile takes, x_bytes what a
-    token's activations take; x and width are handed on. Tokens go in blocks whose activations stay in the
-    cache, and a tile serves all of a block; the blocks of a chunk come one after another, so that its weights
-    are still near.
+    w and x are handed on; x_bytes is what a token's activations take. Tokens go in blocks whose activations
+    stay in the cache, and a tile serves all of a block; the blocks of a chunk come one after another, so that
+    its weights are still near. Two tokens and more that are left over take a full tile, which reads rows
+    beyond the last and stores none of what comes of them; one has its own.
     """
     at_once = max(1, BLOCK // (x_bytes * tokens(t))) * tokens(t)
     blocks = max(1, (count + at_once - 1) // at_once)
@@ -139,15 +117,14 @@ def share_tiles(
         low = (task % blocks) * at_once
         high = min(low + at_once, count)
         for tile in range(first, end):
-            at, scale_at, out = line + tile * tile_bytes, scale + tile * scale_bytes, y + tile * ROWS
+            out = y + tile * ROWS
             row_bias = bias + tile * ROWS if bias != 0 else 0
             n = low
-            while n + tokens(t) <= high:
-                product(t, n, at, scale_at, x, width, row_bias, add, out, y_stride)
+            while n + 1 < high:
+                product(t, n, min(tokens(t), high - n), tile, w, x, row_bias, add, out, y_stride)
                 n += tokens(t)
-            while n < high:
-                product(one, n, at, scale_at, x, width, row_bias, add, out, y_stride)
-                n += 1
+            if n < high:
+                product(one, n, 1, tile, w, x, row_bias, add, out, y_stride)
 
 
 @native
@@ -161,7 +138,6 @@ def matmul(
     x_scale,
     x_sum,
     weights,
-    scales,
     bias,
     y,
     y_stride,
@@ -178,13 +154,9 @@ def matmul(
         workers,
         peek_i64(state + count_at),
         tiles,
-        weights,
-        groups * lines(t) * LINE,
-        scales,
-        groups * 32,
+        (weights, tiles, groups),
         (x, x_scale, x_sum),
-        groups * group(t),
-        groups,
+        groups * GROUP,
         bias,
         add,
         y,

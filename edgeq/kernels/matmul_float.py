@@ -1,30 +1,38 @@
 """Products with float32 activations: weights stored as floats, or codes read as the numbers they stand for.
 
 Float weights (layout lines16) are [tiles][columns][16] values: lane = row. Columns are added in ascending
-order with one fma each. For codes, a group is summed first and then scaled, so that the scale is applied
-once per group as in the int8 product.
+order with one fma each. For codes, what shares a sub-scale, or a group of 32 columns, is summed first and
+then scaled, as in the int8 product; where there is a min, the sum of the activations is scaled by that.
 """
 
 from __future__ import annotations
 
+from numba import float32
+
 from edgeq.simd.verbs import (
     column,
     fma_each,
-    group,
-    lines,
-    load_codes,
-    load_f16,
+    group_min,
+    group_parts,
+    group_scale,
+    halves,
+    has_min,
     load_values,
     native,
     peek_i64,
-    plane,
-    planes,
+    quad,
     scale_each,
+    splat_f32,
+    sub_min,
+    sub_scale,
+    sub_zero,
+    tile_parts,
     value_bytes,
     zeros_each,
 )
 
-from .matmul import LINE, finish_tile, share_tiles
+from .catalog import GROUP
+from .matmul import finish_tile, share_tiles
 
 
 @native
@@ -39,52 +47,66 @@ def float_product(t, w, x, x_stride, columns):
 
 
 @native
-def act_product(t, line, scale, x, x_stride, columns):
+def act_product(t, parts, x, x_stride, columns):
     """The bundle of sums of one tile of codes. The last group ends with the columns: what lies behind them in
     x may be anything, and the zero that its codes stand for would make NaN of infinity.
     """
     acc = zeros_each(t)
-    whole = columns // group(t)
-    for _ in range(whole):
-        part = zeros_each(t)
-        for _ in range(lines(t)):
-            v = load_codes(line)
-            for p in range(planes(t)):
-                q = plane(t, v, p)
-                for j in range(4):
-                    part = fma_each(t, part, column(t, q, j), x, x_stride)
-                    x += 4
-            line += LINE
-        acc = scale_each(t, part, load_f16(t, scale), acc)
-        scale += 32
-    left = columns - whole * group(t)
-    if left > 0:
-        acc = scale_each(t, act_part(t, line, x, x_stride, left), load_f16(t, scale), acc)
+    size = GROUP // halves(t)
+    for first in range(0, columns, size):
+        w = group_parts(t, parts, first // GROUP)
+        half = first % GROUP // size
+        count = min(size, columns - first)
+        sums = act_part(t, w, sub_zero(t, w, half), first % GROUP // 4, count, x, x_stride)
+        acc = scale_each(t, sums, group_scale(t, w) * sub_scale(t, w, half), acc)
+        if has_min(t):
+            acc = scale_each(t, act_sum(t, count, x, x_stride), group_min(t, w) * sub_min(t, w, half), acc)
+        x += size * 4
     return acc
 
 
 @native
-def act_part(t, line, x, x_stride, columns):
-    """The bundle of sums of the first columns of a group, not scaled."""
-    part = zeros_each(t)
-    for i in range(columns):
-        q = plane(t, load_codes(line + i // (4 * planes(t)) * LINE), i // 4 % planes(t))
-        part = fma_each(t, part, column(t, q, i % 4), x + i * 4, x_stride)
-    return part
+def act_part(t, w, zero, first, count, x, x_stride):
+    """The bundle of sums of `count` columns of a group, from the quad `first` on, less a zero point, not
+    scaled."""
+    sums = zeros_each(t)
+    for i in range(count // 4):
+        v = quad(t, w, first + i)
+        for j in range(4):
+            sums = fma_each(t, sums, column(v, j) - zero, x, x_stride)
+            x += 4
+    for j in range(count % 4):
+        sums = fma_each(t, sums, column(quad(t, w, first + count // 4), j) - zero, x, x_stride)
+        x += 4
+    return sums
 
 
 @native
-def float_tokens(t, first, w, scale, x, columns, bias, add, y, y_stride):
-    """One tile for the tokens from `first` on; x is (x, x_stride), and there is no scale."""
-    acc = float_product(t, w, x[0] + first * x[1], x[1], columns)
-    finish_tile(t, acc, bias, add, y + first * y_stride, y_stride)
+def act_sum(t, count, x, x_stride):
+    """The sums of the activations themselves, in every lane."""
+    sums = zeros_each(t)
+    one = splat_f32(float32(1.0))
+    for _ in range(count):
+        sums = fma_each(t, sums, one, x, x_stride)
+        x += 4
+    return sums
 
 
 @native
-def act_tokens(t, first, line, scale, x, columns, bias, add, y, y_stride):
-    """One tile for the tokens from `first` on; x is (x, x_stride)."""
-    acc = act_product(t, line, scale, x[0] + first * x[1], x[1], columns)
-    finish_tile(t, acc, bias, add, y + first * y_stride, y_stride)
+def float_tokens(t, first, count, tile, w, x, bias, add, y, y_stride):
+    """One tile for `count` tokens from `first` on; w is (weights, columns) and x (x, x_stride)."""
+    weights, columns = w
+    acc = float_product(t, weights + tile * columns * 16 * value_bytes(t), x[0] + first * x[1], x[1], columns)
+    finish_tile(t, acc, bias, add, y + first * y_stride, y_stride, count)
+
+
+@native
+def act_tokens(t, first, count, tile, w, x, bias, add, y, y_stride):
+    """One tile for `count` tokens from `first` on; w is (weights, tiles, columns) and x (x, x_stride)."""
+    weights, tiles, columns = w
+    parts = tile_parts(t, weights, tiles, (columns + GROUP - 1) // GROUP, tile)
+    acc = act_product(t, parts, x[0] + first * x[1], x[1], columns)
+    finish_tile(t, acc, bias, add, y + first * y_stride, y_stride, count)
 
 
 @native
@@ -99,13 +121,9 @@ def matmul_float(
         workers,
         peek_i64(state + count_at),
         tiles,
-        weights,
-        columns * 16 * value_bytes(t),
-        0,
-        0,
+        (weights, columns),
         (x, x_stride),
         x_stride,
-        columns,
         bias,
         add,
         y,
@@ -115,27 +133,11 @@ def matmul_float(
 
 @native
 def matmul_act(
-    t,
-    work,
-    worker,
-    workers,
-    state,
-    x,
-    x_stride,
-    weights,
-    scales,
-    bias,
-    y,
-    y_stride,
-    tiles,
-    columns,
-    add,
-    count_at,
+    t, work, worker, workers, state, x, x_stride, weights, bias, y, y_stride, tiles, columns, add, count_at
 ):
     """y[n] = W . x[n] (+ bias) (+ y[n] where add), W stored as codes, x float32: the exact meaning of the
     weights.
     """
-    groups = (columns + group(t) - 1) // group(t)
     share_tiles(
         t,
         act_tokens,
@@ -143,13 +145,9 @@ def matmul_act(
         workers,
         peek_i64(state + count_at),
         tiles,
-        weights,
-        groups * lines(t) * LINE,
-        scales,
-        groups * 32,
+        (weights, tiles, columns),
         (x, x_stride),
         x_stride,
-        columns,
         bias,
         add,
         y,

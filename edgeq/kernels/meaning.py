@@ -3,8 +3,8 @@
 This is the definition that the kernels are tested against, bit for bit: the functions add up in the same
 order and round where the kernels round. It knows nothing of addresses, tiles, workers or instruction sets,
 and is in no hurry. Rows of activations are float32 [count, columns]; int8 activations are the triple (x int8
-[count, columns padded to 32], x_scale float32 and x_sum int32 [count, groups]); weights are codes uint8
-[rows, columns padded] with scales float16 [rows, groups], or float32 values [rows, columns].
+[count, columns padded to 32], x_scale float32 [count, groups] and x_sum int16 [count, groups, 2]); weights
+are the parts of a scheme as `formats.schemes` means them, row-major, or float32 values [rows, columns].
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from edgeq.formats.schemes import Floats, Parts, Scheme, dequantize
+from edgeq.formats.schemes.values import sub_mins, sub_scales, zero_points
 
 from .catalog import CHUNK
 
@@ -65,7 +68,7 @@ def silu(x: Array) -> Array:
 
 # ---- activations ----
 class Int8(NamedTuple):
-    """Quantized rows: the last axis of x is in groups of 32, each with a scale and a sum."""
+    """Quantized rows: the last axis of x is in groups of 32, each with a scale and the sums of its halves."""
 
     x: Array
     x_scale: Array
@@ -73,7 +76,9 @@ class Int8(NamedTuple):
 
 
 def quantize(a: Array) -> Int8:
-    """float32 [..., columns] to int8 [..., columns padded to 32], scales and sums [..., groups]."""
+    """float32 [..., columns] to int8 [..., columns padded to 32], scales [..., groups], sums [..., groups,
+    2].
+    """
     groups = -(-a.shape[-1] // GROUP)
     padded = np.zeros((*a.shape[:-1], groups * GROUP), F32)
     padded[..., : a.shape[-1]] = a
@@ -82,7 +87,12 @@ def quantize(a: Array) -> Int8:
     scale, factor = _steps(top)
     scale = eleven_bits(scale)
     x = np.rint(grouped * factor[..., None]).astype(np.int8)
-    return Int8(x.reshape(padded.shape), scale, x.sum(-1, dtype=np.int32))
+    return Int8(x.reshape(padded.shape), scale, halves(x))
+
+
+def halves(x: Array) -> Array:
+    """int16 [..., 2]: the sums of both halves of int8 [..., 32]."""
+    return x.reshape(*x.shape[:-1], 2, GROUP // 2).sum(-1, dtype=np.int16)
 
 
 def eleven_bits(x: Array) -> Array:
@@ -110,10 +120,9 @@ def swiglu_quantize(gate: Array, up: Array) -> Int8:
 
 
 # ---- embedding and norms ----
-def embed(ids: Array, codes: Array, scales: Array, zero: int) -> Array:
+def embed(ids: Array, parts: Parts, scheme: Scheme) -> Array:
     """Rows of a quantized matrix, float32 [count, columns padded]."""
-    values = (codes[ids].astype(np.int32) - zero).astype(F32)
-    return values * np.repeat(scales[ids].astype(F32), GROUP, axis=1)
+    return dequantize({name: part[ids] for name, part in parts.items()}, scheme)
 
 
 def embed_float(ids: Array, weights: Array) -> Array:
@@ -163,16 +172,58 @@ def _finish(y: Array, bias: Array | None, add: Array | None) -> Array:
     return y if add is None else add + y
 
 
+class Codes(NamedTuple):
+    """A matrix of codes, group by group of 32 columns: what its value is the product and the sum of."""
+
+    v: Array  # int64 [rows, columns padded], less the chosen zero points
+    sub: Array  # int64 [rows, entries], ones where the scheme has none
+    scale: Array  # float32 [rows, groups], the scheme's unit in it
+    submin: Array  # int64 [rows, entries]
+    min: Array | None  # float32 [rows, groups]
+
+    @classmethod
+    def of(cls, parts: Parts, scheme: Scheme) -> Codes:
+        v = scheme.values.astype(np.int64)[parts["codes"]]
+        rows, columns = v.shape
+        ones = np.ones((rows, columns // GROUP), np.int64)
+        sub = sub_scales(parts["sub"], scheme).astype(np.int64) if scheme.sub else ones
+        if scheme.zeros != (0,):
+            v = v - _spread(zero_points(parts["sub"], scheme).astype(np.int64), columns)
+        submin = sub_mins(parts, scheme) if scheme.min else None
+        submin = ones if submin is None else submin.astype(np.int64)
+        scale = _floats(parts, "scale", scheme.scale, columns // GROUP) * F32(scheme.unit)
+        low = _floats(parts, "min", scheme.min, columns // GROUP) if scheme.min else None
+        return cls(v, sub, scale, submin, low)
+
+
+def _floats(parts: Parts, name: str, floats: Floats | None, count: int) -> Array:
+    """The floats of a part, float32 [rows, count]."""
+    assert floats is not None
+    return _spread(floats.row.floats(parts[name]), count)
+
+
+def _spread(entries: Array, count: int) -> Array:
+    """[rows, entries] repeated to [rows, count]."""
+    return np.repeat(entries, count // entries.shape[1], axis=1)
+
+
 def matmul(
-    x: Int8, codes: Array, scales: Array, zero: int, bias: Array | None = None, add: Array | None = None
+    x: Int8, parts: Parts, scheme: Scheme, bias: Array | None = None, add: Array | None = None
 ) -> Array:
-    """y [count, rows] = W . x (+ bias) (+ add): exact integer sums per group, added in order with one fma."""
-    y = np.zeros((len(x.x), len(codes)), F32)
-    weights = codes.astype(np.int64) - zero
-    for g in range(scales.shape[1]):
+    """y [count, rows] = W . x (+ bias) (+ add): exact integer sums per group of sub * v * x, added in order
+    with one fma, and where there is a min another of submin * the sums of x.
+    """
+    w = Codes.of(parts, scheme)
+    y = np.zeros((len(x.x), len(w.v)), F32)
+    columns = w.v.shape[1]
+    weights, minima = w.v * _spread(w.sub, columns), _spread(w.submin, columns // GROUP * 2)
+    for g in range(x.x.shape[1] // GROUP):
         at = slice(g * GROUP, (g + 1) * GROUP)
         sums = x.x[:, at].astype(np.int64) @ weights[:, at].T
-        y = fma(sums.astype(F32), scales[None, :, g].astype(F32) * x.x_scale[:, g, None], y)
+        y = fma(sums.astype(F32), w.scale[None, :, g] * x.x_scale[:, g, None], y)
+        if w.min is not None:
+            totals = x.x_sum[:, g].astype(np.int64) @ minima[:, 2 * g : 2 * g + 2].T
+            y = fma(totals.astype(F32), w.min[None, :, g] * x.x_scale[:, g, None], y)
     return _finish(y, bias, add)
 
 
@@ -185,16 +236,24 @@ def matmul_float(x: Array, weights: Array, bias: Array | None = None, add: Array
 
 
 def matmul_act(
-    x: Array, codes: Array, scales: Array, zero: int, bias: Array | None = None, add: Array | None = None
+    x: Array, parts: Parts, scheme: Scheme, bias: Array | None = None, add: Array | None = None
 ) -> Array:
-    """y [count, rows] = W . x (+ bias) (+ add), x float32 [count, columns], W stored as codes."""
-    y = np.zeros((len(x), len(codes)), F32)
-    weights = (codes.astype(np.int32) - zero).astype(F32)
-    for g in range(scales.shape[1]):
-        part = np.zeros_like(y)
-        for c in range(g * GROUP, min((g + 1) * GROUP, x.shape[1])):
-            part = fma(weights[None, :, c], x[:, c, None], part)
-        y = fma(part, scales[None, :, g].astype(F32), y)
+    """y [count, rows] = W . x (+ bias) (+ add), x float32 [count, columns], W stored as codes: columns that
+    share a sub-scale, or a group, are added up in order and then scaled, and where there is a min x alone as
+    well.
+    """
+    w = Codes.of(parts, scheme)
+    y = np.zeros((len(x), len(w.v)), F32)
+    values = w.v.astype(F32)
+    size = w.v.shape[1] // w.sub.shape[1]
+    for n, first in enumerate(range(0, x.shape[1], size)):
+        part, total, g = np.zeros_like(y), np.zeros_like(y), first // GROUP
+        for c in range(first, min(first + size, x.shape[1])):
+            part = fma(values[None, :, c], x[:, c, None], part)
+            total = total + x[:, c, None]
+        y = fma(part, (w.scale[:, g] * w.sub[:, n].astype(F32))[None], y)
+        if w.min is not None:
+            y = fma(total, (w.min[:, g] * w.submin[:, n].astype(F32))[None], y)
     return _finish(y, bias, add)
 
 

@@ -50,15 +50,15 @@ def normed(x, weight, factor, left):
 
 
 @native
-def norm(t, work, worker, workers, state, x, x_stride, weight, y, y_stride, dim, epsilon, count_at):
-    """The last rows of x, as many as the state's word at count_at says, to the first rows of y."""
+def norm(t, work, worker, workers, state, a, a_stride, weight, y, y_stride, dim, epsilon, count_at):
+    """The last rows of a, as many as the state's word at count_at says, to the first rows of y."""
     count = peek_i64(state + count_at)
-    x += (peek_i64(state + COUNT) - count) * x_stride
+    a += (peek_i64(state + COUNT) - count) * a_stride
     while True:
         n = fetch_add(work, 1)
         if n >= count:
             break
-        row = x + n * x_stride
+        row = a + n * a_stride
         factor = root_mean_square_factor(row, dim, epsilon)
         for i in range(0, dim, 16):
             store_f32(y + n * y_stride + i * 4, normed(row + i * 4, weight + i * 4, factor, dim - i))

@@ -104,8 +104,8 @@ def merge_chunk(scratch, tile):
 @native
 def merge_values(t, scratch, to, stride, acc):
     """Merge the chunk's sums of values for 16 dimensions into the tile's at `to`, queries `stride` apart."""
-    old = load_each(t, to, stride)
-    store_each(t, to, stride, merge_each(t, old, scratch + KEPT, acc, scratch + ADDED))
+    old = load_each(t, to, stride, tokens(t))
+    store_each(t, to, stride, merge_each(t, old, scratch + KEPT, acc, scratch + ADDED), tokens(t))
 
 
 @native

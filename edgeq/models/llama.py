@@ -10,8 +10,10 @@ from edgeq.models.base import DECODER, REQUIRE_BASE, BaseConfig, window_of
 from edgeq.models.decoder import decode
 
 if TYPE_CHECKING:
-    from edgeq.program import Program
-    from edgeq.weights import Weights
+    from edgeq.cache import CacheShape
+    from edgeq.runtime.recorder import Recorder
+    from edgeq.runtime.rotary import Tables
+    from edgeq.runtime.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,6 @@ class Config(BaseConfig):
 TENSORS = DECODER
 
 
-def forward(p: Program, c: Config, w: Weights) -> None:
+def forward(p: Recorder, c: Config, w: Weights, rope: Tables, cache: CacheShape) -> None:
     """Record the pass: plain projections."""
-    decode(p, c, w)
+    decode(p, c, w, rope, cache)

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from edgeq import ops
+from edgeq.models import decoder
 from edgeq.models.base import DECODER, BaseConfig, Tensor, window_of_layers
 from edgeq.models.decoder import decode
 
 if TYPE_CHECKING:
-    from edgeq.arena import Input, Rows
-    from edgeq.program import Program
-    from edgeq.weights import Weights
+    from edgeq.cache import CacheShape
+    from edgeq.runtime.arena import Input, Rows
+    from edgeq.runtime.recorder import Recorder
+    from edgeq.runtime.rotary import Tables
+    from edgeq.runtime.weights import Vector, Weights
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,24 @@ TENSORS = (
 )  # fmt: skip
 
 
-def project(p: Program, c: BaseConfig, b: Any, h: Input) -> tuple[Rows, Rows, Rows]:
+@dataclass(frozen=True)
+class Block(decoder.Block):
+    q_bias: Vector  # [heads * head_dim]
+    k_bias: Vector  # [kv_heads * head_dim]
+    v_bias: Vector  # [kv_heads * head_dim]
+
+    @property
+    def key_bias(self) -> Vector:
+        return self.k_bias
+
+
+def project(p: Recorder, c: BaseConfig, b: Block, h: Input) -> tuple[Rows, Rows, Rows]:
     """Projections with biases."""
-    return p.matmul(b.q, h, bias=b.q_bias), p.matmul(b.k, h, bias=b.k_bias), p.matmul(b.v, h, bias=b.v_bias)
+    q = ops.matmul(p, b.q, h, bias=b.q_bias)
+    k = ops.matmul(p, b.k, h, bias=b.k_bias)
+    return q, k, ops.matmul(p, b.v, h, bias=b.v_bias)
 
 
-def forward(p: Program, c: Config, w: Weights) -> None:
+def forward(p: Recorder, c: Config, w: Weights, rope: Tables, cache: CacheShape) -> None:
     """Record the pass."""
-    decode(p, c, w, project)
+    decode(p, c, w, rope, cache, Block, project)

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from edgeq import ops
+from edgeq.models import decoder
 from edgeq.models.base import DECODER, REQUIRE_BASE, BaseConfig, Tensor, window_of_layers
 from edgeq.models.decoder import decode
 
 if TYPE_CHECKING:
-    from edgeq.arena import Input, Rows
-    from edgeq.program import Program
-    from edgeq.weights import Weights
+    from edgeq.cache import CacheShape
+    from edgeq.runtime.arena import Input, Rows
+    from edgeq.runtime.recorder import Recorder
+    from edgeq.runtime.rotary import Tables
+    from edgeq.runtime.weights import Vector, Weights
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,20 @@ TENSORS = (
 )  # fmt: skip
 
 
-def project(p: Program, c: BaseConfig, b: Any, h: Input) -> tuple[Rows, Rows, Rows]:
+@dataclass(frozen=True)
+class Block(decoder.Block):
+    q_norm: Vector  # [head_dim]
+    k_norm: Vector  # [head_dim]
+
+
+def project(p: Recorder, c: BaseConfig, b: Block, h: Input) -> tuple[Rows, Rows, Rows]:
     """Projections, queries and keys normalized head by head."""
-    q, k, v = p.matmul(b.q, h), p.matmul(b.k, h), p.matmul(b.v, h)
-    q = p.norm_heads(q, b.q_norm, c.num_attention_heads)
-    k = p.norm_heads(k, b.k_norm, c.num_key_value_heads)
+    q, k, v = decoder.project(p, c, b, h)
+    q = ops.norm_heads(p, q, b.q_norm, heads=c.num_attention_heads, epsilon=c.rms_norm_eps)
+    k = ops.norm_heads(p, k, b.k_norm, heads=c.num_key_value_heads, epsilon=c.rms_norm_eps)
     return q, k, v
 
 
-def forward(p: Program, c: Config, w: Weights) -> None:
+def forward(p: Recorder, c: Config, w: Weights, rope: Tables, cache: CacheShape) -> None:
     """Record the pass."""
-    decode(p, c, w, project)
+    decode(p, c, w, rope, cache, Block, project)

@@ -11,16 +11,23 @@ from dataclasses import dataclass, replace
 
 from edgeq.formats.schemes import SCHEMES, Scheme
 
+from . import computed
 from .isa import ISA, by_name
 
 
 @dataclass(frozen=True)
 class Tag:
-    """What a compiled kernel is for. `scheme` is a scheme's name, or "" where it reads no weights."""
+    """What a compiled kernel is for. `scheme` is a scheme's name, or "" where it reads no weights. UsageError
+    for one that no kernel computes.
+    """
 
     isa: str
     scheme: str = ""
     tokens: int = 1
+
+    def __post_init__(self) -> None:
+        if self.scheme:
+            computed.check(self.scheme_row)
 
     @property
     def isa_row(self) -> ISA:

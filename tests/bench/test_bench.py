@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench import machine, peers, scale, stress, weights
+from bench import machine, peers, scale, schemes, stress, weights
 from tests.patience import STUCK_S
 
 MICRO = weights.SHAPES["micro"]
@@ -168,3 +168,15 @@ def test_stress_sees_other_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
     with pytest.raises(AssertionError, match="3 workers"):
         stress.stress(path, 3, runs=1, limit=STUCK_S)
+
+
+def test_schemes_are_timed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A small matrix: a line for each scheme, and its rates in the last line."""
+    for name, value in (("ROWS", 32), ("COLUMNS", 256), ("MANY", 1 << 16), ("TURN_S", 0.0)):
+        monkeypatch.setattr(schemes, name, value)
+    monkeypatch.setattr("sys.argv", ["schemes", "q4", "k6", "--tokens", "1,3", "--turns", "1", "--json"])
+    schemes.main()
+    lines = capsys.readouterr().out.splitlines()
+    found = json.loads(lines[-1])
+    assert [line.split()[0] for line in lines[2:4]] == ["q4", "k6"] == [r["scheme"] for r in found["rows"]]
+    assert all(set(row["gmacs"]) == {"1", "3"} and row["gbps"] > 0 for row in found["rows"])

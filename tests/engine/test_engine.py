@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeq import engine, rotary
+from edgeq import engine
 from edgeq.errors import UsageError
+from edgeq.runtime import rotary
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.arena import ALIGNMENT, SLACK
-from edgeq.formats import schemes
+from edgeq.formats import encode_parts
+from edgeq.formats.schemes import SCHEMES, Part, Scheme
+from edgeq.kernels import meaning
 from edgeq.kernels.catalog import KERNELS, OPERANDS_AT, STATE_AT, WIDTH, State
+from edgeq.runtime.arena import ALIGNMENT, SLACK
 from edgeq.simd import isa
 from edgeq.simd.store import kernels
 from edgeq.simd.tag import Tag
@@ -26,12 +28,18 @@ from tests import emulator
 
 Array = np.ndarray[Any, Any]
 CANARY = 0xA5
+NOISE = {"x": -128, "x_scale": np.nan, "x_sum": -32768}
 GUARD = bool(os.environ.get("EDGEQ_TEST_GUARD") or os.environ.get("EDGEQ_CHECK") == "memory")
 
 
 def tag_of(name: str, scheme: str = "") -> Tag:
     """The tag that programs use: as many tokens to a tile as the instruction set holds."""
     return Tag(name, scheme, isa.by_name(name).tokens)
+
+
+def spare(count: int, tag: Tag) -> int:
+    """Rows that a product reads beyond its tokens at the most."""
+    return max(0, tag.tokens - 2) if count > 1 else 0
 
 
 def float32_bits(x: float) -> int:
@@ -86,11 +94,13 @@ class Memory:
         buffer.values = buffer.values.reshape(values.shape)
         return buffer
 
-    def rows(self, values: Array) -> Buffer:
-        """Rows as a program keeps them: whole groups of 32 float32, NaN in the padding."""
+    def rows(self, values: Array, spare: int = 0) -> Buffer:
+        """Rows as a program keeps them: whole groups of 32 float32, NaN in the padding; `spare` rows more may
+        be read.
+        """
         count, columns = values.shape
         width = -(-columns // 32) * 32
-        buffer = self.flat(count * width, np.float32, np.nan, SLACK)
+        buffer = self.flat(count * width, np.float32, np.nan, SLACK + spare * width * 4)
         rows = buffer.values.reshape(count, width)
         rows[:, :columns] = values
         return Buffer(rows[:, :columns], buffer.address, width * 4)
@@ -105,13 +115,22 @@ class Memory:
         """Room for quantized rows: the operands x, x_scale, x_sum, and a function that reads it."""
         groups = -(-columns // 32)
         x, scale, total = (
-            self.flat(count * n, t) for n, t in ((groups * 32, "i1"), (groups, "f4"), (groups, "i4"))
+            self.flat(count * n, t) for n, t in ((groups * 32, "i1"), (groups, "f4"), (groups * 2, "i2"))
         )
 
-        def read() -> tuple[Array, Array, Array]:
-            return tuple(b.values.reshape(count, -1).copy() for b in (x, scale, total))  # type: ignore[return-value]
+        def read() -> meaning.Int8:
+            rows = (b.values.reshape(count, -1).copy() for b in (x, scale, total))
+            return meaning.Int8(*rows)._replace(x_sum=total.values.reshape(count, groups, 2).copy())
 
         return {"x": x.address, "x_scale": scale.address, "x_sum": total.address}, read
+
+    def quantized(self, q: meaning.Int8, spare: int) -> dict[str, int]:
+        """Quantized rows as a program keeps them, with noise in the `spare` ones that full tiles read."""
+        operands = {}
+        for name, part in zip(("x", "x_scale", "x_sum"), q, strict=True):
+            rows = np.concatenate([part, np.full((spare, *part.shape[1:]), NOISE[name], part.dtype)])
+            operands[name] = self.put(rows).address
+        return operands
 
     def check(self) -> None:
         for raw, start, nbytes in self._raw:
@@ -159,41 +178,45 @@ def run(
 # ---- weights ----
 @dataclass(frozen=True)
 class Codes:
-    """A quantized matrix: logical codes [rows, columns padded] and scales [rows, groups], and its lines."""
+    """A matrix of codes: its parts, row-major and padded to the scheme's step, and its own columns."""
 
-    scheme: schemes.Scheme
-    codes: Array
-    scales: Array
+    scheme: Scheme
+    parts: dict[str, Array]
+    columns: int
 
     @property
-    def tiles(self) -> int:
-        return -(-len(self.codes) // 16)
+    def rows(self) -> int:
+        return len(self.parts["codes"])
 
-    def lines(self, memory: Memory) -> dict[str, int]:
-        """The operands weights, scales."""
-        rows, columns = self.codes.shape
-        codes = np.full((self.tiles * 16, columns), self.scheme.zero, np.uint8)
-        codes[:rows] = self.codes
-        scales = np.zeros((self.tiles * 16, self.scales.shape[1]), np.float16)
-        scales[:rows] = self.scales
-        by_tile = scales.reshape(self.tiles, 16, -1).transpose(0, 2, 1)
-        return {
-            "weights": memory.put(schemes.pack(codes, self.scheme.bits)).address,
-            "scales": memory.put(np.ascontiguousarray(by_tile)).address,
-        }
+    @property
+    def shape(self) -> dict[str, int]:
+        """The operands tiles, groups."""
+        return {"tiles": -(-self.rows // 16), "groups": -(-self.columns // 32)}
+
+    def put(self, memory: Memory) -> int:
+        """Where a copy of the matrix lies, as in a file."""
+        return memory.put(np.concatenate(list(encode_parts(self.parts, self.scheme)))).address
 
 
-def random_codes(rng: np.random.Generator, scheme: str, rows: int, columns: int) -> Codes:
-    """Any codes, extremes often; scales of any sign, some subnormal; the zero point in padding columns."""
-    row = schemes.SCHEMES[scheme]
-    groups = -(-columns // row.group)
-    last = 2**row.bits - 1
-    codes = rng.integers(0, last + 1, (rows, groups * row.group)).astype(np.uint8)
-    extreme = rng.random(codes.shape) < 0.3
-    codes[extreme] = rng.choice(np.array([0, last], np.uint8), int(extreme.sum()))
-    codes[:, columns:] = row.zero
-    scales = rng.normal(size=(rows, groups)) * np.exp2(rng.choice([-8.0, -4.0, -22.0], (rows, groups)))
-    return Codes(row, codes, scales.astype(np.float16))
+def random_codes(rng: np.random.Generator, name: str, rows: int, columns: int) -> Codes:
+    """Any codes and integer scales, extremes often; floats of any sign, some subnormal; zeros as padding."""
+    scheme = SCHEMES[name]
+    padded = -(-columns // scheme.step) * scheme.step
+    parts = {part.name: random_part(rng, part, (rows, part.entries(padded))) for part in scheme.arrays}
+    parts["codes"][:, columns:] = scheme.padding
+    return Codes(scheme, parts, columns)
+
+
+def random_part(rng: np.random.Generator, part: Part, shape: tuple[int, int]) -> Array:
+    if part.number == "e8m0":
+        return rng.choice(np.array([0, 1, 2, 100, 118, 127, 130], np.uint8), shape)
+    if part.number:
+        values = rng.normal(size=shape) * np.exp2(rng.choice([-8.0, -4.0, -22.0], shape))
+        return values.astype(part.dtype)
+    limits = np.iinfo(part.dtype)
+    low, high = (0, 2**part.bits - 1) if part.bits else (limits.min, limits.max)
+    numbers = rng.integers(low, high + 1, shape)
+    return np.where(rng.random(shape) < 0.3, rng.choice([low, high], shape), numbers).astype(part.dtype)
 
 
 def float_lines(values: Array, scheme: str) -> Array:

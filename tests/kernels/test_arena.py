@@ -93,3 +93,19 @@ def test_a_kernel_that_reads_too_far_shows(
         steps = arena.Steps(model, arena.PATTERNS["NaN"])
         model.runner._team.run = steps.run  # type: ignore[method-assign]
         assert not arena.same(want, arena.outcome(model, run, arena.PATTERNS["NaN"]))
+
+
+@pytest.mark.parametrize("kept", ["reads", "writes"])
+def test_a_role_that_is_not_true_shows(kept: str, demo: dict[str, Path]) -> None:
+    """`rotate` turns rows in place: it is caught where an instruction says that it only reads or writes."""
+    run = arena.Run(1, 32, [([1, 5, 6], True)])
+    with edgeq.load(demo["q4"], threads=1, context=32) as model:
+        want = arena.outcome(model, run, arena.ZEROS)
+        for i in model.runner._program._instructions:
+            if i.kernel == "rotate":
+                i.reads, i.writes = (i.reads, []) if kept == "reads" else ([], i.writes)
+        steps = arena.Steps(model, arena.PATTERNS["NaN"])
+        model.runner._team.run = steps.run  # type: ignore[method-assign]
+        got = arena.outcome(model, run, arena.PATTERNS["NaN"])
+    assert steps.spoilt == ({"rotate"} if kept == "reads" else set())
+    assert arena.same(want, got) == (kept == "reads")

@@ -85,7 +85,7 @@ class Attention:
         dims = self.shape.dims
         m = self.m
         self.parts = {name: m.flat(nbytes, np.uint8, 0) for name, nbytes in self.shape.parts.items()}
-        sizes = {"q": (dims, "i1"), "q_scale": (dims // 32, "f4"), "q_sum": (dims // 32, "i4")}
+        sizes = {"q": (dims, "i1"), "q_scale": (dims // 32, "f4"), "q_sum": (dims // 32 * 2, "i2")}
         if kind != "q8":
             sizes = {"q": (dims, "f4")}
         self.query = {name: m.flat(queries * n, t, 77) for name, (n, t) in sizes.items()}
@@ -212,8 +212,9 @@ def check_int8(case: Case, name: str) -> None:
     got, (q, k, v) = attention.run(workers=2)
     query, _ = meaning.store_int8(q, k[:1], v[:1], centre_of(case), scaling(case))
     _, stored = meaning.store_int8(np.zeros_like(k), k, v, centre_of(case), 1.0)
-    for part, dtype, want in zip(("q", "q_scale", "q_sum"), ("i1", "f4", "i4"), query, strict=True):
-        np.testing.assert_array_equal(attention.queries(part, dtype), want)
+    for part, dtype, want in zip(("q", "q_scale", "q_sum"), ("i1", "f4", "i2"), query, strict=True):
+        held = attention.queries(part, dtype)
+        np.testing.assert_array_equal(held, want.reshape(held.shape))
     check_layout(attention, stored)
     want = meaning.attend_int8(query, stored, case.before, case.window)
     same_bits(got, want[..., : case.head_dim])
@@ -234,10 +235,10 @@ def check_layout(attention: Attention, stored: meaning.Stored) -> None:
     for i in range(kv_heads):
         codes = whole.keys[:, i].view(np.uint8) ^ 0x80
         lines = attention.parts["keys"].values.reshape(kv_heads, capacity // 16, dims // 4, 64)[i]
-        got = schemes.unpack(lines, 8)
+        got = schemes.unpack([lines], (8,))
         np.testing.assert_array_equal(got[:n], codes[:n])
         assert not got[n:].any()
-        values = schemes.pack(np.ascontiguousarray(whole.values[:, i].T).view(np.uint8), 8)
+        (values,) = schemes.pack(np.ascontiguousarray(whole.values[:, i].T).view(np.uint8), (8,))
         values = values.reshape(dims // 16, capacity // 32, 8, 64).swapaxes(0, 1)
         got = attention.parts["values"].values.reshape(kv_heads, capacity // 32, dims // 16, 8, 64)[i]
         np.testing.assert_array_equal(got, values)

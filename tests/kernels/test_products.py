@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
+from edgeq.formats.schemes import SCHEMES, dequantize
 from edgeq.kernels import meaning
-from edgeq.kernels.catalog import State
+from edgeq.kernels.catalog import CODES, State
 from edgeq.kernels.matmul import BLOCK, chunk_start
 from tests.kernels.calling import (
     Array,
     Buffer,
+    Codes,
     Memory,
     float_lines,
     random_codes,
     representable,
     run,
     same_bits,
+    spare,
     tag_of,
 )
-from tests.simd.rows import EVERYWHERE, HERE
+from tests.simd.rows import EVERYWHERE, HERE, on_tiers
 
 SHAPES = [(16, 32), (1, 1), (5, 7), (40, 64), (100, 33), (130, 96)]
 COUNTS = [0, *range(1, 10), 130]
@@ -66,10 +70,10 @@ def test_chunks_are_all_tiles_in_pieces_that_shrink(workers: int) -> None:
         assert len(sizes) <= max(20 * workers, 1)
 
 
-@pytest.mark.parametrize("scheme", ["q4", "q8"])
-@pytest.mark.parametrize("name", EVERYWHERE)
+@pytest.mark.parametrize(("name", "scheme"), on_tiers(CODES))
 def test_matmul(name: str, scheme: str) -> None:
     rng = np.random.default_rng(6)
+    tag = tag_of(name, scheme)
     for case, (rows, columns, count) in enumerate(CASES):
         m = Memory()
         w = random_codes(rng, scheme, rows, columns)
@@ -78,87 +82,99 @@ def test_matmul(name: str, scheme: str) -> None:
         rest = y.values[count:].copy()
         bias, bias_values = bias_of(m, rng, rows, case)
         at = State.OUTPUTS if case % 5 == 0 else State.COUNT
-        parts = (m.put(part).address for part in x)
         run(
             m,
             "matmul",
-            tag_of(name, scheme),
+            tag,
             count=count + 3 if at else count,
             outputs=count,
             workers=1 + case % 3,
-            **dict(zip(("x", "x_scale", "x_sum"), parts, strict=True)),
-            **w.lines(m),
+            **m.quantized(x, spare(count, tag)),
+            weights=w.put(m),
             bias=bias,
             y=y.address,
             y_stride=y.stride,
-            tiles=w.tiles,
-            groups=w.scales.shape[1],
+            **w.shape,
             add=int(add is not None),
             count_at=at,
         )
-        same_bits(y.values[:count], meaning.matmul(x, w.codes, w.scales, w.scheme.zero, bias_values, add))
+        same_bits(y.values[:count], meaning.matmul(x, w.parts, w.scheme, bias_values, add))
         same_bits(y.values[count:], rest)
 
 
-def test_matmul_at_the_corners() -> None:
-    """Codes and activations at the ends of their ranges for many groups: nothing saturates."""
-    for name in EVERYWHERE:
-        for scheme, last in (("q4", 15), ("q8", 255)):
-            m = Memory()
-            w = random_codes(np.random.default_rng(7), scheme, 16, 256)
-            w.codes[:] = np.array([0, last], np.uint8)[np.arange(256) // 64 % 2]
-            w.scales[:] = 1.0
-            for sign in (127, -127):
-                x = np.full((9, 256), sign, np.int8)
-                q = meaning.Int8(x, np.ones((9, 8), np.float32), x.reshape(9, 8, 32).sum(-1, dtype=np.int32))
-                y = m.rows(np.zeros((9, 16), np.float32))
-                parts = (m.put(part).address for part in q)
-                run(
-                    m,
-                    "matmul",
-                    tag_of(name, scheme),
-                    count=9,
-                    **dict(zip(("x", "x_scale", "x_sum"), parts, strict=True)),
-                    **w.lines(m),
-                    bias=0,
-                    y=y.address,
-                    y_stride=y.stride,
-                    tiles=1,
-                    groups=8,
-                    add=0,
-                    count_at=State.COUNT,
-                )
-                exact = x.astype(np.int64) @ (w.codes.astype(np.int64) - w.scheme.zero).T
-                np.testing.assert_array_equal(y.values, exact)
+def extreme(w: Codes, name: str, ends: tuple[int, int]) -> Iterator[None]:
+    """The part all at one end, at the other, and by turns of 64 columns."""
+    part = w.parts[name]
+    by_turns = np.array(ends)[np.arange(part.shape[1]) * 4 // part.shape[1] % 2]
+    for values in (*ends, by_turns):
+        part[:] = values
+        yield
 
 
-@pytest.mark.parametrize(("name", "scheme"), [*((n, "q4") for n in EVERYWHERE), (HERE, "q8")])
+@pytest.mark.parametrize(("name", "scheme"), on_tiers(CODES))
+def test_matmul_at_the_corners(name: str, scheme: str) -> None:
+    """Codes, sub-scales and activations at the ends of their ranges for many groups: nothing saturates."""
+    tag, row = tag_of(name, scheme), SCHEMES[scheme]
+    w = random_codes(np.random.default_rng(7), scheme, 16, 256)
+    order = np.argsort(row.values, kind="stable")
+    ends = {"codes": (int(order[0]), int(order[-1]))}
+    ends |= {n: (np.iinfo(p.dtype).min, np.iinfo(p.dtype).max) for n, p in w.parts.items() if "sub" in n}
+    for part in row.arrays:
+        if part.number:
+            w.parts[part.name][:] = 127 if part.number == "e8m0" else 1
+    for _ in extreme(w, "codes", ends["codes"]):
+        for _ in extreme(w, "sub", ends["sub"]) if "sub" in ends else [None]:
+            for _ in extreme(w, "submin", ends["submin"]) if "submin" in ends else [None]:
+                for sign in (127, -127):
+                    m = Memory()
+                    x = np.full((5, 256), sign, np.int8)
+                    q = meaning.Int8(x, np.ones((5, 8), np.float32), meaning.halves(x.reshape(5, 8, 32)))
+                    y = m.rows(np.zeros((5, 16), np.float32))
+                    run(
+                        m,
+                        "matmul",
+                        tag,
+                        count=5,
+                        **m.quantized(q, spare(5, tag)),
+                        weights=w.put(m),
+                        bias=0,
+                        y=y.address,
+                        y_stride=y.stride,
+                        **w.shape,
+                        add=0,
+                        count_at=State.COUNT,
+                    )
+                    same_bits(y.values, meaning.matmul(q, w.parts, row))
+
+
+@pytest.mark.parametrize(("name", "scheme"), on_tiers(CODES))
 def test_matmul_act(name: str, scheme: str) -> None:
     rng = np.random.default_rng(8)
+    tag = tag_of(name, scheme)
     for case, (rows, columns, count) in enumerate(CASES):
         m = Memory()
         w = random_codes(rng, scheme, rows, columns)
         a = rng.normal(size=(count, columns)).astype(np.float32)
-        x = m.rows(a)
+        x = m.rows(a, spare(count, tag))
         y, add = result(m, rng, count, rows, case)
         bias, bias_values = bias_of(m, rng, rows, case)
         run(
             m,
             "matmul_act",
-            tag_of(name, scheme),
+            tag,
             count=count,
             x=x.address,
             x_stride=x.stride,
-            **w.lines(m),
+            weights=w.put(m),
             bias=bias,
             y=y.address,
             y_stride=y.stride,
-            tiles=w.tiles,
+            tiles=w.shape["tiles"],
             columns=columns,
             add=int(add is not None),
             count_at=State.COUNT,
         )
-        same_bits(y.values[:count], meaning.matmul_act(a, w.codes, w.scales, w.scheme.zero, bias_values, add))
+        same_bits(y.values[:count], meaning.matmul_act(a, w.parts, w.scheme, bias_values, add))
 
 
 @pytest.mark.parametrize(
@@ -166,17 +182,18 @@ def test_matmul_act(name: str, scheme: str) -> None:
 )
 def test_matmul_float(name: str, scheme: str) -> None:
     rng = np.random.default_rng(9)
+    tag = tag_of(name, scheme)
     for case, (rows, columns, count) in enumerate(CASES):
         m = Memory()
         w = representable(rng.normal(size=(rows, columns)), scheme)
         a = rng.normal(size=(count, columns)).astype(np.float32)
-        x = m.rows(a)
+        x = m.rows(a, spare(count, tag))
         y, add = result(m, rng, count, rows, case)
         bias, bias_values = bias_of(m, rng, rows, case)
         run(
             m,
             "matmul_float",
-            tag_of(name, scheme),
+            tag,
             count=count,
             workers=2,
             x=x.address,
@@ -193,17 +210,21 @@ def test_matmul_float(name: str, scheme: str) -> None:
         same_bits(y.values[:count], meaning.matmul_float(a, w, bias_values, add))
 
 
-def test_twins_are_products() -> None:
+@pytest.mark.parametrize("scheme", CODES)
+def test_twins_are_products(scheme: str) -> None:
     """The twins against NumPy's product in float64; int8 activations cost at most half a step a column."""
     rng = np.random.default_rng(10)
-    w = random_codes(rng, "q4", 40, 96)
-    values = (w.codes.astype(float) - 8) * np.repeat(w.scales.astype(float), 32, axis=1)
+    w = random_codes(rng, scheme, 40, 96)
+    values = dequantize(w.parts, w.scheme).astype(float)[:, :96]
     a = rng.normal(size=(5, 96)).astype(np.float32)
     exact = a @ values.T
+    terms = meaning.Codes.of(w.parts, w.scheme)
     size = np.abs(a) @ np.abs(values).T
-    assert np.all(np.abs(meaning.matmul_act(a, w.codes, w.scales, 8) - exact) <= 1e-6 * size)
+    if terms.min is not None:  # the two sums are rounded before one is taken from the other
+        size = size + np.abs(a) @ np.abs(np.repeat(terms.min, 32, axis=1) * 255.0)[:, :96].T
+    assert np.all(np.abs(meaning.matmul_act(a, w.parts, w.scheme) - exact) <= 1e-6 * size)
     assert np.all(np.abs(meaning.matmul_float(a, values.astype(np.float32)) - exact) <= 1e-6 * size)
     x = meaning.quantize(a)
     step = np.repeat(x.x_scale, 32, axis=1)
     bound = 0.5001 * step @ np.abs(values).T + 1e-6 * size
-    assert np.all(np.abs(meaning.matmul(x, w.codes, w.scales, 8) - exact) <= bound)
+    assert np.all(np.abs(meaning.matmul(x, w.parts, w.scheme) - exact) <= bound)

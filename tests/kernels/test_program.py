@@ -1,52 +1,36 @@
 """Recorded programs: what runs side by side shares no memory that is written, and nothing is read before it
-is there. Checked on addresses, after the arena was planned, against a table of what each kernel writes.
+is there. Checked on addresses, after the arena was planned, against the roles in the catalog; `tests.arena`
+holds kernels to those.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 
-from edgeq import memory, models
-from edgeq.arena import ALIGNMENT, Buffer, plan
+from edgeq import memory, models, ops
 from edgeq.cache import CacheShape
 from edgeq.converters import convert
 from edgeq.errors import UsageError
 from edgeq.formats import open_model
 from edgeq.formats.layout import geometry
 from edgeq.formats.schemes import SCHEMES
-from edgeq.instructions import Instruction, OfCache
-from edgeq.kernels.catalog import BARRIER, FLAGS_AT, KERNELS
-from edgeq.program import Program, Settings
-from edgeq.weights import Matrix, Vector, Weights
+from edgeq.kernels.catalog import BARRIER, FLAGS_AT, KERNELS, OPERANDS_MAX, Kernel, State
+from edgeq.kernels.roles import In, Number, Role, fact
+from edgeq.models import decoder
+from edgeq.runtime.arena import ALIGNMENT, Buffer, Input, Rows, plan
+from edgeq.runtime.instructions import Instruction, OfCache
+from edgeq.runtime.program import Program, Settings
+from edgeq.runtime.recorder import Recorder
+from edgeq.runtime.rotary import Tables
+from edgeq.runtime.weights import Matrix, Vector, Weights
 
-INT8 = ("x", "x_scale", "x_sum")
-CACHE = ("q", "q_scale", "q_sum", "keys", "key_scales", "values", "value_scales", "scratch")
-WRITES = {
-    "embed": ("y",),
-    "embed_float": ("y",),
-    "norm": ("y",),
-    "norm_quantize": INT8,
-    "norm_heads": ("x",),
-    "quantize": INT8,
-    "swiglu": ("y",),
-    "swiglu_quantize": INT8,
-    "matmul": ("y",),
-    "matmul_act": ("y",),
-    "matmul_float": ("y",),
-    "argmax": ("likeliest",),
-    "rotate": ("x",),
-    "store_int8": CACHE,
-    "store_float": CACHE,
-    "attend_int8": ("y", "scratch"),
-    "attend_float": ("y", "scratch"),
-}
-IN_PLACE = ("norm_heads", "rotate")  # what they write they read first, as a product with `add` does
+Block = TypeVar("Block")
 
 Range = tuple[int, int, Any]  # from address, to address, whose
 
@@ -70,9 +54,8 @@ class FakeWeights:
             }[name]  # fmt: skip
             scheme = SCHEMES[self.schemes.get(name, self.schemes[""])]
             sizes = geometry(scheme, "lines16", shape)
-            owner = [memory.zeros(n) for n in (sizes.codes_bytes, sizes.scales_bytes)]
-            codes, scales = (int(part.ctypes.data) if part.size else 0 for part in owner)
-            self.known[name] = Matrix(scheme.name, *shape, sizes.tiles, sizes.groups, codes, scales, owner)
+            data = memory.zeros(sizes.nbytes)
+            self.known[name] = Matrix(name, scheme.name, *shape, sizes.tiles, int(data.ctypes.data), data)
         return self.known[name]
 
     def vector(self, name: str) -> Vector:
@@ -80,25 +63,26 @@ class FakeWeights:
             c = self.config
             q, kv = c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim
             sizes = {"q_norm": c.head_dim, "k_norm": c.head_dim, "q_bias": q, "k_bias": kv, "v_bias": kv}
-            self.known[name] = Vector(np.zeros(sizes.get(name, c.hidden_size), np.float32))
+            self.known[name] = Vector(name, np.zeros(sizes.get(name, c.hidden_size), np.float32))
         return self.known[name]
 
     @property
     def head(self) -> Matrix:
         return self.matrix("embed")
 
-    def block(self, i: int) -> Any:
-        vectors = ("norm1", "norm2", "q_norm", "k_norm", "q_bias", "k_bias", "v_bias")
-        matrices = ("q", "k", "v", "o", "gate", "up", "down")
-        return SimpleNamespace(
-            **{name: self.vector(name) for name in vectors}, **{name: self.matrix(name) for name in matrices}
-        )
+    def block(self, i: int, form: type[Block]) -> Block:
+        kinds = {"Matrix": self.matrix, "Vector": self.vector}
+        return form(**{f.name: kinds[f.type](f.name) for f in fields(form)})  # type: ignore[arg-type, index]
 
 
 CONFIG = SimpleNamespace(
     vocab_size=500, hidden_size=72, intermediate_size=200, num_hidden_layers=3, num_attention_heads=6,
     num_key_value_heads=2, head_dim=20, rms_norm_eps=1e-5, sliding_window=None, max_position_embeddings=64,
 )  # fmt: skip
+
+
+def recorder(act: str = "int8") -> Recorder:
+    return Recorder(Settings(isa="generic", act=act, workers=3, limit=16, outputs=4, tokens=4))
 
 
 def recorded(
@@ -110,48 +94,23 @@ def recorded(
     weights: type[FakeWeights] = FakeWeights,
 ) -> Program:
     config = SimpleNamespace(**{**vars(CONFIG), "num_hidden_layers": layers})
-    table = memory.zeros((64, 10), np.float32)
+    p = recorder(act)
     shape = CacheShape.of(kv, layers, 2, 20, 300)
-    program = Program(
-        Settings(
-            isa="generic",
-            act=act,
-            cache=shape,
-            workers=3,
-            limit=16,
-            outputs=4,
-            epsilon=1e-5,
-            window=None,
-            cosine=table,
-            sine=table,
-            tokens=4,
-        )  # fmt: skip
-    )
-    models.family(family).forward(program, config, weights(config, schemes))
-    program.finish(dict.fromkeys(program.requests(), 1))
-    return program
+    models.family(family).forward(p, config, weights(config, schemes), Tables(np.ones(10), 64), shape)
+    return p.finish(dict.fromkeys(p.requests(), 1))
+
+
+def place_of(shared: Buffer | OfCache) -> Range:
+    """Parts of caches have places below all addresses."""
+    if isinstance(shared, Buffer):
+        return shared.address, shared.address + shared.nbytes, shared
+    at = -100 * (shared.layer * 8 + list("kv").index(shared.part[0]) + 4 * ("_" in shared.part) + 1)
+    return at, at + 1, shared
 
 
 def ranges(i: Instruction) -> tuple[list[Range], list[Range]]:
     """What the instruction reads and what it writes, of the arena, the cache, ids and logits."""
-    reads, writes = [], []
-    for name, operand in i.operands.items():
-        if isinstance(operand, Buffer):
-            place: Range = (operand.address, operand.address + operand.nbytes, operand)
-        elif isinstance(operand, OfCache):
-            at = -(
-                (operand.layer * 8 + list("kv_s").index(operand.part[0]) + 4 * ("_" in operand.part)) * 100
-                + 100
-            )
-            place = (at, at + 1, operand)
-        else:
-            continue
-        written = name in WRITES[i.kernel]
-        if written:
-            writes.append(place)
-        if not written or i.kernel in IN_PLACE or i.operands.get("add"):
-            reads.append(place)
-    return reads, writes
+    return [place_of(b) for b in i.reads], [place_of(b) for b in i.writes]
 
 
 def overlap(a: Range, b: Range) -> bool:
@@ -178,16 +137,12 @@ def check_side_by_side(program: Program) -> int:
 
 def check_nothing_is_lost(program: Program) -> None:
     """Every buffer that is read holds, in full, what was last written under its name."""
-    held: list[Range] = [(program._ids.address, program._ids.address + program._ids.nbytes, program._ids)]
+    held = [place_of(b) for b in program._instructions[0].reads]  # the pass's ids
+    assert [(start, end - start) for start, end, _ in held] == [(program.ids.ctypes.data, program.ids.nbytes)]
     for i in program._instructions:
         reads, writes = ranges(i)
         for place in reads:
-            if place[2] is not None and not (
-                i.kernel.startswith("attend") and place[2] == i.operands["scratch"]
-            ):
-                assert any(h[2] is place[2] or h[2] == place[2] for h in held), (
-                    f"{i.kernel} reads what is not there"
-                )
+            assert place[2] in [h[2] for h in held], f"{i.kernel} reads what is not there"
         for place in writes:
             held = [h for h in held if not overlap(h, place)] + [place]
 
@@ -290,45 +245,89 @@ def test_every_operand_is_in_its_place() -> None:
                 assert row[at] == (operand.address if isinstance(operand, Buffer) else operand)
 
 
-def test_every_kernel_has_its_writes() -> None:
-    assert set(WRITES) == {name for name, row in KERNELS.items() if not row.plain}
-
-
 # ---- what a family must not record ----
-def empty(act: str = "int8") -> tuple[Program, FakeWeights]:
-    """A program without instructions, and weights of several schemes."""
-    program = recorded(*PROGRAMS[0])
-    settings = replace(program.settings, act=act)
-    return Program(settings), FakeWeights(CONFIG, {"": "q4", "up": "f16"})
+def empty(act: str = "int8") -> tuple[Recorder, FakeWeights, Rows]:
+    """A recorder, weights of several schemes, and the rows of the ids."""
+    p, w = recorder(act), FakeWeights(CONFIG, {"": "q4", "up": "f16"})
+    return p, w, ops.embed(p, w.matrix("embed"))
 
 
 def test_a_weight_is_not_given_rows_of_other_columns() -> None:
-    p, w = empty()
-    x = p.embed(w.matrix("embed"))
-    with pytest.raises(UsageError, match="a weight of 200 columns is given rows of 72"):
-        p.matmul(w.matrix("down"), p.input(x, [w.matrix("q")]))
+    p, w, x = empty()
+    with pytest.raises(UsageError, match="down of 200 columns is given rows of 72"):
+        ops.matmul(p, w.matrix("down"), ops.quantize(p, x, [w.matrix("q")]))
 
 
 def test_a_weight_is_not_given_rows_in_another_form() -> None:
-    p, w = empty()
-    x = p.embed(w.matrix("embed"))
-    with pytest.raises(UsageError, match="a q4 weight is given rows that were not quantized"):
-        p.matmul(w.matrix("q"), p.input(x, [w.matrix("up")]))
-    with pytest.raises(UsageError, match="a f16 weight is given rows that were not kept as floats"):
-        p.matmul(w.matrix("up"), p.input(x, [w.matrix("q")]))
+    p, w, x = empty()
+    with pytest.raises(UsageError, match="q, q4, is given rows that were not quantized"):
+        ops.matmul(p, w.matrix("q"), ops.quantize(p, x, [w.matrix("up")]))
+    with pytest.raises(UsageError, match="up, f16, is given rows that were not kept as floats"):
+        ops.matmul(p, w.matrix("up"), ops.quantize(p, x, [w.matrix("q")]))
 
 
 def test_a_sum_goes_to_rows_of_its_own_width() -> None:
-    p, w = empty("f32")
-    x = p.embed(w.matrix("embed"))
-    with pytest.raises(UsageError, match="200 sums a row are added to rows of 72"):
-        p.matmul(w.matrix("gate"), p.input(x, [w.matrix("gate")]), add_to=x)
+    p, w, x = empty("f32")
+    with pytest.raises(UsageError, match="200 sums a row of gate are added to rows of 72"):
+        ops.matmul(p, w.matrix("gate"), ops.quantize(p, x, [w.matrix("gate")]), add_to=x)
 
 
-def test_operands_are_those_of_the_catalog() -> None:
-    p, _ = empty()
-    with pytest.raises(UsageError, match="kernel rotate is given too many or too few operands: angle, "):
-        p._emit("rotate", "", reads=[], writes=[], angle=1)
+@pytest.mark.parametrize(
+    ("kernel", "given", "sentence"),
+    [
+        ("run", {}, "run is no kernel that a program can call"),
+        ("nothing", {}, "nothing is no kernel that a program can call"),
+        ("norm", dict(angle=1), "too many or too few operands: a, angle, count_at, epsilon, weight, y"),
+        ("norm", dict(a="x", y="q", weight="norm1"), "a Matrix as y, where a buffer of rows is needed"),
+        ("norm", dict(a="x", y="wide", weight="norm1"), "norm of norm1 is given y of 200 columns"),
+        ("norm", dict(a="x", y="x", weight="q_norm"), "given weight of 20 columns, where 72 are needed"),
+        ("norm", dict(a="x", y="x", weight="norm1", count_at=State.POSITION), "no count of rows"),
+        ("rotate", dict(x="x", tables="tables", heads=6, head_dim=12), "tables of 20 columns, where 12"),
+        ("rotate", dict(x="x", tables="tables", heads=6, head_dim=20), "x of 72 columns, where 120"),
+        ("swiglu", dict(gate="x", up="wide", y="x"), "gate and up of different widths"),
+        ("embed", dict(ids="ids", weights="up", y="wide"), "embed of up is not made for f16, but"),
+    ],
+)  # fmt: skip
+def test_what_a_role_does_not_take_is_refused(kernel: str, given: dict[str, Any], sentence: str) -> None:
+    p, w, x = empty()
+    known: dict[str, Any] = {
+        "x": x,
+        "wide": p.rows(200),
+        "ids": p.ids,
+        "tables": Tables(np.ones(10), 64),
+        "q": w.matrix("q"),
+        "up": w.matrix("up"),
+    }
+    known |= {name: w.vector(name) for name in ("norm1", "q_norm")}
+    count = len(p.instructions)
+    more = dict(epsilon=1e-5, count_at=State.COUNT) if "weight" in given else {}
+    with pytest.raises(UsageError, match=sentence):
+        p.emit(kernel, **more | {name: known.get(value, value) for name, value in given.items()})
+    assert len(p.instructions) == count
+
+
+def test_what_is_read_and_what_is_written() -> None:
+    """Roles make barriers: an operand that is added to is read too."""
+    p, w, x = empty("f32")
+    ops.matmul(p, w.matrix("o"), Input(120, None, p.rows(120)), add_to=x)
+    y = ops.matmul(p, w.matrix("q"), ops.quantize(p, x, [w.matrix("q")]))
+    added, plain = p.instructions[-2:]
+    assert x.buffer in added.reads and added.writes == [x.buffer] and added.barrier
+    assert x.buffer in plain.reads and plain.writes == [y.buffer]
+
+
+@pytest.mark.parametrize(
+    ("roles", "sentence"),
+    [
+        ([Number(f"n{i}") for i in range(OPERANDS_MAX + 1)], f"{OPERANDS_MAX + 1} operands, at most"),
+        ([In("x", "dim")], "names operands twice or not at all: dim"),
+        ([Number("x"), Number("x")], "names operands twice or not at all: x"),
+        ([fact("dim", "x", "columns")], "names operands twice or not at all: x"),
+    ],
+)
+def test_a_row_that_no_instruction_holds_is_refused(roles: list[Role], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        Kernel("normalize", tuple(roles))
 
 
 def test_weights_are_what_they_are_asked_for_as(demo_checkpoint: Path, tmp_path: Path) -> None:
@@ -342,6 +341,6 @@ def test_weights_are_what_they_are_asked_for_as(demo_checkpoint: Path, tmp_path:
     for name in ("norm", "nothing"):
         with pytest.raises(UsageError, match=f"{name} is no matrix of this model"):
             w.matrix(name)
-    block = vars(w.block(4))
-    assert set(block) == {"norm1", "q", "k", "v", "o", "norm2", "gate", "up", "down"}
-    assert block["down"] is w.matrix("blocks.4.down")
+    block = w.block(4, decoder.Block)
+    assert block.down is w.matrix("blocks.4.down") and block.down.name == "blocks.4.down"
+    assert block.norm1 is w.vector("blocks.4.norm1") and block.norm1.name == "blocks.4.norm1"

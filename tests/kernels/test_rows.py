@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeq.kernels import meaning
-from edgeq.kernels.catalog import KERNELS, State
+from edgeq.kernels.catalog import CODES, KERNELS, State
 from tests.kernels.calling import (
     Array,
     Memory,
@@ -20,7 +20,7 @@ from tests.kernels.calling import (
     same_bits,
     tag_of,
 )
-from tests.simd.rows import EVERYWHERE, HERE
+from tests.simd.rows import EVERYWHERE, HERE, on_tiers
 
 COUNTS = [1, 2, 3, 5, 9]
 COLUMNS = [1, 16, 31, 33, 64, 80, 129, 300]
@@ -38,7 +38,7 @@ def activations(rng: np.random.Generator, *shape: int) -> Array:
     return x.astype(np.float32)
 
 
-def same_int8(got: tuple[Array, Array, Array], want: meaning.Int8, count: int) -> None:
+def same_int8(got: meaning.Int8, want: meaning.Int8, count: int) -> None:
     np.testing.assert_array_equal(got[0][:count], want.x)
     same_bits(got[1][:count], want.x_scale)
     np.testing.assert_array_equal(got[2][:count], want.x_sum)
@@ -129,8 +129,8 @@ def test_norm(columns: int, count_at: int) -> None:
             tag_of(HERE),
             count=count,
             outputs=wanted,
-            x=x.address,
-            x_stride=x.stride,
+            a=x.address,
+            a_stride=x.stride,
             y=y.address,
             y_stride=y.stride,
             count_at=count_at,
@@ -219,15 +219,15 @@ def test_rotate(heads: int, head_dim: int) -> None:
         np.testing.assert_allclose(x.values, want, rtol=1e-5, atol=2e-6 * np.abs(a).max())
 
 
-@pytest.mark.parametrize("scheme", ["q4", "q8"])
-@pytest.mark.parametrize("name", EVERYWHERE)
+@pytest.mark.parametrize(("name", "scheme"), on_tiers(CODES))
 def test_embed(name: str, scheme: str) -> None:
     rng = np.random.default_rng(4)
     for rows, columns in ((5, 7), (16, 32), (100, 130)):
         w = random_codes(rng, scheme, rows, columns)
         ids = rng.integers(0, rows, 9)
         m = Memory()
-        y = m.rows(np.full((9, w.codes.shape[1]), np.nan, np.float32))
+        columns = w.shape["groups"] * 32
+        y = m.rows(np.full((9, columns), np.nan, np.float32))
         run(
             m,
             "embed",
@@ -236,10 +236,10 @@ def test_embed(name: str, scheme: str) -> None:
             ids=m.put(ids).address,
             y=y.address,
             y_stride=y.stride,
-            groups=w.scales.shape[1],
-            **w.lines(m),
+            **w.shape,
+            weights=w.put(m),
         )
-        same_bits(y.values, meaning.embed(ids, w.codes, w.scales, w.scheme.zero))
+        same_bits(y.values, meaning.embed(ids, w.parts, w.scheme)[:, :columns])
 
 
 @pytest.mark.parametrize("name", EVERYWHERE)

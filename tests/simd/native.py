@@ -61,19 +61,26 @@ def _kind(letter: str, tag: Tag) -> Any:
 class Memory:
     """Slots, 64-byte aligned."""
 
-    def __init__(self) -> None:
-        self._raw = emulator.zeros(SLOT * SLOTS + 64)
+    def __init__(self, slots: int = SLOTS) -> None:
+        self._raw = emulator.zeros(SLOT * slots + 64)
         start = -int(self._raw.ctypes.data) % 64
-        self.bytes = self._raw[start : start + SLOT * SLOTS]
+        self.bytes = self._raw[start : start + SLOT * slots]
         self.address = int(self.bytes.ctypes.data)
 
     def put(self, slot: int, value: Any) -> None:
+        self.lay(slot * SLOT, value)
+
+    def lay(self, at: int, value: Any) -> None:
+        """The value's bytes from that byte on."""
         raw = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
-        self.bytes[slot * SLOT : slot * SLOT + len(raw)] = raw
+        self.bytes[at : at + len(raw)] = raw
 
     def get(self, slot: int, dtype: Any, count: int) -> Array:
+        return self.at(slot * SLOT, dtype, count)
+
+    def at(self, at: int, dtype: Any, count: int) -> Array:
         size = count * np.dtype(dtype).itemsize
-        return self.bytes[slot * SLOT : slot * SLOT + size].view(dtype)
+        return self.bytes[at : at + size].view(dtype)
 
 
 def _stored(letter: str, slot: int) -> str:

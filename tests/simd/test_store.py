@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from edgeq.kernels.catalog import KERNELS
+from edgeq.kernels.roles import Number
 from edgeq.simd import build, compile, executable, folder, store
 from edgeq.simd.pack import Pack
 from edgeq.simd.tag import Request, Tag
@@ -559,7 +560,7 @@ def test_the_compiler_is_numba_and_llvmlite() -> None:
 
 # ---- the compiler's own checks ----
 def test_a_catalog_row_that_is_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(KERNELS, "argmax", replace(KERNELS["argmax"], operands=("y", "columns")))
+    monkeypatch.setitem(KERNELS, "argmax", replace(KERNELS["argmax"], roles=(Number("y"), Number("columns"))))
     with pytest.raises(TypeError, match="argmax"):
         compile.kernel_function("argmax")
 

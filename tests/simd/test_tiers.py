@@ -6,17 +6,18 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from typing import Any
 
 import pytest
 
 from edgeq.errors import UsageError
-from edgeq.formats.schemes import SCHEMES, Scheme
+from edgeq.formats.schemes import SCHEMES, Floats, Integers, Scheme
 from edgeq.kernels.catalog import CODES as CODED
 from edgeq.simd import compile, isa
-from edgeq.simd.isa.dots import Dots
+from edgeq.simd.isa.parts import QUADS, halves
 from edgeq.simd.tag import Tag
 from edgeq.simd.target import Target
-from edgeq.simd.verbs.dots import dots_of, signed_of
+from edgeq.simd.verbs.dots import dots_of
 from tests.simd.rows import STAND_INS
 
 
@@ -54,51 +55,69 @@ def test_inner_loops_are_found() -> None:
 
 # ---- what goes together ----
 @pytest.mark.parametrize("name", [row.name for row in isa.ISAS])
-def test_every_scheme_goes_with_every_instruction_set(name: str) -> None:
+def test_runs_are_all_quads_of_a_group(name: str) -> None:
+    """Each once, in whole steps, beside the sub-scale that they share."""
     for scheme in CODED:
-        assert SCHEMES[scheme].group % (4 * SCHEMES[scheme].planes * dots_of(Tag(name, scheme)).lines) == 0
+        dots = dots_of(Tag(name, scheme))
+        size = QUADS // halves(dots.row)
+        assert [(i // size, i) for i in range(QUADS)] == [(h, i) for h, run in dots.runs() for i in run]
+        assert not [run for _, run in dots.runs() if len(run) % dots.quads]
 
 
-@pytest.mark.parametrize(
-    ("name", "bits", "fits"), [("i8mm", 1, False), ("i8mm", 2, True), ("dotprod", 1, True)]
-)
-def test_a_scheme_that_an_instruction_set_cannot_compute(
-    name: str, bits: int, fits: bool, monkeypatch: pytest.MonkeyPatch
+REFUSED = [
+    (dict(planes=(4, 1), table=tuple(range(32))), "kernels look up 16 integers at the most, not 32"),
+    (
+        dict(planes=(8,), zero=255, sub=Integers("u8", 32)),
+        "times the smallest integer is 65025, more than 16 bits hold",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "sentence"), REFUSED)
+def test_a_scheme_that_no_kernel_computes(
+    fields: dict[str, Any], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A group of 32 one-bit codes is one line, and i8mm takes two to a step: refused when it is compiled."""
-    monkeypatch.setitem(SCHEMES, "new", Scheme("new", bits, 32, 1, "|u1"))
-    tag = Tag(name, "new", 4)
-    if fits:
-        assert inner_loops(compile.assembly("matmul", tag))
-        return
-    with pytest.raises(UsageError, match="scheme new on i8mm: a step takes 64 columns, but a group has 32"):
-        compile.assembly("matmul", tag)
+    """It is refused by what is to be compiled, before it is."""
+    monkeypatch.setitem(SCHEMES, "new", Scheme("new", scale=Floats("f16", 32), **fields))
+    with pytest.raises(UsageError, match=f"scheme new: .*{sentence}"):
+        Tag("avx2", "new", 4)
+
+
+def test_a_new_scheme_needs_its_row_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three planes, brain floats for a whole row, sub-scales: no code knows of it."""
+    row = Scheme("new", planes=(4, 2, 1), zero=64, sub=Integers("i8", 16), scale=Floats("bf16", 0))
+    monkeypatch.setitem(SCHEMES, "new", row)
+    for name in ("avx2", "avx512vnni", "i8mm", "neon"):
+        assert inner_loops(compile.assembly("matmul", Tag(name, "new", 2)))
 
 
 # ---- products ----
-# Nothing of this stands in a loop of products: the stack, scalar multiplications, bytes that are taken out of
-# vectors or put into them one by one, calls.
+# Nothing of this stands in a loop of products: scalar multiplications, bytes that are taken out of vectors or
+# put into them one by one, calls.
 SLOW = {
-    "x86_64": re.compile(r"%[re]sp|\s(imul|v?pinsr[bwdq]|v?pextr[bwdq]|call)\w*\s"),
-    "aarch64": re.compile(r"\[sp|\s(mul\s+[wx]|madd|[su]maddl|[su]mov|ldrs?[bh]|bl|blr)\s"),
+    "x86_64": re.compile(r"\s(imul|v?pinsr[bwdq]|v?pextr[bwdq]|call)\w*\s"),
+    "aarch64": re.compile(r"\s(mul\s+[wx]|madd|[su]maddl|[su]mov|ldrs?b|bl|blr)\s"),
 }
+STACK_MOST = {"": 64, "k6": 112}  # touches in a group
+STACK = {"x86_64": r"%[re]sp", "aarch64": r"\[sp"}
 EVEX, VEX = r"\svpdpbusd\s.*%zmm", r"\{vex\}\s+vpdpbusd\s.*%ymm"
 Counts = dict[str, int]  # of instructions for 16 rows by 4 columns by a token
-NEON_BYTES = {r"\bsmull2?\s": 4, r"\bsmlal2?\s": 4, r"\bsadalp\s": 4}  # two lines share them
+PAIRS = {r"vpmaddubsw\s.*%ymm": 2, r"vpmaddwd\s.*%ymm": 2}
+NEON_BYTES = {r"\bsmull2?\s": 4, r"\bsmlal2?\s": 4}  # two lines share them
 CODES: list[tuple[str, str, Counts]] = [
     *(("avx512vnni", scheme, {EVEX: 1}) for scheme in ("q4", "q8")),
     *(("avxvnni", scheme, {VEX: 2}) for scheme in ("q4", "q8")),
-    ("avx2", "q4", {r"vpmaddubsw\s.*%ymm": 2, r"vpaddw\s.*%ymm": 2}),
-    ("avx2", "q8", {r"vpmaddubsw\s.*%ymm": 2, r"vpmaddwd\s.*%ymm": 2}),
+    *(("avx2", scheme, {r"vpmaddubsw\s.*%ymm": 2}) for scheme in ("q4", "k4", "q5", "k6")),
+    *(("avx2", scheme, PAIRS) for scheme in ("q8", "t4x")),
     *(("i8mm", scheme, {r"\susmmla\s": 2}) for scheme in ("q4", "q8")),
     *(("dotprod", scheme, {r"\ssdot\s": 4}) for scheme in ("q4", "q8")),
-    ("neon", "q4", {r"\ssmlal2?\s": 8}),
+    ("neon", "q4", {r"\ssml?[au]ll?2?\s": 8}),
     ("neon", "q8", NEON_BYTES),
 ]
 SIGNED: list[tuple[str, Counts]] = [
     ("avx512vnni", {EVEX: 1}),
     ("avxvnni", {VEX: 2}),
-    ("avx2", {r"vpmaddubsw\s.*%ymm": 2, r"vpmaddwd\s.*%ymm": 2}),
+    ("avx2", PAIRS),
     ("i8mm", {r"\ssmmla\s": 2}),
     ("dotprod", {r"\ssdot\s": 4}),
     ("neon", NEON_BYTES),
@@ -109,16 +128,19 @@ def counted(loop: list[str], instruction: str) -> int:
     return sum(bool(re.search(instruction, line)) for line in loop)
 
 
-def check(text: str, tag: Tag, dots: Dots, expected: Counts) -> None:
-    """One loop of the assembly has a step's products for a full tile, and no loop of products is slow."""
-    steps = tag.tokens * dots.planes * dots.lines
+def check(text: str, tag: Tag, expected: Counts) -> None:
+    """One loop of the assembly has a group's products for a full tile, and no loop of products is slow.
+    Floats are put by while the integers of a group are added up: they touch the stack, but little more.
+    """
     loops = inner_loops(text)
-    assert [
-        loop for loop in loops if all(counted(loop, what) == n * steps for what, n in expected.items())
-    ], [{what: counted(loop, what) for what in expected} for loop in loops]
+    times = tag.tokens * QUADS
+    found = [loop for loop in loops if all(counted(loop, what) == n * times for what, n in expected.items())]
+    assert found, [{what: counted(loop, what) for what in expected} for loop in loops]
     (first, *_) = expected
-    slow = SLOW[tag.isa_row.machine]
+    machine = tag.isa_row.machine
+    slow = SLOW[machine]
     assert not [line for loop in loops if counted(loop, first) for line in loop if slow.search(line)]
+    assert counted(found[0], STACK[machine]) <= STACK_MOST.get(tag.scheme, STACK_MOST[""])
 
 
 def tile(name: str, scheme: str) -> Tag:
@@ -128,7 +150,7 @@ def tile(name: str, scheme: str) -> Tag:
 @pytest.mark.parametrize(("name", "scheme", "expected"), CODES, ids=lambda v: v if isinstance(v, str) else "")
 def test_matmul(name: str, scheme: str, expected: Counts) -> None:
     tag = tile(name, scheme)
-    check(assembly("matmul", tag), tag, dots_of(tag), expected)
+    check(assembly("matmul", tag), tag, expected)
 
 
 @pytest.mark.parametrize(("name", "expected"), SIGNED, ids=lambda v: v if isinstance(v, str) else "")
@@ -136,8 +158,8 @@ def test_attention(name: str, expected: Counts) -> None:
     """Both products: queries and keys as in matmul, probabilities and values as signed bytes."""
     tag = tile(name, "q8")
     text = assembly("attend_int8", tag)
-    check(text, tag, dots_of(tag), next(c for n, s, c in CODES if (n, s) == (name, "q8")))
-    check(text, tag, signed_of(tag), expected)
+    check(text, tag, next(c for n, s, c in CODES if (n, s) == (name, "q8")))
+    check(text, tag, expected)
 
 
 def test_every_tier_is_checked() -> None:

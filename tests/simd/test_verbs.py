@@ -7,6 +7,7 @@ what their payload is, no verb says.
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,16 +15,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq.formats.schemes import SCHEMES, pack
+from edgeq.formats import encode_parts
+from edgeq.formats.schemes import SCHEMES, Scheme, dequantize, pack
+from edgeq.kernels import meaning
+from edgeq.kernels.catalog import CODES
 from edgeq.simd import verbs
-from edgeq.simd.isa import ISAS, by_name
+from edgeq.simd.isa import by_name
+from edgeq.simd.isa.parts import halves
 from edgeq.simd.isa.vectors import LANES
 from edgeq.simd.tag import Tag
-from edgeq.simd.verbs.dots import dots_of, signed_of
 from edgeq.simd.verbs.registry import MEANING
 from tests import emulator
+from tests.formats.parts import TOYS
+from tests.kernels.calling import random_part
 from tests.simd.native import SLOT, Array, Memory, compiled, mean, operator_call, same, verb_call
-from tests.simd.rows import HERE, runnable
+from tests.simd.rows import HERE, SOME, runnable
 
 Rng = np.random.Generator
 Fill = Callable[[Rng, int, Tag], Any]
@@ -84,11 +90,6 @@ class Case:
     trials: int = 96
 
 
-def code(rng: Rng, trial: int, tag: Tag) -> Any:
-    """Codes of one plane."""
-    return rng.integers(0, 2**tag.scheme_row.bits, 4 * LANES, np.uint8)
-
-
 def magnitudes(rng: Rng, trial: int, tag: Tag) -> Any:
     """Bit patterns of floats without a sign, NaNs among them."""
     return (rng.integers(0, 2**32, LANES, np.uint32) >> np.uint32(1)).view(np.float32)
@@ -129,10 +130,6 @@ def line_stride(rng: Rng, trial: int, tag: Tag) -> Any:
     return np.int64(64 + 4 * (trial % 10))
 
 
-def plane_number(rng: Rng, trial: int, tag: Tag) -> Any:
-    return np.int64(trial % tag.scheme_row.planes)
-
-
 def sometimes_zero(rng: Rng, trial: int, tag: Tag) -> Any:
     return np.where(rng.random(SLOT // 4) < 0.4, np.float32(0.0), floats(rng, SLOT // 4))
 
@@ -142,7 +139,6 @@ def powers(rng: Rng, trial: int, tag: Tag) -> Any:
 
 
 FLOATS = ("f32", "f16", "bf16")
-CODES = ("q4", "q8")
 
 CASES = {
     "peek_i64": Case("a", "n"),
@@ -162,7 +158,6 @@ CASES = {
     "opaque": Case("n", "n"),
     "prefetch": Case("n"),
     "pause": Case("t"),
-    "load_codes": Case("a", "c"),
     "load_f32": Case("a", "f"),
     "store_f32": Case("af"),
     "load_f16": Case("ta", "f", {2: half_line}, trials=4096),
@@ -180,12 +175,11 @@ CASES = {
     "whole": Case("f", "f", {1: tie}),
     "power2": Case("i", "f", {1: powers}),
     "sum_f32": Case("f", "x"),
-    "sum_i32": Case("i", "k"),
+    "sum_halves": Case("ii", "k"),
     "max_f32": Case("f", "x"),
     "keep": Case("fnnx", "f", {2: bound, 3: bound}, trials=600),
     "lane": Case("fn", "x", {2: small(0, 16)}),
-    "plane": Case("tcn", "c", {3: plane_number}, schemes=CODES),
-    "column": Case("tcn", "f", {2: code, 3: small(0, 4)}, schemes=CODES),
+    "column": Case("cn", "f", {2: small(0, 4)}),
     "zeros_each": Case("t", "F"),
     "scaled_add_each": Case("tFIfan", "F", {6: stride}, trials=32),
     "fma_each": Case("tFfan", "F", {5: stride}, trials=32),
@@ -193,15 +187,18 @@ CASES = {
     "scale_each": Case("tFfF", "F", trials=32),
     "add_each": Case("tFf", "F"),
     "sum_each": Case("tFF", "F"),
-    "load_each": Case("tan", "F", {3: line_stride}),
-    "store_each": Case("tanF", "", {3: line_stride}),
+    "load_each": Case("tann", "F", {3: line_stride, 4: small(1, 10)}),
+    "store_each": Case("tanFn", "", {3: line_stride, 5: small(1, 10)}),
     "merge_each": Case("tFaFa", "F", trials=32),
 }
 APART = {  # verbs with a test of their own below
-    "dots_start": "test_dots", "dots_add": "test_dots", "dots_finish": "test_dots",
-    "signed_start": "test_signed_dots", "signed_add": "test_signed_dots", "signed_finish": "test_signed_dots",
-    "call_kernel": "test_calls", "call_system": "test_calls",
-}  # fmt: skip
+    **dict.fromkeys(("tile_parts", "group_parts", "dots", "min_add_each"), "test_dots"),
+    **dict.fromkeys(("quad", "sub_scale", "sub_zero", "sub_min", "group_scale", "group_min"), "test_numbers"),
+    **dict.fromkeys(("lines_at", "prefetch_group"), "test_lines_at"),
+    "signed_dots": "test_signed_dots",
+    "call_kernel": "test_calls",
+    "call_system": "test_calls",
+}
 
 
 def tags(case: Case) -> list[Tag]:
@@ -283,17 +280,25 @@ def test_sum_of_integer_lines_wraps() -> None:
         np.testing.assert_array_equal(m.get(0, np.int32, LANES), a + b)
 
 
-# ---- dots ----
+# ---- groups ----
 X_STRIDE = 40  # bytes from a token's activations to the next one's
-DOTS = f"""d = dots_start(t, m + {SLOT}, 4)
-for n in range(0, lines(t), step_lines(t)):
-    d = dots_add(t, d, m + {2 * SLOT} + n * 64, m + {3 * SLOT} + n * 4 * planes(t), {X_STRIDE})
-out = dots_finish(t, d, m + {SLOT}, 4)
-store_I(m, out)"""
-SIGNED_DOTS = f"""d = signed_start(t)
-for n in range(0, 8, signed_lines(t)):
-    d = signed_add(t, d, m + {2 * SLOT} + n * 64, m + {3 * SLOT} + n * 4, {X_STRIDE})
-out = signed_finish(t, d)
+X, SUMS, SCALES, WEIGHTS = 3 * SLOT, 3 * SLOT + 512, 3 * SLOT + 768, 4 * SLOT
+GROUP = f"w = group_parts(t, tile_parts(t, m + {WEIGHTS}, 2, GROUPS, 1), GROUPS - 1)\n"
+DOTS = f"""out = dots(t, w, m + {X}, {X_STRIDE}, m + {SUMS}, 4)
+store_I(m, out)
+out = min_add_each(t, load_F(m + {SLOT}), w, m + {SCALES}, m + {SUMS}, 4)
+store_F(m + {2 * SLOT}, out)"""
+NUMBERS = """for i in range(8):
+    v = quad(t, w, i)
+    for j in range(4):
+        store_f32(m + i * 256 + j * 64, column(v, j))
+for h in range(halves(t)):
+    store_f32(m + 2048 + h * 64, sub_scale(t, w, h))
+    store_f32(m + 2176 + h * 64, sub_min(t, w, h))
+    store_f32(m + 2304 + h * 64, sub_zero(t, w, h))
+store_f32(m + 2432, group_scale(t, w))
+store_f32(m + 2496, group_min(t, w))"""
+SIGNED_DOTS = f"""out = signed_dots(t, m + {2 * SLOT}, m + {3 * SLOT}, {X_STRIDE})
 store_I(m, out)"""
 TILES = [(row, tokens) for row in runnable() for tokens in sorted({1, 3, row.tokens})]
 
@@ -314,55 +319,134 @@ def tile_of(x: Array) -> Array:
     return padded
 
 
-@pytest.mark.parametrize("tag", [Tag(r.name, s, n) for r, n in TILES for s in CODES], ids=name_of)
-def test_dots(tag: Tag) -> None:
-    """A group of 32 columns, as kernels add it up: against the verbs' meanings and against plain integers."""
-    call = compiled(DOTS, tag, "I")
+def last_group(scheme: Scheme) -> str:
+    """The text that finds the last group of a step, in the second of two tiles."""
+    return GROUP.replace("GROUPS", str(scheme.step // 32))
+
+
+def some_parts(rng: Rng, trial: int, scheme: Scheme) -> dict[str, Array]:
+    """The parts of two tiles of a step, row-major; codes and sub-scales as `corners`."""
+    found = {}
+    for n, part in enumerate(scheme.arrays):
+        shape = 2 * LANES, part.entries(scheme.step)
+        if part.number:
+            found[part.name] = random_part(rng, part, shape)
+            continue
+        limits = np.iinfo(part.dtype)
+        low, high = (0, 2**part.bits - 1) if part.bits else (limits.min, limits.max)
+        found[part.name] = corners(rng, trial >> n if trial < 4 else trial, low, high, shape, part.dtype)
+    return found
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of the table with what none of its own has."""
+    for row in TOYS.values():
+        monkeypatch.setitem(SCHEMES, row.name, row)
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme_name", "tokens"),
+    [
+        (row.name, scheme, tokens)
+        for row, tokens in TILES
+        for scheme in (*CODES, *TOYS)
+        if tokens == row.tokens or row.name == HERE or scheme in SOME
+    ],
+)
+@pytest.mark.usefixtures("toys")
+def test_dots(name: str, scheme_name: str, tokens: int) -> None:
+    """A group as kernels add it up: against the verbs' meanings and against plain integers."""
+    tag = Tag(name, scheme_name, tokens)
+    scheme, m = tag.scheme_row, Memory(12)
+    call = compiled(last_group(scheme) + DOTS, tag, "IF")
     rng = np.random.default_rng(3)
-    scheme, m = tag.scheme_row, Memory()
-    for trial in range(300):
-        codes = corners(rng, trial, 0, 2**scheme.bits - 1, (LANES, 32), np.uint8)
+    groups = scheme.step // 32
+    last, rows = slice(scheme.step - 32, None), slice(LANES, None)
+    for trial in range(100):
+        given = some_parts(rng, trial, scheme)
         x = corners(rng, trial // 2, -127, 127, (tag.tokens, 32), np.int8)
-        m.put(1, x.sum(1, dtype=np.int32))
-        m.put(2, pack(codes, scheme.bits))
-        m.put(3, tile_of(x))
+        acc, scale = floats(rng, (tag.tokens, LANES)), floats(rng, tag.tokens)
+        data = np.concatenate(list(encode_parts(given, scheme)))
+        for at, value in ((SLOT, acc), (WEIGHTS, data), (X, tile_of(x)), (SCALES, scale)):
+            m.lay(at, value)
+        m.lay(SUMS, x.reshape(-1, 2, 16).sum(2, dtype=np.int16))
         call(m.address)
         got = m.get(0, np.int32, tag.tokens * LANES).reshape(tag.tokens, LANES)
-        np.testing.assert_array_equal(got, x.astype(np.int64) @ (codes.astype(np.int64) - scheme.zero).T)
-        acc = MEANING["dots_start"](tag, m.address + SLOT, 4)
-        for n in range(0, 8 // scheme.planes, dots_of(tag).lines):
-            at = m.address + 2 * SLOT + n * 64, m.address + 3 * SLOT + n * 4 * scheme.planes
-            acc = MEANING["dots_add"](tag, acc, *at, X_STRIDE)
-        np.testing.assert_array_equal(got, MEANING["dots_finish"](tag, acc, m.address + SLOT, 4))
+        plain = meaning.Codes.of(given, scheme)
+        sub = np.repeat(plain.sub, scheme.step // plain.sub.shape[1], axis=1)
+        np.testing.assert_array_equal(got, x.astype(np.int64) @ (plain.v * sub)[rows, last].T)
+        parts = MEANING["tile_parts"](tag, m.address + WEIGHTS, 2, groups, 1)
+        w = MEANING["group_parts"](tag, parts, groups - 1)
+        found = MEANING["dots"](tag, w, m.address + X, X_STRIDE, m.address + SUMS, 4)
+        np.testing.assert_array_equal(got, found)
+        with np.errstate(all="ignore"):
+            want = MEANING["min_add_each"](tag, acc, w, m.address + SCALES, m.address + SUMS, 4)
+        assert same(m.at(2 * SLOT, np.float32, tag.tokens * LANES).copy(), want.reshape(-1), "<f4")
+
+
+@pytest.mark.parametrize("scheme_name", [*CODES, *TOYS])
+@pytest.mark.parametrize("name", [row.name for row in runnable()])
+@pytest.mark.usefixtures("toys")
+def test_numbers(name: str, scheme_name: str) -> None:
+    """The integers and floats of a group, against the meanings and against `dequantize`."""
+    tag = Tag(name, scheme_name)
+    scheme, m = tag.scheme_row, Memory(12)
+    call = compiled(last_group(scheme) + NUMBERS, tag)
+    rng = np.random.default_rng(5)
+    groups = scheme.step // 32
+    for trial in range(20):
+        given = some_parts(rng, trial, scheme)
+        m.lay(WEIGHTS, np.concatenate(list(encode_parts(given, scheme))))
+        call(m.address)
+        parts = MEANING["tile_parts"](tag, m.address + WEIGHTS, 2, groups, 1)
+        w = MEANING["group_parts"](tag, parts, groups - 1)
+        columns = [MEANING["column"](MEANING["quad"](tag, w, i), j) for i in range(8) for j in range(4)]
+        count = halves(scheme)
+        by_half = [
+            [MEANING[n](tag, w, h) for h in range(count)] for n in ("sub_scale", "sub_min", "sub_zero")
+        ]
+        whole = [MEANING[n](tag, w) for n in ("group_scale", "group_min")]
+        places = [n * 64 for n in range(32)] + [b + h * 64 for b in (2048, 2176, 2304) for h in range(count)]
+        meant = [*columns, *itertools.chain(*by_half), *whole]
+        for at, want in zip([*places, 2432, 2496], meant, strict=True):
+            assert same(m.at(at, np.float32, LANES).copy(), want, "<f4"), at
+        sub, submin, zero = (np.repeat(np.stack(lines, 1), 32 // count, 1) for lines in by_half)
+        value = (np.stack(columns, 1) - zero) * sub * whole[0][:, None]
+        if scheme.min:
+            value = value + submin * whole[1][:, None]
+        assert same(value, dequantize(given, scheme)[LANES:, scheme.step - 32 :], "<f4")
+
+
+def test_lines_at() -> None:
+    """A group of which only the codes are there, asked for ahead of what exists."""
+    tag = Tag(HERE, "q8")
+    m = Memory()
+    text = f"w = lines_at(t, m + {2 * SLOT})\nprefetch_group(t, w, 1 << 40)\n"
+    m.put(2, np.arange(512).astype(np.uint8))
+    compiled(text + "store_f32(m, column(quad(t, w, 3), 1))", tag)(m.address)
+    w = MEANING["lines_at"](tag, m.address + 2 * SLOT)
+    want = MEANING["column"](MEANING["quad"](tag, w, 3), 1)
+    assert MEANING["prefetch_group"](tag, w, 1 << 40) is None
+    np.testing.assert_array_equal(m.get(0, np.float32, LANES), want)
 
 
 @pytest.mark.parametrize("tag", [Tag(r.name, "q8", n) for r, n in TILES], ids=name_of)
 def test_signed_dots(tag: Tag) -> None:
-    """Signed bytes times 0..127: against the verbs' meanings and against plain integers."""
+    """Signed bytes times 0..127: against the verb's meaning and against plain integers."""
     call = compiled(SIGNED_DOTS, tag, "I")
     rng = np.random.default_rng(4)
     m = Memory()
     for trial in range(300):
         values = corners(rng, trial, -128, 127, (LANES, 32), np.int8)
         x = corners(rng, trial // 2, 0, 127, (tag.tokens, 32), np.int8)
-        m.put(2, pack(values.view(np.uint8), 8))
+        m.put(2, pack(values.view(np.uint8), (8,))[0])
         m.put(3, tile_of(x))
         call(m.address)
         got = m.get(0, np.int32, tag.tokens * LANES).reshape(tag.tokens, LANES)
         np.testing.assert_array_equal(got, x.astype(np.int64) @ values.astype(np.int64).T)
-        acc = MEANING["signed_start"](tag)
-        for n in range(0, 8, signed_of(tag).lines):
-            at = m.address + 2 * SLOT + n * 64, m.address + 3 * SLOT + n * 4
-            acc = MEANING["signed_add"](tag, acc, *at, X_STRIDE)
-        np.testing.assert_array_equal(got, MEANING["signed_finish"](tag, acc))
-
-
-def test_a_group_is_whole_steps() -> None:
-    """Of every scheme with codes, on every instruction set."""
-    for scheme in (s for s in SCHEMES.values() if s.bits > 0):
-        for row in ISAS:
-            dots = row.lower["dots"](scheme.bits, scheme.zero)
-            assert scheme.group % (4 * scheme.planes * dots.lines) == 0
+        at = m.address + 2 * SLOT, m.address + 3 * SLOT, X_STRIDE
+        np.testing.assert_array_equal(got, MEANING["signed_dots"](tag, *at))
 
 
 # ---- calls ----
@@ -393,12 +477,8 @@ def test_calls() -> None:
 # ---- facts ----
 FACTS = {
     "tokens": lambda tag: tag.tokens,
-    "planes": lambda tag: tag.scheme_row.planes,
-    "group": lambda tag: tag.scheme_row.group,
-    "lines": lambda tag: tag.scheme_row.group // 4 // tag.scheme_row.planes,
-    "bits": lambda tag: tag.scheme_row.bits,
-    "mask": lambda tag: (1 << tag.scheme_row.bits) - 1,
-    "zero": lambda tag: tag.scheme_row.zero,
+    "halves": lambda tag: 32 // tag.scheme_row.sub.columns if tag.scheme_row.sub else 1,
+    "has_min": lambda tag: tag.scheme_row.min is not None,
 }
 
 
@@ -407,7 +487,7 @@ def test_facts(scheme: str) -> None:
     """A tag tells a kernel what its scheme and instruction set are."""
     m = Memory()
     tag = Tag(HERE, scheme, by_name(HERE).tokens)
-    text = "\n".join(f"store_n(m + {8 * n}, {name}(t))" for n, name in enumerate(FACTS))
+    text = "\n".join(f"store_n(m + {8 * n}, int({name}(t)))" for n, name in enumerate(FACTS))
     compiled(text, tag)(m.address)
     want = [fact(tag) for fact in FACTS.values()]
     np.testing.assert_array_equal(m.bytes.view(np.int64)[: len(want)], want)

@@ -1,8 +1,8 @@
 """aarch64: NEON as every CPU has it, its dot products (ARMv8.2), its matrix products (ARMv8.6).
 
-A line is four registers of the 32. A step goes through its lines by quarters: a register of each, four rows.
-Products are of signed bytes: codes of eight bits are flipped to the values that they stand for, unless an
-instruction takes them unsigned.
+A line is four registers of the 32. A step goes through its quads by quarters: four rows of each, in a
+register. Products are of signed bytes: what codes stand for, or the codes themselves, and the sums of
+activations give back the zero point; only i8mm takes codes of eight bits unsigned.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from llvmlite import ir
 
-from .dots import LINE, Dots, Tile
+from edgeq.formats.schemes import Scheme
+
+from . import parts
+from .dots import BYTES, Dots, Tile
 from .generic import GENERIC, narrow_f16_native, widen_f16_native
+from .parts import Group
 from .vectors import (
     I8,
     I16,
@@ -27,11 +30,9 @@ from .vectors import (
     at,
     by_parts,
     call,
-    const,
     cut,
     join,
     pick,
-    plane,
     splat,
 )
 
@@ -47,9 +48,14 @@ def neon(b: Builder, name: str, out: ir.Type, *args: Value) -> Value:
     return call(b, f"llvm.aarch64.neon.{name}", out, *args)
 
 
-def quarter(b: Builder, line: Value, n: int, q: int, t: Any = I8X16) -> Value:
-    """Quarter q of the n-th line from an address on."""
-    return at(b, b.add(line, ir.Constant(I64, n * LINE + q * REGISTER)), t)
+def entries(b: Builder, codes: Value, table: Sequence[int]) -> Value:
+    """The table's byte for each code below 16: one instruction for each register."""
+    row = ir.Constant(I8X16, [table[n % len(table)] for n in range(16)])
+
+    def narrow(v: Value) -> Value:
+        return neon(b, "tbl1.v16i8", I8X16, row, v)
+
+    return by_parts(b, codes.type.count // REGISTER, narrow, codes)
 
 
 def after(b: Builder, address: Value, values: Registers) -> Value:
@@ -61,24 +67,31 @@ def after(b: Builder, address: Value, values: Registers) -> Value:
 def by_quarters(
     b: Builder,
     accs: Tile,
-    line: Value,
+    group: Group,
     xs: Sequence[Registers],
-    codes: Callable[[Value, int], Registers],
+    codes: Callable[[Group, int], Registers],
     product: Callable[[Registers, Registers, Registers], Registers],
-) -> Tile:
-    """The accumulators after a step. Quarter q has the codes(line, q), and a token's registers of it become
+) -> tuple[Group, Tile]:
+    """The accumulators after a step. Quarter q has the codes(group, q), and a token's registers of it become
     product(the registers, the codes, the token's x).
 
-    LLVM would begin all quarters before it ends one, and spill; so the third is read after the first is done.
+    LLVM would begin all quarters before it ends one, and spill; so the third is read after the first is done,
+    and the next step's first and second after this one's last two.
     """
     tile = [quarters(b, acc) for acc in accs]
+
+    def done(q: int) -> Group:
+        values = [value for token in tile for value in token[q]]
+        return group.moved(lambda address: after(b, address, values))
+
     for q in range(QUARTERS):
         if q >= AT_ONCE:
-            line = after(b, line, [value for token in tile for value in token[q - AT_ONCE]])
-        four_rows = codes(line, q)
+            group = done(q - AT_ONCE)
+        four_rows = codes(group, q)
         for token, x in zip(tile, xs, strict=True):
             token[q] = product(token[q], four_rows, x)
-    return [join(b, [value for registers in token for value in registers]) for token in tile]
+    group = done(QUARTERS - AT_ONCE)
+    return group, [join(b, [value for registers in token for value in registers]) for token in tile]
 
 
 def quarters(b: Builder, acc: Value) -> list[Registers]:
@@ -88,27 +101,23 @@ def quarters(b: Builder, acc: Value) -> list[Registers]:
 
 
 class ArmDots(Dots, ABC):
-    """A step by quarters. Codes are xor `flip` and as much less: with 128, eight bits become signed bytes."""
+    """A step by quarters. Codes that are signed bytes as they stand are multiplied so."""
 
-    def __init__(self, bits: int, zero: int, flip: int = 0):
-        super().__init__(bits, zero - flip)
-        self.flip = flip
+    def __init__(self, row: Scheme):
+        super().__init__(row, entries)
+        self.signed = bool(row.table) or row.bits == 8
 
-    def add(self, b: Builder, accs: Tile, line: Value, xs: Tile) -> Tile:
-        words = [self.words(b, x) for x in xs]
-        return by_quarters(b, accs, line, words, partial(self.codes, b), partial(self.product, b))
+    def add(self, b: Builder, accs: Tile, group: Group, xs: Tile, i: int) -> tuple[Group, Tile]:
+        words = [self.words(b, x, i) for x in xs]
+        return by_quarters(b, accs, group, words, partial(self.four_rows, b, i), partial(self.product, b))
 
-    def codes(self, b: Builder, line: Value, q: int) -> Registers:
-        """Four rows of a step, four columns to a register."""
-        lines = [quarter(b, line, n, q) for n in range(self.lines)]
-        return [self.plane(b, v, p) for v in lines for p in range(self.planes)]
-
-    def plane(self, b: Builder, v: Value, p: int) -> Value:
-        codes = plane(b, self.bits, v, ir.Constant(I64, p))
-        return b.xor(codes, const(codes.type, self.flip)) if self.flip else codes
+    def four_rows(self, b: Builder, i: int, group: Group, q: int) -> Registers:
+        """Quarter q of a step that begins with quad i, four columns to a register."""
+        quads = [parts.quad(b, group, i + n, I8X16, q * REGISTER) for n in range(self.quads)]
+        return [self.codes(b, codes) for codes in quads]
 
     @abstractmethod
-    def words(self, b: Builder, x: Value) -> Registers:
+    def words(self, b: Builder, x: Value, i: int) -> Registers:
         """A token's activations for a step, four of them in every lane of a register."""
 
     @abstractmethod
@@ -118,21 +127,23 @@ class ArmDots(Dots, ABC):
 
 # ---- dotprod: four products and their sum in one instruction ----
 class DotDots(ArmDots):
-    """By sdot, or by usdot, which takes the codes unsigned. A token's activations for a step of eight columns
-    or more come in one load: the instruction takes four of them out of a register.
+    """By sdot, or by usdot, which takes the codes unsigned. A token's activations for a step come in one
+    load: the instruction takes four of them out of a register.
     """
 
-    def __init__(self, bits: int, zero: int, name: str = "sdot", flip: int = 0):
-        super().__init__(bits, zero, flip)
+    quads = 2
+
+    def __init__(self, row: Scheme, name: str = "sdot"):
+        super().__init__(row)
         self.name = name
-        self.lines = max(1, 2 // self.planes)
+        self.signed = self.signed and name == "sdot"
 
-    def loaded(self, b: Builder, x: Value) -> Value:
+    def loaded(self, b: Builder, x: Value, i: int) -> Value:
         """The activations of a step, four to a lane."""
-        return at(b, x, ir.VectorType(I32, self.lines * self.planes))
+        return at(b, b.add(x, ir.Constant(I64, 4 * i)), ir.VectorType(I32, self.quads))
 
-    def words(self, b: Builder, x: Value) -> Registers:
-        words = self.loaded(b, x)
+    def words(self, b: Builder, x: Value, i: int) -> Registers:
+        words = self.loaded(b, x, i)
         return [b.bitcast(pick(b, words, [n] * 4), I8X16) for n in range(words.type.count)]
 
     def product(self, b: Builder, accs: Registers, codes: Registers, words: Registers) -> Registers:
@@ -140,10 +151,6 @@ class DotDots(ArmDots):
         for v, x in zip(codes, words, strict=True):
             acc = neon(b, f"{self.name}.v4i32.v16i8", I32X4, acc, v, x)
         return [acc]
-
-
-def dots_dotprod(bits: int, zero: int) -> Dots:
-    return DotDots(bits, zero, flip=128 if bits == 8 else 0)
 
 
 # ---- i8mm: two rows by two tokens, eight columns, in one instruction ----
@@ -154,43 +161,45 @@ class MatrixDots(DotDots):
     unpacked. Two accumulators hold the sums of two tokens in blocks of two rows by two tokens.
     """
 
-    def __init__(self, bits: int, zero: int, name: str, matrix_name: str):
-        super().__init__(bits, zero, name)
+    carries = False  # the sums of a run come out of their blocks first
+
+    def __init__(self, row: Scheme, name: str, matrix_name: str):
+        super().__init__(row, name)
         self.matrix_name = matrix_name
-        self.lines = 2
+        fields = 8 // row.planes[0]
+        self.quads = min(2 * fields, parts.QUADS // parts.halves(row))
 
-    def start(self, b: Builder, totals: Tile) -> Tile:
-        accs = super().start(b, totals)
-        for m in range(0, len(accs) - 1, 2):
-            accs[m] = accs[m + 1] = pick(b, accs[m], [0, LANES] * (LANES // 2), accs[m + 1])
-        return accs
-
-    def add(self, b: Builder, accs: Tile, line: Value, xs: Tile) -> Tile:
+    def add(self, b: Builder, accs: Tile, group: Group, xs: Tile, i: int) -> tuple[Group, Tile]:
         paired = len(accs) // 2 * 2
         twos = [slice(m, m + 2) for m in range(0, paired, 2)]
         blocks = [join(b, accs[two]) for two in twos]
-        tokens = [self.together(b, *xs[two]) for two in twos]
-        blocks = by_quarters(b, blocks, line, tokens, partial(self.zipped, b), partial(self.multiplied, b))
+        tokens = [self.together(b, i, *xs[two]) for two in twos]
+        zipped, multiplied = partial(self.zipped, b, i), partial(self.multiplied, b)
+        after, blocks = by_quarters(b, blocks, group, tokens, zipped, multiplied) if twos else (group, [])
         halves = [half for block in blocks for half in cut(b, block, 2)]
-        return halves + super().add(b, accs[paired:], line, xs[paired:])
+        if paired == len(accs):
+            return after, halves
+        after, last = super().add(b, accs[paired:], after, xs[paired:], i)
+        return after, halves + last
 
-    def finish(self, b: Builder, accs: Tile, totals: Tile) -> Tile:
+    def rows(self, b: Builder, accs: Tile) -> Tile:
         for m in range(0, len(accs) - 1, 2):
             both = accs[m : m + 2]
             accs[m : m + 2] = [pick(b, both[0], range(n, 2 * LANES, 2), both[1]) for n in range(2)]
         return accs
 
-    def together(self, b: Builder, x: Value, y: Value) -> Registers:
-        """The activations of two tokens for a step, eight of each in a register for each plane."""
-        x, y = self.loaded(b, x), self.loaded(b, y)
-        lanes = [[p + n * self.planes for n in range(4)] for p in range(self.planes)]
+    def together(self, b: Builder, i: int, x: Value, y: Value) -> Registers:
+        """The activations of two tokens for a step, eight columns of each in a register."""
+        x, y = self.loaded(b, x, i), self.loaded(b, y, i)
+        half = self.quads // 2
+        lanes = [[p, p + half, p + self.quads, p + half + self.quads] for p in range(half)]
         return [b.bitcast(pick(b, x, four, y), I8X16) for four in lanes]
 
-    def zipped(self, b: Builder, line: Value, q: int) -> Registers:
-        """Four rows of a step, two rows of eight columns to a register, plane by plane."""
-        first, second = (quarter(b, line, n, q, I32X4) for n in range(2))
-        rows = [b.bitcast(pick(b, first, lanes, second), I8X16) for lanes in ([0, 4, 1, 5], [2, 6, 3, 7])]
-        return [self.plane(b, v, p) for p in range(self.planes) for v in rows]
+    def zipped(self, b: Builder, i: int, group: Group, q: int) -> Registers:
+        """Four rows of a step, two rows of eight columns to a register, in the order of `together`."""
+        half = self.quads // 2
+        rows = [r for p in range(half) for r in parts.two_quads(b, group, i + p, i + half + p, q * REGISTER)]
+        return [self.codes(b, codes) for codes in rows]
 
     def multiplied(self, b: Builder, blocks: Registers, codes: Registers, tokens: Registers) -> Registers:
         """The two blocks of four rows after a step."""
@@ -212,35 +221,37 @@ def pair_sums(b: Builder, v: Value) -> Value:
 
 
 class LongDots(ArmDots):
-    """Two registers to four rows, as products are wider than bytes; the zero point's share comes last."""
+    """Two registers to four rows, as products are wider than bytes."""
 
-    def start(self, b: Builder, totals: Tile) -> Tile:
-        return [const(self.acc, 0) for _ in totals]
-
-    def words(self, b: Builder, x: Value) -> Registers:
+    def words(self, b: Builder, x: Value, i: int) -> Registers:
         """That all lanes are alike is hidden from the optimizer: it would take x's low half for the high one
         too, and bring the codes' high half down to it by an instruction more.
         """
         hidden = ir.FunctionType(I8X16, [I8X16])
-        addresses = [b.add(x, ir.Constant(I64, 4 * n)) for n in range(self.lines * self.planes)]
+        addresses = [b.add(x, ir.Constant(I64, 4 * (i + n))) for n in range(self.quads)]
         words = [b.bitcast(splat(b, at(b, p, I32), 4), I8X16) for p in addresses]
         return [b.asm(hidden, "", "=w,0", [word], False) for word in words]
 
-    def finish(self, b: Builder, accs: Tile, totals: Tile) -> Tile:
-        sums = [self.rows(b, acc) for acc in accs]
-        return [b.add(rows, self.folded(b, total)) for rows, total in zip(sums, totals, strict=True)]
+    def rows(self, b: Builder, accs: Tile) -> Tile:
+        return [self.widened(b, acc) for acc in accs]
 
     @abstractmethod
-    def rows(self, b: Builder, acc: Value) -> Value:
+    def widened(self, b: Builder, acc: Value) -> Value:
         """The sums of an accumulator's rows."""
 
 
-class NibbleDots(LongDots):
-    """Codes up to 15: a group of 32 columns stays in int16, a lane for each of four columns (8 steps * 15 *
-    127 * 2 = 30480 < 2**15, with the sum of two lanes at the end).
+class NarrowDots(LongDots):
+    """A run stays in int16, a lane for each of four columns and the sum of two lanes at the end: 8 quads of
+    codes up to 15 (8 * 15 * 127 * 2 = 30480 < 2**15), or 4 of codes up to 31.
     """
 
     acc = I16X64
+    quads = 2
+
+    @classmethod
+    def fits(cls, row: Scheme) -> bool:
+        quads = parts.QUADS // parts.halves(row)
+        return not row.table and quads * (2**row.bits - 1) * 2 * 127 < 1 << 15
 
     def product(self, b: Builder, accs: Registers, codes: Registers, words: Registers) -> Registers:
         for v, x in zip(codes, words, strict=True):
@@ -248,7 +259,7 @@ class NibbleDots(LongDots):
             accs = [b.add(acc, smull(b, *both)) for acc, *both in halves]
         return accs
 
-    def rows(self, b: Builder, acc: Value) -> Value:
+    def widened(self, b: Builder, acc: Value) -> Value:
         pairs = by_parts(b, QUARTERS, lambda a: neon(b, "addp.v8i16", I16X8, *cut(b, a, 2)), acc)
         return by_parts(b, QUARTERS, partial(pair_sums, b), pairs)
 
@@ -259,19 +270,19 @@ class PairDots(LongDots):
     """
 
     acc = I32X32
-    lines = 2
+    quads = 2
 
     def product(self, b: Builder, accs: Registers, codes: Registers, words: Registers) -> Registers:
         v, w, x, y = (cut(b, register, 2) for register in (*codes, *words))
         sums = [b.add(smull(b, v[n], x[n]), smull(b, w[n], y[n])) for n in range(2)]
         return [b.add(acc, pair_sums(b, both)) for acc, both in zip(accs, sums, strict=True)]
 
-    def rows(self, b: Builder, acc: Value) -> Value:
+    def widened(self, b: Builder, acc: Value) -> Value:
         return by_parts(b, QUARTERS, lambda a: neon(b, "addp.v4i32", I32X4, *cut(b, a, 2)), acc)
 
 
-def dots_neon(bits: int, zero: int) -> Dots:
-    return NibbleDots(bits, zero) if bits <= 4 else PairDots(bits, zero, 128 if bits == 8 else 0)
+def dots_neon(row: Scheme) -> Dots:
+    return NarrowDots(row) if NarrowDots.fits(row) else PairDots(row)
 
 
 def pause(b: Builder) -> None:
@@ -281,13 +292,19 @@ def pause(b: Builder) -> None:
     call(b, "llvm.aarch64.isb", ir.VoidType(), ir.Constant(I32, 15))
 
 
-ARM = {**GENERIC, "widen_f16": widen_f16_native, "narrow_f16": narrow_f16_native, "pause": pause}
+ARM = {
+    **GENERIC,
+    "entries": entries,
+    "widen_f16": widen_f16_native,
+    "narrow_f16": narrow_f16_native,
+    "pause": pause,
+}
 SPELLINGS = {
     "i8mm": {
         **ARM,
         "dots": partial(MatrixDots, name="usdot", matrix_name="usmmla"),
-        "signed_dots": partial(MatrixDots, 8, 0, "sdot", "smmla"),
+        "signed_dots": partial(MatrixDots, BYTES, "sdot", "smmla"),
     },
-    "dotprod": {**ARM, "dots": dots_dotprod, "signed_dots": partial(DotDots, 8, 0)},
-    "neon": {**ARM, "dots": dots_neon, "signed_dots": partial(PairDots, 8, 0)},
+    "dotprod": {**ARM, "dots": DotDots, "signed_dots": partial(DotDots, BYTES)},
+    "neon": {**ARM, "dots": dots_neon, "signed_dots": partial(PairDots, BYTES)},
 }

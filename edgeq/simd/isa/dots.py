@@ -1,20 +1,25 @@
-"""Integer dot products of a tile: 16 rows of weights by the activations of its tokens, a group of columns.
+"""Integer sums of a tile: 16 rows of weights by the activations of its tokens, a group of 32 columns.
 
-A `Dots` is `start`, some `add`, `finish`. It has one accumulator for each token of the tile and handles them
-together, so that an instruction set may pair tokens, and takes as many lines of weights to a step as suit
-it. Its meaning, for stored codes u, activations s (int8 in -127..127) and their sum, is sum((u - zero) * s)
-exactly, whatever the spelling.
+A `Dots` is for a scheme. Its meaning, for integers v that stored codes stand for, sub-scales and activations
+x (int8 in -127..127), is the sum of sub * v * x over the group, exactly, whatever the spelling. Where a
+spelling multiplies unsigned bytes, they are v less the smallest v of the scheme, and the sums of x, which
+come along for each half of the group, give back the rest. All tokens of a tile are handled together, so that
+an instruction set may pair them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
-from .vectors import CODES, I32, I32X16, I64, Builder, Value, at, const, pick, plane, splat
+from edgeq.formats.schemes import ACT_GROUP, Floats, Scheme
 
-LINE = 64  # bytes of a line
+from . import parts
+from .parts import QUADS, Group, Lookup
+from .vectors import CODES, F32, F32X16, I32, I32X16, I64, Builder, Value, call, const, pick, splat
+from .vectors import at as load
+
 Tile = list[Value]  # a value for each token of a tile
 
 
@@ -27,61 +32,200 @@ def dot4(b: Builder, acc: Value, u: Value, s: Value) -> Value:
     return acc
 
 
+def pair_products(b: Builder, v: Value, w: Value) -> Value:
+    """int32 sums of the products of two neighbouring int16."""
+    wide = ir.VectorType(I32, v.type.count)
+    products = b.mul(b.sext(v, wide), b.sext(w, wide))
+    even, odd = (pick(b, products, range(n, v.type.count, 2)) for n in range(2))
+    return b.add(even, odd)
+
+
+def entries(b: Builder, codes: Value, table: Sequence[int]) -> Value:
+    """The table's byte for each code below 16, one comparison for each."""
+    found = const(codes.type, table[0])
+    for n, entry in enumerate(table[1:], 1):
+        found = b.select(b.icmp_unsigned("==", codes, const(codes.type, n)), const(codes.type, entry), found)
+    return found
+
+
+def repeat(b: Builder, steps: range, carried: Tile, body: Callable[[Value, Tile], Tile]) -> Tile:
+    """body(step, values) for each step, with the values that the one before gave: a loop that stays one."""
+    hidden = ir.FunctionType(I64, [I64])
+    stop = b.asm(hidden, "", "=r,0", [ir.Constant(I64, steps.stop)], False)
+    before, loop, after = b.block, b.append_basic_block("steps"), b.append_basic_block("after")
+    b.branch(loop)
+    b.position_at_end(loop)
+    step, values = b.phi(I64), [b.phi(v.type) for v in carried]
+    for phi, value in zip((step, *values), (ir.Constant(I64, steps.start), *carried), strict=True):
+        phi.add_incoming(value, before)
+    found = body(step, values)
+    following = b.add(step, ir.Constant(I64, 1))
+    for phi, value in zip((step, *values), (following, *found), strict=True):
+        phi.add_incoming(value, b.block)
+    b.cbranch(b.icmp_unsigned("<", following, stop), loop, after)
+    b.position_at_end(after)
+    return found
+
+
 class Dots:
-    """Sums in 32 bits, four columns at a time, from -zero * sum on: right for any `dot4`."""
+    """Sums in 32 bits, four columns at a time, of unsigned bytes: right for any `dot4`."""
 
     acc = I32X16  # one token's accumulator
-    lines = 1  # that a step takes
+    signed = False  # whether codes are multiplied as signed bytes, which need no sums of x
+    quads = 1  # that a step takes
 
-    def __init__(self, bits: int, zero: int, dot4: Callable[..., Value] = dot4):
-        self.bits, self.zero, self.dot4 = bits, zero, dot4
-        self.planes = 8 // bits
+    def __init__(self, row: Scheme, lookup: Lookup = entries, dot4: Callable[..., Value] = dot4):
+        self.row, self.lookup, self.dot4 = row, lookup, dot4
 
-    def start(self, b: Builder, totals: Tile) -> Tile:
-        """The accumulators before the first column; totals are the sums of the tokens' activations, int32."""
-        return [self.folded(b, total) for total in totals]
-
-    def add(self, b: Builder, accs: Tile, line: Value, xs: Tile) -> Tile:
-        """The accumulators after a step: the lines at the address `line`, and at the addresses xs the tokens'
-        activations for their columns.
+    # ---- a group ----
+    def sums(self, b: Builder, group: Group, xs: Tile, totals: Tile) -> Tile:
+        """int32 in 16 lanes for each token: xs are the addresses of their activations, totals those of the
+        sums of these, an int16 for each half.
         """
-        for word, codes in enumerate(self.parts(b, line)):
-            accs = [
-                self.four(b, acc, codes, self.spread(b, x, word)) for acc, x in zip(accs, xs, strict=True)
-            ]
+        out = self.folded(b, group, totals)
+        for half, run in self.runs():
+            accs = self.start(b, len(xs), out)
+            group, accs = self.add_run(b, accs, group, xs, run)
+            out = self.finish(b, accs, out, group, half)
+            group = self.done(b, group, out)
+        return out
+
+    def done(self, b: Builder, group: Group, out: Tile) -> Group:
+        """The group, which is not to be read on before a run is finished."""
+        return group
+
+    def runs(self) -> list[tuple[int, range]]:
+        """(sub-scale, quads) of what is added up before it is finished."""
+        halves = parts.halves(self.row)
+        size = QUADS // halves
+        return [(half, range(half * size, half * size + size)) for half in range(halves)]
+
+    def folded(self, b: Builder, group: Group, totals: Tile) -> Tile:
+        """What the smallest v gives for all x, less what chosen zero points take from it."""
+        offset, row = 0 if self.signed else self.row.offset, self.row
+        if offset == 0 and row.zeros == (0,):
+            return [const(I32X16, 0) for _ in totals]
+        if not row.sub:
+            return [splat(b, b.mul(self.total(b, at), ir.Constant(I32, offset))) for at in totals]
+        halves = range(parts.halves(row))
+        factors = const(parts.I16X32, offset)
+        if row.zeros != (0,):
+            factors = b.sub(factors, parts.pairs(b, [parts.chosen(b, group, half) for half in halves]))
+        factors = b.mul(parts.pairs(b, [parts.sub(b, group, half) for half in halves]), factors)
+        words = [b.bitcast(splat(b, load(b, at, I32)), parts.I16X32) for at in totals]
+        return [self.pair_products(b, factors, word) for word in words]
+
+    def mins(self, b: Builder, group: Group, totals: Tile) -> Tile:
+        """The sums of submin * x, float32 in 16 lanes for each token: below 2**24, and so exact."""
+        count = parts.halves(self.row)
+        if count == 1:
+            sums = [[self.total(b, at)] for at in totals]
+        else:
+            sums = [list(self.both(b, at)) for at in totals]
+        if not self.row.sub:
+            return [splat(b, b.sitofp(total, F32)) for (total,) in sums]
+        minima = [b.sitofp(parts.submin(b, group, half).words(b), F32X16) for half in range(count)]
+        return [self.float_sum(b, minima, each) for each in sums]
+
+    def float_sum(self, b: Builder, minima: Sequence[Value], sums: Sequence[Value]) -> Value:
+        """Added to a zero from the first product on: none is minus zero, as no integer is."""
+        found = const(F32X16, 0.0)
+        for low, total in zip(minima, sums, strict=True):
+            found = call(b, "llvm.fma.v16f32", F32X16, low, splat(b, b.sitofp(total, F32)), found)
+        return found
+
+    def both(self, b: Builder, address: Value) -> tuple[Value, Value]:
+        """The sums of a token's activations in both halves of the group."""
+        word = load(b, address, I32)
+        sixteen = ir.Constant(I32, 16)
+        return b.ashr(b.shl(word, sixteen), sixteen), b.ashr(word, sixteen)
+
+    def total(self, b: Builder, address: Value) -> Value:
+        """The sum of a token's activations in the group."""
+        return b.add(*self.both(b, address))
+
+    def pair_products(self, b: Builder, v: Value, w: Value) -> Value:
+        return pair_products(b, v, w)
+
+    # ---- a run ----
+    @property
+    def carries(self) -> bool:
+        """Whether a group's sum grows in one accumulator from its start on."""
+        return not self.row.sub and self.acc is I32X16
+
+    def start(self, b: Builder, count: int, out: Tile) -> Tile:
+        """Accumulators of a run."""
+        return out if self.carries else [const(self.acc, 0)] * count
+
+    def add_run(self, b: Builder, accs: Tile, group: Group, xs: Tile, run: range) -> tuple[Group, Tile]:
+        """The accumulators after all of a run."""
+        for i in range(run.start, run.stop, self.quads):
+            group, accs = self.add(b, accs, group, xs, i)
+        return group, accs
+
+    def add(self, b: Builder, accs: Tile, group: Group, xs: Tile, i: int) -> tuple[Group, Tile]:
+        """The accumulators after a step, which begins with the i-th quad."""
+        codes = self.codes(b, parts.quad(b, group, i, CODES))
+        accs = [self.four(b, acc, codes, self.spread(b, x, i)) for acc, x in zip(accs, xs, strict=True)]
+        return group, accs
+
+    def finish(self, b: Builder, accs: Tile, out: Tile, group: Group, half: int) -> Tile:
+        """The group's sums after a run."""
+        if self.carries:
+            return accs
+        sums = self.rows(b, accs)
+        if self.row.sub:
+            factor = parts.sub(b, group, half).words(b)
+            sums = [b.mul(total, factor) for total in sums]
+        return [b.add(before, total) for before, total in zip(out, sums, strict=True)]
+
+    def rows(self, b: Builder, accs: Tile) -> Tile:
+        """The sums that accumulators hold, int32 in 16 lanes."""
         return accs
 
-    def finish(self, b: Builder, accs: Tile, totals: Tile) -> Tile:
-        """The exact sums, int32 in 16 lanes."""
-        return accs
-
-    def parts(self, b: Builder, line: Value) -> list[Value]:
-        """The codes of a step, four columns by four: line by line, plane by plane."""
-        lines = [at(b, b.add(line, ir.Constant(I64, LINE * n)), CODES) for n in range(self.lines)]
-        return [self.plane(b, v, p) for v in lines for p in range(self.planes)]
-
-    def plane(self, b: Builder, v: Value, p: int) -> Value:
-        """The p-th code of every byte of a line, as `four` wants it."""
-        return plane(b, self.bits, v, ir.Constant(I64, p))
+    def codes(self, b: Builder, codes: Value) -> Value:
+        """Codes as `four` wants them."""
+        make = parts.signed if self.signed else parts.unsigned
+        return make(b, self.row, self.lookup, codes)
 
     def four(self, b: Builder, acc: Value, codes: Value, x: Value) -> Value:
         """One token's accumulator after four more columns; x holds their activations in every lane."""
         return self.dot4(b, acc, codes, x)
 
-    def spread(self, b: Builder, x: Value, word: int) -> Value:
-        """The word-th four activations from x on, in every lane."""
-        return b.bitcast(splat(b, at(b, b.add(x, ir.Constant(I64, 4 * word)), I32)), CODES)
+    def spread(self, b: Builder, x: Value, i: int) -> Value:
+        """A token's activations for the i-th quad, in every lane."""
+        return b.bitcast(splat(b, load(b, b.add(x, ir.Constant(I64, 4 * i)), I32)), CODES)
 
-    def folded(self, b: Builder, total: Value) -> Value:
-        """The zero point's share of a group's sum, in every lane."""
-        return b.mul(splat(b, total), const(I32X16, -self.zero))
+
+class LoopDots(Dots):
+    """The same in a loop: short code where speed is no matter, and LLVM compiles it in a few seconds."""
+
+    def add_run(self, b: Builder, accs: Tile, group: Group, xs: Tile, run: range) -> tuple[Group, Tile]:
+        def add(i: Value, accs: Tile) -> Tile:
+            codes = self.codes(b, parts.quad_at(b, group, i, CODES))
+            columns = b.mul(i, ir.Constant(I64, 4))
+            xs_now = [self.spread(b, b.add(x, columns), 0) for x in xs]
+            return [self.four(b, acc, codes, x) for acc, x in zip(accs, xs_now, strict=True)]
+
+        return group, repeat(b, run, accs, add)
+
+
+BYTES = Scheme(
+    "bytes in lines", planes=(8,), scale=Floats("f32", ACT_GROUP)
+)  # that stand for themselves, signed
 
 
 class SignedDots(Dots):
-    """Of signed bytes and activations in 0..127: sum(v * s). The operands of `dot4` change places."""
+    """Of signed bytes, which lie in lines as they are, and activations in 0..127. The operands of `dot4`
+    change places.
+    """
 
     def __init__(self, dot4: Callable[..., Value] = dot4):
-        super().__init__(8, 0, dot4)
+        super().__init__(BYTES, dot4=dot4)
 
     def four(self, b: Builder, acc: Value, codes: Value, x: Value) -> Value:
         return self.dot4(b, acc, x, codes)
+
+
+class LoopSignedDots(SignedDots, LoopDots):
+    """The same in a loop."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from .dots import Dots, SignedDots
+from .dots import LoopDots, LoopSignedDots, entries
 from .vectors import F16X16, F32X16, I16, I32X16, LANES, Builder, Value, const
 
 
@@ -59,8 +59,9 @@ def no_pause(b: Builder) -> None:
 
 
 GENERIC: Mapping[str, Callable[..., Any]] = dict(
-    dots=Dots,  # (bits, zero) -> the Dots of stored codes and signed activations
-    signed_dots=SignedDots,  # () -> the Dots of signed bytes and activations in 0..127
+    dots=LoopDots,  # (scheme) -> the Dots of its codes and signed activations
+    signed_dots=LoopSignedDots,  # () -> the Dots of signed bytes and activations in 0..127
+    entries=entries,
     widen_f16=widen_f16,
     narrow_f16=narrow_f16,
     pause=no_pause,

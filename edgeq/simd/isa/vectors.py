@@ -78,11 +78,3 @@ def by_parts(b: Builder, parts: int, f: Callable[..., Value], *vectors: Value) -
     """f on each of `parts` equal slices of the vectors, joined again."""
     slices = [cut(b, v, parts) for v in vectors]
     return join(b, [f(*s) for s in zip(*slices, strict=True)])
-
-
-def plane(b: Builder, bits: int, v: Value, p: Value) -> Value:
-    """The p-th code of every byte of v; p is an int64."""
-    if bits == 8:
-        return v
-    shift = b.trunc(b.mul(p, ir.Constant(I64, bits)), I8)
-    return b.and_(b.lshr(v, splat(b, shift, v.type.count)), const(v.type, 2**bits - 1))

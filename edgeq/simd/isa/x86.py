@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from llvmlite import binding as llvm
 from llvmlite import ir
 
+from edgeq.formats.schemes import Scheme
+
+from . import parts
 from .dots import Dots, SignedDots, Tile
 from .generic import GENERIC, narrow_f16_native, widen_f16_native
-from .vectors import CODES, I1, I16, I16X32, I32, I32X16, Builder, Value, by_parts, call, const
+from .parts import Group
+from .vectors import CODES, I1, I16, I16X32, I32, I32X16, I64, Builder, Value, by_parts, call, const, cut
 
 I16X16, I32X8 = ir.VectorType(I16, 16), ir.VectorType(I32, 8)
+
+
+def entries(b: Builder, codes: Value, table: Sequence[int]) -> Value:
+    """The table's byte for each code below 16: one shuffle of bytes for each register."""
+    row = [table[n % len(table)] for n in range(16)] * 2
+
+    def narrow(v: Value) -> Value:
+        return call(b, "llvm.x86.avx2.pshuf.b", v.type, ir.Constant(v.type, row), v)
+
+    return by_parts(b, codes.type.count // 32, narrow, codes)
+
+
+def pair_products(b: Builder, v: Value, w: Value) -> Value:
+    """int32 sums of the products of two neighbouring int16."""
+
+    def narrow(v: Value, w: Value) -> Value:
+        return call(b, "llvm.x86.avx2.pmadd.wd", I32X8, v, w)
+
+    return by_parts(b, 2, narrow, v, w)
 
 
 # ---- VNNI: four products and their sum in one instruction ----
@@ -29,6 +52,10 @@ def vpdpbusd(bits: int, b: Builder, acc: Value, u: Value, s: Value) -> Value:
 
 
 # ---- AVX2: pairs of products in 16 bits ----
+PAIR = 2 * 127  # int8 activations at the most, in a lane of 16 bits that adds two products
+MOST = (1 << 15) - 1  # of such a lane
+
+
 def maddubs(b: Builder, u: Value, s: Value) -> Value:
     """int16 sums of two neighbouring products, saturating: callers keep u <= 128 so that none does."""
 
@@ -38,65 +65,106 @@ def maddubs(b: Builder, u: Value, s: Value) -> Value:
     return by_parts(b, 2, narrow, u, s)
 
 
-def pair_sums(b: Builder, v: Value) -> Value:
-    """int32 sums of neighbouring int16."""
-    ones = const(I16X16, 1)
-
-    def narrow(v: Value) -> Value:
-        return call(b, "llvm.x86.avx2.pmadd.wd", I32X8, v, ones)
-
-    return by_parts(b, 2, narrow, v)
-
-
 def dot4_maddubs(b: Builder, acc: Value, u: Value, s: Value) -> Value:
     """Exact for u <= 127: 2 * 127 * 128 < 2**15."""
-    return b.add(acc, pair_sums(b, maddubs(b, u, s)))
+    return b.add(acc, pair_products(b, maddubs(b, u, s), const(I16X32, 1)))
 
 
-class NibbleDots(Dots):
-    """AVX2, codes up to 15: a whole group of 32 columns stays in int16 (8 steps * 2 * 15 * 127 = 30480 <
-    2**15).
+def after(b: Builder, address: Value, values: Sequence[Value]) -> Value:
+    """The address, which the optimizer must believe to depend on the values. No instruction comes of it.
+
+    LLVM would unpack all codes of a group before it multiplies the first, and spill them.
+    """
+    registers = [r for v in values for r in cut(b, v, v.type.count * v.type.element.width // 256)]
+    kind = ir.FunctionType(I64, [I64, *(r.type for r in registers)])
+    return b.asm(kind, "", "=r,0" + ",x" * len(registers), [address, *registers], False)
+
+
+class Avx2Dots(Dots):
+    """What both ways of AVX2 share: a sub-scale costs nothing, as it is a factor of the step from 16 to 32
+    bits, which is needed anyway.
     """
 
     acc = I16X32
 
-    def start(self, b: Builder, totals: Tile) -> Tile:
-        return [const(I16X32, 0) for _ in totals]
+    def __init__(self, row: Scheme):
+        super().__init__(row, entries)
 
-    def four(self, b: Builder, acc: Value, codes: Value, x: Value) -> Value:
-        return b.add(acc, maddubs(b, codes, x))
+    def pair_products(self, b: Builder, v: Value, w: Value) -> Value:
+        return pair_products(b, v, w)
 
-    def finish(self, b: Builder, accs: Tile, totals: Tile) -> Tile:
-        sums = [pair_sums(b, acc) for acc in accs]
-        return [b.add(sum_, self.folded(b, total)) for sum_, total in zip(sums, totals, strict=True)]
+    def done(self, b: Builder, group: Group, out: Tile) -> Group:
+        return group.moved(lambda address: after(b, address, out))
 
-
-class SignDots(Dots):
-    """AVX2, eight-bit codes (value + 128): |w| * sign(x, w) cannot saturate, as 2 * 128 * 127 < 2**15; no
-    zero is left.
-    """
-
-    def start(self, b: Builder, totals: Tile) -> Tile:
-        return [const(I32X16, 0) for _ in totals]
-
-    def plane(self, b: Builder, v: Value, p: int) -> tuple[Value, Value]:
-        """The codes' values and their magnitudes."""
-        w = b.xor(v, const(CODES, -128))
-        return w, call(b, f"llvm.abs.v{CODES.count}i8", CODES, w, ir.Constant(I1, 0))
-
-    def four(self, b: Builder, acc: Value, codes: tuple[Value, Value], x: Value) -> Value:
-        w, magnitude = codes
-
-        def signed(x: Value, w: Value) -> Value:
-            return call(b, "llvm.x86.avx2.psign.b", w.type, x, w)
-
-        return b.add(acc, pair_sums(b, maddubs(b, magnitude, by_parts(b, 2, signed, x, w))))
+    def factor(self, b: Builder, group: Group, half: int) -> Value:
+        """The sub-scale of each row, twice."""
+        return parts.pairs(b, [parts.sub(b, group, half)]) if self.row.sub else const(I16X32, 1)
 
 
-def dots_avx2(bits: int, zero: int) -> Dots:
-    if bits <= 4:
-        return NibbleDots(bits, zero)
-    return SignDots(bits, zero) if bits == 8 else Dots(bits, zero, dot4_maddubs)
+class UnsignedDots(Avx2Dots):
+    """Codes of up to 7 bits stay in int16 for as many quads as do not overflow it."""
+
+    def __init__(self, row: Scheme):
+        super().__init__(row)
+        span = int(row.values.max()) - row.offset
+        self.most = next(n for n in (8, 4, 2, 1) if n * span * PAIR <= MOST)
+        self.quads = self.most if self.most <= 2 else 1
+
+    def runs(self) -> list[tuple[int, range]]:
+        size = self.most
+        return [
+            (half, range(first, min(first + size, run.stop)))
+            for half, run in super().runs()
+            for first in range(run.start, run.stop, size)
+        ]
+
+    def add(self, b: Builder, accs: Tile, group: Group, xs: Tile, i: int) -> tuple[Group, Tile]:
+        quads = range(i, i + self.quads)
+        codes = [self.codes(b, parts.quad(b, group, n, CODES)) for n in quads]
+        added = []
+        for acc, x in zip(accs, xs, strict=True):
+            for n, u in zip(quads, codes, strict=True):
+                acc = b.add(acc, maddubs(b, u, self.spread(b, x, n)))
+            added.append(acc)
+        return (self.done(b, group, added) if i % 2 else group), added
+
+    def finish(self, b: Builder, accs: Tile, out: Tile, group: Group, half: int) -> Tile:
+        factor = self.factor(b, group, half)
+        return [
+            b.add(total, self.pair_products(b, acc, factor)) for acc, total in zip(accs, out, strict=True)
+        ]
+
+
+class SignDots(Avx2Dots):
+    """Signed bytes: |v| * sign(x, v) cannot saturate, as 2 * 128 * 127 < 2**15. No sums of x are needed."""
+
+    acc = I32X16
+    signed = True
+
+    def start(self, b: Builder, count: int, out: Tile) -> Tile:
+        return out
+
+    def add(self, b: Builder, accs: Tile, group: Group, xs: Tile, i: int) -> tuple[Group, Tile]:
+        v = self.codes(b, parts.quad(b, group, i, CODES))
+        magnitude = call(b, f"llvm.abs.v{CODES.count}i8", CODES, v, ir.Constant(I1, 0))
+        factor = self.factor(b, group, i // (parts.QUADS // parts.halves(self.row)))
+
+        def signed(x: Value, v: Value) -> Value:
+            return call(b, "llvm.x86.avx2.psign.b", v.type, x, v)
+
+        def four(acc: Value, x: Value) -> Value:
+            products = maddubs(b, magnitude, by_parts(b, 2, signed, self.spread(b, x, i), v))
+            return b.add(acc, self.pair_products(b, products, factor))
+
+        accs = [four(acc, x) for acc, x in zip(accs, xs, strict=True)]
+        return self.done(b, group, accs), accs
+
+    def finish(self, b: Builder, accs: Tile, out: Tile, group: Group, half: int) -> Tile:
+        return accs
+
+
+def dots_avx2(row: Scheme) -> Dots:
+    return UnsignedDots(row) if row.unsigned_fits else SignDots(row)
 
 
 def pause(b: Builder) -> None:
@@ -106,10 +174,16 @@ def pause(b: Builder) -> None:
 def vnni(bits: int) -> Mapping[str, Callable[..., Any]]:
     """The products of VNNI in registers of that many bits."""
     dot4 = partial(vpdpbusd, bits)
-    return {"dots": partial(Dots, dot4=dot4), "signed_dots": partial(SignedDots, dot4)}
+    return {"dots": partial(Dots, lookup=entries, dot4=dot4), "signed_dots": partial(SignedDots, dot4)}
 
 
-X86 = {**GENERIC, "widen_f16": widen_f16_native, "narrow_f16": narrow_f16_native, "pause": pause}
+X86 = {
+    **GENERIC,
+    "entries": entries,
+    "widen_f16": widen_f16_native,
+    "narrow_f16": narrow_f16_native,
+    "pause": pause,
+}
 SPELLINGS = {
     "avx512vnni": {**X86, **vnni(512)},
     "avxvnni": {**X86, **vnni(256)},

@@ -127,24 +127,31 @@ def sum_each(t: Any, x: Any, y: Any) -> Any:
     return x + y
 
 
-@verb(
-    each_f32,
-    (Tag, ADDRESS, ADDRESS),
-    lambda b, tag, p, stride: bundle(b, tag, F32X16, lambda n: at(b, step(b, p, stride, n), F32X16)),
-)
-def load_each(t: Any, p: int, stride: int) -> Any:
-    return np.stack([memory(p + n * stride, np.float32, LANES) for n in range(t.tokens)])
+def _row(b: Any, p: Any, stride: Any, n: int, count: Any) -> Any:
+    """Where row n of the first `count` lies, or the last of them."""
+    last, n = b.sub(count, ir.Constant(I64, 1)), ir.Constant(I64, n)
+    return b.add(p, b.mul(stride, b.select(b.icmp_signed("<", last, n), last, n)))
 
 
-def _store_each(b: Any, tag: Tag, p: Any, stride: Any, x: Any) -> None:
-    for n in range(tag.tokens):
-        put(b, step(b, p, stride, n), b.extract_value(x, n))
+def _load_each(b: Any, tag: Tag, p: Any, stride: Any, count: Any) -> Any:
+    return bundle(b, tag, F32X16, lambda n: at(b, _row(b, p, stride, n, count), F32X16))
 
 
-@verb(types.void, (Tag, ADDRESS, ADDRESS, each_f32), _store_each)
-def store_each(t: Any, p: int, stride: int, x: Any) -> None:
-    """x[n] to p + n * stride."""
-    for n in range(t.tokens):
+@verb(each_f32, (Tag, ADDRESS, ADDRESS, ADDRESS), _load_each)
+def load_each(t: Any, p: int, stride: int, count: int) -> Any:
+    """Rows from p on, `stride` bytes apart; in place of those from `count` on the last before them."""
+    return np.stack([memory(p + min(n, count - 1) * stride, np.float32, LANES) for n in range(t.tokens)])
+
+
+def _store_each(b: Any, tag: Tag, p: Any, stride: Any, x: Any, count: Any) -> None:
+    for n in reversed(range(tag.tokens)):  # what is too much goes to the last row, before what belongs there
+        put(b, _row(b, p, stride, n, count), b.extract_value(x, n))
+
+
+@verb(types.void, (Tag, ADDRESS, ADDRESS, each_f32, ADDRESS), _store_each)
+def store_each(t: Any, p: int, stride: int, x: Any, count: int) -> None:
+    """x[n] to p + n * stride, for n < count, 1 <= count."""
+    for n in range(min(t.tokens, count)):
         memory(p + n * stride, np.float32, LANES)[:] = x[n]
 
 

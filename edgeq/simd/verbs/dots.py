@@ -1,4 +1,4 @@
-"""Weights, and their integer products with the activations of a tile's tokens: two lines to a step."""
+"""Weights in parts, and their integer products with the activations of a tile's tokens, a group at a time."""
 
 from __future__ import annotations
 
@@ -6,66 +6,155 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from numba import types
 
-from edgeq.errors import UsageError
-from edgeq.formats.schemes import ACT_GROUP
+from edgeq.formats.schemes import ACT_GROUP, NUMBERS, TILE_ROWS, Scheme, unpack
+from edgeq.formats.schemes.values import sub_mins, sub_scales, zero_points
 
-from ..isa import vectors
-from ..isa.dots import LINE, Dots
-from ..isa.vectors import F32X16, I32, I32X16, I64, LANES, at, const, splat
+from ..isa import parts
+from ..isa.dots import Dots
+from ..isa.parts import LINE, QUADS, Group
+from ..isa.vectors import CODES, F32, F32X16, I32, I32X16, I64, LANES, call, const, splat
 from ..tag import Tag
 from .facts import fact
+from .lines import fma_meaning
+from .memory import lower_prefetch, stored_floats
 from .registry import (
     ADDRESS,
-    MEANING,
     Bundle,
     TagType,
     bundled,
     codes,
+    each_f32,
     each_i32,
     f32,
     members,
     memory,
+    splat_at,
     steps,
     verb,
 )
 
 
-@verb(
-    codes,
-    (Tag, codes, ADDRESS),
-    lambda b, tag, v, p: vectors.plane(b, tag.scheme_row.bits, v, p),
-)
-def plane(t: Any, v: Any, p: int) -> Any:
-    """The p-th code of every byte."""
-    return (v >> (t.scheme_row.bits * p)) & (2**t.scheme_row.bits - 1)
+# ---- where parts lie ----
+def each_part(t: TagType) -> Bundle:
+    """An address for each part of the scheme."""
+    return Bundle(I64, len(t.tag.scheme_row.parts))
 
 
-def _column(b: Any, tag: Tag, v: Any, j: Any) -> Any:
-    shift = splat(b, b.trunc(b.mul(j, ir.Constant(I64, 8)), I32))
-    code = b.and_(b.lshr(b.bitcast(v, I32X16), shift), const(I32X16, 255))
-    return b.sitofp(b.sub(code, const(I32X16, tag.scheme_row.zero)), F32X16)
+def _word(n: int) -> Any:
+    return ir.Constant(I64, n)
 
 
-@verb(f32, (Tag, codes, ADDRESS), _column)
-def column(t: Any, v: Any, j: int) -> Any:
-    """Column j of a plane of codes, as float32 without the zero point: 16 rows."""
-    return (v.reshape(LANES, 4)[:, j].astype(np.int32) - t.scheme_row.zero).astype(np.float32)
+def _tile_parts(b: Any, tag: Tag, weights: Any, tiles: Any, groups: Any, tile: Any) -> Any:
+    row = tag.scheme_row
+    in_step = row.step // ACT_GROUP
+    whole = b.udiv(b.add(groups, _word(in_step - 1)), _word(in_step))
+    found = []
+    for part in row.parts:
+        size = b.mul(whole, _word(part.tile_bytes(row.step))) if part.columns else _word(part.tile_bytes(0))
+        found.append(b.add(weights, b.mul(tile, size)))
+        weights = b.add(weights, b.mul(tiles, size))
+    return bundled(b, I64, found)
 
 
-# ---- integer dots ----
-def dots_of(tag: Tag) -> Dots:
-    """How the tag's instruction set adds up stored codes times signed activations; UsageError where the steps
-    it takes do not end with a group of the scheme.
+@verb(each_part, (Tag, ADDRESS, ADDRESS, ADDRESS, ADDRESS), _tile_parts)
+def tile_parts(t: Any, weights: int, tiles: int, groups: int, tile: int) -> Any:
+    """Where the parts of a tile lie, of a matrix of so many tiles and groups of columns that begins at
+    `weights`.
     """
-    s = tag.scheme_row
-    dots: Dots = tag.isa_row.lower["dots"](s.bits, s.zero)
-    columns = dots.lines * 32 // s.bits
-    if ACT_GROUP % columns:
-        raise UsageError(
-            f"scheme {s.name} on {tag.isa}: a step takes {columns} columns, but a group has {ACT_GROUP}; the "
-            "scheme needs more bits or the instruction set a shorter step."
-        )
+    row = t.scheme_row
+    columns = -(-groups * ACT_GROUP // row.step) * row.step
+    found = []
+    for part in row.parts:
+        found.append(weights + tile * part.tile_bytes(columns))
+        weights += tiles * part.tile_bytes(columns)
+    return np.array(found, np.int64)
+
+
+def _group_parts(b: Any, tag: Tag, parts: Any, g: Any) -> Any:
+    def moved(part: Any, address: Any) -> Any:
+        if not part.columns:
+            return address
+        shared = max(1, part.columns // ACT_GROUP)  # groups that share an entry
+        at = b.udiv(g, _word(shared)) if shared > 1 else g
+        return b.add(address, b.mul(at, _word(part.tile_bytes(shared * ACT_GROUP))))
+
+    return bundled(b, I64, list(map(moved, tag.scheme_row.parts, members(b, parts))))
+
+
+@verb(each_part, (Tag, each_part, ADDRESS), _group_parts)
+def group_parts(t: Any, parts: Any, g: int) -> Any:
+    """Where the parts of group g of a tile lie."""
+    found = []
+    for part, address in zip(t.scheme_row.parts, parts, strict=True):
+        shared = max(1, part.columns // ACT_GROUP)
+        found.append(address + (g // shared * part.tile_bytes(shared * ACT_GROUP) if part.columns else 0))
+    return np.array(found, np.int64)
+
+
+@verb(
+    each_part,
+    (Tag, ADDRESS),
+    lambda b, tag, line: bundled(b, I64, [line] * len(tag.scheme_row.parts)),
+)
+def lines_at(t: Any, line: int) -> Any:
+    """The parts of a group of which only the codes are asked for, codes of one plane at `line`."""
+    return np.full(len(t.scheme_row.parts), line, np.int64)
+
+
+def _group(b: Any, tag: Tag, addresses: Any) -> Group:
+    names = (part.name for part in tag.scheme_row.parts)
+    return Group(tag.scheme_row, dict(zip(names, members(b, addresses), strict=True)))
+
+
+def _prefetch_group(b: Any, tag: Tag, addresses: Any, ahead: Any) -> None:
+    for bits, address in _group(b, tag, addresses).planes:
+        for line in range(ACT_GROUP * bits // 32):
+            lower_prefetch(b, b.add(b.add(address, ahead), _word(line * LINE)))
+
+
+@verb(types.void, (Tag, each_part, ADDRESS), _prefetch_group)
+def prefetch_group(t: Any, w: Any, ahead: int) -> None:
+    """Ask for what lies `ahead` bytes behind each line of a group's codes, which need not exist."""
+
+
+# ---- their numbers, as NumPy has them ----
+def _numbers(t: Any, addresses: Any) -> dict[str, Any]:
+    """The parts of a group of 16 rows, row-major."""
+    row: Scheme = t.scheme_row
+    lines, found = [], {}
+    for part, address in zip(row.parts, (int(a) for a in addresses), strict=True):
+        if part.bits:
+            count = ACT_GROUP * part.bits // 32
+            lines.append(memory(address, np.uint8, count * LINE).reshape(1, count, LINE))
+        else:
+            count = max(1, ACT_GROUP // part.columns) if part.columns else 1
+            found[part.name] = memory(address, part.dtype, count * TILE_ROWS).reshape(count, TILE_ROWS).T
+    return {"codes": unpack(lines, row.planes), **found}
+
+
+def _integers(row: Scheme, found: dict[str, Any]) -> Any:
+    """v of each code: int32 [16, 32]."""
+    v = row.values[found["codes"]].astype(np.int32)
+    return v - _spread(zero_points(found["sub"], row).astype(np.int32)) if row.zeros != (0,) else v
+
+
+def _spread(entries: Any) -> Any:
+    """An entry for each column of a group: [16, 32]."""
+    return np.repeat(entries, ACT_GROUP // entries.shape[1], axis=1)
+
+
+def _activations(t: Any, x: int, stride: int) -> Any:
+    """int32 [tokens, 32]."""
+    tile = [memory(x + n * stride, np.int8, ACT_GROUP) for n in range(t.tokens)]
+    return np.stack(tile).astype(np.int32)
+
+
+# ---- integer sums ----
+def dots_of(tag: Tag) -> Dots:
+    """How the tag's instruction set adds up the scheme's codes times signed activations."""
+    dots: Dots = tag.isa_row.lower["dots"](tag.scheme_row)
     return dots
 
 
@@ -75,106 +164,178 @@ def signed_of(tag: Tag) -> Dots:
     return dots
 
 
-def each_dots(t: TagType) -> Bundle:
-    return Bundle(dots_of(t.tag).acc, t.tag.tokens)
+def _dots(b: Any, tag: Tag, w: Any, x: Any, stride: Any, sums: Any, sums_stride: Any) -> Any:
+    xs, totals = steps(b, tag, x, stride), steps(b, tag, sums, sums_stride)
+    return bundled(b, I32X16, dots_of(tag).sums(b, _group(b, tag, w), xs, totals))
 
 
-def each_signed(t: TagType) -> Bundle:
-    return Bundle(signed_of(t.tag).acc, t.tag.tokens)
-
-
-def _start(dots: Dots, b: Any, totals: list[Any]) -> Any:
-    return bundled(b, dots.acc, dots.start(b, totals))
-
-
-def _add(dots: Dots, b: Any, tag: Tag, acc: Any, line: Any, x: Any, stride: Any) -> Any:
-    return bundled(b, dots.acc, dots.add(b, members(b, acc), line, steps(b, tag, x, stride)))
-
-
-def _finish(dots: Dots, b: Any, acc: Any, totals: list[Any]) -> Any:
-    return bundled(b, I32X16, dots.finish(b, members(b, acc), totals))
-
-
-def _totals(b: Any, tag: Tag, sums: Any, stride: Any) -> list[Any]:
-    return [at(b, p, I32) for p in steps(b, tag, sums, stride)]
-
-
-def _nothing(tag: Tag) -> list[Any]:
-    return [ir.Constant(I32, 0)] * tag.tokens
-
-
-def _sums(t: Any, values: list[Any], x: int, stride: int) -> Any:
-    """The products of four columns by four of values, 64 to a line, and each token's activations."""
-    rows = np.concatenate([v.reshape(LANES, 4).astype(np.int32) for v in values], 1)
-    tile = np.stack([memory(x + n * stride, np.int8, rows.shape[1]) for n in range(t.tokens)])
-    return tile.astype(np.int32) @ rows.T
-
-
-@verb(
-    each_dots,
-    (Tag, ADDRESS, ADDRESS),
-    lambda b, tag, sums, stride: _start(dots_of(tag), b, _totals(b, tag, sums, stride)),
-)
-def dots_start(t: Any, sums: int, stride: int) -> Any:
-    """Accumulators of one group for every token; token n's sum of activations is the int32 at sums + n *
-    stride.
+@verb(each_i32, (Tag, each_part, ADDRESS, ADDRESS, ADDRESS, ADDRESS), _dots)
+def dots(t: Any, w: Any, x: int, stride: int, sums: int, sums_stride: int) -> Any:
+    """The exact sums of sub * v * x over the group whose parts are w. Token n's int8 activations are at x + n
+    * stride, and at sums + n * sums_stride their sums, an int16 for each half of the group.
     """
-    return np.zeros((t.tokens, LANES), np.int32)
+    found, row = _numbers(t, w), t.scheme_row
+    v = _integers(row, found)
+    if row.sub:
+        v *= _spread(sub_scales(found["sub"], row).astype(np.int32))
+    return (_activations(t, x, stride) @ v.T).astype(np.int32)
 
 
-@verb(
-    each_dots,
-    (Tag, each_dots, ADDRESS, ADDRESS, ADDRESS),
-    lambda b, tag, acc, line, x, stride: _add(dots_of(tag), b, tag, acc, line, x, stride),
-)
-def dots_add(t: Any, acc: Any, line: int, x: int, stride: int) -> Any:
-    """acc after a step: the columns of `step_lines` lines of codes at `line`, for which token n's int8
-    activations are at x + n * stride.
+def _signed_dots(b: Any, tag: Tag, line: Any, x: Any, stride: Any) -> Any:
+    dots = signed_of(tag)
+    group = Group(dots.row, {"low": line})
+    return bundled(b, I32X16, dots.sums(b, group, steps(b, tag, x, stride), [None] * tag.tokens))
+
+
+@verb(each_i32, (Tag, ADDRESS, ADDRESS, ADDRESS), _signed_dots)
+def signed_dots(t: Any, line: int, x: int, stride: int) -> Any:
+    """As `dots`, for a group of signed bytes in lines and activations in 0..127."""
+    lines = memory(line, np.int8, QUADS * LINE).reshape(1, QUADS, LINE)
+    values = unpack([lines.view(np.uint8)], (8,)).view(np.int8).astype(np.int32)
+    return (_activations(t, x, stride) @ values.T).astype(np.int32)
+
+
+# ---- floats of a group ----
+def _scaled(b: Any, tag: Tag, name: str, w: Any) -> Any:
+    row = tag.scheme_row
+    floats = row.scale if name == "scale" else row.min
+    assert floats is not None
+    found = stored_floats(b, tag, floats.number, _group(b, tag, w).parts[name])
+    return b.fmul(found, const(F32X16, row.unit)) if name == "scale" and row.unit != 1 else found
+
+
+@verb(f32, (Tag, each_part), lambda b, tag, w: _scaled(b, tag, "scale", w))
+def group_scale(t: Any, w: Any) -> Any:
+    """The scales of a group, the scheme's unit in them."""
+    row = t.scheme_row
+    return _floats(row, _numbers(t, w), "scale") * np.float32(row.unit)
+
+
+def _floats(row: Scheme, found: dict[str, Any], name: str) -> Any:
+    floats = row.scale if name == "scale" else row.min
+    assert floats is not None
+    return NUMBERS[floats.number].floats(found[name])[:, 0]
+
+
+def _min_add_each(b: Any, tag: Tag, acc: Any, w: Any, scale: Any, sums: Any, stride: Any) -> Any:
+    if not tag.scheme_row.min:
+        return acc
+    low = _scaled(b, tag, "min", w)
+    totals = dots_of(tag).mins(b, _group(b, tag, w), steps(b, tag, sums, stride))
+
+    def member(n: int) -> Any:
+        both = b.fmul(low, splat_at(b, scale, stride, n, F32))
+        return call(b, "llvm.fma.v16f32", F32X16, totals[n], both, b.extract_value(acc, n))
+
+    return bundled(b, F32X16, [member(n) for n in range(tag.tokens)])
+
+
+@verb(each_f32, (Tag, each_f32, each_part, ADDRESS, ADDRESS, ADDRESS), _min_add_each)
+def min_add_each(t: Any, acc: Any, w: Any, scale: int, sums: int, stride: int) -> Any:
+    """acc[n] + float(the sum of submin * x) * (min * s) with one fma, where the scheme has a min: s is the
+    float32 at scale + n * stride, and at sums + n * stride are the sums of x as for `dots`.
     """
-    lines = [memory(line + n * LINE, np.uint8, LINE) for n in range(dots_of(t).lines)]
-    planes = [MEANING["plane"](t, v, p) for v in lines for p in range(8 // t.scheme_row.bits)]
-    return acc + _sums(t, [p.astype(np.int32) - t.scheme_row.zero for p in planes], x, stride)
+    row = t.scheme_row
+    if not row.min:
+        return acc
+    found = _numbers(t, w)
+    submin = sub_mins(found, row)
+    both = np.ones((TILE_ROWS, 2)) if submin is None else np.repeat(submin, 2 // submin.shape[1], axis=1)
+    out = []
+    for n in range(t.tokens):
+        total = both.astype(np.int32) @ memory(sums + n * stride, np.int16, 2).astype(np.int32)
+        s = memory(scale + n * stride, np.float32, 1)[0]
+        out.append(fma_meaning(total.astype(np.float32), _floats(row, found, "min") * s, acc[n]))
+    return np.stack(out)
 
 
-@verb(
-    each_i32,
-    (Tag, each_dots, ADDRESS, ADDRESS),
-    lambda b, tag, acc, sums, stride: _finish(dots_of(tag), b, acc, _totals(b, tag, sums, stride)),
-)
-def dots_finish(t: Any, acc: Any, sums: int, stride: int) -> Any:
-    """The exact sums of (code - zero) * activation."""
-    return acc
+# ---- single columns, as floats ----
+def _quad(b: Any, tag: Tag, w: Any, i: Any) -> Any:
+    stored = parts.quad_at(b, _group(b, tag, w), i, CODES)
+    return parts.signed(b, tag.scheme_row, tag.isa_row.lower["entries"], stored)
 
 
-@verb(each_signed, (Tag,), lambda b, tag: _start(signed_of(tag), b, _nothing(tag)))
-def signed_start(t: Any) -> Any:
-    """As dots_start, for signed bytes and activations in 0..127."""
-    return np.zeros((t.tokens, LANES), np.int32)
-
-
-@verb(
-    each_signed,
-    (Tag, each_signed, ADDRESS, ADDRESS, ADDRESS),
-    lambda b, tag, acc, line, x, stride: _add(signed_of(tag), b, tag, acc, line, x, stride),
-)
-def signed_add(t: Any, acc: Any, line: int, x: int, stride: int) -> Any:
-    """acc after a step: the columns of `signed_lines` lines of bytes at `line`, for which token n's
-    activations are at x + n * stride.
+@verb(codes, (Tag, each_part, ADDRESS), _quad)
+def quad(t: Any, w: Any, i: int) -> Any:
+    """v of columns 4i to 4i + 3 of a group, chosen zero points still in it: signed bytes, a row's four in
+    each word.
     """
-    lines = [memory(line + n * LINE, np.int8, LINE) for n in range(signed_of(t).lines)]
-    return acc + _sums(t, lines, x, stride)
+    found = t.scheme_row.values[_numbers(t, w)["codes"]][:, 4 * i : 4 * i + 4]
+    return found.astype(np.int8).view(np.uint8).reshape(-1)
 
 
-@verb(each_i32, (Tag, each_signed), lambda b, tag, acc: _finish(signed_of(tag), b, acc, _nothing(tag)))
-def signed_finish(t: Any, acc: Any) -> Any:
-    """The exact sums of value * activation."""
-    return acc
+def _column(b: Any, v: Any, j: Any) -> Any:
+    left = splat(b, b.trunc(b.sub(_word(24), b.mul(j, _word(8))), I32))
+    return b.sitofp(b.ashr(b.shl(b.bitcast(v, I32X16), left), const(I32X16, 24)), F32X16)
+
+
+@verb(f32, (codes, ADDRESS), _column)
+def column(v: Any, j: int) -> Any:
+    """Column j of a quad of signed bytes, as float32: 16 rows."""
+    return v.view(np.int8).reshape(LANES, 4)[:, j].astype(np.float32)
+
+
+@verb(
+    f32,
+    (Tag, each_part),
+    lambda b, tag, w: _scaled(b, tag, "min", w) if tag.scheme_row.min else const(F32X16, 0),
+)
+def group_min(t: Any, w: Any) -> Any:
+    """The mins of a group, zeros where the scheme has none."""
+    row = t.scheme_row
+    return _floats(row, _numbers(t, w), "min") if row.min else np.zeros(LANES, np.float32)
+
+
+def _whole(b: Any, tag: Tag, read: Any, w: Any, half: Any) -> Any:
+    """The integers that `read` (of `parts`) finds, as floats."""
+    return b.sitofp(read(b, _group(b, tag, w), half).words(b), F32X16)
+
+
+@verb(
+    f32,
+    (Tag, each_part, ADDRESS),
+    lambda b, tag, w, half: _whole(b, tag, parts.sub, w, half) if tag.scheme_row.sub else const(F32X16, 1),
+)
+def sub_scale(t: Any, w: Any, half: int) -> Any:
+    """The half-th sub-scales of a group, ones where the scheme has none."""
+    row = t.scheme_row
+    return sub_scales(_numbers(t, w)["sub"], row)[:, half] if row.sub else np.ones(LANES, np.float32)
+
+
+@verb(
+    f32,
+    (Tag, each_part, ADDRESS),
+    lambda b, tag, w, half: (
+        _whole(b, tag, parts.submin, w, half)
+        if tag.scheme_row.min and tag.scheme_row.sub
+        else const(F32X16, 1)
+    ),
+)
+def sub_min(t: Any, w: Any, half: int) -> Any:
+    """The integers that a group's mins are multiplied by in its half-th half, ones where there are none."""
+    found = sub_mins(_numbers(t, w), t.scheme_row) if t.scheme_row.min else None
+    return np.ones(LANES, np.float32) if found is None else found[:, half]
+
+
+@verb(
+    f32,
+    (Tag, each_part, ADDRESS),
+    lambda b, tag, w, half: (
+        _whole(b, tag, parts.chosen, w, half) if tag.scheme_row.zeros != (0,) else const(F32X16, 0)
+    ),
+)
+def sub_zero(t: Any, w: Any, half: int) -> Any:
+    """The zero points that the half-th sub-scales choose, to be taken from v."""
+    row = t.scheme_row
+    return (
+        zero_points(_numbers(t, w)["sub"], row)[:, half] if row.zeros != (0,) else np.zeros(LANES, np.float32)
+    )
 
 
 # ---- facts ----
-def step_lines(t): ...  # type: ignore[no-untyped-def]
-def signed_lines(t): ...  # type: ignore[no-untyped-def]
+def halves(t): ...  # type: ignore[no-untyped-def]
+def has_min(t): ...  # type: ignore[no-untyped-def]
 
 
-fact(step_lines, lambda tag: dots_of(tag).lines)
-fact(signed_lines, lambda tag: signed_of(tag).lines)
+fact(halves, lambda tag: parts.halves(tag.scheme_row))  # sub-scales in a group
+fact(has_min, lambda tag: tag.scheme_row.min is not None)

@@ -11,7 +11,7 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import lower_builtin, type_callable
 
-from ..isa.vectors import F32, F32X16, I32, I32X16, I64, LANES, call, const, pick, splat
+from ..isa.vectors import F32, F32X16, I16, I32, I32X16, I64, LANES, call, const, pick, splat
 from .registry import ADDRESS, FLOAT, INT, MEANING, Vec, f32, i32, verb
 
 
@@ -107,12 +107,13 @@ def power2(n: Any) -> Any:
     return ((n + 127) << 23).astype(np.int32).view(np.float32)
 
 
-def _tree(b: Any, v: Any, op: Callable[[Any, Any], Any]) -> Any:
-    n = LANES
-    while n > 1:
+def _tree(b: Any, v: Any, op: Callable[[Any, Any], Any], last: int = 1) -> Any:
+    """The halves of v, then of what comes of them, until `last` lanes are left."""
+    n = v.type.count
+    while n > last:
         n //= 2
         v = op(pick(b, v, list(range(n))), pick(b, v, list(range(n, 2 * n))))
-    return b.extract_element(v, ir.Constant(I32, 0))
+    return b.extract_element(v, ir.Constant(I32, 0)) if last == 1 else v
 
 
 @verb(FLOAT, (f32,), lambda b, v: _tree(b, v, b.fadd))
@@ -123,9 +124,15 @@ def sum_f32(v: Any) -> Any:
     return v[0]
 
 
-@verb(INT, (i32,), lambda b, v: _tree(b, v, b.add))
-def sum_i32(v: Any) -> Any:
-    return v.sum(dtype=np.int32)
+def _sum_halves(b: Any, x: Any, y: Any) -> Any:
+    pairs = b.or_(b.and_(x, const(I32X16, 0xFFFF)), b.shl(y, const(I32X16, 16)))
+    return b.bitcast(_tree(b, b.bitcast(pairs, ir.VectorType(I16, 2 * LANES)), b.add, 2), I32)
+
+
+@verb(INT, (i32, i32), _sum_halves)
+def sum_halves(x: Any, y: Any) -> Any:
+    """Two int16: the sum of x in the low half, that of y in the high half."""
+    return np.array([x.sum(), y.sum()]).astype(np.int16).view(np.int32)[0]
 
 
 @verb(FLOAT, (f32,), lambda b, v: _tree(b, v, lambda x, y: b.select(b.fcmp_ordered(">", x, y), x, y)))

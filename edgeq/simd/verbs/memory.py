@@ -8,8 +8,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
+from edgeq.formats.schemes import NUMBERS
+
 from ..isa.vectors import (
-    CODES,
     F16X16,
     F32,
     F32X16,
@@ -26,7 +27,7 @@ from ..isa.vectors import (
     splat,
 )
 from ..tag import Tag
-from .registry import ADDRESS, FLOAT, INT, codes, f32, i32, memory, verb
+from .registry import ADDRESS, FLOAT, INT, f32, i32, memory, verb
 
 
 @verb(ADDRESS, (ADDRESS,), lambda b, p: at(b, p, I64))
@@ -102,7 +103,7 @@ def opaque(n: int) -> Any:
     return n
 
 
-def _prefetch(b: Any, p: Any) -> None:
+def lower_prefetch(b: Any, p: Any) -> None:
     pointer = b.inttoptr(p, I8.as_pointer())
     kind = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
     name = "llvm.prefetch.p0"
@@ -110,14 +111,9 @@ def _prefetch(b: Any, p: Any) -> None:
     b.call(f, [pointer, *(ir.Constant(I32, n) for n in (0, 3, 1))])
 
 
-@verb(types.void, (ADDRESS,), _prefetch)
+@verb(types.void, (ADDRESS,), lower_prefetch)
 def prefetch(p: int) -> None:
     """Ask for the cache line at p, which need not exist."""
-
-
-@verb(codes, (ADDRESS,), lambda b, p: at(b, p, CODES))
-def load_codes(p: int) -> Any:
-    return memory(p, np.uint8, 64).copy()
 
 
 @verb(f32, (ADDRESS,), lambda b, p: at(b, p, F32X16))
@@ -140,23 +136,27 @@ def store_f16(t: Any, p: int, v: Any) -> None:
     memory(p, np.float16, LANES)[:] = v.astype(np.float16)
 
 
-def _load_values(b: Any, tag: Tag, p: Any) -> Any:
-    if tag.scheme == "f32":
+def stored_floats(b: Any, tag: Tag, number: str, p: Any) -> Any:
+    """Sixteen stored floats of a format (a name of NUMBERS), as float32. An e8m0 of 255 becomes infinite."""
+    if number == "f32":
         return at(b, p, F32X16)
-    if tag.scheme == "f16":
+    if number == "f16":
         return tag.isa_row.lower["widen_f16"](b, at(b, p, F16X16))
-    if tag.scheme == "bf16":
+    if number == "bf16":
         bits = b.zext(at(b, p, ir.VectorType(I16, LANES)), I32X16)
         return b.bitcast(b.shl(bits, const(I32X16, 16)), F32X16)
-    raise TypeError(f"{tag.scheme} holds no floats")
+    if number == "e8m0":
+        bits = b.shl(b.zext(at(b, p, ir.VectorType(I8, LANES)), I32X16), const(I32X16, 23))
+        smallest = const(I32X16, 1 << 22)  # 2**-127, a subnormal
+        return b.bitcast(b.select(b.icmp_signed(">", bits, smallest), bits, smallest), F32X16)
+    raise TypeError(f"kernels read no floats in {number}")
 
 
-@verb(f32, (Tag, ADDRESS), _load_values)
+@verb(f32, (Tag, ADDRESS), lambda b, tag, p: stored_floats(b, tag, tag.scheme_row.number, p))
 def load_values(t: Any, p: int) -> Any:
     """Sixteen stored floats of the tag's scheme, as float32."""
-    if t.scheme == "bf16":
-        return (memory(p, np.uint16, LANES).astype(np.uint32) << 16).view(np.float32)
-    return memory(p, {"f32": np.float32, "f16": np.float16}[t.scheme], LANES).astype(np.float32)
+    number = NUMBERS[t.scheme_row.number]
+    return number.floats(memory(p, number.dtype, LANES))
 
 
 def _poke_value(b: Any, tag: Tag, p: Any, x: Any) -> None:

@@ -4,23 +4,23 @@ Two buffers whose lives (in phases: the stretches between barriers) do not overl
 buffer begins with whatever another left there. Hence what every kernel keeps to, for all buffers alike:
 
 - Of a buffer of rows, the first `columns` numbers of each token of the pass mean something. What lies behind
-  them up to the stride, the rows of tokens that the pass does not have, and the SLACK after the last row may
-  be anything: any bits, NaN and infinity too.
+  them up to the stride, the rows of tokens that the pass does not have, those behind the last token that a
+  pass can have (`spare_rows`), and the SLACK after the last row may be anything: any bits, NaN and infinity
+  too.
 - A kernel may read that, where whole lines are simpler, but nothing that means something may depend on it:
   it is cut off (`keep`) or goes to lanes that nobody reads. It is not multiplied by zero: 0 * NaN is NaN.
 - A kernel may write it, up to the stride. It writes nothing into the slack and reads nothing behind it.
 - int8 activations, queries and caches have all the columns of their groups of 32: who writes them puts zeros
   behind the true ones. What of them belongs to no token of the pass or position of the sequence is as above.
 
-`edgeq.extents` says of each kernel how far it reaches; `tests/arena.py` fills what means nothing with NaN and
-other bytes before each pass and each kernel, and compares bits.
+`edgeq.runtime.extents` says of each kernel how far it reaches; `tests/arena.py` fills what means nothing with
+NaN and other bytes before each pass and each kernel, and compares bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,19 +30,39 @@ from edgeq.memory import ALIGNMENT
 SLACK = 128  # bytes after the last row: heads are read in lines of 16, and the last one may end in the middle
 
 
+def spare_rows(tokens: int) -> int:
+    """Rows behind the last that a product with so many tokens to a tile reads: from two on it is full."""
+    return max(0, tokens - 2)
+
+
 @dataclass(eq=False)
 class Buffer:
-    """Memory of the arena, or of the program's own when `address` is set."""
+    """Memory of the arena, which has its address once that is planned."""
 
     nbytes: int
     address: int = 0
     first: int = -1  # phase of the first and of the last instruction that touches it
     last: int = -1
 
+    @property
+    def words(self) -> tuple[Buffer]:
+        return (self,)
+
+
+@dataclass(eq=False)
+class Held(Buffer):
+    """Memory of the program's own, which is no part of the arena: what a pass is given and what it leaves."""
+
+    array: np.ndarray = field(default_factory=lambda: memory.zeros(0))
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> Held:
+        return cls(array.nbytes, int(array.ctypes.data), array=array)
+
 
 @dataclass(frozen=True)
 class Rows:
-    """float32 [limit, columns], rows `stride` bytes apart."""
+    """float32 [tokens, columns], rows `stride` bytes apart."""
 
     buffer: Buffer
     columns: int
@@ -51,23 +71,40 @@ class Rows:
     def stride(self) -> int:
         return row_bytes(self.columns)
 
+    @property
+    def words(self) -> tuple[Buffer, int]:
+        return self.buffer, self.stride
+
 
 @dataclass(frozen=True)
 class Quantized:
-    """int8 [limit, columns padded to 32] with a float32 scale and int32 sum per 32 columns."""
+    """int8 [tokens, columns padded to 32] with a float32 scale and two int16 sums per 32 columns."""
 
+    columns: int
     x: Buffer
     scale: Buffer
     sums: Buffer
 
     @property
-    def operands(self) -> dict[str, Any]:
-        return {"x": self.x, "x_scale": self.scale, "x_sum": self.sums}
+    def words(self) -> tuple[Buffer, Buffer, Buffer]:
+        return self.x, self.scale, self.sums
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Scratch of `stride` bytes for each worker."""
+
+    buffer: Buffer
+    stride: int
+
+    @property
+    def words(self) -> tuple[Buffer, int]:
+        return self.buffer, self.stride
 
 
 @dataclass(frozen=True)
 class Input:
-    """The input of matrix products, in the forms their weights ask for."""
+    """The input of matrix products, [tokens, columns], in the forms that their weights ask for."""
 
     columns: int
     int8: Quantized | None

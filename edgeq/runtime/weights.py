@@ -5,8 +5,7 @@ vectors.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,47 +13,55 @@ from edgeq import memory
 from edgeq.errors import UsageError
 from edgeq.formats import ModelFile
 from edgeq.formats.reader import Tensor
-from edgeq.formats.schemes import ACT_GROUP
+from edgeq.formats.schemes import ACT_GROUP, SCHEMES
+
+Block = TypeVar("Block")
 
 
 @dataclass(frozen=True)
 class Matrix:
     """A matrix in layout lines16, where the file's map holds it, or what else `owner` does."""
 
+    name: str  # its tensor's
     scheme: str
     rows: int
     columns: int
     tiles: int
-    groups: int  # 0 for floats
-    codes: int  # address of the codes, or of the values of a matrix of floats
-    scales: int  # address of the scales, 0 for floats
-    owner: Any = field(default=None, repr=False, compare=False)  # keeps the memory at these addresses
+    address: int  # of its parts, one after another
+    owner: Any = field(default=None, repr=False, compare=False)  # keeps the memory there
 
     @classmethod
-    def of(cls, tensor: Tensor) -> Matrix:
+    def of(cls, name: str, tensor: Tensor) -> Matrix:
         rows, columns = tensor.shape
-        quantized = bool(tensor.scheme.bits)
-        codes = memory.mapped(tensor.part("low" if quantized else "value"))
-        scales = memory.mapped(tensor.part("scale")) if quantized else None
-        places = int(codes.ctypes.data), 0 if scales is None else int(scales.ctypes.data)
-        shape = rows, columns, tensor.tiles, tensor.cols_padded // ACT_GROUP if quantized else 0
-        return cls(tensor.scheme.name, *shape, *places, owner=(codes, scales))
+        data = memory.mapped(tensor.data)
+        return cls(name, tensor.scheme.name, rows, columns, tensor.tiles, int(data.ctypes.data), owner=data)
 
     @property
     def quantized(self) -> bool:
-        return self.groups > 0
+        return bool(SCHEMES[self.scheme].planes)
+
+    @property
+    def groups(self) -> int:
+        """Groups of columns that share a scale of activations."""
+        return -(-self.columns // ACT_GROUP)
+
+    @property
+    def words(self) -> tuple[int]:
+        return (self.address,)
 
 
 class Vector:
-    """A float32 vector, copied and padded with zeros: kernels read whole lines."""
+    """A float32 vector [columns], copied and padded with zeros: kernels read whole lines."""
 
-    def __init__(self, values: np.ndarray):
+    def __init__(self, name: str, values: np.ndarray):
+        self.name = name
+        self.columns = len(values)
         self.values = memory.zeros((len(values) + 31) // 32 * 32, np.float32)
         self.values[: len(values)] = values
 
     @property
-    def address(self) -> int:
-        return int(self.values.ctypes.data)
+    def words(self) -> tuple[int]:
+        return (int(self.values.ctypes.data),)
 
 
 class Weights:
@@ -65,9 +72,9 @@ class Weights:
         self._blocks: dict[str, dict[str, Matrix | Vector]] = {}  # by number, then by last name
         for name, tensor in file.tensors.items():
             if tensor.layout == "lines16":
-                self._add(name, Matrix.of(tensor))
+                self._add(name, Matrix.of(name, tensor))
             elif tensor.scheme.name == "f32":
-                self._add(name, Vector(tensor.array()))
+                self._add(name, Vector(name, tensor.array()))
 
     def _add(self, name: str, weight: Matrix | Vector) -> None:
         self._all[name] = weight
@@ -99,6 +106,6 @@ class Weights:
         """The output matrix: the embedding where they are tied."""
         return self.matrix("output" if "output" in self._all else "embed")
 
-    def block(self, i: int) -> SimpleNamespace:
-        """The weights of block i by their last name: q, k, v, o, gate, up, down, norm1, norm2, …"""
-        return SimpleNamespace(**self._blocks[str(i)])
+    def block(self, i: int, form: type[Block]) -> Block:
+        """The weights of block i, in a dataclass of the family's whose fields are their last names."""
+        return form(**self._blocks[str(i)])

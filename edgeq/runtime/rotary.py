@@ -68,6 +68,19 @@ class Tables:
         self.cosine, self.sine = (memory.zeros(shape, np.float32) for _ in range(2))
         self._reached = 0
 
+    @property
+    def positions(self) -> int:
+        return len(self.cosine)
+
+    @property
+    def columns(self) -> int:
+        """Of the heads that they turn."""
+        return 2 * self.cosine.shape[1]
+
+    @property
+    def words(self) -> tuple[int, int]:
+        return int(self.cosine.ctypes.data), int(self.sine.ctypes.data)
+
     def reach(self, positions: int) -> None:
         """Make the first `positions` rows valid, as far as there are any."""
         if positions > self._reached:

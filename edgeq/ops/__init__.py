@@ -1,0 +1,16 @@
+"""What forward passes are written in: functions of a recorder that take and give handles of buffers.
+
+`p` is an edgeq.runtime.recorder.Recorder. Shapes are [rows, columns] as a pass sees them: tokens are those
+of the pass, outputs those of its last tokens whose logits are wanted. The kernels that they name are rows of
+`edgeq.kernels.catalog`.
+"""
+
+from .activation import swiglu
+from .attention import attend
+from .embedding import embed
+from .linear import matmul, quantize
+from .logits import argmax
+from .normalization import norm, norm_heads
+from .rope import rotate
+
+__all__ = ["argmax", "attend", "embed", "matmul", "norm", "norm_heads", "quantize", "rotate", "swiglu"]

@@ -1,0 +1,1 @@
+"""A forward pass as a program: its recorder, the memory it computes in, the weights and tables it reads."""

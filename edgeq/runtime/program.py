@@ -1,0 +1,126 @@
+"""A recorded forward pass, ready to run for every pass of up to `limit` tokens.
+
+Buffers whose lives do not overlap share memory in one arena. Words that belong to a sequence (its cache) are
+filled in by `bind`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgeq import memory
+from edgeq.cache import Cache
+from edgeq.kernels.catalog import BARRIER, FLAGS_AT, KERNELS, OPERANDS_AT, STATE_AT, WIDTH, State
+from edgeq.ownership import Unique
+from edgeq.simd.tag import Request
+
+from . import extents
+from .arena import Buffer, Held, place
+from .instructions import Instruction, OfCache
+
+
+@dataclass
+class Settings:
+    """What all instructions of a program share."""
+
+    isa: str
+    act: str  # "int8" or "f32"
+    workers: int
+    limit: int  # tokens in a pass at the most
+    outputs: int  # tokens whose logits a pass can give
+    tokens: int = field(default=1)  # to a tile: the instruction set's
+    tiles: Mapping[str, int] = field(default_factory=dict)  # other numbers, by kernel and scheme: see `tuned`
+
+
+class Program(Unique):
+    """`code` holds the instructions; `state`, `ids`, `logits` and `likeliest` are what a pass is given and
+    what it leaves; `marks` are the instructions before which a long pass may pause.
+
+    UsageError, with memory checked, where an instruction reaches beyond its buffers.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        instructions: Sequence[Instruction],
+        addresses: Mapping[Request, int],
+        *,
+        marks: Sequence[int],
+        ids: np.ndarray,
+        logits: np.ndarray,
+        likeliest: np.ndarray,
+    ):
+        self.settings, self.marks = settings, marks
+        self.ids, self.logits, self.likeliest = ids, logits, likeliest
+        self.state = memory.zeros(State.BYTES // 8, np.int64)
+        self.code = memory.zeros((len(instructions), WIDTH // 8), np.int64)
+        self._instructions = instructions  # they hold the weights and tables that they read
+        self._cache_cells: list[tuple[int, int, OfCache]] = []
+        self._arena = place(self._buffers())
+        self._write(addresses)
+        if memory.checked():
+            self._check(cached=False)
+
+    def _buffers(self) -> list[Buffer]:
+        """Those of the arena, with the phases that they live in."""
+        found: dict[Buffer, None] = {}
+        phase = 0
+        for i in self._instructions:
+            i.phase = phase
+            for b in i.touches:
+                if isinstance(b, Buffer):
+                    b.first = phase if b.first < 0 else b.first
+                    b.last = phase
+                    found[b] = None
+            phase += i.barrier
+        return [b for b in found if not isinstance(b, Held)]
+
+    def _write(self, addresses: Mapping[Request, int]) -> None:
+        """The code, but for the cache's addresses."""
+        for n, i in enumerate(self._instructions):
+            row = self.code[n]
+            row[0] = addresses[i.kernel, i.tag]
+            row[STATE_AT // 8] = self.state.ctypes.data
+            row[FLAGS_AT // 8] = BARRIER * i.barrier
+            for at, name in enumerate(KERNELS[i.kernel].operands, OPERANDS_AT // 8):
+                word = i.operands[name]
+                if isinstance(word, OfCache):
+                    self._cache_cells.append((n, at, word))
+                else:
+                    row[at] = word.address if isinstance(word, Buffer) else word
+
+    def requests(self) -> set[Request]:
+        """The kernels that the program calls."""
+        return {(i.kernel, i.tag) for i in self._instructions}
+
+    def bind(self, cache: Cache) -> None:
+        """Point the program at a sequence's cache."""
+        for row, at, ref in self._cache_cells:
+            self.code[row, at] = cache.address(ref.layer, ref.part)
+        if memory.checked():
+            self._check(cached=True)
+
+    def _check(self, *, cached: bool) -> None:
+        """UsageError where an instruction reaches beyond its buffers, or with `cached` beyond the cache's."""
+        s = self.settings
+        sizes = extents.Sizes(s.limit, s.outputs, s.workers)
+        for i, row in zip(self._instructions, self.code.tolist(), strict=True):
+            numbers = dict(zip(KERNELS[i.kernel].operands, row[OPERANDS_AT // 8 :], strict=False))
+            for name, nbytes in extents.of(i, numbers, sizes).items():
+                if isinstance(i.operands[name], OfCache) == cached:
+                    memory.require(numbers[name], nbytes, f"{i}'s operand {name}")
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory of the activations."""
+        return sum(piece.nbytes for piece in self._arena)
+
+    def poison(self, pattern: np.ndarray) -> None:
+        """Fill all that a pass computes in, and its results, with repetitions of some bytes. For tests: the
+        next pass gives the same bits whatever they are.
+        """
+        for piece in (*self._arena, self.logits, self.likeliest):
+            memory.fill(piece, pattern)

@@ -1,0 +1,106 @@
+"""Records a forward pass: a family's `forward` runs once, with the functions of `edgeq.ops`, against a
+`Recorder`.
+
+They take buffers from it and have it append instructions. Where an instruction touches what another wrote
+since the last barrier, or writes what another touched, the recorder puts a barrier between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edgeq import memory
+from edgeq.ownership import Unique
+from edgeq.simd.tag import Request, Tag
+
+from . import operands
+from .arena import SLACK, Buffer, Held, Quantized, Rows, Workspace, row_bytes, spare_rows
+from .instructions import Instruction, Shared
+from .program import Program, Settings
+
+
+class Recorder(Unique):
+    """Instructions so far. `ids`, `logits` and `likeliest` are what a pass is given and what it leaves."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.ids = Held.of(memory.zeros(settings.limit, np.int64))
+        self.logits = Held.of(memory.zeros((0, 0), np.float32))
+        self.likeliest = Held.of(memory.zeros(settings.outputs, np.int64))
+        self.marks: list[int] = []  # instructions before which a long pass may pause
+        self.instructions: list[Instruction] = []
+        self._since: dict[Shared, bool] = {}  # touched since the last barrier: written?
+
+    # ---- buffers ----
+    @property
+    def _spare(self) -> int:
+        """Rows that the largest tile reads beyond the last token."""
+        return spare_rows(max(self.settings.tokens, *self.settings.tiles.values(), 0))
+
+    def rows(self, columns: int) -> Rows:
+        """float32 [tokens, columns]."""
+        return Rows(Buffer((self.settings.limit + self._spare) * row_bytes(columns) + SLACK), columns)
+
+    def quantized(self, columns: int, count: int | None = None) -> Quantized:
+        """int8 [tokens or `count` rows, columns]."""
+        groups = (columns + 31) // 32 * (self.settings.limit + self._spare if count is None else count)
+        return Quantized(columns, Buffer(groups * 32), Buffer(groups * 4), Buffer(groups * 4))
+
+    def floats(self, columns: int, count: int) -> Buffer:
+        """float32 [count, columns padded to 32], without gaps."""
+        return Buffer(count * row_bytes(columns))
+
+    def workspace(self, nbytes: int) -> Workspace:
+        """So much scratch for each worker."""
+        return Workspace(Buffer(nbytes * self.settings.workers), nbytes)
+
+    def result(self, columns: int) -> Rows:
+        """float32 [outputs, columns]: the program's logits, of the tokens whose are wanted."""
+        array = memory.zeros((self.settings.outputs, row_bytes(columns) // 4), np.float32)
+        self.logits = Held.of(array)
+        return Rows(self.logits, columns)
+
+    # ---- instructions ----
+    def emit(self, kernel: str, **given: Any) -> None:
+        """Append an instruction: the kernel, and what it is given for each of its roles in the catalog.
+        UsageError where that does not fit.
+        """
+        operands.check(kernel, given)
+        scheme = operands.scheme(kernel, given)
+        words = operands.words(kernel, given)
+        reads, writes = operands.shared(kernel, words)
+        if any(self._since.get(b) for b in reads) or any(b in self._since for b in writes):
+            self.instructions[-1].barrier = True
+            self._since.clear()
+        for b in reads:
+            self._since.setdefault(b, False)
+        for b in writes:
+            self._since[b] = True
+        s = self.settings
+        tag = Tag(s.isa, scheme, s.tiles.get(f"{kernel} {scheme}", s.tokens))
+        self.instructions.append(Instruction(kernel, tag, given, words, reads, writes))
+
+    def mark(self) -> None:
+        """A long pass may pause here, for Ctrl-C."""
+        self.marks.append(len(self.instructions))
+
+    # ---- the end ----
+    def requests(self) -> set[Request]:
+        """The kernels that the program calls."""
+        return {(i.kernel, i.tag) for i in self.instructions}
+
+    def finish(self, addresses: Mapping[Request, int]) -> Program:
+        """The program; `addresses` holds the compiled kernels."""
+        self.instructions[-1].barrier = True
+        return Program(
+            self.settings,
+            self.instructions,
+            addresses,
+            marks=self.marks,
+            ids=self.ids.array,
+            logits=self.logits.array,
+            likeliest=self.likeliest.array,
+        )

@@ -1,0 +1,35 @@
+"""Which rows of the table of schemes kernels compute. All instruction sets compute the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+from edgeq.errors import UsageError
+from edgeq.formats.schemes import Scheme
+
+FLOATS = ("f32", "f16", "bf16", "e8m0")  # formats of floats that kernels read
+TABLE = 16  # entries of a table of integers, which is one register
+
+
+@cache
+def check(scheme: Scheme) -> None:
+    """UsageError, a sentence that says why, for a scheme that no kernel is written for."""
+    for wrong, why in _faults(scheme):
+        if wrong:
+            raise UsageError(f"scheme {scheme.name}: {why}.")
+
+
+def _faults(s: Scheme) -> Iterator[tuple[bool, str]]:
+    """(whether it is so, what would be right)"""
+    numbers = {s.number} | {floats.number for floats in (s.scale, s.min) if floats}
+    yield not numbers <= {"", *FLOATS}, f"kernels read floats in {', '.join(FLOATS)} only"
+    yield len(s.table) > TABLE, f"kernels look up {TABLE} integers at the most, not {len(s.table)}"
+    if s.sub_kind:
+        shifted = max(abs(s.offset - zero) for zero in s.zeros)
+        largest = max(-s.sub_kind.low, s.sub_kind.high) * shifted
+        yield (
+            largest >= 1 << 15,
+            f"a sub-scale times the smallest integer is {largest}, more than 16 bits hold",
+        )
+        yield max(map(abs, s.zeros)) > 127, "zero points are no more than 127"

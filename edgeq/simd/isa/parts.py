@@ -1,0 +1,188 @@
+"""The stored parts of a group, 32 columns of 16 rows, as integers in registers.
+
+A group's parts are addresses by the names of `Scheme.parts`. A *quad* is four columns: 64 bytes, a row's four
+in each 32-bit lane. A plane of some bits has as many lines in a group, so that a code is put together with
+one shift, one mask and one more `or` for each plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from llvmlite import ir
+
+from edgeq.formats.schemes import ACT_GROUP, Scheme
+from edgeq.formats.schemes.scheme import PLANE_NAMES
+
+from .vectors import I8, I16, I32, I64, LANES, Builder, Value, at, const, pick, splat
+
+LINE = 64  # bytes of a line
+QUADS = ACT_GROUP // 4  # of a group
+I8X16, I32X4 = ir.VectorType(I8, LANES), ir.VectorType(I32, 4)
+
+Lookup = Callable[[Builder, Value, Sequence[int]], Value]  # (codes, table of 16 bytes) -> entries
+
+
+@dataclass(frozen=True)
+class Group:
+    """Where the parts of a group lie."""
+
+    row: Scheme
+    parts: Mapping[str, Value]
+
+    def moved(self, move: Callable[[Value], Value]) -> Group:
+        """The same with each plane's address replaced."""
+        return replace(self, parts={n: move(a) if n in PLANE_NAMES else a for n, a in self.parts.items()})
+
+    @property
+    def planes(self) -> list[tuple[int, Value]]:
+        """Bits of each plane and where its lines lie."""
+        return [(bits, self.parts[name]) for bits, name in zip(self.row.planes, PLANE_NAMES, strict=False)]
+
+
+# ---- codes ----
+def quad(b: Builder, group: Group, i: int, t: ir.Type, at_byte: int = 0) -> Value:
+    """The codes of the i-th quad, from a byte of its 64 on as many as the type has."""
+    code, low = None, 0
+    for bits, address in group.planes:
+        line, field = divmod(i, 8 // bits)
+        v = at(b, b.add(address, ir.Constant(I64, line * LINE + at_byte)), t)
+        part = _field(b, v, bits, field, low)
+        code = part if code is None else b.or_(code, part)
+        low += bits
+    return code
+
+
+def two_quads(b: Builder, group: Group, i: int, j: int, at_byte: int) -> list[Value]:
+    """The codes of two quads side by side: of four rows, from that byte on, two vectors of two rows by eight
+    columns.
+    """
+    codes: list[Value] = []
+    low = 0
+    for bits, address in group.planes:
+        places = [divmod(n, 8 // bits) for n in (i, j)]
+        first, second = (
+            at(b, b.add(address, ir.Constant(I64, line * LINE + at_byte)), I32X4) for line, _ in places
+        )
+        rows = [b.bitcast(pick(b, first, lanes, second), I8X16) for lanes in ([0, 4, 1, 5], [2, 6, 3, 7])]
+        if places[0][1] == places[1][1]:
+            found = [_field(b, v, bits, places[0][1], low) for v in rows]
+        else:
+            right = ir.Constant(I8X16, [bits * field for _, field in places for _ in range(4)] * 2)
+            mask = const(I8X16, (1 << bits) - 1)
+            found = [b.shl(b.and_(b.lshr(v, right), mask), const(I8X16, low)) for v in rows]
+        codes = [b.or_(*both) for both in zip(codes, found, strict=True)] if codes else found
+        low += bits
+    return codes
+
+
+def _field(b: Builder, v: Value, bits: int, field: int, low: int) -> Value:
+    """The field-th `bits` of every byte, shifted up by `low`."""
+    right = bits * field - low
+    if right > 0:
+        v = b.lshr(v, const(v.type, right))
+    elif right < 0:
+        v = b.shl(v, const(v.type, -right))
+    top = right >= 0 and low == 0 and bits * (field + 1) == 8  # the shift has brought zeros in from above
+    bottom = right <= 0 and field == 0 and low + bits == 8  # or from below
+    return v if top or bottom else b.and_(v, const(v.type, ((1 << bits) - 1) << low))
+
+
+def quad_at(b: Builder, group: Group, i: Value, t: ir.Type) -> Value:
+    """As `quad`, for an int64 that the compiler does not know."""
+    code, low = None, 0
+    for bits, address in group.planes:
+        fields = 8 // bits
+        line = b.udiv(i, ir.Constant(I64, fields))
+        v = at(b, b.add(address, b.mul(line, ir.Constant(I64, LINE))), t)
+        right = b.trunc(b.mul(b.urem(i, ir.Constant(I64, fields)), ir.Constant(I64, bits)), I8)
+        part = b.and_(b.lshr(v, splat(b, right, t.count)), const(t, (1 << bits) - 1))
+        part = b.shl(part, const(t, low)) if low else part
+        code = part if code is None else b.or_(code, part)
+        low += bits
+    return code
+
+
+def unsigned(b: Builder, row: Scheme, lookup: Lookup, codes: Value) -> Value:
+    """v - offset of each code, in 0..255."""
+    return lookup(b, codes, [int(v) - row.offset for v in row.values]) if row.table else codes
+
+
+def signed(b: Builder, row: Scheme, lookup: Lookup, codes: Value) -> Value:
+    """v of each code, as signed bytes."""
+    if row.table:
+        return lookup(b, codes, [int(v) for v in row.values])
+    if row.zero == 128:
+        return b.xor(codes, const(codes.type, -128))
+    return b.sub(codes, const(codes.type, row.zero)) if row.zero else codes
+
+
+# ---- scales that are integers ----
+@dataclass(frozen=True)
+class Bytes:
+    """Sixteen integers in bytes, signed or not."""
+
+    values: Value
+    signed: bool
+
+    def wide(self, b: Builder, t: ir.Type, lanes: Sequence[int], other: Bytes | None = None) -> Value:
+        """Some of them, and of another's, in lanes of that type."""
+        v = pick(b, self.values, lanes, other.values if other else None)
+        return b.sext(v, t) if self.signed else b.zext(v, t)
+
+    def words(self, b: Builder) -> Value:
+        """int32, one in each lane."""
+        return self.wide(b, ir.VectorType(I32, LANES), range(LANES))
+
+
+TWICE = [n // 2 for n in range(2 * LANES)]  # lanes: each of sixteen two times
+IN_TURN = [n // 2 + n % 2 * LANES for n in range(2 * LANES)]  # lanes of two sixteens by turns
+I16X32 = ir.VectorType(I16, 2 * LANES)
+
+
+def halves(row: Scheme) -> int:
+    """Sub-scales of a group."""
+    return ACT_GROUP // row.sub.columns if row.sub else 1
+
+
+def sub(b: Builder, group: Group, half: int | Value) -> Bytes:
+    """The half-th sub-scales of the group; half may be an int64 that the compiler does not know."""
+    kind, stored = group.row.sub_kind, _sixteen(b, group, "sub", half)
+    assert kind is not None
+    if kind.submin == "nibble":
+        return Bytes(b.and_(stored, const(I8X16, 15)), signed=False)
+    if kind.zeros and kind.low < 0:
+        return Bytes(b.ashr(b.shl(stored, const(I8X16, 2)), const(I8X16, 2)), signed=True)
+    if kind.zeros:
+        return Bytes(b.and_(stored, const(I8X16, 63)), signed=False)
+    return Bytes(stored, kind.low < 0)
+
+
+def chosen(b: Builder, group: Group, half: int | Value) -> Bytes:
+    """The zero points that the half-th sub-scales' bytes choose with their upper two bits."""
+    choice = b.lshr(_sixteen(b, group, "sub", half), const(I8X16, 6))
+    found = const(I8X16, group.row.zeros[0])
+    for n, zero in enumerate(group.row.zeros[1:], 1):
+        found = b.select(b.icmp_unsigned("==", choice, const(I8X16, n)), const(I8X16, zero), found)
+    return Bytes(found, signed=True)
+
+
+def submin(b: Builder, group: Group, half: int | Value) -> Bytes:
+    """The half-th integers that the group's mins are multiplied by."""
+    kind = group.row.sub_kind
+    assert kind is not None
+    if kind.submin == "nibble":
+        return Bytes(b.lshr(_sixteen(b, group, "sub", half), const(I8X16, 4)), signed=False)
+    return Bytes(_sixteen(b, group, "submin", half), signed=False)
+
+
+def _sixteen(b: Builder, group: Group, name: str, half: int | Value) -> Value:
+    place = ir.Constant(I64, half * LANES) if isinstance(half, int) else b.mul(half, ir.Constant(I64, LANES))
+    return at(b, b.add(group.parts[name], place), I8X16)
+
+
+def pairs(b: Builder, of: Sequence[Bytes]) -> Value:
+    """int16, two in each 32-bit lane: what the two halves of a group have, which may be one and the same."""
+    first, *rest = of
+    return first.wide(b, I16X32, IN_TURN, rest[0]) if rest else first.wide(b, I16X32, TWICE)
