@@ -31,7 +31,8 @@ from edgeq.simd.verbs import (
     zeros_each,
 )
 
-from .matmul import GROUP, finish_tile, share_tiles
+from .catalog import GROUP
+from .matmul import finish_tile, share_tiles
 
 
 @native
