@@ -412,7 +412,7 @@ def test_numbers(name: str, scheme_name: str) -> None:
         for at, want in zip([*places, 2432, 2496], meant, strict=True):
             assert same(m.at(at, np.float32, LANES).copy(), want, "<f4"), at
         sub, submin, zero = (np.repeat(np.stack(lines, 1), 32 // count, 1) for lines in by_half)
-        value = (np.stack(columns, 1) - zero) * sub * whole[0][:, None]
+        value = ((np.stack(columns, 1) - zero) * sub + np.float32(0)) * whole[0][:, None]
         if scheme.min:
             value = value + submin * whole[1][:, None]
         assert same(value, dequantize(given, scheme)[LANES:, scheme.step - 32 :], "<f4")
