@@ -27,7 +27,7 @@ ARROWS: dict[str, set[str]] = {
     "ownership": set(),
     "arguments": set(),
     "threads": set(),
-    "catalog": {"formats"},  # edgeq.kernels.catalog, roles: the table of the kernels, plain data that simd looks at
+    "catalog": {"formats"},  # edgeq.kernels.catalog, roles: the table of kernels, plain data that simd sees
     "simd": {"catalog", "cores", "formats", "ownership"},
     "kernels": {"catalog", "simd", "formats"},
     "memory": set(),
