@@ -264,5 +264,7 @@ def test_codes_are_moved(tmp_path: Path) -> None:
 
 def test_the_page_tells_of_each_recipe() -> None:
     page = (Path(__file__).parents[2] / "docs" / "quantization.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([\w-]+)` \|", page.split("## Recipes")[1].split("\n## ")[0], re.MULTILINE)
-    assert sorted(rows) == sorted(recipe.shipped())
+    section = page.split("## Recipes")[1].split("\n## ")[0]
+    assert sorted(re.findall(r"^\| `([\w-]+)` \|", section, re.MULTILINE)) == sorted(recipe.shipped())
+    (example,) = re.findall(r"^```toml\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    assert recipe.parsed(example.encode(), "q4-mixed") == recipe.shipped()["q4-mixed"]

@@ -123,8 +123,9 @@ def read_pack(data: bytes, folder: Path) -> None:
 # ---- recipes ----
 
 WORDS_OF_RECIPES = (
-    *mutate.TEXTS, "[[rule]]\n", "[rule]\n", "rule = []\n", "tensors = ", "scheme = ", "layers = ", "first = ",
-    "last = ", "every = ", "about = ", '"1/8"', '"9/8"', '"1/0"', '"*"', '["*"]', '["blocks.*.[a-z]"]',
+    *mutate.TEXTS, "[[rule]]\n", "[rule]\n", "rule = []\n", "tensors = ", "scheme = ", "layers = ",
+    "first = ", "last = ", "every = ", "about = ", '"1/8"', '"9/8"', '"1/0"', '"*"', '["*"]',
+    '["blocks.*.[a-z]"]',
     '"[!]"', '"[z-a]"', '"[[]"', '"' + "*a" * 40 + '"', '"keep"', '"q5"', "{", "}", "[", "]", "=", ",", "#",
     "a.b", "1979-05-27T07:32:00Z", "99:99:99", "0x", "0b1", "1_000", "nan", "inf", "1e400000000", "true",
     "\"\"\"", "'''", "\\u0000", "\\UFFFFFFFF", "\r", "a." * 400, "[" * 400, "{a=" * 200, "9" * 5000,
@@ -138,7 +139,7 @@ def recipe_seeds() -> list[bytes]:
 def recipe_mutant(random: Random, one: bytes, other: bytes) -> bytes:
     if mutate.chance(random, 0.1):
         return mutate.of_bytes(random, one, other)
-    text = one.decode("utf-8", "surrogatepass")
+    text = one.decode("utf-8", "replace")
     for _ in range(1 << random.randrange(4)):
         text = mutate.of_text(random, text, WORDS_OF_RECIPES)
     return text.encode("utf-8", "surrogatepass")[: mutate.BYTES_MAX]
