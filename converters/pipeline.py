@@ -134,9 +134,7 @@ def planned(
 
 def header(source: Source, recipe: Recipe, tokenizer: dict[str, Any] | None) -> dict[str, Any]:
     """The header's words; the writer adds the tensors."""
-    origin = {
-        "kind": source.kind, "name": source.name, "revision": source.revision, "recipe": recipe.name,
-    }  # fmt: skip
+    origin = {"kind": source.kind, "name": source.name, "revision": source.revision, "recipe": recipe.name}
     return {
         "family": source.family,
         "config": source.config.to_header(),
