@@ -119,15 +119,16 @@ def choose(
     Without a recipe `scheme` (q4) is for the matrices of the blocks. Embedding and output head get q8 under a
     quantized scheme and the same scheme under a float one, unless named. UsageError names what is wrong.
     """
-    given = {"embed": embed_scheme, "output": output_scheme}
+    ends = {"embed": embed_scheme, "output": output_scheme}
+    given = {name: word for name, word in ends.items() if word is not None}
     if recipe is not None:
-        if scheme or any(given.values()):
+        if scheme is not None or given:
             raise UsageError("a recipe chooses the scheme of every tensor: give either a recipe or schemes")
         return recipe if isinstance(recipe, Recipe) else load(recipe)
-    scheme = checked_scheme(scheme or "q4")
+    scheme = checked_scheme("q4" if scheme is None else scheme)
     high = "q8" if scheme != KEEP and SCHEMES[scheme].planes else scheme
-    rules = [Rule((name,), checked_scheme(word or high)) for name, word in given.items()]
-    name = " ".join([scheme, *(f"{name}={word}" for name, word in given.items() if word)])
+    rules = [Rule((name,), checked_scheme(given.get(name, high))) for name in ends]
+    name = " ".join([scheme, *(f"{name}={word}" for name, word in given.items())])
     return Recipe(name, (*rules, Rule(("*",), scheme)))
 
 
