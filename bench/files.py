@@ -8,8 +8,7 @@ from pathlib import Path
 
 from bench.quantize import FILE_TYPES, ROOT, quantize
 from bench.weights import SHAPES, write
-from edgeq.converters import convert
-from edgeq.converters.pipeline import KEEP
+from edgeq.converters import KEEP, convert
 from edgeq.formats import open_model
 from edgeq.formats.gguf import open_gguf
 

@@ -16,7 +16,8 @@ from typing import Any
 from bench.known import KNOWN
 from edgeq import models
 from edgeq.cache import KINDS, CacheShape
-from edgeq.converters.pipeline import CHOICES, choose, planned
+from edgeq.converters.pipeline import planned
+from edgeq.converters.recipe import CHOICES, choose
 
 BOARDS_GB = (1, 2, 4, 8)
 SHARE = 0.75
@@ -40,7 +41,7 @@ class Need:
         family = models.family_of(words)
         c = models.family(family).Config.from_hf(words)
         cache = CacheShape.of(kv, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, STEP)
-        file = sum(tensor.nbytes for tensor in planned(family, c, choose(scheme)))
+        file = sum(tensor.nbytes for tensor in planned(family, c, choose(scheme=scheme)))
         runtime = RUNTIME + PIECE * c.vocab_size
         return cls(file, runtime, cache.nbytes // STEP, c.max_position_embeddings)
 

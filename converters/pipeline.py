@@ -1,4 +1,4 @@
-"""From a source to a file: which scheme each tensor gets, the header, and the data in pieces.
+"""From a source to a file: the header, and the data in pieces.
 
 Memory is a few row blocks and what of one tensor comes after its first part (`encode_rows`), whatever the
 model's size.
@@ -16,6 +16,7 @@ import numpy as np
 from edgeq.converters.gguf import open_file
 from edgeq.converters.hub import open_hub
 from edgeq.converters.huggingface import open_directory
+from edgeq.converters.recipe import Recipe, choose
 from edgeq.converters.source import Array, Source, SourceTensor
 from edgeq.errors import EdgeqError, FormatError, UsageError
 from edgeq.formats import (
@@ -29,14 +30,10 @@ from edgeq.formats import (
     encode_rows,
     row_blocks,
 )
-from edgeq.formats.schemes import rounds_to
 from edgeq.models import BaseConfig, expected
 
 Progress = Callable[[int, int, str], None]
 Sizes = Callable[[int, int], None]
-Chosen = dict[str, Scheme | None]  # by role; None: each tensor keeps its numbers
-CHOICES = tuple(name for name, row in SCHEMES.items() if row.number or rounds_to(row))
-KEEP = "keep"  # a choice beside the schemes, for None
 TOKENIZER = "tokenizer"  # the tensor that holds the tokenizer's bytes
 
 
@@ -44,24 +41,26 @@ def convert(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    scheme: str = "q4",
+    scheme: str | None = None,
     embed_scheme: str | None = None,
     output_scheme: str | None = None,
+    recipe: Recipe | str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     sizes: Sizes | None = None,
     follow_links: str | os.PathLike[str] | None = None,
 ) -> None:
     """Write the model `source` (checkpoint directory, .gguf file or hub name) as the .edgeq file `output`.
 
-    `scheme` is for the matrices of the blocks; embedding and output head get q8 under a quantized scheme and
-    the same scheme under a float one, unless named. "keep" gives each tensor the scheme that holds its
-    numbers as they are. Vectors stay float32. `progress(done, total, tensor)` is called with bytes of output,
-    `sizes(output, source)` once, before anything is written, with bytes of the source's tensors.
-    Links in a checkpoint's directory may lead into the directory follow_links, and nowhere else.
-    The file appears under its name only when it is whole; any exception,
-    KeyboardInterrupt included, leaves nothing behind. Raises UnsupportedError, FormatError or UsageError.
+    `scheme` (q4 unless given) is for the matrices of the blocks; embedding and output head get q8 under a
+    quantized scheme and the same scheme under a float one, unless named. "keep" gives each tensor the scheme
+    that holds its numbers as they are. `recipe`, a file or the name of one of edgeq's (`converters.recipe`),
+    chooses for each tensor instead. Vectors stay float32. `progress(done, total, tensor)` is called with
+    bytes of output, `sizes(output, source)` once, before anything is written, with bytes of the source's
+    tensors. Links in a checkpoint's directory may lead into the directory follow_links, and nowhere else.
+    The file appears under its name only when it is whole; any exception, KeyboardInterrupt included, leaves
+    nothing behind. Raises UnsupportedError, FormatError or UsageError.
     """
-    schemes = choose(scheme, embed_scheme, output_scheme)
+    chosen = choose(recipe, scheme, embed_scheme, output_scheme)
     target = Path(output)
     if target.is_dir() or not target.parent.is_dir():
         raise UsageError(
@@ -69,24 +68,7 @@ def convert(
         )
     if target.exists() and os.path.exists(source) and target.samefile(source):
         raise UsageError(f"{str(output)!r} is the source itself; another name for the output is needed")
-    write(open_source(source, follow_links), target, schemes, progress, sizes)
-
-
-def choose(scheme: str, embed_scheme: str | None = None, output_scheme: str | None = None) -> Chosen:
-    """The scheme of each role; UsageError names a scheme that does not exist."""
-    high = "q8" if scheme in CHOICES and SCHEMES[scheme].planes else scheme
-    names = {
-        "matrix": scheme,
-        "embed": embed_scheme or high,
-        "output": output_scheme or high,
-        "vector": "f32",
-    }
-    for name in names.values():
-        if name not in CHOICES and name != KEEP:
-            raise UsageError(
-                f"scheme {name!r:.40} is unknown; one of {', '.join(CHOICES)} or {KEEP} is needed"
-            )
-    return {role: SCHEMES.get(name) for role, name in names.items()}
+    write(open_source(source, follow_links), target, chosen, progress, sizes)
 
 
 def open_source(source: str | os.PathLike[str], follow_links: str | os.PathLike[str] | None = None) -> Source:
@@ -107,11 +89,11 @@ def open_source(source: str | os.PathLike[str], follow_links: str | os.PathLike[
 
 
 def write(
-    source: Source, target: Path, schemes: Chosen, progress: Progress | None, sizes: Sizes | None = None
+    source: Source, target: Path, recipe: Recipe, progress: Progress | None, sizes: Sizes | None = None
 ) -> None:
     """Write an opened source; see `convert`."""
     tokenizer = source.tokenizer()
-    plans = planned(source.family, source.config, schemes, source.tensors)
+    plans = planned(source.family, source.config, recipe, source.tensors)
     if tokenizer is not None:
         count, rows = tokenizer[0]["vocab_size"], source.config.vocab_size
         if count > rows:  # the file could be written, but not opened
@@ -122,7 +104,7 @@ def write(
     done, total = 0, sum(plan.nbytes for plan in plans)
     if sizes is not None:
         sizes(sum(plan.nbytes for plan in plans if plan.name in source.tensors), source.nbytes)
-    with Writer(target, header(source, schemes, tokenizer and tokenizer[0]), plans) as writer:
+    with Writer(target, header(source, recipe, tokenizer and tokenizer[0]), plans) as writer:
         for plan in plans:
             for chunk in data_of(source, plan, tokenizer and tokenizer[1]):
                 writer.write(plan.name, chunk)
@@ -133,26 +115,26 @@ def write(
 
 
 def planned(
-    family: str, config: BaseConfig, schemes: Chosen, tensors: Mapping[str, SourceTensor] | None = None
+    family: str, config: BaseConfig, recipe: Recipe, tensors: Mapping[str, SourceTensor] | None = None
 ) -> list[TensorPlan]:
-    """The tensors of a model's file but the tokenizer, in order, with `schemes` as `choose` gives them.
+    """The tensors of a model's file but the tokenizer, in order.
 
-    `tensors` of the source are needed where a scheme is None.
+    `tensors` of the source are needed where the recipe keeps what a tensor has.
     """
+    schemes = recipe.schemes(family, config)
     plans = []
     for want in expected(family, config):
-        scheme = schemes[want.role] or (tensors or {})[want.name].scheme
-        layout = "plain" if want.role == "vector" else "lines16"
-        plans.append(TensorPlan(want.name, scheme.name, layout, want.shape))
+        if want.role == "vector":
+            plans.append(TensorPlan(want.name, "f32", "plain", want.shape))
+        else:
+            scheme = schemes[want.name] or (tensors or {})[want.name].scheme
+            plans.append(TensorPlan(want.name, scheme.name, "lines16", want.shape))
     return plans
 
 
-def header(source: Source, schemes: Chosen, tokenizer: dict[str, Any] | None) -> dict[str, Any]:
+def header(source: Source, recipe: Recipe, tokenizer: dict[str, Any] | None) -> dict[str, Any]:
     """The header's words; the writer adds the tensors."""
-    roles = {role: scheme.name if scheme else KEEP for role, scheme in schemes.items() if role != "vector"}
-    if source.config.tie_word_embeddings:
-        del roles["output"]
-    origin = {"kind": source.kind, "name": source.name, "revision": source.revision, "schemes": roles}
+    origin = {"kind": source.kind, "name": source.name, "revision": source.revision, "recipe": recipe.name}
     return {
         "family": source.family,
         "config": source.config.to_header(),

@@ -19,20 +19,27 @@ Command = Callable[..., Any]
 
 def known(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """The schemes that begin so, for a shell that completes them."""
-    from edgeq.converters.pipeline import CHOICES, KEEP
+    from edgeq.converters import CHOICES, KEEP
 
     return [name for name in (*CHOICES, KEEP) if name.startswith(incomplete)]
 
 
-def scheme_option(name: str, words: str, default: str | None = None) -> Callable[[Command], Command]:
-    """An option that names a scheme, which `convert` checks: the table is not read for --help."""
-    shown = default is not None
-    return click.option(
-        name, metavar="SCHEME", default=default, show_default=shown, help=words, shell_complete=known
-    )
+def scheme_option(name: str, words: str) -> Callable[[Command], Command]:
+    """An option that names a scheme, which the recipe made of it checks."""
+    return click.option(name, metavar="SCHEME", help=words, shell_complete=known)
 
 
-@click.command("convert")
+class WithRecipes(click.Command):
+    """A command whose help ends with the recipes that --recipe knows by name."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from edgeq.converters.recipe import shipped
+
+        with formatter.section("Recipes"):
+            formatter.write_dl([(recipe.name, recipe.about) for recipe in shipped().values()])
+
+
+@click.command("convert", cls=WithRecipes)
 @click.argument("source", type=click.Path())
 @click.option(
     "-o",
@@ -42,13 +49,20 @@ def scheme_option(name: str, words: str, default: str | None = None) -> Callable
     help="The file to write.  [default: the source's name with .edgeq]",
 )
 @scheme_option(
-    "--scheme", "Numbers of the weights, one of `edgeq schemes`; keep leaves each tensor's own.", "q4"
+    "--scheme",
+    "Numbers of the weights, one of `edgeq schemes`; keep leaves each tensor's own.  [default: q4]",
 )
 @scheme_option(
     "--embed-scheme", "Numbers of the embedding.  [default: q8, or --scheme where that is not quantized]"
 )
 @scheme_option(
     "--output-scheme", "Numbers of the output head.  [default: q8, or --scheme where that is not quantized]"
+)
+@click.option(
+    "--recipe",
+    type=click.Path(),
+    metavar="RECIPE",
+    help="A scheme for each tensor instead, by the rules of a recipe: one of those below, or a .toml file.",
 )
 @click.option(
     "--follow-links",
@@ -62,9 +76,10 @@ def scheme_option(name: str, words: str, default: str | None = None) -> Callable
 def command(
     source: str,
     output: str | None,
-    scheme: str,
+    scheme: str | None,
     embed_scheme: str | None,
     output_scheme: str | None,
+    recipe: str | None,
     follow_links: str | None,
     force: bool,
     as_json: bool,
@@ -82,21 +97,21 @@ def command(
     if target.exists() and not force:
         raise UsageError(f"{target} exists: name another file with -o, or replace it with --force")
     from edgeq.converters import convert
+    from edgeq.converters.recipe import choose
 
+    chosen = choose(recipe, scheme, embed_scheme, output_scheme)
     start = time.perf_counter()
     with progress_bar(quiet, "convert") as progress:
         convert(
             source,
             target,
-            scheme=scheme,
-            embed_scheme=embed_scheme,
-            output_scheme=output_scheme,
+            recipe=chosen,
             progress=progress,
             sizes=None if quiet else tell_growth,
             follow_links=follow_links,
         )
     seconds, written = time.perf_counter() - start, target.stat().st_size
     if as_json:
-        terminal.say_json({"file": str(target), "bytes": written, "scheme": scheme, "seconds": seconds})
+        terminal.say_json({"file": str(target), "bytes": written, "recipe": chosen.name, "seconds": seconds})
     elif not quiet:
-        terminal.note(f"{target}: {terminal.size(written)}, {scheme}, {seconds:.1f} s")
+        terminal.note(f"{target}: {terminal.size(written)}, {chosen.name}, {seconds:.1f} s")

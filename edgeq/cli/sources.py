@@ -15,10 +15,10 @@ from edgeq.cli import terminal
 from edgeq.errors import UsageError
 
 Progress = Callable[[int, int, str], None]
-KEEP = "keep"  # converters.pipeline.KEEP, which is heavy to import
+KEEP = "keep"  # converters.KEEP, which is heavy to import
 GROWTH = 1.05  # times the source: less is padding and the alignment of tensors
 FLOATS = ("F32", "F16", "BF16", "F64")  # GGUF's types of numbers that are not quantized
-CONVERSION = 3  # raised when the same source becomes another file, so that no copy of before is taken for it
+CONVERSION = 4  # raised when the same source becomes another file, so that no copy of before is taken for it
 
 
 def cache_directory() -> Path:

@@ -11,6 +11,7 @@ import pytest
 
 from edgeq.cache import CacheShape
 from edgeq.converters import CHOICES
+from edgeq.converters.recipe import shipped
 from edgeq.formats import SCHEMES
 from tests.cli.conftest import Call
 from tests.converters.checkpoints import config, weights, write_gguf
@@ -38,6 +39,36 @@ def test_convert_show_verify(call: Call, demo_checkpoint: Path, tmp_path: Path, 
     assert sum(tensor["bytes"] for tensor in facts["tensors"]) <= facts["bytes"] == target.stat().st_size
     assert facts["config"]["hidden_size"] == 64 and facts["family"] == "llama"
     assert call("verify", str(target)).out == f"{target}: sound\n"
+
+
+def test_convert_by_a_recipe(call: Call, demo_checkpoint: Path, tmp_path: Path) -> None:
+    """The file's name and rule where it is wrong; the recipe's name, and its schemes, where it is shown."""
+    target, rules = tmp_path / "out.edgeq", tmp_path / "mine.toml"
+    rules.write_text('[[rule]]\ntensors = ["blocks.*.q"]\nscheme = "q5"\n')
+    words = ("convert", str(demo_checkpoint), "-o", str(target), "--recipe")
+    wrong = call(*words, str(rules))
+    assert wrong.code == 2 and not target.exists()
+    assert wrong.err.startswith(
+        "edgeq: error: recipe 'mine.toml': no rule is for tensor 'embed'; a last rule"
+    )
+    assert call(*words, "q6-mixed").code == 2 and call(*words, "iot", "--scheme", "q4").code == 2
+    with rules.open("a") as file:
+        file.write('[[rule]]\ntensors = ["*"]\nscheme = "q8"\n')
+    told = call(*words, str(rules), "--json")
+    assert told.code == 0 and json.loads(told.out)["recipe"] == "mine.toml"
+    facts = json.loads(call("show", str(target), "--json").out)
+    layers = facts["config"]["num_hidden_layers"]
+    assert facts["source"]["recipe"] == "mine.toml"
+    assert {row["scheme"]: row["tensors"] for row in facts["schemes"]} == {
+        "q8": 1 + 6 * layers, "q5": layers, "f32": 2 + 2 * layers, "bytes": 1,
+    }  # fmt: skip
+    assert "\n  recipe: mine.toml\n" in call("show", str(target)).out
+    assert call(*words, "q4-mixed", "--force").err.split(", ")[1] == "q4-mixed"
+
+
+def test_help_lists_the_recipes(call: Call) -> None:
+    text = call("convert", "--help").out.split("\nRecipes:\n")[1]
+    assert [line.split()[0] for line in text.splitlines() if line[2:3].strip()] == sorted(shipped())
 
 
 def test_show_tells_what_the_context_costs(call: Call, demo_checkpoint: Path, tmp_path: Path) -> None:

@@ -83,12 +83,11 @@ def test_header(tmp_path: Path) -> None:
         }  # fmt: skip
         assert header["chat_template"] == "{{ messages }}" and header["license"] == "apache-2.0"
         assert header["tokenizer"] is None and header["family"] == "llama"
-        schemes = {"matrix": "q8", "embed": "q8", "output": "q8"}
         assert header["source"] == {
             "kind": "huggingface",
             "name": "tiny",
             "revision": None,
-            "schemes": schemes,
+            "recipe": "q8",
         }
         np.testing.assert_array_equal(
             file.tensors["rope.inverse_frequencies"].array(), Rope.from_hf(words).inverse_frequencies(16)

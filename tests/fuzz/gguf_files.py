@@ -14,6 +14,7 @@ from edgeq import models
 from edgeq.converters import pipeline
 from edgeq.converters.gguf import WORDS as CONFIG_WORDS
 from edgeq.converters.gguf import open_file
+from edgeq.converters.recipe import choose
 from edgeq.converters.tokenizers import from_gguf
 from edgeq.formats import verify
 from edgeq.formats.ggml import NUMBERED
@@ -376,7 +377,7 @@ def read(data: bytes, folder: Path) -> None:
     if size > CONVERTED_BYTES_MAX or sum(t.data.size for t in source.tensors.values()) > CONVERTED_BYTES_MAX:
         return
     target = folder / "fuzz-converted.edgeq"
-    pipeline.write(source, target, pipeline.choose("q4"), None)
+    pipeline.write(source, target, choose(), None)
     problems = verify(target)
     assert not problems, f"a conversion made a file that is not sound: {problems[0]}"
 

@@ -1,4 +1,4 @@
-"""Mutants of chat templates, packs of kernels, and the file of tuned values."""
+"""Mutants of chat templates, packs of kernels, recipes, and the file of tuned values."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from edgeq import tuned
+from edgeq import models, tuned
 from edgeq.chat import encode_chat, render
+from edgeq.converters import CHOICES, KEEP, recipe
 from edgeq.simd.pack import MAGIC, PRELUDE, Pack, decoded
 from edgeq.simd.target import Target
 from edgeq.tokenizer import Tokenizer, load
 from tests.fuzz import mutate, vocabularies
+from tests.fuzz.edgeq_files import CONFIG
 
 MESSAGES: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief."},
@@ -116,6 +118,42 @@ def read_pack(data: bytes, folder: Path) -> None:
     assert pack.image_at + len(pack.image) <= len(data)
     assert all(0 <= at < len(pack.image) for at in pack.kernels.values())
     assert isinstance(f"{pack.target} {pack.compiler} {pack.sources}", str)
+
+
+# ---- recipes ----
+
+WORDS_OF_RECIPES = (
+    *mutate.TEXTS, "[[rule]]\n", "[rule]\n", "rule = []\n", "tensors = ", "scheme = ", "layers = ",
+    "first = ", "last = ", "every = ", "about = ", '"1/8"', '"9/8"', '"1/0"', '"*"', '["*"]',
+    '["blocks.*.[a-z]"]',
+    '"[!]"', '"[z-a]"', '"[[]"', '"' + "*a" * 40 + '"', '"keep"', '"q5"', "{", "}", "[", "]", "=", ",", "#",
+    "a.b", "1979-05-27T07:32:00Z", "99:99:99", "0x", "0b1", "1_000", "nan", "inf", "1e400000000", "true",
+    "\"\"\"", "'''", "\\u0000", "\\UFFFFFFFF", "\r", "a." * 400, "[" * 400, "{a=" * 200, "9" * 5000,
+)  # fmt: skip
+
+
+def recipe_seeds() -> list[bytes]:
+    return [path.read_bytes() for path in sorted(recipe.SHIPPED.iterdir())]
+
+
+def recipe_mutant(random: Random, one: bytes, other: bytes) -> bytes:
+    if mutate.chance(random, 0.1):
+        return mutate.of_bytes(random, one, other)
+    text = one.decode("utf-8", "replace")
+    for _ in range(1 << random.randrange(4)):
+        text = mutate.of_text(random, text, WORDS_OF_RECIPES)
+    return text.encode("utf-8", "surrogatepass")[: mutate.BYTES_MAX]
+
+
+def read_recipe(data: bytes, folder: Path) -> None:
+    """Parsed, and every matrix of a model given a scheme."""
+    path = folder / "recipe.toml"
+    path.write_bytes(data)
+    found = recipe.load(path)
+    assert all(rule.scheme in (*CHOICES, KEEP) for rule in found.rules)
+    config = models.family("llama").Config.from_header({**CONFIG, "num_hidden_layers": 30})
+    schemes = found.schemes("llama", config)
+    assert list(schemes) == recipe.matrices("llama", config)
 
 
 # ---- tuned values ----

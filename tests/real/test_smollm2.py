@@ -17,8 +17,7 @@ import numpy as np
 import pytest
 
 import edgeq
-from edgeq.converters import convert
-from edgeq.converters.pipeline import KEEP
+from edgeq.converters import KEEP, convert
 from edgeq.evaluate import perplexity
 from edgeq.formats import open_model
 from edgeq.models import expected, family
