@@ -99,6 +99,7 @@ SLOW = {
     "aarch64": re.compile(r"\s(mul\s+[wx]|madd|[su]maddl|[su]mov|ldrs?b|bl|blr)\s"),
 }
 STACK_MOST = {"": 64, "k6": 112}  # touches in a group
+ATTENTION_STACK_MOST = 80  # besides a group's numbers it keeps the places of keys, scales and sums
 STACK = {"x86_64": r"%[re]sp", "aarch64": r"\[sp"}
 EVEX, VEX = r"\svpdpbusd\s.*%zmm", r"\{vex\}\s+vpdpbusd\s.*%ymm"
 Counts = dict[str, int]  # of instructions for 16 rows by 4 columns by a token
@@ -128,7 +129,7 @@ def counted(loop: list[str], instruction: str) -> int:
     return sum(bool(re.search(instruction, line)) for line in loop)
 
 
-def check(text: str, tag: Tag, expected: Counts) -> None:
+def check(text: str, tag: Tag, expected: Counts, most: int | None = None) -> None:
     """One loop of the assembly has a group's products for a full tile, and no loop of products is slow.
     Floats are put by while the integers of a group are added up: they touch the stack, but little more.
     """
@@ -140,7 +141,7 @@ def check(text: str, tag: Tag, expected: Counts) -> None:
     machine = tag.isa_row.machine
     slow = SLOW[machine]
     assert not [line for loop in loops if counted(loop, first) for line in loop if slow.search(line)]
-    assert counted(found[0], STACK[machine]) <= STACK_MOST.get(tag.scheme, STACK_MOST[""])
+    assert counted(found[0], STACK[machine]) <= (most or STACK_MOST.get(tag.scheme, STACK_MOST[""]))
 
 
 def tile(name: str, scheme: str) -> Tag:
@@ -158,8 +159,8 @@ def test_attention(name: str, expected: Counts) -> None:
     """Both products: queries and keys as in matmul, probabilities and values as signed bytes."""
     tag = tile(name, "q8")
     text = assembly("attend_int8", tag)
-    check(text, tag, next(c for n, s, c in CODES if (n, s) == (name, "q8")))
-    check(text, tag, expected)
+    check(text, tag, next(c for n, s, c in CODES if (n, s) == (name, "q8")), ATTENTION_STACK_MOST)
+    check(text, tag, expected, ATTENTION_STACK_MOST)
 
 
 def test_every_tier_is_checked() -> None:
