@@ -27,15 +27,16 @@ from edgeq.formats import (
     Writer,
     encode_blocks,
     encode_rows,
+    round_block,
     row_blocks,
 )
-from edgeq.formats.schemes import rounds_to
 from edgeq.models import BaseConfig, expected
+from edgeq.quantize import rounding_of
 
 Progress = Callable[[int, int, str], None]
 Sizes = Callable[[int, int], None]
 Chosen = dict[str, Scheme | None]  # by role; None: each tensor keeps its numbers
-CHOICES = tuple(name for name, row in SCHEMES.items() if row.number or rounds_to(row))
+CHOICES = tuple(name for name, row in SCHEMES.items() if row.number or rounding_of(row))
 KEEP = "keep"  # a choice beside the schemes, for None
 TOKENIZER = "tokenizer"  # the tensor that holds the tokenizer's bytes
 
@@ -53,8 +54,8 @@ def convert(
 ) -> None:
     """Write the model `source` (checkpoint directory, .gguf file or hub name) as the .edgeq file `output`.
 
-    `scheme` is for the matrices of the blocks; embedding and output head get q8 under a quantized scheme and
-    the same scheme under a float one, unless named. "keep" gives each tensor the scheme that holds its
+    `scheme` is for the matrices of the blocks; embedding and output head get 8 bits under a quantized scheme
+    (e8 under one with a float for each row, else q8) and the same scheme under a float one, unless named. "keep" gives each tensor the scheme that holds its
     numbers as they are. Vectors stay float32. `progress(done, total, tensor)` is called with bytes of output,
     `sizes(output, source)` once, before anything is written, with bytes of the source's tensors.
     Links in a checkpoint's directory may lead into the directory follow_links, and nowhere else.
@@ -74,7 +75,9 @@ def convert(
 
 def choose(scheme: str, embed_scheme: str | None = None, output_scheme: str | None = None) -> Chosen:
     """The scheme of each role; UsageError names a scheme that does not exist."""
-    high = "q8" if scheme in CHOICES and SCHEMES[scheme].planes else scheme
+    high, row = scheme, SCHEMES.get(scheme)
+    if row and row.scale:
+        high = "q8" if row.scale.columns else "e8"
     names = {
         "matrix": scheme,
         "embed": embed_scheme or high,
@@ -185,7 +188,8 @@ def chunks(tensor: SourceTensor, scheme: Scheme) -> Iterator[Array]:
         elif scheme.holds(tensor.scheme):
             yield from encode_rows(moved(tensor, scheme), scheme)
         else:
-            yield from encode_blocks(Rows(tensor), scheme)  # type: ignore[arg-type]
+            rounding = rounding_of(scheme) or round_block
+            yield from encode_blocks(Rows(tensor), scheme, rounding)  # type: ignore[arg-type]
     except FormatError as error:
         raise FormatError(f"tensor {tensor.name!r}: {error}") from None
 
