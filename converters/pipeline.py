@@ -54,13 +54,14 @@ def convert(
 ) -> None:
     """Write the model `source` (checkpoint directory, .gguf file or hub name) as the .edgeq file `output`.
 
-    `scheme` is for the matrices of the blocks; embedding and output head get 8 bits under a quantized scheme
-    (e8 under one with a float for each row, else q8) and the same scheme under a float one, unless named. "keep" gives each tensor the scheme that holds its
-    numbers as they are. Vectors stay float32. `progress(done, total, tensor)` is called with bytes of output,
-    `sizes(output, source)` once, before anything is written, with bytes of the source's tensors.
-    Links in a checkpoint's directory may lead into the directory follow_links, and nowhere else.
-    The file appears under its name only when it is whole; any exception,
-    KeyboardInterrupt included, leaves nothing behind. Raises UnsupportedError, FormatError or UsageError.
+    `scheme` is for the matrices of the blocks. Unless named, embedding and output head get the same scheme
+    under a float one, and 8 bits under a quantized one: e8 where that has a float for each row, else q8.
+    "keep" gives each tensor the scheme that holds its numbers as they are. Vectors stay float32.
+    `progress(done, total, tensor)` is called with bytes of output, `sizes(output, source)` once, before
+    anything is written, with bytes of the source's tensors. Links in a checkpoint's directory may lead into
+    the directory follow_links, and nowhere else. The file appears under its name only when it is whole; any
+    exception, KeyboardInterrupt included, leaves nothing behind. Raises UnsupportedError, FormatError or
+    UsageError.
     """
     schemes = choose(scheme, embed_scheme, output_scheme)
     target = Path(output)

@@ -60,8 +60,8 @@ def search(x: Array, scheme: Scheme) -> Parts:
 
 
 def evened(x: Array) -> tuple[Array, Array]:
-    """Rows [rows, cols] divided by powers of two so that the largest magnitude of each is 0.5 ... 1, exactly: no
-    square is too large or too small. Their exponents, [rows, 1]. Rows that are not finite become zeros.
+    """Rows divided by powers of two so that the largest magnitude of each is 0.5 ... 1, exactly: no square is
+    too large or too small. Their exponents, [rows, 1]. Rows that are not finite become zeros.
     """
     top = np.abs(x).max(axis=1, keepdims=True)
     finite = np.isfinite(top)
@@ -86,18 +86,19 @@ class Fitting:
         return self.best(scales, scales)[0]
 
     def integers(self, real: Array, unit: Array, low: int, high: int) -> tuple[Array, Array, Array]:
-        """The best integers, float32 [rows, groups], of unit [rows, 1] beside the real scales [rows, groups], with
-        the numbers of zero points and the errors.
+        """The best integers of unit [rows, 1] beside the real scales [rows, groups], with the numbers of zero
+        points and the errors, all [rows, groups].
         """
         centre = np.rint(real / np.where(unit > 0, unit, F32(1)))
         integers = np.clip(centre[..., None] + BESIDE, F32(low), F32(high))
         scales = integers * unit[..., None]
         found = self.best(integers.reshape(-1, len(BESIDE)), scales.reshape(-1, len(BESIDE)))
-        return tuple(part.reshape(real.shape) for part in found)
+        best, choice, error = (part.reshape(real.shape) for part in found)
+        return best, choice, error
 
     def best(self, names: Array, scales: Array) -> tuple[Array, Array, Array]:
-        """Of scales [n, k] the best of each block, by its name, and the number of its zero point and the error; 0
-        where none is better than to make all 0.
+        """Of scales [n, k] the best of each block, by its name, with the number of its zero point and the
+        error; 0 where none is better than to make all 0.
         """
         n = len(self.blocks)
         at, choice, error = np.empty(n, np.int64), np.empty(n, np.uint8), np.empty(n, F32)
@@ -116,8 +117,8 @@ class Fitting:
 
 @njit(nogil=True)
 def fit(x: Any, scales: Any, zeros: Any, grid: Any, at: Any, choice: Any, least: Any) -> None:
-    """Of each block of x float32 [n, 32] the scale, of float32 [n, k], and the zero point with the least squared
-    error: their numbers and the error, [n]. -1: none is better than to make all 0, as a scale of 0 does.
+    """Of each block of x float32 [n, 32] the scale, of float32 [n, k], and the zero point with the least
+    squared error: their numbers and the error, [n]. -1: none is better than to make all 0.
     """
     for n in range(len(x)):
         at[n], choice[n], least[n] = -1, 0, ZERO

@@ -20,8 +20,8 @@ Rule = Callable[
     [Array, Scheme], tuple[Array, Array]
 ]  # float32 [n, group], overwritten -> (codes, d float32 [n])
 
-# float32 [rows, cols_padded], whole steps, may be overwritten -> its parts (`Scheme.arrays`); a scale is not finite
-# where a value of its columns is not, or is too large
+# float32 [rows, cols_padded], whole steps, may be overwritten -> its parts (`Scheme.arrays`). A scale is not
+# finite where a value of its columns is not, or is too large.
 Rounding = Callable[[Array, Scheme], Parts]
 
 
