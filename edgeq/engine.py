@@ -116,11 +116,12 @@ class Model(Unique):
             return min(most, CONTEXT_DEFAULT)
         if arguments.is_int(context) and context == 0:
             return most
-        if whole("context", context) > most:
+        wanted = whole("context", context)
+        if wanted > most:
             raise UsageError(
                 f"context is {shown(context)}, but this model was made for at most {most} positions."
             )
-        return int(context)
+        return wanted
 
     @property
     def runner(self) -> Runner:
@@ -263,17 +264,26 @@ class Sequence(Unique):
         within a pass. OutOfMemoryError where the logits have no room. progress(done, total) is called as the
         tokens are done. Interrupted, the sequence holds the passes that were finished.
         """
+        logits, _ = self._claimed(ids, all_logits, progress)
+        return logits if all_logits else logits[-1]
+
+    def step(self, ids: Ids[int], *, progress: Progress | None = None) -> tuple[np.ndarray, int]:
+        """`feed`, and what is then the `likeliest`, whatever other threads do to the sequence."""
+        logits, likeliest = self._claimed(ids, False, progress)
+        return logits[-1], likeliest
+
+    def _claimed(self, ids: Ids[int], all_logits: bool, progress: Progress | None) -> tuple[np.ndarray, int]:
         arguments.callback("progress", progress)
         new = arguments.token_ids(ids, self.model.vocab_size, self.model.context)
         turn = Turn("the sequence is being fed")
         try:
             self._calls.claim(turn, "be fed")
-            return self._feed(new, all_logits, progress)
+            return self._feed(new, all_logits, progress), self._held.likeliest
         finally:
             turn.over = True
 
     def _feed(self, new: np.ndarray, all_logits: bool, progress: Progress | None) -> np.ndarray:
-        """`feed`, with the turn."""
+        """`feed`, with the turn: float32 [1 or, with all_logits, len(new), vocab_size]."""
         self._check_room(len(new))
         runner = self.model.runner
         step = min(runner.limit, runner.outputs) if all_logits else runner.limit
@@ -285,7 +295,7 @@ class Sequence(Unique):
             self._pass(part, out[at:done] if all_logits else out[:outputs])
             if progress:
                 progress(done, len(new))
-        return out if all_logits else out[-1]
+        return out
 
     def _pass(self, part: np.ndarray, out: np.ndarray) -> None:
         """One pass; the logits of its last tokens into `out`."""
@@ -322,10 +332,11 @@ class Sequence(Unique):
         try:
             self._calls.claim(turn, "be cut")
             held = self._held
-            if not arguments.is_int(n) or not 0 <= n <= held.length:
+            length = int(n) if arguments.is_int(n) else -1
+            if not 0 <= length <= held.length:
                 raise UsageError(f"a sequence of {held.length} tokens cannot be cut to {shown(n)}.")
-            if n < held.length:
-                self._held = held.cut(int(n))
+            if length < held.length:
+                self._held = held.cut(length)
         finally:
             turn.over = True
 

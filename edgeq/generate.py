@@ -28,11 +28,12 @@ class TokenSequence(Protocol):
 
     @property
     def ids(self) -> list[int]: ...
-    @property
-    def likeliest(self) -> int: ...
     def feed(
         self, ids: Sequence[int], *, all_logits: bool = False, progress: Callable[..., Any] | None = None
     ) -> NDArray[np.float32]: ...
+    def step(
+        self, ids: Sequence[int], *, progress: Callable[..., Any] | None = None
+    ) -> tuple[NDArray[np.float32], int]: ...
     def truncate(self, n: int) -> None: ...
     def close(self) -> None: ...
 
@@ -232,7 +233,9 @@ def stream(
         raise UsageError(
             f"max_tokens is {shown(max_tokens)}, but must be a whole number of at least 0, or -1 for no limit"
         )
-    limit = math.inf if max_tokens is None or max_tokens < 0 else max_tokens
+    limit = math.inf if max_tokens is None or max_tokens < 0 else int(max_tokens)
+    if sequence is not None and not hasattr(sequence, "step"):
+        raise UsageError(f"sequence is {shown(sequence)}, but must be one that the model made")
     before = list(sequence.ids) if sequence is not None else []
     prompt_ids = encode(model, prompt, first=not before, special=special, most=model.context)
     if len(before) + len(prompt_ids) > model.context:
@@ -267,7 +270,7 @@ def _run(
     sequence = given if given is not None else model.sequence()
     try:
         start = time.perf_counter()
-        logits = sequence.feed(generation.prompt_ids, progress=progress)
+        logits, likeliest = sequence.step(generation.prompt_ids, progress=progress)
         history += generation.prompt_ids
         times.prompt_seconds = time.perf_counter() - start
         while len(generation.ids) < limit:
@@ -275,9 +278,9 @@ def _run(
             if generation.ids:
                 if len(history) > model.context:
                     break
-                logits = sequence.feed(history[-1:])
+                logits, likeliest = sequence.step(history[-1:])
                 times.decode_passes += 1
-            token = sequence.likeliest if plain else -1
+            token = likeliest if plain else -1
             if token < 0:  # a sampler's choice, or its word on logits that are not finite
                 token = sampler(logits, history, banned=banned)
             if token in ends:

@@ -10,7 +10,6 @@ So nobody who has a turn waits for another one, and no order of calls makes them
 from __future__ import annotations
 
 import _thread
-import contextlib
 import itertools
 import os
 import sys
@@ -65,7 +64,9 @@ class Turn:
     @property
     def ended(self) -> bool:
         """Whether the call is over, or its thread vanished in a `fork`."""
-        return self.over or any(thread != self.thread for thread in _forkers[self._forks :])
+        return self.over or (
+            len(_forkers) > self._forks and any(thread != self.thread for thread in _forkers[self._forks :])
+        )
 
     def ring(self) -> None:
         """Wake who waits for the end of this turn. Once."""
@@ -114,15 +115,17 @@ class Line:
 
     def _before(self, turn: Turn) -> list[Turn]:
         """Those before it that have not ended; the others are taken out."""
-        before = []
+        before: list[Turn] = []
         for other in self._turns.copy():
             if other is turn:
                 break
-            if other.ended:
-                with contextlib.suppress(ValueError):  # somebody else did
-                    self._turns.remove(other)
-            else:
+            if not other.ended:
                 before.append(other)
+                continue
+            try:  # noqa: SIM105  (every token comes by here)
+                self._turns.remove(other)
+            except ValueError:  # somebody else did
+                pass
         return before
 
 

@@ -29,7 +29,9 @@ import edgeq
 from edgeq import memory, models
 from edgeq.cache import KINDS
 from edgeq.engine import ACTS, Model, Sequence
+from edgeq.formats import SCHEMES as ROWS
 from edgeq.formats import TensorPlan, Writer, encode
+from edgeq.formats.schemes import rounds_to
 from edgeq.kernels.catalog import KERNELS, WIDTH, State
 from edgeq.kernels.roles import CACHE, INT8, SCRATCH, Operand
 from edgeq.models.rope import Rope
@@ -37,7 +39,7 @@ from edgeq.runtime.arena import Buffer, Rows
 from edgeq.runtime.instructions import Instruction
 
 Array = np.ndarray[Any, Any]
-SCHEMES = ("q4", "q8", "f32", "f16", "bf16")
+SCHEMES = tuple(name for name, row in ROWS.items() if row.number or rounds_to(row))
 RANDOM = np.random.default_rng(0).integers(0, 256, 4099, np.uint8)  # a prime: no two rows hold the same
 PATTERNS: dict[str, Array] = {
     "NaN": np.full(1, np.nan, np.float32),

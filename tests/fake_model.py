@@ -48,7 +48,6 @@ class FakeTokenizer:
 class FakeSequence:
     def __init__(self, model: FakeModel) -> None:
         self.model, self.ids, self.closed = model, [], False  # type: ignore[var-annotated]
-        self.likeliest = -1
 
     def feed(
         self, ids: Sequence[int], *, all_logits: bool = False, progress: Callable[..., Any] | None = None
@@ -62,8 +61,13 @@ class FakeSequence:
             self.ids.append(int(id))
             self.model.fed.append(int(id))
             rows.append(self.model.next_logits(self.ids))
-        self.likeliest = int(rows[-1].argmax()) if np.isfinite(rows[-1]).all() else -1
         return np.stack(rows) if all_logits else rows[-1]
+
+    def step(
+        self, ids: Sequence[int], *, progress: Callable[..., Any] | None = None
+    ) -> tuple[NDArray[np.float32], int]:
+        logits = self.feed(ids, progress=progress)
+        return logits, int(logits.argmax()) if np.isfinite(logits).all() else -1
 
     def truncate(self, n: int) -> None:
         del self.ids[n:]

@@ -27,7 +27,7 @@ ARROWS: dict[str, set[str]] = {
     "ownership": set(),
     "arguments": set(),
     "threads": set(),
-    "catalog": set(),  # edgeq.kernels.catalog, roles: the table of the kernels, plain data that simd looks at
+    "catalog": {"formats"},  # edgeq.kernels.catalog, roles: the table of kernels, plain data that simd sees
     "simd": {"catalog", "cores", "formats", "ownership"},
     "kernels": {"catalog", "simd", "formats"},
     "memory": set(),
@@ -35,7 +35,7 @@ ARROWS: dict[str, set[str]] = {
     "runtime": {"catalog", "cache", "memory", "ownership", "simd", "formats"},
     "beds": set(),
     "cores": set(),
-    "tuned": {"catalog"},
+    "tuned": {"catalog", "formats"},
     "tune": {"ops", "catalog", "cores", "formats", "memory", "runtime", "simd", "team", "tuned"},
     "team": {"beds", "catalog", "memory", "ownership", "simd", "threads"},
     "ops": {"runtime", "catalog"},

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from numba import float32
+
 from edgeq.simd.verbs import (
     column,
     fetch_add,
+    fma,
     group_min,
     group_parts,
     group_scale,
@@ -16,6 +19,7 @@ from edgeq.simd.verbs import (
     peek_i64,
     poke_f32,
     quad,
+    splat_f32,
     sub_min,
     sub_scale,
     sub_zero,
@@ -32,6 +36,7 @@ COUNT = State.COUNT
 def embed(t, work, worker, workers, state, ids, weights, y, y_stride, tiles, groups):
     """Rows of a quantized matrix (layout lines16): `formats.schemes.dequantize`, bit for bit."""
     count = peek_i64(state + COUNT)
+    nothing = splat_f32(float32(0.0))  # added to products of integers, which have no minus zero
     while True:
         n = fetch_add(work, 1)
         if n >= count:
@@ -45,7 +50,8 @@ def embed(t, work, worker, workers, state, ids, weights, y, y_stride, tiles, gro
             half = i % 8 * halves(t) // 8
             v = quad(t, w, i % 8)
             for j in range(4):
-                value = (column(v, j) - sub_zero(t, w, half)) * sub_scale(t, w, half) * group_scale(t, w)
+                whole = fma(column(v, j) - sub_zero(t, w, half), sub_scale(t, w, half), nothing)
+                value = whole * group_scale(t, w)
                 if has_min(t):
                     value = value + sub_min(t, w, half) * group_min(t, w)
                 poke_f32(out, lane(value, at))

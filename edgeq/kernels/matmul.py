@@ -30,7 +30,8 @@ from edgeq.simd.verbs import (
     zeros_each,
 )
 
-GROUP = 32  # columns that share a scale of activations
+from .catalog import GROUP
+
 ROWS = 64  # bytes of 16 float32 results
 AHEAD = 2048  # bytes that a single token's stream of weights is asked for in advance
 BLOCK = 192 << 10  # bytes of activations that stay in the second-level cache beside a tile of weights

@@ -31,7 +31,8 @@ from edgeq.simd.verbs import (
     zeros_each,
 )
 
-from .matmul import GROUP, finish_tile, share_tiles
+from .catalog import GROUP
+from .matmul import finish_tile, share_tiles
 
 
 @native
@@ -52,36 +53,58 @@ def act_product(t, parts, x, x_stride, columns):
     """
     acc = zeros_each(t)
     size = GROUP // halves(t)
-    for first in range(0, columns, size):
-        w = group_parts(t, parts, first // GROUP)
+    whole = columns // GROUP
+    for g in range(whole):
+        w = group_parts(t, parts, g)
+        for half in range(halves(t)):
+            sums = act_part(t, w, half, x, x_stride)
+            acc = scale_each(t, sums, group_scale(t, w) * sub_scale(t, w, half), acc)
+            if has_min(t):
+                total = act_total(t, size, x, x_stride)
+                acc = scale_each(t, total, group_min(t, w) * sub_min(t, w, half), acc)
+            x += size * 4
+    w = group_parts(t, parts, whole)
+    for first in range(whole * GROUP, columns, size):
         half = first % GROUP // size
         count = min(size, columns - first)
-        sums = act_part(t, w, sub_zero(t, w, half), first % GROUP // 4, count, x, x_stride)
+        sums = act_rest(t, w, half, count, x, x_stride)
         acc = scale_each(t, sums, group_scale(t, w) * sub_scale(t, w, half), acc)
         if has_min(t):
-            acc = scale_each(t, act_sum(t, count, x, x_stride), group_min(t, w) * sub_min(t, w, half), acc)
+            total = act_total(t, count, x, x_stride)
+            acc = scale_each(t, total, group_min(t, w) * sub_min(t, w, half), acc)
         x += size * 4
     return acc
 
 
 @native
-def act_part(t, w, zero, first, count, x, x_stride):
-    """The bundle of sums of `count` columns of a group, from the quad `first` on, less a zero point, not
-    scaled."""
+def act_part(t, w, half, x, x_stride):
+    """The bundle of sums of the columns of a group that share a sub-scale, not scaled."""
     sums = zeros_each(t)
-    for i in range(count // 4):
-        v = quad(t, w, first + i)
+    zero = sub_zero(t, w, half)
+    count = GROUP // 4 // halves(t)
+    for i in range(count):
+        v = quad(t, w, half * count + i)
         for j in range(4):
             sums = fma_each(t, sums, column(v, j) - zero, x, x_stride)
             x += 4
-    for j in range(count % 4):
-        sums = fma_each(t, sums, column(quad(t, w, first + count // 4), j) - zero, x, x_stride)
+    return sums
+
+
+@native
+def act_rest(t, w, half, count, x, x_stride):
+    """As act_part, of its first columns alone."""
+    sums = zeros_each(t)
+    zero = sub_zero(t, w, half)
+    first = half * (GROUP // 4 // halves(t))
+    for i in range(count):
+        v = quad(t, w, first + i // 4)
+        sums = fma_each(t, sums, column(v, i % 4) - zero, x, x_stride)
         x += 4
     return sums
 
 
 @native
-def act_sum(t, count, x, x_stride):
+def act_total(t, count, x, x_stride):
     """The sums of the activations themselves, in every lane."""
     sums = zeros_each(t)
     one = splat_f32(float32(1.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 
+from edgeq.formats.schemes import SCHEMES
 from edgeq.kernels.catalog import KERNELS
 
 from . import compilers
@@ -20,12 +21,13 @@ COMPILER_BYTES = 400_000_000  # of memory to be free for each process: it takes 
 
 
 def all_kernels(target: Target) -> list[Request]:
-    """The tier's kernels for every scheme."""
+    """The tier's kernels that packs hold: those of no scheme, and of every scheme that is shipped."""
     tokens = target.isa_row.tokens
     return [
         (name, Tag(target.isa) if row.plain else Tag(target.isa, scheme, tokens))
         for name, row in KERNELS.items()
         for scheme in row.schemes
+        if not scheme or SCHEMES[scheme].shipped
     ]
 
 

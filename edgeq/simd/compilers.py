@@ -16,6 +16,7 @@ import json
 import os
 import pickle
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ import weakref
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from edgeq.errors import EdgeqError, OutOfMemoryError, UsageError
 
@@ -58,6 +59,8 @@ except OSError:  # the parent is gone
 os._exit(0)
 """
 KEPT = ("PYTHONHOME", "PYTHONPLATLIBDIR")  # where Python's own library is
+# the terminal's and a shell's signals are for the parent
+OWN_GROUP: dict[str, Any] = {} if sys.platform == "win32" else {"process_group": 0}
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # less memory
 
 
@@ -97,6 +100,7 @@ class Compiler:
                 cwd=PACKAGE,
                 env=environment(),
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+                **OWN_GROUP,
             )
             _running.add(self)
         self._said = bytearray()  # what came and is no answer yet
@@ -109,7 +113,8 @@ class Compiler:
         except Exception as error:  # a row of another's table that no other process can make
             return failure(error)
         try:
-            self._write(self._unsent + LENGTH.pack(len(order)) + order)
+            with no_signal_of_pipes():
+                self._write(self._unsent + LENGTH.pack(len(order)) + order)
             self._unsent = b""
         except OSError:  # it has ended, and may have said why
             pass
@@ -186,13 +191,15 @@ class Compiler:
 class Compilers:
     """Some compilers that share out requests.
 
-    Each is started, driven and ended by a thread of its own, into which no signal's handler comes.
+    Each is started, driven and ended by a thread of its own, into which no signal's handler comes. Where the
+    system has room for fewer, there are fewer.
     """
 
     def __init__(self, requests: Sequence[Request], target: Target, jobs: int, sources: str) -> None:
         self._requests, self._target, self._sources = deque(requests), target, sources
         self._answers: queue.SimpleQueue[tuple[Request, Answer] | BaseException] = queue.SimpleQueue()
         self._compilers: list[Compiling] = []
+        self._short = OutOfMemoryError("kernels cannot be compiled: a thread could not go on")
         self._broken_off = False
         self._process = os.getpid()
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(jobs)]
@@ -212,7 +219,15 @@ class Compilers:
 
     def _work(self) -> None:
         try:
-            with contextlib.closing(started(self._sources)) as compiler:
+            compiler = started(self._sources)
+        except OutOfMemoryError as error:
+            self._short = error
+            return
+        except BaseException as error:
+            self._answers.put(error)
+            return
+        try:
+            with contextlib.closing(compiler):
                 self._compilers.append(compiler)
                 while not self._broken_off:
                     try:
@@ -234,7 +249,7 @@ class Compilers:
                 break
             except queue.Empty:
                 if not alive:
-                    raise OutOfMemoryError("kernels cannot be compiled: a thread could not go on") from None
+                    raise self._short from None
         if isinstance(found, BaseException):
             raise found
         request, given = found
@@ -351,6 +366,22 @@ def standard_descriptors_taken() -> Iterator[None]:
     finally:
         for descriptor in taken:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def no_signal_of_pipes() -> Iterator[None]:
+    """No SIGPIPE ends this process, as programs want it of their own output, when a compiler has ended."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+    try:
+        yield
+    finally:
+        if signal.SIGPIPE not in before:
+            if signal.SIGPIPE in signal.sigpending():
+                signal.sigwait({signal.SIGPIPE})
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # A fork must not come while pipes are open that are meant for a new compiler alone: the forked process would

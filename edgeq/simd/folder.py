@@ -13,6 +13,8 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
+from io import FileIO
 from pathlib import Path
 
 from .pack import BYTES_MAX, PackError
@@ -101,66 +103,50 @@ def publish(path: Path, blob: bytes) -> None:
         raise
 
 
-class Lock:
-    """A folder's lock, held from its making to the end of a `with`. The system lets go of it when the holder
-    ends, however it ends. On a file system without locks nobody waits, and several may do the same work.
-    A forked process does not have its parent's.
+def lock_file(folder: Path) -> FileIO:
+    """The file whose lock one holds who writes into the folder; closing it gives the lock back.
+
+    The system lets go of it, too, when the holder ends, however it ends. `with` closes a file by an
+    instruction that no Ctrl-C comes before, whereas a class of edgeq's would be left with the lock. A forked
+    process does not have its parent's.
     """
+    file = FileIO(folder / LOCK, "a+", opener=partial(os.open, mode=0o600))
+    _open.add(file)
+    return file
 
-    def __init__(
-        self, folder: Path, waiting: Callable[[], None], hopeless: Callable[[], bool] = lambda: False
-    ):
-        """Wait for the lock; `waiting` is called once when another has it. Nobody waits while it is hopeless:
-        then several may do the same work, too.
-        """
-        self._descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        _open.add(self)
-        try:
-            told = False
-            while not taken(self._descriptor) and not hopeless():
-                if not told:
-                    waiting()
-                    told = True
-                time.sleep(WAIT)
-        except BaseException:
-            self.close()
-            raise
 
-    def __enter__(self) -> None:
-        pass
+def lock(file: FileIO, waiting: Callable[[], None], hopeless: Callable[[], bool] = lambda: False) -> None:
+    """Wait for the lock; `waiting` is called once when another has it. Nobody waits while it is hopeless:
+    then several may do the same work. On a file system without locks, too.
+    """
+    told = False
+    while not file.closed and not taken(file.fileno()) and not hopeless():  # closed in a fork meanwhile
+        if not told:
+            waiting()
+            told = True
+        time.sleep(WAIT)
 
-    def __exit__(self, *error: object) -> None:
-        if self._descriptor >= 0:
-            with contextlib.suppress(OSError):
-                let_go(self._descriptor)
-        self.close()
 
-    def close(self) -> None:
-        """Close the file, without a word to others who have it open."""
-        descriptor, self._descriptor = self._descriptor, -1
-        _open.discard(self)
-        if descriptor >= 0:
-            os.close(descriptor)
+def unlock(file: FileIO) -> None:
+    """Give the lock back, for all who share the open file: a process may be forked and not run on yet."""
+    if sys.platform != "win32" and not file.closed:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file.fileno(), fcntl.LOCK_UN)
 
 
 # A forked process has its parent's open files, and with them its locks: it would wait for itself when the
 # parent is gone.
-_open: weakref.WeakSet[Lock] = weakref.WeakSet()
+_open: weakref.WeakSet[FileIO] = weakref.WeakSet()
 
 
 def _close_parents() -> None:
-    for lock in list(_open):
-        lock.close()
+    for file in list(_open):
+        file.close()
+    _open.clear()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_parents)
-
-
-def let_go(descriptor: int) -> None:
-    """Give the lock back, for all who share the open file: a process may be forked and not run on yet."""
-    if sys.platform != "win32":
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def taken(descriptor: int) -> bool:

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from edgeq.errors import OutOfMemoryError, UsageError
 from edgeq.formats import schemes
-from edgeq.ownership import Unique, here
+from edgeq.ownership import Turn, Unique
 
 from . import build, folder, shortage
 from .build import Progress
@@ -109,8 +108,8 @@ class Kernels(Unique):
     def __init__(self) -> None:
         self._addresses: dict[Request, int] = {}
         self._loaded: list[Loaded] = []  # whose code the addresses point into
-        self._loading: set[tuple[int, int]] = set()  # threads that find or compile kernels
-        self._telling: set[tuple[int, int]] = set()  # those that do so with the lock, within their `progress`
+        self._loading: list[Turn] = []  # calls that find or compile kernels
+        self._telling: list[Turn] = []  # within the `progress` of one that does so with the lock
 
     def load(self, requests: Iterable[Request], progress: Progress | None = None) -> dict[Request, int]:
         """The addresses of the kernels asked for, found or compiled: that takes about half a second each.
@@ -127,10 +126,11 @@ class Kernels(Unique):
         return {request: self._addresses[request] for request in requests}
 
     def _find(self, wanted: list[Request], progress: Progress | None) -> None:
-        if here() in self._loading:
-            raise UsageError("kernels are being compiled: no model can be loaded from within that call.")
+        turn = Turn("kernels are being compiled")
+        if any(other.thread == turn.thread for other in at_work(self._loading)):
+            raise UsageError(f"{turn.doing}: no model can be loaded from within that call.")
         try:
-            self._loading.add(here())
+            self._loading.append(turn)
             for isa in sorted({tag.isa for _, tag in wanted}):
                 self._load(Target.of(isa), [r for r in wanted if r[1].isa == isa], progress)
         except (OSError, ImportError, SystemError) as error:
@@ -138,7 +138,7 @@ class Kernels(Unique):
                 raise OutOfMemoryError(f"there is not enough memory for kernels: {reason(error)}") from None
             raise
         finally:
-            self._loading.discard(here())
+            turn.over = True
 
     def _load(self, target: Target, wanted: list[Request], progress: Progress | None) -> None:
         for loaded in packs(target):
@@ -148,37 +148,41 @@ class Kernels(Unique):
         place = folder.packs_folder()
         try:
             folder.make(place)
-            lock = folder.Lock(
-                place, lambda: progress(0, len(wanted), WAITING) if progress else None, self._hopeless
-            )
+            file = folder.lock_file(place)
         except (PackError, OSError) as error:
             not_kept(place, error)
             self._compile(target, wanted, progress)
             return
-        with lock:
-            path = place / (target.name + COMPILED)
-            kept = compiled(path, target)  # another process may have been quicker
-            if kept:
-                wanted = self._take(wanted, kept)
-            if wanted:
-                self._compile(target, wanted, self._marked(progress), path, kept)
+        with file:
+            try:
+                told = partial(progress, 0, len(wanted), WAITING) if progress else lambda: None
+                folder.lock(file, told, self._hopeless)
+                path = place / (target.name + COMPILED)
+                kept = compiled(path, target)  # another process may have been quicker
+                if kept:
+                    wanted = self._take(wanted, kept)
+                if wanted:
+                    self._compile(target, wanted, self._marked(progress), path, kept)
+            finally:
+                folder.unlock(file)
 
     def _hopeless(self) -> bool:
         """Whether a thread of this process that has the lock is within its `progress`, which may be waiting
         for whoever asks.
         """
-        return any(process == os.getpid() for process, _ in list(self._telling))
+        return bool(at_work(self._telling))
 
     def _marked(self, progress: Progress | None) -> Progress:
         """`progress`, with a mark while it runs."""
 
         def marked(done: int, total: int, kernel: str) -> None:
             if progress:
+                turn = Turn("its progress is told")
                 try:
-                    self._telling.add(here())
+                    self._telling.append(turn)
                     progress(done, total, kernel)
                 finally:
-                    self._telling.discard(here())
+                    turn.over = True
 
         return marked
 
@@ -212,6 +216,15 @@ class Kernels(Unique):
                 if path:
                     keep(path, kept.pack.joined(new) if kept else new)
         self._take(wanted, Loaded(None, new, Executable.of_bytes(new.image)))
+
+
+def at_work(turns: list[Turn]) -> list[Turn]:
+    """Those that have not ended; the others are taken out."""
+    for turn in turns.copy():
+        if turn.ended:
+            with contextlib.suppress(ValueError):  # another thread did
+                turns.remove(turn)
+    return turns.copy()
 
 
 def packs(target: Target) -> Iterator[Loaded]:

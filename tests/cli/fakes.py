@@ -47,10 +47,6 @@ class Sequence_:
         self.said, self.next = 0, -1
         self.fed: list[int] = []  # lengths of the feeds, to see what was computed again
 
-    @property
-    def likeliest(self) -> int:
-        return self.next
-
     def feed(
         self,
         ids: Sequence[int],
@@ -71,6 +67,11 @@ class Sequence_:
         logits = np.zeros(258, np.float32)
         logits[self.next] = 50
         return logits
+
+    def step(
+        self, ids: Sequence[int], *, progress: Callable[..., Any] | None = None
+    ) -> tuple[np.ndarray, int]:
+        return self.feed(ids), self.next
 
     def truncate(self, n: int) -> None:
         del self.ids[n:]

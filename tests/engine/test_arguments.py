@@ -75,6 +75,27 @@ def test_right_ids(model: engine.Model, ids: Any) -> None:
     np.testing.assert_array_equal(model.logits(ids), model.logits([1, 5]))
 
 
+class Liar(int):
+    """A whole number that is another whenever it is asked."""
+
+    def __int__(self) -> int:
+        return 10**12
+
+
+def test_a_number_is_read_once(model: engine.Model) -> None:
+    """What is checked is what counts: kernels check no id."""
+    sequence = model.sequence()
+    for ids in ([0, Liar(5), 9], np.array([0, Liar(5), 9], object).tolist()):
+        with pytest.raises(UsageError, match="outside the vocabulary"):
+            sequence.feed(ids)
+    sequence.feed([1, 2, 3])
+    with pytest.raises(UsageError, match="cannot be cut"):
+        sequence.truncate(Liar(2))
+    assert sequence.ids == [1, 2, 3]
+    with pytest.raises(UsageError, match="this model was made for"):
+        engine.load(model.file.path, context=Liar(5))
+
+
 def test_words_about_ids(model: engine.Model) -> None:
     for ids, word in (
         ([2**70], "outside the vocabulary"),

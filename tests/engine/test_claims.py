@@ -135,6 +135,24 @@ def test_a_pass_is_committed_as_a_whole(model: engine.Model, monkeypatch: Any) -
     assert (sequence.ids, sequence.likeliest) == (IDS[:2], -1)
 
 
+def test_a_step_is_told_of_its_own_end(model: engine.Model, monkeypatch: Any) -> None:
+    """A generation's token is the likeliest after what it fed, whatever another thread feeds behind it."""
+    alone = list(model.generate(IDS, max_tokens=1, temperature=0.0))
+    sequence = model.sequence()
+    feed = engine.Sequence._claimed
+
+    def crowded(self: engine.Sequence, *arguments: Any) -> Any:
+        result = feed(self, *arguments)
+        feed(self, [7, 8, 9], False, None)
+        return result
+
+    monkeypatch.setattr(engine.Sequence, "_claimed", crowded)
+    assert list(model.generate(IDS, max_tokens=1, temperature=0.0, sequence=sequence)) == alone
+    assert sequence.ids == [*IDS, 7, 8, 9]
+    with pytest.raises(UsageError, match="sequence is 3, but must be"):
+        model.generate(IDS, sequence=3)
+
+
 def test_a_pass_closes_the_model_that_a_handler_closed_within_it(model: engine.Model) -> None:
     runner, sequence = model.runner, model.sequence()
     run = runner._team.run

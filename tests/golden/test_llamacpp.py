@@ -29,7 +29,12 @@ def cosines(a: Any, b: Any) -> Any:
     return (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
 
 
-@pytest.fixture(scope="module", params=MODELS)
+# Kernels of nineteen schemes are compiled for every-type where none are kept.
+SLOW = {"every-type": pytest.mark.slow}
+RUN = [pytest.param(name, marks=SLOW.get(name, ())) for name in MODELS]
+
+
+@pytest.fixture(scope="module", params=RUN)
 def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """(name, .edgeq file) of each GGUF, with its own numbers."""
     from edgeq.converters import convert

@@ -25,7 +25,7 @@ from tests.kernels.calling import (
     spare,
     tag_of,
 )
-from tests.simd.rows import EVERYWHERE, HERE
+from tests.simd.rows import EVERYWHERE, HERE, on_tiers
 
 SHAPES = [(16, 32), (1, 1), (5, 7), (40, 64), (100, 33), (130, 96)]
 COUNTS = [0, *range(1, 10), 130]
@@ -70,8 +70,7 @@ def test_chunks_are_all_tiles_in_pieces_that_shrink(workers: int) -> None:
         assert len(sizes) <= max(20 * workers, 1)
 
 
-@pytest.mark.parametrize("scheme", CODES)
-@pytest.mark.parametrize("name", EVERYWHERE)
+@pytest.mark.parametrize(("name", "scheme"), on_tiers(CODES))
 def test_matmul(name: str, scheme: str) -> None:
     rng = np.random.default_rng(6)
     tag = tag_of(name, scheme)
@@ -112,8 +111,7 @@ def extreme(w: Codes, name: str, ends: tuple[int, int]) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("scheme", CODES)
-@pytest.mark.parametrize("name", EVERYWHERE)
+@pytest.mark.parametrize(("name", "scheme"), on_tiers(CODES))
 def test_matmul_at_the_corners(name: str, scheme: str) -> None:
     """Codes, sub-scales and activations at the ends of their ranges for many groups: nothing saturates."""
     tag, row = tag_of(name, scheme), SCHEMES[scheme]
@@ -149,8 +147,7 @@ def test_matmul_at_the_corners(name: str, scheme: str) -> None:
                     same_bits(y.values, meaning.matmul(q, w.parts, row))
 
 
-@pytest.mark.parametrize("scheme", CODES)
-@pytest.mark.parametrize("name", EVERYWHERE)
+@pytest.mark.parametrize(("name", "scheme"), on_tiers(CODES))
 def test_matmul_act(name: str, scheme: str) -> None:
     rng = np.random.default_rng(8)
     tag = tag_of(name, scheme)

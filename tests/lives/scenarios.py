@@ -951,6 +951,7 @@ kept: Any = None  # what is there at the end of the process
 
 def main() -> None:
     name, path, threads, count, seed = sys.argv[1:]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     if sys.platform == "linux":
         import faulthandler
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -58,3 +58,9 @@ def runnable() -> list[isa.ISA]:
 
 EVERYWHERE = [row.name for row in runnable()]
 HERE = next(name for name in EVERYWHERE if not name.endswith("-meaning"))  # the best that this CPU really has
+SOME = ("q4", "q8", "k2", "k6", "t4x")  # schemes that between them take every way of unpacking and adding up
+
+
+def on_tiers(schemes: Iterable[str]) -> list[tuple[str, str]]:
+    """(instruction set, scheme) to test: all schemes on the best that this CPU has, some on the others."""
+    return [(name, scheme) for name in EVERYWHERE for scheme in schemes if name == HERE or scheme in SOME]

@@ -5,6 +5,7 @@ Most have a program of their own here, a few lines that take no time; the true o
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -224,6 +225,79 @@ def test_no_descriptor_comes_in(quick: Callable[..., None]) -> None:
     assert compiled()[ONE] == b"[0, 1, 2, 3]"  # the last one is the listing's own
     os.close(descriptor)
     assert os.listdir("/proc/self/fd") == before
+
+
+SIGNALS = """
+import os, signal, sys
+from edgeq.errors import EdgeqError
+from edgeq.simd import compilers
+from edgeq.simd.tag import Tag
+from edgeq.simd.target import Target
+compilers.START, way = sys.argv[1:]
+if way == "pipe":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as of programs that end with the reader of their output
+if way == "children":
+    def reap(*_):
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            pass
+    signal.signal(signal.SIGCHLD, reap)
+if way == "group":
+    signal.signal(signal.SIGTERM, lambda *_: None)
+try:
+    wanted = [(name, Tag("generic")) for name in ("argmax", "rotate")]
+    for _ in compilers.compiled(wanted, Target.of("generic"), 1, ""):
+        if way == "group":
+            os.killpg(0, signal.SIGTERM)
+        print("compiled", flush=True)
+except EdgeqError as error:
+    print(error)
+"""
+
+
+@posix
+@pytest.mark.parametrize(
+    ("way", "changes", "words"),
+    [
+        (
+            "pipe",
+            "os.close(0); say(b'gone'); import time; time.sleep(0.3); os._exit(0)",
+            "cannot be compiled",
+        ),
+        ("children", "", "compiled\ncompiled"),
+        ("children", "def before(): os.kill(os.getpid(), 15)", "cannot be compiled"),
+        ("group", "", "compiled\ncompiled"),
+    ],
+)
+def test_a_program_s_own_signals(way: str, changes: str, words: str) -> None:
+    """What a program does with SIGPIPE and SIGCHLD, and signals to its group, which it lives through."""
+    program = [sys.executable, "-c", SIGNALS, QUICK.format(changes), way]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=STUCK_S, start_new_session=True)
+    assert (done.returncode, done.stderr) == (0, "") and words in done.stdout, done
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_fewer_where_there_is_room_for_fewer(
+    room: int, quick: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def scarce(sources: str) -> compilers.Compiler:
+        made.append(sources)
+        if len(made) > room:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return one_more(sources)
+
+    one_more = compilers.Compiler
+    monkeypatch.setattr(compilers, "Compiler", scarce)
+    if room:
+        assert list(compiled(ONE, TWO, jobs=3)) == [ONE, TWO]
+    else:
+        with pytest.raises(OutOfMemoryError, match="no process .* Too many open files"):
+            compiled(ONE, TWO, jobs=3)
+    assert len(made) > 1
 
 
 # ---- broken off ----

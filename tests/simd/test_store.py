@@ -6,21 +6,25 @@ Compiling takes no time here: every kernel is the same small function, which giv
 from __future__ import annotations
 
 import ctypes
+import dis
 import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from edgeq import ownership
 from edgeq.kernels.catalog import KERNELS
 from edgeq.kernels.roles import Number
 from edgeq.simd import build, compile, executable, folder, store
@@ -483,8 +487,9 @@ def test_many_processes_at_once_compile_once(place: Path, tmp_path: Path) -> Non
 HOLD = """
 import os, sys
 from pathlib import Path
-from edgeq.simd.folder import Lock
-with Lock(Path(sys.argv[1]), lambda: None):
+from edgeq.simd.folder import lock, lock_file
+with lock_file(Path(sys.argv[1])) as file:
+    lock(file, lambda: None)
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -509,9 +514,98 @@ def test_a_lock_ends_with_its_block(place: Path) -> None:
     place.mkdir()
     waited: list[bool] = []
     for _ in range(3):
-        with folder.Lock(place, lambda: waited.append(True)):
-            pass
+        with folder.lock_file(place) as file:
+            folder.lock(file, lambda: waited.append(True))
     assert not waited
+
+
+class Interrupt(BaseException):
+    """What Ctrl-C raises, at a place where CPython looks for signals."""
+
+
+def interrupted(work: Callable[[], object], files: set[str | None], at: int) -> int:
+    """Do the work with an Interrupt at the at-th of such places in those files; how many there were."""
+    looks = ("RESUME", "CALL", "JUMP_BACKWARD")
+    seen = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal seen
+        if frame.f_code.co_filename not in files:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode":
+            before = last.get(frame, "")
+            last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            if before.startswith(looks):
+                seen += 1
+                if seen == at + 1:
+                    sys.settrace(None)
+                    raise Interrupt
+        return trace
+
+    last: dict[FrameType, str] = {}
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(None)
+        last.clear()
+    return seen
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file")  # the system closes what was broken off
+def test_ctrl_c_leaves_nobody_waiting(place: Path, compiled: list[str]) -> None:
+    """Whoever catches Ctrl-C, and keeps its traceback, can load anew; so can others."""
+    files: set[str | None] = {store.__file__, folder.__file__, ownership.__file__}
+    waited: list[bool] = []
+
+    def one(at: int, kernels: store.Kernels) -> int:
+        shutil.rmtree(place, ignore_errors=True)
+        return interrupted(lambda: kernels.load([ONE], lambda *_: None), files, at)
+
+    for at in range(one(-1, store.Kernels())):
+        kernels = store.Kernels()
+        try:
+            one(at, kernels)
+        except Interrupt as kept:
+            check(kernels=kernels)  # while what was raised holds all that there was
+            with folder.lock_file(place) as file:
+                folder.lock(file, lambda: waited.append(True), lambda: True)
+            assert kept and not waited, at
+
+
+def test_a_callback_s_own_error_is_its_caller_s(place: Path, compiled: list[str]) -> None:
+    """Also one of the kind that a folder's file system raises."""
+    place.mkdir()
+
+    def progress(done: int, total: int, name: str) -> None:
+        if name == store.WAITING:
+            raise BrokenPipeError
+
+    with folder.lock_file(place) as file:
+        folder.lock(file, lambda: None)
+        with pytest.raises(BrokenPipeError):
+            store.Kernels().load([ONE], progress)
+    assert not compiled
+
+
+def test_nobody_waits_for_a_callback_that_may_wait_for_him(place: Path, compiled: list[str]) -> None:
+    """A thread's progress waits for another thread of the process that wants kernels, too."""
+    kernels = store.Kernels()
+    told: list[str] = []
+
+    def other() -> None:
+        kernels.load([TWO], lambda *about: told.append(about[2]))
+
+    def progress(done: int, *_: object) -> None:
+        if not done:
+            thread = threading.Thread(target=other, daemon=True)
+            thread.start()
+            thread.join(STUCK_S)
+            assert not thread.is_alive(), told
+
+    kernels.load([ONE], progress)
+    assert compiled == ["rotate", "argmax"]
 
 
 # ---- what a pack is checked against ----

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -153,7 +152,6 @@ def _activations(t: Any, x: int, stride: int) -> Any:
 
 
 # ---- integer sums ----
-@cache
 def dots_of(tag: Tag) -> Dots:
     """How the tag's instruction set adds up the scheme's codes times signed activations."""
     dots: Dots = tag.isa_row.lower["dots"](tag.scheme_row)
