@@ -28,9 +28,11 @@ from edgeq.formats import (
     Writer,
     encode_blocks,
     encode_rows,
+    round_block,
     row_blocks,
 )
 from edgeq.models import BaseConfig, expected
+from edgeq.quantize import rounding_of
 
 Progress = Callable[[int, int, str], None]
 Sizes = Callable[[int, int], None]
@@ -51,8 +53,9 @@ def convert(
 ) -> None:
     """Write the model `source` (checkpoint directory, .gguf file or hub name) as the .edgeq file `output`.
 
-    `scheme` (q4 unless given) is for the matrices of the blocks; embedding and output head get q8 under a
-    quantized scheme and the same scheme under a float one, unless named. "keep" gives each tensor the scheme
+    `scheme` (q4 unless given) is for the matrices of the blocks; embedding and output head get 8 bits under a
+    quantized scheme (e8 where that has a float for each row, else q8) and the same scheme under a float one,
+    unless named. "keep" gives each tensor the scheme
     that holds its numbers as they are. `recipe`, a file or the name of one of edgeq's (`converters.recipe`),
     chooses for each tensor instead. Vectors stay float32. `progress(done, total, tensor)` is called with
     bytes of output, `sizes(output, source)` once, before anything is written, with bytes of the source's
@@ -167,7 +170,8 @@ def chunks(tensor: SourceTensor, scheme: Scheme) -> Iterator[Array]:
         elif scheme.holds(tensor.scheme):
             yield from encode_rows(moved(tensor, scheme), scheme)
         else:
-            yield from encode_blocks(Rows(tensor), scheme)  # type: ignore[arg-type]
+            rounding = rounding_of(scheme) or round_block
+            yield from encode_blocks(Rows(tensor), scheme, rounding)  # type: ignore[arg-type]
     except FormatError as error:
         raise FormatError(f"tensor {tensor.name!r}: {error}") from None
 

@@ -19,10 +19,10 @@ from typing import Any
 
 from edgeq.errors import UsageError, printable, quote
 from edgeq.formats import SCHEMES, Scheme
-from edgeq.formats.schemes import rounds_to
 from edgeq.models import BaseConfig, expected
+from edgeq.quantize import rounding_of
 
-CHOICES = tuple(name for name, row in SCHEMES.items() if row.number or rounds_to(row))
+CHOICES = tuple(name for name, row in SCHEMES.items() if row.number or rounding_of(row))
 KEEP = "keep"  # a choice beside the schemes: the one that holds a tensor's numbers as they are
 SHIPPED = Path(__file__).parent / "recipes"
 BYTES_MAX = 64 << 10  # of a file
@@ -126,7 +126,9 @@ def choose(
             raise UsageError("a recipe chooses the scheme of every tensor: give either a recipe or schemes")
         return recipe if isinstance(recipe, Recipe) else load(recipe)
     scheme = checked_scheme("q4" if scheme is None else scheme)
-    high = "q8" if scheme != KEEP and SCHEMES[scheme].planes else scheme
+    high, row = scheme, SCHEMES.get(scheme)
+    if row and row.scale:
+        high = "q8" if row.scale.columns else "e8"
     rules = [Rule((name,), checked_scheme(given.get(name, high))) for name in ends]
     name = " ".join([scheme, *(f"{name}={word}" for name, word in given.items())])
     return Recipe(name, (*rules, Rule(("*",), scheme)))

@@ -14,7 +14,19 @@ from .encoding import (
 )
 from .layout import Geometry, Span, geometry
 from .reader import ModelFile, Tensor, open_model
-from .schemes import NUMBERS, SCHEMES, Number, Part, Parts, Scheme, dequantize, pack, unpack
+from .schemes import (
+    NUMBERS,
+    SCHEMES,
+    Number,
+    Part,
+    Parts,
+    Rounding,
+    Scheme,
+    dequantize,
+    pack,
+    round_block,
+    unpack,
+)
 from .verifier import verify
 from .writer import TensorPlan, Writer
 
@@ -26,6 +38,7 @@ __all__ = [
     "Number",
     "Part",
     "Parts",
+    "Rounding",
     "Scheme",
     "Span",
     "Tensor",
@@ -42,6 +55,7 @@ __all__ = [
     "open_model",
     "pack",
     "quantize",
+    "round_block",
     "row_blocks",
     "split",
     "unpack",

@@ -19,15 +19,16 @@ from .schemes import (
     TILE_ROWS,
     Array,
     Parts,
+    Rounding,
     Scheme,
     dequantize,
     pack,
+    round_block,
     scheme_of,
     turn,
     turn_back,
     unpack,
 )
-from .schemes.rounding import round_block
 
 BLOCK_VALUES = 1 << 17  # worked on at a time: a block and its temporaries stay in a core's second-level cache
 
@@ -40,8 +41,8 @@ def nbytes(scheme: str | Scheme, layout: str, shape: Sequence[int]) -> int:
 # ---- values -> parts -> bytes ----
 
 
-def quantize(x: Array, scheme: str | Scheme) -> dict[str, Array]:
-    """The parts (`Scheme.arrays`) of a matrix of float32, rounded; padding columns get the code for 0.
+def quantize(x: Array, scheme: str | Scheme, rounding: Rounding = round_block) -> dict[str, Array]:
+    """The parts (`Scheme.arrays`) of a matrix of float32, rounded; padding columns get the scheme's padding.
 
     FormatError when a value is not finite or too large for its scale, UnsupportedError where nothing rounds
     to the scheme.
@@ -49,22 +50,22 @@ def quantize(x: Array, scheme: str | Scheme) -> dict[str, Array]:
     scheme = scheme_of(scheme)
     if not scheme.planes:
         raise UnsupportedError(f"scheme {scheme.name} has no codes to quantize to")
-    blocks = list(_quantized(x, scheme))
+    blocks = list(_quantized(x, scheme, rounding))
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def encode(x: Array, scheme: str | Scheme) -> Array:
+def encode(x: Array, scheme: str | Scheme, rounding: Rounding = round_block) -> Array:
     """A tensor's data as uint8 [nbytes]; see `encode_blocks`."""
     out = np.empty(nbytes(scheme, "lines16" if x.ndim == 2 else "plain", x.shape), np.uint8)
     position = 0
-    for chunk in encode_blocks(x, scheme):
+    for chunk in encode_blocks(x, scheme, rounding):
         out[position : position + chunk.size] = chunk
         position += chunk.size
     return out
 
 
-def encode_blocks(x: Array, scheme: str | Scheme) -> Iterator[Array]:
-    """A tensor's data in uint8 pieces, rounded, in file order. Memory as for `encode_rows`.
+def encode_blocks(x: Array, scheme: str | Scheme, rounding: Rounding = round_block) -> Iterator[Array]:
+    """A tensor's data in uint8 pieces, in file order, codes by the `rounding`. Memory as for `encode_rows`.
 
     FormatError when a value is not finite or too large for the scheme, UnsupportedError where nothing rounds
     to it.
@@ -76,7 +77,8 @@ def encode_blocks(x: Array, scheme: str | Scheme) -> Iterator[Array]:
         geometry(scheme, "plain", x.shape)  # refuses a scheme with codes
         yield _rounded(np.asarray(x, np.float32).reshape(-1), scheme).view(np.uint8)
     else:
-        yield from encode_rows(_quantized(x, scheme) if scheme.planes else _plain(x, scheme), scheme)
+        blocks = _quantized(x, scheme, rounding) if scheme.planes else _plain(x, scheme)
+        yield from encode_rows(blocks, scheme)
 
 
 def encode_parts(parts: Parts, scheme: str | Scheme) -> Iterator[Array]:
@@ -153,13 +155,20 @@ def _check_floats(parts: Parts, scheme: Scheme, start: int) -> None:
                 raise FormatError(f"row {start + row}, entry {entry}: a {part.name} is not finite")
 
 
-def _quantized(x: Array, scheme: Scheme) -> Iterator[Parts]:
-    """The parts of a few rows after another."""
-    cols_padded = round_up(x.shape[1], scheme.step)
+def _quantized(x: Array, scheme: Scheme, rounding: Rounding) -> Iterator[Parts]:
+    """The parts of a few rows after another. Padding repeats the columns before it while they are rounded, so
+    that no scale is made for zeros.
+    """
+    cols = x.shape[1]
+    cols_padded = round_up(cols, scheme.step)
+    last = cols - cols % scheme.step  # the first column of the step that padding fills
+    repeated = last + np.arange(cols_padded - cols) % max(1, cols - last)
     for start, stop in row_blocks(x.shape[0], cols_padded):
-        block = np.zeros((stop - start, cols_padded), np.float32)
-        block[:, : x.shape[1]] = x[start:stop]
-        parts = round_block(block, scheme)
+        block = np.empty((stop - start, cols_padded), np.float32)
+        block[:, :cols] = x[start:stop]
+        block[:, cols:] = block[:, repeated]
+        parts = rounding(block, scheme)
+        parts["codes"][:, cols:] = scheme.padding
         _check_scales(x, parts["scale"], start, scheme)
         yield parts
 

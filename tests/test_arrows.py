@@ -51,14 +51,15 @@ ARROWS: dict[str, set[str]] = {
     },
     "generate": {"arguments", "ownership", "sampling", "tokenizer"},
     "evaluate": {"engine", "generate", "sampling", "tokenizer", "formats"},
-    "converters": {"formats", "models", "tokenizer"},
+    "quantize": {"formats"},
+    "converters": {"formats", "models", "quantize", "tokenizer"},
     "demo": set(),
     "__init__": {"engine"},
     "ends": set(),
     "__main__": {"cli", "ends"},
     "cli": {
         "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats",
-        "simd", "cache", "demo", "cores", "tune", "tuned", "ends",
+        "quantize", "simd", "cache", "demo", "cores", "tune", "tuned", "ends",
     },
 }  # fmt: skip
 
@@ -70,6 +71,7 @@ HEAVY = {
 HEAVY_ALLOWED = {
     "simd": {"numba", "llvmlite"},
     "kernels": {"numba", "llvmlite"},
+    "quantize": {"numba"},
 }
 
 
@@ -220,7 +222,7 @@ def heavy_after(code: str) -> list[str]:
 MODULES = [
     "edgeq", "edgeq.cli", "edgeq.converters", "edgeq.demo", "edgeq.errors", "edgeq.formats",
     "edgeq.formats.gguf", "edgeq.formats.schemes", "edgeq.models",
-    "edgeq.models.llama", "edgeq.models.qwen2", "edgeq.models.qwen3",
+    "edgeq.models.llama", "edgeq.models.qwen2", "edgeq.models.qwen3", "edgeq.quantize",
 ]  # fmt: skip
 
 

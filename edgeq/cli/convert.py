@@ -53,10 +53,12 @@ class WithRecipes(click.Command):
     "Numbers of the weights, one of `edgeq schemes`; keep leaves each tensor's own.  [default: q4]",
 )
 @scheme_option(
-    "--embed-scheme", "Numbers of the embedding.  [default: q8, or --scheme where that is not quantized]"
+    "--embed-scheme",
+    "Numbers of the embedding.  [default: q8 or e8, or --scheme where that is not quantized]",
 )
 @scheme_option(
-    "--output-scheme", "Numbers of the output head.  [default: q8, or --scheme where that is not quantized]"
+    "--output-scheme",
+    "Numbers of the output head.  [default: q8 or e8, or --scheme where that is not quantized]",
 )
 @click.option(
     "--recipe",

@@ -36,9 +36,9 @@ def command(as_json: bool) -> None:
 def facts(scheme: Scheme) -> dict[str, Any]:
     """A row as a JSON-able dict."""
     from edgeq.formats import SCHEMES
-    from edgeq.formats.schemes import rounds_to
+    from edgeq.quantize import rounding_of
 
-    rounds = not scheme.planes or rounds_to(scheme) is not None
+    rounds = not scheme.planes or rounding_of(scheme) is not None
     return {
         "scheme": scheme.name,
         "bits_per_weight": scheme.bits_per_weight,
@@ -56,7 +56,8 @@ def errors(scheme: Scheme) -> dict[str, float]:
     """The size of what rounding changes, as a part of the size of the sample."""
     import numpy as np
 
-    from edgeq.formats import decode, encode
+    from edgeq.formats import decode, encode, round_block
+    from edgeq.quantize import rounding_of
 
     random = np.random.default_rng(0)
     samples = {
@@ -64,8 +65,9 @@ def errors(scheme: Scheme) -> dict[str, float]:
         "student_t": random.standard_t(FREEDOM, (ROWS, COLUMNS)),
     }
     found = {}
+    rounding = rounding_of(scheme) or round_block
     for name, x in samples.items():
-        change = decode(encode(x, scheme), scheme, x.shape) - x
+        change = decode(encode(x, scheme, rounding), scheme, x.shape) - x
         found[name] = float(np.linalg.norm(change) / np.linalg.norm(x))
     return found
 

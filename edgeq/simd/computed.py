@@ -9,7 +9,7 @@ from edgeq.errors import UsageError
 from edgeq.formats.schemes import Scheme
 
 FLOATS = ("f32", "f16", "bf16", "e8m0")  # formats of floats that kernels read
-TABLE = 16  # entries of a table of integers, which is one register
+TABLE = 32  # entries of a table of integers, which is two registers
 
 
 @cache

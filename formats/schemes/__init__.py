@@ -6,7 +6,7 @@ that kernels are tested against. Knows nothing of files, nor of where in them a 
 
 from .lines import pack, turn, turn_back, unpack
 from .numbers import NUMBERS, Array, Number
-from .rounding import rounds_to
+from .rounding import Rounding, round_block, rounds_to
 from .scheme import ACT_GROUP, LINE_BYTES, SUBS, TILE_ROWS, Floats, Integers, Part, Parts, Scheme, SubKind
 from .table import SCHEMES, scheme_of
 from .values import dequantize
@@ -24,10 +24,12 @@ __all__ = [
     "Number",
     "Part",
     "Parts",
+    "Rounding",
     "Scheme",
     "SubKind",
     "dequantize",
     "pack",
+    "round_block",
     "rounds_to",
     "scheme_of",
     "turn",

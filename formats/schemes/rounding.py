@@ -1,7 +1,8 @@
 """Rounding float32 to the parts of a scheme: what is done where nothing is known of how a matrix is used.
 
 Symmetric codes with one float for each group have ggml's two rules, operation by operation in float32: its
-Q8_0's for 8 bits, its Q4_0's (and Q5_0's) for fewer. Nothing rounds to other schemes yet.
+Q8_0's for 8 bits, its Q4_0's (and Q5_0's) for fewer. Other schemes are brought numbers into by a `Rounding`
+from elsewhere, as `edgeq.quantize` has them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from .scheme import Parts, Scheme
 Rule = Callable[
     [Array, Scheme], tuple[Array, Array]
 ]  # float32 [n, group], overwritten -> (codes, d float32 [n])
+
+# float32 [rows, cols_padded], whole steps, may be overwritten -> its parts (`Scheme.arrays`). A scale is not
+# finite where a value of its columns is not, or is too large.
+Rounding = Callable[[Array, Scheme], Parts]
 
 
 def rounds_to(scheme: Scheme) -> Rule | None:

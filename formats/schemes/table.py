@@ -15,9 +15,18 @@ IQ3_S = tuple(sign * v for sign in (1, -1) for v in range(1, 16, 2))
 IQ2 = (8, 25, 43, 0, -8, -25, -43, 0)
 IQ1 = (-7, 1, 9, 0, -9, -1, 7, 0)
 SIGN = (-1, 1)
+# edgeq's own: what is nearest to normally distributed weights, and the zero points that a block may choose of
+E5 = (
+    -63, -56, -50, -45, -40, -35, -32, -27, -24, -20, -16, -13, -10, -7, -4, -1,
+    1, 4, 7, 10, 13, 16, 20, 24, 27, 32, 35, 40, 45, 50, 56, 63,
+)  # fmt: skip
+E4 = (-63, -46, -36, -28, -21, -14, -8, -3, 3, 9, 15, 22, 29, 36, 45, 55)
+E3 = (-58, -36, -20, -7, 7, 20, 36, 58)
+Z3, Z5, Z6 = (-9, -3, 3, 9), (-5, -2, 2, 5), (-3, -1, 0, 2)
 
 F16_32, F16_256 = Floats("f16", 32), Floats("f16", 256)
 SUB_16, SUB_32 = Integers("i8", 16), Integers("i8", 32)
+ROW, CHOICE, SIGNED_CHOICE = Floats("f32", 0), Integers("u6z2", 32), Integers("s6z2", 32)
 
 SCHEMES: dict[str, Scheme] = {
     row.name: row
@@ -50,6 +59,13 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("tq2", planes=(2,), zero=1, scale=F16_256, shipped=False),
         Scheme("q2g64", planes=(2,), zero=1, scale=Floats("f16", 64), shipped=False),
         Scheme("q1g128", planes=(1,), table=SIGN, scale=Floats("f16", 128), shipped=False),
+        # edgeq's own: a float for each row, and a byte for each 32 columns
+        Scheme("e8", planes=(8,), zero=128, sub=Integers("u8", 32), scale=ROW),
+        Scheme("e6", planes=(4, 2), zero=32, zeros=Z6, sub=CHOICE, scale=ROW, shipped=False),
+        Scheme("e5", planes=(4, 1), table=E5, zeros=Z5, sub=CHOICE, scale=ROW, shipped=False),
+        Scheme("e4", planes=(4,), table=E4, zeros=Z5, sub=SIGNED_CHOICE, scale=ROW),
+        Scheme("e3", planes=(2, 1), table=E3, zeros=Z3, sub=CHOICE, scale=ROW, shipped=False),
+        Scheme("t2", planes=(2,), zero=1, scale=ROW, shipped=False),
         Scheme("bytes"),
     )
 }

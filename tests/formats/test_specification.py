@@ -27,13 +27,17 @@ def test_schemes_are_the_table() -> None:
     lines = re.findall(r"^\| `(\w+)` \|(.*)\|.*\|$", PAGE.split("## Schemes")[1], re.MULTILINE)
     written = {name: [cell.strip() for cell in cells.split("|")] for name, cells in lines if name in SCHEMES}
     tables = {name: value for name, value in vars(table).items() if name.isupper() and type(value) is tuple}
-    names = {value: f"{name}[code]" for name, value in tables.items()}
+    names = {value: name for name, value in tables.items()}
     for row in SCHEMES.values():
         assert f"`{row.name}`" in PAGE
         if row.planes:
             part = f"/{1 / row.unit:g}" if row.unit != 1 else ""
-            shared = [f"{of.number}{part}, {of.columns}" if of else "" for of in (row.scale, row.min)]
-            meaning = names[row.table] if row.table else f"code − {row.zero}" if row.zero else "code"
+            shared = [
+                f"{of.number}{part}, {of.columns or 'row'}" if of else "" for of in (row.scale, row.min)
+            ]
+            meaning = f"code − {row.zero}" if row.zero else "code"
+            meaning = f"{names[row.table]}[code]" if row.table else meaning
+            meaning += f" − {names[row.zeros]}" if row.zeros != (0,) else ""
             sub = f"{row.sub.kind}, {row.sub.columns}" if row.sub else ""
             bits = f"{row.bits_per_weight:g}"
             assert written[row.name] == [str(row.bits), meaning, sub, *shared, bits], row.name

@@ -65,7 +65,7 @@ def test_runs_are_all_quads_of_a_group(name: str) -> None:
 
 
 REFUSED = [
-    (dict(planes=(4, 1), table=tuple(range(32))), "kernels look up 16 integers at the most, not 32"),
+    (dict(planes=(4, 2), table=tuple(range(64))), "kernels look up 32 integers at the most, not 64"),
     (
         dict(planes=(8,), zero=255, sub=Integers("u8", 32)),
         "times the smallest integer is 65025, more than 16 bits hold",

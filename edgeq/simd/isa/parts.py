@@ -19,6 +19,7 @@ from .vectors import I8, I16, I32, I64, LANES, Builder, Value, at, const, pick, 
 
 LINE = 64  # bytes of a line
 QUADS = ACT_GROUP // 4  # of a group
+REGISTER = 16  # entries of a table that one look-up takes
 I8X16, I32X4 = ir.VectorType(I8, LANES), ir.VectorType(I32, 4)
 
 Lookup = Callable[[Builder, Value, Sequence[int]], Value]  # (codes, table of 16 bytes) -> entries
@@ -106,16 +107,25 @@ def quad_at(b: Builder, group: Group, i: Value, t: ir.Type) -> Value:
 
 def unsigned(b: Builder, row: Scheme, lookup: Lookup, codes: Value) -> Value:
     """v - offset of each code, in 0..255."""
-    return lookup(b, codes, [int(v) - row.offset for v in row.values]) if row.table else codes
+    return _entries(b, lookup, codes, [int(v) - row.offset for v in row.values]) if row.table else codes
 
 
 def signed(b: Builder, row: Scheme, lookup: Lookup, codes: Value) -> Value:
     """v of each code, as signed bytes."""
     if row.table:
-        return lookup(b, codes, [int(v) for v in row.values])
+        return _entries(b, lookup, codes, [int(v) for v in row.values])
     if row.zero == 128:
         return b.xor(codes, const(codes.type, -128))
     return b.sub(codes, const(codes.type, row.zero)) if row.zero else codes
+
+
+def _entries(b: Builder, lookup: Lookup, codes: Value, table: Sequence[int]) -> Value:
+    """The table's byte for each code: of a table for five bits, what the fifth chooses of two registers."""
+    if len(table) <= REGISTER:
+        return lookup(b, codes, table)
+    low = b.and_(codes, const(codes.type, REGISTER - 1))
+    below, above = lookup(b, low, table[:REGISTER]), lookup(b, low, table[REGISTER:])
+    return b.select(b.icmp_unsigned("==", codes, low), below, above)
 
 
 # ---- scales that are integers ----

@@ -1,0 +1,148 @@
+"""A search for the integer scale and the zero point of each 32 columns and for the float of each row.
+
+It makes the squared error of the weights small, in three steps:
+
+1. Of some real scales for 32 columns, of each sign and with each zero point, the one with the least error.
+2. The row's float is the largest of them divided by the largest integer, or a little more: what leaves less.
+3. With it, of the integers beside each scale and of the zero points, those with the least error; or 0.
+
+A weight gets the code whose integer is nearest. Where one ends and the next begins lies on half steps, so the
+nearest of any number is looked up. Sums have one order, and nothing is fused or reordered: the parts have the
+same bits on every processor.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from edgeq.formats import Parts, Scheme
+from edgeq.formats.schemes import Array
+
+F32 = np.float32
+COLUMNS = 32  # that share an integer scale: a block
+TRIALS = np.linspace(0.8, 1.15, 7).astype(F32)  # of the scale that takes the largest magnitude to the end
+BESIDE = np.array([0, -1, 1], F32)  # the nearest integer
+ROOM = (F32(1), F32(1.06))  # of the row's float
+HALVES = 512  # half steps that are told apart, from -128 on
+CENTRE, LAST = F32(256), F32(HALVES - 1)
+ZERO, TWO = F32(0), F32(2)
+
+
+def search(x: Array, scheme: Scheme) -> Parts:
+    """The parts of float32 [rows, cols], whole steps. A row's scale is NaN where a value is not finite."""
+    kind = scheme.sub_kind
+    assert kind is not None
+    even, exponents = evened(x)
+    fitting = Fitting(even.reshape(-1, COLUMNS), scheme)
+    real = fitting.real(signed=kind.low < 0).reshape(len(x), -1)
+    largest = np.abs(real).max(axis=1, keepdims=True)
+    tried = []
+    for room in ROOM:
+        unit = largest / F32(kind.high) * room
+        sub, choice, error = fitting.integers(real, unit, -kind.high if kind.low < 0 else 0, kind.high)
+        total = np.cumsum(error, axis=1, dtype=np.float64)[:, -1]  # in one order, whatever the processor
+        tried.append((total, unit, sub, choice))
+    least = np.argmin([total for total, *_ in tried], axis=0), np.arange(len(x))
+    _, unit, sub, choice = (np.stack(each)[least] for each in zip(*tried, strict=True))
+    codes = fitting.codes(sub * unit, choice)
+    codes[sub.reshape(-1) == 0] = scheme.padding
+    stored = sub.astype(np.int16)
+    if kind.zeros:
+        stored = stored & 63 | choice.astype(np.int16) << 6
+    return {
+        "codes": codes.reshape(x.shape),
+        "sub": stored.astype(np.uint8).view(kind.dtype),
+        "scale": np.where(np.isfinite(x).all(axis=1, keepdims=True), np.ldexp(unit, exponents), F32(np.nan)),
+    }
+
+
+def evened(x: Array) -> tuple[Array, Array]:
+    """Rows divided by powers of two so that the largest magnitude of each is 0.5 ... 1, exactly: no square is
+    too large or too small. Their exponents, [rows, 1]. Rows that are not finite become zeros.
+    """
+    top = np.abs(x).max(axis=1, keepdims=True)
+    finite = np.isfinite(top)
+    exponents = np.frexp(np.where(finite, top, ZERO))[1]
+    return (np.where(finite, x, ZERO) * np.ldexp(1.0, -exponents)).astype(F32), exponents
+
+
+class Fitting:
+    """Blocks float32 [n, 32] and the integers that a scheme's codes stand for."""
+
+    def __init__(self, blocks: Array, scheme: Scheme):
+        values = scheme.values.astype(F32)
+        middles = (np.arange(HALVES) + 0.5) / 2 - 128  # of half steps: no integer ends inside
+        self.nearest = np.abs(middles[:, None] - values).argmin(axis=1).astype(np.uint8)
+        self.grid = TWO * values[self.nearest] + CENTRE
+        self.blocks, self.zeros, self.largest = blocks, np.array(scheme.zeros, F32), np.abs(values).max()
+
+    def real(self, signed: bool) -> Array:
+        """The best real scale of each block, [n]."""
+        trials = np.concatenate([TRIALS, -TRIALS]) if signed else TRIALS
+        scales = np.abs(self.blocks).max(axis=1, keepdims=True) / self.largest * trials
+        return self.best(scales, scales)[0]
+
+    def integers(self, real: Array, unit: Array, low: int, high: int) -> tuple[Array, Array, Array]:
+        """The best integers of unit [rows, 1] beside the real scales [rows, groups], with the numbers of zero
+        points and the errors, all [rows, groups].
+        """
+        centre = np.rint(real / np.where(unit > 0, unit, F32(1)))
+        integers = np.clip(centre[..., None] + BESIDE, F32(low), F32(high))
+        scales = integers * unit[..., None]
+        found = self.best(integers.reshape(-1, len(BESIDE)), scales.reshape(-1, len(BESIDE)))
+        best, choice, error = (part.reshape(real.shape) for part in found)
+        return best, choice, error
+
+    def best(self, names: Array, scales: Array) -> tuple[Array, Array, Array]:
+        """Of scales [n, k] the best of each block, by its name, with the number of its zero point and the
+        error; 0 where none is better than to make all 0.
+        """
+        n = len(self.blocks)
+        at, choice, error = np.empty(n, np.int64), np.empty(n, np.uint8), np.empty(n, F32)
+        fit(self.blocks, scales, self.zeros, self.grid, at, choice, error)
+        return np.where(at < 0, ZERO, names[np.arange(n), at]), choice, error
+
+    def codes(self, scale: Array, choice: Array) -> Array:
+        """uint8 [n, 32], of the nearest integers."""
+        with np.errstate(divide="ignore", invalid="ignore"):  # where a scale is 0
+            halves = self.blocks * (TWO / scale.reshape(-1, 1)) + (
+                TWO * self.zeros[choice.reshape(-1, 1)] + CENTRE
+            )
+            places = np.clip(np.nan_to_num(halves), ZERO, LAST).astype(np.int64)
+        return self.nearest[places]
+
+
+@njit(nogil=True)
+def fit(x: Any, scales: Any, zeros: Any, grid: Any, at: Any, choice: Any, least: Any) -> None:
+    """Of each block of x float32 [n, 32] the scale, of float32 [n, k], and the zero point with the least
+    squared error: their numbers and the error, [n]. -1: none is better than to make all 0.
+    """
+    for n in range(len(x)):
+        at[n], choice[n], least[n] = -1, 0, ZERO
+        for i in range(COLUMNS):
+            least[n] += x[n, i] * x[n, i]
+        for k in range(scales.shape[1]):
+            if scales[n, k] == ZERO:
+                continue
+            factor = TWO / scales[n, k]
+            for z in range(len(zeros)):
+                shift = TWO * zeros[z] + CENTRE
+                a, b, c, d = ZERO, ZERO, ZERO, ZERO  # four sums, so that one need not wait for another
+                for i in range(0, COLUMNS, 4):
+                    a = added(a, x[n, i] * factor + shift, grid)
+                    b = added(b, x[n, i + 1] * factor + shift, grid)
+                    c = added(c, x[n, i + 2] * factor + shift, grid)
+                    d = added(d, x[n, i + 3] * factor + shift, grid)
+                error = ((a + b) + (c + d)) / (factor * factor)
+                if error < least[n]:
+                    at[n], choice[n], least[n] = k, z, error
+
+
+@njit(nogil=True)
+def added(total: Any, halves: Any, grid: Any) -> Any:
+    """The total and the squared distance from the nearest integer, in half steps."""
+    distance = halves - grid[int(min(max(halves, ZERO), LAST)) & HALVES - 1]
+    return total + distance * distance
