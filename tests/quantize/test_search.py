@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeq import formats
-from edgeq.converters.pipeline import choose
+from edgeq.converters.recipe import choose
 from edgeq.errors import FormatError
 from edgeq.formats import SCHEMES, Rounding
 from edgeq.quantize import rounding_of, search
@@ -65,7 +65,7 @@ def test_each_weight_has_the_nearest_code(name: str) -> None:
 @pytest.mark.parametrize("name", SEARCHED)
 def test_compiled_and_interpreted_it_has_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interpreted, each operation is rounded by itself and none changes place."""
-    x = normal(2, 64) * np.float32([[1], [1e-3]])
+    x = normal(2, 64) * np.array([[1], [1e-3]], np.float32)
     compiled = quantized(x, name)[0]
     for function in ("fit", "added"):
         monkeypatch.setattr(search, function, getattr(search, function).py_func)
@@ -150,14 +150,10 @@ def test_a_ternary_scale_is_the_best() -> None:
     assert np.square(quantized(x, "t2")[1] - x).sum() <= tried.min() * 1.00001
 
 
-def test_schemes_with_a_float_for_each_row_go_with_e8() -> None:
-    names = {scheme: choose(scheme)["embed"] for scheme in ("e4", "t2", "q4", "f16")}
-    assert {scheme: row.name for scheme, row in names.items() if row} == {
-        "e4": "e8",
-        "t2": "e8",
-        "q4": "q8",
-        "f16": "f16",
-    }
+@pytest.mark.parametrize(("scheme", "head"), [("e4", "e8"), ("t2", "e8"), ("q4", "q8"), ("f16", "f16")])
+def test_schemes_with_a_float_for_each_row_go_with_e8(scheme: str, head: str) -> None:
+    rules = choose(scheme=scheme).rules
+    assert [rule.scheme for rule in rules] == [head, head, scheme]
 
 
 def test_what_nothing_rounds_to() -> None:
