@@ -17,7 +17,8 @@ import pytest
 from edgeq import models
 from edgeq.converters import CHOICES, convert, pipeline
 from edgeq.errors import EdgeqError, FormatError, UsageError
-from edgeq.formats import SCHEMES, encode, open_model, verify
+from edgeq.formats import SCHEMES, encode, open_model, round_block, verify
+from edgeq.quantize import rounding_of
 from tests.converters.checkpoints import config, weights, write_directory, write_gguf
 from tests.patience import STUCK_S
 
@@ -32,9 +33,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("scheme", CHOICES)
 def test_schemes(tmp_path: Path, source: Path, scheme: str) -> None:
-    """Blocks get the scheme, embedding and head q8 or the same float, vectors f32; data as `encode` gives."""
+    """Blocks get the scheme, embedding and head 8 bits or the float, vectors f32; data as `encode` gives."""
     convert(source, tmp_path / "out.edgeq", scheme=scheme)
-    high = "q8" if SCHEMES[scheme].planes else scheme
+    scale = SCHEMES[scheme].scale
+    high = ("q8" if scale.columns else "e8") if scale else scheme
     tensors = weights(config(hidden_size=72, intermediate_size=172, vocab_size=53))
     with open_model(tmp_path / "out.edgeq") as file:
         models.check(file)
@@ -48,7 +50,8 @@ def test_schemes(tmp_path: Path, source: Path, scheme: str) -> None:
             ("embed", "model.embed_tokens"),
             ("blocks.1.down", "model.layers.1.mlp.down_proj"),
         ):
-            expected = encode(tensors[f"{theirs}.weight"], found[name])
+            rounding = rounding_of(SCHEMES[found[name]]) or round_block
+            expected = encode(tensors[f"{theirs}.weight"], found[name], rounding)
             np.testing.assert_array_equal(file.tensors[name].data, expected)
 
 
