@@ -113,8 +113,12 @@ class Line:
             before[-1].listen()
             before = self._before(turn)
 
-    def _before(self, turn: Turn) -> list[Turn]:
-        """Those before it that have not ended; the others are taken out."""
+    def at_work(self) -> list[Turn]:
+        """All that have not ended."""
+        return self._before(None)
+
+    def _before(self, turn: Turn | None) -> list[Turn]:
+        """Those before it, or all, that have not ended; the others are taken out."""
         before: list[Turn] = []
         for other in self._turns.copy():
             if other is turn:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from edgeq.errors import OutOfMemoryError, UsageError
 from edgeq.formats import schemes
-from edgeq.ownership import Turn, Unique
+from edgeq.ownership import Line, Turn, Unique
 
 from . import build, folder, shortage
 from .build import Progress
@@ -108,8 +108,8 @@ class Kernels(Unique):
     def __init__(self) -> None:
         self._addresses: dict[Request, int] = {}
         self._loaded: list[Loaded] = []  # whose code the addresses point into
-        self._loading: list[Turn] = []  # calls that find or compile kernels
-        self._telling: list[Turn] = []  # within the `progress` of one that does so with the lock
+        self._loading = Line()  # calls that find or compile kernels
+        self._telling = Line()  # within the `progress` of one that does so with the lock
 
     def load(self, requests: Iterable[Request], progress: Progress | None = None) -> dict[Request, int]:
         """The addresses of the kernels asked for, found or compiled: that takes about half a second each.
@@ -127,10 +127,9 @@ class Kernels(Unique):
 
     def _find(self, wanted: list[Request], progress: Progress | None) -> None:
         turn = Turn("kernels are being compiled")
-        if any(other.thread == turn.thread for other in at_work(self._loading)):
-            raise UsageError(f"{turn.doing}: no model can be loaded from within that call.")
         try:
-            self._loading.append(turn)
+            if any(other.thread == turn.thread for other in self._loading.come(turn)):
+                raise UsageError(f"{turn.doing}: no model can be loaded from within that call.")
             for isa in sorted({tag.isa for _, tag in wanted}):
                 self._load(Target.of(isa), [r for r in wanted if r[1].isa == isa], progress)
         except (OSError, ImportError, SystemError) as error:
@@ -170,7 +169,7 @@ class Kernels(Unique):
         """Whether a thread of this process that has the lock is within its `progress`, which may be waiting
         for whoever asks.
         """
-        return bool(at_work(self._telling))
+        return bool(self._telling.at_work())
 
     def _marked(self, progress: Progress | None) -> Progress:
         """`progress`, with a mark while it runs."""
@@ -179,7 +178,7 @@ class Kernels(Unique):
             if progress:
                 turn = Turn("its progress is told")
                 try:
-                    self._telling.append(turn)
+                    self._telling.come(turn)
                     progress(done, total, kernel)
                 finally:
                     turn.over = True
@@ -216,15 +215,6 @@ class Kernels(Unique):
                 if path:
                     keep(path, kept.pack.joined(new) if kept else new)
         self._take(wanted, Loaded(None, new, Executable.of_bytes(new.image)))
-
-
-def at_work(turns: list[Turn]) -> list[Turn]:
-    """Those that have not ended; the others are taken out."""
-    for turn in turns.copy():
-        if turn.ended:
-            with contextlib.suppress(ValueError):  # another thread did
-                turns.remove(turn)
-    return turns.copy()
 
 
 def packs(target: Target) -> Iterator[Loaded]:
