@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from edgeq.errors import UsageError
-from edgeq.formats.schemes import SCHEMES
+from edgeq.formats.schemes import ACT_GROUP, SCHEMES
 
 from .roles import (
     CACHE,
@@ -160,7 +160,7 @@ FLOATS = tuple(row.name for row in SCHEMES.values() if row.number)  # and floats
 CACHED = ("f32", "f16")  # floats of a cache; its codes are q8
 
 LINE = 16  # float32 that are read or written at once
-GROUP = 32  # columns that share a scale
+GROUP = ACT_GROUP  # columns that share a scale, of a cache as of activations
 TILE = 16  # rows of a matrix that are computed at once
 
 WEIGHTS = Weight("weights")
@@ -170,6 +170,15 @@ EPSILON = Float("epsilon")
 ADDED = Number("add"), COUNT
 BIAS = Const("bias", ("tiles", TILE), optional=True)
 PRODUCT = Out("y", ("tiles", TILE), adds="add")
+FLOAT_PRODUCT = (
+    In("x", "columns", count="read"),
+    WEIGHTS,
+    BIAS,
+    PRODUCT,
+    fact("tiles", "weights"),
+    fact("columns", "weights"),
+    *ADDED,
+)
 
 QUERY_ROWS = ("kv_heads", "rows")
 KEYS_VALUES = ("keys", "key_scales", "values", "value_scales")
@@ -267,32 +276,8 @@ KERNELS = {
         ),
         CODES,
     ),
-    "matmul_act": Kernel(
-        "matmul_float",
-        (
-            In("x", "columns", count="read"),
-            WEIGHTS,
-            BIAS,
-            PRODUCT,
-            fact("tiles", "weights"),
-            fact("columns", "weights"),
-            *ADDED,
-        ),
-        CODES,
-    ),
-    "matmul_float": Kernel(
-        "matmul_float",
-        (
-            In("x", "columns", count="read"),
-            WEIGHTS,
-            BIAS,
-            PRODUCT,
-            fact("tiles", "weights"),
-            fact("columns", "weights"),
-            *ADDED,
-        ),
-        FLOATS,
-    ),
+    "matmul_act": Kernel("matmul_float", FLOAT_PRODUCT, CODES),
+    "matmul_float": Kernel("matmul_float", FLOAT_PRODUCT, FLOATS),
     "argmax": Kernel(
         "argmax",
         (In("y", "columns", LINE), fact("columns", "y"), Out("likeliest", form=FLAT, item=8), COUNT),

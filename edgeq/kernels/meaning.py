@@ -16,11 +16,10 @@ import numpy as np
 from edgeq.formats.schemes import Floats, Parts, Scheme, dequantize
 from edgeq.formats.schemes.values import sub_mins, sub_scales, zero_points
 
-from .catalog import CHUNK
+from .catalog import CHUNK, GROUP
 
 Array = np.ndarray[Any, Any]
 F32 = np.float32
-GROUP = 32  # columns or positions that share a scale
 LANES = 16
 SMALLEST = F32(1e-30)
 MASKED = F32(-1e30)

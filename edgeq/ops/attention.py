@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeq.kernels.catalog import Scratch
+from edgeq.runtime.arena import padded
 from edgeq.runtime.weights import Vector
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def attend(
 
 def _centre(cache: CacheLayer, centre: np.ndarray | None) -> Vector:
     """[kv_heads, head_dim padded to groups], zeros where there is none."""
-    padded = np.zeros((cache.kv_heads, (cache.head_dim + 31) // 32 * 32), np.float32)
+    rows = np.zeros((cache.kv_heads, padded(cache.head_dim)), np.float32)
     if centre is not None:
-        padded[:, : cache.head_dim] = centre
-    return Vector(f"the centre of layer {cache.layer}", padded.reshape(-1))
+        rows[:, : cache.head_dim] = centre
+    return Vector(f"the centre of layer {cache.layer}", rows.reshape(-1))

@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgeq import memory
+from edgeq.formats.layout import round_up
+from edgeq.kernels.catalog import GROUP
 from edgeq.memory import ALIGNMENT
 
 SLACK = 128  # bytes after the last row: heads are read in lines of 16, and the last one may end in the middle
@@ -111,9 +113,14 @@ class Input:
     floats: Rows | None
 
 
+def padded(columns: int) -> int:
+    """Columns in whole groups: kernels read whole lines of 16, and quantize groups."""
+    return round_up(columns, GROUP)
+
+
 def row_bytes(columns: int) -> int:
-    """Bytes between rows of float32: whole lines of 16, and 32 columns for the quantizer."""
-    return (columns + 31) // 32 * 128
+    """Bytes between rows of float32."""
+    return 4 * padded(columns)
 
 
 def place(buffers: Sequence[Buffer]) -> list[np.ndarray]:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgeq.formats.layout import round_up
 from edgeq.formats.schemes import SCHEMES
 from edgeq.kernels import roles
 from edgeq.kernels.catalog import GROUP, KERNELS, Scratch, State
 from edgeq.kernels.roles import Const, Operand, Role, Shaped, Tables, Weight
 
-from .arena import spare_rows
+from .arena import padded, spare_rows
 from .instructions import Instruction
 
 Bytes = dict[str, int]
@@ -48,7 +49,7 @@ class Call:
     @property
     def padded(self) -> int:
         """Dimensions of a head as caches hold them."""
-        return groups(self["head_dim"]) * GROUP
+        return padded(self["head_dim"])
 
     def count(self, role: Shaped) -> int:
         return roles.product(role.count, self.numbers)
@@ -58,7 +59,7 @@ class Call:
 
 
 def groups(columns: int) -> int:
-    return -(-columns // GROUP)
+    return padded(columns) // GROUP
 
 
 def strided(count: int, stride: int, reach: int) -> int:
@@ -114,7 +115,7 @@ def weight(role: Weight, c: Call) -> Bytes:
     """The tiles that the kernel computes, or where it picks rows all that there are."""
     matrix, scheme = c.instruction.given[role.name], SCHEMES[c.instruction.tag.scheme]
     tiles = c.numbers.get("tiles", matrix.tiles)
-    return {"weights": tiles * scheme.tile_bytes(-(-matrix.columns // scheme.step) * scheme.step)}
+    return {"weights": tiles * scheme.tile_bytes(round_up(matrix.columns, scheme.step))}
 
 
 def constant(role: Const, c: Call) -> Bytes:

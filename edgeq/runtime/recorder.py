@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from edgeq import memory
+from edgeq.kernels.catalog import GROUP
 from edgeq.ownership import Unique
 from edgeq.simd.tag import Request, Tag
 
 from . import operands
-from .arena import SLACK, Buffer, Held, Quantized, Rows, Workspace, row_bytes, spare_rows
+from .arena import SLACK, Buffer, Held, Quantized, Rows, Workspace, padded, row_bytes, spare_rows
 from .instructions import Instruction, Shared
 from .program import Program, Settings
 
@@ -46,8 +47,8 @@ class Recorder(Unique):
 
     def quantized(self, columns: int, count: int | None = None) -> Quantized:
         """int8 [tokens or `count` rows, columns]."""
-        groups = (columns + 31) // 32 * (self.settings.limit + self._spare if count is None else count)
-        return Quantized(columns, Buffer(groups * 32), Buffer(groups * 4), Buffer(groups * 4))
+        groups = padded(columns) // GROUP * (self.settings.limit + self._spare if count is None else count)
+        return Quantized(columns, Buffer(groups * GROUP), Buffer(groups * 4), Buffer(groups * 4))
 
     def floats(self, columns: int, count: int) -> Buffer:
         """float32 [count, columns padded to 32], without gaps."""

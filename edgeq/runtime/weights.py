@@ -15,6 +15,8 @@ from edgeq.formats import ModelFile
 from edgeq.formats.reader import Tensor
 from edgeq.formats.schemes import ACT_GROUP, SCHEMES
 
+from .arena import padded
+
 Block = TypeVar("Block")
 
 
@@ -43,7 +45,7 @@ class Matrix:
     @property
     def groups(self) -> int:
         """Groups of columns that share a scale of activations."""
-        return -(-self.columns // ACT_GROUP)
+        return padded(self.columns) // ACT_GROUP
 
     @property
     def words(self) -> tuple[int]:
@@ -56,7 +58,7 @@ class Vector:
     def __init__(self, name: str, values: np.ndarray):
         self.name = name
         self.columns = len(values)
-        self.values = memory.zeros((len(values) + 31) // 32 * 32, np.float32)
+        self.values = memory.zeros(padded(len(values)), np.float32)
         self.values[: len(values)] = values
 
     @property
