@@ -28,7 +28,6 @@ from edgeq.formats import (
     Writer,
     encode_blocks,
     encode_rows,
-    round_block,
     row_blocks,
 )
 from edgeq.models import BaseConfig, expected
@@ -55,13 +54,13 @@ def convert(
 
     `scheme` (q4 unless given) is for the matrices of the blocks; embedding and output head get 8 bits under a
     quantized scheme (e8 where that has a float for each row, else q8) and the same scheme under a float one,
-    unless named. "keep" gives each tensor the scheme
-    that holds its numbers as they are. `recipe`, a file or the name of one of edgeq's (`converters.recipe`),
-    chooses for each tensor instead. Vectors stay float32. `progress(done, total, tensor)` is called with
-    bytes of output, `sizes(output, source)` once, before anything is written, with bytes of the source's
-    tensors. Links in a checkpoint's directory may lead into the directory follow_links, and nowhere else.
-    The file appears under its name only when it is whole; any exception, KeyboardInterrupt included, leaves
-    nothing behind. Raises UnsupportedError, FormatError or UsageError.
+    unless named. "keep" gives each tensor the scheme that holds its numbers as they are. `recipe`, a file or
+    the name of one of edgeq's (`converters.recipe`), chooses for each tensor instead. Vectors stay float32.
+    `progress(done, total, tensor)` is called with bytes of output, `sizes(output, source)` once, before
+    anything is written, with bytes of the source's tensors. Links in a checkpoint's directory may lead into
+    the directory follow_links, and nowhere else. The file appears under its name only when it is whole; any
+    exception, KeyboardInterrupt included, leaves nothing behind. Raises UnsupportedError, FormatError or
+    UsageError.
     """
     chosen = choose(recipe, scheme, embed_scheme, output_scheme)
     target = Path(output)
@@ -170,8 +169,7 @@ def chunks(tensor: SourceTensor, scheme: Scheme) -> Iterator[Array]:
         elif scheme.holds(tensor.scheme):
             yield from encode_rows(moved(tensor, scheme), scheme)
         else:
-            rounding = rounding_of(scheme) or round_block
-            yield from encode_blocks(Rows(tensor), scheme, rounding)  # type: ignore[arg-type]
+            yield from encode_blocks(Rows(tensor), scheme, rounding_of(scheme))  # type: ignore[arg-type]
     except FormatError as error:
         raise FormatError(f"tensor {tensor.name!r}: {error}") from None
 

@@ -116,8 +116,9 @@ def choose(
 ) -> Recipe:
     """The recipe for what was asked: one of edgeq's by its name, a file, or else one made of schemes.
 
-    Without a recipe `scheme` (q4) is for the matrices of the blocks. Embedding and output head get q8 under a
-    quantized scheme and the same scheme under a float one, unless named. UsageError names what is wrong.
+    Without a recipe `scheme` (q4) is for the matrices of the blocks. Embedding and output head get 8 bits
+    under a quantized scheme (e8 where that has a float for each row, else q8) and the same scheme under a
+    float one, unless named. UsageError names what is wrong.
     """
     ends = {"embed": embed_scheme, "output": output_scheme}
     given = {name: word for name, word in ends.items() if word is not None}

@@ -41,7 +41,7 @@ def nbytes(scheme: str | Scheme, layout: str, shape: Sequence[int]) -> int:
 # ---- values -> parts -> bytes ----
 
 
-def quantize(x: Array, scheme: str | Scheme, rounding: Rounding = round_block) -> dict[str, Array]:
+def quantize(x: Array, scheme: str | Scheme, rounding: Rounding | None = None) -> dict[str, Array]:
     """The parts (`Scheme.arrays`) of a matrix of float32, rounded; padding columns get the scheme's padding.
 
     FormatError when a value is not finite or too large for its scale, UnsupportedError where nothing rounds
@@ -54,7 +54,7 @@ def quantize(x: Array, scheme: str | Scheme, rounding: Rounding = round_block) -
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def encode(x: Array, scheme: str | Scheme, rounding: Rounding = round_block) -> Array:
+def encode(x: Array, scheme: str | Scheme, rounding: Rounding | None = None) -> Array:
     """A tensor's data as uint8 [nbytes]; see `encode_blocks`."""
     out = np.empty(nbytes(scheme, "lines16" if x.ndim == 2 else "plain", x.shape), np.uint8)
     position = 0
@@ -64,8 +64,9 @@ def encode(x: Array, scheme: str | Scheme, rounding: Rounding = round_block) -> 
     return out
 
 
-def encode_blocks(x: Array, scheme: str | Scheme, rounding: Rounding = round_block) -> Iterator[Array]:
-    """A tensor's data in uint8 pieces, in file order, codes by the `rounding`. Memory as for `encode_rows`.
+def encode_blocks(x: Array, scheme: str | Scheme, rounding: Rounding | None = None) -> Iterator[Array]:
+    """A tensor's data in uint8 pieces, in file order, codes by the `rounding` (`round_block` where there is
+    none). Memory as for `encode_rows`.
 
     FormatError when a value is not finite or too large for the scheme, UnsupportedError where nothing rounds
     to it.
@@ -155,7 +156,7 @@ def _check_floats(parts: Parts, scheme: Scheme, start: int) -> None:
                 raise FormatError(f"row {start + row}, entry {entry}: a {part.name} is not finite")
 
 
-def _quantized(x: Array, scheme: Scheme, rounding: Rounding) -> Iterator[Parts]:
+def _quantized(x: Array, scheme: Scheme, rounding: Rounding | None) -> Iterator[Parts]:
     """The parts of a few rows after another. Padding repeats the columns before it while they are rounded, so
     that no scale is made for zeros.
     """
@@ -167,7 +168,7 @@ def _quantized(x: Array, scheme: Scheme, rounding: Rounding) -> Iterator[Parts]:
         block = np.empty((stop - start, cols_padded), np.float32)
         block[:, :cols] = x[start:stop]
         block[:, cols:] = block[:, repeated]
-        parts = rounding(block, scheme)
+        parts = (rounding or round_block)(block, scheme)
         parts["codes"][:, cols:] = scheme.padding
         _check_scales(x, parts["scale"], start, scheme)
         yield parts

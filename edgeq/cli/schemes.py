@@ -56,7 +56,7 @@ def errors(scheme: Scheme) -> dict[str, float]:
     """The size of what rounding changes, as a part of the size of the sample."""
     import numpy as np
 
-    from edgeq.formats import decode, encode, round_block
+    from edgeq.formats import decode, encode
     from edgeq.quantize import rounding_of
 
     random = np.random.default_rng(0)
@@ -65,9 +65,8 @@ def errors(scheme: Scheme) -> dict[str, float]:
         "student_t": random.standard_t(FREEDOM, (ROWS, COLUMNS)),
     }
     found = {}
-    rounding = rounding_of(scheme) or round_block
     for name, x in samples.items():
-        change = decode(encode(x, scheme, rounding), scheme, x.shape) - x
+        change = decode(encode(x, scheme, rounding_of(scheme)), scheme, x.shape) - x
         found[name] = float(np.linalg.norm(change) / np.linalg.norm(x))
     return found
 

@@ -6,9 +6,8 @@ Needs no data but the weights. Light to import: numba comes with the first block
 from __future__ import annotations
 
 from edgeq.formats import Parts, Rounding, Scheme, round_block
-from edgeq.formats.schemes import SUBS, Array, Floats, rounds_to
-
-ROW = Floats("f32", 0)
+from edgeq.formats.schemes import ACT_GROUP, SUBS, Array, rounds_to
+from edgeq.formats.schemes.table import ROW
 
 
 def rounding_of(scheme: Scheme) -> Rounding | None:
@@ -17,7 +16,7 @@ def rounding_of(scheme: Scheme) -> Rounding | None:
         return round_block
     if scheme.scale != ROW or scheme.min or scheme.unit != 1:
         return None
-    if scheme.sub and scheme.sub.columns == 32 and not SUBS[scheme.sub.kind].submin:
+    if scheme.sub and scheme.sub.columns == ACT_GROUP and not SUBS[scheme.sub.kind].submin:
         return _search
     return _ternary if not scheme.sub and list(scheme.values[:3]) == [-1, 0, 1] else None
 

@@ -19,10 +19,9 @@ import numpy as np
 from numba import njit
 
 from edgeq.formats import Parts, Scheme
-from edgeq.formats.schemes import Array
+from edgeq.formats.schemes import ACT_GROUP, Array
 
 F32 = np.float32
-COLUMNS = 32  # that share an integer scale: a block
 TRIALS = np.linspace(0.8, 1.15, 7).astype(F32)  # of the scale that takes the largest magnitude to the end
 BESIDE = np.array([0, -1, 1], F32)  # the nearest integer
 ROOM = (F32(1), F32(1.06))  # of the row's float
@@ -36,7 +35,7 @@ def search(x: Array, scheme: Scheme) -> Parts:
     kind = scheme.sub_kind
     assert kind is not None
     even, exponents = evened(x)
-    fitting = Fitting(even.reshape(-1, COLUMNS), scheme)
+    fitting = Fitting(even.reshape(-1, ACT_GROUP), scheme)
     real = fitting.real(signed=kind.low < 0).reshape(len(x), -1)
     largest = np.abs(real).max(axis=1, keepdims=True)
     tried = []
@@ -122,7 +121,7 @@ def fit(x: Any, scales: Any, zeros: Any, grid: Any, at: Any, choice: Any, least:
     """
     for n in range(len(x)):
         at[n], choice[n], least[n] = -1, 0, ZERO
-        for i in range(COLUMNS):
+        for i in range(ACT_GROUP):
             least[n] += x[n, i] * x[n, i]
         for k in range(scales.shape[1]):
             if scales[n, k] == ZERO:
@@ -131,7 +130,7 @@ def fit(x: Any, scales: Any, zeros: Any, grid: Any, at: Any, choice: Any, least:
             for z in range(len(zeros)):
                 shift = TWO * zeros[z] + CENTRE
                 a, b, c, d = ZERO, ZERO, ZERO, ZERO  # four sums, so that one need not wait for another
-                for i in range(0, COLUMNS, 4):
+                for i in range(0, ACT_GROUP, 4):
                     a = added(a, x[n, i] * factor + shift, grid)
                     b = added(b, x[n, i + 1] * factor + shift, grid)
                     c = added(c, x[n, i + 2] * factor + shift, grid)

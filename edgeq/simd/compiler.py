@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import struct
 import sys
 from dataclasses import dataclass
@@ -83,7 +82,6 @@ def serve(sources: str) -> None:
     """Answer requests until there are no more; the parent's kernels have this digest of their sources."""
     from .store import sources_digest
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     try:
         same = sources_digest() == sources
     except OSError:

@@ -39,7 +39,7 @@ BODY_MAX = 64 << 20  # bytes of an answer: a hundred times the largest kernel
 LOOK_S = 0.2  # between two looks whether the threads that drive compilers are still there
 
 START = """
-import signal
+import signal  # Ctrl-C is for the parent, from the first moment on
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 import importlib.util, json, os, sys
 if sys.platform != "win32":

@@ -17,7 +17,7 @@ import pytest
 from edgeq import models
 from edgeq.converters import CHOICES, convert, pipeline
 from edgeq.errors import EdgeqError, FormatError, UsageError
-from edgeq.formats import SCHEMES, encode, open_model, round_block, verify
+from edgeq.formats import SCHEMES, encode, open_model, verify
 from edgeq.quantize import rounding_of
 from tests.converters.checkpoints import config, weights, write_directory, write_gguf
 from tests.patience import STUCK_S
@@ -50,7 +50,7 @@ def test_schemes(tmp_path: Path, source: Path, scheme: str) -> None:
             ("embed", "model.embed_tokens"),
             ("blocks.1.down", "model.layers.1.mlp.down_proj"),
         ):
-            rounding = rounding_of(SCHEMES[found[name]]) or round_block
+            rounding = rounding_of(SCHEMES[found[name]])
             expected = encode(tensors[f"{theirs}.weight"], found[name], rounding)
             np.testing.assert_array_equal(file.tensors[name].data, expected)
 
