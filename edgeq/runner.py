@@ -14,7 +14,7 @@ import numpy as np
 from edgeq import formats, models, tuned
 from edgeq.cache import Cache, CacheShape
 from edgeq.cores import default_threads
-from edgeq.errors import UsageError, shown
+from edgeq.errors import UsageError
 from edgeq.kernels.catalog import State
 from edgeq.ownership import Unique
 from edgeq.runtime import rotary
@@ -23,7 +23,7 @@ from edgeq.runtime.recorder import Recorder
 from edgeq.runtime.weights import Weights
 from edgeq.simd import store
 from edgeq.simd.host import host_isa
-from edgeq.team import WORKERS_MAX, Team
+from edgeq.team import Team, check_workers
 
 PASS_TOKENS = 256  # tokens in a pass at the most
 LOGITS_BYTES = 32 << 20  # memory for the logits of a pass at the most
@@ -45,8 +45,8 @@ class Runner(Unique):
         act: str,
         progress: store.Progress | None,
     ):
-        if threads and threads > WORKERS_MAX:
-            raise UsageError(f"threads is {shown(threads)}, but 1 to {WORKERS_MAX} are possible.")
+        if threads:
+            check_workers(threads)  # before anything is made for so many
         self.config = c = config  # as `models.check` gave it
         self.isa, self.context = host_isa().name, context
         self.cache_shape = CacheShape.of(kv, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, context)

@@ -22,7 +22,7 @@ import numpy as np
 
 from edgeq import memory
 from edgeq.beds import Beds
-from edgeq.errors import UsageError
+from edgeq.errors import UsageError, shown
 from edgeq.kernels.catalog import WIDTH, Crew
 from edgeq.ownership import Locked, Unique
 from edgeq.simd.store import kernels
@@ -30,6 +30,12 @@ from edgeq.simd.tag import Request, Tag
 from edgeq.threads import Threads
 
 WORKERS_MAX = 256
+
+
+def check_workers(workers: int) -> None:
+    """UsageError for a number of workers that no team has."""
+    if not 1 <= workers <= WORKERS_MAX:
+        raise UsageError(f"threads is {shown(workers)}, but 1 to {WORKERS_MAX} are possible.")
 
 
 class Team(Unique):
@@ -40,8 +46,7 @@ class Team(Unique):
     """
 
     def __init__(self, workers: int, isa: str):
-        if not 1 <= workers <= WORKERS_MAX:
-            raise UsageError(f"threads is {workers}, but 1 to {WORKERS_MAX} are possible.")
+        check_workers(workers)
         _close_those_left()
         self._shared = _Shared(self, workers, isa)
         _held.add(self._shared)

@@ -13,12 +13,12 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 from edgeq import beds, team, threads
 from edgeq.simd.host import host_isa
 from edgeq.team import Team
+from tests import instructions
 from tests.kernels.test_team import Chain, native_threads
 from tests.lives.left import junk, nothing_left, resources
 
@@ -32,26 +32,7 @@ class Fault(Exception):
 
 def interfere(work: Work, at: int, come: Work) -> int:
     """Do `work`, with come() before its at-th instruction in the team's code; how many there were."""
-    seen = 0
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal seen
-        if frame.f_code.co_filename not in CODE:
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        if event == "opcode":
-            seen += 1
-            if seen == at + 1:
-                sys.settrace(None)
-                come()
-        return trace
-
-    sys.settrace(trace)
-    try:
-        work()
-    finally:
-        sys.settrace(None)
-    return seen
+    return instructions.interfere(work, CODE, at, come)
 
 
 def spread(work: Work, count: int, seed: int) -> list[int]:

@@ -31,6 +31,7 @@ from edgeq.simd import build, compile, executable, folder, store
 from edgeq.simd.pack import Pack
 from edgeq.simd.tag import Request, Tag
 from edgeq.simd.target import Target
+from tests.instructions import interfere
 from tests.patience import STUCK_S
 from tests.simd.objects import GENERIC, adding, made
 
@@ -526,31 +527,20 @@ class Interrupt(BaseException):
 def interrupted(work: Callable[[], object], files: set[str | None], at: int) -> int:
     """Do the work with an Interrupt at the at-th of such places in those files; how many there were."""
     looks = ("RESUME", "CALL", "JUMP_BACKWARD")
-    seen = 0
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal seen
-        if frame.f_code.co_filename not in files:
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        if event == "opcode":
-            before = last.get(frame, "")
-            last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            if before.startswith(looks):
-                seen += 1
-                if seen == at + 1:
-                    sys.settrace(None)
-                    raise Interrupt
-        return trace
-
     last: dict[FrameType, str] = {}
-    sys.settrace(trace)
+
+    def behind_a_look(frame: FrameType) -> bool:
+        before = last.get(frame, "")
+        last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+        return before.startswith(looks)
+
+    def interrupt() -> None:
+        raise Interrupt
+
     try:
-        work()
+        return interfere(work, files, at, interrupt, behind_a_look)
     finally:
-        sys.settrace(None)
         last.clear()
-    return seen
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file")  # the system closes what was broken off
