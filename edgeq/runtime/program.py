@@ -113,11 +113,6 @@ class Program(Unique):
                 if isinstance(i.operands[name], OfCache) == cached:
                     memory.require(numbers[name], nbytes, f"{i}'s operand {name}")
 
-    @property
-    def arena_bytes(self) -> int:
-        """Memory of the activations."""
-        return sum(piece.nbytes for piece in self._arena)
-
     def poison(self, pattern: np.ndarray) -> None:
         """Fill all that a pass computes in, and its results, with repetitions of some bytes. For tests: the
         next pass gives the same bits whatever they are.
