@@ -280,12 +280,12 @@ def put_tests(site: Site) -> None:
 
 
 def kernel_tests(site: Site, board: Board, expected: Expected, tests: Sequence[str]) -> str:
-    """The tests of the kernels (below tests/) on the tiers that this processor has: the wheel's packs, with a
-    forbidden page behind every buffer (what test_bounds.py adds elsewhere). What has no pack, GENERIC
-    for ARM and the rows that stand for others, is left out, as an emulated compiler is slow.
+    """The tests of the kernels (below tests/) on the tiers that this processor has: the wheel's packs. What
+    has no pack, GENERIC for ARM and the rows that stand for others, is left out, as an emulated compiler is
+    slow.
     """
     tree, name = site.folder / "tree", site.root.name
-    own = {"EDGEQ_TEST_CACHE": name(site.folder / f"cache-{board.cpu}"), "EDGEQ_TEST_GUARD": "1"}
+    own = {"EDGEQ_TEST_CACHE": name(site.folder / f"cache-{board.cpu}")}
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={name(tree)}"]
     words += ["-k", " and ".join(f"not {word}" for word in NOT_EMULATED)]
     words += [f"--ignore={name(tree / 'tests' / 'kernels' / 'test_bounds.py')}"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,38 +16,34 @@ from tests.kernels.calling import Memory, run, same_bits, tag_of
 from tests.patience import STUCK_S
 from tests.simd.rows import HERE
 
-HERE_FOLDER = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
+TOO_FAR = """
+import sys
+import numpy as np
+from tests.kernels.calling import Memory, float32_bits, run, tag_of
+from tests.simd.rows import HERE
 
-
-def guarded(name: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """The tests of a file with a forbidden page behind every buffer; touching it ends the process."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        str(HERE_FOLDER / name),
-        *options,
-    ]
-    env = {**os.environ, "EDGEQ_TEST_CACHE": os.environ["XDG_CACHE_HOME"], "EDGEQ_TEST_GUARD": "1"}
-    env.pop("PYTEST_ADDOPTS", None)  # its processes are for the tests around this one
-    root = HERE_FOLDER.parent.parent
-    return subprocess.run(command, env=env, cwd=root, capture_output=True, text=True, timeout=STUCK_S)
+m, dim = Memory(), int(sys.argv[1])
+x = m.rows(np.ones((2, 32), np.float32))
+y = m.rows(np.ones((2, 32), np.float32))
+weight = m.vector(np.ones(32, np.float32))
+run(m, "norm", tag_of(HERE), count=2, a=x.address, a_stride=x.stride, weight=weight.address, y=y.address,
+    y_stride=y.stride, dim=dim, epsilon=float32_bits(1e-5), count_at=0)
+print("it went through")
+"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are forbidden with Linux's mprotect")
-@pytest.mark.parametrize("name", ["test_rows.py", "test_products.py"])
-def test_nothing_past_the_end_is_touched(name: str) -> None:
-    done = guarded(name, "-k", f"not exact and ({HERE} or generic)")  # the others reach as far
-    assert done.returncode == 0 and " passed" in done.stdout, done.stdout + done.stderr
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="pages are forbidden with Linux's mprotect")
-def test_attention_touches_nothing_past_the_end() -> None:
-    done = guarded("test_attention.py", "-k", "test_int8 or test_floats")
-    assert done.returncode == 0 and " passed" in done.stdout, done.stdout + done.stderr
+@pytest.mark.parametrize("dim", [32, 96])
+def test_what_lies_behind_a_buffer_is_forbidden(dim: int) -> None:
+    """In all tests of kernels: 96 columns of a weight that has 32 end the process."""
+    done = subprocess.run(
+        [sys.executable, "-c", TOO_FAR, str(dim)], cwd=ROOT, capture_output=True, text=True, timeout=STUCK_S
+    )
+    if dim == 32:
+        assert done.returncode == 0 and "it went through" in done.stdout, done.stderr
+    else:
+        assert done.returncode == -signal.SIGSEGV and "it went through" not in done.stdout, done.stderr
 
 
 @pytest.mark.skipif(sys.maxsize < 2**32, reason="addresses of 64 bits")

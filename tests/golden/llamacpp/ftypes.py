@@ -1,8 +1,11 @@
 """A real model in each of llama.cpp's file types, by its own quantizer: this engine beside it and beside the
 exact sum. Nothing of it is kept in the repository.
 
-usage: python -m tests.golden.llamacpp.ftypes CHECKPOINT [FTYPE ...]
-       CHECKPOINT is a directory with a Llama; FTYPE as in LLAMA_FTYPE_MOSTLY_*; needs llama_cpp and gguf
+usage: python -m tests.golden.llamacpp.ftypes CHECKPOINT TEXT [FTYPE ...]
+       CHECKPOINT is a directory with a Llama, TEXT a file in a language that it knows; FTYPE as in
+       LLAMA_FTYPE_MOSTLY_*, or a type of ggml for all matrices; needs llama_cpp and gguf
+
+Perplexity is of the second halves of windows of the text, as llama.cpp counts it.
 """
 
 from __future__ import annotations
@@ -10,22 +13,50 @@ from __future__ import annotations
 import ctypes
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import gguf
 import llama_cpp
 import numpy as np
 
 import edgeq
 from edgeq.converters import convert
 from tests.golden import gguf_checkpoint, reference
-from tests.golden.llamacpp.make_llamacpp import cosines, llamacpp_logits, vocabulary
+from tests.golden.llamacpp.make_llamacpp import cosines, ggml_rounded, llamacpp_logits, vocabulary
 
 FTYPES = (
     "Q4_K_M", "Q5_K_M", "Q6_K", "Q3_K_M", "Q2_K", "IQ4_XS", "IQ4_NL", "IQ3_S", "Q4_1", "Q5_0", "Q5_1",
     "TQ2_0",
 )  # fmt: skip
-TOKENS = 64
+# Types that llama.cpp's quantizer makes no whole file of without data, or only with experts.
+ALONE = ("IQ2_XS", "MXFP4")
+TOKENS, WINDOWS = 128, 24
 EXACT, LIKE, LIKE_IN_SUPER_BLOCKS = 1e-5, 0.9995, 0.999  # error of the largest logit; worst cosines
+PERPLEXITY = 0.003  # of llama.cpp's
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """Of a GGUF file whose numbers are kept."""
+
+    error: float  # of float activations and the exact sum, of the largest logit
+    like: float  # the worst cosine of int8 activations with llama.cpp
+    theirs: float  # of llama.cpp with the exact sum
+    perplexity: float  # of llama.cpp
+    ratio: float  # of this engine's to it
+
+    def good(self, super_blocks: bool) -> bool:
+        bound = LIKE_IN_SUPER_BLOCKS if super_blocks else LIKE
+        return self.error <= EXACT and self.like >= bound and abs(self.ratio - 1) <= PERPLEXITY
+
+    def __str__(self) -> str:
+        ours, more = self.ratio * self.perplexity, 100 * (self.ratio - 1)
+        return (
+            f"error {self.error:.1e}  cosine with llama.cpp {self.like:.6f}  (its own with the exact sum "
+            f"{self.theirs:.6f})  perplexity {ours:.4f}, llama.cpp's {self.perplexity:.4f} ({more:+.3f} %)"
+        )
 
 
 def quantized(source: Path, target: Path, ftype: str) -> None:
@@ -37,40 +68,71 @@ def quantized(source: Path, target: Path, ftype: str) -> None:
         raise SystemExit(f"llama.cpp does not quantize {source} to {ftype}")
 
 
-def compare(path: Path, ids: list[int], vocab: int) -> tuple[float, float, float]:
-    """(largest error of float activations, of the largest logit; the worst cosine of int8 activations with
-    llama.cpp; the worst of llama.cpp with the exact sum) of a GGUF file whose numbers are kept."""
+def surprise(logits: Any, ids: list[int]) -> Any:
+    """Nats of each token of the second half of a window, float64."""
+    half = len(ids) // 2
+    rows = np.float64(logits)[half - 1 : -1]
+    rows = rows - rows.max(1, keepdims=True)
+    return np.log(np.exp(rows).sum(1)) - rows[np.arange(len(rows)), ids[half:]]
+
+
+def compare(path: Path, windows: list[list[int]], vocab: int) -> Likeness:
     convert(path, path.with_suffix(".edgeq"), scheme="keep")
-    exact = reference.logits(gguf_checkpoint.read(path), ids)
+    first = windows[0]
+    exact = reference.logits(gguf_checkpoint.read(path), first)
     with edgeq.load(path.with_suffix(".edgeq"), kv="f32", act="f32") as model:
-        error = np.abs(model.logits(ids) - exact).max() / np.abs(exact).max()
-    theirs = llamacpp_logits(path, ids, vocab)
+        error = np.abs(model.logits(first) - exact).max() / np.abs(exact).max()
+    theirs = [llamacpp_logits(path, ids, vocab) for ids in windows]
     with edgeq.load(path.with_suffix(".edgeq"), kv="f32") as model:
-        like = cosines(model.logits(ids), theirs).min()
-    return float(error), float(like), float(cosines(theirs, exact).min())
+        ours = [model.logits(ids) for ids in windows]
+    mean = [
+        np.mean([surprise(rows, ids) for rows, ids in zip(every, windows, strict=True)])
+        for every in (ours, theirs)
+    ]
+    return Likeness(
+        float(error),
+        float(min(cosines(a, b).min() for a, b in zip(ours, theirs, strict=True))),
+        float(cosines(theirs[0], exact).min()),
+        float(np.exp(mean[1])),
+        float(np.exp(mean[0] - mean[1])),
+    )
 
 
-def main(directory: Path, ftypes: list[str]) -> bool:
+def alone(kind: gguf.GGMLQuantizationType) -> Any:
+    """All matrices of that type, by ggml's own rounding, but for those whose columns are no whole blocks."""
+    block, _ = gguf.GGML_QUANT_SIZES[kind]
+
+    def stored(name: str, values: Any) -> gguf_checkpoint.Stored:
+        if values.shape[1] % block:
+            return gguf.GGMLQuantizationType.F16, values.astype(np.float16)
+        return ggml_rounded(kind, values)
+
+    return stored
+
+
+def main(directory: Path, text: Path, ftypes: list[str]) -> bool:
     """Print a line for each file type; whether all are within the bounds."""
     checkpoint, good = reference.load(directory), True
     vocab = checkpoint.config["vocab_size"]
-    ids = np.random.default_rng(7).integers(3, vocab, TOKENS).tolist()
+    words = vocabulary(directory, vocab)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "bf16.gguf"
-        gguf_checkpoint.write(
-            source, checkpoint, gguf_checkpoint.rounded("bf16"), vocabulary(directory, vocab)
-        )
+        gguf_checkpoint.write(source, checkpoint, gguf_checkpoint.rounded("bf16"), words)
+        convert(source, source.with_suffix(".edgeq"), scheme="keep")
+        with edgeq.load(source.with_suffix(".edgeq")) as model:
+            ids = model.tokenizer.encode(text.read_text(encoding="utf-8")[: 8 * TOKENS * WINDOWS])
+        windows = [ids[at : at + TOKENS] for at in range(0, len(ids) - TOKENS + 1, TOKENS)][:WINDOWS]
         for ftype in ftypes:
             path = Path(folder) / f"{ftype}.gguf"
-            quantized(source, path, ftype)
-            error, like, other = compare(path, ids, vocab)
-            bound = LIKE_IN_SUPER_BLOCKS if "K" in ftype or ftype.startswith(("IQ", "TQ")) else LIKE
-            good &= error <= EXACT and like >= bound
-            print(
-                f"{ftype:8} error {error:.1e}  cosine with llama.cpp {like:.6f}  (its own with the exact sum "
-                f"{other:.6f}){'' if error <= EXACT and like >= bound else '  OUTSIDE'}",
-                flush=True,
-            )
+            if ftype in ALONE:
+                kind = gguf.GGMLQuantizationType[ftype]
+                gguf_checkpoint.write(path, checkpoint, alone(kind), words)
+            else:
+                quantized(source, path, ftype)
+            found = compare(path, windows, vocab)
+            within = found.good("K" in ftype or ftype.startswith(("IQ", "TQ")))
+            good &= within
+            print(f"{ftype:8} {found}{'' if within else '  OUTSIDE'}", flush=True)
             path.unlink()
             path.with_suffix(".edgeq").unlink()
     return good
@@ -79,4 +141,4 @@ def main(directory: Path, ftypes: list[str]) -> bool:
 if __name__ == "__main__":
     quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
-    sys.exit(not main(Path(sys.argv[1]), sys.argv[2:] or list(FTYPES)))
+    sys.exit(not main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:] or [*FTYPES, *ALONE]))

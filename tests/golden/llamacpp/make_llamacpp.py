@@ -75,7 +75,11 @@ def rounded_by_ggml(name: str, values: NDArray[Any]) -> gguf_checkpoint.Stored:
     """A matrix of every_type, by its GGUF name, in its type."""
     words = name.split(".")
     kinds = EVERY_TYPE[words[-2]]
-    kind = gguf.GGMLQuantizationType[kinds[int(words[1]) if words[0] == "blk" else 0]]
+    return ggml_rounded(gguf.GGMLQuantizationType[kinds[int(words[1]) if words[0] == "blk" else 0]], values)
+
+
+def ggml_rounded(kind: gguf.GGMLQuantizationType, values: NDArray[Any]) -> gguf_checkpoint.Stored:
+    """A matrix in that type, by ggml's own rounding with all columns equally important."""
     library = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / "libggml-base.so"))
     rows, columns = values.shape
     block, nbytes = gguf.GGML_QUANT_SIZES[kind]
