@@ -3,10 +3,9 @@
 Python knows nothing of them: they take none of its locks, run nothing of it, and can be waited for from
 anywhere, a finalizer or the end of the process included.
 
-Ctrl-C and whatever else a signal's handler does comes between two of Python's instructions, so what the
-system did and the note of it are one instruction here: a slice of a list takes the results of calls that
-`map` makes while they are taken. All operands are there before it is looked whether they are still wanted;
-between that look, which calls nothing, and the instruction comes no handler.
+Ctrl-C and whatever else a signal's handler does comes between two of Python's instructions, so the look
+whether a thread is there, what the system then does and the note of it are one instruction here: a slice of a
+list takes what `map` and `compress` look up and call while it is taken.
 """
 
 from __future__ import annotations
@@ -15,9 +14,10 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import compress
-from operator import call
+from itertools import chain, compress, repeat
+from operator import call, eq, ne, not_, truth
 from typing import Any
 
 ADDRESS = ctypes.c_void_p
@@ -61,18 +61,23 @@ class _Posix:
             partial(self._create, place, None, entry, argument),
             partial(self._mask, signal.SIG_SETMASK, before, None),
         )
-        error = compress(map(call, steps), (False, True, False))
-        if self._errors[n] != 0:
-            self._errors[n : n + 1] = error
+        begun = compress(map(call, compress(steps, self._look(ne, n, len(steps)))), (False, True, False))
+        kept = map(self._errors.__getitem__, compress((n,), self._look(eq, n)))
+        self._errors[n : n + 1] = chain(begun, kept)  # one of the two is empty
         code = self._errors[n]
         return os.strerror(code) if code else ""
 
     def join(self) -> None:
         """Wait until all have returned. Broken off by an exception, it has waited for some; call it again."""
         for n in range(len(self._errors)):
-            nothing = map(self._wait, (self._handles[n],), (None,))
-            if self._errors[n] == 0:
-                self._errors[n : n + 1] = nothing
+            handles = map(self._handles.__getitem__, compress((n,), self._look(eq, n)))
+            waited = map(self._wait, handles, (None,))
+            kept = map(self._errors.__getitem__, compress((n,), self._look(ne, n)))
+            self._errors[n : n + 1] = chain(waited, kept)
+
+    def _look(self, how: Callable[[int | None, int], bool], n: int, times: int = 1) -> Iterator[bool]:
+        """Whether there is a thread n (`eq`) or none (`ne`), to be looked up when it is asked for."""
+        return map(how, map(self._errors.__getitem__, repeat(n, times)), repeat(0))
 
     def forget(self) -> None:
         """In a process made by `fork`: none of them is there."""
@@ -96,18 +101,22 @@ class _Windows:
         self._handles: list[int | None] = [None] * most
 
     def start(self, n: int, entry: int, argument: int) -> str:
-        made = map(call, (partial(self._create, None, 0, entry, argument, 0, None),))
-        if not self._handles[n]:
-            self._handles[n : n + 1] = made
+        create = partial(self._create, None, 0, entry, argument, 0, None)
+        made = map(call, compress((create,), self._look(not_, n)))
+        kept = map(self._handles.__getitem__, compress((n,), self._look(truth, n)))
+        self._handles[n : n + 1] = chain(made, kept)
         return "" if self._handles[n] else f"error {ctypes.get_last_error()}"  # type: ignore[attr-defined]
 
     def join(self) -> None:
         for n in range(len(self._handles)):
             handle = self._handles[n]
             steps = (partial(self._wait, handle, 0xFFFFFFFF), partial(self._close, handle))
-            nothing = compress(map(call, steps), (False, True))
-            if self._handles[n]:
-                self._handles[n : n + 1] = nothing
+            waited = compress(map(call, compress(steps, self._look(truth, n, len(steps)))), (False, True))
+            kept = map(self._handles.__getitem__, compress((n,), self._look(not_, n)))
+            self._handles[n : n + 1] = chain(waited, kept)
+
+    def _look(self, how: Callable[[object], bool], n: int, times: int = 1) -> Iterator[bool]:
+        return map(how, map(self._handles.__getitem__, repeat(n, times)))
 
     def forget(self) -> None:
         raise NotImplementedError("there is no fork")
