@@ -305,13 +305,13 @@ def test_fewer_where_there_is_room_for_fewer(
 def test_what_is_broken_off_ends_at_once(quick: Callable[..., None]) -> None:
     """Two compilers that would never answer."""
     quick("def before(): sys.stdin.read()")
-    crew = compilers.Compilers([ONE, TWO], GENERIC, 2, "")
-    crew.start()
-    until(lambda: len(crew._compilers) == 2, "the start of two compilers")
-    processes = [one._process for one in crew._compilers if isinstance(one, compilers.Compiler)]
-    crew.end()
+    several = compilers.Compilers([ONE, TWO], GENERIC, 2, "")
+    several.start()
+    until(lambda: len(several._compilers) == 2, "the start of two compilers")
+    processes = [one._process for one in several._compilers if isinstance(one, compilers.Compiler)]
+    several.end()
     assert [process.returncode for process in processes] == [-signal.SIGKILL] * 2
-    assert not any(thread.is_alive() for thread in crew._threads)
+    assert not any(thread.is_alive() for thread in several._threads)
     assert not compilers._running
 
 
@@ -339,20 +339,20 @@ def test_an_interrupt_keeps_what_was_compiled(
 @posix
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_process_leaves_its_parents_compilers_alone(quick: Callable[..., None]) -> None:
-    crew = compilers.Compilers([ONE, TWO], GENERIC, 1, "")
-    crew.start()
-    first = crew.next()
+    several = compilers.Compilers([ONE, TWO], GENERIC, 1, "")
+    several.start()
+    first = several.next()
     child = os.fork()
     if not child:
         try:
-            crew.next()
+            several.next()
         except UsageError:
-            crew.end()
+            several.end()
             os._exit(7)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-    second = crew.next()
-    crew.end()
+    second = several.next()
+    several.end()
     assert (first, second) == ((ONE, b"object"), (TWO, b"object"))
 
 
