@@ -24,8 +24,8 @@ from edgeq import memory
 from edgeq.errors import UsageError, shown
 from edgeq.kernels.catalog import WIDTH, PoolState
 from edgeq.ownership import Locked, Unique
+from edgeq.packs.store import kernels
 from edgeq.semaphores import Semaphores
-from edgeq.simd.store import kernels
 from edgeq.simd.tag import Request, Tag
 from edgeq.threads import Threads
 

@@ -15,14 +15,15 @@ from edgeq import formats, models, tuned
 from edgeq.cache import Cache, CacheShape
 from edgeq.cores import default_threads
 from edgeq.errors import UsageError
+from edgeq.kernels import sources
 from edgeq.kernels.catalog import State
 from edgeq.ownership import Unique
+from edgeq.packs import store
 from edgeq.pool import Pool, check_workers
 from edgeq.runtime import rotary
 from edgeq.runtime.program import Program, Settings
 from edgeq.runtime.recorder import Recorder
 from edgeq.runtime.weights import Weights
-from edgeq.simd import store
 from edgeq.simd.host import host_isa
 
 PASS_TOKENS = 256  # tokens in a pass at the most
@@ -54,7 +55,7 @@ class Runner(Unique):
         work = sum(m.rows * m.columns for m in self._weights.matrices())
         self._layer_work = work / c.num_hidden_layers
         cores = default_threads()
-        self._tuned = tuned.read(self.isa, cores, store.sources_digest())
+        self._tuned = tuned.read(self.isa, cores, sources.digest())
         workers = threads or max(1, min(self._tuned.threads or cores, work // WORKER_WORK))
         recorder = self._record(file.family, act, workers)
         self._kernels = store.kernels()  # whose code the program's addresses point into

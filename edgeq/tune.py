@@ -19,11 +19,11 @@ from edgeq import memory, ops
 from edgeq.cores import allowed_cpus, default_threads
 from edgeq.formats.schemes import NUMBERS, SCHEMES, TILE_ROWS, Part, Scheme
 from edgeq.kernels.catalog import WORK_AT, State
+from edgeq.packs import store
 from edgeq.pool import Pool
 from edgeq.runtime.program import Settings
 from edgeq.runtime.recorder import Recorder
 from edgeq.runtime.weights import Matrix
-from edgeq.simd import store
 from edgeq.simd.host import host_isa
 from edgeq.tuned import TILED, TILES, Tuned
 

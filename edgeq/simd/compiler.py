@@ -80,10 +80,10 @@ def failure(error: Exception) -> Answer:
 
 def serve(sources: str) -> None:
     """Answer requests until there are no more; the parent's kernels have this digest of their sources."""
-    from .store import sources_digest
+    from edgeq.kernels.sources import digest
 
     try:
-        same = sources_digest() == sources
+        same = digest() == sources
     except OSError:
         same = False
     while order := read_order(sys.stdin.buffer):

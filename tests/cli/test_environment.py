@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def environment(story: Path) -> dict[str, str]:
     """This environment, with the packs that the test run has compiled named apart from the cache."""
     import edgeq
-    from edgeq.simd.folder import packs_folder
+    from edgeq.packs.folder import packs_folder
 
     with edgeq.load(story, threads=1):
         pass

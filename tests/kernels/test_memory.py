@@ -140,7 +140,7 @@ def test_a_check_that_is_not_known_is_refused() -> None:
 
 
 MAKES = re.compile(r"np\.(zeros|empty|ones|full|array|asarray|copy)\(")
-EXECUTABLE = ("simd", "kernels", "cli")  # addresses of code; kernels' meanings; no addresses
+EXECUTABLE = ("packs", "kernels", "cli")  # addresses of code; kernels' meanings; no addresses
 
 
 def test_all_memory_of_kernels_comes_from_here() -> None:

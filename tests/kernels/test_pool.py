@@ -26,8 +26,8 @@ from edgeq.cores import default_threads
 from edgeq.errors import UsageError
 from edgeq.kernels.catalog import BARRIER, FLAGS_AT, KERNELS, OPERANDS_AT, STATE_AT, WIDTH, WORK_AT, State
 from edgeq.ownership import Lock, Locked
+from edgeq.packs.store import kernels
 from edgeq.pool import Pool
-from edgeq.simd.store import kernels
 from edgeq.simd.tag import Tag
 from tests.kernels.calling import Array, Memory, float_lines, tag_of
 from tests.patience import STUCK_S, until

@@ -32,7 +32,7 @@ import edgeq
 from edgeq.errors import EdgeqError, OutOfMemoryError, UsageError
 from edgeq.generate import Generation
 from edgeq.ownership import Locked
-from edgeq.simd import store
+from edgeq.packs import store
 from tests.lives import pools
 from tests.lives.left import children, junk, nothing_left, resources
 from tests.patience import STUCK_S

@@ -21,7 +21,9 @@ import pytest
 import edgeq.cores
 from edgeq.errors import EdgeqError, OutOfMemoryError, UsageError
 from edgeq.formats.schemes import SCHEMES
-from edgeq.simd import build, compiler, compilers, isa, shortage, store
+from edgeq.kernels import sources
+from edgeq.packs import build, store
+from edgeq.simd import compiler, compilers, isa, shortage
 from edgeq.simd.compiler import HEADER, MARK, OBJECT, Answer
 from edgeq.simd.tag import Request, Tag
 from edgeq.simd.target import Target
@@ -61,11 +63,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return set_program
 
 
-def compiled(*requests: Request, jobs: int = 1, sources: str | None = None) -> dict[Request, bytes]:
+def compiled(*requests: Request, jobs: int = 1, known: str | None = None) -> dict[Request, bytes]:
     return dict(
-        compilers.compiled(
-            requests or (ONE,), GENERIC, jobs, store.sources_digest() if sources is None else sources
-        )
+        compilers.compiled(requests or (ONE,), GENERIC, jobs, sources.digest() if known is None else known)
     )
 
 
@@ -78,13 +78,14 @@ def test_it_compiles_as_this_process_would() -> None:
 
 ELSEWHERE = """
 import os, sys
-from edgeq.simd import compilers, store
+from edgeq.kernels import sources
+from edgeq.simd import compilers
 from edgeq.simd.tag import Tag
 from edgeq.simd.target import Target
 requests = [("argmax", Tag("generic"))]
 if len(sys.argv) > 2:
     os.closerange(0, 3)
-((_, blob),) = compilers.compiled(requests, Target.of("generic"), 1, store.sources_digest())
+((_, blob),) = compilers.compiled(requests, Target.of("generic"), 1, sources.digest())
 assert blob[:4] == b"\\x7fELF" and not {"numba", "llvmlite"} & set(sys.modules)
 if os.path.isdir("/proc/self/fd"):
     print(len(os.listdir("/proc/self/fd")), file=open(sys.argv[1], "w"))
@@ -127,7 +128,7 @@ def test_rows_that_came_while_the_parent_ran(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_other_sources_are_not_compiled() -> None:
     with pytest.raises(EdgeqError, match="argmax any@generic cannot be compiled: .* sources have changed"):
-        compiled(sources="of another edgeq")
+        compiled(known="of another edgeq")
 
 
 def test_a_kernel_that_cannot_be_compiled() -> None:
@@ -141,8 +142,8 @@ def test_a_kernel_that_cannot_be_compiled() -> None:
 def test_the_parents_end_is_its_end(tmp_path: Path) -> None:
     """Killed, the parent cannot end it: it goes by itself."""
     script = (
-        "import os\nfrom edgeq.simd import compilers, store\n"
-        "c = compilers.Compiler(store.sources_digest())\n"
+        "import os\nfrom edgeq.kernels import sources\nfrom edgeq.simd import compilers\n"
+        "c = compilers.Compiler(sources.digest())\n"
         "print(c._process.pid, flush=True)\nos.kill(os.getpid(), 9)"
     )
     words = [sys.executable, "-c", script]
