@@ -27,8 +27,8 @@ ARROWS: dict[str, set[str]] = {
     "ownership": set(),
     "arguments": set(),
     "threads": set(),
-    "catalog": {"formats"},  # the modules of edgeq.kernels below
-    "simd": {"catalog", "formats"},
+    "simd": {"formats"},
+    "catalog": {"formats", "simd"},  # the modules of edgeq.kernels below
     "kernels": {"catalog", "simd", "formats"},
     "packs": {"catalog", "cores", "formats", "ownership", "simd"},
     "memory": set(),

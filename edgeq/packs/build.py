@@ -11,6 +11,7 @@ from edgeq.kernels.catalog import KERNELS
 from edgeq.simd import compilers
 from edgeq.simd.compiler import SYMBOL
 from edgeq.simd.link import link
+from edgeq.simd.sources import Sources
 from edgeq.simd.tag import Request, Tag
 from edgeq.simd.target import Target
 
@@ -49,8 +50,8 @@ def objects(
             name, tag = next(iter(left), ("", ""))
             progress(len(requests) - len(left), len(requests), f"{name} {tag}".strip())
 
-    processes = jobs or few(len(requests))
-    with contextlib.closing(compiling(requests, target, processes, sources.digest())) as made:
+    processes, told = jobs or few(len(requests)), Sources(sources.__name__, sources.digest())
+    with contextlib.closing(compiling(requests, target, processes, told)) as made:
         tell()
         for request, blob in made:
             yield request, blob

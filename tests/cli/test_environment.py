@@ -57,17 +57,19 @@ def test_demo(
 
 
 COMPILE = """
+from edgeq.kernels import sources
 from edgeq.simd import compile
 from edgeq.simd.tag import Tag
-print(compile.compile_kernel("argmax", Tag("generic"), "kernel").hex())
+print(compile.compile_kernel(sources.entry("argmax", Tag("generic")), "kernel").hex())
 """
 
 
 def test_the_compiler_too(environment: dict[str, str], tmp_path: Path) -> None:
     """What it makes does not hang on assertions, and it warns of nothing."""
+    from edgeq.kernels import sources
     from edgeq.simd import compile
     from edgeq.simd.tag import Tag
 
     done = python(["-O", "-W", "error", "-c", COMPILE], environment, tmp_path)
-    usual = compile.compile_kernel("argmax", Tag("generic"), "kernel")
+    usual = compile.compile_kernel(sources.entry("argmax", Tag("generic")), "kernel")
     assert (done.stdout, done.stderr) == (usual.hex() + "\n", "")

@@ -1,15 +1,18 @@
-"""What kernels are compiled from: the digest that packs are checked against."""
+"""What those who compile kernels are told of them: entries, and the digest that packs are checked against."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgeq.formats import schemes
 from edgeq.kernels import sources
+from edgeq.kernels.catalog import KERNELS
+from edgeq.kernels.roles import Number
 
 
 @pytest.fixture
@@ -48,3 +51,15 @@ def test_the_digest_follows_every_source(digest: Callable[[], str], tmp_path: Pa
     assert digest() == before
     (tmp_path / "edgeq" / "kernels" / "matmul.py").rename(tmp_path / "edgeq" / "kernels" / "matmul2.py")
     assert digest() not in seen
+
+
+def test_a_catalog_row_that_is_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KERNELS, "argmax", replace(KERNELS["argmax"], roles=(Number("y"), Number("columns"))))
+    with pytest.raises(TypeError, match="argmax"):
+        sources.function("argmax")
+
+
+@pytest.mark.parametrize("name", list(KERNELS))
+def test_catalog_rows_are_right(name: str) -> None:
+    """Every row names a kernel that takes these operands."""
+    assert callable(sources.function(name))

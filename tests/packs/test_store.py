@@ -25,11 +25,8 @@ import numpy as np
 import pytest
 
 from edgeq import ownership
-from edgeq.kernels.catalog import KERNELS
-from edgeq.kernels.roles import Number
 from edgeq.packs import build, executable, folder, store
 from edgeq.packs.pack import Pack
-from edgeq.simd import compile
 from edgeq.simd.tag import Request, Tag
 from edgeq.simd.target import Target
 from tests.instructions import interfere
@@ -604,31 +601,3 @@ def test_the_compiler_is_numba_and_llvmlite() -> None:
     import numba
 
     assert build.compiler() == f"numba {numba.__version__}, llvmlite {llvmlite.__version__}"
-
-
-# ---- the compiler's own checks ----
-def test_a_catalog_row_that_is_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(KERNELS, "argmax", replace(KERNELS["argmax"], roles=(Number("y"), Number("columns"))))
-    with pytest.raises(TypeError, match="argmax"):
-        compile.kernel_function("argmax")
-
-
-@pytest.mark.parametrize("name", list(KERNELS))
-def test_catalog_rows_are_right(name: str) -> None:
-    """Every row names a kernel that takes these operands."""
-    assert callable(compile.kernel_function(name))
-
-
-def test_numba_users_are_left_alone() -> None:
-    """Kernels have a target of their own: numba's functions for this CPU are compiled and run as ever, arrays
-    and reference counts included, before and after.
-    """
-    from numba import njit
-
-    @njit
-    def doubled(x: Any) -> Any:
-        return np.concatenate((x, x))
-
-    assert doubled(np.arange(3.0)).tolist() == [0, 1, 2, 0, 1, 2]
-    compile.typed("argmax", Tag("generic"))
-    assert doubled(np.arange(2)).tolist() == [0, 1, 0, 1]
