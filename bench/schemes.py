@@ -20,7 +20,8 @@ import numpy as np
 from edgeq import memory
 from edgeq.formats.schemes import SCHEMES
 from edgeq.kernels.catalog import CODES, KERNELS, OPERANDS_AT, STATE_AT, WIDTH, WORK_AT, State
-from edgeq.simd import isa, store
+from edgeq.packs import store
+from edgeq.simd import isa
 from edgeq.simd.host import host_isa
 from edgeq.simd.tag import Tag
 from edgeq.tune import Weights

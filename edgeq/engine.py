@@ -24,8 +24,8 @@ from edgeq.arguments import whole
 from edgeq.cache import Cache
 from edgeq.errors import OutOfMemoryError, UsageError, printable, shown, size
 from edgeq.ownership import Line, Turn, Unique, waiting
+from edgeq.packs import store
 from edgeq.runner import Runner
-from edgeq.simd import store
 
 if TYPE_CHECKING:
     from edgeq.generate import Generation

@@ -1,4 +1,4 @@
-"""All that a pass reads and runs: the mapped weights, the program recorded from the model's family, a team.
+"""All that a pass reads and runs: the mapped weights, the program recorded from the model's family, a pool.
 
 Native code is given addresses, so what they point to must stay for as long as it runs. One object holds it
 all, and whoever runs a pass holds that object: closing a model is letting go of it.
@@ -15,15 +15,16 @@ from edgeq import formats, models, tuned
 from edgeq.cache import Cache, CacheShape
 from edgeq.cores import default_threads
 from edgeq.errors import UsageError
+from edgeq.kernels import sources
 from edgeq.kernels.catalog import State
 from edgeq.ownership import Unique
+from edgeq.packs import store
+from edgeq.pool import Pool, check_workers
 from edgeq.runtime import rotary
 from edgeq.runtime.program import Program, Settings
 from edgeq.runtime.recorder import Recorder
 from edgeq.runtime.weights import Weights
-from edgeq.simd import store
 from edgeq.simd.host import host_isa
-from edgeq.team import Team, check_workers
 
 PASS_TOKENS = 256  # tokens in a pass at the most
 LOGITS_BYTES = 32 << 20  # memory for the logits of a pass at the most
@@ -54,13 +55,13 @@ class Runner(Unique):
         work = sum(m.rows * m.columns for m in self._weights.matrices())
         self._layer_work = work / c.num_hidden_layers
         cores = default_threads()
-        self._tuned = tuned.read(self.isa, cores, store.sources_digest())
+        self._tuned = tuned.read(self.isa, cores, sources.digest())
         workers = threads or max(1, min(self._tuned.threads or cores, work // WORKER_WORK))
         recorder = self._record(file.family, act, workers)
         self._kernels = store.kernels()  # whose code the program's addresses point into
-        addresses = self._kernels.load([*Team.requests(self.isa), *recorder.requests()], progress)
+        addresses = self._kernels.load([*Pool.requests(self.isa), *recorder.requests()], progress)
         self._program: Program = recorder.finish(addresses)
-        self._team = Team(workers, self.isa)
+        self._pool = Pool(workers, self.isa)
         self._bound: weakref.ref[Cache] | None = None
 
     def _record(self, family: str, act: str, workers: int) -> Recorder:
@@ -85,7 +86,7 @@ class Runner(Unique):
     @property
     def threads(self) -> int:
         """How many workers there are."""
-        return self._team.workers
+        return self._pool.workers
 
     @property
     def limit(self) -> int:
@@ -126,13 +127,13 @@ class Runner(Unique):
         program.code[:, 2] = 0  # nothing of the pass's work is taken yet
         for first, last in self._pieces(count):
             go_on()
-            self._team.run(program.code[first:last])
+            self._pool.run(program.code[first:last])
         likeliest = int(program.likeliest[outputs - 1]) if outputs else -1
         return program.logits[:outputs, : self.config.vocab_size], likeliest
 
     def close(self) -> None:
         """Send the threads home. No pass may be under way."""
-        self._team.close()
+        self._pool.close()
 
     def _pieces(self, count: int) -> Iterator[tuple[int, int]]:
         """Where a pass over `count` tokens pauses, so that Ctrl-C need not wait for its end."""

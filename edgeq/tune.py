@@ -19,12 +19,12 @@ from edgeq import memory, ops
 from edgeq.cores import allowed_cpus, default_threads
 from edgeq.formats.schemes import NUMBERS, SCHEMES, TILE_ROWS, Part, Scheme
 from edgeq.kernels.catalog import WORK_AT, State
+from edgeq.packs import store
+from edgeq.pool import Pool
 from edgeq.runtime.program import Settings
 from edgeq.runtime.recorder import Recorder
 from edgeq.runtime.weights import Matrix
-from edgeq.simd import store
 from edgeq.simd.host import host_isa
-from edgeq.team import Team
 from edgeq.tuned import TILED, TILES, Tuned
 
 SIDE = 2048  # rows and columns of a layer's product
@@ -93,7 +93,7 @@ def _small(row: Scheme, part: Part, columns: int) -> np.ndarray:
 
 
 class Passes:
-    """A program over some matrices, and a team that runs it."""
+    """A program over some matrices, and a pool that runs it."""
 
     def __init__(self, matrices: list[Matrix], workers: int, tiles: dict[str, int]):
         isa = host_isa()
@@ -112,14 +112,14 @@ class Passes:
         for n, matrix in enumerate(matrices, 1):
             x = ops.matmul(p, matrix, ops.quantize(p, x, [matrix]), outputs=n == len(matrices))
         self.program = p.finish(store.kernels().load(p.requests()))
-        self.team = Team(workers, isa.name)
+        self.pool = Pool(workers, isa.name)
 
     def seconds(self, tokens: int, clock: Callable[[], float]) -> float:
         """Of one pass."""
         self.program.state[State.COUNT // 8] = self.program.state[State.OUTPUTS // 8] = tokens
         self.program.code[:, WORK_AT // 8] = 0
         start = clock()
-        self.team.run(self.program.code)
+        self.pool.run(self.program.code)
         return clock() - start
 
 
@@ -133,7 +133,7 @@ def passes(weights: Weights, settings: dict[int, tuple[int, dict[str, int]]]) ->
         yield made
     finally:
         for one in made.values():
-            one.team.close()
+            one.pool.close()
 
 
 def fastest(

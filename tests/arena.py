@@ -139,12 +139,12 @@ def outcome(model: Model, run: Run, pattern: Array) -> list[Array]:
 class Steps:
     """Runs a model's passes instruction by instruction, and lets each see nothing but what the buffers that
     it reads mean: before it, all the rest is filled. What it may not write has to stay as it is. In place of
-    the method `run` of the model's team.
+    the method `run` of the model's pool.
     """
 
     def __init__(self, model: Model, pattern: Array):
         self.program, self.pattern = model.runner._program, pattern
-        self.team_run = model.runner._team.run
+        self.pool_run = model.runner._pool.run
         self.held: dict[Buffer, list[tuple[int, bytes]]] = {}
         self.kernels: set[str] = set()
         self.spoilt: set[str] = set()  # kernels that wrote what is not theirs
@@ -158,7 +158,7 @@ class Steps:
                 for address, held in self.held.get(buffer, ()) if isinstance(buffer, Buffer) else ():
                     ctypes.memmove(address, held, len(held))
             before = [piece.copy() for piece in self.program._arena]
-            self.team_run(self.program.code[n : n + 1])
+            self.pool_run(self.program.code[n : n + 1])
             if not self.kept(instruction, before):
                 self.spoilt.add(instruction.kernel)
             for buffer, spans in self.written(instruction):
@@ -231,7 +231,7 @@ def check_model(seed: int, folder: Path, totals: Totals) -> None:
                     totals.differ.append(f"model {seed} ({words}), {act} {kv} {run}: {name} in the arena")
             name = ("NaN", "random")[seed % 2]
             steps = Steps(model, PATTERNS[name])
-            model.runner._team.run = steps.run  # type: ignore[method-assign]
+            model.runner._pool.run = steps.run  # type: ignore[method-assign]
             if not same(want, outcome(model, run, PATTERNS[name])):
                 totals.differ.append(f"model {seed} ({words}), {act} {kv} {run}: {name} before each kernel")
             for kernel in sorted(steps.spoilt):

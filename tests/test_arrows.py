@@ -27,27 +27,29 @@ ARROWS: dict[str, set[str]] = {
     "ownership": set(),
     "arguments": set(),
     "threads": set(),
-    "catalog": {"formats"},  # edgeq.kernels.catalog, roles: the table of kernels, plain data that simd sees
-    "simd": {"catalog", "cores", "formats", "ownership"},
+    "simd": {"formats"},
+    "catalog": {"formats", "simd"},  # the modules of edgeq.kernels below
     "kernels": {"catalog", "simd", "formats"},
+    "packs": {"catalog", "cores", "formats", "ownership", "simd"},
     "memory": set(),
     "cache": {"catalog", "formats", "memory", "ownership"},
     "runtime": {"catalog", "cache", "memory", "ownership", "simd", "formats"},
-    "beds": set(),
+    "semaphores": set(),
     "cores": set(),
     "tuned": {"catalog", "formats"},
-    "tune": {"ops", "catalog", "cores", "formats", "memory", "runtime", "simd", "team", "tuned"},
-    "team": {"beds", "catalog", "memory", "ownership", "simd", "threads"},
+    "tune": {"ops", "catalog", "cores", "formats", "memory", "packs", "pool", "runtime", "simd", "tuned"},
+    "pool": {"catalog", "memory", "ownership", "packs", "semaphores", "simd", "threads"},
     "ops": {"runtime", "catalog"},
     "models": {"ops", "runtime", "formats"},
     "tokenizer": set(),
     "chat": {"tokenizer"},
     "sampling": set(),
     "runner": {
-        "models", "runtime", "team", "tuned", "cores", "cache", "catalog", "simd", "formats", "ownership",
+        "models", "runtime", "pool", "packs", "tuned", "cores", "cache", "catalog", "simd", "formats",
+        "ownership",
     },
     "engine": {
-        "runner", "models", "cache", "simd", "formats", "ownership", "tokenizer", "generate", "arguments",
+        "runner", "models", "cache", "packs", "formats", "ownership", "tokenizer", "generate", "arguments",
     },
     "generate": {"arguments", "ownership", "sampling", "tokenizer"},
     "evaluate": {"engine", "generate", "sampling", "tokenizer", "formats"},
@@ -59,9 +61,12 @@ ARROWS: dict[str, set[str]] = {
     "__main__": {"cli", "ends"},
     "cli": {
         "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats",
-        "quantize", "simd", "cache", "demo", "cores", "tune", "tuned", "ends",
+        "quantize", "catalog", "simd", "packs", "cache", "demo", "cores", "tune", "tuned", "ends",
     },
 }  # fmt: skip
+
+# modules of edgeq.kernels that import no numba: what there is to know of kernels
+CATALOG = {"catalog", "roles", "sources"}
 
 # imported only inside functions, so that nothing pays for them before it needs them
 HEAVY = {
@@ -88,7 +93,7 @@ def sources() -> Iterator[tuple[str, Path]]:
 
 def part_of(words: Sequence[str]) -> str:
     """The part of a module by its words below edgeq: ("models", "llama") is in models."""
-    return "catalog" if words[:2] in (("kernels", "catalog"), ("kernels", "roles")) else words[0]
+    return "catalog" if words[0] == "kernels" and set(words[1:2]) & CATALOG else words[0]
 
 
 def type_checking_lines(tree: ast.Module) -> set[int]:
@@ -222,7 +227,7 @@ def heavy_after(code: str) -> list[str]:
 MODULES = [
     "edgeq", "edgeq.cli", "edgeq.converters", "edgeq.demo", "edgeq.errors", "edgeq.formats",
     "edgeq.formats.gguf", "edgeq.formats.schemes", "edgeq.models",
-    "edgeq.models.llama", "edgeq.models.qwen2", "edgeq.models.qwen3", "edgeq.quantize",
+    "edgeq.models.llama", "edgeq.models.qwen2", "edgeq.models.qwen3", "edgeq.packs.store", "edgeq.quantize",
 ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from tests.patience import STUCK_S
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = {"edgeq": "edgeq", "formats": "edgeq/formats", "converters": "edgeq/converters"}
+SHIPPED = "edgeq/packs/shipped"
 LINKS = ("edgeq/formats", "edgeq/converters")
 
 
@@ -135,12 +136,12 @@ def test_an_installed_wheel_runs_without_a_compiler(
     if not target.isa_row.machine:
         pytest.skip("wheels have no packs for GENERIC")
     source = unpacked(build(tree, "sdist", tmp_path / "sdist", target.isa), tmp_path / "unpacked")
-    assert not (tree / "edgeq" / "packs").exists()
-    (pack,) = (source / "edgeq" / "packs").iterdir()
+    assert not (tree / SHIPPED).exists()
+    (pack,) = (source / SHIPPED).iterdir()
     again = unpacked(build(source, "sdist", tmp_path / "sdist2", "all"), tmp_path / "unpacked2")
-    assert (again / "edgeq" / "packs" / pack.name).read_bytes() == pack.read_bytes()
+    assert (again / SHIPPED / pack.name).read_bytes() == pack.read_bytes()
     wheel = build(source, "wheel", tmp_path / "wheel")
-    assert f"edgeq/packs/{target.name}.pack" in files_of(wheel)
+    assert f"{SHIPPED}/{target.name}.pack" in files_of(wheel)
 
     installed = tmp_path / "installed"
     with zipfile.ZipFile(wheel) as archive:

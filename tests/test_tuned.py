@@ -11,7 +11,7 @@ import pytest
 
 from edgeq import engine, tune, tuned
 from edgeq.cores import default_threads
-from edgeq.simd import store
+from edgeq.kernels import sources
 from edgeq.simd.host import host_isa
 from edgeq.tuned import Tuned
 
@@ -91,7 +91,7 @@ def test_the_engine_takes_it_and_the_bits_stay(place: Path, demo_model: Path) ->
         assert {tag.tokens for name, tag in model.runner._program.requests() if name == "matmul"} == {tokens}
     for tile in (2, 6):
         found = Tuned({"matmul q4": tile, "matmul q8": tile}, 1)
-        tuned.write(found, host_isa().name, default_threads(), store.sources_digest())
+        tuned.write(found, host_isa().name, default_threads(), sources.digest())
         with engine.load(demo_model) as model:
             requests = model.runner._program.requests()
             assert {tag.tokens for name, tag in requests if name == "matmul"} == {tile}

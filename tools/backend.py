@@ -23,7 +23,7 @@ from typing import Any
 from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403  (the hooks that are setuptools' own)
 
-PACKS = Path("edgeq/packs")  # in the tree, which is where hooks are run
+PACKS = Path("edgeq/packs/shipped")  # in the tree, which is where hooks are run
 COMPILING = ("click", "llvmlite", "numba", "numpy", "psutil")  # what `edgeq kernels build` imports
 Settings = dict[str, Any] | None
 

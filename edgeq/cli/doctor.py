@@ -128,7 +128,7 @@ def instructions(problems: list[str]) -> dict[str, Any]:
 
 def kernels(problems: list[str]) -> dict[str, Any]:
     """Where this machine's kernels come from, and whether the compiler starts for what no pack has."""
-    from edgeq.simd import build, folder, store
+    from edgeq.packs import build, folder, store
     from edgeq.simd.host import host_isa
     from edgeq.simd.target import Target
 
@@ -156,12 +156,12 @@ def tuning() -> dict[str, Any]:
     """What `--tune` found to be better than the defaults, where the engine looks for it."""
     from edgeq import tuned
     from edgeq.cores import default_threads
-    from edgeq.simd import store
+    from edgeq.kernels import sources
     from edgeq.simd.host import host_isa
 
     cores = default_threads()
     try:
-        found = tuned.read(host_isa().name, cores, store.sources_digest())
+        found = tuned.read(host_isa().name, cores, sources.digest())
     except EdgeqError:  # told with the instructions
         return {}
     return {
@@ -175,19 +175,19 @@ def measure() -> dict[str, Any]:
     """Find what is fastest here and keep it; the figures."""
     from edgeq import tune, tuned
     from edgeq.cores import default_threads
-    from edgeq.simd import store
+    from edgeq.kernels import sources
     from edgeq.simd.host import host_isa
 
     status = terminal.Status()
     found, choices = tune.tune(lambda subject: status.show(f"measuring {subject}"))
     status.clear()
-    tuned.write(found, host_isa().name, default_threads(), store.sources_digest())
+    tuned.write(found, host_isa().name, default_threads(), sources.digest())
     return {"measured": {choice.subject: choice.to_json() for choice in choices}}
 
 
 def compiler(problems: list[str]) -> str:
     """What compiles kernels here, after a look whether it starts."""
-    from edgeq.simd import build
+    from edgeq.packs import build
 
     try:
         import edgeq.simd.compile

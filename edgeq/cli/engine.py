@@ -48,7 +48,7 @@ class Compiling:
         self._total = 0
 
     def __call__(self, done: int, total: int, kernel: str) -> None:
-        from edgeq.simd.store import WAITING
+        from edgeq.packs.store import WAITING
 
         if kernel == WAITING:
             if not self._quiet and not self._status.moves:

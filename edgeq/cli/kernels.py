@@ -12,7 +12,7 @@ from edgeq.cli.options import json_option, quiet_option
 from edgeq.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeq.simd.pack import Pack
+    from edgeq.packs.pack import Pack
     from edgeq.simd.target import Target
 
 
@@ -46,10 +46,10 @@ def build(
 
     It runs on every machine of the tier with the same version of edgeq: copied into the folder that `edgeq
     kernels list` names there, it is found."""
-    from edgeq.simd import folder
-    from edgeq.simd.build import affordable
-    from edgeq.simd.pack import PackError
-    from edgeq.simd.store import BUILT
+    from edgeq.packs import folder
+    from edgeq.packs.build import affordable
+    from edgeq.packs.pack import PackError
+    from edgeq.packs.store import BUILT
 
     targets = chosen(tier, cpu, every)
     into = output
@@ -99,8 +99,7 @@ def chosen(tier: str | None, cpu: str | None, every: bool) -> list[Target]:
 
 def whole_tier(target: Target, jobs: int, quiet: bool) -> Pack:
     """The pack of all kernels of a tier, with a line of progress on a terminal."""
-    from edgeq.simd import build
-    from edgeq.simd.store import sources_digest
+    from edgeq.packs import build
 
     status = terminal.Status(quiet)
     if not quiet and not status.moves:
@@ -110,17 +109,17 @@ def whole_tier(target: Target, jobs: int, quiet: bool) -> Pack:
         status.show(f"compiling for {target}: {done + 1} of {total}, {kernel}")
 
     try:
-        made = dict(build.objects(build.all_kernels(target), target, sources_digest(), progress, jobs))
+        made = dict(build.objects(build.all_kernels(target), target, progress, jobs))
     finally:
         status.clear()
-    return build.pack(made, target, sources_digest())
+    return build.pack(made, target)
 
 
 @command.command("list")
 @json_option
 def list_(as_json: bool) -> None:
     """Show the packs that there are, and whether a run on this machine would use them."""
-    from edgeq.simd import folder
+    from edgeq.packs import folder
     from edgeq.simd.host import host_isa
     from edgeq.simd.target import Target
 
@@ -140,7 +139,7 @@ def list_(as_json: bool) -> None:
 
 def pack_files() -> list[Path]:
     """Every file of packs, in the order in which a run looks at them."""
-    from edgeq.simd import folder, store
+    from edgeq.packs import folder, store
 
     place = folder.packs_folder()
     return [
@@ -152,8 +151,8 @@ def pack_files() -> list[Path]:
 
 def described(path: Path, here: Target) -> dict[str, Any]:
     """A file of `list`: what it holds, and its state: used, for another tier, or why it is refused."""
-    from edgeq.simd import build, folder, store
-    from edgeq.simd.pack import PackError
+    from edgeq.packs import build, folder, store
+    from edgeq.packs.pack import PackError
 
     row: dict[str, Any] = {
         "file": str(path),
@@ -183,7 +182,7 @@ def described(path: Path, here: Target) -> dict[str, Any]:
 @quiet_option
 def clear(quiet: bool) -> None:
     """Remove all packs from the user's folder; those that were installed with edgeq stay."""
-    from edgeq.simd import folder, store
+    from edgeq.packs import folder, store
 
     place = folder.packs_folder()
     gone = [*store.files(place, store.BUILT), *store.files(place, store.COMPILED)]

@@ -1,3 +1,3 @@
-"""What a transformer needs, each kernel written once in verbs. `catalog` lists them; the other modules import
-numba.
+"""What a transformer needs, each kernel written once in verbs. `catalog` lists them, in the words of `roles`;
+`sources` hands them to whoever compiles; the other modules import numba.
 """

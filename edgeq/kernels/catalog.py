@@ -42,7 +42,7 @@ from .roles import (
 WIDTH = 256  # bytes of one instruction
 STATE_AT, WORK_AT, FLAGS_AT, OPERANDS_AT = 8, 16, 24, 32
 OPERANDS_MAX = (WIDTH - OPERANDS_AT) // 8
-BARRIER = 1  # flag: the team meets after this instruction
+BARRIER = 1  # flag: the workers meet after this instruction
 
 
 class State:
@@ -54,22 +54,22 @@ class State:
     BYTES = 64
 
 
-class Crew:
-    """Byte offsets of what a team of workers shares, on cache lines of their own; a line of each worker's own
+class PoolState:
+    """Byte offsets of what a pool of workers shares, on cache lines of their own; a line of each worker's own
     follows.
 
-    The gate says what is open to workers. From its low end: how many are inside; the first instruction of
-    the open stretch, all ones when no pass runs; the number of the pass. Negative, it sends workers home.
+    The barrier says what is open to workers. From its low end: how many are inside; the first instruction
+    of the open stretch, all ones when no pass runs; the number of the pass. Negative, it sends workers home.
     """
 
-    GATE = 0
+    BARRIER = 0
     INSIDE_BITS, INDEX_BITS = 10, 20
-    SHUT, HOME = (2**INDEX_BITS - 1) << INSIDE_BITS, -1  # gates: no pass has run, none will
+    SHUT, HOME = (2**INDEX_BITS - 1) << INSIDE_BITS, -1  # barriers: no pass has run, none will
     PROGRAM, LENGTH = 64, 72  # of the pass
     WORKERS = 80  # how many
     YIELD, SLEEP, WAKE = 88, 96, 104  # addresses of the system's functions
-    ASLEEP, BED = 128, 136  # per worker: 1 while its thread sleeps; the semaphore that it sleeps on
-    CREW, WORKER = 144, 152  # per worker: where its crew is, and its number
+    ASLEEP, SEMAPHORE = 128, 136  # per worker: 1 while its thread sleeps; the semaphore that it sleeps on
+    POOL, WORKER = 144, 152  # per worker: where its pool is, and its number
     WORKER_BYTES = 64
     BYTES = 128  # before the workers' own
 
@@ -203,7 +203,7 @@ WORKSPACE = Out("scratch", count="workers", form=SCRATCH)
 ONE_HEAD = Out("scratch", "head_dim", GROUP, "workers", SCRATCH)
 
 KERNELS = {
-    "run": Kernel("interpreter", (Number("crew"), Number("program"), Number("length")), plain=True),
+    "run": Kernel("interpreter", (Number("pool"), Number("program"), Number("length")), plain=True),
     "enter": Kernel("interpreter", (Number("own"),), plain=True),
     "embed": Kernel(
         "embedding",

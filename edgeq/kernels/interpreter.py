@@ -1,7 +1,7 @@
 """A forward pass as threaded code: workers call each instruction's kernel in order and meet at the barriers.
 
-A *stretch* is the instructions up to a barrier. The crew's *gate* is one word that says which stretch of
-which pass is open, and how many workers are inside. A worker goes in, takes work from the instructions'
+A *stretch* is the instructions up to a barrier. The pool's *barrier* is one word that says which stretch
+of which pass is open, and how many workers are inside. A worker goes in, takes work from the instructions'
 counters until there is none, and goes out; whoever goes out last opens the next stretch and stays inside.
 So a stretch ends when all work that was taken is done, and nobody waits for a worker who has not come:
 with more workers than cores, or beside other programs, those who have a core do the work.
@@ -23,13 +23,13 @@ from edgeq.simd.verbs import (
     replace,
 )
 
-from .catalog import BARRIER, FLAGS_AT, WIDTH, Crew
+from .catalog import BARRIER, FLAGS_AT, WIDTH, PoolState
 
-GATE, PROGRAM, LENGTH, WORKERS = Crew.GATE, Crew.PROGRAM, Crew.LENGTH, Crew.WORKERS
-YIELD, SLEEP, WAKE = Crew.YIELD, Crew.SLEEP, Crew.WAKE
-ASLEEP, BED, CREW, WORKER = Crew.ASLEEP, Crew.BED, Crew.CREW, Crew.WORKER
-WORKER_BYTES = Crew.WORKER_BYTES
-INSIDE, INDEX = Crew.INSIDE_BITS, Crew.INDEX_BITS
+BARRIER_AT, PROGRAM, LENGTH = PoolState.BARRIER, PoolState.PROGRAM, PoolState.LENGTH
+WORKERS, YIELD, SLEEP, WAKE = PoolState.WORKERS, PoolState.YIELD, PoolState.SLEEP, PoolState.WAKE
+ASLEEP, SEMAPHORE, POOL, WORKER = PoolState.ASLEEP, PoolState.SEMAPHORE, PoolState.POOL, PoolState.WORKER
+WORKER_BYTES = PoolState.WORKER_BYTES
+INSIDE, INDEX = PoolState.INSIDE_BITS, PoolState.INDEX_BITS
 CLOSED = 2**INDEX - 1
 ALL_INSIDE = 2**INSIDE - 1
 PASSES = 2 ** (63 - INSIDE - INDEX) - 1  # they are counted in that many bits
@@ -43,101 +43,101 @@ BRIEF = 100  # yields before it sleeps again, if it was woken and came too late
 
 
 @native
-def rest(t, crew, waited):
+def rest(t, pool, waited):
     """Let a moment pass; `waited` such moments have passed."""
     if waited < TURNS:
         pause(t)
     else:
-        call_system(peek_i64(crew + YIELD), 0, 0, 0)
+        call_system(peek_i64(pool + YIELD), 0, 0, 0)
 
 
 @native
-def wake(crew, worker):
+def wake(pool, worker):
     """Wake `worker` if it sleeps."""
-    if worker < peek_i64(crew + WORKERS):
-        own = crew + worker * WORKER_BYTES
+    if worker < peek_i64(pool + WORKERS):
+        own = pool + worker * WORKER_BYTES
         if peek_shared(own + ASLEEP) == 1 and exchange(own + ASLEEP, 0) == 1:
-            call_system(peek_i64(crew + WAKE), peek_i64(own + BED), 1, 0)
+            call_system(peek_i64(pool + WAKE), peek_i64(own + SEMAPHORE), 1, 0)
 
 
 @native
-def sleep(crew, worker):
+def sleep(pool, worker):
     """Sleep until a pass begins, or less."""
-    own = crew + worker * WORKER_BYTES
+    own = pool + worker * WORKER_BYTES
     exchange(own + ASLEEP, 1)
-    gate = peek_shared(crew + GATE)
-    if (gate >> INSIDE) & CLOSED == CLOSED and gate >= 0:
-        call_system(peek_i64(crew + SLEEP), peek_i64(own + BED), -1, 0)
+    barrier = peek_shared(pool + BARRIER_AT)
+    if (barrier >> INSIDE) & CLOSED == CLOSED and barrier >= 0:
+        call_system(peek_i64(pool + SLEEP), peek_i64(own + SEMAPHORE), -1, 0)
     exchange(own + ASLEEP, 0)
 
 
 @native
-def leave(crew, then):
-    """Go out of the open stretch, or as the last one inside put `then` for the gate; whether that was so."""
+def leave(pool, then):
+    """Go out of the open stretch, or as the last one inside make the barrier `then`; whether that was so."""
     while True:
-        gate = peek_shared(crew + GATE)
-        last = gate & ALL_INSIDE == 1
-        if replace(crew + GATE, gate, then if last else gate - 1) == gate:
+        barrier = peek_shared(pool + BARRIER_AT)
+        last = barrier & ALL_INSIDE == 1
+        if replace(pool + BARRIER_AT, barrier, then if last else barrier - 1) == barrier:
             return last
 
 
 @native
-def work(crew, worker, stretch):
+def work(pool, worker, stretch):
     """From inside `stretch`, run it and those that this worker opens after it; the name of the last."""
-    workers = peek_i64(crew + WORKERS)
-    program, length = peek_i64(crew + PROGRAM), peek_i64(crew + LENGTH)
+    workers = peek_i64(pool + WORKERS)
+    program, length = peek_i64(pool + PROGRAM), peek_i64(pool + LENGTH)
     i = stretch & CLOSED
     while True:
-        barrier = 0
-        while barrier == 0 and i < length:
+        last = 0
+        while last == 0 and i < length:
             instruction = program + i * WIDTH
             call_kernel(peek_i64(instruction), instruction, worker, workers)
-            barrier = peek_i64(instruction + FLAGS_AT) & BARRIER
+            last = peek_i64(instruction + FLAGS_AT) & BARRIER
             i += 1
         name = (stretch >> INDEX << INDEX) + (i if i < length else CLOSED)
-        if not leave(crew, (name << INSIDE) + (1 if i < length else 0)) or i >= length:
+        if not leave(pool, (name << INSIDE) + (1 if i < length else 0)) or i >= length:
             return stretch
         stretch = name
 
 
 @native
-def serve(t, crew, worker):
+def serve(t, pool, worker):
     """Take part in passes: worker 0 until the one that has begun ends, others until they are sent home."""
     done = -1  # the stretch that this worker left last
     waited = 0
     while True:
-        gate = peek_shared(crew + GATE)
-        stretch = gate >> INSIDE
+        barrier = peek_shared(pool + BARRIER_AT)
+        stretch = barrier >> INSIDE
         if stretch & CLOSED == CLOSED:
-            if worker == 0 or gate < 0:
+            if worker == 0 or barrier < 0:
                 return 0
             if waited > PATIENCE:
-                sleep(crew, worker)
+                sleep(pool, worker)
                 waited = PATIENCE - BRIEF
-        elif stretch != done and replace(crew + GATE, gate, gate + 1) == gate:
+        elif stretch != done and replace(pool + BARRIER_AT, barrier, barrier + 1) == barrier:
             if stretch >> INDEX != done >> INDEX:  # new in this pass: workers wake each other, in a tree
-                wake(crew, 2 * worker + 1)
-                wake(crew, 2 * worker + 2)
-            done = work(crew, worker, stretch)
+                wake(pool, 2 * worker + 1)
+                wake(pool, 2 * worker + 2)
+            done = work(pool, worker, stretch)
             waited = 0
             continue
-        rest(t, crew, waited)
+        rest(t, pool, waited)
         waited += 1
 
 
 @native
 def enter(t, own):
     """A thread's life, from the words of its own on."""
-    return serve(t, peek_i64(own + CREW), peek_i64(own + WORKER))
+    return serve(t, peek_i64(own + POOL), peek_i64(own + WORKER))
 
 
 @native
-def run(t, crew, program, length):
+def run(t, pool, program, length):
     """Run a program as worker 0, with whoever comes to help."""
     if length > 0:
-        exchange(crew + PROGRAM, program)
-        exchange(crew + LENGTH, length)
-        number = (peek_shared(crew + GATE) >> (INSIDE + INDEX)) + 1
-        exchange(crew + GATE, (number & PASSES) << (INSIDE + INDEX))
-        serve(t, crew, 0)
+        exchange(pool + PROGRAM, program)
+        exchange(pool + LENGTH, length)
+        number = (peek_shared(pool + BARRIER_AT) >> (INSIDE + INDEX)) + 1
+        exchange(pool + BARRIER_AT, (number & PASSES) << (INSIDE + INDEX))
+        serve(t, pool, 0)
     return 0

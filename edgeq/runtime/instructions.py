@@ -76,7 +76,7 @@ class Instruction:
     operands: Mapping[str, Word]
     reads: list[Shared]
     writes: list[Shared]
-    barrier: bool = False  # the team meets after it
+    barrier: bool = False  # the pool meets after it
     phase: int = 0
 
     def __str__(self) -> str:

@@ -1,25 +1,15 @@
-"""From a kernel to an object file: numba types it and writes it down, LLVM optimizes and emits it for the
-target, which need not be this machine.
-
-A kernel is a Python function (t, work, worker, workers, state, *operands). Its compiled form has one
-signature for all, (instruction, worker, workers) -> void: the entry made here reads the operands out of
-the instruction.
+"""From a kernel's entry to an object file: numba types it and writes it down, LLVM optimizes and emits it for
+the target, which need not be this machine.
 """
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from typing import Any
 
 import llvmlite.binding as llvm
 
-from edgeq.kernels.catalog import KERNELS, OPERANDS_AT, STATE_AT, WORK_AT
-
-from .tag import Tag
+from .sources import Entry
 from .target import Target
-
-COMMON = ("t", "work", "worker", "workers", "state")
 
 
 def target_machine(target: Target) -> Any:
@@ -31,43 +21,14 @@ def target_machine(target: Target) -> Any:
     )
 
 
-def kernel_function(name: str) -> Any:
-    """The kernel's numba dispatcher, its parameters checked against the catalog."""
-    row = KERNELS[name]
-    function = getattr(importlib.import_module(f"edgeq.kernels.{row.module}"), name)
-    given = tuple(inspect.signature(function.py_func).parameters)
-    common = COMMON[:1] if row.plain else COMMON
-    if given != common + row.operands:
-        raise TypeError(f"kernel {name} takes {given[len(common) :]}, its catalog row says {row.operands}")
-    return function
-
-
-def typed(name: str, tag: Tag) -> tuple[str, str, int]:
-    """The kernel as numba writes it for this tag: LLVM text, not optimized, the native name of its entry, how
-    many int64 that takes.
-
-    The entry of a kernel takes (instruction, worker, workers), the entry of a plain function its operands.
-    """
+def typed(entry: Entry) -> tuple[str, str]:
+    """The entry as numba writes it: LLVM text, not optimized, and its native name."""
     from numba import types
 
     from .frontend import written
-    from .verbs import peek_i64
 
-    row = KERNELS[name]
-    if row.plain:
-        arguments = row.operands
-        call = ", ".join(("tag", *row.operands))
-    else:
-        arguments = ("instruction", "worker", "workers")
-        operands = (f"peek_i64(instruction + {OPERANDS_AT + 8 * n})" for n in range(len(row.operands)))
-        state = f"peek_i64(instruction + {STATE_AT})"
-        call = ", ".join(("tag", f"instruction + {WORK_AT}", "worker", "workers", state, *operands))
-    scope: dict[str, Any] = {"kernel": kernel_function(name), "tag": tag, "peek_i64": peek_i64}
-    exec(
-        f"def entry({', '.join(arguments)}):\n    return kernel({call})\n", scope
-    )  # numba has no calls by a list
-    result = types.int64 if row.plain else types.void
-    return *written(scope["entry"], result(*[types.int64] * len(arguments))), len(arguments)
+    result = types.int64 if entry.returns else types.void
+    return written(entry.function, result(*[types.int64] * entry.arguments))
 
 
 WRAPPER = """
@@ -111,14 +72,14 @@ define float @fmaf(float %x, float %y, float %z) {
 """  # for CPUs without the instruction: a sum in double rounded to odd, which a float's rounding cannot spoil
 
 
-def module_of(name: str, tag: Tag, symbol: str, target: Target) -> Any:
+def module_of(entry: Entry, symbol: str, target: Target) -> Any:
     """The kernel's LLVM module, optimized for the target: the C function `symbol`, what it calls, and nothing
     from outside.
     """
     try:
-        return optimized(*typed(name, tag), symbol, target)
+        return optimized(*typed(entry), entry.arguments, symbol, target)
     except RuntimeError as error:
-        raise RuntimeError(f"kernel {name} {tag}: {error}") from None
+        raise RuntimeError(f"kernel {entry}: {error}") from None
 
 
 def optimized(text: str, native: str, count: int, symbol: str, target: Target) -> Any:
@@ -145,13 +106,13 @@ def optimized(text: str, native: str, count: int, symbol: str, target: Target) -
     return module
 
 
-def compile_kernel(name: str, tag: Tag, symbol: str, target: Target | None = None) -> bytes:
+def compile_kernel(entry: Entry, symbol: str, target: Target | None = None) -> bytes:
     """The kernel's object file for the target, by default the tag's tier; the function in it is `symbol`."""
-    target = target or Target.of(tag.isa)
-    return bytes(target_machine(target).emit_object(module_of(name, tag, symbol, target)))
+    target = target or Target.of(entry.tag.isa)
+    return bytes(target_machine(target).emit_object(module_of(entry, symbol, target)))
 
 
-def assembly(name: str, tag: Tag, target: Target | None = None) -> str:
+def assembly(entry: Entry, target: Target | None = None) -> str:
     """The kernel's assembly, for tests and people."""
-    target = target or Target.of(tag.isa)
-    return str(target_machine(target).emit_assembly(module_of(name, tag, "kernel", target)))
+    target = target or Target.of(entry.tag.isa)
+    return str(target_machine(target).emit_assembly(module_of(entry, "kernel", target)))

@@ -1,9 +1,9 @@
 """What runs in a compiler, a process of its own that compiles kernels for the one that started it.
 
-It reads from stdin a line of JSON, `Setup`, and then requests, each a number of bytes and so many bytes of
-pickle, which come from its parent alone. It answers each in turn on stdout: MARK, a kind, a number of bytes,
-and so many bytes. Whatever else appears there was said by a library, or by LLVM when it gave up: stdout and
-stderr are one pipe. It ends when stdin does, or when nobody reads any more.
+It reads from stdin a line of JSON, `compilers.setup`, and then requests, each a number of bytes and so many
+bytes of pickle, which come from its parent alone. It answers each in turn on stdout: MARK, a kind, a number
+of bytes, and so many bytes. Whatever else appears there was said by a library, or by LLVM when it gave up:
+stdout and stderr are one pipe. It ends when stdin does, or when nobody reads any more.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from edgeq.formats.schemes import SCHEMES, Scheme
 
 from . import isa, shortage
 from .isa import ISA
+from .sources import Module, Sources
 from .tag import Request
 from .target import Target
 
@@ -59,12 +60,12 @@ class Order:
             isa.ISAS = (*isa.ISAS, self.isa)
 
 
-def answer(request: Request, target: Target) -> Answer:
-    """Compile a kernel."""
+def answer(known: Module, request: Request, target: Target) -> Answer:
+    """Compile a kernel of the module's."""
     try:
         from .compile import compile_kernel
 
-        return Answer(OBJECT, compile_kernel(*request, SYMBOL, target))
+        return Answer(OBJECT, compile_kernel(known.entry(*request), SYMBOL, target))
     except Exception as error:
         return failure(error)
 
@@ -78,28 +79,27 @@ def failure(error: Exception) -> Answer:
     return Answer(SHORT if short else FAILED, reason.encode(errors="replace"))
 
 
-def serve(sources: str) -> None:
-    """Answer requests until there are no more; the parent's kernels have this digest of their sources."""
-    from .store import sources_digest
-
+def serve(module: str, digest: str) -> None:
+    """Answer requests until there are no more, for kernels of the module: the parent's `Sources`."""
+    known = Sources(module, digest).imported()
     try:
-        same = sources_digest() == sources
+        same = known.digest() == digest
     except OSError:
         same = False
     while order := read_order(sys.stdin.buffer):
         if same:
-            reply(answered(order))
+            reply(answered(known, order))
         else:
             reply(Answer(FAILED, b"edgeq's sources have changed since this process began; start it anew"))
 
 
-def answered(order: bytes) -> Answer:
+def answered(known: Module, order: bytes) -> Answer:
     try:
         read: Order = pickle.loads(order)
         read.enter_rows()
     except Exception as error:
         return failure(error)
-    return answer(read.request, read.target)
+    return answer(known, read.request, read.target)
 
 
 def read_order(stream: BinaryIO) -> bytes:

@@ -30,6 +30,7 @@ from edgeq.errors import EdgeqError, OutOfMemoryError, UsageError
 
 from . import shortage
 from .compiler import FAILED, HEADER, LENGTH, MARK, OBJECT, SHORT, WORDS_MAX, Answer, Order, answer, failure
+from .sources import Sources
 from .tag import Request
 from .target import Target
 
@@ -53,7 +54,7 @@ sys.modules["edgeq"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules["edgeq"])
 from edgeq.simd.compiler import serve
 try:
-    serve(setup["sources"])
+    serve(*setup["sources"])
 except OSError:  # the parent is gone
     os._exit(1)
 os._exit(0)
@@ -75,8 +76,11 @@ class Compiling(Protocol):
 class Here:
     """This process, where no other can be had."""
 
+    def __init__(self, sources: Sources) -> None:
+        self._known = sources.imported()
+
     def answer(self, request: Request, target: Target) -> Answer:
-        return answer(request, target)
+        return answer(self._known, request, target)
 
     def kill(self) -> None:
         """Nothing: a kernel that is being compiled is compiled to its end."""
@@ -88,7 +92,7 @@ class Here:
 class Compiler:
     """A process that compiles. Used by one thread; `kill` may come from another."""
 
-    def __init__(self, sources: str) -> None:
+    def __init__(self, sources: Sources) -> None:
         """OSError where it cannot be started."""
         with _starting, standard_descriptors_taken():
             self._process = subprocess.Popen(
@@ -195,7 +199,7 @@ class Compilers:
     system has room for fewer, there are fewer.
     """
 
-    def __init__(self, requests: Sequence[Request], target: Target, jobs: int, sources: str) -> None:
+    def __init__(self, requests: Sequence[Request], target: Target, jobs: int, sources: Sources) -> None:
         self._requests, self._target, self._sources = deque(requests), target, sources
         self._answers: queue.SimpleQueue[tuple[Request, Answer] | BaseException] = queue.SimpleQueue()
         self._compilers: list[Compiling] = []
@@ -268,13 +272,12 @@ class Compilers:
 
 
 def compiled(
-    requests: Sequence[Request], target: Target, jobs: int, sources: str
+    requests: Sequence[Request], target: Target, jobs: int, sources: Sources
 ) -> Generator[tuple[Request, bytes], None, None]:
     """Each kernel and its object file, in the order in which `jobs` compilers finish them.
 
-    OutOfMemoryError where memory is short, another EdgeqError for a kernel that cannot be compiled; `sources`
-    is the digest of the sources that they must be compiled from. However it ends, no process, thread or
-    descriptor is left.
+    OutOfMemoryError where memory is short, another EdgeqError for a kernel that cannot be compiled, or of
+    other sources than `sources` by now. However it ends, no process, thread or descriptor is left.
     """
     compilers = Compilers(requests, target, jobs, sources)
     try:
@@ -296,10 +299,10 @@ def object_of(request: Request, given: Answer) -> bytes:
     raise EdgeqError(f"the kernel {name} {tag} cannot be compiled: {reason}.")
 
 
-def started(sources: str) -> Compiling:
+def started(sources: Sources) -> Compiling:
     """A compiler, or this process where there can be none; OutOfMemoryError where there is no room for it."""
     if not python():
-        return Here()
+        return Here(sources)
     try:
         return Compiler(sources)
     except OSError as error:
@@ -307,7 +310,7 @@ def started(sources: str) -> Compiling:
             raise OutOfMemoryError(
                 f"no process that compiles kernels can be started: {error.strerror}"
             ) from None
-        return Here()  # the system forbids it, or the program is not there any more
+        return Here(sources)  # the system forbids it, or the program is not there any more
 
 
 def python() -> bool:
@@ -335,7 +338,7 @@ def environment() -> dict[str, str]:
     return free | {name: os.environ[name] for name in KEPT if name in os.environ} | ONE_THREAD
 
 
-def setup(sources: str) -> dict[str, object]:
+def setup(sources: Sources) -> dict[str, object]:
     """What a compiler is told first."""
     import edgeq
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def environment(story: Path) -> dict[str, str]:
     """This environment, with the packs that the test run has compiled named apart from the cache."""
     import edgeq
-    from edgeq.simd.folder import packs_folder
+    from edgeq.packs.folder import packs_folder
 
     with edgeq.load(story, threads=1):
         pass
@@ -57,17 +57,19 @@ def test_demo(
 
 
 COMPILE = """
+from edgeq.kernels import sources
 from edgeq.simd import compile
 from edgeq.simd.tag import Tag
-print(compile.compile_kernel("argmax", Tag("generic"), "kernel").hex())
+print(compile.compile_kernel(sources.entry("argmax", Tag("generic")), "kernel").hex())
 """
 
 
 def test_the_compiler_too(environment: dict[str, str], tmp_path: Path) -> None:
     """What it makes does not hang on assertions, and it warns of nothing."""
+    from edgeq.kernels import sources
     from edgeq.simd import compile
     from edgeq.simd.tag import Tag
 
     done = python(["-O", "-W", "error", "-c", COMPILE], environment, tmp_path)
-    usual = compile.compile_kernel("argmax", Tag("generic"), "kernel")
+    usual = compile.compile_kernel(sources.entry("argmax", Tag("generic")), "kernel")
     assert (done.stdout, done.stderr) == (usual.hex() + "\n", "")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from edgeq.cli.engine import Compiling
-from edgeq.simd import build, folder, store
+from edgeq.packs import build, folder, store
+from edgeq.packs.pack import Pack, decoded
 from edgeq.simd.host import host_isa
 from edgeq.simd.isa import ISAS
-from edgeq.simd.pack import Pack, decoded
 from edgeq.simd.tag import Request
 from edgeq.simd.target import Target
 from tests.cli.conftest import Call

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.kernels import sources
 from edgeq.simd import compile
 from edgeq.simd.tag import Tag
 from edgeq.simd.target import Target
@@ -139,4 +140,4 @@ def loaded(blob: bytes, symbol: str) -> Function:
 @cache
 def kernel(name: str, tag: Tag) -> Function:
     """A kernel of the catalog."""
-    return loaded(compile.compile_kernel(name, tag, "kernel", target(tag.isa)), "kernel")
+    return loaded(compile.compile_kernel(sources.entry(name, tag), "kernel", target(tag.isa)), "kernel")

@@ -155,7 +155,7 @@ def test_a_step_is_told_of_its_own_end(model: engine.Model, monkeypatch: Any) ->
 
 def test_a_pass_closes_the_model_that_a_handler_closed_within_it(model: engine.Model) -> None:
     runner, sequence = model.runner, model.sequence()
-    run = runner._team.run
+    run = runner._pool.run
 
     def handler(code: np.ndarray) -> None:
         model.close()
@@ -164,7 +164,7 @@ def test_a_pass_closes_the_model_that_a_handler_closed_within_it(model: engine.M
             model.logits([1])
         run(code)
 
-    runner._team.run = handler  # type: ignore[method-assign]
+    runner._pool.run = handler  # type: ignore[method-assign]
     with pytest.raises(UsageError, match="the model was closed"):
         sequence.feed(IDS)
     assert model._runner is None and sequence.ids == []
@@ -172,7 +172,7 @@ def test_a_pass_closes_the_model_that_a_handler_closed_within_it(model: engine.M
 
 def test_no_pass_within_a_pass(model: engine.Model, demo_file: Callable[[str], Path]) -> None:
     """Of another model neither: two threads that do so could wait for each other."""
-    run, refused = model.runner._team.run, []
+    run, refused = model.runner._pool.run, []
     other, third = engine.load(demo_file("q4"), threads=1).sequence(), model.sequence()
 
     def handler(code: np.ndarray) -> None:
@@ -182,7 +182,7 @@ def test_no_pass_within_a_pass(model: engine.Model, demo_file: Callable[[str], P
             refused.append(1)
         run(code)
 
-    model.runner._team.run = handler  # type: ignore[method-assign]
+    model.runner._pool.run = handler  # type: ignore[method-assign]
     assert len(model.logits(IDS)) == len(IDS) and len(refused) == 2
 
 

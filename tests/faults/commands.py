@@ -13,8 +13,8 @@ from typing import Any
 from unittest import mock
 
 from edgeq.formats import verify
-from edgeq.simd import build, store
-from edgeq.simd.pack import decoded
+from edgeq.packs import build, store
+from edgeq.packs.pack import decoded
 from tests.fuzz import checkpoints, edgeq_files, gguf_files
 from tests.fuzz.sparse import write
 

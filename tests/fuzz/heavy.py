@@ -6,7 +6,7 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterator
 
-from edgeq.simd.pack import MAGIC
+from edgeq.packs.pack import MAGIC
 from tests.fuzz import edgeq_files
 
 UNITS = (

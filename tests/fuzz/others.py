@@ -14,7 +14,7 @@ from typing import Any
 from edgeq import models, tuned
 from edgeq.chat import encode_chat, render
 from edgeq.converters import CHOICES, KEEP, recipe
-from edgeq.simd.pack import MAGIC, PRELUDE, Pack, decoded
+from edgeq.packs.pack import MAGIC, PRELUDE, Pack, decoded
 from edgeq.simd.target import Target
 from edgeq.tokenizer import Tokenizer, load
 from tests.fuzz import mutate, vocabularies

@@ -21,9 +21,9 @@ from edgeq.formats import encode_parts
 from edgeq.formats.schemes import SCHEMES, Part, Scheme
 from edgeq.kernels import meaning
 from edgeq.kernels.catalog import KERNELS, OPERANDS_AT, STATE_AT, WIDTH, State
+from edgeq.packs.store import kernels
 from edgeq.runtime.arena import ALIGNMENT, SLACK
 from edgeq.simd import isa
-from edgeq.simd.store import kernels
 from edgeq.simd.tag import Tag
 from tests import emulator
 

@@ -7,5 +7,5 @@ from tests.simd.conftest import stand_ins
 
 __all__ = ["stand_ins"]
 collect_ignore = (  # what runs whole programs in this process
-    ["test_team.py", "test_arena.py", "test_memory.py"] if emulator.CPU else []
+    ["test_pool.py", "test_arena.py", "test_memory.py"] if emulator.CPU else []
 )

@@ -85,13 +85,13 @@ def test_a_kernel_that_reads_too_far_shows(
     with edgeq.load(path, threads=1, context=32, act=act) as model:
         want = arena.outcome(model, run, arena.ZEROS)
         steps = arena.Steps(model, arena.PATTERNS["NaN"])
-        model.runner._team.run = steps.run  # type: ignore[method-assign]
+        model.runner._pool.run = steps.run  # type: ignore[method-assign]
         assert arena.same(want, arena.outcome(model, run, arena.PATTERNS["NaN"]))
     assert kernel in steps.kernels
     with edgeq.load(path, threads=1, context=32, act=act) as model:
         read_to_the_end(model, kernel, operand)
         steps = arena.Steps(model, arena.PATTERNS["NaN"])
-        model.runner._team.run = steps.run  # type: ignore[method-assign]
+        model.runner._pool.run = steps.run  # type: ignore[method-assign]
         assert not arena.same(want, arena.outcome(model, run, arena.PATTERNS["NaN"]))
 
 
@@ -105,7 +105,7 @@ def test_a_role_that_is_not_true_shows(kept: str, demo: dict[str, Path]) -> None
             if i.kernel == "rotate":
                 i.reads, i.writes = (i.reads, []) if kept == "reads" else ([], i.writes)
         steps = arena.Steps(model, arena.PATTERNS["NaN"])
-        model.runner._team.run = steps.run  # type: ignore[method-assign]
+        model.runner._pool.run = steps.run  # type: ignore[method-assign]
         got = arena.outcome(model, run, arena.PATTERNS["NaN"])
     assert steps.spoilt == ({"rotate"} if kept == "reads" else set())
     assert arena.same(want, got) == (kept == "reads")

@@ -140,7 +140,7 @@ def test_a_check_that_is_not_known_is_refused() -> None:
 
 
 MAKES = re.compile(r"np\.(zeros|empty|ones|full|array|asarray|copy)\(")
-EXECUTABLE = ("simd", "kernels", "cli")  # addresses of code; kernels' meanings; no addresses
+EXECUTABLE = ("packs", "kernels", "cli")  # addresses of code; kernels' meanings; no addresses
 
 
 def test_all_memory_of_kernels_comes_from_here() -> None:
@@ -152,7 +152,7 @@ def test_all_memory_of_kernels_comes_from_here() -> None:
         if path.name != "memory.py" and path.relative_to(folder).parts[0] not in EXECUTABLE
     }
     taking = {path: text for path, text in sources.items() if ".ctypes.data" in text}
-    known = ("runtime/program.py", "runtime/weights.py", "cache.py", "team.py")
+    known = ("runtime/program.py", "runtime/weights.py", "cache.py", "pool.py")
     assert {Path(name) for name in known} <= set(taking)
     assert not {path: MAKES.findall(text) for path, text in taking.items() if MAKES.search(text)}
 

@@ -32,8 +32,8 @@ import edgeq
 from edgeq.errors import EdgeqError, OutOfMemoryError, UsageError
 from edgeq.generate import Generation
 from edgeq.ownership import Locked
-from edgeq.simd import store
-from tests.lives import teams
+from edgeq.packs import store
+from tests.lives import pools
 from tests.lives.left import children, junk, nothing_left, resources
 from tests.patience import STUCK_S
 
@@ -55,7 +55,7 @@ def ending(function: Scenario) -> Scenario:
     return scenario(function)
 
 
-for each in teams.SCENARIOS:
+for each in pools.SCENARIOS:
     scenario(each)
 
 
@@ -418,8 +418,8 @@ def fork_in_a_wait(path: str, threads: int, count: int, seed: int) -> None:
     warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
     model = edgeq.load(path, threads=threads)
     want = model.logits(PROMPT)
-    team = model.runner._team
-    run, main = team.run, threading.get_ident()
+    pool = model.runner._pool
+    run, main = pool.run, threading.get_ident()
     for _ in range(count):
         begun, forks = threading.Event(), threading.Event()
 
@@ -429,7 +429,7 @@ def fork_in_a_wait(path: str, threads: int, count: int, seed: int) -> None:
                 forks.wait()
             run(code)
 
-        team.run = slowly  # type: ignore[method-assign]
+        pool.run = slowly  # type: ignore[method-assign]
         children: list[int] = []
 
         def handler(*_: object, forks: Any = forks, children: Any = children) -> None:

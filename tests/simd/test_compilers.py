@@ -5,6 +5,7 @@ Most have a program of their own here, a few lines that take no time; the true o
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
@@ -21,14 +22,21 @@ import pytest
 import edgeq.cores
 from edgeq.errors import EdgeqError, OutOfMemoryError, UsageError
 from edgeq.formats.schemes import SCHEMES
-from edgeq.simd import build, compiler, compilers, isa, shortage, store
-from edgeq.simd.compiler import HEADER, MARK, OBJECT, Answer
+from edgeq.kernels import sources
+from edgeq.packs import build, store
+from edgeq.packs.executable import Executable
+from edgeq.simd import compiler, compilers, isa, shortage
+from edgeq.simd.compiler import HEADER, MARK, OBJECT, SYMBOL, Answer
+from edgeq.simd.link import link
+from edgeq.simd.sources import Sources
 from edgeq.simd.tag import Request, Tag
 from edgeq.simd.target import Target
 from tests.patience import STUCK_S, until
 
 GENERIC = Target.of("generic")
 ONE, TWO = ("argmax", Tag("generic")), ("rotate", Tag("generic"))
+KNOWN = Sources(sources.__name__, sources.digest())
+NONE = Sources("", "")  # for compilers that compile nothing
 ROOT = Path(__file__).resolve().parents[2]
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="signals and descriptors as on POSIX systems")
 
@@ -61,30 +69,29 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return set_program
 
 
-def compiled(*requests: Request, jobs: int = 1, sources: str | None = None) -> dict[Request, bytes]:
-    return dict(
-        compilers.compiled(
-            requests or (ONE,), GENERIC, jobs, store.sources_digest() if sources is None else sources
-        )
-    )
+def compiled(*requests: Request, jobs: int = 1, told: Sources = KNOWN) -> dict[Request, bytes]:
+    return dict(compilers.compiled(requests or (ONE,), GENERIC, jobs, told))
 
 
 # ---- the true one ----
 def test_it_compiles_as_this_process_would() -> None:
     made = compiled(ONE, TWO)
     assert list(made) == [ONE, TWO]
-    assert made[ONE] == compiler.answer(ONE, GENERIC).body
+    assert made[ONE] == compiler.answer(KNOWN.imported(), ONE, GENERIC).body
 
 
 ELSEWHERE = """
 import os, sys
-from edgeq.simd import compilers, store
+from edgeq.kernels import sources
+from edgeq.simd import compilers
+from edgeq.simd.sources import Sources
 from edgeq.simd.tag import Tag
 from edgeq.simd.target import Target
 requests = [("argmax", Tag("generic"))]
 if len(sys.argv) > 2:
     os.closerange(0, 3)
-((_, blob),) = compilers.compiled(requests, Target.of("generic"), 1, store.sources_digest())
+told = Sources(sources.__name__, sources.digest())
+((_, blob),) = compilers.compiled(requests, Target.of("generic"), 1, told)
 assert blob[:4] == b"\\x7fELF" and not {"numba", "llvmlite"} & set(sys.modules)
 if os.path.isdir("/proc/self/fd"):
     print(len(os.listdir("/proc/self/fd")), file=open(sys.argv[1], "w"))
@@ -127,7 +134,29 @@ def test_rows_that_came_while_the_parent_ran(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_other_sources_are_not_compiled() -> None:
     with pytest.raises(EdgeqError, match="argmax any@generic cannot be compiled: .* sources have changed"):
-        compiled(sources="of another edgeq")
+        compiled(told=KNOWN._replace(digest="of another edgeq"))
+
+
+MINE = """
+from edgeq.simd.sources import Entry
+
+def digest():
+    return "of mine"
+
+def entry(kernel, tag):
+    return Entry(kernel, tag, lambda a, b, c: a + b + c, 3, returns=True)
+"""
+
+
+def test_kernels_of_any_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler knows none itself: it imports the module that it is told of."""
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    made = compiled(ONE, told=Sources("mine", "of mine"))
+    image, entries = link({"sum": made[ONE]}, SYMBOL, GENERIC.machine)
+    code = Executable.of_bytes(image)
+    function = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(code.address + entries["sum"])
+    assert function(1, 20, 300) == 321
 
 
 def test_a_kernel_that_cannot_be_compiled() -> None:
@@ -141,8 +170,8 @@ def test_a_kernel_that_cannot_be_compiled() -> None:
 def test_the_parents_end_is_its_end(tmp_path: Path) -> None:
     """Killed, the parent cannot end it: it goes by itself."""
     script = (
-        "import os\nfrom edgeq.simd import compilers, store\n"
-        "c = compilers.Compiler(store.sources_digest())\n"
+        "import os\nfrom edgeq.simd import compilers\nfrom edgeq.simd.sources import Sources\n"
+        f"c = compilers.Compiler(Sources(*{tuple(KNOWN)!r}))\n"
         "print(c._process.pid, flush=True)\nos.kill(os.getpid(), 9)"
     )
     words = [sys.executable, "-c", script]
@@ -231,6 +260,7 @@ SIGNALS = """
 import os, signal, sys
 from edgeq.errors import EdgeqError
 from edgeq.simd import compilers
+from edgeq.simd.sources import Sources
 from edgeq.simd.tag import Tag
 from edgeq.simd.target import Target
 compilers.START, way = sys.argv[1:]
@@ -248,7 +278,7 @@ if way == "group":
     signal.signal(signal.SIGTERM, lambda *_: None)
 try:
     wanted = [(name, Tag("generic")) for name in ("argmax", "rotate")]
-    for _ in compilers.compiled(wanted, Target.of("generic"), 1, ""):
+    for _ in compilers.compiled(wanted, Target.of("generic"), 1, Sources("", "")):
         if way == "group":
             os.killpg(0, signal.SIGTERM)
         print("compiled", flush=True)
@@ -282,13 +312,13 @@ def test_a_program_s_own_signals(way: str, changes: str, words: str) -> None:
 def test_fewer_where_there_is_room_for_fewer(
     room: int, quick: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[str] = []
+    made: list[Sources] = []
 
-    def scarce(sources: str) -> compilers.Compiler:
-        made.append(sources)
+    def scarce(told: Sources) -> compilers.Compiler:
+        made.append(told)
         if len(made) > room:
             raise OSError(errno.EMFILE, "Too many open files")
-        return one_more(sources)
+        return one_more(told)
 
     one_more = compilers.Compiler
     monkeypatch.setattr(compilers, "Compiler", scarce)
@@ -305,13 +335,13 @@ def test_fewer_where_there_is_room_for_fewer(
 def test_what_is_broken_off_ends_at_once(quick: Callable[..., None]) -> None:
     """Two compilers that would never answer."""
     quick("def before(): sys.stdin.read()")
-    crew = compilers.Compilers([ONE, TWO], GENERIC, 2, "")
-    crew.start()
-    until(lambda: len(crew._compilers) == 2, "the start of two compilers")
-    processes = [one._process for one in crew._compilers if isinstance(one, compilers.Compiler)]
-    crew.end()
+    several = compilers.Compilers([ONE, TWO], GENERIC, 2, NONE)
+    several.start()
+    until(lambda: len(several._compilers) == 2, "the start of two compilers")
+    processes = [one._process for one in several._compilers if isinstance(one, compilers.Compiler)]
+    several.end()
     assert [process.returncode for process in processes] == [-signal.SIGKILL] * 2
-    assert not any(thread.is_alive() for thread in crew._threads)
+    assert not any(thread.is_alive() for thread in several._threads)
     assert not compilers._running
 
 
@@ -339,20 +369,20 @@ def test_an_interrupt_keeps_what_was_compiled(
 @posix
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_process_leaves_its_parents_compilers_alone(quick: Callable[..., None]) -> None:
-    crew = compilers.Compilers([ONE, TWO], GENERIC, 1, "")
-    crew.start()
-    first = crew.next()
+    several = compilers.Compilers([ONE, TWO], GENERIC, 1, NONE)
+    several.start()
+    first = several.next()
     child = os.fork()
     if not child:
         try:
-            crew.next()
+            several.next()
         except UsageError:
-            crew.end()
+            several.end()
             os._exit(7)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-    second = crew.next()
-    crew.end()
+    second = several.next()
+    several.end()
     assert (first, second) == ((ONE, b"object"), (TWO, b"object"))
 
 
@@ -360,7 +390,7 @@ def test_a_forked_process_leaves_its_parents_compilers_alone(quick: Callable[...
 @pytest.mark.parametrize("program", ["", "/usr/bin/blender", "/nowhere/python3"])
 def test_without_a_python_this_process_compiles(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", program)
-    monkeypatch.setattr(compilers, "answer", lambda request, target: Answer(OBJECT, b"here"))
+    monkeypatch.setattr(compilers, "answer", lambda *_: Answer(OBJECT, b"here"))
     assert compiled(ONE, TWO, jobs=2) == {ONE: b"here", TWO: b"here"}
 
 

@@ -7,11 +7,11 @@ import struct
 
 import pytest
 
+from edgeq.packs.build import all_kernels
+from edgeq.packs.executable import Executable
+from edgeq.packs.store import kernels
 from edgeq.simd import link
-from edgeq.simd.build import all_kernels
-from edgeq.simd.executable import Executable
 from edgeq.simd.isa import by_name
-from edgeq.simd.store import kernels
 from edgeq.simd.target import Target
 from tests.simd.objects import GENERIC, adding, made
 from tests.simd.rows import HERE

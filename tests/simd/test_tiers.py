@@ -12,6 +12,7 @@ import pytest
 
 from edgeq.errors import UsageError
 from edgeq.formats.schemes import SCHEMES, Floats, Integers, Scheme
+from edgeq.kernels import sources
 from edgeq.kernels.catalog import CODES as CODED
 from edgeq.simd import compile, isa
 from edgeq.simd.isa.parts import QUADS, halves
@@ -23,7 +24,7 @@ from tests.simd.rows import STAND_INS
 
 @cache
 def assembly(kernel: str, tag: Tag, machine: str = "") -> str:
-    return compile.assembly(kernel, tag, Target(tag.isa, machine or tag.isa_row.machine))
+    return compile.assembly(sources.entry(kernel, tag), Target(tag.isa, machine or tag.isa_row.machine))
 
 
 # ---- loops in assembly ----
@@ -88,7 +89,7 @@ def test_a_new_scheme_needs_its_row_alone(monkeypatch: pytest.MonkeyPatch) -> No
     row = Scheme("new", planes=(4, 2, 1), zero=64, sub=Integers("i8", 16), scale=Floats("bf16", 0))
     monkeypatch.setitem(SCHEMES, "new", row)
     for name in ("avx2", "avx512vnni", "i8mm", "neon"):
-        assert inner_loops(compile.assembly("matmul", Tag(name, "new", 2)))
+        assert inner_loops(compile.assembly(sources.entry("matmul", Tag(name, "new", 2))))
 
 
 # ---- products ----

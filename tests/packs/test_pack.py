@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from edgeq.packs.pack import MAGIC, PRELUDE, Pack, PackError, decoded
 from edgeq.simd.link import PAGE
-from edgeq.simd.pack import MAGIC, PRELUDE, Pack, PackError, decoded
 from edgeq.simd.target import Target
 
 PACK = Pack(Target("dotprod", "aarch64"), "digest", "compilers", {"a": 0, "b q4 x4": 64}, bytes(range(200)))

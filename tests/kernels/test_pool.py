@@ -1,4 +1,4 @@
-"""The interpreter and its team: no instruction begins before those it waits for have ended; nobody sleeps on.
+"""The interpreter and its pool: no instruction begins before those it waits for have ended; nobody sleeps on.
 
 The program here is a long chain of products. Each reads all that the one before it wrote, in pieces that
 went to different workers, so a barrier that lets one worker through too early gives wrong numbers. All
@@ -26,9 +26,9 @@ from edgeq.cores import default_threads
 from edgeq.errors import UsageError
 from edgeq.kernels.catalog import BARRIER, FLAGS_AT, KERNELS, OPERANDS_AT, STATE_AT, WIDTH, WORK_AT, State
 from edgeq.ownership import Lock, Locked
-from edgeq.simd.store import kernels
+from edgeq.packs.store import kernels
+from edgeq.pool import Pool
 from edgeq.simd.tag import Tag
-from edgeq.team import Team
 from tests.kernels.calling import Array, Memory, float_lines, tag_of
 from tests.patience import STUCK_S, until
 from tests.simd.rows import HERE
@@ -76,10 +76,10 @@ class Chain:
         for n in range(length):
             self.want = self.want[:, self.orders[n % 4]]
 
-    def run(self, team: Team) -> None:
+    def run(self, pool: Pool) -> None:
         self.code[:, WORK_AT // 8] = 0
         self.buffers[0].values[:] = self.start
-        team.run(self.code)
+        pool.run(self.code)
 
     @property
     def result(self) -> Array:
@@ -115,54 +115,54 @@ def native_threads() -> int:
 
 
 @pytest.fixture
-def team_of() -> Any:
-    teams: list[Team] = []
+def pool_of() -> Any:
+    pools: list[Pool] = []
 
-    def make(workers: int) -> Team:
-        teams.append(Team(workers, HERE))
-        return teams[-1]
+    def make(workers: int) -> Pool:
+        pools.append(Pool(workers, HERE))
+        return pools[-1]
 
     yield make
-    for team in teams:
-        in_time(team.close)
+    for pool in pools:
+        in_time(pool.close)
 
 
 @pytest.mark.parametrize(("workers", "length"), [(1, 5000), (2, 15000), (3, 5000), (8, 1500)])
-def test_barriers_hold(workers: int, length: int, team_of: Callable[[int], Team]) -> None:
+def test_barriers_hold(workers: int, length: int, pool_of: Callable[[int], Pool]) -> None:
     chain = Chain(length)
-    team = team_of(workers)
+    pool = pool_of(workers)
 
     def work() -> None:
         for _ in range(3):
-            chain.run(team)
+            chain.run(pool)
             chain.check()
 
     in_time(work)
 
 
 @pytest.mark.skipif(default_threads() < 2, reason="two workers need two cores to overtake each other")
-def test_the_chain_would_show_a_missing_barrier(team_of: Callable[[int], Team]) -> None:
+def test_the_chain_would_show_a_missing_barrier(pool_of: Callable[[int], Pool]) -> None:
     """Without barriers the same program goes wrong, sooner or later: so the test above can fail."""
     chain = Chain(5000, barriers=False)
-    team = team_of(2)
+    pool = pool_of(2)
 
     def overtaken() -> bool:
-        chain.run(team)
+        chain.run(pool)
         return not np.array_equal(chain.result, chain.want)
 
     until(overtaken, "that one worker overtakes the other", pause=0)
 
 
 @pytest.mark.parametrize("workers", [2, 3, 8])
-def test_workers_that_sleep_are_woken(workers: int, team_of: Callable[[int], Team]) -> None:
+def test_workers_that_sleep_are_woken(workers: int, pool_of: Callable[[int], Pool]) -> None:
     """Many short passes, after pauses from none to longer than a worker waits awake."""
     chain = Chain(8)
-    team = team_of(workers)
+    pool = pool_of(workers)
     rng = np.random.default_rng(workers)
 
     def work() -> None:
         for n in range(300):
-            chain.run(team)
+            chain.run(pool)
             chain.check()
             pause = rng.uniform(0, 600e-6) if n % 4 else rng.uniform(0, 5e-3)
             if n % 3 == 0:
@@ -175,59 +175,59 @@ def test_workers_that_sleep_are_woken(workers: int, team_of: Callable[[int], Tea
     in_time(work)
 
 
-def test_passes_without_instructions(team_of: Callable[[int], Team]) -> None:
+def test_passes_without_instructions(pool_of: Callable[[int], Pool]) -> None:
     chain = Chain(2)
-    team = team_of(3)
+    pool = pool_of(3)
 
     def work() -> None:
         for _ in range(50):
-            team.run(chain.code[:0])
-            chain.run(team)
+            pool.run(chain.code[:0])
+            chain.run(pool)
             chain.check()
 
     in_time(work)
 
 
-def test_programs_of_different_length_by_turns(team_of: Callable[[int], Team]) -> None:
+def test_programs_of_different_length_by_turns(pool_of: Callable[[int], Pool]) -> None:
     """A worker that is slow to leave one pass does not take the next one's length for its own."""
     chains = [Chain(1), Chain(7), Chain(100), Chain(2)]
-    team = team_of(3)
+    pool = pool_of(3)
 
     def work() -> None:
         for n in range(200):
             chain = chains[n % 4]
-            chain.run(team)
+            chain.run(pool)
             chain.check()
 
     in_time(work)
 
 
-def test_many_teams_come_and_go() -> None:
+def test_many_pools_come_and_go() -> None:
     """Closing right after opening, asleep, or after a pass; no thread is left."""
     chain = Chain(3)
     before = native_threads()
 
     def work() -> None:
         for n in range(30):
-            team = Team(1 + n % 4, HERE)
+            pool = Pool(1 + n % 4, HERE)
             if n % 3:
-                chain.run(team)
+                chain.run(pool)
                 chain.check()
             if n % 5 == 0:
                 time.sleep(0.01)
-            team.close()
+            pool.close()
 
     in_time(work)
     # the system takes a thread off its list a moment after it ended
     until(lambda: native_threads() <= before, "the end of all threads")
 
 
-def test_teams_do_not_disturb_each_other(team_of: Callable[[int], Team]) -> None:
-    pairs = [(Chain(300), team_of(2)) for _ in range(3)]
+def test_pools_do_not_disturb_each_other(pool_of: Callable[[int], Pool]) -> None:
+    pairs = [(Chain(300), pool_of(2)) for _ in range(3)]
 
-    def work(chain: Chain, team: Team) -> None:
+    def work(chain: Chain, pool: Pool) -> None:
         for _ in range(20):
-            chain.run(team)
+            chain.run(pool)
             chain.check()
 
     def all_at_once() -> None:
@@ -243,10 +243,10 @@ def test_teams_do_not_disturb_each_other(team_of: Callable[[int], Team]) -> None
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
-def test_interrupted_anywhere(workers: int, team_of: Callable[[int], Team]) -> None:
-    """Ctrl-C at any moment: the next pass is right, and the team can be closed."""
+def test_interrupted_anywhere(workers: int, pool_of: Callable[[int], Pool]) -> None:
+    """Ctrl-C at any moment: the next pass is right, and the pool can be closed."""
     chain = Chain(20)
-    team = team_of(workers)
+    pool = pool_of(workers)
     interrupts = passes = 0
 
     def interrupt(signal_number: int, frame: Any) -> None:
@@ -258,11 +258,11 @@ def test_interrupted_anywhere(workers: int, team_of: Callable[[int], Team]) -> N
             try:
                 signal.setitimer(signal.ITIMER_REAL, random.uniform(10e-6, 500e-6) * (1 + interrupts / 100))
                 while True:
-                    chain.run(team)
+                    chain.run(pool)
                     passes += 1
             except KeyboardInterrupt:
                 interrupts += 1
-            chain.run(team)
+            chain.run(pool)
             chain.check()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -271,30 +271,30 @@ def test_interrupted_anywhere(workers: int, team_of: Callable[[int], Team]) -> N
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_process_has_a_team_of_its_own(team_of: Callable[[int], Team]) -> None:
+def test_a_forked_process_has_a_pool_of_its_own(pool_of: Callable[[int], Pool]) -> None:
     """It has none of the other threads; its first pass begins new ones, and its passes are right."""
     chain = Chain(200)
-    team = team_of(3)
-    chain.run(team)
+    pool = pool_of(3)
+    chain.run(pool)
     child = os.fork()
     if child == 0:
         right = False
         try:
             signal.alarm(STUCK_S)  # ends the child if it is stuck
-            chain.run(team)
-            chain.run(team)
+            chain.run(pool)
+            chain.run(pool)
             right = np.array_equal(chain.result, chain.want) and native_threads() in (0, 3)
         finally:
             os._exit(0 if right else 1)
     assert os.waitpid(child, 0)[1] == 0
-    chain.run(team)
+    chain.run(pool)
     chain.check()
 
 
 @pytest.mark.parametrize("workers", [2, 8])
-def test_between_passes_workers_use_no_time(workers: int, team_of: Callable[[int], Team]) -> None:
+def test_between_passes_workers_use_no_time(workers: int, pool_of: Callable[[int], Pool]) -> None:
     chain = Chain(8)
-    team = team_of(workers)
+    pool = pool_of(workers)
 
     def asleep() -> bool:
         before = time.process_time()
@@ -302,20 +302,20 @@ def test_between_passes_workers_use_no_time(workers: int, team_of: Callable[[int
         return time.process_time() - before < 0.003
 
     for _ in range(3):
-        chain.run(team)
+        chain.run(pool)
         until(asleep, "that all workers sleep")
 
 
-def test_wakes_for_nothing_do_no_harm(team_of: Callable[[int], Team]) -> None:
+def test_wakes_for_nothing_do_no_harm(pool_of: Callable[[int], Pool]) -> None:
     """Counts that are left over in semaphores wake workers that look, find no pass, and sleep again."""
     chain = Chain(200)
-    team = team_of(3)
+    pool = pool_of(3)
 
     def work() -> None:
         for _ in range(20):
             for _ in range(50):
-                team._shared._beds.rouse()
-            chain.run(team)
+                pool._shared._semaphores.rouse()
+            chain.run(pool)
             chain.check()
 
     in_time(work)
@@ -357,19 +357,19 @@ def test_what_is_locked_is_forgotten_when_it_goes() -> None:
     assert len(ownership._locks) == before
 
 
-def seconds(team: Team, chain: Chain) -> float:
+def seconds(pool: Pool, chain: Chain) -> float:
     """Of one pass."""
     chain.code[:, WORK_AT // 8] = 0
     start = time.perf_counter()
-    team.run(chain.code)
+    pool.run(chain.code)
     return time.perf_counter() - start
 
 
 @pytest.mark.parametrize("workers", [8, 64])
-def test_more_workers_than_cores_do_not_collapse(workers: int, team_of: Callable[[int], Team]) -> None:
+def test_more_workers_than_cores_do_not_collapse(workers: int, pool_of: Callable[[int], Pool]) -> None:
     """Hundreds of barriers: where each waited for every worker, every pass would take 100 times as long."""
     chain = Chain(500)
-    few, many = team_of(2), team_of(workers)
+    few, many = pool_of(2), pool_of(workers)
     best = [1e9, 1e9]
 
     def near() -> bool:
@@ -380,10 +380,10 @@ def test_more_workers_than_cores_do_not_collapse(workers: int, team_of: Callable
 
 
 @pytest.mark.parametrize("workers", [0, -1, 257])
-def test_a_team_of_that_size_is_refused(workers: int) -> None:
+def test_a_pool_of_that_size_is_refused(workers: int) -> None:
     with pytest.raises(UsageError, match=str(workers)):
-        Team(workers, HERE)
+        Pool(workers, HERE)
 
 
-def test_a_team_asks_for_what_it_calls() -> None:
-    assert all(KERNELS[name].plain and tag == Tag(HERE) for name, tag in Team.requests(HERE))
+def test_a_pool_asks_for_what_it_calls() -> None:
+    assert all(KERNELS[name].plain and tag == Tag(HERE) for name, tag in Pool.requests(HERE))

@@ -20,9 +20,8 @@ import struct
 from dataclasses import dataclass, replace
 
 from edgeq.errors import EdgeqError
-
-from .link import PAGE
-from .target import Target
+from edgeq.simd.link import PAGE
+from edgeq.simd.target import Target
 
 MAGIC = b"edgeqpk\x01"
 PRELUDE = struct.Struct("<8s32sI")

@@ -6,14 +6,16 @@ import contextlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 
 from edgeq.formats.schemes import SCHEMES
+from edgeq.kernels import sources
 from edgeq.kernels.catalog import KERNELS
+from edgeq.simd import compilers
+from edgeq.simd.compiler import SYMBOL
+from edgeq.simd.link import link
+from edgeq.simd.sources import Sources
+from edgeq.simd.tag import Request, Tag
+from edgeq.simd.target import Target
 
-from . import compilers
-from .compiler import SYMBOL
-from .link import link
 from .pack import Pack
-from .tag import Request, Tag
-from .target import Target
 
 Progress = Callable[[int, int, str], None]  # (done, total, the kernel that is next to be done)
 FEW = 4  # processes that compile for somebody who waits: each more has its start to pay
@@ -34,14 +36,12 @@ def all_kernels(target: Target) -> list[Request]:
 def objects(
     requests: Sequence[Request],
     target: Target,
-    sources: str,
     progress: Progress | None = None,
     jobs: int | None = None,
 ) -> Generator[tuple[Request, bytes], None, None]:
     """Each kernel and its object file, as they are compiled by `jobs` processes, by default as many as pay.
 
-    `sources` is the digest of what they are compiled from. OutOfMemoryError or another EdgeqError for a
-    kernel that cannot be compiled.
+    OutOfMemoryError or another EdgeqError for a kernel that cannot be compiled.
     """
     left = dict.fromkeys(requests)
 
@@ -50,7 +50,8 @@ def objects(
             name, tag = next(iter(left), ("", ""))
             progress(len(requests) - len(left), len(requests), f"{name} {tag}".strip())
 
-    with contextlib.closing(compiling(requests, target, jobs or few(len(requests)), sources)) as made:
+    processes, told = jobs or few(len(requests)), Sources(sources.__name__, sources.digest())
+    with contextlib.closing(compiling(requests, target, processes, told)) as made:
         tell()
         for request, blob in made:
             yield request, blob
@@ -73,12 +74,12 @@ def affordable() -> int:
     return max(1, min(cores.default_threads(), cores.free_memory() // COMPILER_BYTES))
 
 
-def pack(made: Mapping[Request, bytes], target: Target, sources: str) -> Pack:
+def pack(made: Mapping[Request, bytes], target: Target) -> Pack:
     """The kernels' objects as a pack."""
     image, kernels = link(
         {tag.named(name): blob for (name, tag), blob in made.items()}, SYMBOL, target.machine
     )
-    return Pack(target, sources, compiler(), kernels, image)
+    return Pack(target, sources.digest(), compiler(), kernels, image)
 
 
 def compiler() -> str:

@@ -25,10 +25,8 @@ import numpy as np
 import pytest
 
 from edgeq import ownership
-from edgeq.kernels.catalog import KERNELS
-from edgeq.kernels.roles import Number
-from edgeq.simd import build, compile, executable, folder, store
-from edgeq.simd.pack import Pack
+from edgeq.packs import build, executable, folder, store
+from edgeq.packs.pack import Pack
 from edgeq.simd.tag import Request, Tag
 from edgeq.simd.target import Target
 from tests.instructions import interfere
@@ -65,7 +63,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def pack(*requests: Request, target: Target = GENERIC, **changed: Any) -> Pack:
-    whole = build.pack({request: made(SUM, target) for request in requests}, target, store.sources_digest())
+    whole = build.pack({request: made(SUM, target) for request in requests}, target)
     return replace(whole, **changed)
 
 
@@ -425,7 +423,7 @@ def test_interrupted_what_was_compiled_is_kept(place: Path, compiled: list[str])
 # ---- processes ----
 SCRIPT = """
 import json, os, sys
-from edgeq.simd import build, store
+from edgeq.packs import build, store
 from edgeq.simd.tag import Tag
 blob = bytes.fromhex(sys.argv[2])
 log = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -488,7 +486,7 @@ def test_many_processes_at_once_compile_once(place: Path, tmp_path: Path) -> Non
 HOLD = """
 import os, sys
 from pathlib import Path
-from edgeq.simd.folder import lock, lock_file
+from edgeq.packs.folder import lock, lock_file
 with lock_file(Path(sys.argv[1])) as file:
     lock(file, lambda: None)
     print("held", flush=True)
@@ -598,75 +596,8 @@ def test_nobody_waits_for_a_callback_that_may_wait_for_him(place: Path, compiled
     assert compiled == ["rotate", "argmax"]
 
 
-# ---- what a pack is checked against ----
-@pytest.fixture
-def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
-    """The digest of a copy of the sources in tmp_path / "edgeq"."""
-    package = Path(store.__file__).parent.parent
-    for part in ("simd", "kernels"):
-        shutil.copytree(package / part, tmp_path / "edgeq" / part)
-    (tmp_path / "edgeq" / "schemes").mkdir()
-    for name in store.SCHEME_SOURCES:
-        shutil.copy(Path(store.schemes.__file__).parent / name, tmp_path / "edgeq" / "schemes" / name)
-    monkeypatch.setattr(store, "__file__", str(tmp_path / "edgeq" / "simd" / "store.py"))
-    monkeypatch.setattr(store.schemes, "__file__", str(tmp_path / "edgeq" / "schemes" / "__init__.py"))
-
-    def now() -> str:
-        store.sources_digest.cache_clear()
-        return store.sources_digest()
-
-    yield now
-    monkeypatch.undo()
-    store.sources_digest.cache_clear()
-
-
-def test_the_digest_follows_every_source(digest: Callable[[], str], tmp_path: Path) -> None:
-    before = digest()
-    assert digest() == before
-    seen = {before}
-    sources = [p for p in (tmp_path / "edgeq").rglob("*.py") if p.name != "meaning.py"]
-    assert len(sources) > 15
-    for path in sources:
-        text = path.read_text()
-        path.write_text(text + "#")
-        assert digest() not in seen, path
-        seen.add(digest())
-        path.write_text(text)
-    assert digest() == before
-    (tmp_path / "edgeq" / "kernels" / "matmul.py").rename(tmp_path / "edgeq" / "kernels" / "matmul2.py")
-    assert digest() not in seen
-
-
 def test_the_compiler_is_numba_and_llvmlite() -> None:
     import llvmlite
     import numba
 
     assert build.compiler() == f"numba {numba.__version__}, llvmlite {llvmlite.__version__}"
-
-
-# ---- the compiler's own checks ----
-def test_a_catalog_row_that_is_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(KERNELS, "argmax", replace(KERNELS["argmax"], roles=(Number("y"), Number("columns"))))
-    with pytest.raises(TypeError, match="argmax"):
-        compile.kernel_function("argmax")
-
-
-@pytest.mark.parametrize("name", list(KERNELS))
-def test_catalog_rows_are_right(name: str) -> None:
-    """Every row names a kernel that takes these operands."""
-    assert callable(compile.kernel_function(name))
-
-
-def test_numba_users_are_left_alone() -> None:
-    """Kernels have a target of their own: numba's functions for this CPU are compiled and run as ever, arrays
-    and reference counts included, before and after.
-    """
-    from numba import njit
-
-    @njit
-    def doubled(x: Any) -> Any:
-        return np.concatenate((x, x))
-
-    assert doubled(np.arange(3.0)).tolist() == [0, 1, 2, 0, 1, 2]
-    compile.typed("argmax", Tag("generic"))
-    assert doubled(np.arange(2)).tolist() == [0, 1, 0, 1]

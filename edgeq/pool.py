@@ -1,8 +1,8 @@
-"""A team of workers that run programs together. Worker 0 is the thread that calls `run`; the others are
+"""A pool of workers that run programs together. Worker 0 is the thread that calls `run`; the others are
 native threads.
 
 Native threads run in memory and code that Python would free under them. So that memory is in the hands of
-`_held` from before the first thread begins until the `Team` is gone and the last thread was waited for,
+`_held` from before the first thread begins until the `Pool` is gone and the last thread was waited for,
 whatever comes between: an exception or a signal's handler at any instruction, `fork`, the process's end.
 """
 
@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from edgeq import memory
-from edgeq.beds import Beds
 from edgeq.errors import UsageError, shown
-from edgeq.kernels.catalog import WIDTH, Crew
+from edgeq.kernels.catalog import WIDTH, PoolState
 from edgeq.ownership import Locked, Unique
-from edgeq.simd.store import kernels
+from edgeq.packs.store import kernels
+from edgeq.semaphores import Semaphores
 from edgeq.simd.tag import Request, Tag
 from edgeq.threads import Threads
 
@@ -33,12 +33,12 @@ WORKERS_MAX = 256
 
 
 def check_workers(workers: int) -> None:
-    """UsageError for a number of workers that no team has."""
+    """UsageError for a number of workers that no pool has."""
     if not 1 <= workers <= WORKERS_MAX:
         raise UsageError(f"threads is {shown(workers)}, but 1 to {WORKERS_MAX} are possible.")
 
 
-class Team(Unique):
+class Pool(Unique):
     """`workers` workers, the caller included; fewer, with a warning, where the system has no more threads.
 
     Calls from several threads queue. After `close`, which the end of the object or of the process does too,
@@ -54,7 +54,7 @@ class Team(Unique):
 
     @staticmethod
     def requests(isa: str) -> list[Request]:
-        """The kernels that a team calls."""
+        """The kernels that a pool calls."""
         return [(name, Tag(isa)) for name in ("run", "enter")]
 
     @property
@@ -83,46 +83,46 @@ class _Shared(Locked):
     forked. So each looks again at the end, and all can be done twice.
     """
 
-    def __init__(self, team: Team, workers: int, isa: str):
+    def __init__(self, pool: Pool, workers: int, isa: str):
         super().__init__()
         tag = Tag(isa)
         self._kernels = kernels()  # whose code the threads run
-        addresses = self._kernels.load(Team.requests(isa))
+        addresses = self._kernels.load(Pool.requests(isa))
         word = ctypes.c_int64
         self._run = ctypes.CFUNCTYPE(word, word, word, word)(addresses["run", tag])
         self._enter = addresses["enter", tag]
-        self._words: Any = memory.zeros((Crew.BYTES + workers * Crew.WORKER_BYTES) // 8, np.int64)
-        self._crew = int(self._words.ctypes.data)
-        self._beds = Beds(workers)
+        self._words: Any = memory.zeros((PoolState.BYTES + workers * PoolState.WORKER_BYTES) // 8, np.int64)
+        self._state = int(self._words.ctypes.data)
+        self._semaphores = Semaphores(workers)
         self._wanted, self._closed = workers, False  # how many there should be
         self._forks = 0  # that this process came from since
-        self._set(Crew.GATE, Crew.SHUT)
-        self._set(Crew.YIELD, self._beds.give_way)
-        self._set(Crew.SLEEP, self._beds.sleep)
-        self._set(Crew.WAKE, self._beds.wake)
+        self._set(PoolState.BARRIER, PoolState.SHUT)
+        self._set(PoolState.YIELD, self._semaphores.yield_)
+        self._set(PoolState.SLEEP, self._semaphores.sleep)
+        self._set(PoolState.WAKE, self._semaphores.wake)
         for worker in range(workers):
-            self._set(Crew.CREW, self._crew, worker)
-            self._set(Crew.WORKER, worker, worker)
-        self._make_beds()
-        self._set(Crew.WORKERS, 1)
+            self._set(PoolState.POOL, self._state, worker)
+            self._set(PoolState.WORKER, worker, worker)
+        self._note_semaphores()
+        self._set(PoolState.WORKERS, 1)
         self._threads = Threads(workers)
-        self._team = weakref.ref(team, self._dropped)
+        self._pool = weakref.ref(pool, self._dropped)
 
     def _set(self, at: int, value: int, worker: int = 0) -> None:
-        self._words[(at + worker * Crew.WORKER_BYTES) // 8] = value
+        self._words[(at + worker * PoolState.WORKER_BYTES) // 8] = value
 
-    def _make_beds(self) -> None:
-        for worker, handle in enumerate(self._beds.handles):
-            self._set(Crew.BED, handle or 0, worker)
+    def _note_semaphores(self) -> None:
+        for worker, handle in enumerate(self._semaphores.handles):
+            self._set(PoolState.SEMAPHORE, handle or 0, worker)
 
     @property
     def workers(self) -> int:
-        return int(self._words[Crew.WORKERS // 8])
+        return int(self._words[PoolState.WORKERS // 8])
 
     @property
     def left(self) -> bool:
-        """Whether its team is gone."""
-        return self._team() is None
+        """Whether its pool is gone."""
+        return self._pool() is None
 
     def start(self) -> None:
         """Begin the threads that are wanted and not there."""
@@ -134,12 +134,13 @@ class _Shared(Locked):
         try:
             worker = 1
             while worker < self._wanted:
-                reason = self._threads.start(worker, self._enter, self._crew + worker * Crew.WORKER_BYTES)
+                own = self._state + worker * PoolState.WORKER_BYTES
+                reason = self._threads.start(worker, self._enter, own)
                 if reason:
                     missing, self._wanted = self._wanted, worker
                 else:
                     worker += 1
-            self._set(Crew.WORKERS, worker)
+            self._set(PoolState.WORKERS, worker)
         finally:
             if self._closed:  # by a signal's handler, meanwhile
                 self.close()
@@ -156,13 +157,13 @@ class _Shared(Locked):
         with self._lock:
             if self.workers < self._wanted:
                 self._start()
-            self._run(self._crew, code.ctypes.data, len(code))
-            if self._closed:  # this may be a handler that came into `close`, and the pass has opened the gate
+            self._run(self._state, code.ctypes.data, len(code))
+            if self._closed:  # this may be a handler that came into `close`, and the pass opened the barrier
                 self._go_home()
 
     def _go_home(self) -> None:
-        self._set(Crew.GATE, Crew.HOME)
-        self._beds.rouse()
+        self._set(PoolState.BARRIER, PoolState.HOME)
+        self._semaphores.rouse()
 
     def close(self) -> None:
         """Send the threads home, wait for them, and only then let go of what they ran in.
@@ -174,8 +175,8 @@ class _Shared(Locked):
                 self._closed, self._wanted = True, 1
                 self._go_home()
                 self._threads.join()
-                self._set(Crew.WORKERS, 1)
-                self._beds.close()
+                self._set(PoolState.WORKERS, 1)
+                self._semaphores.close()
                 if self.left:
                     _held.discard(self)
         except BaseException as first:
@@ -188,19 +189,19 @@ class _Shared(Locked):
         """In a process made by `fork` there are no threads. The next pass begins new ones."""
         self._forks += 1
         self._threads.forget()
-        self._set(Crew.WORKERS, 1)
+        self._set(PoolState.WORKERS, 1)
         # whatever pass was under way is not
-        self._set(Crew.GATE, Crew.HOME if self._closed else Crew.SHUT)
+        self._set(PoolState.BARRIER, PoolState.HOME if self._closed else PoolState.SHUT)
         for worker in range(self._wanted):
-            self._set(Crew.ASLEEP, 0, worker)
-        self._beds.forked()
-        self._make_beds()
+            self._set(PoolState.ASLEEP, 0, worker)
+        self._semaphores.forked()
+        self._note_semaphores()
 
-    def _dropped(self, team: object) -> None:
-        """Called when the team is gone, anywhere in the program; what is raised here is told of and lost.
+    def _dropped(self, pool: object) -> None:
+        """Called when the pool is gone, anywhere in the program; what is raised here is told of and lost.
 
         So Ctrl-C that came here comes again behind it: the last instruction makes it, and between that and
-        the program Python looks for no signal. What even so was broken off is left to the next team.
+        the program Python looks for no signal. What even so was broken off is left to the next pool.
         """
         try:
             self.close()
@@ -214,7 +215,7 @@ ctypes.pythonapi.Py_IncRef(ctypes.py_object(_held))
 
 
 def _close_those_left() -> None:
-    """Close the teams that are gone and were not closed whole."""
+    """Close the pools that are gone and were not closed whole."""
     for shared in list(_held):
         if shared.left:
             shared.close()

@@ -9,7 +9,6 @@ that is installed, too.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,17 +16,18 @@ from functools import cache, partial
 from pathlib import Path
 
 from edgeq.errors import OutOfMemoryError, UsageError
-from edgeq.formats import schemes
+from edgeq.kernels import sources
 from edgeq.ownership import Line, Turn, Unique
+from edgeq.simd import shortage
+from edgeq.simd.tag import Request
+from edgeq.simd.target import Target
 
-from . import build, folder, shortage
+from . import build, folder
 from .build import Progress
 from .executable import Executable
 from .pack import Pack, PackError, decoded
-from .tag import Request
-from .target import Target
 
-SHIPPED = Path(__file__).parent.parent / "packs"
+SHIPPED = Path(__file__).parent / "shipped"
 BUILT, COMPILED = ".pack", ".compiled"  # how the names of packs end
 WAITING = "waiting for another edgeq that is compiling"  # in the place of a kernel's name
 
@@ -38,21 +38,6 @@ class Foreign(PackError):
 
 class Stale(PackError):
     """A sound pack of kernels that have changed since."""
-
-
-SCHEME_SOURCES = ("numbers.py", "scheme.py", "table.py")  # what a tag says of its scheme
-
-
-@cache
-def sources_digest() -> str:
-    """Of all that shapes machine code besides compiler and tag."""
-    package = Path(__file__).parent.parent
-    paths = [*(package / "simd").rglob("*.py"), *(package / "kernels").rglob("*.py")]
-    tables = [Path(schemes.__file__).parent / name for name in SCHEME_SOURCES]
-    digest = hashlib.sha256()
-    for path in (*tables, *sorted(p for p in paths if p.name != "meaning.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -88,7 +73,7 @@ def checked(path: Path, target: Target) -> Loaded:
     loaded = opened(path)
     if loaded.pack.target != target:
         raise Foreign(f"it is for {loaded.pack.target}, not for {target}")
-    if loaded.pack.sources != sources_digest():
+    if loaded.pack.sources != sources.digest():
         raise Stale("it was built from other kernels than this edgeq's: build it again")
     return loaded
 
@@ -206,12 +191,12 @@ class Kernels(Unique):
         """
         made: dict[Request, bytes] = {}
         try:
-            with contextlib.closing(build.objects(wanted, target, sources_digest(), progress)) as objects:
+            with contextlib.closing(build.objects(wanted, target, progress)) as objects:
                 for request, blob in objects:
                     made[request] = blob
         finally:
             if made:
-                new = build.pack(made, target, sources_digest())
+                new = build.pack(made, target)
                 if path:
                     keep(path, kept.pack.joined(new) if kept else new)
         self._take(wanted, Loaded(None, new, Executable.of_bytes(new.image)))

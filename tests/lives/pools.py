@@ -1,6 +1,6 @@
-"""What programs do to a team of threads while it begins and ends: one function each, as in `scenarios`.
+"""What programs do to a pool of threads while it begins and ends: one function each, as in `scenarios`.
 
-`at` counts the places of the team's own code where something may come between: each instruction of Python's,
+`at` counts the places of the pool's own code where something may come between: each instruction of Python's,
 of which real signals reach some. What comes is raised, or does something and lets the code go on.
 """
 
@@ -15,23 +15,23 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from edgeq import beds, team, threads
+from edgeq import pool, semaphores, threads
+from edgeq.pool import Pool
 from edgeq.simd.host import host_isa
-from edgeq.team import Team
 from tests import instructions
-from tests.kernels.test_team import Chain, native_threads
+from tests.kernels.test_pool import Chain, native_threads
 from tests.lives.left import junk, nothing_left, resources
 
-CODE = {module.__file__ for module in (beds, team, threads)}
+CODE = {module.__file__ for module in (semaphores, pool, threads)}
 Work = Callable[[], None]
 
 
 class Fault(Exception):
-    """Raised at some instruction of a team's."""
+    """Raised at some instruction of a pool's."""
 
 
 def interfere(work: Work, at: int, come: Work) -> int:
-    """Do `work`, with come() before its at-th instruction in the team's code; how many there were."""
+    """Do `work`, with come() before its at-th instruction in the pool's code; how many there were."""
     return instructions.interfere(work, CODE, at, come)
 
 
@@ -45,8 +45,8 @@ def fault() -> None:
     raise Fault
 
 
-def made(workers: int) -> Team:
-    return Team(workers, host_isa().name)
+def made(workers: int) -> Pool:
+    return Pool(workers, host_isa().name)
 
 
 def right(one: Any, chain: Chain) -> None:
@@ -55,20 +55,20 @@ def right(one: Any, chain: Chain) -> None:
 
 
 def before_any(workers: int, chain: Chain) -> dict[str, int]:
-    """What there is when no team is: libraries are loaded by the first."""
+    """What there is when no pool is: libraries are loaded by the first."""
     right(made(workers), chain)
     return resources()
 
 
-def ended(one: Team) -> None:
+def ended(one: Pool) -> None:
     """Raise unless all its threads were waited for, not only sent home, and its semaphores given back."""
     shared: Any = one._shared
-    if 0 in shared._threads._errors or shared._beds.handles:
-        raise AssertionError(f"{shared._threads._errors} {shared._beds.handles}")
+    if 0 in shared._threads._errors or shared._semaphores.handles:
+        raise AssertionError(f"{shared._threads._errors} {shared._semaphores.handles}")
 
 
-def break_off_team(path: str, workers: int, count: int, seed: int) -> None:
-    """An exception at any instruction of a team's beginning or end: nothing is left, and the mask is."""
+def break_off_pool(path: str, workers: int, count: int, seed: int) -> None:
+    """An exception at any instruction of a pool's beginning or end: nothing is left, and the mask is."""
     chain = Chain(4)
     sys.unraisablehook = lambda *_: None
     before, mask = before_any(workers, chain), signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -84,13 +84,13 @@ def break_off_team(path: str, workers: int, count: int, seed: int) -> None:
             broken += 1
         if signal.pthread_sigmask(signal.SIG_BLOCK, ()) != mask:
             raise AssertionError(f"after a fault at {at} other signals are blocked")
-        if team._held:  # the fault came before the finalizer began; the next team does its work
+        if pool._held:  # the fault came before the finalizer began; the next pool does its work
             made(1).close()
         junk()
         nothing_left(before)
     right(made(workers), chain)
     if not broken:  # the rest came into the finalizer
-        raise AssertionError("no team was broken off")
+        raise AssertionError("no pool was broken off")
 
 
 def break_off_close(path: str, workers: int, count: int, seed: int) -> None:
@@ -114,16 +114,16 @@ def break_off_close(path: str, workers: int, count: int, seed: int) -> None:
 
 
 def meddle(path: str, workers: int, count: int, seed: int) -> None:
-    """A handler closes or runs the team at any instruction of its beginning or end."""
+    """A handler closes or runs the pool at any instruction of its beginning or end."""
     chain, other = Chain(4), Chain(3)
     before = before_any(workers, chain)
 
     def close() -> None:
-        for shared in list(team._held):
+        for shared in list(pool._held):
             shared.close()
 
     def run() -> None:
-        for shared in list(team._held):
+        for shared in list(pool._held):
             right(shared, other)
 
     def live() -> None:
@@ -139,7 +139,7 @@ def meddle(path: str, workers: int, count: int, seed: int) -> None:
 
 
 def fork_in_a_handler(path: str, workers: int, count: int, seed: int) -> None:
-    """A handler forks at any instruction of a team's life, and the child goes on in the midst of it."""
+    """A handler forks at any instruction of a pool's life, and the child goes on in the midst of it."""
     warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
     chain = Chain(4)
     before_any(workers, chain)
@@ -178,8 +178,8 @@ def fork_in_a_handler(path: str, workers: int, count: int, seed: int) -> None:
 
 
 def interrupt_close(path: str, workers: int, count: int, seed: int) -> None:
-    """Ctrl-C while a team is closed: the caller is told when all is done."""
-    came, total = interrupted(workers, count, seed, lambda teams: teams[0].close())
+    """Ctrl-C while a pool is closed: the caller is told when all is done."""
+    came, total = interrupted(workers, count, seed, lambda pools: pools[0].close())
     if came < total:
         raise AssertionError(f"{total - came} of {total} were lost")
 
@@ -191,8 +191,8 @@ def interrupt_drop(path: str, workers: int, count: int, seed: int) -> None:
         raise AssertionError(f"{total - came} of {total} were lost")
 
 
-def interrupted(workers: int, count: int, seed: int, end: Callable[[list[Team]], None]) -> tuple[int, int]:
-    """Send SIGINT while a team ends; (how many came to its user, how many were sent)."""
+def interrupted(workers: int, count: int, seed: int, end: Callable[[list[Pool]], None]) -> tuple[int, int]:
+    """Send SIGINT while a pool ends; (how many came to its user, how many were sent)."""
     rng = random.Random(seed)
     before = before_any(workers, Chain(4))
     sys.unraisablehook = lambda *_: None
@@ -200,22 +200,22 @@ def interrupted(workers: int, count: int, seed: int, end: Callable[[list[Team]],
     came = sent = 0
     longest = 1e-3
     for _ in range(count):
-        teams = [made(workers)]
+        pools = [made(workers)]
         try:
             start = time.perf_counter()
             signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-6, longest))
-            end(teams)
+            end(pools)
             longest = 0.9 * longest + 0.1 * 1.5 * (time.perf_counter() - start)
             sent += signal.setitimer(signal.ITIMER_REAL, 0)[0] == 0
         except KeyboardInterrupt:
             came += 1
             sent += 1
-        for one in teams:
+        for one in pools:
             if one._shared._closed:  # else Ctrl-C came before it began
                 ended(one)
             del one
-        teams.clear()
-        if team._held:  # its finalizer was broken off before it began; the next team ends it
+        pools.clear()
+        if pool._held:  # its finalizer was broken off before it began; the next pool ends it
             made(1).close()
         junk()
         nothing_left(before)
@@ -223,7 +223,7 @@ def interrupted(workers: int, count: int, seed: int, end: Callable[[list[Team]],
 
 
 SCENARIOS = (
-    break_off_team,
+    break_off_pool,
     break_off_close,
     meddle,
     fork_in_a_handler,

@@ -2,7 +2,7 @@
 
 A worker that sleeps in native code and is woken from native code needs no lock of Python's, which another
 thread of the program may hold for milliseconds. Each system has a semaphore whose functions can be called
-as `sleep(bed, -1)` and `wake(bed, 1, 0)`: those that take fewer arguments do not see the others.
+as `sleep(semaphore, -1)` and `wake(semaphore, 1, 0)`: those that take fewer arguments do not see the others.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from collections.abc import Callable, Iterator
 from itertools import repeat, starmap
 from typing import Any
 
-BED_BYTES = 64  # of memory for a semaphore, where the system puts it into its user's
+SEMAPHORE_BYTES = 64  # of memory for a semaphore, where the system puts it into its user's
 
 
-class Beds:
-    """`count` semaphores at zero. Addresses: `sleep`, `wake`; `give_way`, which lets other threads run.
+class Semaphores:
+    """`count` semaphores at zero. Addresses: `sleep`, `wake`; `yield_`, which lets other threads run.
 
     A sleeper may be woken for nothing and looks why, so counts that were left over do no harm.
     As in `edgeq.threads`, semaphores and the note of them come and go in one instruction of Python's.
     """
 
     def __init__(self, count: int):
-        self._make, self._unmake, sleep, self._wake, give_way = _functions()
+        self._make, self._unmake, sleep, self._wake, yield_ = _functions()
         self._wake.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p]
         self._unmake.argtypes, self._unmake.restype = [ctypes.c_void_p], None
-        self.sleep, self.wake, self.give_way = map(_address, (sleep, self._wake, give_way))
-        self._memory = (ctypes.c_char * (count * BED_BYTES))()
+        self.sleep, self.wake, self.yield_ = map(_address, (sleep, self._wake, yield_))
+        self._memory = (ctypes.c_char * (count * SEMAPHORE_BYTES))()
         start = ctypes.addressof(self._memory)
-        self._places = range(start, start + count * BED_BYTES, BED_BYTES)
+        self._places = range(start, start + count * SEMAPHORE_BYTES, SEMAPHORE_BYTES)
         self.handles: list[int | None] = []
         self.handles[:] = self._make(self._places)
         if None in self.handles:
             self.close()
-            raise OSError("the system has no semaphore left for a team of threads.")
+            raise OSError("the system has no semaphore left for a pool of threads.")
 
     def rouse(self) -> None:
         """Wake all, or see to it that they do not fall asleep."""
@@ -61,7 +61,7 @@ Make = Callable[[range], Iterator[int | None]]
 
 def _functions() -> tuple[Make, Any, Any, Any, Any]:
     """(what makes semaphores, one for each of some places in memory, there or elsewhere, while their handles
-    are taken; unmake; sleep; wake; give way).
+    are taken; unmake; sleep; wake; yield).
     """
     if sys.platform == "win32":
         k = ctypes.WinDLL("kernel32")

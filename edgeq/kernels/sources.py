@@ -1,0 +1,68 @@
+"""Kernels as they are compiled: the entry of each, and the digest of all that shapes its machine code. See
+`edgeq.simd.sources`.
+
+A kernel is a Python function (t, work, worker, workers, state, *operands). Its compiled form has one
+signature for all, (instruction, worker, workers) -> void: the entry made here reads the operands out of
+the instruction. A plain function's entry takes its operands and returns an int64.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from edgeq.formats import schemes
+from edgeq.simd.sources import Entry
+from edgeq.simd.tag import Tag
+
+from .catalog import KERNELS, OPERANDS_AT, STATE_AT, WORK_AT
+
+COMMON = ("t", "work", "worker", "workers", "state")
+SCHEME_SOURCES = ("numbers.py", "scheme.py", "table.py")  # what a tag says of its scheme
+
+
+@cache
+def digest() -> str:
+    """Of all that shapes machine code besides compiler and tag."""
+    here = Path(__file__).parent
+    paths = [*(here.parent / "simd").rglob("*.py"), *here.rglob("*.py")]
+    tables = [Path(schemes.__file__).parent / name for name in SCHEME_SOURCES]
+    found = hashlib.sha256()
+    for path in (*tables, *sorted(p for p in paths if p.name != "meaning.py")):
+        found.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()
+
+
+def function(kernel: str) -> Any:
+    """The kernel's numba dispatcher, its parameters checked against the catalog."""
+    row = KERNELS[kernel]
+    found = getattr(importlib.import_module(f"edgeq.kernels.{row.module}"), kernel)
+    given = tuple(inspect.signature(found.py_func).parameters)
+    common = COMMON[:1] if row.plain else COMMON
+    if given != common + row.operands:
+        raise TypeError(f"kernel {kernel} takes {given[len(common) :]}, its catalog row says {row.operands}")
+    return found
+
+
+def entry(kernel: str, tag: Tag) -> Entry:
+    """The kernel's entry for the tag; KeyError for one that the catalog does not have."""
+    row = KERNELS[kernel]
+    scope: dict[str, Any] = {"kernel": function(kernel), "tag": tag}
+    if row.plain:
+        arguments = row.operands
+        call = ", ".join(("tag", *row.operands))
+    else:
+        from edgeq.simd.verbs import peek_i64
+
+        scope["peek_i64"] = peek_i64
+        arguments = ("instruction", "worker", "workers")
+        operands = (f"peek_i64(instruction + {OPERANDS_AT + 8 * n})" for n in range(len(row.operands)))
+        state = f"peek_i64(instruction + {STATE_AT})"
+        call = ", ".join(("tag", f"instruction + {WORK_AT}", "worker", "workers", state, *operands))
+    # numba has no calls by a list
+    exec(f"def entry({', '.join(arguments)}):\n    return kernel({call})\n", scope)
+    return Entry(kernel, tag, scope["entry"], len(arguments), returns=row.plain)
