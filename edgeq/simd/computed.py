@@ -22,7 +22,7 @@ def check(scheme: Scheme) -> None:
 
 def _faults(s: Scheme) -> Iterator[tuple[bool, str]]:
     """(whether it is so, what would be right)"""
-    numbers = {s.number} | {floats.number for floats in (s.scale, s.min) if floats}
+    numbers = {s.number} | {floats.number for floats in s.floats.values()}
     yield not numbers <= {"", *FLOATS}, f"kernels read floats in {', '.join(FLOATS)} only"
     yield len(s.table) > TABLE, f"kernels look up {TABLE} integers at the most, not {len(s.table)}"
     if s.sub_kind:

@@ -60,12 +60,12 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("q2g64", planes=(2,), zero=1, scale=Floats("f16", 64), shipped=False),
         Scheme("q1g128", planes=(1,), table=SIGN, scale=Floats("f16", 128), shipped=False),
         # edgeq's own: a float for each row, and a byte for each 32 columns
-        Scheme("e8", planes=(8,), zero=128, sub=Integers("u8", 32), scale=ROW),
-        Scheme("e6", planes=(4, 2), zero=32, zeros=Z6, sub=CHOICE, scale=ROW, shipped=False),
-        Scheme("e5", planes=(4, 1), table=E5, zeros=Z5, sub=CHOICE, scale=ROW, shipped=False),
-        Scheme("e4", planes=(4,), table=E4, zeros=Z5, sub=SIGNED_CHOICE, scale=ROW),
-        Scheme("e3", planes=(2, 1), table=E3, zeros=Z3, sub=CHOICE, scale=ROW, shipped=False),
-        Scheme("t2", planes=(2,), zero=1, scale=ROW, shipped=False),
+        Scheme("e8", planes=(8,), zero=128, sub=Integers("u8", 32), row=ROW),
+        Scheme("e6", planes=(4, 2), zero=32, zeros=Z6, sub=CHOICE, row=ROW, shipped=False),
+        Scheme("e5", planes=(4, 1), table=E5, zeros=Z5, sub=CHOICE, row=ROW, shipped=False),
+        Scheme("e4", planes=(4,), table=E4, zeros=Z5, sub=SIGNED_CHOICE, row=ROW),
+        Scheme("e3", planes=(2, 1), table=E3, zeros=Z3, sub=CHOICE, row=ROW, shipped=False),
+        Scheme("t2", planes=(2,), zero=1, row=ROW, shipped=False),
         Scheme("bytes"),
     )
 }
