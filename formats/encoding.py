@@ -48,8 +48,8 @@ def quantize(x: Array, scheme: str | Scheme, rounding: Rounding | None = None) -
     to the scheme.
     """
     scheme = scheme_of(scheme)
-    if not scheme.planes:
-        raise UnsupportedError(f"scheme {scheme.name} has no codes to quantize to")
+    if not scheme.floats:
+        raise UnsupportedError(f"scheme {scheme.name} has no scales to quantize to")
     blocks = list(_quantized(x, scheme, rounding))
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
@@ -75,10 +75,10 @@ def encode_blocks(x: Array, scheme: str | Scheme, rounding: Rounding | None = No
     if scheme.name == "bytes":
         yield np.ascontiguousarray(x, np.uint8).reshape(-1)
     elif x.ndim != 2:
-        geometry(scheme, "plain", x.shape)  # refuses a scheme with codes
+        geometry(scheme, "plain", x.shape)  # refuses a scheme of matrices
         yield _rounded(np.asarray(x, np.float32).reshape(-1), scheme).view(np.uint8)
     else:
-        blocks = _quantized(x, scheme, rounding) if scheme.planes else _plain(x, scheme)
+        blocks = _quantized(x, scheme, rounding) if scheme.floats else _plain(x, scheme)
         yield from encode_rows(blocks, scheme)
 
 
@@ -169,7 +169,7 @@ def _quantized(x: Array, scheme: Scheme, rounding: Rounding | None) -> Iterator[
         block[:, :cols] = x[start:stop]
         block[:, cols:] = block[:, repeated]
         parts = (rounding or round_block)(block, scheme)
-        parts["codes"][:, cols:] = scheme.padding
+        parts[scheme.arrays[0].name][:, cols:] = scheme.padding
         _check_shared(x, parts, start, scheme)
         yield parts
 

@@ -8,7 +8,7 @@ from functools import cache
 from edgeq.errors import UsageError
 from edgeq.formats.schemes import Scheme
 
-FLOATS = ("f32", "f16", "bf16", "e8m0")  # formats of floats that kernels read
+FLOATS = ("f32", "f16", "bf16", "e8m0", "e4m3", "e5m2")  # formats of floats that kernels read
 TABLE = 32  # entries of a table of integers, which is two registers
 
 

@@ -1,8 +1,8 @@
 """Rounding float32 to the parts of a scheme: what is done where nothing is known of how a matrix is used.
 
-Symmetric codes with one float for each group have ggml's two rules, operation by operation in float32: its
-Q8_0's for 8 bits, its Q4_0's (and Q5_0's) for fewer. Other schemes are brought numbers into by a `Rounding`
-from elsewhere, as `edgeq.quantize` has them.
+Rows with one float for each group, or for each row, have the rules of this page; symmetric codes ggml's two,
+operation by operation in float32: its Q8_0's for 8 bits, its Q4_0's (and Q5_0's) for fewer. Other schemes are
+brought numbers into by a `Rounding` from elsewhere, as `edgeq.quantize` has them.
 """
 
 from __future__ import annotations
@@ -13,23 +13,28 @@ import numpy as np
 
 from edgeq.errors import UnsupportedError
 
-from .numbers import Array
+from .numbers import NUMBERS, Array
 from .scheme import Parts, Scheme
-
-Rule = Callable[
-    [Array, Scheme], tuple[Array, Array]
-]  # float32 [n, group], overwritten -> (codes, d float32 [n])
 
 # float32 [rows, cols_padded], whole steps, may be overwritten -> its parts (`Scheme.arrays`). A float is not
 # finite where a value of its columns is not, or is too large.
 Rounding = Callable[[Array, Scheme], Parts]
 
+# Of float32 [n, values that share a float], overwritten, and the largest and the smallest of each row [n]:
+# the codes, or plain numbers as they are stored, and the float32 that they are multiples of [n].
+Rule = Callable[[Array, Scheme, Array, Array], tuple[Array, Array]]
+
 
 def rounds_to(scheme: Scheme) -> Rule | None:
-    """The rule that a scheme's codes are found by; None where nothing rounds to it."""
-    if not scheme.planes or scheme.table or scheme.sub or scheme.min or scheme.row or scheme.unit != 1:
+    """The rule that a scheme's numbers are found by; None where nothing rounds to it."""
+    if scheme.sub or scheme.min or scheme.unit != 1 or len(scheme.floats) != 1:
         return None
-    if scheme.scale is None or scheme.scale.format.stored is None or scheme.zero != 1 << (scheme.bits - 1):
+    numbers = (scheme.number, *(floats.number for floats in scheme.floats.values()))
+    if any(NUMBERS[name].stored is None for name in numbers if name):
+        return None
+    if scheme.number:
+        return by_number
+    if scheme.table or scheme.zero != 1 << (scheme.bits - 1):
         return None
     return by_magnitude if scheme.bits == 8 else by_extreme
 
@@ -37,7 +42,7 @@ def rounds_to(scheme: Scheme) -> Rule | None:
 def round_block(x: Array, scheme: Scheme) -> Parts:
     """The parts of float32 [rows, cols_padded], which is overwritten.
 
-    A scale is not finite where a value is not, or is too large. UnsupportedError where nothing rounds to the
+    A float is not finite where a value is not, or is too large. UnsupportedError where nothing rounds to the
     scheme.
     """
     rule = rounds_to(scheme)
@@ -45,17 +50,19 @@ def round_block(x: Array, scheme: Scheme) -> Parts:
         raise UnsupportedError(
             f"nothing rounds to scheme {scheme.name} yet; it takes numbers that are in it or in a part of it"
         )
-    assert scheme.scale is not None and scheme.scale.format.stored is not None
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # the caller checks the scales
-        codes, d = rule(x.reshape(-1, scheme.scale.columns), scheme)
-        scales = scheme.scale.format.stored(d)
-    return {"codes": codes.reshape(x.shape), "scale": scales.reshape(len(x), -1)}
+    ((name, floats),) = scheme.floats.items()
+    assert floats.format.stored is not None
+    groups = x.reshape(-1, floats.columns or x.shape[1])
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # the caller checks the floats
+        found, d = rule(groups, scheme, *_extremes(groups))
+        stored = floats.format.stored(d)
+    first = scheme.arrays[0].name
+    return {first: found.reshape(x.shape), name: stored.reshape(len(x), -1)}
 
 
-def by_magnitude(x: Array, scheme: Scheme) -> tuple[Array, Array]:
+def by_magnitude(x: Array, scheme: Scheme, high: Array, low: Array) -> tuple[Array, Array]:
     """Codes from -127 to 127: the largest magnitude gets 127."""
-    high, low = _extremes(x)
-    d = np.abs(np.maximum(high, -low)) / np.float32(127)  # abs: no minus zero
+    d = _magnitude(high, low) / np.float32(127)
     x *= _inverse(d)[:, None]
     # Adding the float just below a half and cutting off rounds halves away from zero, without lifting
     # 0.49999997 to 1 as a half would.
@@ -63,14 +70,29 @@ def by_magnitude(x: Array, scheme: Scheme) -> tuple[Array, Array]:
     return x.astype(np.int8).view(np.uint8) ^ np.uint8(0x80), d
 
 
-def by_extreme(x: Array, scheme: Scheme) -> tuple[Array, Array]:
+def by_extreme(x: Array, scheme: Scheme, high: Array, low: Array) -> tuple[Array, Array]:
     """Codes from -zero to zero - 1: the value of largest magnitude gets -zero, so the scale has its sign."""
-    d = _signed_maximum(x, *_extremes(x)) / np.float32(-scheme.zero)
+    d = _signed_maximum(x, high, low) / np.float32(-scheme.zero)
     x *= _inverse(d)[:, None]
     x += np.float32(scheme.zero + 0.5)
     codes = x.astype(np.uint8)
     np.minimum(codes, (1 << scheme.bits) - 1, out=codes)
     return codes, d
+
+
+def by_number(x: Array, scheme: Scheme, high: Array, low: Array) -> tuple[Array, Array]:
+    """Plain numbers: the largest magnitude gets the largest of their format."""
+    number = NUMBERS[scheme.number]
+    assert number.stored is not None
+    most = np.float32(number.largest)
+    d = _magnitude(high, low) / most
+    x /= np.where(d > 0, d, np.float32(1))[:, None]
+    return number.stored(np.clip(x, -most, most)), d  # of the smallest floats the quotient may be larger
+
+
+def _magnitude(high: Array, low: Array) -> Array:
+    largest: Array = np.abs(np.maximum(high, -low))  # abs: no minus zero
+    return largest
 
 
 def _inverse(d: Array) -> Array:

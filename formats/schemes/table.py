@@ -34,6 +34,9 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("f32", "f32"),
         Scheme("f16", "f16"),
         Scheme("bf16", "bf16"),
+        # bytes that are floats, the largest of a row the largest of their format
+        Scheme("fp8", "e4m3", row=ROW, shipped=False),
+        Scheme("fp8e5", "e5m2", row=ROW, shipped=False),
         Scheme("q8", planes=(8,), zero=128, scale=F16_32),
         Scheme("q4", planes=(4,), zero=8, scale=F16_32),
         # ggml's other types, number for number

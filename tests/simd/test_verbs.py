@@ -18,7 +18,7 @@ import pytest
 from edgeq.formats import encode_parts
 from edgeq.formats.schemes import SCHEMES, Scheme, dequantize, pack
 from edgeq.kernels import meaning
-from edgeq.kernels.catalog import CODES
+from edgeq.kernels.catalog import CACHED, CODES, FLOATS
 from edgeq.simd import verbs
 from edgeq.simd.isa import by_name
 from edgeq.simd.isa.parts import halves
@@ -138,7 +138,6 @@ def powers(rng: Rng, trial: int, tag: Tag) -> Any:
     return np.int32((trial * LANES + np.arange(LANES)) % 254 - 126)
 
 
-FLOATS = ("f32", "f16", "bf16")
 CODED = (*CODES, *(name for name, row in TOYS.items() if row.planes))
 
 CASES = {
@@ -164,7 +163,7 @@ CASES = {
     "load_f16": Case("ta", "f", {2: half_line}, trials=4096),
     "store_f16": Case("taf", "", {3: around_half}, view="<f2", trials=4 * 4096),
     "load_values": Case("ta", "f", schemes=FLOATS),
-    "poke_value": Case("tax", schemes=FLOATS[:2], view="<f2"),
+    "poke_value": Case("tax", schemes=CACHED, view="<f2"),
     "store_i8": Case("ai"),
     "splat_f32": Case("x", "f"),
     "fma": Case("fff", "f"),
