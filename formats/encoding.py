@@ -7,6 +7,7 @@ matrix is in lines16, anything else in plain.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -162,16 +163,31 @@ def _quantized(x: Array, scheme: Scheme, rounding: Rounding | None) -> Iterator[
     """
     cols = x.shape[1]
     cols_padded = round_up(cols, scheme.step)
+    rounding = rounding or round_block
+    if scheme.tensor:
+        rounding = partial(rounding, extremes=_extremes(x))
     last = cols - cols % scheme.step  # the first column of the step that padding fills
     repeated = last + np.arange(cols_padded - cols) % max(1, cols - last)
     for start, stop in row_blocks(x.shape[0], cols_padded):
         block = np.empty((stop - start, cols_padded), np.float32)
         block[:, :cols] = x[start:stop]
         block[:, cols:] = block[:, repeated]
-        parts = (rounding or round_block)(block, scheme)
+        parts = rounding(block, scheme)
         parts[scheme.arrays[0].name][:, cols:] = scheme.padding
         _check_shared(x, parts, start, scheme)
         yield parts
+
+
+def _extremes(x: Array) -> tuple[float, float]:
+    """The largest and the smallest value of a matrix; FormatError naming the row where one is not finite."""
+    high, low = -np.inf, np.inf
+    for start, stop in row_blocks(*x.shape):
+        block = np.asarray(x[start:stop], np.float32)
+        finite = np.isfinite(block).all(axis=1)
+        if not finite.all():
+            raise FormatError(f"row {start + int(np.argmin(finite))}, columns from 0: a value is not finite")
+        high, low = max(high, float(block.max())), min(low, float(block.min()))
+    return high, low
 
 
 def _plain(x: Array, scheme: Scheme) -> Iterator[Parts]:

@@ -115,7 +115,15 @@ SUBS = {
 }
 
 
-SCALES = ("zeros", "sub", "scale", "min", "row", "unit")  # what of a scheme turns its integers into values
+SCALES = (
+    "zeros",
+    "sub",
+    "scale",
+    "min",
+    "row",
+    "tensor",
+    "unit",
+)  # what of a scheme turns its integers into values
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,7 @@ class Scheme:
     scale: Floats | None = None
     min: Floats | None = None
     row: Floats | None = None
+    tensor: bool = False  # whether rounding gives all rows of a matrix the same float
     unit: float = 1.0  # a power of two that every scale is multiplied by
     shipped: bool = True  # whether packs hold its kernels
 
@@ -146,6 +155,7 @@ class Scheme:
 
     def _faults(self) -> Iterator[tuple[bool, str]]:
         """(whether it is so, what would be right)"""
+        yield self.tensor and not self.row, "only rows' floats can be one for the tensor"
         if self.row:
             yield self.row.number not in NUMBERS, f"{self.row.number} is no format of numbers"
             yield self.row.columns != 0, f"the row's float is for all columns (0), not for {self.row.columns}"

@@ -33,7 +33,7 @@ def test_schemes_are_the_table() -> None:
         if row.floats:
             part = f"/{1 / row.unit:g}" if row.unit != 1 else ""
             shared = [f"{of.number}{part}, {of.columns}" if of else "" for of in (row.scale, row.min)]
-            shared.append(row.row.number if row.row else "")
+            shared.append(row.row.number + ", the same" * row.tensor if row.row else "")
             meaning = f"code − {row.zero}" if row.zero else row.number or "code"
             meaning = f"{names[row.table]}[code]" if row.table else meaning
             meaning += f" − {names[row.zeros]}" if row.zeros != (0,) else ""

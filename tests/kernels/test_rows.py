@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeq.kernels import meaning
-from edgeq.kernels.catalog import CODES, FLOATS, KERNELS, State
+from edgeq.kernels.catalog import FLOATS, KERNELS, State
 from tests.kernels.calling import (
     Array,
     Memory,
@@ -217,7 +217,7 @@ def test_rotate(heads: int, head_dim: int) -> None:
         np.testing.assert_allclose(x.values, want, rtol=1e-5, atol=2e-6 * np.abs(a).max())
 
 
-@pytest.mark.parametrize(("name", "scheme"), on_tiers(CODES))
+@pytest.mark.parametrize(("name", "scheme"), on_tiers())
 def test_embed(name: str, scheme: str) -> None:
     rng = np.random.default_rng(4)
     for rows, columns in ((5, 7), (16, 32), (100, 130)):

@@ -18,7 +18,8 @@ from edgeq.simd.isa.parts import QUADS, halves
 from edgeq.simd.tag import Tag
 from edgeq.simd.target import Target
 from edgeq.simd.verbs.dots import dots_of
-from tests.simd.rows import STAND_INS
+from tests.simd.rows import CODES as CODES_ALIKE
+from tests.simd.rows import STAND_INS, ways
 
 
 @cache
@@ -62,6 +63,18 @@ def test_runs_are_all_quads_of_a_group(name: str) -> None:
         size = QUADS // halves(dots.row)
         assert [(i // size, i) for i in range(QUADS)] == [(h, i) for h, run in dots.runs() for i in run]
         assert not [run for _, run in dots.runs() if len(run) % dots.quads]
+
+
+@pytest.mark.parametrize("name", [row.name for row in isa.ISAS])
+def test_schemes_with_one_way_are_lowered_alike(name: str) -> None:
+    """What is not compiled by tests of kernels is what they do compile, but for the numbers in it."""
+    found: dict[Any, set[Any]] = {}
+    for scheme in CODED:
+        dots = dots_of(Tag(name, scheme))
+        spelling = type(dots), dots.acc, dots.signed, dots.quads, str(dots.runs()), dots.carries
+        found.setdefault(ways(SCHEMES[scheme])[0], set()).add(spelling)
+    assert {ways(SCHEMES[scheme])[0] for scheme in CODES_ALIKE} == set(found)
+    assert [len(spellings) for spellings in found.values()] == [1] * len(found)
 
 
 REFUSED = [

@@ -18,7 +18,7 @@ import pytest
 from edgeq.formats import encode_parts
 from edgeq.formats.schemes import SCHEMES, Scheme, dequantize, pack
 from edgeq.kernels import meaning
-from edgeq.kernels.catalog import CACHED, CODES, FLOATS
+from edgeq.kernels.catalog import CACHED, FLOATS
 from edgeq.simd import verbs
 from edgeq.simd.isa import by_name
 from edgeq.simd.isa.parts import halves
@@ -29,7 +29,7 @@ from tests import emulator
 from tests.formats.parts import TOYS, random_parts
 from tests.kernels.calling import random_part
 from tests.simd.native import SLOT, Array, Memory, compiled, mean, operator_call, same, verb_call
-from tests.simd.rows import HERE, SOME, runnable
+from tests.simd.rows import CODES, HERE, SOME, runnable
 
 Rng = np.random.Generator
 Fill = Callable[[Rng, int, Tag], Any]
