@@ -46,6 +46,7 @@ def embed(t, work, worker, workers, state, ids, weights, y, y_stride, tiles, gro
         row = peek_i64(ids + n * 8)
         at = row % 16
         parts = tile_parts(t, weights, tiles, groups * GROUP, row // 16)
+        scale = row_floats(t, parts)
         out = y + n * y_stride
         for i in range(groups * 8):
             w = group_parts(t, parts, i // 8)
@@ -56,7 +57,7 @@ def embed(t, work, worker, workers, state, ids, weights, y, y_stride, tiles, gro
                 value = whole * group_scale(t, w)
                 if has_min(t):
                     value = value + sub_min(t, w, half) * group_min(t, w)
-                poke_f32(out, lane(value * row_floats(t, parts), at))
+                poke_f32(out, lane(value * scale, at))
                 out += 4
 
 
@@ -70,6 +71,7 @@ def embed_float(t, work, worker, workers, state, ids, weights, y, y_stride, tile
             break
         row = peek_i64(ids + n * 8)
         parts = tile_parts(t, weights, tiles, columns, row // 16)
+        scale = row_floats(t, parts)
         for c in range(columns):
             value = load_values(t, values_at(t, parts) + c * 16 * value_bytes(t))
-            poke_f32(y + n * y_stride + c * 4, lane(value * row_floats(t, parts), row % 16))
+            poke_f32(y + n * y_stride + c * 4, lane(value * scale, row % 16))

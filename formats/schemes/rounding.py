@@ -51,8 +51,8 @@ def rounds_to(scheme: Scheme) -> Rule | None:
 
 
 def round_block(x: Array, scheme: Scheme, extremes: tuple[float, float] | None = None) -> Parts:
-    """The parts of float32 [rows, cols_padded], which is overwritten; `extremes` of the matrix are needed
-    where the scheme has one float for all of it.
+    """The parts of float32 [rows, cols_padded], which is overwritten. Where the scheme has one float for a
+    matrix, of which x is but some rows, `extremes` are the matrix's largest and smallest value.
 
     A float is not finite where a value is not, or is too large. UnsupportedError where nothing rounds to the
     scheme.
@@ -64,10 +64,10 @@ def round_block(x: Array, scheme: Scheme, extremes: tuple[float, float] | None =
         )
     shared = next(iter(scheme.floats.values())).columns
     groups = x.reshape(-1, shared or x.shape[1])
-    if extremes is None:
-        high, low = _extremes(groups)
-    else:
-        high, low = (np.full(len(groups), extreme, np.float32) for extreme in extremes)
+    high, low = _extremes(groups)
+    if scheme.tensor:
+        most, least = extremes or (high.max(), low.min())
+        high, low = np.full_like(high, most), np.full_like(low, least)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # the caller checks the floats
         found, floats = rule(groups, scheme, high, low)
         stored = {name: _stored(floats[name], of.number) for name, of in scheme.floats.items()}

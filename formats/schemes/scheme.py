@@ -115,15 +115,8 @@ SUBS = {
 }
 
 
-SCALES = (
-    "zeros",
-    "sub",
-    "scale",
-    "min",
-    "row",
-    "tensor",
-    "unit",
-)  # what of a scheme turns its integers into values
+# What of a scheme turns its integers into values.
+SCALES = ("zeros", "sub", "scale", "min", "row", "tensor", "unit")
 
 
 @dataclass(frozen=True)
@@ -155,6 +148,8 @@ class Scheme:
 
     def _faults(self) -> Iterator[tuple[bool, str]]:
         """(whether it is so, what would be right)"""
+        yield np.frexp(self.unit)[0] != 0.5, f"its unit is {self.unit}, but a power of two is needed"
+        yield not self.scale and self.unit != 1, "only a scale has a unit"
         yield self.tensor and not self.row, "only rows' floats can be one for the tensor"
         if self.row:
             yield self.row.number not in NUMBERS, f"{self.row.number} is no format of numbers"
@@ -175,8 +170,6 @@ class Scheme:
             "its table holds an integer that does not fit in 8 bits",
         )
         yield not self.scale and not self.row, "codes need a scale or a float for the row"
-        yield np.frexp(self.unit)[0] != 0.5, f"its unit is {self.unit}, but a power of two is needed"
-        yield not self.scale and self.unit != 1, "only a scale has a unit"
         for floats in (self.scale, self.min):
             if floats:
                 yield floats.number not in NUMBERS, f"{floats.number} is no format of numbers"
