@@ -25,8 +25,12 @@ TILES = (
     8,
     12,
 )  # tokens to a tile that may be chosen: instruction sets that pair tokens take no odd ones
-# kernels whose tiles may be chosen: products of the schemes that edgeq rounds to, which most models are in
-TILED = tuple(f"matmul {name}" for name in KERNELS["matmul"].schemes if rounds_to(SCHEMES[name]))
+# kernels whose tiles may be chosen: products of the shipped schemes that edgeq rounds to, as most models have
+TILED = tuple(
+    f"matmul {name}"
+    for name in KERNELS["matmul"].schemes
+    if SCHEMES[name].shipped and rounds_to(SCHEMES[name])
+)
 CPUINFO = (
     "model name",
     "CPU implementer",

@@ -7,6 +7,7 @@ matrix is in lines16, anything else in plain.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,8 @@ def quantize(x: Array, scheme: str | Scheme, rounding: Rounding | None = None) -
     to the scheme.
     """
     scheme = scheme_of(scheme)
-    if not scheme.planes:
-        raise UnsupportedError(f"scheme {scheme.name} has no codes to quantize to")
+    if not scheme.floats:
+        raise UnsupportedError(f"scheme {scheme.name} has no scales to quantize to")
     blocks = list(_quantized(x, scheme, rounding))
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
@@ -75,10 +76,10 @@ def encode_blocks(x: Array, scheme: str | Scheme, rounding: Rounding | None = No
     if scheme.name == "bytes":
         yield np.ascontiguousarray(x, np.uint8).reshape(-1)
     elif x.ndim != 2:
-        geometry(scheme, "plain", x.shape)  # refuses a scheme with codes
+        geometry(scheme, "plain", x.shape)  # refuses a scheme of matrices
         yield _rounded(np.asarray(x, np.float32).reshape(-1), scheme).view(np.uint8)
     else:
-        blocks = _quantized(x, scheme, rounding) if scheme.planes else _plain(x, scheme)
+        blocks = _quantized(x, scheme, rounding) if scheme.floats else _plain(x, scheme)
         yield from encode_rows(blocks, scheme)
 
 
@@ -153,7 +154,7 @@ def _check_floats(parts: Parts, scheme: Scheme, start: int) -> None:
             finite = NUMBERS[part.number].finite(parts[part.name])
             if not finite.all():
                 row, entry = np.argwhere(~finite)[0]
-                raise FormatError(f"row {start + row}, entry {entry}: a {part.name} is not finite")
+                raise FormatError(f"row {start + row}, entry {entry}: a {part.noun} is not finite")
 
 
 def _quantized(x: Array, scheme: Scheme, rounding: Rounding | None) -> Iterator[Parts]:
@@ -162,16 +163,31 @@ def _quantized(x: Array, scheme: Scheme, rounding: Rounding | None) -> Iterator[
     """
     cols = x.shape[1]
     cols_padded = round_up(cols, scheme.step)
+    rounding = rounding or round_block
+    if scheme.tensor:
+        rounding = partial(rounding, extremes=_extremes(x))
     last = cols - cols % scheme.step  # the first column of the step that padding fills
     repeated = last + np.arange(cols_padded - cols) % max(1, cols - last)
     for start, stop in row_blocks(x.shape[0], cols_padded):
         block = np.empty((stop - start, cols_padded), np.float32)
         block[:, :cols] = x[start:stop]
         block[:, cols:] = block[:, repeated]
-        parts = (rounding or round_block)(block, scheme)
-        parts["codes"][:, cols:] = scheme.padding
-        _check_scales(x, parts["scale"], start, scheme)
+        parts = rounding(block, scheme)
+        parts[scheme.arrays[0].name][:, cols:] = scheme.padding
+        _check_shared(x, parts, start, scheme)
         yield parts
+
+
+def _extremes(x: Array) -> tuple[float, float]:
+    """The largest and the smallest value of a matrix; FormatError naming the row where one is not finite."""
+    high, low = -np.inf, np.inf
+    for start, stop in row_blocks(*x.shape):
+        block = np.asarray(x[start:stop], np.float32)
+        finite = np.isfinite(block).all(axis=1)
+        if not finite.all():
+            raise FormatError(f"row {start + int(np.argmin(finite))}, columns from 0: a value is not finite")
+        high, low = max(high, float(block.max())), min(low, float(block.min()))
+    return high, low
 
 
 def _plain(x: Array, scheme: Scheme) -> Iterator[Parts]:
@@ -190,17 +206,17 @@ def _rounded(values: Array, scheme: Scheme, row: int = 0) -> Array:
     return stored
 
 
-def _check_scales(x: Array, scales: Array, start: int, scheme: Scheme) -> None:
-    """FormatError naming the place in `x` when one of the scales of its rows from `start` is not finite."""
-    assert scheme.scale is not None
-    bad = ~scheme.scale.row.finite(scales)
-    if bad.any():
-        row, entry = (int(i) for i in np.argwhere(bad)[0])
-        first = entry * scheme.scale.columns
-        values = np.asarray(x[start + row, first : first + (scheme.scale.columns or x.shape[1])])
-        finite = np.isfinite(values.astype(np.float32)).all()
-        what = f"too large for a {scheme.scale.number} scale" if finite else "not finite"
-        raise FormatError(f"row {start + row}, columns from {first}: a value is {what}")
+def _check_shared(x: Array, parts: Parts, start: int, scheme: Scheme) -> None:
+    """FormatError naming the place in `x` when a float that its rows from `start` share is not finite."""
+    for part in (part for part in scheme.arrays if part.name in scheme.floats):
+        bad = ~NUMBERS[part.number].finite(parts[part.name])
+        if bad.any():
+            row, entry = (int(i) for i in np.argwhere(bad)[0])
+            first = entry * part.columns
+            values = np.asarray(x[start + row, first : first + (part.columns or x.shape[1])])
+            finite = np.isfinite(values.astype(np.float32)).all()
+            what = f"too large for a {part.number} {part.noun}" if finite else "not finite"
+            raise FormatError(f"row {start + row}, columns from {first}: a value is {what}")
 
 
 def row_blocks(rows: int, cols: int) -> Iterator[tuple[int, int]]:

@@ -39,7 +39,7 @@ from edgeq.runtime.arena import Buffer, Rows
 from edgeq.runtime.instructions import Instruction
 
 Array = np.ndarray[Any, Any]
-SCHEMES = tuple(name for name, row in ROWS.items() if row.number or rounds_to(row))
+SCHEMES = tuple(name for name, row in ROWS.items() if row.number or (row.shipped and rounds_to(row)))
 RANDOM = np.random.default_rng(0).integers(0, 256, 4099, np.uint8)  # a prime: no two rows hold the same
 PATTERNS: dict[str, Array] = {
     "NaN": np.full(1, np.nan, np.float32),

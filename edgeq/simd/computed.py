@@ -8,7 +8,7 @@ from functools import cache
 from edgeq.errors import UsageError
 from edgeq.formats.schemes import Scheme
 
-FLOATS = ("f32", "f16", "bf16", "e8m0")  # formats of floats that kernels read
+FLOATS = ("f32", "f16", "bf16", "e8m0", "e4m3", "e5m2")  # formats of floats that kernels read
 TABLE = 32  # entries of a table of integers, which is two registers
 
 
@@ -22,7 +22,7 @@ def check(scheme: Scheme) -> None:
 
 def _faults(s: Scheme) -> Iterator[tuple[bool, str]]:
     """(whether it is so, what would be right)"""
-    numbers = {s.number} | {floats.number for floats in (s.scale, s.min) if floats}
+    numbers = {s.number} | {floats.number for floats in s.floats.values()}
     yield not numbers <= {"", *FLOATS}, f"kernels read floats in {', '.join(FLOATS)} only"
     yield len(s.table) > TABLE, f"kernels look up {TABLE} integers at the most, not {len(s.table)}"
     if s.sub_kind:

@@ -1,8 +1,9 @@
 """Rounding float32 to the parts of a scheme: what is done where nothing is known of how a matrix is used.
 
-Symmetric codes with one float for each group have ggml's two rules, operation by operation in float32: its
-Q8_0's for 8 bits, its Q4_0's (and Q5_0's) for fewer. Other schemes are brought numbers into by a `Rounding`
-from elsewhere, as `edgeq.quantize` has them.
+Rows without sub-scales have the rules of this page. Integers with one float for each group have ggml's,
+operation by operation in float32: its Q8_0's for 8 bits, its Q4_0's (and Q5_0's) for fewer, its Q4_1's (and
+Q5_1's) where there is a min. Other schemes are brought numbers into by a `Rounding` from elsewhere, as
+`edgeq.quantize` has them.
 """
 
 from __future__ import annotations
@@ -13,31 +14,47 @@ import numpy as np
 
 from edgeq.errors import UnsupportedError
 
-from .numbers import Array
+from .numbers import NUMBERS, Array
 from .scheme import Parts, Scheme
 
-Rule = Callable[
-    [Array, Scheme], tuple[Array, Array]
-]  # float32 [n, group], overwritten -> (codes, d float32 [n])
+# float32 [rows, cols_padded], whole steps, may be overwritten -> its parts (`Scheme.arrays`). A float is not
+# finite where a value of its columns is not, or is too large. That of a scheme for whole tensors is given the
+# largest and the smallest value of the matrix as well.
+Rounding = Callable[..., Parts]
 
-# float32 [rows, cols_padded], whole steps, may be overwritten -> its parts (`Scheme.arrays`). A scale is not
-# finite where a value of its columns is not, or is too large.
-Rounding = Callable[[Array, Scheme], Parts]
+# Of float32 [n, values that share floats], overwritten, and the largest and the smallest of each row [n]: the
+# codes, or plain numbers as they are stored, and the floats that go with them, float32 [n], by name.
+Rule = Callable[[Array, Scheme, Array, Array], tuple[Array, dict[str, Array]]]
 
 
 def rounds_to(scheme: Scheme) -> Rule | None:
-    """The rule that a scheme's codes are found by; None where nothing rounds to it."""
-    if not scheme.planes or scheme.table or scheme.sub or scheme.min or scheme.unit != 1:
+    """The rule that a scheme's numbers are found by; None where nothing rounds to it."""
+    numbers = (scheme.number, *(floats.number for floats in scheme.floats.values()))
+    if scheme.sub or scheme.unit != 1 or any(NUMBERS[name].stored is None for name in numbers if name):
         return None
-    if scheme.scale is None or scheme.scale.row.stored is None or scheme.zero != 1 << (scheme.bits - 1):
+    if scheme.min:
+        same = scheme.scale and scheme.scale.columns == scheme.min.columns
+        return by_range if same and not (scheme.table or scheme.zero or scheme.row) else None
+    if len(scheme.floats) != 1:
         return None
-    return by_magnitude if scheme.bits == 8 else by_extreme
+    if not scheme.planes:
+        return by_number
+    if scheme.table == (-1, 1):
+        return None if scheme.tensor else by_mean
+    if scheme.table:
+        return by_table if min(scheme.table) < 0 < max(scheme.table) else None
+    if scheme.zero != 1 << (scheme.bits - 1):
+        return None
+    if scheme.bits == 8:
+        return by_magnitude
+    return None if scheme.tensor else by_extreme
 
 
-def round_block(x: Array, scheme: Scheme) -> Parts:
-    """The parts of float32 [rows, cols_padded], which is overwritten.
+def round_block(x: Array, scheme: Scheme, extremes: tuple[float, float] | None = None) -> Parts:
+    """The parts of float32 [rows, cols_padded], which is overwritten. Where the scheme has one float for a
+    matrix, of which x is but some rows, `extremes` are the matrix's largest and smallest value.
 
-    A scale is not finite where a value is not, or is too large. UnsupportedError where nothing rounds to the
+    A float is not finite where a value is not, or is too large. UnsupportedError where nothing rounds to the
     scheme.
     """
     rule = rounds_to(scheme)
@@ -45,33 +62,96 @@ def round_block(x: Array, scheme: Scheme) -> Parts:
         raise UnsupportedError(
             f"nothing rounds to scheme {scheme.name} yet; it takes numbers that are in it or in a part of it"
         )
-    assert scheme.scale is not None and scheme.scale.row.stored is not None
-    group = scheme.scale.columns or x.shape[1]
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # the caller checks the scales
-        codes, d = rule(x.reshape(-1, group), scheme)
-        scales = scheme.scale.row.stored(d)
-    return {"codes": codes.reshape(x.shape), "scale": scales.reshape(len(x), -1)}
+    shared = next(iter(scheme.floats.values())).columns
+    groups = x.reshape(-1, shared or x.shape[1])
+    high, low = _extremes(groups)
+    if scheme.tensor:
+        most, least = extremes or (high.max(), low.min())
+        high, low = np.full_like(high, most), np.full_like(low, least)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # the caller checks the floats
+        found, floats = rule(groups, scheme, high, low)
+        stored = {name: _stored(floats[name], of.number) for name, of in scheme.floats.items()}
+    first = scheme.arrays[0].name
+    return {first: found.reshape(x.shape), **{name: d.reshape(len(x), -1) for name, d in stored.items()}}
 
 
-def by_magnitude(x: Array, scheme: Scheme) -> tuple[Array, Array]:
+def by_magnitude(x: Array, scheme: Scheme, high: Array, low: Array) -> tuple[Array, dict[str, Array]]:
     """Codes from -127 to 127: the largest magnitude gets 127."""
-    high, low = _extremes(x)
-    d = np.abs(np.maximum(high, -low)) / np.float32(127)  # abs: no minus zero
+    d = _magnitude(high, low) / np.float32(127)
     x *= _inverse(d)[:, None]
     # Adding the float just below a half and cutting off rounds halves away from zero, without lifting
     # 0.49999997 to 1 as a half would.
     x += np.copysign(np.float32(0.49999997), x)
-    return x.astype(np.int8).view(np.uint8) ^ np.uint8(0x80), d
+    return x.astype(np.int8).view(np.uint8) ^ np.uint8(0x80), _only(scheme, d)
 
 
-def by_extreme(x: Array, scheme: Scheme) -> tuple[Array, Array]:
+def by_extreme(x: Array, scheme: Scheme, high: Array, low: Array) -> tuple[Array, dict[str, Array]]:
     """Codes from -zero to zero - 1: the value of largest magnitude gets -zero, so the scale has its sign."""
-    d = _signed_maximum(x, *_extremes(x)) / np.float32(-scheme.zero)
+    d = _signed_maximum(x, high, low) / np.float32(-scheme.zero)
     x *= _inverse(d)[:, None]
     x += np.float32(scheme.zero + 0.5)
+    return _codes(x, scheme), _only(scheme, d)
+
+
+def by_range(x: Array, scheme: Scheme, high: Array, low: Array) -> tuple[Array, dict[str, Array]]:
+    """Codes from 0, the smallest value, to all ones, the largest."""
+    d = (high - low) / np.float32((1 << scheme.bits) - 1)
+    x -= low[:, None]
+    x *= _inverse(d)[:, None]
+    x += np.float32(0.5)
+    return _codes(x, scheme), {"scale": d, "min": low}
+
+
+def by_table(x: Array, scheme: Scheme, high: Array, low: Array) -> tuple[Array, dict[str, Array]]:
+    """The nearest entry, of two the lower one. The float is the smallest with which no value lies outside of
+    the table: of one with the same ends the largest magnitude divided by the largest entry.
+    """
+    order = np.argsort(scheme.values, kind="stable")
+    entries = scheme.values[order].astype(np.float32)
+    d = np.abs(np.maximum(high / entries[-1], low / entries[0]))  # abs: no minus zero
+    x *= _inverse(d)[:, None]
+    middles = (entries[:-1] + entries[1:]) / np.float32(2)
+    return order.astype(np.uint8)[np.searchsorted(middles, x)], _only(scheme, d)
+
+
+def by_mean(x: Array, scheme: Scheme, high: Array, low: Array) -> tuple[Array, dict[str, Array]]:
+    """Signs, and the mean magnitude: of all floats the one with the least squared error (Rastegari and
+    others, XNOR-Net, 2016, section 3.1).
+    """
+    total = np.cumsum(np.abs(x), axis=1, dtype=np.float64)[:, -1]  # in one order, whatever the processor
+    return (x >= 0).view(np.uint8), _only(scheme, (total / x.shape[1]).astype(np.float32))
+
+
+def by_number(x: Array, scheme: Scheme, high: Array, low: Array) -> tuple[Array, dict[str, Array]]:
+    """Plain numbers: the largest magnitude gets the largest of their format."""
+    most = np.float32(NUMBERS[scheme.number].largest)
+    d = _magnitude(high, low) / most
+    x /= np.where(d > 0, d, np.float32(1))[:, None]
+    np.clip(x, -most, most, out=x)  # the quotient of the smallest floats is inexact
+    return _stored(x, scheme.number), _only(scheme, d)
+
+
+def _only(scheme: Scheme, d: Array) -> dict[str, Array]:
+    """The only float of a scheme, by its name."""
+    (name,) = scheme.floats
+    return {name: d}
+
+
+def _codes(x: Array, scheme: Scheme) -> Array:
     codes = x.astype(np.uint8)
     np.minimum(codes, (1 << scheme.bits) - 1, out=codes)
-    return codes, d
+    return codes
+
+
+def _stored(x: Array, number: str) -> Array:
+    stored = NUMBERS[number].stored
+    assert stored is not None
+    return stored(x)
+
+
+def _magnitude(high: Array, low: Array) -> Array:
+    largest: Array = np.abs(np.maximum(high, -low))  # abs: no minus zero
+    return largest
 
 
 def _inverse(d: Array) -> Array:

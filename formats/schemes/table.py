@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from edgeq.errors import UnsupportedError, quote
 
 from .scheme import Floats, Integers, Scheme
+
+
+def mirrored(magnitudes: Iterable[float]) -> tuple[int, ...]:
+    """The table of the nearest integers, and behind them their negatives."""
+    found = tuple(round(magnitude) for magnitude in magnitudes)
+    return (*found, *(-v for v in found))
+
+
+def powers_of_two(bits: int) -> tuple[int, ...]:
+    """127 and what halving leaves of it, both signs, in so many bits (Miyashita, Lee and Murmann, 2016)."""
+    return mirrored(127 / 2**k for k in reversed(range(1 << bits - 1)))
+
+
+def power_law(bits: int, exponent: float) -> tuple[int, ...]:
+    """127 times a power of equal steps from 0 to 1, both signs, in so many bits (Yvinec and others,
+    PowerQuant, 2023).
+    """
+    last = (1 << bits - 1) - 1
+    return mirrored(127 * (k / last) ** exponent for k in range(last + 1))
+
 
 NL = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)  # ggml's IQ4_NL
 FP4 = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)  # E2M1, doubled
@@ -15,6 +37,9 @@ IQ3_S = tuple(sign * v for sign in (1, -1) for v in range(1, 16, 2))
 IQ2 = (8, 25, 43, 0, -8, -25, -43, 0)
 IQ1 = (-7, 1, 9, 0, -9, -1, 7, 0)
 SIGN = (-1, 1)
+# QLoRA's numbers, at equal shares of a normal distribution, in 127ths (Dettmers and others, 2023, appendix E)
+NF4 = (-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127)
+LOG4, POW4 = powers_of_two(4), power_law(4, 1.4)  # what leaves the least of both samples of `edgeq schemes`
 # edgeq's own: what is nearest to normally distributed weights, and the zero points that a block may choose of
 E5 = (
     -63, -56, -50, -45, -40, -35, -32, -27, -24, -20, -16, -13, -10, -7, -4, -1,
@@ -24,7 +49,7 @@ E4 = (-63, -46, -36, -28, -21, -14, -8, -3, 3, 9, 15, 22, 29, 36, 45, 55)
 E3 = (-58, -36, -20, -7, 7, 20, 36, 58)
 Z3, Z5, Z6 = (-9, -3, 3, 9), (-5, -2, 2, 5), (-3, -1, 0, 2)
 
-F16_32, F16_256 = Floats("f16", 32), Floats("f16", 256)
+F16_32, F16_64, F16_128, F16_256 = (Floats("f16", columns) for columns in (32, 64, 128, 256))
 SUB_16, SUB_32 = Integers("i8", 16), Integers("i8", 32)
 ROW, CHOICE, SIGNED_CHOICE = Floats("f32", 0), Integers("u6z2", 32), Integers("s6z2", 32)
 
@@ -34,6 +59,9 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("f32", "f32"),
         Scheme("f16", "f16"),
         Scheme("bf16", "bf16"),
+        # bytes that are floats, the largest of a row the largest of their format
+        Scheme("fp8", "e4m3", row=ROW, shipped=False),
+        Scheme("fp8e5", "e5m2", row=ROW, shipped=False),
         Scheme("q8", planes=(8,), zero=128, scale=F16_32),
         Scheme("q4", planes=(4,), zero=8, scale=F16_32),
         # ggml's other types, number for number
@@ -57,15 +85,25 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("iq1m", planes=(2, 1), table=IQ1, sub=SUB_16, scale=F16_256, unit=1 / 8, shipped=False),
         # one or two bits
         Scheme("tq2", planes=(2,), zero=1, scale=F16_256, shipped=False),
-        Scheme("q2g64", planes=(2,), zero=1, scale=Floats("f16", 64), shipped=False),
-        Scheme("q1g128", planes=(1,), table=SIGN, scale=Floats("f16", 128), shipped=False),
+        Scheme("q2g64", planes=(2,), zero=1, scale=F16_64, shipped=False),
+        Scheme("q1g128", planes=(1,), table=SIGN, scale=F16_128, shipped=False),
         # edgeq's own: a float for each row, and a byte for each 32 columns
-        Scheme("e8", planes=(8,), zero=128, sub=Integers("u8", 32), scale=ROW),
-        Scheme("e6", planes=(4, 2), zero=32, zeros=Z6, sub=CHOICE, scale=ROW, shipped=False),
-        Scheme("e5", planes=(4, 1), table=E5, zeros=Z5, sub=CHOICE, scale=ROW, shipped=False),
-        Scheme("e4", planes=(4,), table=E4, zeros=Z5, sub=SIGNED_CHOICE, scale=ROW),
-        Scheme("e3", planes=(2, 1), table=E3, zeros=Z3, sub=CHOICE, scale=ROW, shipped=False),
-        Scheme("t2", planes=(2,), zero=1, scale=ROW, shipped=False),
+        Scheme("e8", planes=(8,), zero=128, sub=Integers("u8", 32), row=ROW),
+        Scheme("e6", planes=(4, 2), zero=32, zeros=Z6, sub=CHOICE, row=ROW, shipped=False),
+        Scheme("e5", planes=(4, 1), table=E5, zeros=Z5, sub=CHOICE, row=ROW, shipped=False),
+        Scheme("e4", planes=(4,), table=E4, zeros=Z5, sub=SIGNED_CHOICE, row=ROW),
+        Scheme("e3", planes=(2, 1), table=E3, zeros=Z3, sub=CHOICE, row=ROW, shipped=False),
+        Scheme("t2", planes=(2,), zero=1, row=ROW, shipped=False),
+        # others' ways, to compare with
+        Scheme("nf4", planes=(4,), table=NF4, scale=F16_64, shipped=False),
+        Scheme("fp4", planes=(4,), table=FP4, scale=F16_32, shipped=False),
+        Scheme("log4", planes=(4,), table=LOG4, scale=F16_32, shipped=False),
+        Scheme("pow4", planes=(4,), table=POW4, scale=F16_32, shipped=False),
+        Scheme("q4g64", planes=(4,), zero=8, scale=F16_64, shipped=False),
+        Scheme("q4g128", planes=(4,), zero=8, scale=F16_128, shipped=False),
+        Scheme("q8r", planes=(8,), zero=128, row=ROW, shipped=False),
+        Scheme("q8t", planes=(8,), zero=128, row=ROW, tensor=True, shipped=False),
+        Scheme("b1", planes=(1,), table=SIGN, row=ROW, shipped=False),
         Scheme("bytes"),
     )
 }

@@ -52,6 +52,8 @@ def test_dtypes_are_computed_from_the_formats(call: Call) -> None:
         )
         assert (row["exponent"], row["mantissa"]) == (info.iexp, info.nmant)
     assert rows["bf16"]["largest"] == 2.0**127 * (2 - 2.0**-7) and rows["bf16"]["smallest"] == 2.0**-133
+    assert (rows["e4m3"]["largest"], rows["e4m3"]["smallest"]) == (448, 2.0**-9)
+    assert (rows["e5m2"]["largest"], rows["e5m2"]["smallest"]) == (57344, 2.0**-16)
     assert (rows["e8m0"]["largest"], rows["e8m0"]["smallest"]) == (2.0**127, 2.0**-127)
     for row in rows.values():
         assert row["sign"] + row["exponent"] + row["mantissa"] == 8 * row["bytes"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tracemalloc
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,19 @@ from edgeq import formats
 from edgeq.errors import FormatError, UnsupportedError, UsageError
 from edgeq.formats import NUMBERS, SCHEMES, Scheme
 from edgeq.formats.schemes import SUBS, Floats, Integers, rounds_to
+from edgeq.formats.schemes.rounding import by_table
 from edgeq.formats.schemes.scheme import PLANES
-from tests.formats.parts import CODED, TOYS, random_parts, value_at
+from edgeq.formats.schemes.table import NF4
+from tests.formats.parts import ROWS, random_parts, value_at
 
 Array = np.ndarray[Any, Any]
 CODES = [row.name for row in SCHEMES.values() if row.planes]
 ROUNDED = [row.name for row in SCHEMES.values() if rounds_to(row)]
-FLOATS = [row.name for row in SCHEMES.values() if row.number]
+BY_TABLE = [name for name in ROUNDED if rounds_to(SCHEMES[name]) is by_table]
+ONE_OF_A_RULE = list({rounds_to(SCHEMES[name]): name for name in reversed(ROUNDED)}.values())
+FLOATS = [row.name for row in SCHEMES.values() if row.number and not row.row]
 SHAPES = [(1, 1), (15, 31), (16, 32), (17, 33), (40, 172), (3, 500), (64, 64)]
-F16_32 = Floats("f16", 32)
+F16_32, ROW = Floats("f16", 32), Floats("f32", 0)
 
 
 def matrix(shape: tuple[int, ...], seed: int = 0) -> Array:
@@ -39,7 +44,11 @@ def matrix(shape: tuple[int, ...], seed: int = 0) -> Array:
             r"its planes are (3,), but codes are cut into 1, 2, 2+1, 4, 4+1, 4+2, 4+2+1, 8 bits",
         ),
         ({"planes": (1, 4)}, "its planes are (1, 4)"),
-        ({"scale": None}, "codes need a scale"),
+        ({"scale": None}, "codes need a scale or a float for the row"),
+        ({"scale": None, "row": ROW, "unit": 0.5}, "only a scale has a unit"),
+        ({"scale": Floats("f32", 0)}, "a scale for 0 columns does not go with activations"),
+        ({"row": F16_32}, "the row's float is for all columns (0), not for 32"),
+        ({"row": Floats("f8", 0)}, "f8 is no format of numbers"),
         ({"scale": Floats("f16", 16)}, "a scale for 16 columns does not go with activations"),
         ({"scale": Floats("f16", 96)}, "a scale for 96 columns does not go with activations"),
         ({"scale": Floats("f8", 32)}, "f8 is no format of numbers"),
@@ -57,6 +66,8 @@ def matrix(shape: tuple[int, ...], seed: int = 0) -> Array:
         ({"unit": 0.3}, "its unit is 0.3, but a power of two is needed"),
         ({"planes": (), "number": "f8"}, "f8 is no format of numbers"),
         ({"planes": (), "number": "f16"}, "only codes have scales or a table"),
+        ({"tensor": True}, "only rows' floats can be one for the tensor"),
+        ({"planes": (), "scale": None, "row": ROW}, "only numbers have a float for the row"),
     ],
 )
 def test_a_row_that_kernels_would_misread_is_refused(words: dict[str, Any], message: str) -> None:
@@ -107,7 +118,7 @@ def test_pack_refuses_what_is_not_whole_lines() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (17, 33), (32, 256)])
-@pytest.mark.parametrize("scheme", CODED.values(), ids=CODED)
+@pytest.mark.parametrize("scheme", ROWS.values(), ids=ROWS)
 def test_parts_of_a_tensor_byte_by_byte(scheme: Scheme, shape: tuple[int, int]) -> None:
     """Codes, numbers and padding lie where README.md puts them."""
     parts = random_parts(scheme, *shape)
@@ -139,7 +150,7 @@ def test_parts_of_a_tensor_byte_by_byte(scheme: Scheme, shape: tuple[int, int]) 
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (17, 33), (32, 256)])
-@pytest.mark.parametrize("scheme", CODED.values(), ids=CODED)
+@pytest.mark.parametrize("scheme", ROWS.values(), ids=ROWS)
 def test_values_are_what_the_definition_says(scheme: Scheme, shape: tuple[int, int]) -> None:
     parts = random_parts(scheme, *shape, seed=1)
     data = np.concatenate(list(formats.encode_parts(parts, scheme)))
@@ -153,7 +164,7 @@ def test_values_are_what_the_definition_says(scheme: Scheme, shape: tuple[int, i
 
 def test_the_table_has_a_row_for_each_kind_of_part() -> None:
     """So that the tests above see them all."""
-    rows = [*SCHEMES.values(), *TOYS.values()]
+    rows = ROWS.values()
     assert {row.sub.kind for row in rows if row.sub} == set(SUBS)
     assert {row.planes for row in rows if row.planes} == set(PLANES)
 
@@ -180,7 +191,7 @@ def test_encode_parts_refuses_what_is_no_matrix_of_the_scheme(name: str) -> None
         if floats.number:
             broken = {**sound, floats.name: sound[floats.name].copy()}
             broken[floats.name].view(np.uint8)[18, -floats.itemsize :] = 255
-            with pytest.raises(FormatError, match=f"row 18, .*: a {floats.name} is not finite"):
+            with pytest.raises(FormatError, match=f"row 18, .*: a {floats.noun} is not finite"):
                 list(formats.encode_parts(broken, scheme))
 
 
@@ -195,8 +206,106 @@ def test_what_is_rounded_is_within_a_step(name: str, shape: tuple[int, int]) -> 
     assert np.array_equal(formats.encode(x, name), np.concatenate(list(formats.encode_parts(parts, name))))
     decoded = formats.decode(formats.encode(x, name), name, shape)
     assert same(decoded, formats.dequantize(parts, name)[:, : shape[1]])
-    steps = np.abs(np.repeat(parts["scale"].astype(np.float32), 32, axis=1)[:, : shape[1]])
-    assert (np.abs(decoded - x) <= steps * 1.01).all()
+    row = SCHEMES[name]
+    part, floats = next(iter(row.floats.items()))
+    values = row.values if row.planes else every_number(row.number)
+    unit = np.abs(np.repeat(parts[part].astype(np.float32), floats.columns or shape[1], axis=1))
+    step = unit[:, : shape[1]] * np.diff(np.sort(values)).max()
+    far = np.abs(x) - unit[:, : shape[1]] * values.max() if row.bits == 1 else 0  # a sign has no step
+    assert (np.abs(decoded - x) <= np.maximum(step * 1.01, far) + 2**-10 * np.abs(x).max()).all()
+
+
+@pytest.mark.parametrize("name", BY_TABLE)
+def test_each_value_gets_the_nearest_entry(name: str) -> None:
+    """With the smallest scale that leaves none outside of the table."""
+    row = SCHEMES[name]
+    assert row.scale is not None
+    x = matrix((40, 256))
+    x[3] = 0
+    groups = x.reshape(40, -1, row.scale.columns)
+    d = np.maximum(groups.max(axis=2) / row.values.max(), groups.min(axis=2) / row.values.min())
+    d = np.abs(d)  # of zeros
+    parts = formats.quantize(x, name)
+    assert same(parts["scale"], d.astype(np.float16).astype(np.float32))
+    steps = x / np.maximum(np.repeat(d, row.scale.columns, axis=1), np.float32(1e-30))
+    found = row.values[parts["codes"]].astype(np.float32)
+    least = np.abs(steps[..., None] - row.values).min(axis=-1)
+    assert (np.abs(steps - found) <= least + 1e-4).all()
+    if row.values.max() == -row.values.min():
+        assert np.array_equal(
+            np.abs(found.reshape(groups.shape)).max(axis=2)[d > 0], np.full((d > 0).sum(), row.values.max())
+        )
+
+
+def test_nf4_is_a_normal_distribution_cut_into_equal_shares() -> None:
+    """As in QLoRA, appendix E: eight from zero up, seven from zero down, each divided by the largest."""
+    normal = NormalDist()
+    down, up = (np.linspace(0.9677083, 0.5, count)[:-1] for count in (8, 9))
+    numbers = sorted([0.0, *(-normal.inv_cdf(p) for p in down), *(normal.inv_cdf(p) for p in up)])
+    assert tuple(round(127 * number / numbers[-1]) for number in numbers) == NF4
+
+
+@pytest.mark.parametrize("name", ["q1g128", "b1"])
+def test_of_binary_weights_the_mean_magnitude_is_the_best(name: str) -> None:
+    x = matrix((3, 128))
+    parts = formats.quantize(x, name)
+    decoded = formats.dequantize(parts, name)
+    assert np.array_equal(np.signbit(decoded), np.signbit(x))
+    assert np.allclose(np.abs(decoded), np.abs(x).mean(axis=1, keepdims=True), rtol=1e-3)
+    for factor in (0.99, 1.01):
+        assert (np.square(decoded - x).sum(axis=1) < np.square(factor * decoded - x).sum(axis=1)).all()
+
+
+def test_a_row_or_the_tensor_has_one_float() -> None:
+    """The largest magnitude of it is 127, however many blocks the matrix is worked on in."""
+    x = matrix((300, 1000)) * np.linspace(0.1, 1, 300, dtype=np.float32)[:, None]
+    largest = np.abs(x).max(axis=1, keepdims=True)
+    rows, tensor = (formats.quantize(x, name) for name in ("q8r", "q8t"))
+    assert same(rows["row"], largest / np.float32(127))
+    assert same(tensor["row"], np.full((300, 1), largest.max() / np.float32(127), np.float32))
+    for parts, most in ((rows, largest), (tensor, largest.max())):
+        codes = np.rint(x / (most / np.float32(127)).astype(np.float32)) + 128
+        assert np.abs(parts["codes"][:, :1000] - codes).max() <= 1  # of two equally near either
+        assert np.count_nonzero(parts["codes"][:, :1000] != codes) < 30
+    assert not SCHEMES["q8t"].holds(SCHEMES["q8r"])
+
+
+# of normally distributed numbers: the error that rounding leaves, relative to their size
+ERRORS = {
+    "fp8": 0.0264, "fp8e5": 0.0526, "q8": 0.0054, "q4": 0.0861, "q5": 0.0428, "q4m": 0.0783, "q5m": 0.0379,
+    "t4": 0.0833, "q1g128": 0.6004, "nf4": 0.0921, "fp4": 0.1012, "log4": 0.1795, "pow4": 0.0933,
+    "q4g64": 0.0953, "q4g128": 0.1036, "q8r": 0.0079, "q8t": 0.0108, "b1": 0.6023,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_the_error_is_the_one_that_was_measured(name: str) -> None:
+    x = matrix((256, 1024))
+    change = formats.decode(formats.encode(x, name), name, x.shape) - x
+    assert np.linalg.norm(change) / np.linalg.norm(x) == pytest.approx(ERRORS[name], rel=0.03)
+
+
+def every_number(name: str) -> Array:
+    """All that are finite, of a byte."""
+    codes = np.arange(256, dtype=np.uint8)
+    return NUMBERS[name].floats(codes[NUMBERS[name].finite(codes)])
+
+
+@pytest.mark.parametrize("name", ["fp8", "fp8e5"])
+def test_the_largest_of_a_row_is_the_largest_of_its_format(name: str) -> None:
+    """And the others are the nearest of what the row's float leaves of them."""
+    row = SCHEMES[name]
+    x = matrix((20, 50)) * np.float32(10) ** np.random.default_rng(3).integers(-35, 30, (20, 1))
+    x[3], x[4], x[4, 5] = 0, 1e-44, -1.5e-44
+    x = x.astype(np.float32)
+    parts = formats.quantize(x, name)
+    largest = NUMBERS[row.number].largest
+    assert same(parts["row"], np.abs(x).max(axis=1, keepdims=True) / np.float32(largest))
+    values = NUMBERS[row.number].floats(parts["value"])
+    assert (np.abs(values[5:]).max(axis=1) == largest).all() and not values[3:5].any()
+    numbers = every_number(row.number)
+    distance = np.abs((x[5:] / parts["row"][5:])[..., None] - numbers)
+    assert np.array_equal(np.abs(x[5:] / parts["row"][5:] - values[5:]), distance.min(axis=-1))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -221,17 +330,6 @@ def test_float_tensor_value_by_value(name: str, shape: tuple[int, int]) -> None:
     assert np.allclose(decoded, x, rtol={"f32": 0, "f16": 2**-11, "bf16": 2**-8}[name], atol=1e-7)
 
 
-def test_bf16_rounds_to_nearest_even() -> None:
-    ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is the reference for bfloat16 rounding")
-    random = np.random.default_rng(2)
-    bits = random.integers(0, 1 << 32, 20000, dtype=np.uint32)
-    bits[:4000] = bits[:4000] & 0xFFFF0000 | 0x8000  # exact halves
-    x = bits.view(np.float32)
-    x = x[np.isfinite(x) & (np.abs(x) < 3.38e38)]
-    expected = x.astype(ml_dtypes.bfloat16).view(np.uint16)
-    assert np.array_equal(formats.encode(x, "bf16").view("<u2"), expected)
-
-
 def scalar_q4(group: Array) -> tuple[np.float16, list[int]]:
     """ggml's Q4_0 rounding of 32 values, an operation at a time."""
     largest = np.float32(0)
@@ -251,7 +349,16 @@ def scalar_q8(group: Array) -> tuple[np.float16, list[int]]:
     return np.float16(d), [int(np.sign(s) * np.floor(abs(s) + 0.5)) + 128 for s in scaled]
 
 
-@pytest.mark.parametrize(("name", "scalar"), [("q4", scalar_q4), ("q8", scalar_q8)])
+def scalar_q4m(group: Array) -> tuple[np.float16, list[int], np.float16]:
+    """ggml's Q4_1 rounding: the scale, the codes, the min."""
+    low = group.min()
+    d = (group.max() - low) / np.float32(15)
+    inverse = np.float32(1) / d if d else np.float32(0)
+    codes = [min(15, int(np.float32((value - low) * inverse) + np.float32(0.5))) for value in group]
+    return np.float16(d), codes, np.float16(low)
+
+
+@pytest.mark.parametrize(("name", "scalar"), [("q4", scalar_q4), ("q8", scalar_q8), ("q4m", scalar_q4m)])
 def test_quantize_is_ggmls_reference(name: str, scalar: Any) -> None:
     x = np.concatenate(
         [
@@ -266,9 +373,10 @@ def test_quantize_is_ggmls_reference(name: str, scalar: Any) -> None:
     ).astype(np.float32)
     parts = formats.quantize(x, name)
     for row, group in enumerate(x):
-        scale, expected = scalar(group)
+        scale, expected, *low = scalar(group)
         assert parts["scale"][row, 0].view(np.uint16) == scale.view(np.uint16), row
         assert parts["codes"][row].tolist() == expected, row
+        assert not low or parts["min"][row, 0].view(np.uint16) == low[0].view(np.uint16), row
 
 
 def test_quantize_of_the_smallest_numbers_is_quiet() -> None:
@@ -287,7 +395,9 @@ def test_encode_refuses_what_is_not_finite(name: str, bad: float) -> None:
     with pytest.raises(FormatError, match="not finite"):
         formats.encode(x, name)
     if name in ROUNDED:
-        with pytest.raises(FormatError, match="row 33, columns from 64: a value is not finite"):
+        ((_, floats),) = SCHEMES[name].floats.items()
+        first = 65 // floats.columns * floats.columns if floats.columns else 0
+        with pytest.raises(FormatError, match=f"row 33, columns from {first}: a value is not finite"):
             formats.quantize(x, name)
 
 
@@ -300,7 +410,7 @@ def test_every_kind_of_nan_is_refused_without_a_warning(name: str, bits: int) ->
         formats.encode(x, name)
 
 
-@pytest.mark.parametrize("name", [*ROUNDED, "f16"])
+@pytest.mark.parametrize("name", ["q4", "q5", "q8", "f16"])
 def test_encode_refuses_what_is_too_large(name: str) -> None:
     x = matrix((20, 40))
     x[17, 2] = 1e38
@@ -316,7 +426,7 @@ def test_bf16_refuses_a_value_that_rounds_to_infinity() -> None:
 def test_unknown_scheme_and_wrong_pairs() -> None:
     with pytest.raises(UnsupportedError, match="scheme 'q3' is not one of"):
         formats.encode(matrix((2, 2)), "q3")
-    with pytest.raises(UnsupportedError, match="scheme f16 has no codes to quantize to"):
+    with pytest.raises(UnsupportedError, match="scheme f16 has no scales to quantize to"):
         formats.quantize(matrix((2, 2)), "f16")
     for name in set(CODES) - set(ROUNDED):
         with pytest.raises(UnsupportedError, match=f"nothing rounds to scheme {name} yet"):
@@ -327,6 +437,7 @@ def test_unknown_scheme_and_wrong_pairs() -> None:
         ("bytes", "plain", (2, 2)),
         ("f32", "lines16", (2,)),
         ("f32", "lines32", (2, 2)),
+        ("fp8", "plain", (32,)),
         ("f32", "plain", ()),
         ("f32", "plain", (1,) * 5),
         ("f32", "plain", (0,)),
@@ -341,7 +452,10 @@ def test_unknown_scheme_and_wrong_pairs() -> None:
         formats.decode(b"abc", "q4", (1, 1))
 
 
-@pytest.mark.parametrize(("kind", "name"), [("Q4_0", "q4"), ("Q5_0", "q5"), ("Q8_0", "q8")])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(f"Q{bits}_{kind}", f"q{bits}{'m' * kind}") for bits, kind in ((4, 0), (5, 0), (8, 0), (4, 1), (5, 1))],
+)
 def test_quantize_equals_gguf_py(kind: str, name: str) -> None:
     gguf = pytest.importorskip("gguf", reason="the gguf package is the reference here")
     x = matrix((100, 320), 7)
@@ -363,7 +477,7 @@ class Rows:
         return np.ones((stop - start, self.shape[1]), np.float16)
 
 
-@pytest.mark.parametrize("name", [*ROUNDED, "bf16"])
+@pytest.mark.parametrize("name", [*ONE_OF_A_RULE, "q8t", "bf16"])
 def test_encode_blocks_needs_few_row_blocks_of_memory(name: str) -> None:
     source: Any = Rows(8192, 2048)  # 64 MiB as float32
     tracemalloc.start()

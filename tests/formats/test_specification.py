@@ -30,17 +30,16 @@ def test_schemes_are_the_table() -> None:
     names = {value: name for name, value in tables.items()}
     for row in SCHEMES.values():
         assert f"`{row.name}`" in PAGE
-        if row.planes:
+        if row.floats:
             part = f"/{1 / row.unit:g}" if row.unit != 1 else ""
-            shared = [
-                f"{of.number}{part}, {of.columns or 'row'}" if of else "" for of in (row.scale, row.min)
-            ]
-            meaning = f"code − {row.zero}" if row.zero else "code"
+            shared = [f"{of.number}{part}, {of.columns}" if of else "" for of in (row.scale, row.min)]
+            shared.append(row.row.number + ", the same" * row.tensor if row.row else "")
+            meaning = f"code − {row.zero}" if row.zero else row.number or "code"
             meaning = f"{names[row.table]}[code]" if row.table else meaning
             meaning += f" − {names[row.zeros]}" if row.zeros != (0,) else ""
             sub = f"{row.sub.kind}, {row.sub.columns}" if row.sub else ""
             bits = f"{row.bits_per_weight:g}"
-            assert written[row.name] == [str(row.bits), meaning, sub, *shared, bits], row.name
+            assert written[row.name] == [str(row.bits or ""), meaning, sub, *shared, bits], row.name
     for name, value in tables.items():
         assert f"{name} = {' '.join(map(str, value))}".replace("-", "−") in PAGE.replace("\n", " ")
     assert {f"`{name}`" for name in (*SUBS, *NUMBERS)} <= set(re.findall(r"`[\w+]+`", PAGE))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.formats import encode_parts
-from edgeq.formats.schemes import SCHEMES, Part, Scheme
+from edgeq.formats.schemes import NUMBERS, SCHEMES, Part, Scheme
 from edgeq.kernels import meaning
 from edgeq.kernels.catalog import KERNELS, OPERANDS_AT, STATE_AT, WIDTH, State
 from edgeq.packs.store import kernels
@@ -178,8 +178,8 @@ def run(
 
 # ---- weights ----
 @dataclass(frozen=True)
-class Codes:
-    """A matrix of codes: its parts, row-major and padded to the scheme's step, and its own columns."""
+class Weights:
+    """A matrix: its parts, row-major and padded to the scheme's step, and its own columns."""
 
     scheme: Scheme
     parts: dict[str, Array]
@@ -187,55 +187,52 @@ class Codes:
 
     @property
     def rows(self) -> int:
-        return len(self.parts["codes"])
+        return len(self.parts[self.scheme.arrays[0].name])
 
     @property
     def shape(self) -> dict[str, int]:
         """The operands tiles, groups."""
         return {"tiles": -(-self.rows // 16), "groups": -(-self.columns // 32)}
 
+    @property
+    def numbers(self) -> dict[str, Array | None]:
+        """Of plain numbers what `meaning` takes: weights [rows, columns] and row [rows], float32."""
+        value, row = (self.parts.get(name) for name in ("value", "row"))
+        assert value is not None
+        return {
+            "weights": NUMBERS[self.scheme.number].floats(value),
+            "row": None if row is None else row[:, 0],
+        }
+
     def put(self, memory: Memory) -> int:
         """Where a copy of the matrix lies, as in a file."""
         return memory.put(np.concatenate(list(encode_parts(self.parts, self.scheme)))).address
 
 
-def random_codes(rng: np.random.Generator, name: str, rows: int, columns: int) -> Codes:
+def random_weights(rng: np.random.Generator, name: str, rows: int, columns: int) -> Weights:
     """Any codes and integer scales, extremes often; floats of any sign, some subnormal; zeros as padding."""
     scheme = SCHEMES[name]
     padded = -(-columns // scheme.step) * scheme.step
     parts = {part.name: random_part(rng, part, (rows, part.entries(padded))) for part in scheme.arrays}
-    parts["codes"][:, columns:] = scheme.padding
-    return Codes(scheme, parts, columns)
+    parts[scheme.arrays[0].name][:, columns:] = scheme.padding
+    return Weights(scheme, parts, columns)
 
 
 def random_part(rng: np.random.Generator, part: Part, shape: tuple[int, int]) -> Array:
     if part.number == "e8m0":
         return rng.choice(np.array([0, 1, 2, 100, 118, 127, 130], np.uint8), shape)
     if part.number:
+        number = NUMBERS[part.number]
+        if number.nbytes == 1:
+            codes = rng.integers(0, 256, shape, np.uint8)
+            return np.where(number.finite(codes), codes, np.uint8(0))
         values = rng.normal(size=shape) * np.exp2(rng.choice([-8.0, -4.0, -22.0], shape))
-        return values.astype(part.dtype)
+        assert number.stored is not None
+        return number.stored(values.astype(np.float32))
     limits = np.iinfo(part.dtype)
     low, high = (0, 2**part.bits - 1) if part.bits else (limits.min, limits.max)
     numbers = rng.integers(low, high + 1, shape)
     return np.where(rng.random(shape) < 0.3, rng.choice([low, high], shape), numbers).astype(part.dtype)
-
-
-def float_lines(values: Array, scheme: str) -> Array:
-    """Values [rows, columns] as float32 bits, float16 or bfloat16 in lines [tiles, columns, 16]."""
-    rows, columns = values.shape
-    padded = np.zeros((-(-rows // 16) * 16, columns), np.float32)
-    padded[:rows] = values
-    lines = np.ascontiguousarray(padded.reshape(-1, 16, columns).transpose(0, 2, 1))
-    if scheme == "bf16":
-        return (lines.view(np.uint32) >> 16).astype(np.uint16)
-    return lines.astype({"f32": np.float32, "f16": np.float16}[scheme])
-
-
-def representable(values: Array, scheme: str) -> Array:
-    """The values cut to what the scheme can hold, as float32."""
-    if scheme == "bf16":
-        return (values.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
-    return values.astype({"f32": np.float32, "f16": np.float16}[scheme]).astype(np.float32)
 
 
 def same_bits(got: Array, want: Array) -> None:

@@ -24,12 +24,13 @@ import pytest
 from edgeq import ownership
 from edgeq.cores import default_threads
 from edgeq.errors import UsageError
+from edgeq.formats import encode
 from edgeq.kernels.catalog import BARRIER, FLAGS_AT, KERNELS, OPERANDS_AT, STATE_AT, WIDTH, WORK_AT, State
 from edgeq.ownership import Lock, Locked
 from edgeq.packs.store import kernels
 from edgeq.pool import Pool
 from edgeq.simd.tag import Tag
-from tests.kernels.calling import Array, Memory, float_lines, tag_of
+from tests.kernels.calling import Array, Memory, tag_of
 from tests.patience import STUCK_S, until
 from tests.simd.rows import HERE
 
@@ -45,7 +46,7 @@ class Chain:
         self.tag = tag_of(HERE, "f32")
         address = kernels().load([("matmul_float", self.tag)])["matmul_float", self.tag]
         self.orders = [rng.permutation(rows) for _ in range(4)]
-        weights = [self.m.put(float_lines(np.eye(rows, dtype=np.float32)[o], "f32")) for o in self.orders]
+        weights = [self.m.put(encode(np.eye(rows, dtype=np.float32)[o], "f32")) for o in self.orders]
         self.start = rng.integers(-1000, 1000, (1, rows)).astype(np.float32)
         self.buffers = [self.m.rows(self.start), self.m.rows(self.start)]
         self.state = np.zeros(State.BYTES // 8, np.int64)

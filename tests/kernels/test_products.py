@@ -10,16 +10,14 @@ import pytest
 
 from edgeq.formats.schemes import SCHEMES, dequantize
 from edgeq.kernels import meaning
-from edgeq.kernels.catalog import CODES, State
+from edgeq.kernels.catalog import CODES, FLOATS, State
 from edgeq.kernels.matmul import BLOCK, chunk_start
 from tests.kernels.calling import (
     Array,
     Buffer,
-    Codes,
     Memory,
-    float_lines,
-    random_codes,
-    representable,
+    Weights,
+    random_weights,
     run,
     same_bits,
     spare,
@@ -32,6 +30,7 @@ COUNTS = [0, *range(1, 10), 130]
 CASES = [
     (rows, columns, count) for rows, columns in SHAPES for count in (COUNTS if rows == 40 else (1, 4, 9))
 ]
+SOME_FLOATS = ("f16", "fp8")  # with floats for rows and without
 CASES.append((40, BLOCK // 10, 25))  # more than one block of tokens
 
 
@@ -70,13 +69,13 @@ def test_chunks_are_all_tiles_in_pieces_that_shrink(workers: int) -> None:
         assert len(sizes) <= max(20 * workers, 1)
 
 
-@pytest.mark.parametrize(("name", "scheme"), on_tiers(CODES))
+@pytest.mark.parametrize(("name", "scheme"), on_tiers())
 def test_matmul(name: str, scheme: str) -> None:
     rng = np.random.default_rng(6)
     tag = tag_of(name, scheme)
     for case, (rows, columns, count) in enumerate(CASES):
         m = Memory()
-        w = random_codes(rng, scheme, rows, columns)
+        w = random_weights(rng, scheme, rows, columns)
         x = int8_rows(rng, count, columns)
         y, add = result(m, rng, count, rows, case)
         rest = y.values[count:].copy()
@@ -102,7 +101,7 @@ def test_matmul(name: str, scheme: str) -> None:
         same_bits(y.values[count:], rest)
 
 
-def extreme(w: Codes, name: str, ends: tuple[int, int]) -> Iterator[None]:
+def extreme(w: Weights, name: str, ends: tuple[int, int]) -> Iterator[None]:
     """The part all at one end, at the other, and by turns of 64 columns."""
     part = w.parts[name]
     by_turns = np.array(ends)[np.arange(part.shape[1]) * 4 // part.shape[1] % 2]
@@ -111,11 +110,11 @@ def extreme(w: Codes, name: str, ends: tuple[int, int]) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize(("name", "scheme"), on_tiers(CODES))
+@pytest.mark.parametrize(("name", "scheme"), on_tiers())
 def test_matmul_at_the_corners(name: str, scheme: str) -> None:
     """Codes, sub-scales and activations at the ends of their ranges for many groups: nothing saturates."""
     tag, row = tag_of(name, scheme), SCHEMES[scheme]
-    w = random_codes(np.random.default_rng(7), scheme, 16, 256)
+    w = random_weights(np.random.default_rng(7), scheme, 16, 256)
     order = np.argsort(row.values, kind="stable")
     ends = {"codes": (int(order[0]), int(order[-1]))}
     ends |= {n: (np.iinfo(p.dtype).min, np.iinfo(p.dtype).max) for n, p in w.parts.items() if "sub" in n}
@@ -147,13 +146,13 @@ def test_matmul_at_the_corners(name: str, scheme: str) -> None:
                     same_bits(y.values, meaning.matmul(q, w.parts, row))
 
 
-@pytest.mark.parametrize(("name", "scheme"), on_tiers(CODES))
+@pytest.mark.parametrize(("name", "scheme"), on_tiers())
 def test_matmul_act(name: str, scheme: str) -> None:
     rng = np.random.default_rng(8)
     tag = tag_of(name, scheme)
     for case, (rows, columns, count) in enumerate(CASES):
         m = Memory()
-        w = random_codes(rng, scheme, rows, columns)
+        w = random_weights(rng, scheme, rows, columns)
         a = rng.normal(size=(count, columns)).astype(np.float32)
         x = m.rows(a, spare(count, tag))
         y, add = result(m, rng, count, rows, case)
@@ -178,14 +177,15 @@ def test_matmul_act(name: str, scheme: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "scheme"), [*((n, "f16") for n in EVERYWHERE), (HERE, "f32"), (HERE, "bf16")]
+    ("name", "scheme"),
+    [*((name, scheme) for name in EVERYWHERE for scheme in FLOATS if name == HERE or scheme in SOME_FLOATS)],
 )
 def test_matmul_float(name: str, scheme: str) -> None:
     rng = np.random.default_rng(9)
     tag = tag_of(name, scheme)
     for case, (rows, columns, count) in enumerate(CASES):
         m = Memory()
-        w = representable(rng.normal(size=(rows, columns)), scheme)
+        w = random_weights(rng, scheme, rows, columns)
         a = rng.normal(size=(count, columns)).astype(np.float32)
         x = m.rows(a, spare(count, tag))
         y, add = result(m, rng, count, rows, case)
@@ -198,23 +198,23 @@ def test_matmul_float(name: str, scheme: str) -> None:
             workers=2,
             x=x.address,
             x_stride=x.stride,
-            weights=m.put(float_lines(w, scheme)).address,
+            weights=w.put(m),
             bias=bias,
             y=y.address,
             y_stride=y.stride,
-            tiles=-(-rows // 16),
+            tiles=w.shape["tiles"],
             columns=columns,
             add=int(add is not None),
             count_at=State.COUNT,
         )
-        same_bits(y.values[:count], meaning.matmul_float(a, w, bias_values, add))
+        same_bits(y.values[:count], meaning.matmul_float(a, bias=bias_values, add=add, **w.numbers))
 
 
 @pytest.mark.parametrize("scheme", CODES)
 def test_twins_are_products(scheme: str) -> None:
     """The twins against NumPy's product in float64; int8 activations cost at most half a step a column."""
     rng = np.random.default_rng(10)
-    w = random_codes(rng, scheme, 40, 96)
+    w = random_weights(rng, scheme, 40, 96)
     values = dequantize(w.parts, w.scheme).astype(float)[:, :96]
     a = rng.normal(size=(5, 96)).astype(np.float32)
     exact = a @ values.T

@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 
 from edgeq.kernels import meaning
-from edgeq.kernels.catalog import CODES, KERNELS, State
+from edgeq.kernels.catalog import FLOATS, KERNELS, State
 from tests.kernels.calling import (
     Array,
     Memory,
     float32_bits,
-    float_lines,
-    random_codes,
-    representable,
+    random_weights,
     run,
     same_bits,
     tag_of,
@@ -219,11 +217,11 @@ def test_rotate(heads: int, head_dim: int) -> None:
         np.testing.assert_allclose(x.values, want, rtol=1e-5, atol=2e-6 * np.abs(a).max())
 
 
-@pytest.mark.parametrize(("name", "scheme"), on_tiers(CODES))
+@pytest.mark.parametrize(("name", "scheme"), on_tiers())
 def test_embed(name: str, scheme: str) -> None:
     rng = np.random.default_rng(4)
     for rows, columns in ((5, 7), (16, 32), (100, 130)):
-        w = random_codes(rng, scheme, rows, columns)
+        w = random_weights(rng, scheme, rows, columns)
         ids = rng.integers(0, rows, 9)
         m = Memory()
         columns = w.shape["groups"] * 32
@@ -266,11 +264,11 @@ def test_argmax(name: str) -> None:
         assert (out.values[9:] == -1).all() and (out.values[:9] >= 0).all()
 
 
-@pytest.mark.parametrize("scheme", ["f32", "f16", "bf16"])
+@pytest.mark.parametrize("scheme", FLOATS)
 def test_embed_float(scheme: str) -> None:
     rng = np.random.default_rng(5)
     for rows, columns in ((5, 7), (16, 32), (100, 130)):
-        w = representable(rng.normal(size=(rows, columns)), scheme)
+        w = random_weights(rng, scheme, rows, columns)
         ids = rng.integers(0, rows, 9)
         m = Memory()
         y = m.rows(np.full((9, columns), np.nan, np.float32))
@@ -282,10 +280,11 @@ def test_embed_float(scheme: str) -> None:
             ids=m.put(ids).address,
             y=y.address,
             y_stride=y.stride,
-            weights=m.put(float_lines(w, scheme)).address,
+            weights=w.put(m),
+            tiles=w.shape["tiles"],
             columns=columns,
         )
-        same_bits(y.values, meaning.embed_float(ids, w))
+        same_bits(y.values, meaning.embed_float(ids, **w.numbers))
 
 
 # ---- how exact exp and silu are ----

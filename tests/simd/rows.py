@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from edgeq.formats.schemes import ACT_GROUP, SCHEMES, Scheme
 from edgeq.simd import host, isa
 from edgeq.simd.isa.dots import Dots, SignedDots, dot4
 from edgeq.simd.isa.vectors import by_parts
@@ -62,6 +63,33 @@ HERE = REAL[0]  # the best of them
 SOME = ("q4", "q8", "k2", "k6", "t4x")  # schemes that between them take every way of unpacking and adding up
 
 
-def on_tiers(schemes: Iterable[str]) -> list[tuple[str, str]]:
-    """(instruction set, scheme) to test: all schemes on the best that this CPU has, some on the others."""
+def ways(row: Scheme) -> tuple[Any, Any]:
+    """What the lowering of a group's integers asks of a scheme, and what that of its floats."""
+    span = int(row.values.max()) - row.offset
+    most = next((n for n in (8, 4, 2, 1) if n * span * 2 * 127 < 1 << 15), 0)  # products that 16 bits hold
+    zero = min(row.zero, 1) if row.zero != 128 else 128
+    shared = [floats and (floats.number, floats.columns > ACT_GROUP) for floats in (row.scale, row.min)]
+    integers = row.planes, len(row.table), zero, most, row.sub, row.zeros != (0,)
+    return integers, (*shared, row.row, row.unit != 1, bool(row.sub))
+
+
+def lowered(rows: Iterable[Scheme]) -> list[str]:
+    """The schemes of codes whose integers or whose floats are lowered as those of none before them: what
+    there is to compile, where the table has more rows than ways.
+    """
+    integers, floats, found = set(), set(), []
+    for row in (row for row in rows if row.planes):
+        way, other = ways(row)
+        if way not in integers or other not in floats or row.name in SOME:
+            found.append(row.name)
+        integers.add(way)
+        floats.add(other)
+    return found
+
+
+CODES = lowered(SCHEMES.values())
+
+
+def on_tiers(schemes: Iterable[str] = CODES) -> list[tuple[str, str]]:
+    """(instruction set, scheme) to test: each way on the best that this CPU has, some on the others."""
     return [(name, scheme) for name in EVERYWHERE for scheme in schemes if name == HERE or scheme in SOME]

@@ -19,7 +19,8 @@ from edgeq.simd.isa.parts import QUADS, halves
 from edgeq.simd.tag import Tag
 from edgeq.simd.target import Target
 from edgeq.simd.verbs.dots import dots_of
-from tests.simd.rows import STAND_INS
+from tests.simd.rows import CODES as CODES_ALIKE
+from tests.simd.rows import STAND_INS, ways
 
 
 @cache
@@ -65,6 +66,18 @@ def test_runs_are_all_quads_of_a_group(name: str) -> None:
         assert not [run for _, run in dots.runs() if len(run) % dots.quads]
 
 
+@pytest.mark.parametrize("name", [row.name for row in isa.ISAS])
+def test_schemes_with_one_way_are_lowered_alike(name: str) -> None:
+    """What is not compiled by tests of kernels is what they do compile, but for the numbers in it."""
+    found: dict[Any, set[Any]] = {}
+    for scheme in CODED:
+        dots = dots_of(Tag(name, scheme))
+        spelling = type(dots), dots.acc, dots.signed, dots.quads, str(dots.runs()), dots.carries
+        found.setdefault(ways(SCHEMES[scheme])[0], set()).add(spelling)
+    assert {ways(SCHEMES[scheme])[0] for scheme in CODES_ALIKE} == set(found)
+    assert [len(spellings) for spellings in found.values()] == [1] * len(found)
+
+
 REFUSED = [
     (dict(planes=(4, 2), table=tuple(range(64))), "kernels look up 32 integers at the most, not 64"),
     (
@@ -85,8 +98,9 @@ def test_a_scheme_that_no_kernel_computes(
 
 
 def test_a_new_scheme_needs_its_row_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three planes, brain floats for a whole row, sub-scales: no code knows of it."""
-    row = Scheme("new", planes=(4, 2, 1), zero=64, sub=Integers("i8", 16), scale=Floats("bf16", 0))
+    """Three planes, sub-scales, brain floats for 64 columns and for a row: no code knows of it."""
+    scales: dict[str, Any] = dict(sub=Integers("i8", 16), scale=Floats("bf16", 64), row=Floats("bf16", 0))
+    row = Scheme("new", planes=(4, 2, 1), zero=64, **scales)
     monkeypatch.setitem(SCHEMES, "new", row)
     for name in ("avx2", "avx512vnni", "i8mm", "neon"):
         assert inner_loops(compile.assembly(sources.entry("matmul", Tag(name, "new", 2))))

@@ -136,6 +136,18 @@ def store_f16(t: Any, p: int, v: Any) -> None:
     memory(p, np.float16, LANES)[:] = v.astype(np.float16)
 
 
+I16X16 = ir.VectorType(I16, LANES)
+
+
+def _e4m3(b: Any, bits: Any) -> Any:
+    magnitude = b.and_(bits, const(I32X16, 0x7F))
+    value = b.fmul(b.bitcast(b.shl(magnitude, const(I32X16, 20)), F32X16), const(F32X16, 2.0**120))  # exact
+    nan = b.icmp_unsigned("==", magnitude, const(I32X16, 0x7F))
+    value = b.select(nan, const(I32X16, 0x7FC00000), b.bitcast(value, I32X16))
+    sign = b.shl(b.and_(bits, const(I32X16, 0x80)), const(I32X16, 24))
+    return b.bitcast(b.or_(value, sign), F32X16)
+
+
 def stored_floats(b: Any, tag: Tag, number: str, p: Any) -> Any:
     """Sixteen stored floats of a format (a name of NUMBERS), as float32. An e8m0 of 255 becomes infinite."""
     if number == "f32":
@@ -143,12 +155,17 @@ def stored_floats(b: Any, tag: Tag, number: str, p: Any) -> Any:
     if number == "f16":
         return tag.isa_row.lower["widen_f16"](b, at(b, p, F16X16))
     if number == "bf16":
-        bits = b.zext(at(b, p, ir.VectorType(I16, LANES)), I32X16)
+        bits = b.zext(at(b, p, I16X16), I32X16)
         return b.bitcast(b.shl(bits, const(I32X16, 16)), F32X16)
     if number == "e8m0":
         bits = b.shl(b.zext(at(b, p, ir.VectorType(I8, LANES)), I32X16), const(I32X16, 23))
         smallest = const(I32X16, 1 << 22)  # 2**-127, a subnormal
         return b.bitcast(b.select(b.icmp_signed(">", bits, smallest), bits, smallest), F32X16)
+    if number == "e4m3":
+        return _e4m3(b, b.zext(at(b, p, ir.VectorType(I8, LANES)), I32X16))
+    if number == "e5m2":
+        half = b.shl(b.zext(at(b, p, ir.VectorType(I8, LANES)), I16X16), const(I16X16, 8))
+        return tag.isa_row.lower["widen_f16"](b, b.bitcast(half, F16X16))
     raise TypeError(f"kernels read no floats in {number}")
 
 
