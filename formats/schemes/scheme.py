@@ -103,8 +103,8 @@ SUBS = {
     "u8": SubKind("|u1", 0, 255),
     "u8+m": SubKind("|u1", 0, 255, submin="byte"),
     "u4m4": SubKind("|u1", 0, 15, submin="nibble"),
-    "s6z2": SubKind("|u1", -32, 31, zeros=True),
-    "u6z2": SubKind("|u1", 0, 63, zeros=True),
+    "s6c2": SubKind("|u1", -32, 31, zeros=True),
+    "u6c2": SubKind("|u1", 0, 63, zeros=True),
 }
 
 

@@ -26,7 +26,7 @@ Z3, Z5, Z6 = (-9, -3, 3, 9), (-5, -2, 2, 5), (-3, -1, 0, 2)
 
 F16_32, F16_256 = Floats("f16", 32), Floats("f16", 256)
 SUB_16, SUB_32 = Integers("i8", 16), Integers("i8", 32)
-ROW, CHOICE, SIGNED_CHOICE = Floats("f32", 0), Integers("u6z2", 32), Integers("s6z2", 32)
+ROW, CHOICE, SIGNED_CHOICE = Floats("f32", 0), Integers("u6c2", 32), Integers("s6c2", 32)
 
 SCHEMES: dict[str, Scheme] = {
     row.name: row

@@ -21,8 +21,8 @@ TOYS = {  # rows that the table lacks, for what none of its rows has
         Scheme("toy6", planes=(4, 2), zero=32, scale=Floats("f16", 32)),
         Scheme("toy7", planes=(4, 2, 1), zero=64, scale=Floats("f16", 32)),
         Scheme("toy1", planes=(1,), table=(-1, 1), scale=Floats("bf16", 128)),
-        Scheme("toyz", planes=(2,), zeros=(0, 1, 2, 3), sub=Integers("u6z2", 32), scale=Floats("f32", 0)),
-        Scheme("toys", planes=(2,), zeros=(-1, 0, 2, 3), sub=Integers("s6z2", 16), scale=Floats("f16", 64)),
+        Scheme("toyz", planes=(2,), zeros=(0, 1, 2, 3), sub=Integers("u6c2", 32), scale=Floats("f32", 0)),
+        Scheme("toys", planes=(2,), zeros=(-1, 0, 2, 3), sub=Integers("s6c2", 16), scale=Floats("f16", 64)),
         Scheme("toym", planes=(2, 1), scale=Floats("f32", 0), min=Floats("bf16", 64)),
     )
 }
@@ -82,10 +82,10 @@ def value_at(scheme: Scheme, parts: dict[str, Array], row: int, col: int) -> np.
         sub = int(entry("sub"))
         if scheme.sub.kind == "u4m4":
             sub &= 15
-        if scheme.sub.kind in ("s6z2", "u6z2"):
+        if scheme.sub.kind in ("s6c2", "u6c2"):
             v -= scheme.zeros[(sub & 255) >> 6]
             sub &= 63
-            sub -= 64 if scheme.sub.kind == "s6z2" and sub >= 32 else 0
+            sub -= 64 if scheme.sub.kind == "s6c2" and sub >= 32 else 0
     result = np.float32(v * sub) * (number("scale") * np.float32(scheme.unit))
     if scheme.min is None:
         return np.float32(result)
