@@ -15,13 +15,14 @@ IQ3_S = tuple(sign * v for sign in (1, -1) for v in range(1, 16, 2))
 IQ2 = (8, 25, 43, 0, -8, -25, -43, 0)
 IQ1 = (-7, 1, 9, 0, -9, -1, 7, 0)
 SIGN = (-1, 1)
-# edgeq's own: what is nearest to normally distributed weights, and the zero points that a block may choose of
+# edgeq's own: what is nearest to normally distributed weights, and what 32 columns may choose of
 E5 = (
     -63, -56, -50, -45, -40, -35, -32, -27, -24, -20, -16, -13, -10, -7, -4, -1,
     1, 4, 7, 10, 13, 16, 20, 24, 27, 32, 35, 40, 45, 50, 56, 63,
 )  # fmt: skip
 E4 = (-63, -46, -36, -28, -21, -14, -8, -3, 3, 9, 15, 22, 29, 36, 45, 55)
 E3 = (-58, -36, -20, -7, 7, 20, 36, 58)
+E2 = (-62, -22, 12, 55, -34, -5, 21, 58, -63, -23, 4, 34, -58, -14, 20, 60)  # four tables
 Z3, Z5, Z6 = (-9, -3, 3, 9), (-5, -2, 2, 5), (-3, -1, 0, 2)
 
 F16_32, F16_256 = Floats("f16", 32), Floats("f16", 256)
@@ -65,6 +66,7 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("e5", planes=(4, 1), table=E5, zeros=Z5, sub=CHOICE, scale=ROW, shipped=False),
         Scheme("e4", planes=(4,), table=E4, zeros=Z5, sub=SIGNED_CHOICE, scale=ROW),
         Scheme("e3", planes=(2, 1), table=E3, zeros=Z3, sub=CHOICE, scale=ROW, shipped=False),
+        Scheme("e2", planes=(2,), table=E2, sub=CHOICE, scale=ROW, shipped=False),
         Scheme("t2", planes=(2,), zero=1, scale=ROW, shipped=False),
         Scheme("bytes"),
     )

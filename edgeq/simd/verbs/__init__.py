@@ -35,7 +35,6 @@ from .dots import (
     signed_dots,
     sub_min,
     sub_scale,
-    sub_zero,
     tile_parts,
 )
 from .facts import (
@@ -111,7 +110,6 @@ __all__ = [
     "signed_dots",
     "sub_min",
     "sub_scale",
-    "sub_zero",
     "tile_parts",
     "eleven_bits",
     "exchange",
