@@ -44,8 +44,8 @@ def command(as_json: bool) -> None:
             row["sub_scale"],
             f"{row['low']} to {row['high']}",
             row["submin"] or "-",
-            "yes" if row["zeros"] else "-",
+            "yes" if row["chooses"] else "-",
         )
         for row in integers
     ]
-    terminal.say(terminal.table(("sub-scale", "range", "min beside it", "chooses zero"), subs, left=4))
+    terminal.say(terminal.table(("sub-scale", "range", "min beside it", "chooses"), subs, left=4))

@@ -23,7 +23,6 @@ from edgeq.simd.verbs import (
     splat_f32,
     sub_min,
     sub_scale,
-    sub_zero,
     tile_parts,
     value_bytes,
     values_at,
@@ -53,7 +52,7 @@ def embed(t, work, worker, workers, state, ids, weights, y, y_stride, tiles, gro
             half = i % 8 * halves(t) // 8
             v = quad(t, w, i % 8)
             for j in range(4):
-                whole = fma(column(v, j) - sub_zero(t, w, half), sub_scale(t, w, half), nothing)
+                whole = fma(column(v, j), sub_scale(t, w, half), nothing)
                 value = whole * group_scale(t, w)
                 if has_min(t):
                     value = value + sub_min(t, w, half) * group_min(t, w)

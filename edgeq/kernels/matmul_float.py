@@ -26,7 +26,6 @@ from edgeq.simd.verbs import (
     splat_f32,
     sub_min,
     sub_scale,
-    sub_zero,
     tile_parts,
     value_bytes,
     values_at,
@@ -82,12 +81,11 @@ def act_product(t, parts, x, x_stride, columns):
 def act_part(t, w, half, x, x_stride):
     """The bundle of sums of the columns of a group that share a sub-scale, not scaled."""
     sums = zeros_each(t)
-    zero = sub_zero(t, w, half)
     count = GROUP // 4 // halves(t)
     for i in range(count):
         v = quad(t, w, half * count + i)
         for j in range(4):
-            sums = fma_each(t, sums, column(v, j) - zero, x, x_stride)
+            sums = fma_each(t, sums, column(v, j), x, x_stride)
             x += 4
     return sums
 
@@ -96,11 +94,10 @@ def act_part(t, w, half, x, x_stride):
 def act_rest(t, w, half, count, x, x_stride):
     """As act_part, of its first columns alone."""
     sums = zeros_each(t)
-    zero = sub_zero(t, w, half)
     first = half * (GROUP // 4 // halves(t))
     for i in range(count):
         v = quad(t, w, first + i // 4)
-        sums = fma_each(t, sums, column(v, i % 4) - zero, x, x_stride)
+        sums = fma_each(t, sums, column(v, i % 4), x, x_stride)
         x += 4
     return sums
 

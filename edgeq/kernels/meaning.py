@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgeq.formats.schemes import Floats, Parts, Scheme, dequantize
-from edgeq.formats.schemes.values import sub_mins, sub_scales, zero_points
+from edgeq.formats.schemes.values import integers, sub_mins, sub_scales
 
 from .catalog import CHUNK, GROUP
 
@@ -177,7 +177,7 @@ def _finish(y: Array, row: Array | None, bias: Array | None, add: Array | None) 
 class Codes(NamedTuple):
     """A matrix of codes, group by group of 32 columns: what its value is the products and the sum of."""
 
-    v: Array  # int64 [rows, columns padded], less the chosen zero points
+    v: Array  # int64 [rows, columns padded]
     sub: Array  # int64 [rows, entries], ones where the scheme has none
     scale: Array  # float32 [rows, groups], the scheme's unit in it; ones where the scheme has none
     submin: Array  # int64 [rows, entries]
@@ -186,12 +186,10 @@ class Codes(NamedTuple):
 
     @classmethod
     def of(cls, parts: Parts, scheme: Scheme) -> Codes:
-        v = scheme.values.astype(np.int64)[parts["codes"]]
+        v = integers(parts, scheme).astype(np.int64)
         rows, columns = v.shape
         ones = np.ones((rows, columns // GROUP), np.int64)
         sub = sub_scales(parts["sub"], scheme).astype(np.int64) if scheme.sub else ones
-        if scheme.zeros != (0,):
-            v = v - _spread(zero_points(parts["sub"], scheme).astype(np.int64), columns)
         submin = sub_mins(parts, scheme) if scheme.min else None
         submin = ones if submin is None else submin.astype(np.int64)
         scale = ones.astype(F32) * F32(scheme.unit)

@@ -17,7 +17,7 @@ def rounding_of(scheme: Scheme) -> Rounding | None:
         return None
     if scheme.sub and scheme.sub.columns == ACT_GROUP and not SUBS[scheme.sub.kind].submin:
         return _search
-    return _ternary if not scheme.sub and list(scheme.values[:3]) == [-1, 0, 1] else None
+    return _ternary if not scheme.sub and scheme.values[0, :3].tolist() == [-1, 0, 1] else None
 
 
 def _search(x: Array, scheme: Scheme) -> Parts:

@@ -1,10 +1,11 @@
-"""A search for the integer scale and the zero point of each 32 columns and for the float of each row.
+"""A search for the integer scale of each 32 columns, for what its byte chooses, a zero point or a table, and
+for the float of each row.
 
 It makes the squared error of the weights small, in three steps:
 
-1. Of some real scales for 32 columns, of each sign and with each zero point, the one with the least error.
+1. Of some real scales for 32 columns, of each sign and with each choice, the one with the least error.
 2. The row's float is the largest of them divided by the largest integer, or a little more: what leaves less.
-3. With it, of the integers beside each scale and of the zero points, those with the least error; or 0.
+3. With it, of the integers beside each scale and of the choices, those with the least error; or 0.
 
 A weight gets the code whose integer is nearest. Where one ends and the next begins lies on half steps, so the
 nearest of any number is looked up. Sums have one order, and nothing is fused or reordered: the parts have the
@@ -22,7 +23,8 @@ from edgeq.formats import Parts, Scheme
 from edgeq.formats.schemes import ACT_GROUP, Array
 
 F32 = np.float32
-TRIALS = np.linspace(0.8, 1.15, 7).astype(F32)  # of the scale that takes the largest magnitude to the end
+# of the scale that takes the largest magnitude to the end; the ends of four codes lie further inside
+TRIALS, TRIALS_OF_FOUR = (np.linspace(*ends, 7).astype(F32) for ends in ((0.8, 1.15), (0.6, 1.1)))
 BESIDE = np.array([0, -1, 1], F32)  # the nearest integer
 ROOM = (F32(1), F32(1.06))  # of the row's float
 HALVES = 512  # half steps that are told apart, from -128 on
@@ -49,7 +51,7 @@ def search(x: Array, scheme: Scheme) -> Parts:
     codes = fitting.codes(sub * unit, choice)
     codes[sub.reshape(-1) == 0] = scheme.padding
     stored = sub.astype(np.int16)
-    if kind.zeros:
+    if kind.chooses:
         stored = stored & 63 | choice.astype(np.int16) << 6
     return {
         "codes": codes.reshape(x.shape),
@@ -69,24 +71,29 @@ def evened(x: Array) -> tuple[Array, Array]:
 
 
 class Fitting:
-    """Blocks float32 [n, 32] and the integers that a scheme's codes stand for."""
+    """Blocks float32 [n, 32] and the integers that a scheme's codes stand for: those of a table, less a zero
+    point, for each choice.
+    """
 
     def __init__(self, blocks: Array, scheme: Scheme):
-        values = scheme.values.astype(F32)
+        choices = len(scheme.values)
+        tables = np.broadcast_to(scheme.tables, scheme.values.shape).astype(F32)
         middles = (np.arange(HALVES) + 0.5) / 2 - 128  # of half steps: no integer ends inside
-        self.nearest = np.abs(middles[:, None] - values).argmin(axis=1).astype(np.uint8)
-        self.grid = TWO * values[self.nearest] + CENTRE
-        self.blocks, self.zeros, self.largest = blocks, np.array(scheme.zeros, F32), np.abs(values).max()
+        self.nearest = np.abs(middles[:, None] - tables[:, None]).argmin(axis=2).astype(np.uint8)
+        self.grids = TWO * np.take_along_axis(tables, self.nearest.astype(np.int64), axis=1) + CENTRE
+        self.zeros = np.broadcast_to(np.array(scheme.zeros, F32), choices).copy()
+        self.blocks, self.largest = blocks, np.abs(tables).max()
+        self.trials = TRIALS if tables.shape[1] > 4 else TRIALS_OF_FOUR
 
     def real(self, signed: bool) -> Array:
         """The best real scale of each block, [n]."""
-        trials = np.concatenate([TRIALS, -TRIALS]) if signed else TRIALS
+        trials = np.concatenate([self.trials, -self.trials]) if signed else self.trials
         scales = np.abs(self.blocks).max(axis=1, keepdims=True) / self.largest * trials
         return self.best(scales, scales)[0]
 
     def integers(self, real: Array, unit: Array, low: int, high: int) -> tuple[Array, Array, Array]:
-        """The best integers of unit [rows, 1] beside the real scales [rows, groups], with the numbers of zero
-        points and the errors, all [rows, groups].
+        """The best integers of unit [rows, 1] beside the real scales [rows, groups], with the numbers of
+        their choices and the errors, all [rows, groups].
         """
         centre = np.rint(real / np.where(unit > 0, unit, F32(1)))
         integers = np.clip(centre[..., None] + BESIDE, F32(low), F32(high))
@@ -96,12 +103,12 @@ class Fitting:
         return best, choice, error
 
     def best(self, names: Array, scales: Array) -> tuple[Array, Array, Array]:
-        """Of scales [n, k] the best of each block, by its name, with the number of its zero point and the
-        error; 0 where none is better than to make all 0.
+        """Of scales [n, k] the best of each block, by its name, with the number of its choice and the error;
+        0 where none is better than to make all 0.
         """
         n = len(self.blocks)
         at, choice, error = np.empty(n, np.int64), np.empty(n, np.uint8), np.empty(n, F32)
-        fit(self.blocks, scales, self.zeros, self.grid, at, choice, error)
+        fit(self.blocks, scales, self.zeros, self.grids, at, choice, error)
         return np.where(at < 0, ZERO, names[np.arange(n), at]), choice, error
 
     def codes(self, scale: Array, choice: Array) -> Array:
@@ -111,13 +118,13 @@ class Fitting:
                 TWO * self.zeros[choice.reshape(-1, 1)] + CENTRE
             )
             places = np.clip(np.nan_to_num(halves), ZERO, LAST).astype(np.int64)
-        return self.nearest[places]
+        return self.nearest[choice.reshape(-1, 1), places]
 
 
 @njit(nogil=True)
-def fit(x: Any, scales: Any, zeros: Any, grid: Any, at: Any, choice: Any, least: Any) -> None:
-    """Of each block of x float32 [n, 32] the scale, of float32 [n, k], and the zero point with the least
-    squared error: their numbers and the error, [n]. -1: none is better than to make all 0.
+def fit(x: Any, scales: Any, zeros: Any, grids: Any, at: Any, choice: Any, least: Any) -> None:
+    """Of each block of x float32 [n, 32] the scale, of float32 [n, k], and the choice with the least squared
+    error: their numbers and the error, [n]. -1: none is better than to make all 0.
     """
     for n in range(len(x)):
         at[n], choice[n], least[n] = -1, 0, ZERO
@@ -128,7 +135,7 @@ def fit(x: Any, scales: Any, zeros: Any, grid: Any, at: Any, choice: Any, least:
                 continue
             factor = TWO / scales[n, k]
             for z in range(len(zeros)):
-                shift = TWO * zeros[z] + CENTRE
+                shift, grid = TWO * zeros[z] + CENTRE, grids[z]
                 a, b, c, d = ZERO, ZERO, ZERO, ZERO  # four sums, so that one need not wait for another
                 for i in range(0, ACT_GROUP, 4):
                     a = added(a, x[n, i] * factor + shift, grid)

@@ -32,4 +32,6 @@ def _faults(s: Scheme) -> Iterator[tuple[bool, str]]:
             largest >= 1 << 15,
             f"a sub-scale times the smallest integer is {largest}, more than 16 bits hold",
         )
-        yield max(map(abs, s.zeros)) > 127, "zero points are no more than 127"
+    if s.planes:
+        least, most = int(s.values.min()), int(s.values.max())
+        yield not -128 <= least <= most <= 127, f"its integers are {least} to {most}, more than 8 bits hold"

@@ -106,8 +106,9 @@ def by_table(x: Array, scheme: Scheme, high: Array, low: Array) -> tuple[Array, 
     """The nearest entry, of two the lower one. The float is the smallest with which no value lies outside of
     the table: of one with the same ends the largest magnitude divided by the largest entry.
     """
-    order = np.argsort(scheme.values, kind="stable")
-    entries = scheme.values[order].astype(np.float32)
+    (values,) = scheme.values
+    order = np.argsort(values, kind="stable")
+    entries = values[order].astype(np.float32)
     d = np.abs(np.maximum(high / entries[-1], low / entries[0]))  # abs: no minus zero
     x *= _inverse(d)[:, None]
     middles = (entries[:-1] + entries[1:]) / np.float32(2)

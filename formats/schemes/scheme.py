@@ -4,11 +4,13 @@ A scheme of codes stands for
 
     value = ((v * sub) * scale  +  submin * min) * row
 
-with v the integer that a code means (code - zero, or an entry of a table, less the zero point that its row
-chose), sub and submin integers, scale and min floats that some columns share, and row a float for all columns
-of a row; what a scheme has not counts as 1, and without min there is no sum. A plain number is v itself. The
-integers are exact, their float32 product with a float is rounded once (for float16 scales it is exact), and
-so are the sum and its product with the row's float. A kernel therefore adds up integers over ACT_GROUP
+with v the integer that a code means, sub and submin integers, scale and min floats that some columns share,
+and row a float for all columns of a row; what a scheme has not counts as 1, and without min there is no sum. v
+is code - zero, or an entry of a table. The byte of a sub-scale may choose one of four tables; or one of four
+zero points to be taken from v, which make four tables of one by shifting it. A plain number is v itself.
+
+The integers are exact, their float32 product with a float is rounded once (for float16 scales it is exact),
+and so are the sum and its product with the row's float. A kernel therefore adds up integers over ACT_GROUP
 columns, and multiplies by floats once for each such group and once for a whole row, at the most.
 """
 
@@ -33,6 +35,7 @@ LINE_BYTES = 64
 PLANES = tuple(tuple(plane for plane in (8, 4, 2, 1) if bits & plane) for bits in range(1, 9))
 PLANE_NAMES = ("low", "high", "top")
 SHARED = (32, 64, 128, 256)  # columns that may share a scale or a min: whole groups of activations
+CHOICES = 4  # that two bits have
 UNSIGNED_MAX = 127  # of v less the smallest: the products of AVX2 add two of them to 16 bits
 
 
@@ -102,7 +105,7 @@ class SubKind:
     low: int  # the smallest sub-scale
     high: int
     submin: str = ""  # "byte": a part of its own; "nibble": the high half of the same byte
-    zeros: bool = False  # the upper two bits choose the zero point
+    chooses: bool = False  # its upper two bits choose a zero point or a table
 
 
 SUBS = {
@@ -110,13 +113,13 @@ SUBS = {
     "u8": SubKind("|u1", 0, 255),
     "u8+m": SubKind("|u1", 0, 255, submin="byte"),
     "u4m4": SubKind("|u1", 0, 15, submin="nibble"),
-    "s6z2": SubKind("|u1", -32, 31, zeros=True),
-    "u6z2": SubKind("|u1", 0, 63, zeros=True),
+    "s6c2": SubKind("|u1", -32, 31, chooses=True),
+    "u6c2": SubKind("|u1", 0, 63, chooses=True),
 }
 
 
 # What of a scheme turns its integers into values.
-SCALES = ("zeros", "sub", "scale", "min", "row", "tensor", "unit")
+SCALES = ("sub", "scale", "min", "row", "tensor", "unit")
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ class Scheme:
     number: str = ""  # of plain numbers, a name of NUMBERS; "" for codes and for bytes
     planes: tuple[int, ...] = ()  # bits of a code, the low ones first
     zero: int = 0  # the code whose value is 0
-    table: tuple[int, ...] = ()  # the integers that codes stand for, instead of code - zero
+    table: tuple[int, ...] = ()  # the integers that codes stand for, instead of code - zero; or four of them
     zeros: tuple[int, ...] = (0,)  # what is taken from them, as the sub-scale's byte chooses
     sub: Integers | None = None
     scale: Floats | None = None
@@ -163,11 +166,15 @@ class Scheme:
         known = ", ".join("+".join(map(str, planes)) for planes in PLANES)
         yield self.planes not in PLANES, f"its planes are {self.planes}, but codes are cut into {known} bits"
         codes = 1 << self.bits
-        yield bool(self.table) and len(self.table) != codes, f"a table of {codes} integers is needed"
+        lengths = (codes, CHOICES * codes)
+        yield (
+            bool(self.table) and len(self.table) not in lengths,
+            f"a table of {codes} integers is needed, or four of them",
+        )
         yield not 0 <= self.zero < codes, f"its zero is {self.zero}, but it is one of the {codes} codes"
         yield (
-            any(not -128 <= v <= 127 for v in self.table),
-            "its table holds an integer that does not fit in 8 bits",
+            any(not -128 <= v <= 127 for v in (*self.table, *self.zeros)),
+            "its table or its zero points hold an integer that does not fit in 8 bits",
         )
         yield not self.scale and not self.row, "codes need a scale or a float for the row"
         for floats in (self.scale, self.min):
@@ -178,6 +185,17 @@ class Scheme:
                     f"a scale for {floats.columns} columns does not go with activations, which have one for "
                     f"{ACT_GROUP}: one of {', '.join(map(str, SHARED))} is needed",
                 )
+        choosing = [name for name, kind in SUBS.items() if kind.chooses]
+        chooses = bool(self.sub) and self.sub.kind in choosing
+        counts = sorted((len(self.tables), len(self.zeros)))
+        yield (
+            chooses and counts != [1, CHOICES],
+            "four zero points or tables go with sub-scales that choose one",
+        )
+        yield (
+            not chooses and (len(self.tables) > 1 or self.zeros != (0,)),
+            f"only sub-scales of {' or '.join(choosing)} choose a zero point or a table",
+        )
         if self.sub:
             yield (
                 self.sub.kind not in SUBS,
@@ -188,11 +206,9 @@ class Scheme:
                 f"a sub-scale for {self.sub.columns} columns is not one for {ACT_GROUP // 2} or {ACT_GROUP}",
             )
             kind = SUBS[self.sub.kind]
-            yield kind.zeros != (len(self.zeros) == 4), "four zero points go with sub-scales that choose one"
             yield bool(kind.submin) != bool(self.min), "a min and its sub-scale go together"
             largest = max(abs(kind.low), kind.high) * self.magnitude * 127 * ACT_GROUP
             yield largest >= 1 << 31, "the sum of 32 columns does not fit in 32 bits"
-        yield not self.sub and self.zeros != (0,), "only a sub-scale chooses a zero point"
 
     @cached_property
     def bits(self) -> int:
@@ -200,26 +216,31 @@ class Scheme:
         return sum(self.planes)
 
     @cached_property
-    def values(self) -> Array:
-        """int16 [codes]: the integer that each code stands for, before a chosen zero point."""
+    def tables(self) -> Array:
+        """int16 [tables, codes]: the integers that codes stand for before a zero point is taken from them."""
         codes = np.arange(1 << self.bits, dtype=np.int16)
-        return np.array(self.table, np.int16) if self.table else codes - np.int16(self.zero)
+        found = np.array(self.table, np.int16) if self.table else codes - np.int16(self.zero)
+        return found.reshape(-1, len(codes))
+
+    @cached_property
+    def values(self) -> Array:
+        """int16 [choices, codes]: v of each code, for all that a sub-scale's byte may choose."""
+        return self.tables - np.array(self.zeros, np.int16)[:, None]
 
     @property
     def magnitude(self) -> int:
-        """The largest |v|, chosen zero points included."""
-        shifted = self.values[:, None].astype(np.int64) - np.array(self.zeros)
-        return int(np.abs(shifted).max())
+        """The largest |v|."""
+        return int(np.abs(self.values).max())
 
     @property
     def offset(self) -> int:
-        """The smallest integer that a code stands for: v - offset is unsigned."""
-        return int(self.values.min())
+        """The smallest integer of the tables: those less the offset are unsigned."""
+        return int(self.tables.min())
 
     @property
     def unsigned_fits(self) -> bool:
-        """Whether v - offset is at most 127, so that unsigned products on AVX2 cannot saturate."""
-        return int(self.values.max()) - self.offset <= UNSIGNED_MAX
+        """Whether these are at most 127, so that unsigned products on AVX2 cannot saturate."""
+        return int(self.tables.max()) - self.offset <= UNSIGNED_MAX
 
     @property
     def floats(self) -> dict[str, Floats]:
@@ -240,8 +261,8 @@ class Scheme:
 
     @cached_property
     def padding(self) -> int:
-        """The code of padding: one that means 0, or where none does code 0."""
-        zeros = np.flatnonzero(self.values == 0)
+        """The code of padding: the first that means 0 in each table, or where none does code 0."""
+        zeros = np.flatnonzero((self.tables == 0).all(axis=0))
         return int(zeros[0]) if zeros.size else 0
 
     @cached_property
@@ -283,11 +304,16 @@ class Scheme:
 
     def holds(self, other: Scheme) -> bool:
         """Whether every matrix of codes in `other` can be stored in this one, value by value: it has the same
-        scales, and each of its integers is one of this scheme's.
+        scales, and a code for each of its codes that means the same integer whatever is chosen.
         """
         same = all(getattr(self, word) == getattr(other, word) for word in SCALES)
-        return bool(self.planes and other.planes) and same and set(other.values) <= set(self.values)
+        return bool(self.planes and other.planes) and same and other._meanings.keys() <= self._meanings.keys()
 
     def codes_of(self, other: Scheme) -> Array:
         """uint8 [codes of other]: the code here of each code of a scheme that this one holds."""
-        return np.array([np.flatnonzero(self.values == v)[0] for v in other.values], np.uint8)
+        return np.array([self._meanings[tuple(v)] for v in other.values.T.tolist()], np.uint8)
+
+    @cached_property
+    def _meanings(self) -> dict[tuple[int, ...], int]:
+        """The first code that means these integers, one for each choice."""
+        return {tuple(v): code for code, v in reversed([*enumerate(self.values.T.tolist())])}

@@ -40,18 +40,19 @@ SIGN = (-1, 1)
 # QLoRA's numbers, at equal shares of a normal distribution, in 127ths (Dettmers and others, 2023, appendix E)
 NF4 = (-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127)
 LOG4, POW4 = powers_of_two(4), power_law(4, 1.4)  # what leaves the least of both samples of `edgeq schemes`
-# edgeq's own: what is nearest to normally distributed weights, and the zero points that a block may choose of
+# edgeq's own: what is nearest to normally distributed weights, and what 32 columns may choose of
 E5 = (
     -63, -56, -50, -45, -40, -35, -32, -27, -24, -20, -16, -13, -10, -7, -4, -1,
     1, 4, 7, 10, 13, 16, 20, 24, 27, 32, 35, 40, 45, 50, 56, 63,
 )  # fmt: skip
 E4 = (-63, -46, -36, -28, -21, -14, -8, -3, 3, 9, 15, 22, 29, 36, 45, 55)
 E3 = (-58, -36, -20, -7, 7, 20, 36, 58)
+E2 = (-62, -22, 12, 55, -34, -5, 21, 58, -63, -23, 4, 34, -58, -14, 20, 60)  # four tables
 Z3, Z5, Z6 = (-9, -3, 3, 9), (-5, -2, 2, 5), (-3, -1, 0, 2)
 
 F16_32, F16_64, F16_128, F16_256 = (Floats("f16", columns) for columns in (32, 64, 128, 256))
 SUB_16, SUB_32 = Integers("i8", 16), Integers("i8", 32)
-ROW, CHOICE, SIGNED_CHOICE = Floats("f32", 0), Integers("u6z2", 32), Integers("s6z2", 32)
+ROW, CHOICE, SIGNED_CHOICE = Floats("f32", 0), Integers("u6c2", 32), Integers("s6c2", 32)
 
 SCHEMES: dict[str, Scheme] = {
     row.name: row
@@ -93,6 +94,7 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("e5", planes=(4, 1), table=E5, zeros=Z5, sub=CHOICE, row=ROW, shipped=False),
         Scheme("e4", planes=(4,), table=E4, zeros=Z5, sub=SIGNED_CHOICE, row=ROW),
         Scheme("e3", planes=(2, 1), table=E3, zeros=Z3, sub=CHOICE, row=ROW, shipped=False),
+        Scheme("e2", planes=(2,), table=E2, sub=CHOICE, row=ROW, shipped=False),
         Scheme("t2", planes=(2,), zero=1, row=ROW, shipped=False),
         # others' ways, to compare with
         Scheme("nf4", planes=(4,), table=NF4, scale=F16_64, shipped=False),

@@ -22,15 +22,8 @@ def _unscaled(parts: Parts, scheme: Scheme) -> Array:
     """What the row's floats are multiplied with."""
     if not scheme.planes:
         return NUMBERS[scheme.number].floats(parts["value"])
-    values: Array
-    if scheme.table:
-        values = scheme.values.astype(np.float32)[parts["codes"]]
-    else:
-        values = parts["codes"].astype(np.float32)
-        values -= np.float32(scheme.zero)
+    values = integers(parts, scheme)
     # float32 holds v, sub and their product exactly: the first rounding is that of the product with the scale
-    if scheme.zeros != (0,):
-        _groups(values, parts["sub"])[...] -= zero_points(parts["sub"], scheme)[:, :, None]
     if scheme.sub:
         _groups(values, parts["sub"])[...] *= sub_scales(parts["sub"], scheme)[:, :, None]
         values += np.float32(0)  # the product of integers has no minus zero
@@ -42,13 +35,31 @@ def _unscaled(parts: Parts, scheme: Scheme) -> Array:
     return values
 
 
+def integers(parts: Parts, scheme: Scheme) -> Array:
+    """float32 [rows, cols_padded], v of each code."""
+    codes: Array = parts["codes"]
+    if len(scheme.values) == 1 and not scheme.table:
+        values: Array = codes.astype(np.float32)
+        values -= np.float32(scheme.zero)
+        return values
+    if len(scheme.values) > 1:
+        numbers = choices(parts["sub"]).astype(np.uint16) << np.uint16(scheme.bits)
+        codes = (_groups(codes, numbers) | numbers[:, :, None]).reshape(codes.shape)
+    return scheme.values.astype(np.float32).reshape(-1)[codes]
+
+
+def choices(sub: Array) -> Array:
+    """uint8, the number of the zero point or the table that each byte of the part "sub" chooses."""
+    return sub.view(np.uint8) >> np.uint8(6)
+
+
 def sub_scales(sub: Array, scheme: Scheme) -> Array:
     """float32, the integer scales in the part "sub"."""
     kind = scheme.sub_kind
     assert kind is not None
     if kind.submin == "nibble":
         return (sub & np.uint8(15)).astype(np.float32)
-    if kind.zeros:  # the lower six bits, signed where the smallest is
+    if kind.chooses:  # the lower six bits, signed where the smallest is
         low = (sub.view(np.uint8) & np.uint8(63)).astype(np.int8)
         return np.where(low > kind.high, low - np.int8(64), low).astype(np.float32)
     return sub.astype(np.float32)
@@ -61,11 +72,6 @@ def sub_mins(parts: Parts, scheme: Scheme) -> Array | None:
         return None
     stored = parts["submin"] if kind.submin == "byte" else parts["sub"] >> np.uint8(4)
     return stored.astype(np.float32)
-
-
-def zero_points(sub: Array, scheme: Scheme) -> Array:
-    """float32, what the upper two bits of each byte of the part "sub" choose of the scheme's zeros."""
-    return np.array(scheme.zeros, np.float32)[sub.view(np.uint8) >> np.uint8(6)]
 
 
 def _floats(stored: Array, floats: Floats) -> Array:

@@ -15,14 +15,16 @@ from tests.formats.samples import HEADER
 Array = np.ndarray[Any, Any]
 
 
+TABLES = tuple(v * 67 % 256 - 128 for v in range(32))  # four of eight integers, in no order
 TOYS = {  # rows that the table lacks, for what none of its rows has
     row.name: row
     for row in (
         Scheme("toy6", planes=(4, 2), zero=32, scale=Floats("f16", 32)),
         Scheme("toy7", planes=(4, 2, 1), zero=64, scale=Floats("f16", 32)),
         Scheme("toy1", planes=(1,), table=(-1, 1), scale=Floats("bf16", 128)),
-        Scheme("toyz", planes=(2,), zeros=(0, 1, 2, 3), sub=Integers("u6z2", 32), row=Floats("f32", 0)),
-        Scheme("toys", planes=(2,), zeros=(-1, 0, 2, 3), sub=Integers("s6z2", 16), scale=Floats("f16", 64)),
+        Scheme("toyz", planes=(2,), zeros=(0, 1, 2, 3), sub=Integers("u6c2", 32), row=Floats("f32", 0)),
+        Scheme("toys", planes=(2,), zeros=(-1, 0, 2, 3), sub=Integers("s6c2", 16), scale=Floats("f16", 64)),
+        Scheme("toyt", planes=(2, 1), table=TABLES, sub=Integers("s6c2", 16), scale=Floats("f16", 64)),
         Scheme("toym", planes=(2, 1), min=Floats("bf16", 64), row=Floats("f32", 0)),
         Scheme("toyf", "f16", row=Floats("f32", 0)),
         Scheme("toyr", planes=(2,), zero=2, scale=Floats("f16", 32), row=Floats("f32", 0)),
@@ -80,16 +82,19 @@ def value_at(scheme: Scheme, parts: dict[str, Array], row: int, col: int) -> np.
 
     if scheme.number:
         return np.float32(number("value") * (number("row") if scheme.row else np.float32(1)))
-    v = scheme.table[entry("codes")] if scheme.table else int(entry("codes")) - scheme.zero
-    sub = 1
+    code, choice, sub = int(entry("codes")), 0, 1
     if scheme.sub:
         sub = int(entry("sub"))
         if scheme.sub.kind == "u4m4":
             sub &= 15
-        if scheme.sub.kind in ("s6z2", "u6z2"):
-            v -= scheme.zeros[(sub & 255) >> 6]
+        if scheme.sub.kind in ("s6c2", "u6c2"):
+            choice = (sub & 255) >> 6
             sub &= 63
-            sub -= 64 if scheme.sub.kind == "s6z2" and sub >= 32 else 0
+            sub -= 64 if scheme.sub.kind == "s6c2" and sub >= 32 else 0
+    if len(scheme.table) > 1 << scheme.bits:
+        code += choice << scheme.bits
+    v = scheme.table[code] if scheme.table else code - scheme.zero
+    v -= scheme.zeros[choice] if len(scheme.zeros) > 1 else 0
     result = np.float32(v * sub)
     if scheme.scale:
         result *= number("scale") * np.float32(scheme.unit)

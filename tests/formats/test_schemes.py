@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tracemalloc
+from dataclasses import replace
 from statistics import NormalDist
 from typing import Any
 
@@ -54,13 +55,23 @@ def matrix(shape: tuple[int, ...], seed: int = 0) -> Array:
         ({"scale": Floats("f8", 32)}, "f8 is no format of numbers"),
         ({"zero": 16}, "its zero is 16, but it is one of the 16 codes"),
         ({"zero": -1}, "its zero is -1"),
-        ({"table": (1, 2)}, "a table of 16 integers is needed"),
-        ({"table": (128,) * 16}, "its table holds an integer that does not fit in 8 bits"),
+        ({"table": (1, 2)}, "a table of 16 integers is needed, or four of them"),
+        ({"table": (128,) * 16}, "its table or its zero points hold an integer that does not fit in 8 bits"),
+        (
+            {"zeros": (0, 0, 0, -129), "sub": Integers("u6c2", 32)},
+            "its table or its zero points hold an integer that does not fit in 8 bits",
+        ),
         ({"number": "f16"}, "what has codes is no plain number"),
-        ({"sub": Integers("i7", 16)}, "its sub-scales are i7, not one of i8, u8, u8+m, u4m4, s6z2, u6z2"),
+        ({"sub": Integers("i7", 16)}, "its sub-scales are i7, not one of i8, u8, u8+m, u4m4, s6c2, u6c2"),
         ({"sub": Integers("i8", 64)}, "a sub-scale for 64 columns is not one for 16 or 32"),
-        ({"sub": Integers("u6z2", 32)}, "four zero points go with sub-scales that choose one"),
-        ({"zeros": (0, 1, 2, 3)}, "only a sub-scale chooses a zero point"),
+        ({"sub": Integers("u6c2", 32)}, "four zero points or tables go with sub-scales that choose one"),
+        (
+            {"table": (1,) * 64, "zeros": (0, 1, 2, 3), "sub": Integers("u6c2", 32)},
+            "four zero points or tables go with sub-scales that choose one",
+        ),
+        ({"zeros": (0, 1, 2, 3)}, "only sub-scales of s6c2 or u6c2 choose a zero point or a table"),
+        ({"table": (1,) * 64}, "only sub-scales of s6c2 or u6c2 choose a zero point or a table"),
+        ({"zeros": (3,), "sub": Integers("i8", 16)}, "only sub-scales of s6c2 or u6c2 choose"),
         ({"sub": Integers("u8+m", 32)}, "a min and its sub-scale go together"),
         ({"sub": Integers("u8", 32), "min": F16_32}, "a min and its sub-scale go together"),
         ({"unit": 0.3}, "its unit is 0.3, but a power of two is needed"),
@@ -82,13 +93,38 @@ def test_what_a_scheme_holds() -> None:
     held = {row.name: {other for other in CODES if row.holds(SCHEMES[other])} for row in SCHEMES.values()}
     assert held["q8"] == {"q8", "q5", "q4", "t4"} and held["q5"] == {"q5", "q4"} and held["q4"] == {"q4"}
     assert held["k6"] == {"k6", "k3"} and held["k5"] == {"k5", "k4"} and held["q5m"] == {"q5m", "q4m"}
-    assert held["f32"] == held["bytes"] == set()
+    assert held["e2"] == {"e2"} and held["f32"] == held["bytes"] == set()
     for name in CODES:
         for other in held[name]:
             own, wide = SCHEMES[other], SCHEMES[name]
             parts = random_parts(own, 3, 300)
             moved = {**parts, "codes": wide.codes_of(own)[parts["codes"]]}
             assert same(formats.dequantize(moved, wide), formats.dequantize(parts, own))
+
+
+def test_a_code_moves_with_all_that_may_be_chosen() -> None:
+    """There is a code that means the same under each choice, whether tables are chosen or zero points."""
+    own = SCHEMES["e3"]
+    tables = [[5] * 4 + row[::-1] + [6] * 4 for row in own.values.tolist()]
+    wide = Scheme("wide", planes=(4,), table=tuple(sum(tables, [])), sub=own.sub, scale=own.scale)
+    assert wide.holds(own) and not own.holds(wide)
+    parts = random_parts(own, 3, 70)
+    moved = {**parts, "codes": wide.codes_of(own)[parts["codes"]]}
+    assert same(formats.dequantize(moved, wide), formats.dequantize(parts, own))
+    tables[3].reverse()  # the same integers, of other codes
+    assert not replace(wide, table=tuple(sum(tables, []))).holds(own)
+
+
+def test_padding_means_0_in_each_table() -> None:
+    tables = (0, 1, 5, -7, 0, 5, 0, 1, 0, 0, 0, 5, 1, 5, 0, 0)
+    assert Scheme("new", planes=(2,), table=tables, sub=Integers("u6c2", 32), scale=F16_32).padding == 0
+    assert (
+        Scheme("new", planes=(2,), table=(5, *tables[1:]), sub=Integers("u6c2", 32), scale=F16_32).padding
+        == 0
+    )
+    tables = (1, 1, 0, 0, 0, 5, 0, 1, 0, 0, 0, 5, 1, 0, 0, 0)
+    assert Scheme("new", planes=(2,), table=tables, sub=Integers("u6c2", 32), scale=F16_32).padding == 2
+    assert SCHEMES["e2"].padding == 0 and SCHEMES["e6"].padding == 32
 
 
 # ---- where parts lie ----
@@ -208,7 +244,7 @@ def test_what_is_rounded_is_within_a_step(name: str, shape: tuple[int, int]) -> 
     assert same(decoded, formats.dequantize(parts, name)[:, : shape[1]])
     row = SCHEMES[name]
     part, floats = next(iter(row.floats.items()))
-    values = row.values if row.planes else every_number(row.number)
+    values = row.values[0] if row.planes else every_number(row.number)
     unit = np.abs(np.repeat(parts[part].astype(np.float32), floats.columns or shape[1], axis=1))
     step = unit[:, : shape[1]] * np.diff(np.sort(values)).max()
     far = np.abs(x) - unit[:, : shape[1]] * values.max() if row.bits == 1 else 0  # a sign has no step
@@ -220,20 +256,21 @@ def test_each_value_gets_the_nearest_entry(name: str) -> None:
     """With the smallest scale that leaves none outside of the table."""
     row = SCHEMES[name]
     assert row.scale is not None
+    (values,) = row.values
     x = matrix((40, 256))
     x[3] = 0
     groups = x.reshape(40, -1, row.scale.columns)
-    d = np.maximum(groups.max(axis=2) / row.values.max(), groups.min(axis=2) / row.values.min())
+    d = np.maximum(groups.max(axis=2) / values.max(), groups.min(axis=2) / values.min())
     d = np.abs(d)  # of zeros
     parts = formats.quantize(x, name)
     assert same(parts["scale"], d.astype(np.float16).astype(np.float32))
     steps = x / np.maximum(np.repeat(d, row.scale.columns, axis=1), np.float32(1e-30))
-    found = row.values[parts["codes"]].astype(np.float32)
-    least = np.abs(steps[..., None] - row.values).min(axis=-1)
+    found = values[parts["codes"]].astype(np.float32)
+    least = np.abs(steps[..., None] - values).min(axis=-1)
     assert (np.abs(steps - found) <= least + 1e-4).all()
-    if row.values.max() == -row.values.min():
+    if values.max() == -values.min():
         assert np.array_equal(
-            np.abs(found.reshape(groups.shape)).max(axis=2)[d > 0], np.full((d > 0).sum(), row.values.max())
+            np.abs(found.reshape(groups.shape)).max(axis=2)[d > 0], np.full((d > 0).sum(), values.max())
         )
 
 

@@ -35,7 +35,8 @@ def test_schemes_are_the_table() -> None:
             shared = [f"{of.number}{part}, {of.columns}" if of else "" for of in (row.scale, row.min)]
             shared.append(row.row.number + ", the same" * row.tensor if row.row else "")
             meaning = f"code − {row.zero}" if row.zero else row.number or "code"
-            meaning = f"{names[row.table]}[code]" if row.table else meaning
+            index = "code" if len(row.tables) == 1 else f"code + {1 << row.bits} · choice"
+            meaning = f"{names[row.table]}[{index}]" if row.table else meaning
             meaning += f" − {names[row.zeros]}" if row.zeros != (0,) else ""
             sub = f"{row.sub.kind}, {row.sub.columns}" if row.sub else ""
             bits = f"{row.bits_per_weight:g}"

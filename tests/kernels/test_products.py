@@ -115,8 +115,8 @@ def test_matmul_at_the_corners(name: str, scheme: str) -> None:
     """Codes, sub-scales and activations at the ends of their ranges for many groups: nothing saturates."""
     tag, row = tag_of(name, scheme), SCHEMES[scheme]
     w = random_weights(np.random.default_rng(7), scheme, 16, 256)
-    order = np.argsort(row.values, kind="stable")
-    ends = {"codes": (int(order[0]), int(order[-1]))}
+    codes = row.values.shape[1]
+    ends = {"codes": (int(row.values.argmin()) % codes, int(row.values.argmax()) % codes)}
     ends |= {n: (np.iinfo(p.dtype).min, np.iinfo(p.dtype).max) for n, p in w.parts.items() if "sub" in n}
     for part in row.arrays:
         if part.number:

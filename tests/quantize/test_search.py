@@ -16,7 +16,7 @@ from tests.formats.parts import write_parts
 
 Array = np.ndarray[Any, Any]
 # of normally distributed numbers: the error that the search leaves, relative to their size
-ERRORS = {"e8": 0.0052, "e6": 0.0198, "e5": 0.0357, "e4": 0.0691, "e3": 0.1469, "t2": 0.4364}
+ERRORS = {"e8": 0.0052, "e6": 0.0198, "e5": 0.0357, "e4": 0.0691, "e3": 0.1469, "e2": 0.3009, "t2": 0.4364}
 SEARCHED = [name for name in ERRORS if SCHEMES[name].sub]
 
 
@@ -101,11 +101,13 @@ def test_numbers_of_any_size(name: str, size: float) -> None:
 
 @pytest.mark.parametrize("name", SEARCHED)
 def test_one_large_number_leaves_the_other_blocks(name: str) -> None:
-    """They get small integers, or 0, but not more of an error than they are large."""
+    """They get small integers, or 0, but not more of an error than they are large. No code of e2 means 0, so
+    its block of a large number is all the better the smaller that one becomes.
+    """
     x = normal(1, 256)
     x[0, 3] = 1000
     _, found = quantized(x, name)
-    assert found[0, 3] == pytest.approx(1000, rel=0.1)
+    assert found[0, 3] == pytest.approx(1000, rel=0.25 if name == "e2" else 0.1)
     assert np.linalg.norm((found - x)[0, 32:]) <= np.linalg.norm(x[0, 32:]) * 1.0001
 
 

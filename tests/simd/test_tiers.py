@@ -84,6 +84,7 @@ REFUSED = [
         dict(planes=(8,), zero=255, sub=Integers("u8", 32)),
         "times the smallest integer is 65025, more than 16 bits hold",
     ),
+    (dict(planes=(8,)), "its integers are 0 to 255, more than 8 bits hold"),
 ]
 
 

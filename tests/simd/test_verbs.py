@@ -194,7 +194,7 @@ CASES = {
 }
 APART = {  # verbs with a test of their own below
     **dict.fromkeys(("tile_parts", "group_parts", "dots", "min_add_each"), "test_dots"),
-    **dict.fromkeys(("quad", "sub_scale", "sub_zero", "sub_min"), "test_numbers"),
+    **dict.fromkeys(("quad", "sub_scale", "sub_min"), "test_numbers"),
     **dict.fromkeys(("group_scale", "group_min", "row_floats"), "test_numbers"),
     "values_at": "test_values_at",
     **dict.fromkeys(("lines_at", "prefetch_group"), "test_lines_at"),
@@ -298,10 +298,9 @@ NUMBERS = """for i in range(8):
 for h in range(halves(t)):
     store_f32(m + 2048 + h * 64, sub_scale(t, w, h))
     store_f32(m + 2176 + h * 64, sub_min(t, w, h))
-    store_f32(m + 2304 + h * 64, sub_zero(t, w, h))
-store_f32(m + 2432, group_scale(t, w))
-store_f32(m + 2496, group_min(t, w))
-store_f32(m + 2560, row_floats(t, w))"""
+store_f32(m + 2304, group_scale(t, w))
+store_f32(m + 2368, group_min(t, w))
+store_f32(m + 2432, row_floats(t, w))"""
 SIGNED_DOTS = f"""out = signed_dots(t, m + {2 * SLOT}, m + {3 * SLOT}, {X_STRIDE})
 store_I(m, out)"""
 TILES = [(row, tokens) for row in runnable() for tokens in sorted({1, 3, row.tokens})]
@@ -407,16 +406,14 @@ def test_numbers(name: str, scheme_name: str) -> None:
         w = MEANING["group_parts"](tag, parts, groups - 1)
         columns = [MEANING["column"](MEANING["quad"](tag, w, i), j) for i in range(8) for j in range(4)]
         count = halves(scheme)
-        by_half = [
-            [MEANING[n](tag, w, h) for h in range(count)] for n in ("sub_scale", "sub_min", "sub_zero")
-        ]
+        by_half = [[MEANING[n](tag, w, h) for h in range(count)] for n in ("sub_scale", "sub_min")]
         whole = [MEANING[n](tag, w) for n in ("group_scale", "group_min", "row_floats")]
-        places = [n * 64 for n in range(32)] + [b + h * 64 for b in (2048, 2176, 2304) for h in range(count)]
+        places = [n * 64 for n in range(32)] + [b + h * 64 for b in (2048, 2176) for h in range(count)]
         meant = [*columns, *itertools.chain(*by_half), *whole]
-        for at, want in zip([*places, 2432, 2496, 2560], meant, strict=True):
+        for at, want in zip([*places, 2304, 2368, 2432], meant, strict=True):
             assert same(m.at(at, np.float32, LANES).copy(), want, "<f4"), at
-        sub, submin, zero = (np.repeat(np.stack(lines, 1), 32 // count, 1) for lines in by_half)
-        value = ((np.stack(columns, 1) - zero) * sub + np.float32(0)) * whole[0][:, None]
+        sub, submin = (np.repeat(np.stack(lines, 1), 32 // count, 1) for lines in by_half)
+        value = (np.stack(columns, 1) * sub + np.float32(0)) * whole[0][:, None]
         if scheme.min:
             value = value + submin * whole[1][:, None]
         value = value * whole[2][:, None]

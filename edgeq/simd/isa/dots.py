@@ -110,7 +110,7 @@ class Dots:
         halves = range(parts.halves(row))
         factors = const(parts.I16X32, offset)
         if row.zeros != (0,):
-            factors = b.sub(factors, parts.pairs(b, [parts.chosen(b, group, half) for half in halves]))
+            factors = b.sub(factors, parts.pairs(b, [parts.zero_points(b, group, half) for half in halves]))
         factors = b.mul(parts.pairs(b, [parts.sub(b, group, half) for half in halves]), factors)
         words = [b.bitcast(splat(b, load(b, at, I32)), parts.I16X32) for at in totals]
         return [self.pair_products(b, factors, word) for word in words]

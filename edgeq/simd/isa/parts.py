@@ -2,7 +2,8 @@
 
 A group's parts are addresses by the names of `Scheme.parts`. A *quad* is four columns: 64 bytes, a row's four
 in each 32-bit lane. A plane of some bits has as many lines in a group, so that a code is put together with
-one shift, one mask and one more `or` for each plane.
+one shift, one mask and one more `or` for each plane. Where a row's sub-scale chooses one of four tables, the
+table's number stands above the bits of its codes, by one more: the *index* of an entry in all four.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from dataclasses import dataclass, replace
 
 from llvmlite import ir
 
-from edgeq.formats.schemes import ACT_GROUP, Scheme
+from edgeq.formats.schemes import ACT_GROUP, Array, Scheme
 from edgeq.formats.schemes.scheme import PLANE_NAMES
 
-from .vectors import I8, I16, I32, I64, LANES, Builder, Value, at, const, pick, splat
+from .vectors import CODES, I8, I16, I32, I64, LANES, Builder, Value, at, const, pick, splat
 
 LINE = 64  # bytes of a line
 QUADS = ACT_GROUP // 4  # of a group
@@ -42,9 +43,9 @@ class Group:
         return [(bits, self.parts[name]) for bits, name in zip(self.row.planes, PLANE_NAMES, strict=False)]
 
 
-# ---- codes ----
+# ---- indices: codes, and above them what their row chose ----
 def quad(b: Builder, group: Group, i: int, t: ir.Type, at_byte: int = 0) -> Value:
-    """The codes of the i-th quad, from a byte of its 64 on as many as the type has."""
+    """The indices of the i-th quad, from a byte of its 64 on as many as the type has."""
     code, low = None, 0
     for bits, address in group.planes:
         line, field = divmod(i, 8 // bits)
@@ -52,12 +53,12 @@ def quad(b: Builder, group: Group, i: int, t: ir.Type, at_byte: int = 0) -> Valu
         part = _field(b, v, bits, field, low)
         code = part if code is None else b.or_(code, part)
         low += bits
-    return code
+    return _indices(b, group, code, i, range(at_byte // 4, (at_byte + t.count) // 4))
 
 
 def two_quads(b: Builder, group: Group, i: int, j: int, at_byte: int) -> list[Value]:
-    """The codes of two quads side by side: of four rows, from that byte on, two vectors of two rows by eight
-    columns.
+    """The indices of two quads of a half side by side: of four rows, from that byte on, two vectors of two
+    rows by eight columns.
     """
     codes: list[Value] = []
     low = 0
@@ -75,7 +76,8 @@ def two_quads(b: Builder, group: Group, i: int, j: int, at_byte: int) -> list[Va
             found = [b.shl(b.and_(b.lshr(v, right), mask), const(I8X16, low)) for v in rows]
         codes = [b.or_(*both) for both in zip(codes, found, strict=True)] if codes else found
         low += bits
-    return codes
+    starts = at_byte // 4, at_byte // 4 + 2
+    return [_indices(b, group, v, i, range(n, n + 2)) for n, v in zip(starts, codes, strict=True)]
 
 
 def _field(b: Builder, v: Value, bits: int, field: int, low: int) -> Value:
@@ -102,30 +104,57 @@ def quad_at(b: Builder, group: Group, i: Value, t: ir.Type) -> Value:
         part = b.shl(part, const(t, low)) if low else part
         code = part if code is None else b.or_(code, part)
         low += bits
-    return code
+    return _indices(b, group, code, i, range(t.count // 4))
 
 
-def unsigned(b: Builder, row: Scheme, lookup: Lookup, codes: Value) -> Value:
-    """v - offset of each code, in 0..255."""
-    return _entries(b, lookup, codes, [int(v) - row.offset for v in row.values]) if row.table else codes
+def _indices(b: Builder, group: Group, codes: Value, i: int | Value, rows: range) -> Value:
+    """Codes of some rows of the i-th quad, each row's side by side, with the number of the row's table above
+    them.
+    """
+    row = group.row
+    if len(row.tables) == 1:
+        return codes
+    number = choices(b, group, _half(b, row, i), rows)
+    return b.or_(codes, _to_columns(b, b.shl(number, const(number.type, row.bits)), codes.type))
 
 
-def signed(b: Builder, row: Scheme, lookup: Lookup, codes: Value) -> Value:
-    """v of each code, as signed bytes."""
+def _to_columns(b: Builder, rows: Value, t: ir.Type) -> Value:
+    """A byte of each row in all columns of the row."""
+    return pick(b, rows, [n * rows.type.count // t.count for n in range(t.count)])
+
+
+# ---- integers ----
+def values_at(b: Builder, group: Group, lookup: Lookup, i: Value) -> Value:
+    """v of the i-th quad, as signed bytes."""
+    found = signed(b, group.row, lookup, quad_at(b, group, i, CODES))
+    if group.row.zeros == (0,):
+        return found
+    zeros = zero_points(b, group, _half(b, group.row, i))
+    return b.sub(found, _to_columns(b, zeros.values, CODES))
+
+
+def unsigned(b: Builder, row: Scheme, lookup: Lookup, indices: Value) -> Value:
+    """The tables' integer at each index, less the offset: in 0..255."""
+    return _entries(b, lookup, indices, row.tables.reshape(-1) - row.offset) if row.table else indices
+
+
+def signed(b: Builder, row: Scheme, lookup: Lookup, indices: Value) -> Value:
+    """The tables' integer at each index, as signed bytes."""
     if row.table:
-        return _entries(b, lookup, codes, [int(v) for v in row.values])
+        return _entries(b, lookup, indices, row.tables.reshape(-1))
     if row.zero == 128:
-        return b.xor(codes, const(codes.type, -128))
-    return b.sub(codes, const(codes.type, row.zero)) if row.zero else codes
+        return b.xor(indices, const(indices.type, -128))
+    return b.sub(indices, const(indices.type, row.zero)) if row.zero else indices
 
 
-def _entries(b: Builder, lookup: Lookup, codes: Value, table: Sequence[int]) -> Value:
-    """The table's byte for each code: of a table for five bits, what the fifth chooses of two registers."""
+def _entries(b: Builder, lookup: Lookup, indices: Value, integers: Array) -> Value:
+    """The byte at each index: of more than a register of them, what the fifth bit chooses of two."""
+    table = integers.tolist()
     if len(table) <= REGISTER:
-        return lookup(b, codes, table)
-    low = b.and_(codes, const(codes.type, REGISTER - 1))
+        return lookup(b, indices, table)
+    low = b.and_(indices, const(indices.type, REGISTER - 1))
     below, above = lookup(b, low, table[:REGISTER]), lookup(b, low, table[REGISTER:])
-    return b.select(b.icmp_unsigned("==", codes, low), below, above)
+    return b.select(b.icmp_unsigned("==", indices, low), below, above)
 
 
 # ---- scales that are integers ----
@@ -158,20 +187,26 @@ def halves(row: Scheme) -> int:
 
 def sub(b: Builder, group: Group, half: int | Value) -> Bytes:
     """The half-th sub-scales of the group; half may be an int64 that the compiler does not know."""
-    kind, stored = group.row.sub_kind, _sixteen(b, group, "sub", half)
+    kind, stored = group.row.sub_kind, _stored(b, group, "sub", half)
     assert kind is not None
     if kind.submin == "nibble":
         return Bytes(b.and_(stored, const(I8X16, 15)), signed=False)
-    if kind.zeros and kind.low < 0:
+    if kind.chooses and kind.low < 0:
         return Bytes(b.ashr(b.shl(stored, const(I8X16, 2)), const(I8X16, 2)), signed=True)
-    if kind.zeros:
+    if kind.chooses:
         return Bytes(b.and_(stored, const(I8X16, 63)), signed=False)
     return Bytes(stored, kind.low < 0)
 
 
-def chosen(b: Builder, group: Group, half: int | Value) -> Bytes:
-    """The zero points that the half-th sub-scales' bytes choose with their upper two bits."""
-    choice = b.lshr(_sixteen(b, group, "sub", half), const(I8X16, 6))
+def choices(b: Builder, group: Group, half: int | Value, rows: range) -> Value:
+    """The numbers of what some rows' half-th sub-scales choose with the upper two bits of their bytes."""
+    stored = _stored(b, group, "sub", half, rows)
+    return b.lshr(stored, const(stored.type, 6))
+
+
+def zero_points(b: Builder, group: Group, half: int | Value) -> Bytes:
+    """The zero points that the half-th sub-scales choose."""
+    choice = choices(b, group, half, range(LANES))
     found = const(I8X16, group.row.zeros[0])
     for n, zero in enumerate(group.row.zeros[1:], 1):
         found = b.select(b.icmp_unsigned("==", choice, const(I8X16, n)), const(I8X16, zero), found)
@@ -183,13 +218,23 @@ def submin(b: Builder, group: Group, half: int | Value) -> Bytes:
     kind = group.row.sub_kind
     assert kind is not None
     if kind.submin == "nibble":
-        return Bytes(b.lshr(_sixteen(b, group, "sub", half), const(I8X16, 4)), signed=False)
-    return Bytes(_sixteen(b, group, "submin", half), signed=False)
+        return Bytes(b.lshr(_stored(b, group, "sub", half), const(I8X16, 4)), signed=False)
+    return Bytes(_stored(b, group, "submin", half), signed=False)
 
 
-def _sixteen(b: Builder, group: Group, name: str, half: int | Value) -> Value:
+def _half(b: Builder, row: Scheme, i: int | Value) -> int | Value:
+    """The number of the sub-scale that the i-th quad has."""
+    size = QUADS // halves(row)
+    if isinstance(i, int) or size == QUADS:
+        return i // size if isinstance(i, int) else 0
+    return b.udiv(i, ir.Constant(I64, size))
+
+
+def _stored(b: Builder, group: Group, name: str, half: int | Value, rows: range = range(LANES)) -> Value:
+    """The half-th bytes of a part, of those rows."""
     place = ir.Constant(I64, half * LANES) if isinstance(half, int) else b.mul(half, ir.Constant(I64, LANES))
-    return at(b, b.add(group.parts[name], place), I8X16)
+    first = b.add(b.add(group.parts[name], place), ir.Constant(I64, rows.start))
+    return at(b, first, ir.VectorType(I8, len(rows)))
 
 
 def pairs(b: Builder, of: Sequence[Bytes]) -> Value:

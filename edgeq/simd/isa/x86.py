@@ -106,7 +106,7 @@ class UnsignedDots(Avx2Dots):
 
     def __init__(self, row: Scheme):
         super().__init__(row)
-        span = int(row.values.max()) - row.offset
+        span = int(row.tables.max()) - row.offset
         self.most = next(n for n in (8, 4, 2, 1) if n * span * PAIR <= MOST)
         self.quads = self.most if self.most <= 2 else 1
 

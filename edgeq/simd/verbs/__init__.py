@@ -37,7 +37,6 @@ from .dots import (
     signed_dots,
     sub_min,
     sub_scale,
-    sub_zero,
     tile_parts,
     values_at,
 )
@@ -115,7 +114,6 @@ __all__ = [
     "signed_dots",
     "sub_min",
     "sub_scale",
-    "sub_zero",
     "tile_parts",
     "values_at",
     "eleven_bits",

@@ -9,12 +9,12 @@ from llvmlite import ir
 from numba import types
 
 from edgeq.formats.schemes import ACT_GROUP, TILE_ROWS, Scheme, unpack
-from edgeq.formats.schemes.values import sub_mins, sub_scales, zero_points
+from edgeq.formats.schemes.values import integers, sub_mins, sub_scales
 
 from ..isa import parts
 from ..isa.dots import Dots
 from ..isa.parts import LINE, QUADS, Group
-from ..isa.vectors import CODES, F32, F32X16, I32, I32X16, I64, LANES, call, const, splat
+from ..isa.vectors import F32, F32X16, I32, I32X16, I64, LANES, call, const, splat
 from ..tag import Tag
 from .facts import fact
 from .lines import fma_meaning
@@ -137,12 +137,6 @@ def _numbers(t: Any, addresses: Any) -> dict[str, Any]:
     return {"codes": unpack(lines, row.planes), **found}
 
 
-def _integers(row: Scheme, found: dict[str, Any]) -> Any:
-    """v of each code: int32 [16, 32]."""
-    v = row.values[found["codes"]].astype(np.int32)
-    return v - _spread(zero_points(found["sub"], row).astype(np.int32)) if row.zeros != (0,) else v
-
-
 def _spread(entries: Any) -> Any:
     """An entry for each column of a group: [16, 32]."""
     return np.repeat(entries, ACT_GROUP // entries.shape[1], axis=1)
@@ -178,7 +172,7 @@ def dots(t: Any, w: Any, x: int, stride: int, sums: int, sums_stride: int) -> An
     * stride, and at sums + n * sums_stride their sums, an int16 for each half of the group.
     """
     found, row = _numbers(t, w), t.scheme_row
-    v = _integers(row, found)
+    v = integers(found, row).astype(np.int32)
     if row.sub:
         v *= _spread(sub_scales(found["sub"], row).astype(np.int32))
     return (_activations(t, x, stride) @ v.T).astype(np.int32)
@@ -269,17 +263,14 @@ def min_add_each(t: Any, acc: Any, w: Any, scale: int, sums: int, stride: int) -
 
 
 # ---- single columns, as floats ----
-def _quad(b: Any, tag: Tag, w: Any, i: Any) -> Any:
-    stored = parts.quad_at(b, _group(b, tag, w), i, CODES)
-    return parts.signed(b, tag.scheme_row, tag.isa_row.lower["entries"], stored)
-
-
-@verb(codes, (Tag, each_part, ADDRESS), _quad)
+@verb(
+    codes,
+    (Tag, each_part, ADDRESS),
+    lambda b, tag, w, i: parts.values_at(b, _group(b, tag, w), tag.isa_row.lower["entries"], i),
+)
 def quad(t: Any, w: Any, i: int) -> Any:
-    """v of columns 4i to 4i + 3 of a group, chosen zero points still in it: signed bytes, a row's four in
-    each word.
-    """
-    found = t.scheme_row.values[_numbers(t, w)["codes"]][:, 4 * i : 4 * i + 4]
+    """v of columns 4i to 4i + 3 of a group: signed bytes, a row's four in each word."""
+    found = integers(_numbers(t, w), t.scheme_row)[:, 4 * i : 4 * i + 4]
     return found.astype(np.int8).view(np.uint8).reshape(-1)
 
 
@@ -323,21 +314,6 @@ def sub_min(t: Any, w: Any, half: int) -> Any:
     """The integers that a group's mins are multiplied by in its half-th half, ones where there are none."""
     found = sub_mins(_numbers(t, w), t.scheme_row) if t.scheme_row.min else None
     return np.ones(LANES, np.float32) if found is None else found[:, half]
-
-
-@verb(
-    f32,
-    (Tag, each_part, ADDRESS),
-    lambda b, tag, w, half: (
-        _whole(b, tag, parts.chosen, w, half) if tag.scheme_row.zeros != (0,) else const(F32X16, 0)
-    ),
-)
-def sub_zero(t: Any, w: Any, half: int) -> Any:
-    """The zero points that the half-th sub-scales choose, to be taken from v."""
-    row = t.scheme_row
-    return (
-        zero_points(_numbers(t, w)["sub"], row)[:, half] if row.zeros != (0,) else np.zeros(LANES, np.float32)
-    )
 
 
 # ---- facts ----
