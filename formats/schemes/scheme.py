@@ -5,8 +5,8 @@ A scheme of codes stands for
     value = ((v * sub) * scale  +  submin * min) * row
 
 with v the integer that a code means, sub and submin integers, scale and min floats that some columns share,
-and row a float for all columns of a row; what a scheme has not counts as 1, and without min there is no sum. v
-is code - zero, or an entry of a table. The byte of a sub-scale may choose one of four tables; or one of four
+and row a float for all columns of a row; what a scheme has not counts as 1, and without min there is no sum.
+v is code - zero, or an entry of a table. The byte of a sub-scale may choose one of four tables; or one of four
 zero points to be taken from v, which make four tables of one by shifting it. A plain number is v itself.
 
 The integers are exact, their float32 product with a float is rounded once (for float16 scales it is exact),
@@ -186,7 +186,7 @@ class Scheme:
                     f"{ACT_GROUP}: one of {', '.join(map(str, SHARED))} is needed",
                 )
         choosing = [name for name, kind in SUBS.items() if kind.chooses]
-        chooses = bool(self.sub) and self.sub.kind in choosing
+        chooses = self.sub is not None and self.sub.kind in choosing
         counts = sorted((len(self.tables), len(self.zeros)))
         yield (
             chooses and counts != [1, CHOICES],

@@ -91,7 +91,8 @@ def test_a_row_that_kernels_would_misread_is_refused(words: dict[str, Any], mess
 def test_what_a_scheme_holds() -> None:
     """Codes move to a scheme with the same scales and more integers, value by value."""
     held = {row.name: {other for other in CODES if row.holds(SCHEMES[other])} for row in SCHEMES.values()}
-    assert held["q8"] == {"q8", "q5", "q4", "t4"} and held["q5"] == {"q5", "q4"} and held["q4"] == {"q4"}
+    assert held["q8"] == {"q8", "q5", "q4", "t4", "fp4", "log4", "pow4"}
+    assert held["q5"] == {"q5", "q4", "fp4"} and held["q4"] == {"q4"}
     assert held["k6"] == {"k6", "k3"} and held["k5"] == {"k5", "k4"} and held["q5m"] == {"q5m", "q4m"}
     assert held["e2"] == {"e2"} and held["f32"] == held["bytes"] == set()
     for name in CODES:
@@ -106,7 +107,7 @@ def test_a_code_moves_with_all_that_may_be_chosen() -> None:
     """There is a code that means the same under each choice, whether tables are chosen or zero points."""
     own = SCHEMES["e3"]
     tables = [[5] * 4 + row[::-1] + [6] * 4 for row in own.values.tolist()]
-    wide = Scheme("wide", planes=(4,), table=tuple(sum(tables, [])), sub=own.sub, scale=own.scale)
+    wide = Scheme("wide", planes=(4,), table=tuple(sum(tables, [])), sub=own.sub, row=own.row)
     assert wide.holds(own) and not own.holds(wide)
     parts = random_parts(own, 3, 70)
     moved = {**parts, "codes": wide.codes_of(own)[parts["codes"]]}
@@ -432,7 +433,7 @@ def test_encode_refuses_what_is_not_finite(name: str, bad: float) -> None:
     with pytest.raises(FormatError, match="not finite"):
         formats.encode(x, name)
     if name in ROUNDED:
-        ((_, floats),) = SCHEMES[name].floats.items()
+        floats = next(iter(SCHEMES[name].floats.values()))
         first = 65 // floats.columns * floats.columns if floats.columns else 0
         with pytest.raises(FormatError, match=f"row 33, columns from {first}: a value is not finite"):
             formats.quantize(x, name)

@@ -71,7 +71,7 @@ def quantized(source: Path, target: Path, ftype: str) -> None:
 def surprise(logits: Any, ids: list[int]) -> Any:
     """Nats of each token of the second half of a window, float64."""
     half = len(ids) // 2
-    rows = np.float64(logits)[half - 1 : -1]
+    rows = np.asarray(logits, np.float64)[half - 1 : -1]
     rows = rows - rows.max(1, keepdims=True)
     return np.log(np.exp(rows).sum(1)) - rows[np.arange(len(rows)), ids[half:]]
 
