@@ -172,7 +172,7 @@ def _finish(y: Array, bias: Array | None, add: Array | None) -> Array:
 
 
 class Codes(NamedTuple):
-    """A matrix of codes, group by group of 32 columns: what its value is the product and the sum of."""
+    """A matrix of codes, group by group of its scheme: what its value is the product and the sum of."""
 
     v: Array  # int64 [rows, columns padded], less the chosen zero points
     sub: Array  # int64 [rows, entries], ones where the scheme has none
@@ -184,14 +184,15 @@ class Codes(NamedTuple):
     def of(cls, parts: Parts, scheme: Scheme) -> Codes:
         v = scheme.values.astype(np.int64)[parts["codes"]]
         rows, columns = v.shape
-        ones = np.ones((rows, columns // GROUP), np.int64)
+        groups = columns // scheme.group
+        ones = np.ones((rows, groups), np.int64)
         sub = sub_scales(parts["sub"], scheme).astype(np.int64) if scheme.sub else ones
         if scheme.zeros != (0,):
             v = v - _spread(zero_points(parts["sub"], scheme).astype(np.int64), columns)
         submin = sub_mins(parts, scheme) if scheme.min else None
         submin = ones if submin is None else submin.astype(np.int64)
-        scale = _floats(parts, "scale", scheme.scale, columns // GROUP) * F32(scheme.unit)
-        low = _floats(parts, "min", scheme.min, columns // GROUP) if scheme.min else None
+        scale = _floats(parts, "scale", scheme.scale, groups) * F32(scheme.unit)
+        low = _floats(parts, "min", scheme.min, groups) if scheme.min else None
         return cls(v, sub, scale, submin, low)
 
 
@@ -246,7 +247,7 @@ def matmul_act(
     values = w.v.astype(F32)
     size = w.v.shape[1] // w.sub.shape[1]
     for n, first in enumerate(range(0, x.shape[1], size)):
-        part, total, g = np.zeros_like(y), np.zeros_like(y), first // GROUP
+        part, total, g = np.zeros_like(y), np.zeros_like(y), first // scheme.group
         for c in range(first, min(first + size, x.shape[1])):
             part = fma(values[None, :, c], x[:, c, None], part)
             total = total + x[:, c, None]

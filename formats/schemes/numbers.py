@@ -1,7 +1,7 @@
 """Formats of stored numbers: their bits, float32 of them, and rounding to them. Knows nothing of schemes.
 
 A number has a sign bit or none, an exponent and a mantissa. Where all bits of the exponent are set it is not
-finite.
+finite; in a format without infinity, only where those of the mantissa are set too.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class Number:
     mantissa: int  # bits that are stored
     floats: Callable[[Array], Array]  # stored elements -> float32, exactly
     stored: Callable[[Array], Array] | None = None  # float32 -> the nearest, of two the even one
+    infinity: bool = True  # whether it has one
 
     @property
     def nbytes(self) -> int:
@@ -35,7 +36,7 @@ class Number:
     @property
     def largest(self) -> float:
         """The largest finite number."""
-        return self._value(((1 << self.exponent) - 1 << self.mantissa) - 1)
+        return self._value(self._end - 1)
 
     @property
     def smallest_normal(self) -> float:
@@ -51,11 +52,19 @@ class Number:
         stored = np.array([bits], f"<u{self.nbytes}").view(self.dtype)
         return float(self.floats(stored)[0])
 
+    @property
+    def _end(self) -> int:
+        """The bits of the smallest magnitude that is not finite."""
+        ones = (1 << self.exponent + self.mantissa) - 1
+        return ones >> self.mantissa << self.mantissa if self.infinity else ones
+
     def finite(self, stored: Array) -> Array:
-        """bool, for each stored element: whether it is neither infinite nor NaN."""
+        """bool, for each stored element: whether it is neither infinite nor NaN, nor more than the bits of a
+        number.
+        """
         unsigned = np.ascontiguousarray(stored).view(f"<u{self.nbytes}")
-        ones = unsigned.dtype.type(((1 << self.exponent) - 1) << self.mantissa)
-        finite: Array = (unsigned & ones) != ones
+        magnitude = unsigned & unsigned.dtype.type((1 << 8 * self.nbytes - self.sign) - 1)
+        finite: Array = magnitude < self._end
         return finite
 
 
@@ -87,6 +96,14 @@ def _e8m0(stored: Array) -> Array:
     return np.where(stored == 255, np.float32(np.nan), values)
 
 
+def _ue4m3(stored: Array) -> Array:
+    """A float16's bits, times what its exponent is biased by more; from 127 on NaN (the E4M3 of OCP 8-bit
+    Floating Point 1.0, without its sign).
+    """
+    values = _float32((stored.astype("<u2") << 7).view("<f2")) * np.float32(2.0**8)
+    return np.where(stored >= 127, np.float32(np.nan), values)
+
+
 def _cast(dtype: str) -> Callable[[Array], Array]:
     def stored(values: Array) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):  # infinite, which `finite` tells
@@ -101,6 +118,7 @@ NUMBERS: dict[str, Number] = {
         Number("f32", "<f4", 1, 8, 23, _float32, _cast("<f4")),
         Number("f16", "<f2", 1, 5, 10, _float32, _cast("<f2")),
         Number("bf16", "<u2", 1, 8, 7, _bf16, _to_bf16),
-        Number("e8m0", "|u1", 0, 8, 0, _e8m0),
+        Number("e8m0", "|u1", 0, 8, 0, _e8m0, infinity=False),
+        Number("ue4m3", "|u1", 0, 4, 3, _ue4m3, infinity=False),
     )
 }

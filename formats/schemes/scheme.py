@@ -7,8 +7,8 @@ A scheme of codes stands for
 with v the integer that a code means (code - zero, or an entry of a table, less the zero point that its row
 chose), sub and submin integers, scale and min floats; what a scheme has not counts as 1, and without min
 there is no sum. The integers are exact, their float32 product with a float is rounded once (for float16
-scales it is exact), and so is the sum. A kernel therefore adds up integers over ACT_GROUP columns and needs
-one multiplication by floats for each such group.
+scales it is exact), and so is the sum. A kernel therefore adds up integers over a group of columns that share
+all floats, with activations ACT_GROUP at the most, and needs one multiplication by floats for each.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edgeq.errors import UsageError
 
 from .numbers import NUMBERS, Array, Number
 
-ACT_GROUP = 32  # columns of int8 activations that share a scale: what a product handles at a time
+ACT_GROUP = 32  # columns of int8 activations that share a scale
 TILE_ROWS = 16  # rows that share a line, one per 32-bit lane of a 512-bit register
 LINE_BYTES = 64
 # How a code of 1 to 8 bits is cut: into the powers of two that its bits are the sum of, low bits first. Each
@@ -157,9 +157,9 @@ class Scheme:
             if floats:
                 yield floats.number not in NUMBERS, f"{floats.number} is no format of numbers"
                 yield (
-                    floats.columns % ACT_GROUP != 0 or 256 % (floats.columns or 256) != 0,
+                    floats.columns not in (0, 16, 32, 64, 128, 256),
                     f"a scale for {floats.columns} columns does not go with activations, which have one for "
-                    f"{ACT_GROUP}: 32, 64, 128, 256 or 0 (the row) is needed",
+                    f"{ACT_GROUP}: 16, 32, 64, 128, 256 or 0 (the row) is needed",
                 )
         if self.sub:
             yield (
@@ -207,6 +207,11 @@ class Scheme:
     @property
     def sub_kind(self) -> SubKind | None:
         return SUBS[self.sub.kind] if self.sub else None
+
+    @cached_property
+    def group(self) -> int:
+        """Columns that a product adds up before it multiplies by floats: those that share them all."""
+        return min((ACT_GROUP, *(f.columns for f in (self.scale, self.min) if f and f.columns)))
 
     @cached_property
     def step(self) -> int:

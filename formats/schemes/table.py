@@ -48,6 +48,7 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("t4", planes=(4,), table=NL, scale=F16_32, shipped=False),
         Scheme("t4x", planes=(4,), table=NL, sub=SUB_32, scale=F16_256, shipped=False),
         Scheme("mx4", planes=(4,), table=FP4, scale=Floats("e8m0", 32), unit=0.5, shipped=False),
+        Scheme("nv4", planes=(4,), table=FP4, scale=Floats("ue4m3", 16), unit=0.5, shipped=False),
         # types of ggml that no kernel runs as they are: the words of their grids, spelt out
         Scheme("iq3xxs", planes=(4,), table=IQ3_XXS, sub=SUB_32, scale=F16_256, unit=1 / 4, shipped=False),
         Scheme("iq3s", planes=(4,), table=IQ3_S, sub=SUB_32, scale=F16_256, shipped=False),

@@ -14,7 +14,7 @@ from edgeq.errors import UsageError
 from edgeq.formats.schemes import SCHEMES, Floats, Integers, Scheme
 from edgeq.kernels.catalog import CODES as CODED
 from edgeq.simd import compile, isa
-from edgeq.simd.isa.parts import QUADS, halves
+from edgeq.simd.isa.parts import halves, quads
 from edgeq.simd.tag import Tag
 from edgeq.simd.target import Target
 from edgeq.simd.verbs.dots import dots_of
@@ -59,8 +59,9 @@ def test_runs_are_all_quads_of_a_group(name: str) -> None:
     """Each once, in whole steps, beside the sub-scale that they share."""
     for scheme in CODED:
         dots = dots_of(Tag(name, scheme))
-        size = QUADS // halves(dots.row)
-        assert [(i // size, i) for i in range(QUADS)] == [(h, i) for h, run in dots.runs() for i in run]
+        count = quads(dots.row)
+        size = count // halves(dots.row)
+        assert [(i // size, i) for i in range(count)] == [(h, i) for h, run in dots.runs() for i in run]
         assert not [run for _, run in dots.runs() if len(run) % dots.quads]
 
 
@@ -134,7 +135,7 @@ def check(text: str, tag: Tag, expected: Counts, most: int | None = None) -> Non
     Floats are put by while the integers of a group are added up: they touch the stack, but little more.
     """
     loops = inner_loops(text)
-    times = tag.tokens * QUADS
+    times = tag.tokens * quads(tag.scheme_row)
     found = [loop for loop in loops if all(counted(loop, what) == n * times for what, n in expected.items())]
     assert found, [{what: counted(loop, what) for what in expected} for loop in loops]
     (first, *_) = expected

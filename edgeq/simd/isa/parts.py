@@ -1,7 +1,7 @@
-"""The stored parts of a group, 32 columns of 16 rows, as integers in registers.
+"""The stored parts of a group, the scheme's columns (`Scheme.group`) of 16 rows, as integers in registers.
 
 A group's parts are addresses by the names of `Scheme.parts`. A *quad* is four columns: 64 bytes, a row's four
-in each 32-bit lane. A plane of some bits has as many lines in a group, so that a code is put together with
+in each 32-bit lane. A plane of some bits has as many lines in 32 columns, so that a code is put together with
 one shift, one mask and one more `or` for each plane.
 """
 
@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 
 from llvmlite import ir
 
-from edgeq.formats.schemes import ACT_GROUP, Scheme
+from edgeq.formats.schemes import Scheme
 from edgeq.formats.schemes.scheme import PLANE_NAMES
 
 from .vectors import I8, I16, I32, I64, LANES, Builder, Value, at, const, pick, splat
 
 LINE = 64  # bytes of a line
-QUADS = ACT_GROUP // 4  # of a group
 REGISTER = 16  # entries of a table that one look-up takes
 I8X16, I32X4 = ir.VectorType(I8, LANES), ir.VectorType(I32, 4)
 
@@ -43,6 +42,11 @@ class Group:
 
 
 # ---- codes ----
+def quads(row: Scheme) -> int:
+    """Of a group."""
+    return row.group // 4
+
+
 def quad(b: Builder, group: Group, i: int, t: ir.Type, at_byte: int = 0) -> Value:
     """The codes of the i-th quad, from a byte of its 64 on as many as the type has."""
     code, low = None, 0
@@ -153,7 +157,7 @@ I16X32 = ir.VectorType(I16, 2 * LANES)
 
 def halves(row: Scheme) -> int:
     """Sub-scales of a group."""
-    return ACT_GROUP // row.sub.columns if row.sub else 1
+    return row.group // row.sub.columns if row.sub else 1
 
 
 def sub(b: Builder, group: Group, half: int | Value) -> Bytes:

@@ -23,6 +23,7 @@ from .bundles import (
 from .dots import (
     column,
     dots,
+    group,
     group_min,
     group_parts,
     group_scale,
@@ -99,6 +100,7 @@ __all__ = [
     "call_system",
     "column",
     "dots",
+    "group",
     "group_min",
     "group_parts",
     "group_scale",
