@@ -44,9 +44,10 @@ class TensorType:
         """The scheme that holds the numbers as they are."""
         return SCHEMES[self.scheme_name]
 
-    def parts(self, raw: Array) -> Parts:
+    def parts(self, raw: Array, factor: float = 1.0) -> Parts:
         """The scheme's parts of rows of whole blocks, uint8 [rows, bytes]: arrays [rows, entries].
 
+        The factor, which a file has for a whole tensor, is each row's float where the scheme has such.
         FormatError for rows that are cut off, and for an F64 that no float32 equals.
         """
         rows, nbytes = raw.shape
