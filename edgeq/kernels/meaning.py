@@ -210,20 +210,22 @@ def _spread(entries: Array, count: int) -> Array:
 def matmul(
     x: Int8, parts: Parts, scheme: Scheme, bias: Array | None = None, add: Array | None = None
 ) -> Array:
-    """y [count, rows] = W . x (+ bias) (+ add): exact integer sums per group of sub * v * x, added in order
-    with one fma, and where there is a min another of submin * the sums of x.
+    """y [count, rows] = W . x (+ bias) (+ add): exact integer sums of sub * v * x per group of the scheme, added
+    in order with one fma, and where there is a min another of submin * the sums of x.
     """
     w = Codes.of(parts, scheme)
     y = np.zeros((len(x.x), len(w.v)), F32)
-    columns = w.v.shape[1]
-    weights, minima = w.v * _spread(w.sub, columns), _spread(w.submin, columns // GROUP * 2)
-    for g in range(x.x.shape[1] // GROUP):
-        at = slice(g * GROUP, (g + 1) * GROUP)
-        sums = x.x[:, at].astype(np.int64) @ weights[:, at].T
-        y = fma(sums.astype(F32), w.scale[None, :, g] * x.x_scale[:, g, None], y)
+    columns, half = w.v.shape[1], GROUP // 2
+    weights, minima = w.v * _spread(w.sub, columns), _spread(w.submin, columns // half)
+    x_sum = x.x_sum.reshape(len(x.x), -1)
+    for g, first in enumerate(range(0, x.x.shape[1], scheme.group)):
+        end, scale = first + scheme.group, x.x_scale[:, first // GROUP, None]
+        sums = x.x[:, first:end].astype(np.int64) @ weights[:, first:end].T
+        y = fma(sums.astype(F32), w.scale[None, :, g] * scale, y)
         if w.min is not None:
-            totals = x.x_sum[:, g].astype(np.int64) @ minima[:, 2 * g : 2 * g + 2].T
-            y = fma(totals.astype(F32), w.min[None, :, g] * x.x_scale[:, g, None], y)
+            at = slice(first // half, end // half)
+            totals = x_sum[:, at].astype(np.int64) @ minima[:, at].T
+            y = fma(totals.astype(F32), w.min[None, :, g] * scale, y)
     return _finish(y, bias, add)
 
 

@@ -1,7 +1,7 @@
 """Formats of stored numbers: their bits, float32 of them, and rounding to them. Knows nothing of schemes.
 
 A number has a sign bit or none, an exponent and a mantissa. Where all bits of the exponent are set it is not
-finite; in a format without infinity, only where those of the mantissa are set too.
+finite; in a format without infinity, only where those of the mantissa are set as well.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Number:
     @property
     def largest(self) -> float:
         """The largest finite number."""
-        return self._value(self._end - 1)
+        return self._value(self._special - 1)
 
     @property
     def smallest_normal(self) -> float:
@@ -48,23 +48,20 @@ class Number:
         """The smallest number above 0."""
         return self._value(0) or self._value(1)
 
+    @property
+    def _special(self) -> int:
+        """The smallest bits, the sign left out, that are no finite number."""
+        return (1 << self.exponent + self.mantissa) - (1 << self.mantissa if self.infinity else 1)
+
     def _value(self, bits: int) -> float:
         stored = np.array([bits], f"<u{self.nbytes}").view(self.dtype)
         return float(self.floats(stored)[0])
 
-    @property
-    def _end(self) -> int:
-        """The bits of the smallest magnitude that is not finite."""
-        ones = (1 << self.exponent + self.mantissa) - 1
-        return ones >> self.mantissa << self.mantissa if self.infinity else ones
-
     def finite(self, stored: Array) -> Array:
-        """bool, for each stored element: whether it is neither infinite nor NaN, nor more than the bits of a
-        number.
-        """
+        """bool, for each stored element: whether it is neither infinite nor NaN, nor has bits of no number."""
         unsigned = np.ascontiguousarray(stored).view(f"<u{self.nbytes}")
         magnitude = unsigned & unsigned.dtype.type((1 << 8 * self.nbytes - self.sign) - 1)
-        finite: Array = magnitude < self._end
+        finite: Array = magnitude < self._special
         return finite
 
 
@@ -118,7 +115,7 @@ NUMBERS: dict[str, Number] = {
         Number("f32", "<f4", 1, 8, 23, _float32, _cast("<f4")),
         Number("f16", "<f2", 1, 5, 10, _float32, _cast("<f2")),
         Number("bf16", "<u2", 1, 8, 7, _bf16, _to_bf16),
-        Number("e8m0", "|u1", 0, 8, 0, _e8m0, infinity=False),
+        Number("e8m0", "|u1", 0, 8, 0, _e8m0),
         Number("ue4m3", "|u1", 0, 4, 3, _ue4m3, infinity=False),
     )
 }

@@ -47,8 +47,8 @@ def _random(random: np.random.Generator, scheme: Scheme, part: Part, size: tuple
     elif part.number:
         number = NUMBERS[part.number]
         values = (random.standard_normal(shape) * 2.0 ** random.integers(-9, 3, shape)).astype(np.float32)
-        exponents = random.integers(100, 130, shape).astype(part.dtype)
-        found = number.stored(values) if number.stored else exponents
+        bits = random.integers(*{"e8m0": (100, 130), "ue4m3": (0, 127)}.get(part.number, (0, 1)), shape)
+        found = number.stored(values) if number.stored else bits.astype(part.dtype)
     else:
         kind = np.iinfo(part.dtype)
         found = random.integers(kind.min, kind.max + 1, shape).astype(part.dtype)
