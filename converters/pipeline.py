@@ -202,5 +202,5 @@ def moved(tensor: SourceTensor, scheme: Scheme) -> Iterator[Parts]:
             if array.number:
                 bad = np.argwhere(~NUMBERS[array.number].finite(parts[array.name]))
                 if bad.size:
-                    raise FormatError(f"row {start + int(bad[0][0])}: a {array.name} is not finite")
+                    raise FormatError(f"row {start + int(bad[0][0])}: a {array.noun} is not finite")
         yield {**parts, "codes": codes[parts["codes"]]} if tensor.scheme != scheme else parts

@@ -128,8 +128,8 @@ def choose(
         return recipe if isinstance(recipe, Recipe) else load(recipe)
     scheme = checked_scheme("q4" if scheme is None else scheme)
     high, row = scheme, SCHEMES.get(scheme)
-    if row and row.scale:
-        high = "q8" if row.scale.columns else "e8"
+    if row and row.planes:
+        high = "e8" if row.row else "q8"
     rules = [Rule((name,), checked_scheme(given.get(name, high))) for name in ends]
     name = " ".join([scheme, *(f"{name}={word}" for name, word in given.items())])
     return Recipe(name, (*rules, Rule(("*",), scheme)))

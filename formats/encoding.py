@@ -153,7 +153,7 @@ def _check_floats(parts: Parts, scheme: Scheme, start: int) -> None:
             finite = NUMBERS[part.number].finite(parts[part.name])
             if not finite.all():
                 row, entry = np.argwhere(~finite)[0]
-                raise FormatError(f"row {start + row}, entry {entry}: a {part.name} is not finite")
+                raise FormatError(f"row {start + row}, entry {entry}: a {part.noun} is not finite")
 
 
 def _quantized(x: Array, scheme: Scheme, rounding: Rounding | None) -> Iterator[Parts]:
@@ -170,7 +170,7 @@ def _quantized(x: Array, scheme: Scheme, rounding: Rounding | None) -> Iterator[
         block[:, cols:] = block[:, repeated]
         parts = (rounding or round_block)(block, scheme)
         parts["codes"][:, cols:] = scheme.padding
-        _check_scales(x, parts["scale"], start, scheme)
+        _check_shared(x, parts, start, scheme)
         yield parts
 
 
@@ -190,17 +190,17 @@ def _rounded(values: Array, scheme: Scheme, row: int = 0) -> Array:
     return stored
 
 
-def _check_scales(x: Array, scales: Array, start: int, scheme: Scheme) -> None:
-    """FormatError naming the place in `x` when one of the scales of its rows from `start` is not finite."""
-    assert scheme.scale is not None
-    bad = ~scheme.scale.row.finite(scales)
-    if bad.any():
-        row, entry = (int(i) for i in np.argwhere(bad)[0])
-        first = entry * scheme.scale.columns
-        values = np.asarray(x[start + row, first : first + (scheme.scale.columns or x.shape[1])])
-        finite = np.isfinite(values.astype(np.float32)).all()
-        what = f"too large for a {scheme.scale.number} scale" if finite else "not finite"
-        raise FormatError(f"row {start + row}, columns from {first}: a value is {what}")
+def _check_shared(x: Array, parts: Parts, start: int, scheme: Scheme) -> None:
+    """FormatError naming the place in `x` when a float that its rows from `start` share is not finite."""
+    for part in (part for part in scheme.arrays if part.name in scheme.floats):
+        bad = ~NUMBERS[part.number].finite(parts[part.name])
+        if bad.any():
+            row, entry = (int(i) for i in np.argwhere(bad)[0])
+            first = entry * part.columns
+            values = np.asarray(x[start + row, first : first + (part.columns or x.shape[1])])
+            finite = np.isfinite(values.astype(np.float32)).all()
+            what = f"too large for a {part.number} {part.noun}" if finite else "not finite"
+            raise FormatError(f"row {start + row}, columns from {first}: a value is {what}")
 
 
 def row_blocks(rows: int, cols: int) -> Iterator[tuple[int, int]]:

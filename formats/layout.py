@@ -88,7 +88,7 @@ def geometry(scheme: Scheme, layout: str, shape: Sequence[int]) -> Geometry:
     """Sizes of a tensor; FormatError when scheme, layout and shape do not go together."""
     shape = check_shape(shape)
     if layout == "plain":
-        if scheme.planes:
+        if scheme.planes or scheme.row:
             raise FormatError(f"scheme {scheme.name} needs layout lines16, not plain")
         if scheme.name == "bytes" and len(shape) != 1:
             raise FormatError(f"scheme bytes needs one dimension, not {len(shape)}")

@@ -73,7 +73,7 @@ def _not_finite(tensor: Tensor, span: Span, stored: Array) -> Iterator[str]:
             first = start + int(bad[0])
         count += bad.size
     if count:
-        yield f"{count} {span.part.name}s are not finite, the first in {_place(tensor, span, first)}"
+        yield f"{count} {span.part.noun}s are not finite, the first in {_place(tensor, span, first)}"
 
 
 def _place(tensor: Tensor, span: Span, index: int) -> str:
@@ -91,7 +91,7 @@ def _padding_problems(tensor: Tensor, parts: dict[str, Array]) -> Iterator[str]:
     rows, cols = tensor.geometry.rows, tensor.geometry.cols
     for array in tensor.scheme.arrays:
         padding = tensor.scheme.padding if array.bits else 0
-        what = f"do not hold {'code' if array.bits else array.name} {padding}"
+        what = f"do not hold {array.noun} {padding}"
         real = rows % TILE_ROWS
         if real and (_row_major(tensor, parts, array, slice(-1, None), 0)[real:] != padding).any():
             yield f"padding rows from {rows} {what}"

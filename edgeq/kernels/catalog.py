@@ -211,7 +211,9 @@ KERNELS = {
         CODES,
     ),
     "embed_float": Kernel(
-        "embedding", (IDS, WEIGHTS, Out("y", "columns"), fact("columns", "weights")), FLOATS
+        "embedding",
+        (IDS, WEIGHTS, Out("y", "columns"), fact("tiles", "weights"), fact("columns", "weights")),
+        FLOATS,
     ),
     "norm": Kernel(
         "normalize",

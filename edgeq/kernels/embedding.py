@@ -20,15 +20,17 @@ from edgeq.simd.verbs import (
     peek_i64,
     poke_f32,
     quad,
+    row_floats,
     splat_f32,
     sub_min,
     sub_scale,
     sub_zero,
     tile_parts,
     value_bytes,
+    values_at,
 )
 
-from .catalog import State
+from .catalog import GROUP, State
 
 COUNT = State.COUNT
 
@@ -44,7 +46,7 @@ def embed(t, work, worker, workers, state, ids, weights, y, y_stride, tiles, gro
             break
         row = peek_i64(ids + n * 8)
         at = row % 16
-        parts = tile_parts(t, weights, tiles, groups, row // 16)
+        parts = tile_parts(t, weights, tiles, groups * GROUP, row // 16)
         out = y + n * y_stride
         quads = group(t) // 4
         for i in range(groups * 8):
@@ -56,12 +58,12 @@ def embed(t, work, worker, workers, state, ids, weights, y, y_stride, tiles, gro
                 value = whole * group_scale(t, w)
                 if has_min(t):
                     value = value + sub_min(t, w, half) * group_min(t, w)
-                poke_f32(out, lane(value, at))
+                poke_f32(out, lane(value * row_floats(t, parts), at))
                 out += 4
 
 
 @native
-def embed_float(t, work, worker, workers, state, ids, weights, y, y_stride, columns):
+def embed_float(t, work, worker, workers, state, ids, weights, y, y_stride, tiles, columns):
     """Rows of a matrix of floats (layout lines16)."""
     count = peek_i64(state + COUNT)
     while True:
@@ -69,6 +71,7 @@ def embed_float(t, work, worker, workers, state, ids, weights, y, y_stride, colu
         if n >= count:
             break
         row = peek_i64(ids + n * 8)
-        base = weights + (row // 16) * columns * 16 * value_bytes(t)
+        parts = tile_parts(t, weights, tiles, columns, row // 16)
         for c in range(columns):
-            poke_f32(y + n * y_stride + c * 4, lane(load_values(t, base + c * 16 * value_bytes(t)), row % 16))
+            value = load_values(t, values_at(t, parts) + c * 16 * value_bytes(t))
+            poke_f32(y + n * y_stride + c * 4, lane(value * row_floats(t, parts), row % 16))

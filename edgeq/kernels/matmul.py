@@ -5,7 +5,8 @@ Memory of W (layout lines16): the parts of its scheme, one after another (`forma
 int16 [count, groups, 2], the sums of each half of a group. One tile of 16 rows serves up to `tokens(t)`
 tokens from registers. Columns that share a scale on both sides, `group(t)` of them, are added up as integers;
 these sums are added in ascending order with one fma each, whatever the tile, and one more where the scheme
-has a min, so a token's result does not depend on its neighbours.
+has a min, so a token's result does not depend on its neighbours. What a row has a float for is multiplied by
+it once, at the end.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from edgeq.simd.verbs import (
     native,
     peek_i64,
     prefetch_group,
+    row_floats,
     scaled_add_each,
     single,
     store_each,
     sum_each,
     tile_parts,
+    times_each,
     tokens,
     zeros_each,
 )
@@ -41,7 +44,7 @@ BLOCK = 192 << 10  # bytes of activations that stay in the second-level cache be
 
 @native
 def tile_product(t, parts, x, x_scale, x_sum, groups):
-    """The bundle of float32 sums of one tile: 16 rows for each of the tile's tokens."""
+    """The bundle of float32 sums of one tile, which the rows' floats are not in: 16 rows for each token."""
     acc = zeros_each(t)
     x_stride = groups * GROUP
     g_stride = groups * 4
@@ -59,8 +62,11 @@ def tile_product(t, parts, x, x_scale, x_sum, groups):
 
 
 @native
-def finish_tile(t, acc, bias, add, y, y_stride, count):
-    """Add the bias (address or 0), add to what stands in y where `add`, and store the first `count` rows."""
+def finish_tile(t, acc, parts, bias, add, y, y_stride, count):
+    """Multiply by the rows' floats, add the bias (address or 0), add to what stands in y where `add`, and
+    store the first `count` rows.
+    """
+    acc = times_each(t, acc, row_floats(t, parts))
     if bias != 0:
         acc = add_each(t, acc, load_f32(bias))
     if add != 0:
@@ -75,9 +81,9 @@ def tile_tokens(t, first, count, tile, w, x, bias, add, y, y_stride):
     """
     weights, tiles, groups = w
     skip = first * groups
-    parts = tile_parts(t, weights, tiles, groups, tile)
+    parts = tile_parts(t, weights, tiles, groups * GROUP, tile)
     acc = tile_product(t, parts, x[0] + skip * GROUP, x[1] + skip * 4, x[2] + skip * 4, groups)
-    finish_tile(t, acc, bias, add, y + first * y_stride, y_stride, count)
+    finish_tile(t, acc, parts, bias, add, y + first * y_stride, y_stride, count)
 
 
 @native

@@ -2,7 +2,8 @@
 
 Float weights (layout lines16) are [tiles][columns][16] values: lane = row. Columns are added in ascending
 order with one fma each. For codes, what shares a sub-scale, or a group of columns, is summed first and then
-scaled, as in the int8 product; where there is a min, the sum of the activations is scaled by that.
+scaled, as in the int8 product; where there is a min, the sum of the activations is scaled by that. The float
+that a row of either may have multiplies what comes of all columns.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from edgeq.simd.verbs import (
     sub_zero,
     tile_parts,
     value_bytes,
+    values_at,
     zeros_each,
 )
 
@@ -117,19 +119,20 @@ def act_total(t, count, x, x_stride):
 
 @native
 def float_tokens(t, first, count, tile, w, x, bias, add, y, y_stride):
-    """One tile for `count` tokens from `first` on; w is (weights, columns) and x (x, x_stride)."""
-    weights, columns = w
-    acc = float_product(t, weights + tile * columns * 16 * value_bytes(t), x[0] + first * x[1], x[1], columns)
-    finish_tile(t, acc, bias, add, y + first * y_stride, y_stride, count)
+    """One tile for `count` tokens from `first` on; w is (weights, tiles, columns) and x (x, x_stride)."""
+    weights, tiles, columns = w
+    parts = tile_parts(t, weights, tiles, columns, tile)
+    acc = float_product(t, values_at(t, parts), x[0] + first * x[1], x[1], columns)
+    finish_tile(t, acc, parts, bias, add, y + first * y_stride, y_stride, count)
 
 
 @native
 def act_tokens(t, first, count, tile, w, x, bias, add, y, y_stride):
     """One tile for `count` tokens from `first` on; w is (weights, tiles, columns) and x (x, x_stride)."""
     weights, tiles, columns = w
-    parts = tile_parts(t, weights, tiles, (columns + GROUP - 1) // GROUP, tile)
+    parts = tile_parts(t, weights, tiles, columns, tile)
     acc = act_product(t, parts, x[0] + first * x[1], x[1], columns)
-    finish_tile(t, acc, bias, add, y + first * y_stride, y_stride, count)
+    finish_tile(t, acc, parts, bias, add, y + first * y_stride, y_stride, count)
 
 
 @native
@@ -144,7 +147,7 @@ def matmul_float(
         workers,
         peek_i64(state + count_at),
         tiles,
-        (weights, columns),
+        (weights, tiles, columns),
         (x, x_stride),
         x_stride,
         bias,

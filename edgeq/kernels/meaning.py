@@ -124,9 +124,10 @@ def embed(ids: Array, parts: Parts, scheme: Scheme) -> Array:
     return dequantize({name: part[ids] for name, part in parts.items()}, scheme)
 
 
-def embed_float(ids: Array, weights: Array) -> Array:
-    """Rows of a matrix of floats."""
-    return weights[ids].astype(F32)
+def embed_float(ids: Array, weights: Array, row: Array | None = None) -> Array:
+    """Rows of a matrix of floats, each times its float of `row` [rows] where there are such."""
+    y = weights[ids].astype(F32)
+    return y if row is None else y * row[ids, None]
 
 
 def norm(x: Array, weight: Array, epsilon: float) -> Array:
@@ -165,20 +166,23 @@ def rotate(x: Array, cosine: Array, sine: Array) -> Array:
 
 
 # ---- matrix products ----
-def _finish(y: Array, bias: Array | None, add: Array | None) -> Array:
+def _finish(y: Array, row: Array | None, bias: Array | None, add: Array | None) -> Array:
+    if row is not None:
+        y = y * row
     if bias is not None:
         y = y + bias
     return y if add is None else add + y
 
 
 class Codes(NamedTuple):
-    """A matrix of codes, group by group of its scheme: what its value is the product and the sum of."""
+    """A matrix of codes, group by group of its scheme: what its value is the products and the sum of."""
 
     v: Array  # int64 [rows, columns padded], less the chosen zero points
     sub: Array  # int64 [rows, entries], ones where the scheme has none
-    scale: Array  # float32 [rows, groups], the scheme's unit in it
+    scale: Array  # float32 [rows, groups], the scheme's unit in it; ones where the scheme has none
     submin: Array  # int64 [rows, entries]
     min: Array | None  # float32 [rows, groups]
+    row: Array | None  # float32 [rows]
 
     @classmethod
     def of(cls, parts: Parts, scheme: Scheme) -> Codes:
@@ -191,15 +195,17 @@ class Codes(NamedTuple):
             v = v - _spread(zero_points(parts["sub"], scheme).astype(np.int64), columns)
         submin = sub_mins(parts, scheme) if scheme.min else None
         submin = ones if submin is None else submin.astype(np.int64)
-        scale = _floats(parts, "scale", scheme.scale, groups) * F32(scheme.unit)
+        scale = ones.astype(F32) * F32(scheme.unit)
+        if scheme.scale:
+            scale = scale * _floats(parts, "scale", scheme.scale, groups)
         low = _floats(parts, "min", scheme.min, groups) if scheme.min else None
-        return cls(v, sub, scale, submin, low)
+        row = _floats(parts, "row", scheme.row, 1)[:, 0] if scheme.row else None
+        return cls(v, sub, scale, submin, low, row)
 
 
-def _floats(parts: Parts, name: str, floats: Floats | None, count: int) -> Array:
+def _floats(parts: Parts, name: str, floats: Floats, count: int) -> Array:
     """The floats of a part, float32 [rows, count]."""
-    assert floats is not None
-    return _spread(floats.row.floats(parts[name]), count)
+    return _spread(floats.format.floats(parts[name]), count)
 
 
 def _spread(entries: Array, count: int) -> Array:
@@ -211,13 +217,14 @@ def matmul(
     x: Int8, parts: Parts, scheme: Scheme, bias: Array | None = None, add: Array | None = None
 ) -> Array:
     """y [count, rows] = W . x (+ bias) (+ add): exact integer sums of sub * v * x per group of the scheme, added
-    in order with one fma, and where there is a min another of submin * the sums of x.
+    in order with one fma, and where there is a min another of submin * the sums of x. What comes of all groups
+    is multiplied by the row's float.
     """
     w = Codes.of(parts, scheme)
     y = np.zeros((len(x.x), len(w.v)), F32)
     columns, half = w.v.shape[1], GROUP // 2
     weights, minima = w.v * _spread(w.sub, columns), _spread(w.submin, columns // half)
-    x_sum = x.x_sum.reshape(len(x.x), -1)
+    x_sum = x.x_sum.reshape(len(x.x), x.x.shape[1] // half)
     for g, first in enumerate(range(0, x.x.shape[1], scheme.group)):
         end, scale = first + scheme.group, x.x_scale[:, first // GROUP, None]
         sums = x.x[:, first:end].astype(np.int64) @ weights[:, first:end].T
@@ -226,15 +233,21 @@ def matmul(
             at = slice(first // half, end // half)
             totals = x_sum[:, at].astype(np.int64) @ minima[:, at].T
             y = fma(totals.astype(F32), w.min[None, :, g] * scale, y)
-    return _finish(y, bias, add)
+    return _finish(y, w.row, bias, add)
 
 
-def matmul_float(x: Array, weights: Array, bias: Array | None = None, add: Array | None = None) -> Array:
-    """y [count, rows] = W . x (+ bias) (+ add), columns added in order with one fma each."""
+def matmul_float(
+    x: Array,
+    weights: Array,
+    bias: Array | None = None,
+    add: Array | None = None,
+    row: Array | None = None,
+) -> Array:
+    """y [count, rows] = W . x (* row) (+ bias) (+ add), columns added in order with one fma each."""
     y = np.zeros((len(x), len(weights)), F32)
     for c in range(weights.shape[1]):
         y = fma(weights[None, :, c], x[:, c, None], y)
-    return _finish(y, bias, add)
+    return _finish(y, row, bias, add)
 
 
 def matmul_act(
@@ -242,7 +255,7 @@ def matmul_act(
 ) -> Array:
     """y [count, rows] = W . x (+ bias) (+ add), x float32 [count, columns], W stored as codes: columns that
     share a sub-scale, or a group, are added up in order and then scaled, and where there is a min x alone as
-    well.
+    well; the row's float comes last.
     """
     w = Codes.of(parts, scheme)
     y = np.zeros((len(x), len(w.v)), F32)
@@ -256,7 +269,7 @@ def matmul_act(
         y = fma(part, (w.scale[:, g] * w.sub[:, n].astype(F32))[None], y)
         if w.min is not None:
             y = fma(total, (w.min[:, g] * w.submin[:, n].astype(F32))[None], y)
-    return _finish(y, bias, add)
+    return _finish(y, w.row, bias, add)
 
 
 # ---- the cache ----

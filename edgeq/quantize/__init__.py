@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from edgeq.formats import Parts, Rounding, Scheme, round_block
 from edgeq.formats.schemes import ACT_GROUP, SUBS, Array, rounds_to
-from edgeq.formats.schemes.table import ROW
 
 
 def rounding_of(scheme: Scheme) -> Rounding | None:
     """How a block of rows is brought into a scheme of codes; None where nothing does it."""
     if rounds_to(scheme):
         return round_block
-    if scheme.scale != ROW or scheme.min or scheme.unit != 1:
+    if scheme.scale or scheme.min or not scheme.row:
         return None
     if scheme.sub and scheme.sub.columns == ACT_GROUP and not SUBS[scheme.sub.kind].submin:
         return _search

@@ -31,7 +31,7 @@ ZERO, TWO = F32(0), F32(2)
 
 
 def search(x: Array, scheme: Scheme) -> Parts:
-    """The parts of float32 [rows, cols], whole steps. A row's scale is NaN where a value is not finite."""
+    """The parts of float32 [rows, cols], whole steps. A row's float is NaN where a value is not finite."""
     kind = scheme.sub_kind
     assert kind is not None
     even, exponents = evened(x)
@@ -54,7 +54,7 @@ def search(x: Array, scheme: Scheme) -> Parts:
     return {
         "codes": codes.reshape(x.shape),
         "sub": stored.astype(np.uint8).view(kind.dtype),
-        "scale": np.where(np.isfinite(x).all(axis=1, keepdims=True), np.ldexp(unit, exponents), F32(np.nan)),
+        "row": np.where(np.isfinite(x).all(axis=1, keepdims=True), np.ldexp(unit, exponents), F32(np.nan)),
     }
 
 

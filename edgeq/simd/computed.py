@@ -22,7 +22,7 @@ def check(scheme: Scheme) -> None:
 
 def _faults(s: Scheme) -> Iterator[tuple[bool, str]]:
     """(whether it is so, what would be right)"""
-    numbers = {s.number} | {floats.number for floats in (s.scale, s.min) if floats}
+    numbers = {s.number} | {floats.number for floats in s.floats.values()}
     yield not numbers <= {"", *FLOATS}, f"kernels read floats in {', '.join(FLOATS)} only"
     if s.group and s.group < ACT_GROUP:
         yield 1 in s.planes, f"{s.group} columns, which share a scale, are no whole lines of one bit"

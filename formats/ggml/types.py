@@ -56,7 +56,8 @@ class TensorType:
         stored = np.ascontiguousarray(raw).reshape(-1).view(self.layout)
         if self.split is None:
             return {"value": stored.reshape(rows, -1)}
-        return {name: part.reshape(rows, -1) for name, part in self.split(stored).items()}
+        parts = {name: part.reshape(rows, -1) for name, part in self.split(stored).items()}
+        return parts | {"row": np.full((rows, 1), factor, "<f4")} if self.scheme.row else parts
 
 
 F16 = np.dtype("<f2")

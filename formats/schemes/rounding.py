@@ -20,16 +20,16 @@ Rule = Callable[
     [Array, Scheme], tuple[Array, Array]
 ]  # float32 [n, group], overwritten -> (codes, d float32 [n])
 
-# float32 [rows, cols_padded], whole steps, may be overwritten -> its parts (`Scheme.arrays`). A scale is not
+# float32 [rows, cols_padded], whole steps, may be overwritten -> its parts (`Scheme.arrays`). A float is not
 # finite where a value of its columns is not, or is too large.
 Rounding = Callable[[Array, Scheme], Parts]
 
 
 def rounds_to(scheme: Scheme) -> Rule | None:
     """The rule that a scheme's codes are found by; None where nothing rounds to it."""
-    if not scheme.planes or scheme.table or scheme.sub or scheme.min or scheme.unit != 1:
+    if not scheme.planes or scheme.table or scheme.sub or scheme.min or scheme.row or scheme.unit != 1:
         return None
-    if scheme.scale is None or scheme.scale.row.stored is None or scheme.zero != 1 << (scheme.bits - 1):
+    if scheme.scale is None or scheme.scale.format.stored is None or scheme.zero != 1 << (scheme.bits - 1):
         return None
     return by_magnitude if scheme.bits == 8 else by_extreme
 
@@ -45,11 +45,10 @@ def round_block(x: Array, scheme: Scheme) -> Parts:
         raise UnsupportedError(
             f"nothing rounds to scheme {scheme.name} yet; it takes numbers that are in it or in a part of it"
         )
-    assert scheme.scale is not None and scheme.scale.row.stored is not None
-    group = scheme.scale.columns or x.shape[1]
+    assert scheme.scale is not None and scheme.scale.format.stored is not None
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # the caller checks the scales
-        codes, d = rule(x.reshape(-1, group), scheme)
-        scales = scheme.scale.row.stored(d)
+        codes, d = rule(x.reshape(-1, scheme.scale.columns), scheme)
+        scales = scheme.scale.format.stored(d)
     return {"codes": codes.reshape(x.shape), "scale": scales.reshape(len(x), -1)}
 
 

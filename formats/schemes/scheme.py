@@ -2,13 +2,15 @@
 
 A scheme of codes stands for
 
-    value = (v * sub) * scale  +  submin * min
+    value = ((v * sub) * scale  +  submin * min) * row
 
 with v the integer that a code means (code - zero, or an entry of a table, less the zero point that its row
-chose), sub and submin integers, scale and min floats; what a scheme has not counts as 1, and without min
-there is no sum. The integers are exact, their float32 product with a float is rounded once (for float16
-scales it is exact), and so is the sum. A kernel therefore adds up integers over a group of columns that share
-all floats, with activations ACT_GROUP at the most, and needs one multiplication by floats for each.
+chose), sub and submin integers, scale and min floats that some columns share, and row a float for all columns
+of a row; what a scheme has not counts as 1, and without min there is no sum. A plain number is v itself. The
+integers are exact, their float32 product with a float is rounded once (for float16 scales it is exact), and
+so are the sum and its product with the row's float. A kernel therefore adds up integers over a group: columns
+that share scale and min, and the scale of their activations. It multiplies by floats once for each group and
+once for a whole row, at the most.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ LINE_BYTES = 64
 # fills whole lines of 32 columns, so a code takes no more room than its bits.
 PLANES = tuple(tuple(plane for plane in (8, 4, 2, 1) if bits & plane) for bits in range(1, 9))
 PLANE_NAMES = ("low", "high", "top")
+SHARED = (16, 32, 64, 128, 256)  # columns that may share a scale or a min
 UNSIGNED_MAX = 127  # of v less the smallest: the products of AVX2 add two of them to 16 bits
 
 
@@ -51,6 +54,11 @@ class Part:
     def itemsize(self) -> int:
         """Bytes of a stored element."""
         return np.dtype(self.dtype).itemsize
+
+    @property
+    def noun(self) -> str:
+        """An entry, in sentences."""
+        return "code" if self.bits else self.name if self.columns else "row float"
 
     def entries(self, columns: int) -> int:
         """Entries of a row of so many columns (a multiple of the scheme's step)."""
@@ -75,7 +83,7 @@ class Floats:
     columns: int
 
     @property
-    def row(self) -> Number:
+    def format(self) -> Number:
         return NUMBERS[self.number]
 
 
@@ -108,14 +116,15 @@ SUBS = {
 }
 
 
-SCALES = ("zeros", "sub", "scale", "min", "unit")  # what of a scheme turns its integers into values
+SCALES = ("zeros", "sub", "scale", "min", "row", "unit")  # what of a scheme turns its integers into values
 
 
 @dataclass(frozen=True)
 class Scheme:
     """One row of the table. UsageError for a row that kernels would read as other numbers than it means.
 
-    A scheme of plain numbers has a `number` and no planes; one of codes has planes and a scale.
+    A scheme of plain numbers has a `number` and no planes; one of codes has planes, and a scale, a float for
+    the row or both.
     """
 
     name: str  # what the file says; never reused for another meaning
@@ -127,6 +136,7 @@ class Scheme:
     sub: Integers | None = None
     scale: Floats | None = None
     min: Floats | None = None
+    row: Floats | None = None
     unit: float = 1.0  # a power of two that every scale is multiplied by
     shipped: bool = True  # whether packs hold its kernels
 
@@ -137,9 +147,13 @@ class Scheme:
 
     def _faults(self) -> Iterator[tuple[bool, str]]:
         """(whether it is so, what would be right)"""
+        if self.row:
+            yield self.row.number not in NUMBERS, f"{self.row.number} is no format of numbers"
+            yield self.row.columns != 0, f"the row's float is for all columns (0), not for {self.row.columns}"
         if not self.planes:
             yield bool(self.number) and self.number not in NUMBERS, f"{self.number} is no format of numbers"
             yield bool(self.table or self.sub or self.scale or self.min), "only codes have scales or a table"
+            yield bool(self.row and not self.number), "only numbers have a float for the row"
             return
         yield bool(self.number), "what has codes is no plain number"
         known = ", ".join("+".join(map(str, planes)) for planes in PLANES)
@@ -151,15 +165,16 @@ class Scheme:
             any(not -128 <= v <= 127 for v in self.table),
             "its table holds an integer that does not fit in 8 bits",
         )
-        yield self.scale is None, "codes need a scale"
+        yield not self.scale and not self.row, "codes need a scale or a float for the row"
         yield np.frexp(self.unit)[0] != 0.5, f"its unit is {self.unit}, but a power of two is needed"
+        yield not self.scale and self.unit != 1, "only a scale has a unit"
         for floats in (self.scale, self.min):
             if floats:
                 yield floats.number not in NUMBERS, f"{floats.number} is no format of numbers"
                 yield (
-                    floats.columns not in (0, 16, 32, 64, 128, 256),
+                    floats.columns not in SHARED,
                     f"a scale for {floats.columns} columns does not go with activations, which have one for "
-                    f"{ACT_GROUP}: 16, 32, 64, 128, 256 or 0 (the row) is needed",
+                    f"{ACT_GROUP}: one of {', '.join(map(str, SHARED))} is needed",
                 )
         if self.sub:
             yield (
@@ -205,20 +220,26 @@ class Scheme:
         return int(self.values.max()) - self.offset <= UNSIGNED_MAX
 
     @property
+    def floats(self) -> dict[str, Floats]:
+        """The parts that are floats for several columns, in the order of the file."""
+        named = {"scale": self.scale, "min": self.min, "row": self.row}
+        return {name: floats for name, floats in named.items() if floats}
+
+    @property
     def sub_kind(self) -> SubKind | None:
         return SUBS[self.sub.kind] if self.sub else None
 
     @cached_property
     def group(self) -> int:
-        """Columns that a product adds up before it multiplies by floats: those that share them all."""
-        return min((ACT_GROUP, *(f.columns for f in (self.scale, self.min) if f and f.columns)))
+        """Columns that a product adds up before it multiplies by floats, as they share these."""
+        return min([ACT_GROUP, *(f.columns for f in (self.scale, self.min) if f)])
 
     @cached_property
     def step(self) -> int:
         """Columns that a matrix is padded to: whole groups of everything. 1 for plain numbers."""
         if not self.planes:
             return 1
-        return max(ACT_GROUP, *(f.columns for f in (self.scale, self.min) if f))
+        return max([ACT_GROUP, *(f.columns for f in (self.scale, self.min) if f)])
 
     @cached_property
     def padding(self) -> int:
@@ -228,18 +249,18 @@ class Scheme:
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """The arrays of a matrix, in the order of the file; of plain numbers one, "value"."""
+        """The arrays of a matrix, in the order of the file; of plain numbers the first is "value"."""
         if not self.planes:
             dtype = NUMBERS[self.number].dtype if self.number else "|u1"
-            return (Part("value", dtype, 1, number=self.number),)
-        found = [Part(name, "|u1", 1, bits) for name, bits in zip(PLANE_NAMES, self.planes, strict=False)]
+            found = [Part("value", dtype, 1, number=self.number)]
+        else:
+            found = [Part(name, "|u1", 1, bits) for name, bits in zip(PLANE_NAMES, self.planes, strict=False)]
         if self.sub and (kind := self.sub_kind):
             found.append(Part("sub", kind.dtype, self.sub.columns))
             if kind.submin == "byte":
                 found.append(Part("submin", "|u1", self.sub.columns))
-        for name, floats in (("scale", self.scale), ("min", self.min)):
-            if floats:
-                found.append(Part(name, floats.row.dtype, floats.columns, number=floats.number))
+        for name, floats in self.floats.items():
+            found.append(Part(name, floats.format.dtype, floats.columns, number=floats.number))
         return tuple(found)
 
     @cached_property

@@ -24,7 +24,7 @@ E4 = (-63, -46, -36, -28, -21, -14, -8, -3, 3, 9, 15, 22, 29, 36, 45, 55)
 E3 = (-58, -36, -20, -7, 7, 20, 36, 58)
 Z3, Z5, Z6 = (-9, -3, 3, 9), (-5, -2, 2, 5), (-3, -1, 0, 2)
 
-F16_32, F16_256 = Floats("f16", 32), Floats("f16", 256)
+F16_32, F16_256, UE4M3_16 = Floats("f16", 32), Floats("f16", 256), Floats("ue4m3", 16)
 SUB_16, SUB_32 = Integers("i8", 16), Integers("i8", 32)
 ROW, CHOICE, SIGNED_CHOICE = Floats("f32", 0), Integers("u6z2", 32), Integers("s6z2", 32)
 
@@ -48,7 +48,7 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("t4", planes=(4,), table=NL, scale=F16_32, shipped=False),
         Scheme("t4x", planes=(4,), table=NL, sub=SUB_32, scale=F16_256, shipped=False),
         Scheme("mx4", planes=(4,), table=FP4, scale=Floats("e8m0", 32), unit=0.5, shipped=False),
-        Scheme("nv4", planes=(4,), table=FP4, scale=Floats("ue4m3", 16), unit=0.5, shipped=False),
+        Scheme("nv4", planes=(4,), table=FP4, scale=UE4M3_16, row=ROW, unit=0.5, shipped=False),
         # types of ggml that no kernel runs as they are: the words of their grids, spelt out
         Scheme("iq3xxs", planes=(4,), table=IQ3_XXS, sub=SUB_32, scale=F16_256, unit=1 / 4, shipped=False),
         Scheme("iq3s", planes=(4,), table=IQ3_S, sub=SUB_32, scale=F16_256, shipped=False),
@@ -61,12 +61,12 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("q2g64", planes=(2,), zero=1, scale=Floats("f16", 64), shipped=False),
         Scheme("q1g128", planes=(1,), table=SIGN, scale=Floats("f16", 128), shipped=False),
         # edgeq's own: a float for each row, and a byte for each 32 columns
-        Scheme("e8", planes=(8,), zero=128, sub=Integers("u8", 32), scale=ROW),
-        Scheme("e6", planes=(4, 2), zero=32, zeros=Z6, sub=CHOICE, scale=ROW, shipped=False),
-        Scheme("e5", planes=(4, 1), table=E5, zeros=Z5, sub=CHOICE, scale=ROW, shipped=False),
-        Scheme("e4", planes=(4,), table=E4, zeros=Z5, sub=SIGNED_CHOICE, scale=ROW),
-        Scheme("e3", planes=(2, 1), table=E3, zeros=Z3, sub=CHOICE, scale=ROW, shipped=False),
-        Scheme("t2", planes=(2,), zero=1, scale=ROW, shipped=False),
+        Scheme("e8", planes=(8,), zero=128, sub=Integers("u8", 32), row=ROW),
+        Scheme("e6", planes=(4, 2), zero=32, zeros=Z6, sub=CHOICE, row=ROW, shipped=False),
+        Scheme("e5", planes=(4, 1), table=E5, zeros=Z5, sub=CHOICE, row=ROW, shipped=False),
+        Scheme("e4", planes=(4,), table=E4, zeros=Z5, sub=SIGNED_CHOICE, row=ROW),
+        Scheme("e3", planes=(2, 1), table=E3, zeros=Z3, sub=CHOICE, row=ROW, shipped=False),
+        Scheme("t2", planes=(2,), zero=1, row=ROW, shipped=False),
         Scheme("bytes"),
     )
 }

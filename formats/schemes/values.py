@@ -12,6 +12,14 @@ from .table import scheme_of
 def dequantize(parts: Parts, scheme: str | Scheme) -> Array:
     """float32 [rows, cols_padded] of a matrix's parts, row-major as `Scheme.arrays` lists them."""
     scheme = scheme_of(scheme)
+    values = _unscaled(parts, scheme)
+    if scheme.row:
+        values = values * _floats(parts["row"], scheme.row)
+    return values
+
+
+def _unscaled(parts: Parts, scheme: Scheme) -> Array:
+    """What the row's floats are multiplied with."""
     if not scheme.planes:
         return NUMBERS[scheme.number].floats(parts["value"])
     values: Array
@@ -61,7 +69,7 @@ def zero_points(sub: Array, scheme: Scheme) -> Array:
 
 
 def _floats(stored: Array, floats: Floats) -> Array:
-    return floats.row.floats(stored)
+    return floats.format.floats(stored)
 
 
 def _groups(values: Array, entries: Array) -> Array:

@@ -34,8 +34,8 @@ def test_convert_show_verify(call: Call, demo_checkpoint: Path, tmp_path: Path, 
     facts = json.loads(call("show", str(target), "--json", "--tensors").out)
     schemes = {tensor["name"]: tensor["scheme"] for tensor in facts["tensors"]}
     assert schemes["blocks.0.q"] == scheme
-    scale = SCHEMES[scheme].scale
-    assert schemes["embed"] == (("q8" if scale.columns else "e8") if scale else scheme)
+    row = SCHEMES[scheme]
+    assert schemes["embed"] == (("e8" if row.row else "q8") if row.planes else scheme)
     assert all(tensor["bytes"] == sum(tensor["parts"].values()) for tensor in facts["tensors"])
     assert sum(tensor["bytes"] for tensor in facts["tensors"]) <= facts["bytes"] == target.stat().st_size
     assert facts["config"]["hidden_size"] == 64 and facts["family"] == "llama"

@@ -53,8 +53,10 @@ def test_dtypes_are_computed_from_the_formats(call: Call) -> None:
         assert (row["exponent"], row["mantissa"]) == (info.iexp, info.nmant)
     assert rows["bf16"]["largest"] == 2.0**127 * (2 - 2.0**-7) and rows["bf16"]["smallest"] == 2.0**-133
     assert (rows["e8m0"]["largest"], rows["e8m0"]["smallest"]) == (2.0**127, 2.0**-127)
+    assert (rows["ue4m3"]["largest"], rows["ue4m3"]["smallest"]) == (448, 2.0**-9)
     for row in rows.values():
-        assert row["sign"] + row["exponent"] + row["mantissa"] == 8 * row["bytes"]
+        unused = row["dtype"] == "ue4m3"  # a bit, where e4m3 has a sign
+        assert row["sign"] + row["exponent"] + row["mantissa"] + unused == 8 * row["bytes"]
     assert "e8m0" in call("dtypes").out and "-32 to 31" in call("dtypes").out
 
 

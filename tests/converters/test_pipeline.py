@@ -35,8 +35,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_schemes(tmp_path: Path, source: Path, scheme: str) -> None:
     """Blocks get the scheme, embedding and head 8 bits or the float, vectors f32; data as `encode` gives."""
     convert(source, tmp_path / "out.edgeq", scheme=scheme)
-    scale = SCHEMES[scheme].scale
-    high = ("q8" if scale.columns else "e8") if scale else scheme
+    row = SCHEMES[scheme]
+    high = ("e8" if row.row else "q8") if row.planes else scheme
     tensors = weights(config(hidden_size=72, intermediate_size=172, vocab_size=53))
     with open_model(tmp_path / "out.edgeq") as file:
         models.check(file)

@@ -21,13 +21,17 @@ TOYS = {  # rows that the table lacks, for what none of its rows has
         Scheme("toy6", planes=(4, 2), zero=32, scale=Floats("f16", 32)),
         Scheme("toy7", planes=(4, 2, 1), zero=64, scale=Floats("f16", 32)),
         Scheme("toy1", planes=(1,), table=(-1, 1), scale=Floats("bf16", 128)),
-        Scheme("toyz", planes=(2,), zeros=(0, 1, 2, 3), sub=Integers("u6z2", 32), scale=Floats("f32", 0)),
+        Scheme("toyz", planes=(2,), zeros=(0, 1, 2, 3), sub=Integers("u6z2", 32), row=Floats("f32", 0)),
         Scheme("toys", planes=(2,), zeros=(-1, 0, 2, 3), sub=Integers("s6z2", 16), scale=Floats("f16", 64)),
-        Scheme("toym", planes=(2, 1), scale=Floats("f32", 0), min=Floats("bf16", 64)),
+        Scheme("toym", planes=(2, 1), min=Floats("bf16", 64), row=Floats("f32", 0)),
+        Scheme("toyh", planes=(4, 2), zero=32, scale=Floats("f16", 16)),
+        Scheme("toyn", planes=(2,), scale=Floats("f16", 64), min=Floats("f16", 16)),
+        Scheme("toyf", "f16", row=Floats("f32", 0)),
+        Scheme("toyr", planes=(2,), zero=2, scale=Floats("f16", 32), row=Floats("f32", 0)),
     )
 }
 
-CODED = {row.name: row for row in SCHEMES.values() if row.planes} | TOYS
+ROWS = {row.name: row for row in (*SCHEMES.values(), *TOYS.values()) if row.name != "bytes"}
 
 
 def random_parts(scheme: Scheme, rows: int, cols: int, seed: int = 0) -> dict[str, Array]:
@@ -76,8 +80,10 @@ def value_at(scheme: Scheme, parts: dict[str, Array], row: int, col: int) -> np.
         kind = next(part.number for part in scheme.parts if part.name == name)
         return np.float32(NUMBERS[kind].floats(np.array([entry(name)]))[0])
 
+    if scheme.number:
+        return np.float32(number("value") * (number("row") if scheme.row else np.float32(1)))
     v = scheme.table[entry("codes")] if scheme.table else int(entry("codes")) - scheme.zero
-    sub, low = 1, np.float32(0)
+    sub = 1
     if scheme.sub:
         sub = int(entry("sub"))
         if scheme.sub.kind == "u4m4":
@@ -86,10 +92,12 @@ def value_at(scheme: Scheme, parts: dict[str, Array], row: int, col: int) -> np.
             v -= scheme.zeros[(sub & 255) >> 6]
             sub &= 63
             sub -= 64 if scheme.sub.kind == "s6z2" and sub >= 32 else 0
-    result = np.float32(v * sub) * (number("scale") * np.float32(scheme.unit))
-    if scheme.min is None:
-        return np.float32(result)
-    low = number("min")
-    if scheme.sub:
-        low *= np.float32(int(entry("submin")) if scheme.sub.kind == "u8+m" else int(entry("sub")) >> 4)
-    return np.float32(result + low)
+    result = np.float32(v * sub)
+    if scheme.scale:
+        result *= number("scale") * np.float32(scheme.unit)
+    if scheme.min:
+        low = number("min")
+        if scheme.sub:
+            low *= np.float32(int(entry("submin")) if scheme.sub.kind == "u8+m" else int(entry("sub")) >> 4)
+        result += low
+    return np.float32(result * number("row") if scheme.row else result)

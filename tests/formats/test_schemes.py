@@ -14,14 +14,14 @@ from edgeq.errors import FormatError, UnsupportedError, UsageError
 from edgeq.formats import NUMBERS, SCHEMES, Scheme
 from edgeq.formats.schemes import SUBS, Floats, Integers, rounds_to
 from edgeq.formats.schemes.scheme import PLANES
-from tests.formats.parts import CODED, TOYS, random_parts, value_at
+from tests.formats.parts import ROWS, random_parts, value_at
 
 Array = np.ndarray[Any, Any]
 CODES = [row.name for row in SCHEMES.values() if row.planes]
 ROUNDED = [row.name for row in SCHEMES.values() if rounds_to(row)]
 FLOATS = [row.name for row in SCHEMES.values() if row.number]
 SHAPES = [(1, 1), (15, 31), (16, 32), (17, 33), (40, 172), (3, 500), (64, 64)]
-F16_32 = Floats("f16", 32)
+F16_32, ROW = Floats("f16", 32), Floats("f32", 0)
 
 
 def matrix(shape: tuple[int, ...], seed: int = 0) -> Array:
@@ -39,8 +39,12 @@ def matrix(shape: tuple[int, ...], seed: int = 0) -> Array:
             r"its planes are (3,), but codes are cut into 1, 2, 2+1, 4, 4+1, 4+2, 4+2+1, 8 bits",
         ),
         ({"planes": (1, 4)}, "its planes are (1, 4)"),
-        ({"scale": None}, "codes need a scale"),
-        ({"scale": Floats("f16", 16)}, "a scale for 16 columns does not go with activations"),
+        ({"scale": None}, "codes need a scale or a float for the row"),
+        ({"scale": None, "row": ROW, "unit": 0.5}, "only a scale has a unit"),
+        ({"scale": Floats("f32", 0)}, "a scale for 0 columns does not go with activations"),
+        ({"row": F16_32}, "the row's float is for all columns (0), not for 32"),
+        ({"row": Floats("f8", 0)}, "f8 is no format of numbers"),
+        ({"scale": Floats("f16", 8)}, "a scale for 8 columns does not go with activations"),
         ({"scale": Floats("f16", 96)}, "a scale for 96 columns does not go with activations"),
         ({"scale": Floats("f8", 32)}, "f8 is no format of numbers"),
         ({"zero": 16}, "its zero is 16, but it is one of the 16 codes"),
@@ -57,6 +61,7 @@ def matrix(shape: tuple[int, ...], seed: int = 0) -> Array:
         ({"unit": 0.3}, "its unit is 0.3, but a power of two is needed"),
         ({"planes": (), "number": "f8"}, "f8 is no format of numbers"),
         ({"planes": (), "number": "f16"}, "only codes have scales or a table"),
+        ({"planes": (), "scale": None, "row": ROW}, "only numbers have a float for the row"),
     ],
 )
 def test_a_row_that_kernels_would_misread_is_refused(words: dict[str, Any], message: str) -> None:
@@ -107,7 +112,7 @@ def test_pack_refuses_what_is_not_whole_lines() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (17, 33), (32, 256)])
-@pytest.mark.parametrize("scheme", CODED.values(), ids=CODED)
+@pytest.mark.parametrize("scheme", ROWS.values(), ids=ROWS)
 def test_parts_of_a_tensor_byte_by_byte(scheme: Scheme, shape: tuple[int, int]) -> None:
     """Codes, numbers and padding lie where README.md puts them."""
     parts = random_parts(scheme, *shape)
@@ -139,7 +144,7 @@ def test_parts_of_a_tensor_byte_by_byte(scheme: Scheme, shape: tuple[int, int]) 
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (17, 33), (32, 256)])
-@pytest.mark.parametrize("scheme", CODED.values(), ids=CODED)
+@pytest.mark.parametrize("scheme", ROWS.values(), ids=ROWS)
 def test_values_are_what_the_definition_says(scheme: Scheme, shape: tuple[int, int]) -> None:
     parts = random_parts(scheme, *shape, seed=1)
     data = np.concatenate(list(formats.encode_parts(parts, scheme)))
@@ -153,7 +158,7 @@ def test_values_are_what_the_definition_says(scheme: Scheme, shape: tuple[int, i
 
 def test_the_table_has_a_row_for_each_kind_of_part() -> None:
     """So that the tests above see them all."""
-    rows = [*SCHEMES.values(), *TOYS.values()]
+    rows = ROWS.values()
     assert {row.sub.kind for row in rows if row.sub} == set(SUBS)
     assert {row.planes for row in rows if row.planes} == set(PLANES)
 
@@ -180,7 +185,7 @@ def test_encode_parts_refuses_what_is_no_matrix_of_the_scheme(name: str) -> None
         if floats.number:
             broken = {**sound, floats.name: sound[floats.name].copy()}
             broken[floats.name].view(np.uint8)[18, -floats.itemsize :] = 255
-            with pytest.raises(FormatError, match=f"row 18, .*: a {floats.name} is not finite"):
+            with pytest.raises(FormatError, match=f"row 18, .*: a {floats.noun} is not finite"):
                 list(formats.encode_parts(broken, scheme))
 
 

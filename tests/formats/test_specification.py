@@ -32,9 +32,8 @@ def test_schemes_are_the_table() -> None:
         assert f"`{row.name}`" in PAGE
         if row.planes:
             part = f"/{1 / row.unit:g}" if row.unit != 1 else ""
-            shared = [
-                f"{of.number}{part}, {of.columns or 'row'}" if of else "" for of in (row.scale, row.min)
-            ]
+            shared = [f"{of.number}{part}, {of.columns}" if of else "" for of in (row.scale, row.min)]
+            shared.append(row.row.number if row.row else "")
             meaning = f"code − {row.zero}" if row.zero else "code"
             meaning = f"{names[row.table]}[code]" if row.table else meaning
             meaning += f" − {names[row.zeros]}" if row.zeros != (0,) else ""

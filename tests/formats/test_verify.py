@@ -12,7 +12,7 @@ from xxhash import xxh3_128
 from edgeq import formats
 from edgeq.errors import UsageError
 from edgeq.formats import SCHEMES, Scheme, verifier
-from tests.formats.parts import CODED, random_parts, write_parts
+from tests.formats.parts import ROWS, random_parts, write_parts
 from tests.formats.samples import HEADER, split_file, write_sample
 
 
@@ -70,9 +70,9 @@ def test_every_damaged_byte_is_found_and_its_tensor_named(sample: Path) -> None:
             assert problems == [f"padding before tensor {following['name']} is not zero"]
 
 
-@pytest.fixture(params=CODED.values(), ids=list(CODED))
+@pytest.fixture(params=ROWS.values(), ids=list(ROWS))
 def scheme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Scheme:
-    """Each scheme of codes, known to the reader."""
+    """Each scheme of numbers, known to the reader."""
     row: Scheme = request.param
     monkeypatch.setitem(SCHEMES, row.name, row)
     return row
@@ -88,9 +88,10 @@ def test_floats_that_are_not_finite_are_named_with_their_place(tmp_path: Path, s
         entry = min(1, span.shape[1] - 1)
         at = span.offset + ((2 * span.shape[1] + entry) * 16 + 7) * span.part.itemsize
         rewrite(path, "a", at, b"\xff" * span.part.itemsize)
-        where = f"row 39, group {entry}" if span.part.columns else "row 39"
+        where = {0: "row 39", 1: f"row 39, column {entry}"}.get(span.part.columns, f"row 39, group {entry}")
         [problem] = formats.verify(path)
-        assert problem == f"tensor a: 1 {span.part.name}s are not finite, the first in {where}"
+        what = span.part.name if span.part.columns else "row float"
+        assert problem == f"tensor a: 1 {what}s are not finite, the first in {where}"
         rewrite(path, "a", at, b"\x01" * span.part.itemsize)
 
 
@@ -102,16 +103,17 @@ def test_padding_of_every_part_is_checked(tmp_path: Path, scheme: Scheme) -> Non
         first = -(-cols // array.columns) if array.columns else 1
         parts = random_parts(scheme, *shape)
         padding = scheme.padding if array.bits else 0
-        what = f"do not hold {'code' if array.bits else array.name} {padding}"
+        what = f"do not hold {array.noun} {padding}"
         if first < array.entries(wide):
-            parts[array.name][5, first] ^= 1
+            parts[array.name].view(f"<u{array.itemsize}")[5, first] ^= 1
             path = write_parts(tmp_path / "a.edgeq", scheme, shape, parts)
             assert formats.verify(path) == [f"tensor a: padding columns from {cols} {what}"]
         padded = random_parts(scheme, 32, cols)
         for name, part in padded.items():
             part[rows:] = scheme.padding if name == "codes" else 0
         last = padded[array.name].view(np.uint8)[31]
-        last[array.itemsize - 1] ^= 1 if array.bits else 128  # of a float the sign: minus zero is not 0
+        unsigned = array.bits or array.number and not NUMBERS[array.number].sign
+        last[array.itemsize - 1] ^= 1 if unsigned else 128  # the sign: minus zero is not 0
         path = write_parts(tmp_path / "b.edgeq", scheme, (32, cols), padded)
         assert formats.verify(relabelled(path, tmp_path / "a.edgeq", rows)) == [
             f"tensor a: padding rows from {rows} {what}"

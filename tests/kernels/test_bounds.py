@@ -73,6 +73,7 @@ def test_rows_beyond_two_gigabytes() -> None:
         weights=int(weights.ctypes.data),
         y=y.address,
         y_stride=y.stride,
+        tiles=rows // 16,
         columns=columns,
     )
     same_bits(y.values, want)

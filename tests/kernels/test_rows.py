@@ -283,6 +283,7 @@ def test_embed_float(scheme: str) -> None:
             y=y.address,
             y_stride=y.stride,
             weights=m.put(float_lines(w, scheme)).address,
+            tiles=-(-rows // 16),
             columns=columns,
         )
         same_bits(y.values, meaning.embed_float(ids, w))

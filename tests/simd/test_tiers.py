@@ -85,8 +85,9 @@ def test_a_scheme_that_no_kernel_computes(
 
 
 def test_a_new_scheme_needs_its_row_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three planes, brain floats for a whole row, sub-scales: no code knows of it."""
-    row = Scheme("new", planes=(4, 2, 1), zero=64, sub=Integers("i8", 16), scale=Floats("bf16", 0))
+    """Three planes, sub-scales, brain floats for 64 columns and for a row: no code knows of it."""
+    scales: dict[str, Any] = dict(sub=Integers("i8", 16), scale=Floats("bf16", 64), row=Floats("bf16", 0))
+    row = Scheme("new", planes=(4, 2, 1), zero=64, **scales)
     monkeypatch.setitem(SCHEMES, "new", row)
     for name in ("avx2", "avx512vnni", "i8mm", "neon"):
         assert inner_loops(compile.assembly("matmul", Tag(name, "new", 2)))

@@ -26,7 +26,7 @@ from edgeq.simd.isa.vectors import LANES
 from edgeq.simd.tag import Tag
 from edgeq.simd.verbs.registry import MEANING
 from tests import emulator
-from tests.formats.parts import TOYS
+from tests.formats.parts import TOYS, random_parts
 from tests.kernels.calling import random_part
 from tests.simd.native import SLOT, Array, Memory, compiled, mean, operator_call, same, verb_call
 from tests.simd.rows import HERE, SOME, runnable
@@ -139,6 +139,7 @@ def powers(rng: Rng, trial: int, tag: Tag) -> Any:
 
 
 FLOATS = ("f32", "f16", "bf16")
+CODED = (*CODES, *(name for name, row in TOYS.items() if row.planes))
 
 CASES = {
     "peek_i64": Case("a", "n"),
@@ -187,13 +188,16 @@ CASES = {
     "scale_each": Case("tFfF", "F", trials=32),
     "add_each": Case("tFf", "F"),
     "sum_each": Case("tFF", "F"),
+    "times_each": Case("tFf", "F"),
     "load_each": Case("tann", "F", {3: line_stride, 4: small(1, 10)}),
     "store_each": Case("tanFn", "", {3: line_stride, 5: small(1, 10)}),
     "merge_each": Case("tFaFa", "F", trials=32),
 }
 APART = {  # verbs with a test of their own below
     **dict.fromkeys(("tile_parts", "group_parts", "dots", "min_add_each"), "test_dots"),
-    **dict.fromkeys(("quad", "sub_scale", "sub_zero", "sub_min", "group_scale", "group_min"), "test_numbers"),
+    **dict.fromkeys(("quad", "sub_scale", "sub_zero", "sub_min"), "test_numbers"),
+    **dict.fromkeys(("group_scale", "group_min", "row_floats"), "test_numbers"),
+    "values_at": "test_values_at",
     **dict.fromkeys(("lines_at", "prefetch_group"), "test_lines_at"),
     "signed_dots": "test_signed_dots",
     "call_kernel": "test_calls",
@@ -283,12 +287,12 @@ def test_sum_of_integer_lines_wraps() -> None:
 # ---- groups ----
 X_STRIDE = 40  # bytes from a token's activations to the next one's
 X, SUMS, SCALES, WEIGHTS = 3 * SLOT, 3 * SLOT + 512, 3 * SLOT + 768, 4 * SLOT
-GROUP = f"w = group_parts(t, tile_parts(t, m + {WEIGHTS}, 2, GROUPS, 1), GROUPS - 1)\n"
+GROUP = f"w = group_parts(t, tile_parts(t, m + {WEIGHTS}, 2, STEP, 1), STEP // group(t) - 1)\n"
 DOTS = f"""out = dots(t, w, m + {X}, {X_STRIDE}, m + {SUMS}, 4)
 store_I(m, out)
 out = min_add_each(t, load_F(m + {SLOT}), w, m + {SCALES}, m + {SUMS}, 4)
 store_F(m + {2 * SLOT}, out)"""
-NUMBERS = """for i in range(8):
+NUMBERS = """for i in range(group(t) // 4):
     v = quad(t, w, i)
     for j in range(4):
         store_f32(m + i * 256 + j * 64, column(v, j))
@@ -297,7 +301,8 @@ for h in range(halves(t)):
     store_f32(m + 2176 + h * 64, sub_min(t, w, h))
     store_f32(m + 2304 + h * 64, sub_zero(t, w, h))
 store_f32(m + 2432, group_scale(t, w))
-store_f32(m + 2496, group_min(t, w))"""
+store_f32(m + 2496, group_min(t, w))
+store_f32(m + 2560, row_floats(t, w))"""
 SIGNED_DOTS = f"""out = signed_dots(t, m + {2 * SLOT}, m + {3 * SLOT}, {X_STRIDE})
 store_I(m, out)"""
 TILES = [(row, tokens) for row in runnable() for tokens in sorted({1, 3, row.tokens})]
@@ -313,15 +318,19 @@ def corners(rng: Rng, trial: int, low: int, high: int, shape: Any, dtype: Any) -
 
 
 def tile_of(x: Array) -> Array:
-    """Activations [tokens, 32] as they lie in memory."""
-    padded = np.zeros((len(x), X_STRIDE), np.int8)
-    padded[:, :32] = x
-    return padded
+    """Activations [tokens, columns of a group] as they lie in memory."""
+    return np.pad(x, ((0, 0), (0, X_STRIDE - x.shape[1])), constant_values=99)
+
+
+def sums_of(x: Array) -> Array:
+    """Their sums of 16 columns each, int16, 4 bytes from a token's to the next one's."""
+    sums = x.reshape(len(x), -1, 16).sum(2, dtype=np.int16)
+    return np.pad(sums, ((0, 0), (0, 2 - sums.shape[1])), constant_values=999)
 
 
 def last_group(scheme: Scheme) -> str:
     """The text that finds the last group of a step, in the second of two tiles."""
-    return GROUP.replace("GROUPS", str(scheme.step // 32))
+    return GROUP.replace("STEP", str(scheme.step))
 
 
 def some_parts(rng: Rng, trial: int, scheme: Scheme) -> dict[str, Array]:
@@ -350,7 +359,7 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (row.name, scheme, tokens)
         for row, tokens in TILES
-        for scheme in (*CODES, *TOYS)
+        for scheme in CODED
         if tokens == row.tokens or row.name == HERE or scheme in SOME
     ],
 )
@@ -361,22 +370,22 @@ def test_dots(name: str, scheme_name: str, tokens: int) -> None:
     scheme, m = tag.scheme_row, Memory(12)
     call = compiled(last_group(scheme) + DOTS, tag, "IF")
     rng = np.random.default_rng(3)
-    groups = scheme.step // 32
-    last, rows = slice(scheme.step - 32, None), slice(LANES, None)
+    groups = scheme.step // scheme.group
+    last, rows = slice(scheme.step - scheme.group, None), slice(LANES, None)
     for trial in range(100):
         given = some_parts(rng, trial, scheme)
-        x = corners(rng, trial // 2, -127, 127, (tag.tokens, 32), np.int8)
+        x = corners(rng, trial // 2, -127, 127, (tag.tokens, scheme.group), np.int8)
         acc, scale = floats(rng, (tag.tokens, LANES)), floats(rng, tag.tokens)
         data = np.concatenate(list(encode_parts(given, scheme)))
         for at, value in ((SLOT, acc), (WEIGHTS, data), (X, tile_of(x)), (SCALES, scale)):
             m.lay(at, value)
-        m.lay(SUMS, x.reshape(-1, 2, 16).sum(2, dtype=np.int16))
+        m.lay(SUMS, sums_of(x))
         call(m.address)
         got = m.get(0, np.int32, tag.tokens * LANES).reshape(tag.tokens, LANES)
         plain = meaning.Codes.of(given, scheme)
         sub = np.repeat(plain.sub, scheme.step // plain.sub.shape[1], axis=1)
         np.testing.assert_array_equal(got, x.astype(np.int64) @ (plain.v * sub)[rows, last].T)
-        parts = MEANING["tile_parts"](tag, m.address + WEIGHTS, 2, groups, 1)
+        parts = MEANING["tile_parts"](tag, m.address + WEIGHTS, 2, scheme.step, 1)
         w = MEANING["group_parts"](tag, parts, groups - 1)
         found = MEANING["dots"](tag, w, m.address + X, X_STRIDE, m.address + SUMS, 4)
         np.testing.assert_array_equal(got, found)
@@ -385,7 +394,7 @@ def test_dots(name: str, scheme_name: str, tokens: int) -> None:
         assert same(m.at(2 * SLOT, np.float32, tag.tokens * LANES).copy(), want.reshape(-1), "<f4")
 
 
-@pytest.mark.parametrize("scheme_name", [*CODES, *TOYS])
+@pytest.mark.parametrize("scheme_name", CODED)
 @pytest.mark.parametrize("name", [row.name for row in runnable()])
 @pytest.mark.usefixtures("toys")
 def test_numbers(name: str, scheme_name: str) -> None:
@@ -394,28 +403,29 @@ def test_numbers(name: str, scheme_name: str) -> None:
     scheme, m = tag.scheme_row, Memory(12)
     call = compiled(last_group(scheme) + NUMBERS, tag)
     rng = np.random.default_rng(5)
-    groups = scheme.step // 32
+    size, groups = scheme.group, scheme.step // scheme.group
     for trial in range(20):
         given = some_parts(rng, trial, scheme)
         m.lay(WEIGHTS, np.concatenate(list(encode_parts(given, scheme))))
         call(m.address)
-        parts = MEANING["tile_parts"](tag, m.address + WEIGHTS, 2, groups, 1)
+        parts = MEANING["tile_parts"](tag, m.address + WEIGHTS, 2, scheme.step, 1)
         w = MEANING["group_parts"](tag, parts, groups - 1)
-        columns = [MEANING["column"](MEANING["quad"](tag, w, i), j) for i in range(8) for j in range(4)]
+        columns = [MEANING["column"](MEANING["quad"](tag, w, n // 4), n % 4) for n in range(size)]
         count = halves(scheme)
         by_half = [
             [MEANING[n](tag, w, h) for h in range(count)] for n in ("sub_scale", "sub_min", "sub_zero")
         ]
-        whole = [MEANING[n](tag, w) for n in ("group_scale", "group_min")]
-        places = [n * 64 for n in range(32)] + [b + h * 64 for b in (2048, 2176, 2304) for h in range(count)]
+        whole = [MEANING[n](tag, w) for n in ("group_scale", "group_min", "row_floats")]
+        places = [n * 64 for n in range(size)] + [b + h * 64 for b in (2048, 2176, 2304) for h in range(count)]
         meant = [*columns, *itertools.chain(*by_half), *whole]
-        for at, want in zip([*places, 2432, 2496], meant, strict=True):
+        for at, want in zip([*places, 2432, 2496, 2560], meant, strict=True):
             assert same(m.at(at, np.float32, LANES).copy(), want, "<f4"), at
-        sub, submin, zero = (np.repeat(np.stack(lines, 1), 32 // count, 1) for lines in by_half)
+        sub, submin, zero = (np.repeat(np.stack(lines, 1), size // count, 1) for lines in by_half)
         value = ((np.stack(columns, 1) - zero) * sub + np.float32(0)) * whole[0][:, None]
         if scheme.min:
             value = value + submin * whole[1][:, None]
-        assert same(value, dequantize(given, scheme)[LANES:, scheme.step - 32 :], "<f4")
+        value = value * whole[2][:, None]
+        assert same(value, dequantize(given, scheme)[LANES:, scheme.step - size :], "<f4")
 
 
 def test_lines_at() -> None:
@@ -454,6 +464,24 @@ def address(function: Any) -> int:
     return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
 
 
+@pytest.mark.usefixtures("toys")
+def test_values_at() -> None:
+    """Plain numbers and the rows' floats of the second of two tiles, of a number of columns that is no whole
+    group.
+    """
+    tag, m = Tag(HERE, "toyf"), Memory(12)
+    text = f"w = tile_parts(t, m + {WEIGHTS}, 2, 5, 1)\n"
+    text += "store_f32(m, load_values(t, values_at(t, w) + 4 * 32))\nstore_f32(m + 64, row_floats(t, w))"
+    given = random_parts(tag.scheme_row, 2 * LANES, 5)
+    m.lay(WEIGHTS, np.concatenate(list(encode_parts(given, tag.scheme_row))))
+    compiled(text, tag)(m.address)
+    w = MEANING["tile_parts"](tag, m.address + WEIGHTS, 2, 5, 1)
+    want = MEANING["load_values"](tag, MEANING["values_at"](tag, w) + 4 * 32), MEANING["row_floats"](tag, w)
+    assert same(m.at(0, np.float32, 2 * LANES).copy(), np.concatenate(want), "<f4")
+    assert np.array_equal(want[0], given["value"][LANES:, 4].astype(np.float32))
+    assert np.array_equal(want[1], given["row"][LANES:, 0])
+
+
 @pytest.mark.skipif(bool(emulator.CPU), reason="Python's functions are not there")
 def test_calls() -> None:
     """call_kernel and call_system reach the function at the address, with the arguments in order."""
@@ -477,6 +505,7 @@ def test_calls() -> None:
 # ---- facts ----
 FACTS = {
     "tokens": lambda tag: tag.tokens,
+    "group": lambda tag: tag.scheme_row.group,
     "halves": lambda tag: 32 // tag.scheme_row.sub.columns if tag.scheme_row.sub else 1,
     "has_min": lambda tag: tag.scheme_row.min is not None,
 }

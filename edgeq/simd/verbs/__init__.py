@@ -18,6 +18,7 @@ from .bundles import (
     scaled_add_each,
     store_each,
     sum_each,
+    times_each,
     zeros_each,
 )
 from .dots import (
@@ -33,11 +34,13 @@ from .dots import (
     min_add_each,
     prefetch_group,
     quad,
+    row_floats,
     signed_dots,
     sub_min,
     sub_scale,
     sub_zero,
     tile_parts,
+    values_at,
 )
 from .facts import (
     single,
@@ -110,11 +113,13 @@ __all__ = [
     "min_add_each",
     "prefetch_group",
     "quad",
+    "row_floats",
     "signed_dots",
     "sub_min",
     "sub_scale",
     "sub_zero",
     "tile_parts",
+    "values_at",
     "eleven_bits",
     "exchange",
     "fetch_add",
@@ -162,6 +167,7 @@ __all__ = [
     "sum_each",
     "sum_f32",
     "sum_halves",
+    "times_each",
     "tokens",
     "value_bytes",
     "whole",

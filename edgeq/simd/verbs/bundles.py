@@ -117,6 +117,16 @@ def add_each(t: Any, x: Any, v: Any) -> Any:
 
 @verb(
     each_f32,
+    (Tag, each_f32, f32),
+    lambda b, tag, x, v: bundle(b, tag, F32X16, lambda n: b.fmul(b.extract_value(x, n), v)),
+)
+def times_each(t: Any, x: Any, v: Any) -> Any:
+    """x[n] * v."""
+    return x * v
+
+
+@verb(
+    each_f32,
     (Tag, each_f32, each_f32),
     lambda b, tag, x, y: bundle(
         b, tag, F32X16, lambda n: b.fadd(b.extract_value(x, n), b.extract_value(y, n))

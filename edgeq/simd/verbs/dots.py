@@ -8,7 +8,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from edgeq.formats.schemes import ACT_GROUP, NUMBERS, TILE_ROWS, Scheme, unpack
+from edgeq.formats.schemes import ACT_GROUP, TILE_ROWS, Scheme, unpack
 from edgeq.formats.schemes.values import sub_mins, sub_scales, zero_points
 
 from ..isa import parts
@@ -46,10 +46,9 @@ def _word(n: int) -> Any:
     return ir.Constant(I64, n)
 
 
-def _tile_parts(b: Any, tag: Tag, weights: Any, tiles: Any, groups: Any, tile: Any) -> Any:
+def _tile_parts(b: Any, tag: Tag, weights: Any, tiles: Any, columns: Any, tile: Any) -> Any:
     row = tag.scheme_row
-    in_step = row.step // ACT_GROUP
-    whole = b.udiv(b.add(groups, _word(in_step - 1)), _word(in_step))
+    whole = b.udiv(b.add(columns, _word(row.step - 1)), _word(row.step))
     found = []
     for part in row.parts:
         size = b.mul(whole, _word(part.tile_bytes(row.step))) if part.columns else _word(part.tile_bytes(0))
@@ -59,12 +58,10 @@ def _tile_parts(b: Any, tag: Tag, weights: Any, tiles: Any, groups: Any, tile: A
 
 
 @verb(each_part, (Tag, ADDRESS, ADDRESS, ADDRESS, ADDRESS), _tile_parts)
-def tile_parts(t: Any, weights: int, tiles: int, groups: int, tile: int) -> Any:
-    """Where the parts of a tile lie, of a matrix of so many tiles and groups of columns that begins at
-    `weights`.
-    """
+def tile_parts(t: Any, weights: int, tiles: int, columns: int, tile: int) -> Any:
+    """Where the parts of a tile lie, of a matrix of so many tiles and columns that begins at `weights`."""
     row = t.scheme_row
-    columns = -(-groups * ACT_GROUP // row.step) * row.step
+    columns = -(-columns // row.step) * row.step
     found = []
     for part in row.parts:
         found.append(weights + tile * part.tile_bytes(columns))
@@ -108,6 +105,12 @@ def lines_at(t: Any, line: int) -> Any:
 def _group(b: Any, tag: Tag, addresses: Any) -> Group:
     names = (part.name for part in tag.scheme_row.parts)
     return Group(tag.scheme_row, dict(zip(names, members(b, addresses), strict=True)))
+
+
+@verb(ADDRESS, (Tag, each_part), lambda b, tag, w: members(b, w)[0])
+def values_at(t: Any, w: Any) -> int:
+    """Where the plain numbers of a tile lie."""
+    return int(w[0])
 
 
 def _prefetch_group(b: Any, tag: Tag, addresses: Any, ahead: Any) -> None:
@@ -198,31 +201,47 @@ def signed_dots(t: Any, line: int, x: int, stride: int) -> Any:
 
 
 # ---- floats of a group ----
-def _scaled(b: Any, tag: Tag, name: str, w: Any) -> Any:
+def _floats(b: Any, tag: Tag, name: str, w: Any, without: float) -> Any:
+    """The floats of a part, `without` in every lane where the scheme has none."""
     row = tag.scheme_row
-    floats = row.scale if name == "scale" else row.min
-    assert floats is not None
+    if name not in row.floats:
+        return const(F32X16, without)
     unit = row.unit if name == "scale" else 1.0
-    return stored_floats(b, tag, floats.number, _group(b, tag, w).parts[name], unit)
+    return stored_floats(b, tag, row.floats[name].number, _group(b, tag, w).parts[name], unit)
 
 
-@verb(f32, (Tag, each_part), lambda b, tag, w: _scaled(b, tag, "scale", w))
-def group_scale(t: Any, w: Any) -> Any:
-    """The scales of a group, the scheme's unit in them."""
+def _floats_meaning(t: Any, name: str, w: Any, without: float) -> Any:
     row = t.scheme_row
-    return _floats(row, _numbers(t, w), "scale") * np.float32(row.unit)
+    if name not in row.floats:
+        return np.full(LANES, without, np.float32)
+    at = [part.name for part in row.parts].index(name)
+    floats = row.floats[name].format
+    found = floats.floats(memory(int(w[at]), floats.dtype, LANES))
+    return found * np.float32(row.unit) if name == "scale" else found
 
 
-def _floats(row: Scheme, found: dict[str, Any], name: str) -> Any:
-    floats = row.scale if name == "scale" else row.min
-    assert floats is not None
-    return NUMBERS[floats.number].floats(found[name])[:, 0]
+@verb(f32, (Tag, each_part), lambda b, tag, w: _floats(b, tag, "scale", w, 1))
+def group_scale(t: Any, w: Any) -> Any:
+    """The scales of a group, the scheme's unit in them; ones where the scheme has none."""
+    return _floats_meaning(t, "scale", w, 1)
+
+
+@verb(f32, (Tag, each_part), lambda b, tag, w: _floats(b, tag, "min", w, 0))
+def group_min(t: Any, w: Any) -> Any:
+    """The mins of a group, zeros where the scheme has none."""
+    return _floats_meaning(t, "min", w, 0)
+
+
+@verb(f32, (Tag, each_part), lambda b, tag, w: _floats(b, tag, "row", w, 1))
+def row_floats(t: Any, w: Any) -> Any:
+    """The rows' floats, ones where the scheme has none; w are the parts of a tile, or of a group of it."""
+    return _floats_meaning(t, "row", w, 1)
 
 
 def _min_add_each(b: Any, tag: Tag, acc: Any, w: Any, scale: Any, sums: Any, stride: Any) -> Any:
     if not tag.scheme_row.min:
         return acc
-    low = _scaled(b, tag, "min", w)
+    low = _floats(b, tag, "min", w, 0)
     totals = dots_of(tag).mins(b, _group(b, tag, w), steps(b, tag, sums, stride))
 
     def member(n: int) -> Any:
@@ -248,7 +267,7 @@ def min_add_each(t: Any, acc: Any, w: Any, scale: int, sums: int, stride: int) -
     for n in range(t.tokens):
         total = each @ memory(sums + n * stride, np.int16, count).astype(np.int32)
         s = memory(scale + n * stride, np.float32, 1)[0]
-        out.append(fma_meaning(total.astype(np.float32), _floats(row, found, "min") * s, acc[n]))
+        out.append(fma_meaning(total.astype(np.float32), _floats_meaning(t, "min", w, 0) * s, acc[n]))
     return np.stack(out)
 
 
@@ -276,17 +295,6 @@ def _column(b: Any, v: Any, j: Any) -> Any:
 def column(v: Any, j: int) -> Any:
     """Column j of a quad of signed bytes, as float32: 16 rows."""
     return v.view(np.int8).reshape(LANES, 4)[:, j].astype(np.float32)
-
-
-@verb(
-    f32,
-    (Tag, each_part),
-    lambda b, tag, w: _scaled(b, tag, "min", w) if tag.scheme_row.min else const(F32X16, 0),
-)
-def group_min(t: Any, w: Any) -> Any:
-    """The mins of a group, zeros where the scheme has none."""
-    row = t.scheme_row
-    return _floats(row, _numbers(t, w), "min") if row.min else np.zeros(LANES, np.float32)
 
 
 def _whole(b: Any, tag: Tag, read: Any, w: Any, half: Any) -> Any:
