@@ -130,8 +130,8 @@ def _scaled(tensors: Mapping[str, SourceTensor]) -> dict[str, SourceTensor]:
             raise FormatError(f"tensor {name!r:.120} is there, but {of!r:.120} is not, whose scale it is")
         if weight.kind not in SCALED:
             raise UnsupportedError(
-                f"tensor {name!r:.120} is a scale, but {of!r:.120} is {weight.kind}; only {', '.join(SCALED)} "
-                "has one"
+                f"tensor {name!r:.120} is a scale, but {of!r:.120} is {weight.kind}; "
+                f"only {', '.join(SCALED)} has one"
             )
         found[of] = replace(weight, factor=_factor(scale))
     return found

@@ -34,7 +34,6 @@ from edgeq.simd.verbs import (
     zeros_each,
 )
 
-from .catalog import GROUP
 from .matmul import finish_tile, share_tiles
 
 

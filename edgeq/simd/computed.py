@@ -24,7 +24,7 @@ def _faults(s: Scheme) -> Iterator[tuple[bool, str]]:
     """(whether it is so, what would be right)"""
     numbers = {s.number} | {floats.number for floats in s.floats.values()}
     yield not numbers <= {"", *FLOATS}, f"kernels read floats in {', '.join(FLOATS)} only"
-    if s.group and s.group < ACT_GROUP:
+    if s.group < ACT_GROUP:
         yield 1 in s.planes, f"{s.group} columns, which share a scale, are no whole lines of one bit"
         yield bool(s.sub), f"a scale for {s.group} columns leaves none for sub-scales"
     yield len(s.table) > TABLE, f"kernels look up {TABLE} integers at the most, not {len(s.table)}"

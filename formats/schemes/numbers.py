@@ -58,7 +58,7 @@ class Number:
         return float(self.floats(stored)[0])
 
     def finite(self, stored: Array) -> Array:
-        """bool, for each stored element: whether it is neither infinite nor NaN, nor has bits of no number."""
+        """bool, for each stored element: whether it is a number, and not infinite."""
         unsigned = np.ascontiguousarray(stored).view(f"<u{self.nbytes}")
         magnitude = unsigned & unsigned.dtype.type((1 << 8 * self.nbytes - self.sign) - 1)
         finite: Array = magnitude < self._special

@@ -468,9 +468,7 @@ def test_a_head_with_another_scale_is_another_tensor(tmp_path: Path) -> None:
     head = random_blocks("NVFP4", 50, 256)
     for scale, tied in ((1.0, True), (2.0, False)):
         further = {"output.weight": ("NVFP4", head), "output.scale": one(scale)}
-        convert(
-            scaled(tmp_path, further, tie_word_embeddings=True), tmp_path / "out.edgeq", scheme="keep"
-        )
+        convert(scaled(tmp_path, further, tie_word_embeddings=True), tmp_path / "out.edgeq", scheme="keep")
         found = arrays(tmp_path / "out.edgeq")
         assert ("output" in found) is not tied
         if not tied:
@@ -489,9 +487,7 @@ BAD_SCALES = [
 
 
 @pytest.mark.parametrize(("name", "scale", "message"), BAD_SCALES)
-def test_scales_that_are_none(
-    tmp_path: Path, name: str, scale: tuple[str, Any], message: str
-) -> None:
+def test_scales_that_are_none(tmp_path: Path, name: str, scale: tuple[str, Any], message: str) -> None:
     with pytest.raises((FormatError, UnsupportedError), match=message):
         gguf.open_file(scaled(tmp_path, {f"{name}.scale": scale}))
 

@@ -11,7 +11,7 @@ from xxhash import xxh3_128
 
 from edgeq import formats
 from edgeq.errors import UsageError
-from edgeq.formats import SCHEMES, Scheme, verifier
+from edgeq.formats import NUMBERS, SCHEMES, Scheme, verifier
 from tests.formats.parts import ROWS, random_parts, write_parts
 from tests.formats.samples import HEADER, split_file, write_sample
 

@@ -71,6 +71,14 @@ REFUSED = [
         dict(planes=(8,), zero=255, sub=Integers("u8", 32)),
         "times the smallest integer is 65025, more than 16 bits hold",
     ),
+    (
+        dict(planes=(4, 1), scale=Floats("f16", 16)),
+        "16 columns, which share a scale, are no whole lines of one bit",
+    ),
+    (
+        dict(planes=(4,), sub=Integers("i8", 16), scale=Floats("f16", 16)),
+        "a scale for 16 columns leaves none for sub-scales",
+    ),
 ]
 
 
@@ -79,7 +87,7 @@ def test_a_scheme_that_no_kernel_computes(
     fields: dict[str, Any], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is refused by what is to be compiled, before it is."""
-    monkeypatch.setitem(SCHEMES, "new", Scheme("new", scale=Floats("f16", 32), **fields))
+    monkeypatch.setitem(SCHEMES, "new", Scheme("new", **{"scale": Floats("f16", 32), **fields}))
     with pytest.raises(UsageError, match=f"scheme new: .*{sentence}"):
         Tag("avx2", "new", 4)
 
@@ -108,14 +116,14 @@ Counts = dict[str, int]  # of instructions for 16 rows by 4 columns by a token
 PAIRS = {r"vpmaddubsw\s.*%ymm": 2, r"vpmaddwd\s.*%ymm": 2}
 NEON_BYTES = {r"\bsmull2?\s": 4, r"\bsmlal2?\s": 4}  # two lines share them
 CODES: list[tuple[str, str, Counts]] = [
-    *(("avx512vnni", scheme, {EVEX: 1}) for scheme in ("q4", "q8")),
-    *(("avxvnni", scheme, {VEX: 2}) for scheme in ("q4", "q8")),
-    *(("avx2", scheme, {r"vpmaddubsw\s.*%ymm": 2}) for scheme in ("q4", "k4", "q5", "k6")),
+    *(("avx512vnni", scheme, {EVEX: 1}) for scheme in ("q4", "q8", "nv4")),
+    *(("avxvnni", scheme, {VEX: 2}) for scheme in ("q4", "q8", "nv4")),
+    *(("avx2", scheme, {r"vpmaddubsw\s.*%ymm": 2}) for scheme in ("q4", "k4", "q5", "k6", "nv4")),
     *(("avx2", scheme, PAIRS) for scheme in ("q8", "t4x")),
-    *(("i8mm", scheme, {r"\susmmla\s": 2}) for scheme in ("q4", "q8")),
-    *(("dotprod", scheme, {r"\ssdot\s": 4}) for scheme in ("q4", "q8")),
+    *(("i8mm", scheme, {r"\susmmla\s": 2}) for scheme in ("q4", "q8", "nv4")),
+    *(("dotprod", scheme, {r"\ssdot\s": 4}) for scheme in ("q4", "q8", "nv4")),
     ("neon", "q4", {r"\ssml?[au]ll?2?\s": 8}),
-    ("neon", "q8", NEON_BYTES),
+    *(("neon", scheme, NEON_BYTES) for scheme in ("q8", "nv4")),
 ]
 SIGNED: list[tuple[str, Counts]] = [
     ("avx512vnni", {EVEX: 1}),

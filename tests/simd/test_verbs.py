@@ -416,7 +416,8 @@ def test_numbers(name: str, scheme_name: str) -> None:
             [MEANING[n](tag, w, h) for h in range(count)] for n in ("sub_scale", "sub_min", "sub_zero")
         ]
         whole = [MEANING[n](tag, w) for n in ("group_scale", "group_min", "row_floats")]
-        places = [n * 64 for n in range(size)] + [b + h * 64 for b in (2048, 2176, 2304) for h in range(count)]
+        places = [n * 64 for n in range(size)]
+        places += [at + h * 64 for at in (2048, 2176, 2304) for h in range(count)]
         meant = [*columns, *itertools.chain(*by_half), *whole]
         for at, want in zip([*places, 2432, 2496, 2560], meant, strict=True):
             assert same(m.at(at, np.float32, LANES).copy(), want, "<f4"), at
