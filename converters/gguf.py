@@ -21,6 +21,7 @@ from edgeq.converters.source import (
     token_ids,
 )
 from edgeq.errors import FormatError, UnsupportedError
+from edgeq.formats.ggml import TYPES
 from edgeq.formats.gguf import open_gguf
 from edgeq.formats.gguf_cursor import Strings
 from edgeq.models import BaseConfig, family
@@ -68,6 +69,9 @@ REQUIRE: dict[str, tuple[Any, ...]] = {
     "rope.scaling.yarn_log_multiplier": (0.0,),
 }
 
+# Types of blocks beside which a file may have a scale for the whole tensor.
+SCALED = tuple(name for name, row in TYPES.items() if row.columns > 1 and row.scheme_name and row.scheme.row)
+
 # GGUF holds the query and key rows of these architectures with each head's halves interleaved: row 2j+s of it
 # is the checkpoint's row s*head_dim/2 + j. For each such tensor, the config's count of its heads.
 INTERLEAVED = {"llama": {"blocks.{i}.q": "num_attention_heads", "blocks.{i}.k": "num_key_value_heads"}}
@@ -90,6 +94,7 @@ def open_file(path: Path) -> Source:
         for name, tensor in file.tensors.items()
         if not is_dead(name)
     }
+    found = _scaled(found)
     factors = found.pop("rope_freqs.weight", None)
     found, tied = shared_tensors(family_name, found, lambda row: row.gguf_name, None)
     raw = words(metadata, architecture, found)
@@ -113,6 +118,34 @@ def open_file(path: Path) -> Source:
         generation=_generation(metadata, config.vocab_size),
         license=_text(metadata.get("general.license")),
     )
+
+
+def _scaled(tensors: Mapping[str, SourceTensor]) -> dict[str, SourceTensor]:
+    """The tensors without those of scales: "X.scale" is one float, by which "X.weight" is multiplied."""
+    found = dict(tensors)
+    for name in [name for name in found if name.endswith(".scale")]:
+        scale, of = found.pop(name), f"{name.removesuffix('scale')}weight"
+        weight = found.get(of)
+        if weight is None:
+            raise FormatError(f"tensor {name!r:.120} is there, but {of!r:.120} is not, whose scale it is")
+        if weight.kind not in SCALED:
+            raise UnsupportedError(
+                f"tensor {name!r:.120} is a scale, but {of!r:.120} is {weight.kind}; "
+                f"only {', '.join(SCALED)} has one"
+            )
+        found[of] = replace(weight, factor=_factor(scale))
+    return found
+
+
+def _factor(scale: SourceTensor) -> float:
+    """The number that a scale is, which is finite and not negative."""
+    if scale.shape != (1,):
+        raise FormatError(f"tensor {scale.name!r:.120} has shape {list(scale.shape)}, but [1] is needed")
+    check_vector(scale)
+    factor = float(scale.floats()[0, 0])
+    if not 0 <= factor < np.inf:
+        raise FormatError(f"tensor {scale.name!r:.120} is {factor}, but a finite number from 0 on is needed")
+    return factor
 
 
 def words(
@@ -228,7 +261,7 @@ def _halves(tensor: SourceTensor, name: str, architecture: str, config: BaseConf
         return tensor
     heads = getattr(config, heads_word)
     order = np.arange(tensor.shape[0]).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
-    return SourceTensor(tensor.name, tensor.kind, tensor.shape, tensor.data, order)
+    return replace(tensor, order=order)
 
 
 def _generation(metadata: Mapping[str, Any], vocab_size: int) -> dict[str, Any]:

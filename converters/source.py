@@ -21,10 +21,10 @@ KINDS = {name: row for name, row in TYPES.items() if row.scheme_name}
 PLAIN = tuple(name for name, row in KINDS.items() if row.columns == 1)  # what a vector may be
 
 # Tensors that files carry and nothing reads, by the last words of their names: buffers that the config
-# settles, and that older programs saved with the weights.
+# settles, and that older programs saved with the weights; and the scale of activations that have four bits.
 DEAD = (
     "rotary_emb.inv_freq", "rotary_emb.original_inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached",
-    "position_ids", "attn_rot_embd", "attn_rot_embd.weight",
+    "position_ids", "attn_rot_embd", "attn_rot_embd.weight", "input_scale",
 )  # fmt: skip
 
 
@@ -37,7 +37,8 @@ def is_dead(name: str) -> bool:
 class SourceTensor:
     """A tensor of 1 or 2 dimensions in a mapped file; nothing of it is copied until rows are asked for.
 
-    `order` lists, for each row, the row of `data` that holds it; None: as stored.
+    `order` lists, for each row, the row of `data` that holds it; None: as stored. `factor` is a float32 that
+    all numbers are multiplied by; only kinds whose scheme has a float for the row have another than 1.
     """
 
     name: str
@@ -45,6 +46,7 @@ class SourceTensor:
     shape: tuple[int, ...]
     data: Array  # uint8 [nbytes]
     order: Array | None = None
+    factor: float = 1.0
 
     @property
     def scheme(self) -> Scheme:
@@ -58,7 +60,7 @@ class SourceTensor:
 
     def parts(self, rows: slice = slice(None)) -> Parts:
         """The parts (`Scheme.arrays`) of some rows."""
-        return KINDS[self.kind].parts(self.raw(rows))
+        return KINDS[self.kind].parts(self.raw(rows), self.factor)
 
     def floats(self, rows: slice = slice(None)) -> Array:
         """float32 [n, cols] of some rows."""
@@ -66,8 +68,9 @@ class SourceTensor:
             return dequantize(self.parts(rows), self.scheme)
 
     def equals(self, other: SourceTensor) -> bool:
-        """Whether both hold the same bytes of the same kind."""
-        if (self.kind, self.shape) != (other.kind, other.shape) or self.order is not other.order:
+        """Whether both hold the same bytes of the same kind, times the same factor."""
+        mine, theirs = ((t.kind, t.shape, t.factor) for t in (self, other))
+        if mine != theirs or self.order is not other.order:
             return False
         starts = range(0, len(self.data), COMPARED_BYTES)
         return all(

@@ -83,12 +83,18 @@ class Weights:
 
 
 def _small(row: Scheme, part: Part, columns: int) -> np.ndarray:
-    """The bytes of a float that makes what comes out about as large as what goes in; of a min, zero."""
+    """The bytes of a float that makes what comes out about as large as what goes in; of a min zero, of a
+    scale beside a row's float one.
+    """
     subs, number = row.sub_kind, NUMBERS[part.number]
     spread = float(row.values.std()) * (max(-subs.low, subs.high) / math.sqrt(3) if subs else 1)
-    value = 0.0 if part.name == "min" else 1 / (spread * math.sqrt(columns) * row.unit)
-    if number.stored is None:  # powers of two
-        return np.uint8(round(math.log2(value)) + 127).reshape(1)
+    value = 1 / (spread * math.sqrt(columns) * row.unit)
+    if part.name == "min" or part.name == "scale" and row.row:
+        value = float(part.name == "scale")
+    if number.stored is None:  # a byte: the nearest of them all
+        stored = np.arange(256, dtype=np.uint8)
+        stored = stored[number.finite(stored)]
+        return stored[[np.abs(number.floats(stored) - value).argmin()]]
     return number.stored(np.float32(value).reshape(1)).view(np.uint8)
 
 

@@ -8,6 +8,7 @@ from edgeq.simd.verbs import (
     column,
     fetch_add,
     fma,
+    group,
     group_min,
     group_parts,
     group_scale,
@@ -47,10 +48,11 @@ def embed(t, work, worker, workers, state, ids, weights, y, y_stride, tiles, gro
         parts = tile_parts(t, weights, tiles, groups * GROUP, row // 16)
         scale = row_floats(t, parts)
         out = y + n * y_stride
+        quads = group(t) // 4
         for i in range(groups * 8):
-            w = group_parts(t, parts, i // 8)
-            half = i % 8 * halves(t) // 8
-            v = quad(t, w, i % 8)
+            w = group_parts(t, parts, i // quads)
+            half = i % quads * halves(t) // quads
+            v = quad(t, w, i % quads)
             for j in range(4):
                 whole = fma(column(v, j), sub_scale(t, w, half), nothing)
                 value = whole * group_scale(t, w)

@@ -3,9 +3,10 @@
 Memory of W (layout lines16): the parts of its scheme, one after another (`formats.schemes`), each
 [tiles][what a tile has]. Activations: x int8 [count, groups * 32], x_scale float32 [count, groups] and x_sum
 int16 [count, groups, 2], the sums of each half of a group. One tile of 16 rows serves up to `tokens(t)`
-tokens from registers. Groups are added in ascending order with one fma each, whatever the tile, and one more
-where the scheme has a min, so a token's result does not depend on its neighbours. What a row has a float for
-is multiplied by it once, at the end.
+tokens from registers. Columns that share a scale on both sides, `group(t)` of them, are added up as integers;
+these sums are added in ascending order with one fma each, whatever the tile, and one more where the scheme
+has a min, so a token's result does not depend on its neighbours. What a row has a float for is multiplied by
+it once, at the end.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from edgeq.simd.verbs import (
     add_each,
     dots,
     fetch_add,
+    group,
     group_parts,
     group_scale,
     load_each,
@@ -46,16 +48,16 @@ def tile_product(t, parts, x, x_scale, x_sum, groups):
     acc = zeros_each(t)
     x_stride = groups * GROUP
     g_stride = groups * 4
-    for g in range(groups):
+    for g in range(groups * (GROUP // group(t))):
         w = group_parts(t, parts, g)
         if tokens(t) == 1:
             prefetch_group(t, w, AHEAD)
         sums = dots(t, w, x, x_stride, x_sum, g_stride)
-        acc = scaled_add_each(t, acc, sums, group_scale(t, w), x_scale, g_stride)
-        acc = min_add_each(t, acc, w, x_scale, x_sum, g_stride)
-        x += GROUP
-        x_scale += 4
-        x_sum += 4
+        scale = x_scale + g // (GROUP // group(t)) * 4
+        acc = scaled_add_each(t, acc, sums, group_scale(t, w), scale, g_stride)
+        acc = min_add_each(t, acc, w, scale, x_sum, g_stride)
+        x += group(t)
+        x_sum += group(t) // 8
     return acc
 
 

@@ -1,9 +1,9 @@
 """Products with float32 activations: weights stored as floats, or codes read as the numbers they stand for.
 
 Float weights (layout lines16) are [tiles][columns][16] values: lane = row. Columns are added in ascending
-order with one fma each. For codes, what shares a sub-scale, or a group of 32 columns, is summed first and
-then scaled, as in the int8 product; where there is a min, the sum of the activations is scaled by that. The
-float that a row of either may have multiplies what comes of all columns.
+order with one fma each. For codes, what shares a sub-scale, or a group of columns, is summed first and then
+scaled, as in the int8 product; where there is a min, the sum of the activations is scaled by that. The float
+that a row of either may have multiplies what comes of all columns.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from numba import float32
 from edgeq.simd.verbs import (
     column,
     fma_each,
+    group,
     group_min,
     group_parts,
     group_scale,
@@ -32,7 +33,6 @@ from edgeq.simd.verbs import (
     zeros_each,
 )
 
-from .catalog import GROUP
 from .matmul import finish_tile, share_tiles
 
 
@@ -53,8 +53,8 @@ def act_product(t, parts, x, x_stride, columns):
     x may be anything, and the zero that its codes stand for would make NaN of infinity.
     """
     acc = zeros_each(t)
-    size = GROUP // halves(t)
-    whole = columns // GROUP
+    size = group(t) // halves(t)
+    whole = columns // group(t)
     for g in range(whole):
         w = group_parts(t, parts, g)
         for half in range(halves(t)):
@@ -65,8 +65,8 @@ def act_product(t, parts, x, x_stride, columns):
                 acc = scale_each(t, total, group_min(t, w) * sub_min(t, w, half), acc)
             x += size * 4
     w = group_parts(t, parts, whole)
-    for first in range(whole * GROUP, columns, size):
-        half = first % GROUP // size
+    for first in range(whole * group(t), columns, size):
+        half = first % group(t) // size
         count = min(size, columns - first)
         sums = act_rest(t, w, half, count, x, x_stride)
         acc = scale_each(t, sums, group_scale(t, w) * sub_scale(t, w, half), acc)
@@ -81,7 +81,7 @@ def act_product(t, parts, x, x_stride, columns):
 def act_part(t, w, half, x, x_stride):
     """The bundle of sums of the columns of a group that share a sub-scale, not scaled."""
     sums = zeros_each(t)
-    count = GROUP // 4 // halves(t)
+    count = group(t) // 4 // halves(t)
     for i in range(count):
         v = quad(t, w, half * count + i)
         for j in range(4):
@@ -94,7 +94,7 @@ def act_part(t, w, half, x, x_stride):
 def act_rest(t, w, half, count, x, x_stride):
     """As act_part, of its first columns alone."""
     sums = zeros_each(t)
-    first = half * (GROUP // 4 // halves(t))
+    first = half * (group(t) // 4 // halves(t))
     for i in range(count):
         v = quad(t, w, first + i // 4)
         sums = fma_each(t, sums, column(v, i % 4), x, x_stride)

@@ -175,7 +175,7 @@ def _finish(y: Array, row: Array | None, bias: Array | None, add: Array | None) 
 
 
 class Codes(NamedTuple):
-    """A matrix of codes, group by group of 32 columns: what its value is the products and the sum of."""
+    """A matrix of codes, group by group of its scheme: what its value is the products and the sum of."""
 
     v: Array  # int64 [rows, columns padded]
     sub: Array  # int64 [rows, entries], ones where the scheme has none
@@ -188,14 +188,15 @@ class Codes(NamedTuple):
     def of(cls, parts: Parts, scheme: Scheme) -> Codes:
         v = integers(parts, scheme).astype(np.int64)
         rows, columns = v.shape
-        ones = np.ones((rows, columns // GROUP), np.int64)
+        groups = columns // scheme.group
+        ones = np.ones((rows, groups), np.int64)
         sub = sub_scales(parts["sub"], scheme).astype(np.int64) if scheme.sub else ones
         submin = sub_mins(parts, scheme) if scheme.min else None
         submin = ones if submin is None else submin.astype(np.int64)
         scale = ones.astype(F32) * F32(scheme.unit)
         if scheme.scale:
-            scale = scale * _floats(parts, "scale", scheme.scale, columns // GROUP)
-        low = _floats(parts, "min", scheme.min, columns // GROUP) if scheme.min else None
+            scale = scale * _floats(parts, "scale", scheme.scale, groups)
+        low = _floats(parts, "min", scheme.min, groups) if scheme.min else None
         row = _floats(parts, "row", scheme.row, 1)[:, 0] if scheme.row else None
         return cls(v, sub, scale, submin, low, row)
 
@@ -213,21 +214,23 @@ def _spread(entries: Array, count: int) -> Array:
 def matmul(
     x: Int8, parts: Parts, scheme: Scheme, bias: Array | None = None, add: Array | None = None
 ) -> Array:
-    """y [count, rows] = W . x (+ bias) (+ add): exact integer sums per group of sub * v * x, added in order
-    with one fma, and where there is a min another of submin * the sums of x. What comes of all groups is
-    multiplied by the row's float.
+    """y [count, rows] = W . x (+ bias) (+ add): exact integer sums of sub * v * x, one for each group of the
+    scheme, added in order with one fma, and where there is a min another of submin * the sums of x. What
+    comes of all groups is multiplied by the row's float.
     """
     w = Codes.of(parts, scheme)
     y = np.zeros((len(x.x), len(w.v)), F32)
-    columns = w.v.shape[1]
-    weights, minima = w.v * _spread(w.sub, columns), _spread(w.submin, columns // GROUP * 2)
-    for g in range(x.x.shape[1] // GROUP):
-        at = slice(g * GROUP, (g + 1) * GROUP)
-        sums = x.x[:, at].astype(np.int64) @ weights[:, at].T
-        y = fma(sums.astype(F32), w.scale[None, :, g] * x.x_scale[:, g, None], y)
+    columns, half = w.v.shape[1], GROUP // 2
+    weights, minima = w.v * _spread(w.sub, columns), _spread(w.submin, columns // half)
+    x_sum = x.x_sum.reshape(len(x.x), x.x.shape[1] // half)
+    for g, first in enumerate(range(0, x.x.shape[1], scheme.group)):
+        end, scale = first + scheme.group, x.x_scale[:, first // GROUP, None]
+        sums = x.x[:, first:end].astype(np.int64) @ weights[:, first:end].T
+        y = fma(sums.astype(F32), w.scale[None, :, g] * scale, y)
         if w.min is not None:
-            totals = x.x_sum[:, g].astype(np.int64) @ minima[:, 2 * g : 2 * g + 2].T
-            y = fma(totals.astype(F32), w.min[None, :, g] * x.x_scale[:, g, None], y)
+            at = slice(first // half, end // half)
+            totals = x_sum[:, at].astype(np.int64) @ minima[:, at].T
+            y = fma(totals.astype(F32), w.min[None, :, g] * scale, y)
     return _finish(y, w.row, bias, add)
 
 
@@ -257,7 +260,7 @@ def matmul_act(
     values = w.v.astype(F32)
     size = w.v.shape[1] // w.sub.shape[1]
     for n, first in enumerate(range(0, x.shape[1], size)):
-        part, total, g = np.zeros_like(y), np.zeros_like(y), first // GROUP
+        part, total, g = np.zeros_like(y), np.zeros_like(y), first // scheme.group
         for c in range(first, min(first + size, x.shape[1])):
             part = fma(values[None, :, c], x[:, c, None], part)
             total = total + x[:, c, None]

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from functools import cache
 
 from edgeq.errors import UsageError
-from edgeq.formats.schemes import Scheme
+from edgeq.formats.schemes import ACT_GROUP, Scheme
 
-FLOATS = ("f32", "f16", "bf16", "e8m0", "e4m3", "e5m2")  # formats of floats that kernels read
+FLOATS = ("f32", "f16", "bf16", "e8m0", "e4m3", "e5m2", "ue4m3")  # formats of floats that kernels read
 TABLE = 32  # entries of a table of integers, which is two registers
 
 
@@ -24,6 +24,9 @@ def _faults(s: Scheme) -> Iterator[tuple[bool, str]]:
     """(whether it is so, what would be right)"""
     numbers = {s.number} | {floats.number for floats in s.floats.values()}
     yield not numbers <= {"", *FLOATS}, f"kernels read floats in {', '.join(FLOATS)} only"
+    if s.group < ACT_GROUP:
+        yield 1 in s.planes, f"{s.group} columns, which share a scale, are no whole lines of one bit"
+        yield bool(s.sub), f"a scale for {s.group} columns leaves none for sub-scales"
     yield len(s.table) > TABLE, f"kernels look up {TABLE} integers at the most, not {len(s.table)}"
     if s.sub_kind:
         shifted = max(abs(s.offset - zero) for zero in s.zeros)

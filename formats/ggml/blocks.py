@@ -95,6 +95,17 @@ def mxfp4(block: Array) -> Parts:
     return {"codes": planes(block["low"], 4), "scale": block["e"]}
 
 
+# ---- 64 columns, a scale for 16 ----
+
+NVFP4 = layout(("scale", "u1", 4), ("low", "u1", 32))
+
+
+def nvfp4(block: Array) -> Parts:
+    """Each 16 columns as Q4_0 has 32. A scale of 127, no number, is 0."""
+    scale = np.where(block["scale"] == 127, np.uint8(0), block["scale"])
+    return {"codes": planes(runs(block["low"], 8), 4), "scale": scale}
+
+
 # ---- 256 columns, an integer scale for 16 or 32 ----
 
 Q2_K = layout(("sub", "u1", 16), ("low", "u1", 64), ("d", "<f2"), ("dmin", "<f2"))

@@ -16,7 +16,7 @@ from edgeq.errors import FormatError
 from ..schemes import SCHEMES, Scheme
 from ..schemes.numbers import Array
 from . import blocks
-from .blocks import Parts, layout
+from .blocks import Parts
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,10 @@ class TensorType:
         """The scheme that holds the numbers as they are."""
         return SCHEMES[self.scheme_name]
 
-    def parts(self, raw: Array) -> Parts:
+    def parts(self, raw: Array, factor: float = 1.0) -> Parts:
         """The scheme's parts of rows of whole blocks, uint8 [rows, bytes]: arrays [rows, entries].
 
+        The factor, which a file has for a whole tensor, is each row's float where the scheme has such.
         FormatError for rows that are cut off, and for an F64 that no float32 equals.
         """
         rows, nbytes = raw.shape
@@ -55,7 +56,8 @@ class TensorType:
         stored = np.ascontiguousarray(raw).reshape(-1).view(self.layout)
         if self.split is None:
             return {"value": stored.reshape(rows, -1)}
-        return {name: part.reshape(rows, -1) for name, part in self.split(stored).items()}
+        parts = {name: part.reshape(rows, -1) for name, part in self.split(stored).items()}
+        return parts | {"row": np.full((rows, 1), factor, "<f4")} if self.scheme.row else parts
 
 
 F16 = np.dtype("<f2")
@@ -77,6 +79,7 @@ _ROWS = (
     TensorType("IQ4_NL", 20, 32, blocks.Q4_0, "t4", blocks.four_bits),
     TensorType("IQ4_XS", 23, 256, blocks.IQ4_XS, "t4x", blocks.iq4_xs),
     TensorType("MXFP4", 39, 32, blocks.MXFP4, "mx4", blocks.mxfp4),
+    TensorType("NVFP4", 40, 64, blocks.NVFP4, "nv4", blocks.nvfp4),
     TensorType("TQ1_0", 34, 256, blocks.TQ1_0, "tq2", blocks.tq1_0),
     TensorType("TQ2_0", 35, 256, blocks.TQ2_0, "tq2", blocks.tq2_0),
     TensorType("Q1_0", 41, 128, blocks.Q1_0, "q1g128", blocks.q1_0),
@@ -93,7 +96,6 @@ _ROWS = (
     TensorType("I16", 25, 1, np.dtype("<i2")),
     TensorType("I32", 26, 1, np.dtype("<i4")),
     TensorType("I64", 27, 1, np.dtype("<i8")),
-    TensorType("NVFP4", 40, 64, layout(("e", "u1", 4), ("low", "u1", 32))),
 )
 TYPES: dict[str, TensorType] = {row.name: row for row in _ROWS}
 NUMBERED: dict[int, TensorType] = {row.number: row for row in _ROWS}

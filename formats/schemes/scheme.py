@@ -6,12 +6,13 @@ A scheme of codes stands for
 
 with v the integer that a code means, sub and submin integers, scale and min floats that some columns share,
 and row a float for all columns of a row; what a scheme has not counts as 1, and without min there is no sum.
-v is code - zero, or an entry of a table. The byte of a sub-scale may choose one of four tables; or one of four
-zero points to be taken from v, which make four tables of one by shifting it. A plain number is v itself.
+v is code - zero, or an entry of a table. The byte of a sub-scale may choose one of four tables; or one of
+four zero points to be taken from v, which make four tables of one by shifting it. A plain number is v itself.
 
 The integers are exact, their float32 product with a float is rounded once (for float16 scales it is exact),
-and so are the sum and its product with the row's float. A kernel therefore adds up integers over ACT_GROUP
-columns, and multiplies by floats once for each such group and once for a whole row, at the most.
+and so are the sum and its product with the row's float. A kernel therefore adds up integers over a group:
+columns that share scale and min, and the scale of their activations. It multiplies by floats once for each
+group and once for a whole row, at the most.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from edgeq.errors import UsageError
 
 from .numbers import NUMBERS, Array, Number
 
-ACT_GROUP = 32  # columns of int8 activations that share a scale: what a product handles at a time
+ACT_GROUP = 32  # columns of int8 activations that share a scale
 TILE_ROWS = 16  # rows that share a line, one per 32-bit lane of a 512-bit register
 LINE_BYTES = 64
 # How a code of 1 to 8 bits is cut: into the powers of two that its bits are the sum of, low bits first. Each
 # fills whole lines of 32 columns, so a code takes no more room than its bits.
 PLANES = tuple(tuple(plane for plane in (8, 4, 2, 1) if bits & plane) for bits in range(1, 9))
 PLANE_NAMES = ("low", "high", "top")
-SHARED = (32, 64, 128, 256)  # columns that may share a scale or a min: whole groups of activations
+SHARED = (16, 32, 64, 128, 256)  # columns that may share a scale or a min
 CHOICES = 4  # that two bits have
 UNSIGNED_MAX = 127  # of v less the smallest: the products of AVX2 add two of them to 16 bits
 
@@ -251,6 +252,11 @@ class Scheme:
     @property
     def sub_kind(self) -> SubKind | None:
         return SUBS[self.sub.kind] if self.sub else None
+
+    @cached_property
+    def group(self) -> int:
+        """Columns that a product adds up before it multiplies by floats, as they share these."""
+        return min([ACT_GROUP, *(f.columns for f in (self.scale, self.min) if f)])
 
     @cached_property
     def step(self) -> int:

@@ -51,6 +51,7 @@ E2 = (-62, -22, 12, 55, -34, -5, 21, 58, -63, -23, 4, 34, -58, -14, 20, 60)  # f
 Z3, Z5, Z6 = (-9, -3, 3, 9), (-5, -2, 2, 5), (-3, -1, 0, 2)
 
 F16_32, F16_64, F16_128, F16_256 = (Floats("f16", columns) for columns in (32, 64, 128, 256))
+UE4M3_16 = Floats("ue4m3", 16)
 SUB_16, SUB_32 = Integers("i8", 16), Integers("i8", 32)
 ROW, CHOICE, SIGNED_CHOICE = Floats("f32", 0), Integers("u6c2", 32), Integers("s6c2", 32)
 
@@ -77,6 +78,7 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("t4", planes=(4,), table=NL, scale=F16_32, shipped=False),
         Scheme("t4x", planes=(4,), table=NL, sub=SUB_32, scale=F16_256, shipped=False),
         Scheme("mx4", planes=(4,), table=FP4, scale=Floats("e8m0", 32), unit=0.5, shipped=False),
+        Scheme("nv4", planes=(4,), table=FP4, scale=UE4M3_16, row=ROW, unit=0.5, shipped=False),
         # types of ggml that no kernel runs as they are: the words of their grids, spelt out
         Scheme("iq3xxs", planes=(4,), table=IQ3_XXS, sub=SUB_32, scale=F16_256, unit=1 / 4, shipped=False),
         Scheme("iq3s", planes=(4,), table=IQ3_S, sub=SUB_32, scale=F16_256, shipped=False),

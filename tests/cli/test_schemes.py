@@ -55,8 +55,10 @@ def test_dtypes_are_computed_from_the_formats(call: Call) -> None:
     assert (rows["e4m3"]["largest"], rows["e4m3"]["smallest"]) == (448, 2.0**-9)
     assert (rows["e5m2"]["largest"], rows["e5m2"]["smallest"]) == (57344, 2.0**-16)
     assert (rows["e8m0"]["largest"], rows["e8m0"]["smallest"]) == (2.0**127, 2.0**-127)
+    assert (rows["ue4m3"]["largest"], rows["ue4m3"]["smallest"]) == (448, 2.0**-9)
     for row in rows.values():
-        assert row["sign"] + row["exponent"] + row["mantissa"] == 8 * row["bytes"]
+        unused = row["dtype"] == "ue4m3"  # a bit, where e4m3 has a sign
+        assert row["sign"] + row["exponent"] + row["mantissa"] + unused == 8 * row["bytes"]
     assert "e8m0" in call("dtypes").out and "-32 to 31" in call("dtypes").out
 
 

@@ -412,24 +412,91 @@ def test_tensors_that_are_wrong(tmp_path: Path) -> None:
         gguf.open_file(write_gguf(tmp_path / "in.gguf", words, tensors))
 
 
-@pytest.mark.parametrize("kind", ["NVFP4", "I8"])
-def test_types_that_no_scheme_holds(tmp_path: Path, kind: str) -> None:
+def test_types_that_no_scheme_holds(tmp_path: Path) -> None:
     words = config()
     name = gguf_name("model.layers.0.mlp.up_proj.weight")
     source = gguf.open_gguf(write_gguf(tmp_path / "in.gguf", words, weights(words)))
-    source.tensors[name].type = kind
+    source.tensors[name].type = "I8"
     with (
         pytest.MonkeyPatch.context() as patch,
-        pytest.raises(UnsupportedError, match=f"^tensor '{name}' is {kind}, which no scheme holds$"),
+        pytest.raises(UnsupportedError, match=f"^tensor '{name}' is I8, which no scheme holds$"),
     ):
         patch.setattr(gguf, "open_gguf", lambda _: source)
         gguf.open_file(tmp_path / "in.gguf")
 
 
+# ---- the scale of an NVFP4 tensor ----
+def scaled(tmp_path: Path, further: dict[str, tuple[str, Any]], **changes: Any) -> Path:
+    """A GGUF file whose first query and whose head, or tied embedding, are NVFP4, with further tensors."""
+    words = config(hidden_size=256, **changes)
+    tensors = weights(words)
+    head = "model.embed_tokens.weight" if words["tie_word_embeddings"] else "lm_head.weight"
+    mixed = dict(further)
+    for name in ("model.layers.0.self_attn.q_proj.weight", head):
+        mixed[gguf_name(name)] = ("NVFP4", random_blocks("NVFP4", *tensors.pop(name).shape))
+    return write_gguf(tmp_path / "in.gguf", words, tensors, blocks=mixed)
+
+
+def one(value: float, count: int = 1) -> tuple[str, Any]:
+    return "F32", np.full(count, value, np.float32)
+
+
+def test_a_tensors_scale_is_taken_with_it(tmp_path: Path) -> None:
+    """Each value is the block's times the scale, the row's order the checkpoint's; without a scale it is the
+    block's. What activations are scaled by is passed over.
+    """
+    scale = float(np.float32(0.0123))
+    further = {"blk.0.attn_q.scale": one(scale), "blk.0.attn_q.input_scale": one(7)}
+    path = scaled(tmp_path, further)
+    raw = random_blocks("NVFP4", 64, 256), random_blocks("NVFP4", 50, 256)
+    query, head = (reference(TYPES["NVFP4"], blocks) for blocks in raw)
+    query = interleave(query, 4, back=True) * np.float32(scale)
+    convert(path, tmp_path / "out.edgeq", scheme="keep")
+    found = arrays(tmp_path / "out.edgeq")
+    with open_model(tmp_path / "out.edgeq") as file:
+        assert file.tensors["blocks.0.q"].scheme.name == file.tensors["output"].scheme.name == "nv4"
+    np.testing.assert_array_equal(found["blocks.0.q"], query)
+    np.testing.assert_array_equal(found["output"], head)
+    convert(path, tmp_path / "out.edgeq", scheme="q8")
+    np.testing.assert_array_equal(
+        arrays(tmp_path / "out.edgeq")["blocks.0.q"], dequantize(quantize(query, "q8"), "q8")
+    )
+
+
+def test_a_head_with_another_scale_is_another_tensor(tmp_path: Path) -> None:
+    """Though its blocks are those of the embedding."""
+    head = random_blocks("NVFP4", 50, 256)
+    for scale, tied in ((1.0, True), (2.0, False)):
+        further = {"output.weight": ("NVFP4", head), "output.scale": one(scale)}
+        convert(scaled(tmp_path, further, tie_word_embeddings=True), tmp_path / "out.edgeq", scheme="keep")
+        found = arrays(tmp_path / "out.edgeq")
+        assert ("output" in found) is not tied
+        if not tied:
+            np.testing.assert_array_equal(found["output"], 2 * found["embed"])
+
+
+BAD_SCALES = [
+    ("blk.0.attn_q", one(1, 2), r"tensor 'blk.0.attn_q.scale' has shape \[2\], but \[1\] is needed"),
+    ("blk.0.attn_q", ("Q8_0", np.zeros(34, np.uint8)), r"'blk.0.attn_q.scale' has shape \[32\]"),
+    ("blk.0.attn_q", one(np.nan), "tensor 'blk.0.attn_q.scale' is nan, but a finite number from 0 on"),
+    ("blk.0.attn_q", one(np.inf), "tensor 'blk.0.attn_q.scale' is inf"),
+    ("output", one(-0.5), "tensor 'output.scale' is -0.5"),
+    ("blk.0.attn_k", one(1), "'blk.0.attn_k.scale' is a scale, but 'blk.0.attn_k.weight' is F32; only NVFP4"),
+    ("blk.9.attn_q", one(1), "'blk.9.attn_q.scale' is there, but 'blk.9.attn_q.weight' is not, whose scale"),
+]
+
+
+@pytest.mark.parametrize(("name", "scale", "message"), BAD_SCALES)
+def test_scales_that_are_none(tmp_path: Path, name: str, scale: tuple[str, Any], message: str) -> None:
+    with pytest.raises((FormatError, UnsupportedError), match=message):
+        gguf.open_file(scaled(tmp_path, {f"{name}.scale": scale}))
+
+
+# ---- what is no number ----
 NOT_FINITE = [  # type, field of its layout, the stored number, the part that it becomes
     ("Q4_K", "d", np.float16(np.inf), "scale"), ("Q4_K", "dmin", np.float16(np.nan), "min"),
     ("Q5_1", "m", np.float16(-np.inf), "min"), ("IQ3_S", "d", np.float16(np.nan), "scale"),
-    ("MXFP4", "e", np.uint8(255), "scale"),
+    ("MXFP4", "e", np.uint8(255), "scale"), ("NVFP4", "scale", np.uint8(128), "scale"),
 ]  # fmt: skip
 
 

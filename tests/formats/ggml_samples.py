@@ -23,6 +23,8 @@ def blocks(row: TensorType, count: int, *, scale: float | None = None) -> Any:
         view["scales"] = view["scales"] & 0x0FFF | spread << 12
     if row.name == "MXFP4":  # up to 12 times the largest is finite
         view["e"] = random.integers(0, 252, count) if scale is None else 127 + int(np.log2(scale))
+    if row.name == "NVFP4":  # seven bits, and all of them set are 0
+        view["scale"] &= 127
     return raw
 
 

@@ -26,6 +26,8 @@ TOYS = {  # rows that the table lacks, for what none of its rows has
         Scheme("toys", planes=(2,), zeros=(-1, 0, 2, 3), sub=Integers("s6c2", 16), scale=Floats("f16", 64)),
         Scheme("toyt", planes=(2, 1), table=TABLES, sub=Integers("s6c2", 16), scale=Floats("f16", 64)),
         Scheme("toym", planes=(2, 1), min=Floats("bf16", 64), row=Floats("f32", 0)),
+        Scheme("toyh", planes=(4, 2), zero=32, scale=Floats("f16", 16)),
+        Scheme("toyn", planes=(2,), scale=Floats("f16", 64), min=Floats("f16", 16)),
         Scheme("toyf", "f16", row=Floats("f32", 0)),
         Scheme("toyr", planes=(2,), zero=2, scale=Floats("f16", 32), row=Floats("f32", 0)),
     )
@@ -51,8 +53,8 @@ def _random(random: np.random.Generator, scheme: Scheme, part: Part, size: tuple
     elif part.number:
         number = NUMBERS[part.number]
         values = (random.standard_normal(shape) * 2.0 ** random.integers(-9, 3, shape)).astype(np.float32)
-        exponents = random.integers(100, 130, shape).astype(part.dtype)
-        found = number.stored(values) if number.stored else exponents
+        bits = random.integers(*{"e8m0": (100, 130), "ue4m3": (0, 127)}.get(part.number, (0, 1)), shape)
+        found = number.stored(values) if number.stored else bits.astype(part.dtype)
     else:
         kind = np.iinfo(part.dtype)
         found = random.integers(kind.min, kind.max + 1, shape).astype(part.dtype)

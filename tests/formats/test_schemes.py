@@ -50,7 +50,7 @@ def matrix(shape: tuple[int, ...], seed: int = 0) -> Array:
         ({"scale": Floats("f32", 0)}, "a scale for 0 columns does not go with activations"),
         ({"row": F16_32}, "the row's float is for all columns (0), not for 32"),
         ({"row": Floats("f8", 0)}, "f8 is no format of numbers"),
-        ({"scale": Floats("f16", 16)}, "a scale for 16 columns does not go with activations"),
+        ({"scale": Floats("f16", 8)}, "a scale for 8 columns does not go with activations"),
         ({"scale": Floats("f16", 96)}, "a scale for 96 columns does not go with activations"),
         ({"scale": Floats("f8", 32)}, "f8 is no format of numbers"),
         ({"zero": 16}, "its zero is 16, but it is one of the 16 codes"),

@@ -11,7 +11,7 @@ from xxhash import xxh3_128
 
 from edgeq import formats
 from edgeq.errors import UsageError
-from edgeq.formats import SCHEMES, Scheme, verifier
+from edgeq.formats import NUMBERS, SCHEMES, Scheme, verifier
 from tests.formats.parts import ROWS, random_parts, write_parts
 from tests.formats.samples import HEADER, split_file, write_sample
 
@@ -105,14 +105,15 @@ def test_padding_of_every_part_is_checked(tmp_path: Path, scheme: Scheme) -> Non
         padding = scheme.padding if array.bits else 0
         what = f"do not hold {array.noun} {padding}"
         if first < array.entries(wide):
-            parts[array.name][5, first] ^= 1
+            parts[array.name].view(f"<u{array.itemsize}")[5, first] ^= 1
             path = write_parts(tmp_path / "a.edgeq", scheme, shape, parts)
             assert formats.verify(path) == [f"tensor a: padding columns from {cols} {what}"]
         padded = random_parts(scheme, 32, cols)
         for name, part in padded.items():
             part[rows:] = scheme.padding if name == "codes" else 0
         last = padded[array.name].view(np.uint8)[31]
-        last[array.itemsize - 1] ^= 1 if array.bits else 128  # of a float the sign: minus zero is not 0
+        unsigned = array.bits or array.number and not NUMBERS[array.number].sign
+        last[array.itemsize - 1] ^= 1 if unsigned else 128  # the sign: minus zero is not 0
         path = write_parts(tmp_path / "b.edgeq", scheme, (32, cols), padded)
         assert formats.verify(relabelled(path, tmp_path / "a.edgeq", rows)) == [
             f"tensor a: padding rows from {rows} {what}"

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from . import reference
 
 Array = NDArray[Any]
-Stored = tuple[gguf.GGMLQuantizationType, Array]  # a type, and a matrix in it: uint8 [rows, bytes]
+# A type, a matrix in it (uint8 [rows, bytes]), and the number that this is multiplied by.
+Stored = tuple[gguf.GGMLQuantizationType, Array, float]
 NAMES = {  # GGUF: Hugging Face
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
@@ -46,6 +47,11 @@ def hf_name(name: str) -> str:
     return f"model.layers.{block}.{NAMES[stem]}.{ending}" if block else f"{NAMES[stem]}.{ending}"
 
 
+def scale_name(name: str) -> str:
+    """Of the number that the matrix of a GGUF name is multiplied by."""
+    return f"{name.removesuffix('weight')}scale"
+
+
 def interleave(x: Array, heads: int) -> Array:
     """Rows of each head from half-split to neighbouring pairs, as GGUF's llama keeps q and k."""
     return x.reshape(heads, 2, -1, *x.shape[1:]).swapaxes(1, 2).reshape(x.shape)
@@ -69,8 +75,8 @@ def rounded(kind: str) -> Callable[[str, Array], Stored]:
 
     def stored(name: str, values: Array) -> Stored:
         if values.shape[1] % 32:
-            return gguf.GGMLQuantizationType.F16, values.astype(np.float16)
-        return quantized, gguf.quants.quantize(values, quantized)
+            return gguf.GGMLQuantizationType.F16, values.astype(np.float16), 1.0
+        return quantized, gguf.quants.quantize(values, quantized), 1.0
 
     return stored
 
@@ -113,8 +119,10 @@ def write(
         if values.ndim == 1:
             writer.add_tensor(name, values)
         else:
-            kind, data = stored(name, values)
+            kind, data, factor = stored(name, values)
             writer.add_tensor(name, data, raw_dtype=kind)
+            if factor != 1:
+                writer.add_tensor(scale_name(name), np.array([factor], np.float32))
     factors = reference.inverse_frequencies({**config, "rope_scaling": None, "rope_parameters": {
         "rope_theta": reference.rope(config)[0]}}) / reference.inverse_frequencies(config)  # fmt: skip
     if (factors != 1).any():
@@ -146,8 +154,12 @@ def read(path: Path) -> reference.Checkpoint:
         "vocab_size": value("vocab_size"),
     }
     weights: dict[str, Array] = {}
+    scales = {tensor.name: tensor.data for tensor in reader.tensors if tensor.name.endswith(".scale")}
     for tensor in reader.tensors:
+        if tensor.name in scales:
+            continue
         values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        values *= scales.get(scale_name(tensor.name), np.float32(1))
         if tensor.name == "rope_freqs.weight":
             config["rope_factors"] = values
             continue

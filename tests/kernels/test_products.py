@@ -120,7 +120,7 @@ def test_matmul_at_the_corners(name: str, scheme: str) -> None:
     ends |= {n: (np.iinfo(p.dtype).min, np.iinfo(p.dtype).max) for n, p in w.parts.items() if "sub" in n}
     for part in row.arrays:
         if part.number:
-            w.parts[part.name][:] = 127 if part.number == "e8m0" else 1
+            w.parts[part.name][:] = {"e8m0": 127, "ue4m3": 56}.get(part.number, 1)
     for _ in extreme(w, "codes", ends["codes"]):
         for _ in extreme(w, "sub", ends["sub"]) if "sub" in ends else [None]:
             for _ in extreme(w, "submin", ends["submin"]) if "submin" in ends else [None]:
@@ -221,7 +221,7 @@ def test_twins_are_products(scheme: str) -> None:
     terms = meaning.Codes.of(w.parts, w.scheme)
     size = np.abs(a) @ np.abs(values).T
     if terms.min is not None:  # the two sums are rounded before one is taken from the other
-        size = size + np.abs(a) @ np.abs(np.repeat(terms.min, 32, axis=1) * 255.0)[:, :96].T
+        size = size + np.abs(a) @ np.abs(np.repeat(terms.min, w.scheme.group, axis=1) * 255.0)[:, :96].T
     assert np.all(np.abs(meaning.matmul_act(a, w.parts, w.scheme) - exact) <= 1e-6 * size)
     assert np.all(np.abs(meaning.matmul_float(a, values.astype(np.float32)) - exact) <= 1e-6 * size)
     x = meaning.quantize(a)

@@ -60,7 +60,8 @@ def runnable() -> list[isa.ISA]:
 EVERYWHERE = [row.name for row in runnable()]
 REAL = [name for name in EVERYWHERE if not name.endswith("-meaning")]  # what this CPU really has
 HERE = REAL[0]  # the best of them
-SOME = ("q4", "q8", "k2", "k6", "t4x")  # schemes that between them take every way of unpacking and adding up
+# schemes that between them take every way of unpacking and adding up
+SOME = ("q4", "q8", "k2", "k6", "t4x", "nv4", "e2")
 
 
 def ways(row: Scheme) -> tuple[Any, Any]:
@@ -69,7 +70,7 @@ def ways(row: Scheme) -> tuple[Any, Any]:
     most = next((n for n in (8, 4, 2, 1) if n * span * 2 * 127 < 1 << 15), 0)  # products that 16 bits hold
     zero = min(row.zero, 1) if row.zero != 128 else 128
     shared = [floats and (floats.number, floats.columns > ACT_GROUP) for floats in (row.scale, row.min)]
-    integers = row.planes, len(row.table), zero, most, row.sub, row.zeros != (0,)
+    integers = row.group, row.planes, len(row.table), zero, most, row.sub, row.zeros != (0,)
     return integers, (*shared, row.row, row.unit != 1, bool(row.sub))
 
 

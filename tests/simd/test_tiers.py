@@ -15,7 +15,7 @@ from edgeq.formats.schemes import SCHEMES, Floats, Integers, Scheme
 from edgeq.kernels import sources
 from edgeq.kernels.catalog import CODES as CODED
 from edgeq.simd import compile, isa
-from edgeq.simd.isa.parts import QUADS, halves
+from edgeq.simd.isa.parts import halves, quads
 from edgeq.simd.tag import Tag
 from edgeq.simd.target import Target
 from edgeq.simd.verbs.dots import dots_of
@@ -61,8 +61,9 @@ def test_runs_are_all_quads_of_a_group(name: str) -> None:
     """Each once, in whole steps, beside the sub-scale that they share."""
     for scheme in CODED:
         dots = dots_of(Tag(name, scheme))
-        size = QUADS // halves(dots.row)
-        assert [(i // size, i) for i in range(QUADS)] == [(h, i) for h, run in dots.runs() for i in run]
+        count = quads(dots.row)
+        size = count // halves(dots.row)
+        assert [(i // size, i) for i in range(count)] == [(h, i) for h, run in dots.runs() for i in run]
         assert not [run for _, run in dots.runs() if len(run) % dots.quads]
 
 
@@ -85,6 +86,14 @@ REFUSED = [
         "times the smallest integer is 65025, more than 16 bits hold",
     ),
     (dict(planes=(8,)), "its integers are 0 to 255, more than 8 bits hold"),
+    (
+        dict(planes=(4, 1), scale=Floats("f16", 16)),
+        "16 columns, which share a scale, are no whole lines of one bit",
+    ),
+    (
+        dict(planes=(4,), sub=Integers("i8", 16), scale=Floats("f16", 16)),
+        "a scale for 16 columns leaves none for sub-scales",
+    ),
 ]
 
 
@@ -93,7 +102,7 @@ def test_a_scheme_that_no_kernel_computes(
     fields: dict[str, Any], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is refused by what is to be compiled, before it is."""
-    monkeypatch.setitem(SCHEMES, "new", Scheme("new", scale=Floats("f16", 32), **fields))
+    monkeypatch.setitem(SCHEMES, "new", Scheme("new", **{"scale": Floats("f16", 32), **fields}))
     with pytest.raises(UsageError, match=f"scheme new: .*{sentence}"):
         Tag("avx2", "new", 4)
 
@@ -122,14 +131,14 @@ Counts = dict[str, int]  # of instructions for 16 rows by 4 columns by a token
 PAIRS = {r"vpmaddubsw\s.*%ymm": 2, r"vpmaddwd\s.*%ymm": 2}
 NEON_BYTES = {r"\bsmull2?\s": 4, r"\bsmlal2?\s": 4}  # two lines share them
 CODES: list[tuple[str, str, Counts]] = [
-    *(("avx512vnni", scheme, {EVEX: 1}) for scheme in ("q4", "q8")),
-    *(("avxvnni", scheme, {VEX: 2}) for scheme in ("q4", "q8")),
-    *(("avx2", scheme, {r"vpmaddubsw\s.*%ymm": 2}) for scheme in ("q4", "k4", "q5", "k6")),
+    *(("avx512vnni", scheme, {EVEX: 1}) for scheme in ("q4", "q8", "nv4")),
+    *(("avxvnni", scheme, {VEX: 2}) for scheme in ("q4", "q8", "nv4")),
+    *(("avx2", scheme, {r"vpmaddubsw\s.*%ymm": 2}) for scheme in ("q4", "k4", "q5", "k6", "nv4")),
     *(("avx2", scheme, PAIRS) for scheme in ("q8", "t4x")),
-    *(("i8mm", scheme, {r"\susmmla\s": 2}) for scheme in ("q4", "q8")),
-    *(("dotprod", scheme, {r"\ssdot\s": 4}) for scheme in ("q4", "q8")),
+    *(("i8mm", scheme, {r"\susmmla\s": 2}) for scheme in ("q4", "q8", "nv4")),
+    *(("dotprod", scheme, {r"\ssdot\s": 4}) for scheme in ("q4", "q8", "nv4")),
     ("neon", "q4", {r"\ssml?[au]ll?2?\s": 8}),
-    ("neon", "q8", NEON_BYTES),
+    *(("neon", scheme, NEON_BYTES) for scheme in ("q8", "nv4")),
 ]
 SIGNED: list[tuple[str, Counts]] = [
     ("avx512vnni", {EVEX: 1}),
@@ -150,7 +159,7 @@ def check(text: str, tag: Tag, expected: Counts, most: int | None = None) -> Non
     Floats are put by while the integers of a group are added up: they touch the stack, but little more.
     """
     loops = inner_loops(text)
-    times = tag.tokens * QUADS
+    times = tag.tokens * quads(tag.scheme_row)
     found = [loop for loop in loops if all(counted(loop, what) == n * times for what, n in expected.items())]
     assert found, [{what: counted(loop, what) for what in expected} for loop in loops]
     (first, *_) = expected

@@ -286,12 +286,12 @@ def test_sum_of_integer_lines_wraps() -> None:
 # ---- groups ----
 X_STRIDE = 40  # bytes from a token's activations to the next one's
 X, SUMS, SCALES, WEIGHTS = 3 * SLOT, 3 * SLOT + 512, 3 * SLOT + 768, 4 * SLOT
-GROUP = f"w = group_parts(t, tile_parts(t, m + {WEIGHTS}, 2, GROUPS * 32, 1), GROUPS - 1)\n"
+GROUP = f"w = group_parts(t, tile_parts(t, m + {WEIGHTS}, 2, STEP, 1), STEP // group(t) - 1)\n"
 DOTS = f"""out = dots(t, w, m + {X}, {X_STRIDE}, m + {SUMS}, 4)
 store_I(m, out)
 out = min_add_each(t, load_F(m + {SLOT}), w, m + {SCALES}, m + {SUMS}, 4)
 store_F(m + {2 * SLOT}, out)"""
-NUMBERS = """for i in range(8):
+NUMBERS = """for i in range(group(t) // 4):
     v = quad(t, w, i)
     for j in range(4):
         store_f32(m + i * 256 + j * 64, column(v, j))
@@ -316,15 +316,19 @@ def corners(rng: Rng, trial: int, low: int, high: int, shape: Any, dtype: Any) -
 
 
 def tile_of(x: Array) -> Array:
-    """Activations [tokens, 32] as they lie in memory."""
-    padded = np.zeros((len(x), X_STRIDE), np.int8)
-    padded[:, :32] = x
-    return padded
+    """Activations [tokens, columns of a group] as they lie in memory."""
+    return np.pad(x, ((0, 0), (0, X_STRIDE - x.shape[1])), constant_values=99)
+
+
+def sums_of(x: Array) -> Array:
+    """Their sums of 16 columns each, int16, 4 bytes from a token's to the next one's."""
+    sums = x.reshape(len(x), -1, 16).sum(2, dtype=np.int16)
+    return np.pad(sums, ((0, 0), (0, 2 - sums.shape[1])), constant_values=999)
 
 
 def last_group(scheme: Scheme) -> str:
     """The text that finds the last group of a step, in the second of two tiles."""
-    return GROUP.replace("GROUPS", str(scheme.step // 32))
+    return GROUP.replace("STEP", str(scheme.step))
 
 
 def some_parts(rng: Rng, trial: int, scheme: Scheme) -> dict[str, Array]:
@@ -364,16 +368,16 @@ def test_dots(name: str, scheme_name: str, tokens: int) -> None:
     scheme, m = tag.scheme_row, Memory(12)
     call = compiled(last_group(scheme) + DOTS, tag, "IF")
     rng = np.random.default_rng(3)
-    groups = scheme.step // 32
-    last, rows = slice(scheme.step - 32, None), slice(LANES, None)
+    groups = scheme.step // scheme.group
+    last, rows = slice(scheme.step - scheme.group, None), slice(LANES, None)
     for trial in range(100):
         given = some_parts(rng, trial, scheme)
-        x = corners(rng, trial // 2, -127, 127, (tag.tokens, 32), np.int8)
+        x = corners(rng, trial // 2, -127, 127, (tag.tokens, scheme.group), np.int8)
         acc, scale = floats(rng, (tag.tokens, LANES)), floats(rng, tag.tokens)
         data = np.concatenate(list(encode_parts(given, scheme)))
         for at, value in ((SLOT, acc), (WEIGHTS, data), (X, tile_of(x)), (SCALES, scale)):
             m.lay(at, value)
-        m.lay(SUMS, x.reshape(-1, 2, 16).sum(2, dtype=np.int16))
+        m.lay(SUMS, sums_of(x))
         call(m.address)
         got = m.get(0, np.int32, tag.tokens * LANES).reshape(tag.tokens, LANES)
         plain = meaning.Codes.of(given, scheme)
@@ -397,27 +401,27 @@ def test_numbers(name: str, scheme_name: str) -> None:
     scheme, m = tag.scheme_row, Memory(12)
     call = compiled(last_group(scheme) + NUMBERS, tag)
     rng = np.random.default_rng(5)
-    groups = scheme.step // 32
+    size, groups = scheme.group, scheme.step // scheme.group
     for trial in range(20):
         given = some_parts(rng, trial, scheme)
         m.lay(WEIGHTS, np.concatenate(list(encode_parts(given, scheme))))
         call(m.address)
         parts = MEANING["tile_parts"](tag, m.address + WEIGHTS, 2, scheme.step, 1)
         w = MEANING["group_parts"](tag, parts, groups - 1)
-        columns = [MEANING["column"](MEANING["quad"](tag, w, i), j) for i in range(8) for j in range(4)]
+        columns = [MEANING["column"](MEANING["quad"](tag, w, n // 4), n % 4) for n in range(size)]
         count = halves(scheme)
         by_half = [[MEANING[n](tag, w, h) for h in range(count)] for n in ("sub_scale", "sub_min")]
         whole = [MEANING[n](tag, w) for n in ("group_scale", "group_min", "row_floats")]
-        places = [n * 64 for n in range(32)] + [b + h * 64 for b in (2048, 2176) for h in range(count)]
+        places = [n * 64 for n in range(size)] + [at + h * 64 for at in (2048, 2176) for h in range(count)]
         meant = [*columns, *itertools.chain(*by_half), *whole]
         for at, want in zip([*places, 2304, 2368, 2432], meant, strict=True):
             assert same(m.at(at, np.float32, LANES).copy(), want, "<f4"), at
-        sub, submin = (np.repeat(np.stack(lines, 1), 32 // count, 1) for lines in by_half)
+        sub, submin = (np.repeat(np.stack(lines, 1), size // count, 1) for lines in by_half)
         value = (np.stack(columns, 1) * sub + np.float32(0)) * whole[0][:, None]
         if scheme.min:
             value = value + submin * whole[1][:, None]
         value = value * whole[2][:, None]
-        assert same(value, dequantize(given, scheme)[LANES:, scheme.step - 32 :], "<f4")
+        assert same(value, dequantize(given, scheme)[LANES:, scheme.step - size :], "<f4")
 
 
 def test_lines_at() -> None:
@@ -497,6 +501,7 @@ def test_calls() -> None:
 # ---- facts ----
 FACTS = {
     "tokens": lambda tag: tag.tokens,
+    "group": lambda tag: tag.scheme_row.group,
     "halves": lambda tag: 32 // tag.scheme_row.sub.columns if tag.scheme_row.sub else 1,
     "has_min": lambda tag: tag.scheme_row.min is not None,
 }

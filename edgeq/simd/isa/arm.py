@@ -167,7 +167,7 @@ class MatrixDots(DotDots):
         super().__init__(row, name)
         self.matrix_name = matrix_name
         fields = 8 // row.planes[0]
-        self.quads = min(2 * fields, parts.QUADS // parts.halves(row))
+        self.quads = min(2 * fields, parts.quads(row) // parts.halves(row))
 
     def add(self, b: Builder, accs: Tile, group: Group, xs: Tile, i: int) -> tuple[Group, Tile]:
         paired = len(accs) // 2 * 2
@@ -250,7 +250,7 @@ class NarrowDots(LongDots):
 
     @classmethod
     def fits(cls, row: Scheme) -> bool:
-        quads = parts.QUADS // parts.halves(row)
+        quads = parts.quads(row) // parts.halves(row)
         return not row.table and quads * (2**row.bits - 1) * 2 * 127 < 1 << 15
 
     def product(self, b: Builder, accs: Registers, codes: Registers, words: Registers) -> Registers:

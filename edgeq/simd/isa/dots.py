@@ -1,9 +1,9 @@
-"""Integer sums of a tile: 16 rows of weights by the activations of its tokens, a group of 32 columns.
+"""Integer sums of a tile: 16 rows of weights by the activations of its tokens, a group of columns.
 
 A `Dots` is for a scheme. Its meaning, for integers v that stored codes stand for, sub-scales and activations
 x (int8 in -127..127), is the sum of sub * v * x over the group, exactly, whatever the spelling. Where a
 spelling multiplies unsigned bytes, they are v less the smallest v of the scheme, and the sums of x, which
-come along for each half of the group, give back the rest. All tokens of a tile are handled together, so that
+come along for each 16 columns, give back the rest. All tokens of a tile are handled together, so that
 an instruction set may pair them.
 """
 
@@ -16,8 +16,8 @@ from llvmlite import ir
 from edgeq.formats.schemes import ACT_GROUP, Floats, Scheme
 
 from . import parts
-from .parts import QUADS, Group, Lookup
-from .vectors import CODES, F32, F32X16, I32, I32X16, I64, Builder, Value, call, const, pick, splat
+from .parts import Group, Lookup
+from .vectors import CODES, F32, F32X16, I16, I32, I32X16, I64, Builder, Value, call, const, pick, splat
 from .vectors import at as load
 
 Tile = list[Value]  # a value for each token of a tile
@@ -80,7 +80,7 @@ class Dots:
     # ---- a group ----
     def sums(self, b: Builder, group: Group, xs: Tile, totals: Tile) -> Tile:
         """int32 in 16 lanes for each token: xs are the addresses of their activations, totals those of the
-        sums of these, an int16 for each half.
+        sums of these, an int16 for each 16 columns.
         """
         out = self.folded(b, group, totals)
         for half, run in self.runs():
@@ -97,7 +97,7 @@ class Dots:
     def runs(self) -> list[tuple[int, range]]:
         """(sub-scale, quads) of what is added up before it is finished."""
         halves = parts.halves(self.row)
-        size = QUADS // halves
+        size = parts.quads(self.row) // halves
         return [(half, range(half * size, half * size + size)) for half in range(halves)]
 
     def folded(self, b: Builder, group: Group, totals: Tile) -> Tile:
@@ -121,7 +121,7 @@ class Dots:
         if count == 1:
             sums = [[self.total(b, at)] for at in totals]
         else:
-            sums = [list(self.both(b, at)) for at in totals]
+            sums = [self.sixteens(b, at) for at in totals]
         if not self.row.sub:
             return [splat(b, b.sitofp(total, F32)) for (total,) in sums]
         minima = [b.sitofp(parts.submin(b, group, half).words(b), F32X16) for half in range(count)]
@@ -134,15 +134,18 @@ class Dots:
             found = call(b, "llvm.fma.v16f32", F32X16, low, splat(b, b.sitofp(total, F32)), found)
         return found
 
-    def both(self, b: Builder, address: Value) -> tuple[Value, Value]:
-        """The sums of a token's activations in both halves of the group."""
+    def sixteens(self, b: Builder, address: Value) -> list[Value]:
+        """The sums of a token's activations in each 16 columns of the group."""
+        if self.row.group < ACT_GROUP:
+            return [b.sext(load(b, address, I16), I32)]
         word = load(b, address, I32)
         sixteen = ir.Constant(I32, 16)
-        return b.ashr(b.shl(word, sixteen), sixteen), b.ashr(word, sixteen)
+        return [b.ashr(b.shl(word, sixteen), sixteen), b.ashr(word, sixteen)]
 
     def total(self, b: Builder, address: Value) -> Value:
         """The sum of a token's activations in the group."""
-        return b.add(*self.both(b, address))
+        first, *rest = self.sixteens(b, address)
+        return b.add(first, *rest) if rest else first
 
     def pair_products(self, b: Builder, v: Value, w: Value) -> Value:
         return pair_products(b, v, w)

@@ -1,7 +1,7 @@
-"""The stored parts of a group, 32 columns of 16 rows, as integers in registers.
+"""The stored parts of a group, the scheme's columns (`Scheme.group`) of 16 rows, as integers in registers.
 
 A group's parts are addresses by the names of `Scheme.parts`. A *quad* is four columns: 64 bytes, a row's four
-in each 32-bit lane. A plane of some bits has as many lines in a group, so that a code is put together with
+in each 32-bit lane. A plane of some bits has as many lines in 32 columns, so that a code is put together with
 one shift, one mask and one more `or` for each plane. Where a row's sub-scale chooses one of four tables, the
 table's number stands above the bits of its codes, by one more: the *index* of an entry in all four.
 """
@@ -13,13 +13,12 @@ from dataclasses import dataclass, replace
 
 from llvmlite import ir
 
-from edgeq.formats.schemes import ACT_GROUP, Array, Scheme
+from edgeq.formats.schemes import Array, Scheme
 from edgeq.formats.schemes.scheme import PLANE_NAMES
 
 from .vectors import CODES, I8, I16, I32, I64, LANES, Builder, Value, at, const, pick, splat
 
 LINE = 64  # bytes of a line
-QUADS = ACT_GROUP // 4  # of a group
 REGISTER = 16  # entries of a table that one look-up takes
 I8X16, I32X4 = ir.VectorType(I8, LANES), ir.VectorType(I32, 4)
 
@@ -41,6 +40,11 @@ class Group:
     def planes(self) -> list[tuple[int, Value]]:
         """Bits of each plane and where its lines lie."""
         return [(bits, self.parts[name]) for bits, name in zip(self.row.planes, PLANE_NAMES, strict=False)]
+
+
+def quads(row: Scheme) -> int:
+    """Of a group."""
+    return row.group // 4
 
 
 # ---- indices: codes, and above them what their row chose ----
@@ -182,7 +186,7 @@ I16X32 = ir.VectorType(I16, 2 * LANES)
 
 def halves(row: Scheme) -> int:
     """Sub-scales of a group."""
-    return ACT_GROUP // row.sub.columns if row.sub else 1
+    return row.group // row.sub.columns if row.sub else 1
 
 
 def sub(b: Builder, group: Group, half: int | Value) -> Bytes:
@@ -224,8 +228,8 @@ def submin(b: Builder, group: Group, half: int | Value) -> Bytes:
 
 def _half(b: Builder, row: Scheme, i: int | Value) -> int | Value:
     """The number of the sub-scale that the i-th quad has."""
-    size = QUADS // halves(row)
-    if isinstance(i, int) or size == QUADS:
+    size = quads(row) // halves(row)
+    if isinstance(i, int) or size == quads(row):
         return i // size if isinstance(i, int) else 0
     return b.udiv(i, ir.Constant(I64, size))
 

@@ -147,7 +147,7 @@ class SignDots(Avx2Dots):
     def add(self, b: Builder, accs: Tile, group: Group, xs: Tile, i: int) -> tuple[Group, Tile]:
         v = self.codes(b, parts.quad(b, group, i, CODES))
         magnitude = call(b, f"llvm.abs.v{CODES.count}i8", CODES, v, ir.Constant(I1, 0))
-        factor = self.factor(b, group, i // (parts.QUADS // parts.halves(self.row)))
+        factor = self.factor(b, group, i // (parts.quads(self.row) // parts.halves(self.row)))
 
         def signed(x: Value, v: Value) -> Value:
             return call(b, "llvm.x86.avx2.psign.b", v.type, x, v)

@@ -24,6 +24,7 @@ from .bundles import (
 from .dots import (
     column,
     dots,
+    group,
     group_min,
     group_parts,
     group_scale,
@@ -101,6 +102,7 @@ __all__ = [
     "call_system",
     "column",
     "dots",
+    "group",
     "group_min",
     "group_parts",
     "group_scale",

@@ -13,7 +13,7 @@ from edgeq.formats.schemes.values import integers, sub_mins, sub_scales
 
 from ..isa import parts
 from ..isa.dots import Dots
-from ..isa.parts import LINE, QUADS, Group
+from ..isa.parts import LINE, Group
 from ..isa.vectors import F32, F32X16, I32, I32X16, I64, LANES, call, const, splat
 from ..tag import Tag
 from .facts import fact
@@ -70,12 +70,14 @@ def tile_parts(t: Any, weights: int, tiles: int, columns: int, tile: int) -> Any
 
 
 def _group_parts(b: Any, tag: Tag, parts: Any, g: Any) -> Any:
+    size = tag.scheme_row.group
+
     def moved(part: Any, address: Any) -> Any:
         if not part.columns:
             return address
-        shared = max(1, part.columns // ACT_GROUP)  # groups that share an entry
+        shared = max(1, part.columns // size)  # groups that share an entry
         at = b.udiv(g, _word(shared)) if shared > 1 else g
-        return b.add(address, b.mul(at, _word(part.tile_bytes(shared * ACT_GROUP))))
+        return b.add(address, b.mul(at, _word(part.tile_bytes(shared * size))))
 
     return bundled(b, I64, list(map(moved, tag.scheme_row.parts, members(b, parts))))
 
@@ -83,10 +85,10 @@ def _group_parts(b: Any, tag: Tag, parts: Any, g: Any) -> Any:
 @verb(each_part, (Tag, each_part, ADDRESS), _group_parts)
 def group_parts(t: Any, parts: Any, g: int) -> Any:
     """Where the parts of group g of a tile lie."""
-    found = []
+    size, found = t.scheme_row.group, []
     for part, address in zip(t.scheme_row.parts, parts, strict=True):
-        shared = max(1, part.columns // ACT_GROUP)
-        found.append(address + (g // shared * part.tile_bytes(shared * ACT_GROUP) if part.columns else 0))
+        shared = max(1, part.columns // size)
+        found.append(address + (g // shared * part.tile_bytes(shared * size) if part.columns else 0))
     return np.array(found, np.int64)
 
 
@@ -113,7 +115,7 @@ def values_at(t: Any, w: Any) -> int:
 
 def _prefetch_group(b: Any, tag: Tag, addresses: Any, ahead: Any) -> None:
     for bits, address in _group(b, tag, addresses).planes:
-        for line in range(ACT_GROUP * bits // 32):
+        for line in range(tag.scheme_row.group * bits // 32):
             lower_prefetch(b, b.add(b.add(address, ahead), _word(line * LINE)))
 
 
@@ -129,22 +131,22 @@ def _numbers(t: Any, addresses: Any) -> dict[str, Any]:
     lines, found = [], {}
     for part, address in zip(row.parts, (int(a) for a in addresses), strict=True):
         if part.bits:
-            count = ACT_GROUP * part.bits // 32
+            count = row.group * part.bits // 32
             lines.append(memory(address, np.uint8, count * LINE).reshape(1, count, LINE))
         else:
-            count = max(1, ACT_GROUP // part.columns) if part.columns else 1
+            count = max(1, row.group // part.columns) if part.columns else 1
             found[part.name] = memory(address, part.dtype, count * TILE_ROWS).reshape(count, TILE_ROWS).T
     return {"codes": unpack(lines, row.planes), **found}
 
 
-def _spread(entries: Any) -> Any:
-    """An entry for each column of a group: [16, 32]."""
-    return np.repeat(entries, ACT_GROUP // entries.shape[1], axis=1)
+def _spread(row: Scheme, entries: Any) -> Any:
+    """An entry for each column of a group."""
+    return np.repeat(entries, row.group // entries.shape[1], axis=1)
 
 
-def _activations(t: Any, x: int, stride: int) -> Any:
-    """int32 [tokens, 32]."""
-    tile = [memory(x + n * stride, np.int8, ACT_GROUP) for n in range(t.tokens)]
+def _activations(t: Any, x: int, stride: int, columns: int) -> Any:
+    """int32 [tokens, columns]."""
+    tile = [memory(x + n * stride, np.int8, columns) for n in range(t.tokens)]
     return np.stack(tile).astype(np.int32)
 
 
@@ -169,13 +171,13 @@ def _dots(b: Any, tag: Tag, w: Any, x: Any, stride: Any, sums: Any, sums_stride:
 @verb(each_i32, (Tag, each_part, ADDRESS, ADDRESS, ADDRESS, ADDRESS), _dots)
 def dots(t: Any, w: Any, x: int, stride: int, sums: int, sums_stride: int) -> Any:
     """The exact sums of sub * v * x over the group whose parts are w. Token n's int8 activations are at x + n
-    * stride, and at sums + n * sums_stride their sums, an int16 for each half of the group.
+    * stride, and at sums + n * sums_stride their sums, an int16 for each 16 columns of the group.
     """
     found, row = _numbers(t, w), t.scheme_row
     v = integers(found, row).astype(np.int32)
     if row.sub:
-        v *= _spread(sub_scales(found["sub"], row).astype(np.int32))
-    return (_activations(t, x, stride) @ v.T).astype(np.int32)
+        v *= _spread(row, sub_scales(found["sub"], row).astype(np.int32))
+    return (_activations(t, x, stride, row.group) @ v.T).astype(np.int32)
 
 
 def _signed_dots(b: Any, tag: Tag, line: Any, x: Any, stride: Any) -> Any:
@@ -187,9 +189,9 @@ def _signed_dots(b: Any, tag: Tag, line: Any, x: Any, stride: Any) -> Any:
 @verb(each_i32, (Tag, ADDRESS, ADDRESS, ADDRESS), _signed_dots)
 def signed_dots(t: Any, line: int, x: int, stride: int) -> Any:
     """As `dots`, for a group of signed bytes in lines and activations in 0..127."""
-    lines = memory(line, np.int8, QUADS * LINE).reshape(1, QUADS, LINE)
-    values = unpack([lines.view(np.uint8)], (8,)).view(np.int8).astype(np.int32)
-    return (_activations(t, x, stride) @ values.T).astype(np.int32)
+    lines = memory(line, np.uint8, ACT_GROUP // 4 * LINE).reshape(1, -1, LINE)
+    values = unpack([lines], (8,)).view(np.int8).astype(np.int32)
+    return (_activations(t, x, stride, ACT_GROUP) @ values.T).astype(np.int32)
 
 
 # ---- floats of a group ----
@@ -198,8 +200,8 @@ def _floats(b: Any, tag: Tag, name: str, w: Any, without: float) -> Any:
     row = tag.scheme_row
     if name not in row.floats:
         return const(F32X16, without)
-    found = stored_floats(b, tag, row.floats[name].number, _group(b, tag, w).parts[name])
-    return b.fmul(found, const(F32X16, row.unit)) if name == "scale" and row.unit != 1 else found
+    unit = row.unit if name == "scale" else 1.0
+    return stored_floats(b, tag, row.floats[name].number, _group(b, tag, w).parts[name], unit)
 
 
 def _floats_meaning(t: Any, name: str, w: Any, without: float) -> Any:
@@ -252,11 +254,12 @@ def min_add_each(t: Any, acc: Any, w: Any, scale: int, sums: int, stride: int) -
     if not row.min:
         return acc
     found = _numbers(t, w)
-    submin = sub_mins(found, row)
-    both = np.ones((TILE_ROWS, 2)) if submin is None else np.repeat(submin, 2 // submin.shape[1], axis=1)
+    submin, count = sub_mins(found, row), row.group // 16
+    each = np.ones((TILE_ROWS, 1)) if submin is None else submin
+    each = np.repeat(each, count // each.shape[1], axis=1).astype(np.int32)
     out = []
     for n in range(t.tokens):
-        total = both.astype(np.int32) @ memory(sums + n * stride, np.int16, 2).astype(np.int32)
+        total = each @ memory(sums + n * stride, np.int16, count).astype(np.int32)
         s = memory(scale + n * stride, np.float32, 1)[0]
         out.append(fma_meaning(total.astype(np.float32), _floats_meaning(t, "min", w, 0) * s, acc[n]))
     return np.stack(out)
@@ -317,9 +320,11 @@ def sub_min(t: Any, w: Any, half: int) -> Any:
 
 
 # ---- facts ----
+def group(t): ...  # type: ignore[no-untyped-def]
 def halves(t): ...  # type: ignore[no-untyped-def]
 def has_min(t): ...  # type: ignore[no-untyped-def]
 
 
+fact(group, lambda tag: tag.scheme_row.group)  # columns of a group
 fact(halves, lambda tag: parts.halves(tag.scheme_row))  # sub-scales in a group
 fact(has_min, lambda tag: tag.scheme_row.min is not None)

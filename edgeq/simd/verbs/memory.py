@@ -29,6 +29,8 @@ from ..isa.vectors import (
 from ..tag import Tag
 from .registry import ADDRESS, FLOAT, INT, f32, i32, memory, verb
 
+I8X16, I16X16 = ir.VectorType(I8, LANES), ir.VectorType(I16, LANES)
+
 
 @verb(ADDRESS, (ADDRESS,), lambda b, p: at(b, p, I64))
 def peek_i64(p: int) -> Any:
@@ -148,24 +150,36 @@ def _e4m3(b: Any, bits: Any) -> Any:
     return b.bitcast(b.or_(value, sign), F32X16)
 
 
-def stored_floats(b: Any, tag: Tag, number: str, p: Any) -> Any:
-    """Sixteen stored floats of a format (a name of NUMBERS), as float32. An e8m0 of 255 becomes infinite."""
+def stored_floats(b: Any, tag: Tag, number: str, p: Any, unit: float = 1.0) -> Any:
+    """Sixteen stored floats of a format (a name of NUMBERS), which are finite, as float32 times the unit, a
+    power of two.
+    """
+    floats, missing = _widened(b, tag, number, p)
+    factor = missing * unit
+    return floats if factor == 1 else b.fmul(floats, const(F32X16, factor))
+
+
+def _widened(b: Any, tag: Tag, number: str, p: Any) -> tuple[Any, float]:
+    """float32, and the power of two that makes them the stored numbers."""
     if number == "f32":
-        return at(b, p, F32X16)
+        return at(b, p, F32X16), 1.0
     if number == "f16":
-        return tag.isa_row.lower["widen_f16"](b, at(b, p, F16X16))
+        return tag.isa_row.lower["widen_f16"](b, at(b, p, F16X16)), 1.0
     if number == "bf16":
         bits = b.zext(at(b, p, I16X16), I32X16)
-        return b.bitcast(b.shl(bits, const(I32X16, 16)), F32X16)
+        return b.bitcast(b.shl(bits, const(I32X16, 16)), F32X16), 1.0
     if number == "e8m0":
-        bits = b.shl(b.zext(at(b, p, ir.VectorType(I8, LANES)), I32X16), const(I32X16, 23))
+        bits = b.shl(b.zext(at(b, p, I8X16), I32X16), const(I32X16, 23))
         smallest = const(I32X16, 1 << 22)  # 2**-127, a subnormal
-        return b.bitcast(b.select(b.icmp_signed(">", bits, smallest), bits, smallest), F32X16)
+        return b.bitcast(b.select(b.icmp_signed(">", bits, smallest), bits, smallest), F32X16), 1.0
     if number == "e4m3":
-        return _e4m3(b, b.zext(at(b, p, ir.VectorType(I8, LANES)), I32X16))
+        return _e4m3(b, b.zext(at(b, p, I8X16), I32X16)), 1.0
     if number == "e5m2":
-        half = b.shl(b.zext(at(b, p, ir.VectorType(I8, LANES)), I16X16), const(I16X16, 8))
-        return tag.isa_row.lower["widen_f16"](b, b.bitcast(half, F16X16))
+        half = b.shl(b.zext(at(b, p, I8X16), I16X16), const(I16X16, 8))
+        return tag.isa_row.lower["widen_f16"](b, b.bitcast(half, F16X16)), 1.0
+    if number == "ue4m3":  # a float16 but for the bias; small ones as float32 would be subnormal, and slow
+        bits = b.shl(b.zext(at(b, p, I8X16), I16X16), const(I16X16, 7))
+        return tag.isa_row.lower["widen_f16"](b, b.bitcast(bits, F16X16)), 2.0**8
     raise TypeError(f"kernels read no floats in {number}")
 
 
@@ -190,7 +204,7 @@ def poke_value(t: Any, p: int, x: Any) -> None:
     memory(p, dtype, 1)[0] = dtype(x)
 
 
-@verb(types.void, (ADDRESS, i32), lambda b, p, v: put(b, p, b.trunc(v, ir.VectorType(I8, LANES))))
+@verb(types.void, (ADDRESS, i32), lambda b, p, v: put(b, p, b.trunc(v, I8X16)))
 def store_i8(p: int, v: Any) -> None:
     """The low byte of each lane, 16 bytes in all."""
     memory(p, np.uint8, LANES)[:] = (v & 255).astype(np.uint8)

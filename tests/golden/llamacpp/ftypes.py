@@ -104,7 +104,7 @@ def alone(kind: gguf.GGMLQuantizationType) -> Any:
 
     def stored(name: str, values: Any) -> gguf_checkpoint.Stored:
         if values.shape[1] % block:
-            return gguf.GGMLQuantizationType.F16, values.astype(np.float16)
+            return gguf.GGMLQuantizationType.F16, values.astype(np.float16), 1.0
         return ggml_rounded(kind, values)
 
     return stored

@@ -6,7 +6,7 @@ usage: python -m tests.golden.llamacpp.make_llamacpp [NAME ...]
 llama.cpp runs with a float32 KV cache and without flash attention. The random models are those of
 ../families with calmer attention; stories260K is the bundled one, with its vocabulary and with zero rows up
 to a multiple of 32. every-type is random, too: it has a matrix of each type that ggml rounds to and the gguf
-library reads.
+library reads; one of NVFP4 has a scale.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ HERE = Path(__file__).parent
 STORIES = HERE.parents[2] / "edgeq" / "demo" / "stories260K"
 TOKENS = 64
 EVERY_TYPE = {  # the types of each block's matrices; those of many bits are the small ones
-    "attn_q": ("Q4_K", "Q3_K", "IQ4_XS"), "attn_k": ("MXFP4", "Q4_1", "IQ3_S"),
+    "attn_q": ("NVFP4", "Q3_K", "IQ4_XS"), "attn_k": ("MXFP4", "Q4_1", "IQ3_S"),
     "attn_v": ("Q4_0", "IQ3_XXS", "Q4_K"), "attn_output": ("Q5_0", "Q5_1", "IQ4_NL"),
     "ffn_gate": ("Q2_K", "IQ2_XS", "IQ1_S"), "ffn_up": ("TQ1_0", "IQ2_S", "IQ1_M"),
-    "ffn_down": ("TQ2_0", "IQ2_XXS", "Q3_K"), "token_embd": ("Q6_K",), "output": ("Q5_K",),
+    "ffn_down": ("TQ2_0", "IQ2_XXS", "NVFP4"), "token_embd": ("Q6_K",), "output": ("Q5_K",),
 }  # fmt: skip
+SCALED = "blk.2.ffn_down.weight"  # has a scale beside it, so that the largest of its own is ue4m3's largest
+LARGEST = 6 * 448  # of NVFP4 without one: the largest code's value times that scale
 MODELS = {  # name: (checkpoint, GGUF type)
     "stories260K-q8_0": (STORIES, "q8_0"),
     "stories260K-q4_0": (STORIES, "q4_0"),
@@ -75,22 +77,25 @@ def rounded_by_ggml(name: str, values: NDArray[Any]) -> gguf_checkpoint.Stored:
     """A matrix of every_type, by its GGUF name, in its type."""
     words = name.split(".")
     kinds = EVERY_TYPE[words[-2]]
-    return ggml_rounded(gguf.GGMLQuantizationType[kinds[int(words[1]) if words[0] == "blk" else 0]], values)
+    kind = gguf.GGMLQuantizationType[kinds[int(words[1]) if words[0] == "blk" else 0]]
+    return ggml_rounded(kind, values, np.abs(values).max() / LARGEST if name == SCALED else 1)
 
 
-def ggml_rounded(kind: gguf.GGMLQuantizationType, values: NDArray[Any]) -> gguf_checkpoint.Stored:
-    """A matrix in that type, by ggml's own rounding with all columns equally important."""
+def ggml_rounded(
+    kind: gguf.GGMLQuantizationType, values: NDArray[Any], factor: float = 1
+) -> gguf_checkpoint.Stored:
+    """A matrix divided by the factor in that type, by ggml's own rounding with all columns equally important."""
     library = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / "libggml-base.so"))
     rows, columns = values.shape
     block, nbytes = gguf.GGML_QUANT_SIZES[kind]
     stored = np.empty((rows, columns // block * nbytes), np.uint8)
     importance = np.ones(columns, np.float32)
-    source = np.ascontiguousarray(values, np.float32)
+    source = np.ascontiguousarray(values / np.float32(factor), np.float32)
     arguments = [array.ctypes.data_as(ctypes.c_void_p) for array in (source, stored, importance)]
     library.ggml_quantize_chunk(
         ctypes.c_int(kind), *arguments[:2], *map(ctypes.c_int64, (0, rows, columns)), arguments[2]
     )
-    return kind, stored
+    return kind, stored, float(np.float32(factor))
 
 
 def vocabulary(directory: Path, size: int) -> tuple[list[bytes], list[float], list[int]]:
