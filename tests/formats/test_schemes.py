@@ -80,7 +80,8 @@ def test_a_row_that_kernels_would_misread_is_refused(words: dict[str, Any], mess
 def test_what_a_scheme_holds() -> None:
     """Codes move to a scheme with the same scales and more integers, value by value."""
     held = {row.name: {other for other in CODES if row.holds(SCHEMES[other])} for row in SCHEMES.values()}
-    assert held["q8"] == {"q8", "q5", "q4", "t4"} and held["q5"] == {"q5", "q4"} and held["q4"] == {"q4"}
+    assert held["q8"] == {"q8", "q5", "q4", "t4", "fp4", "log4", "pow4"}
+    assert held["q5"] == {"q5", "q4", "fp4"} and held["q4"] == {"q4"}
     assert held["k6"] == {"k6", "k3"} and held["k5"] == {"k5", "k4"} and held["q5m"] == {"q5m", "q4m"}
     assert held["f32"] == held["bytes"] == set()
     for name in CODES:
@@ -395,8 +396,8 @@ def test_encode_refuses_what_is_not_finite(name: str, bad: float) -> None:
     with pytest.raises(FormatError, match="not finite"):
         formats.encode(x, name)
     if name in ROUNDED:
-        ((_, floats),) = SCHEMES[name].floats.items()
-        first = 65 // floats.columns * floats.columns if floats.columns else 0
+        columns = next(iter(SCHEMES[name].floats.values())).columns
+        first = 65 // columns * columns if columns else 0
         with pytest.raises(FormatError, match=f"row 33, columns from {first}: a value is not finite"):
             formats.quantize(x, name)
 

@@ -194,7 +194,7 @@ class Weights:
         return {"tiles": -(-self.rows // 16), "groups": -(-self.columns // 32)}
 
     @property
-    def numbers(self) -> dict[str, Array | None]:
+    def numbers(self) -> dict[str, Any]:
         """Of plain numbers what `meaning` takes: weights [rows, columns] and row [rows], float32."""
         value, row = (self.parts.get(name) for name in ("value", "row"))
         assert value is not None
