@@ -28,7 +28,7 @@ def test_schemes_are_the_table(call: Call, monkeypatch: pytest.MonkeyPatch) -> N
         {"name": "high", "bits": 2, "columns": 1},
         {"name": "scale", "bits": 16, "columns": 32},
     ]
-    assert toy["bits_per_weight"] == 6.5 and toy["holds"] == ["q4", "q5", "toy6"]
+    assert toy["bits_per_weight"] == 6.5 and toy["holds"] == ["q4", "q5", "fp4", "toy6"]
     assert rows["k4"]["error"] is None and rows["k4"]["holds"] == ["k4"] and not rows["k4"]["rounds"]
     for name in ("normal", "student_t"):
         errors = [rows[scheme]["error"][name] for scheme in ("q4", "q5", "toy6", "q8", "bf16", "f16", "f32")]

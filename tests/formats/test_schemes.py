@@ -433,8 +433,8 @@ def test_encode_refuses_what_is_not_finite(name: str, bad: float) -> None:
     with pytest.raises(FormatError, match="not finite"):
         formats.encode(x, name)
     if name in ROUNDED:
-        floats = next(iter(SCHEMES[name].floats.values()))
-        first = 65 // floats.columns * floats.columns if floats.columns else 0
+        columns = next(iter(SCHEMES[name].floats.values())).columns
+        first = 65 // columns * columns if columns else 0
         with pytest.raises(FormatError, match=f"row 33, columns from {first}: a value is not finite"):
             formats.quantize(x, name)
 

@@ -84,7 +84,7 @@ def rounded_by_ggml(name: str, values: NDArray[Any]) -> gguf_checkpoint.Stored:
 def ggml_rounded(
     kind: gguf.GGMLQuantizationType, values: NDArray[Any], factor: float = 1
 ) -> gguf_checkpoint.Stored:
-    """A matrix divided by the factor in that type, by ggml's own rounding with all columns equally important."""
+    """A matrix divided by the factor, by ggml's own rounding with all columns equally important."""
     library = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / "libggml-base.so"))
     rows, columns = values.shape
     block, nbytes = gguf.GGML_QUANT_SIZES[kind]
