@@ -217,8 +217,8 @@ def matmul(
     x: Int8, parts: Parts, scheme: Scheme, bias: Array | None = None, add: Array | None = None
 ) -> Array:
     """y [count, rows] = W . x (+ bias) (+ add): exact integer sums of sub * v * x, one for each group of the
-    scheme, added in order with one fma, and where there is a min another of submin * the sums of x. What comes
-    of all groups is multiplied by the row's float.
+    scheme, added in order with one fma, and where there is a min another of submin * the sums of x. What
+    comes of all groups is multiplied by the row's float.
     """
     w = Codes.of(parts, scheme)
     y = np.zeros((len(x.x), len(w.v)), F32)
