@@ -170,7 +170,7 @@ class Scheme:
                     f"{ACT_GROUP}: 32, 64, 128, 256 or 0 (the row) is needed",
                 )
         choosing = [name for name, kind in SUBS.items() if kind.chooses]
-        chooses = bool(self.sub) and self.sub.kind in choosing
+        chooses = self.sub is not None and self.sub.kind in choosing
         counts = sorted((len(self.tables), len(self.zeros)))
         yield (
             chooses and counts != [1, CHOICES],

@@ -58,7 +58,7 @@ def runnable() -> list[isa.ISA]:
 
 EVERYWHERE = [row.name for row in runnable()]
 HERE = next(name for name in EVERYWHERE if not name.endswith("-meaning"))  # the best that this CPU really has
-SOME = ("q4", "q8", "k2", "k6", "t4x")  # schemes that between them take every way of unpacking and adding up
+SOME = ("q4", "q8", "k2", "k6", "e2")  # schemes that between them take every way of unpacking and adding up
 
 
 def on_tiers(schemes: Iterable[str]) -> list[tuple[str, str]]:
