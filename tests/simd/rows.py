@@ -61,7 +61,7 @@ EVERYWHERE = [row.name for row in runnable()]
 REAL = [name for name in EVERYWHERE if not name.endswith("-meaning")]  # what this CPU really has
 HERE = REAL[0]  # the best of them
 # schemes that between them take every way of unpacking and adding up
-SOME = ("q4", "q8", "k2", "k6", "t4x", "nv4", "e2")
+SOME = ("q4", "q8", "k2", "k6", "e2", "nv4")
 
 
 def ways(row: Scheme) -> tuple[Any, Any]:

@@ -85,6 +85,10 @@ REFUSED = [
         dict(planes=(8,), zero=255, sub=Integers("u8", 32)),
         "times the smallest integer is 65025, more than 16 bits hold",
     ),
+    (
+        dict(planes=(4,), table=tuple(range(64)), sub=Integers("u6c2", 32)),
+        "kernels look up 32 integers at the most, not 64",
+    ),
     (dict(planes=(8,)), "its integers are 0 to 255, more than 8 bits hold"),
     (
         dict(planes=(4, 1), scale=Floats("f16", 16)),
