@@ -135,7 +135,7 @@ class Scheme:
     number: str = ""  # of plain numbers, a name of NUMBERS; "" for codes and for bytes
     planes: tuple[int, ...] = ()  # bits of a code, the low ones first
     zero: int = 0  # the code whose value is 0
-    table: tuple[int, ...] = ()  # the integers that codes stand for, instead of code - zero; or four of them
+    table: tuple[int, ...] = ()  # instead of code - zero what codes stand for, or four tables of that
     zeros: tuple[int, ...] = (0,)  # what is taken from them, as the sub-scale's byte chooses
     sub: Integers | None = None
     scale: Floats | None = None
@@ -170,7 +170,7 @@ class Scheme:
         lengths = (codes, CHOICES * codes)
         yield (
             bool(self.table) and len(self.table) not in lengths,
-            f"a table of {codes} integers is needed, or four of them",
+            f"a table of {codes} integers, or four such tables, are needed",
         )
         yield not 0 <= self.zero < codes, f"its zero is {self.zero}, but it is one of the {codes} codes"
         yield (

@@ -55,7 +55,7 @@ def matrix(shape: tuple[int, ...], seed: int = 0) -> Array:
         ({"scale": Floats("f8", 32)}, "f8 is no format of numbers"),
         ({"zero": 16}, "its zero is 16, but it is one of the 16 codes"),
         ({"zero": -1}, "its zero is -1"),
-        ({"table": (1, 2)}, "a table of 16 integers is needed, or four of them"),
+        ({"table": (1, 2)}, "a table of 16 integers, or four such tables, are needed"),
         ({"table": (128,) * 16}, "its table or its zero points hold an integer that does not fit in 8 bits"),
         (
             {"zeros": (0, 0, 0, -129), "sub": Integers("u6c2", 32)},

@@ -229,9 +229,9 @@ def submin(b: Builder, group: Group, half: int | Value) -> Bytes:
 def _half(b: Builder, row: Scheme, i: int | Value) -> int | Value:
     """The number of the sub-scale that the i-th quad has."""
     size = quads(row) // halves(row)
-    if isinstance(i, int) or size == quads(row):
-        return i // size if isinstance(i, int) else 0
-    return b.udiv(i, ir.Constant(I64, size))
+    if isinstance(i, int):
+        return i // size
+    return b.udiv(i, ir.Constant(I64, size)) if size < quads(row) else 0
 
 
 def _stored(b: Builder, group: Group, name: str, half: int | Value, rows: range = range(LANES)) -> Value:
