@@ -126,9 +126,7 @@ class Scheme:
     number: str = ""  # of plain numbers, a name of NUMBERS; "" for codes and for bytes
     planes: tuple[int, ...] = ()  # bits of a code, the low ones first
     zero: int = 0  # the code whose value is 0
-    table: tuple[
-        int, ...
-    ] = ()  # instead of code - zero the integers that codes stand for, or four tables of them
+    table: tuple[int, ...] = ()  # what codes stand for instead of code - zero, or four tables of it
     zeros: tuple[int, ...] = (0,)  # what is taken from them, as the sub-scale's byte chooses
     sub: Integers | None = None
     scale: Floats | None = None
