@@ -66,11 +66,11 @@ SOME = ("q4", "q8", "k2", "k6", "e2", "nv4")
 
 def ways(row: Scheme) -> tuple[Any, Any]:
     """What the lowering of a group's integers asks of a scheme, and what that of its floats."""
-    span = int(row.values.max()) - row.offset
+    span = int(row.tables.max()) - row.offset
     most = next((n for n in (8, 4, 2, 1) if n * span * 2 * 127 < 1 << 15), 0)  # products that 16 bits hold
     zero = min(row.zero, 1) if row.zero != 128 else 128
     shared = [floats and (floats.number, floats.columns > ACT_GROUP) for floats in (row.scale, row.min)]
-    integers = row.group, row.planes, len(row.table), zero, most, row.sub, row.zeros != (0,)
+    integers = row.group, row.planes, len(row.table), len(row.tables), zero, most, row.sub, row.zeros != (0,)
     return integers, (*shared, row.row, row.unit != 1, bool(row.sub))
 
 
