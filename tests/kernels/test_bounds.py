@@ -12,7 +12,7 @@ import pytest
 
 from edgeq.kernels import meaning
 from tests import emulator
-from tests.kernels.calling import Memory, run, same_bits, tag_of
+from tests.kernels.calling import GUARD, Memory, run, same_bits, tag_of
 from tests.patience import STUCK_S
 from tests.simd.rows import HERE
 
@@ -33,7 +33,7 @@ print("it went through")
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="pages are forbidden with Linux's mprotect")
+@pytest.mark.skipif(not GUARD, reason="pages are forbidden with Linux's mprotect, in this process")
 @pytest.mark.parametrize("dim", [32, 96])
 def test_what_lies_behind_a_buffer_is_forbidden(dim: int) -> None:
     """In all tests of kernels: 96 columns of a weight that has 32 end the process."""
