@@ -23,7 +23,7 @@ from tests.kernels.calling import (
     spare,
     tag_of,
 )
-from tests.simd.rows import EVERYWHERE, HERE, on_tiers
+from tests.simd.rows import EVERYWHERE, HERE, on_machines, on_tiers
 
 SHAPES = [(16, 32), (1, 1), (5, 7), (40, 64), (100, 33), (130, 96)]
 COUNTS = [0, *range(1, 10), 130]
@@ -146,7 +146,7 @@ def test_matmul_at_the_corners(name: str, scheme: str) -> None:
                     same_bits(y.values, meaning.matmul(q, w.parts, row))
 
 
-@pytest.mark.parametrize(("name", "scheme"), on_tiers())
+@pytest.mark.parametrize(("name", "scheme"), on_machines())
 def test_matmul_act(name: str, scheme: str) -> None:
     rng = np.random.default_rng(8)
     tag = tag_of(name, scheme)

@@ -18,7 +18,7 @@ from tests.kernels.calling import (
     same_bits,
     tag_of,
 )
-from tests.simd.rows import EVERYWHERE, HERE, on_tiers
+from tests.simd.rows import EVERYWHERE, HERE, on_machines
 
 COUNTS = [1, 2, 3, 5, 9]
 COLUMNS = [1, 16, 31, 33, 64, 80, 129, 300]
@@ -217,7 +217,7 @@ def test_rotate(heads: int, head_dim: int) -> None:
         np.testing.assert_allclose(x.values, want, rtol=1e-5, atol=2e-6 * np.abs(a).max())
 
 
-@pytest.mark.parametrize(("name", "scheme"), on_tiers())
+@pytest.mark.parametrize(("name", "scheme"), on_machines())
 def test_embed(name: str, scheme: str) -> None:
     rng = np.random.default_rng(4)
     for rows, columns in ((5, 7), (16, 32), (100, 130)):

@@ -160,6 +160,6 @@ def test_schemes_with_a_float_for_each_row_go_with_e8(scheme: str, head: str) ->
 
 def test_what_nothing_rounds_to() -> None:
     assert [name for name, row in SCHEMES.items() if row.planes and not rounding_of(row)] == [
-        *("k6", "k5", "k4", "k3", "k2", "t4x", "mx4"),
+        *("k6", "k5", "k4", "k3", "k2", "t4x", "mx4", "nv4"),
         *("iq3xxs", "iq3s", "iq2xxs", "iq2s", "iq1s", "iq1m", "tq2", "q2g64"),
     ]

@@ -89,8 +89,17 @@ def lowered(rows: Iterable[Scheme]) -> list[str]:
 
 
 CODES = lowered(SCHEMES.values())
+FIRST = next(iter(emulator.HAS))
 
 
 def on_tiers(schemes: Iterable[str] = CODES) -> list[tuple[str, str]]:
     """(instruction set, scheme) to test: each way on the best that this CPU has, some on the others."""
     return [(name, scheme) for name in EVERYWHERE for scheme in schemes if name == HERE or scheme in SOME]
+
+
+def on_machines() -> list[tuple[str, str]]:
+    """The same for kernels without integer products, lowered alike on all tiers of a machine: nothing stands in
+    for tiers, and of the processors that are emulated one has each way.
+    """
+    schemes = CODES if emulator.CPU in ("", FIRST) else SOME
+    return [(name, scheme) for name, scheme in on_tiers(schemes) if name in REAL]
