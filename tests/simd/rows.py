@@ -98,8 +98,8 @@ def on_tiers(schemes: Iterable[str] = CODES) -> list[tuple[str, str]]:
 
 
 def on_machines() -> list[tuple[str, str]]:
-    """The same for kernels without integer products, lowered alike on all tiers of a machine: nothing stands in
-    for tiers, and of the processors that are emulated one has each way.
+    """The same for kernels without integer products, lowered alike on all tiers of a machine: nothing stands
+    in for tiers, and of the processors that are emulated one has each way.
     """
     schemes = CODES if emulator.CPU in ("", FIRST) else SOME
     return [(name, scheme) for name, scheme in on_tiers(schemes) if name in REAL]
