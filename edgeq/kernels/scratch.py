@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from edgeq.simd.tag import Tag
 from edgeq.simd.verbs.facts import fact
 
 from .catalog import Scratch
 
 
-def scratch_p(t): ...
-def scratch_p_scale(t): ...
-def scratch_tiles(t): ...
+@fact
+def scratch_p(tag: Tag) -> int:
+    """Of the weights of keys."""
+    return Scratch(tag.tokens, 0).p
 
 
-fact(scratch_p, lambda tag: Scratch(tag.tokens, 0).p)
-fact(scratch_p_scale, lambda tag: Scratch(tag.tokens, 0).p_scale)
-fact(scratch_tiles, lambda tag: Scratch(tag.tokens, 0).tiles)
+@fact
+def scratch_p_scale(tag: Tag) -> int:
+    """Of the scales of those weights."""
+    return Scratch(tag.tokens, 0).p_scale
+
+
+@fact
+def scratch_tiles(tag: Tag) -> int:
+    """Of the tiles."""
+    return Scratch(tag.tokens, 0).tiles

@@ -12,8 +12,12 @@ from functools import cached_property
 from typing import Any
 
 from numba.core import cpu, dispatcher, registry
+from numba.core import typed_passes as typed
+from numba.core import untyped_passes as untyped
 from numba.core.codegen import AOTCodeLibrary, AOTCPUCodegen
+from numba.core.compiler import CompilerBase
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.compiler_machinery import PassManager
 from numba.core.target_extension import (
     CPU,
     dispatcher_registry,
@@ -21,6 +25,7 @@ from numba.core.target_extension import (
     target_override,
     target_registry,
 )
+from numba.core.typing.context import BaseContext
 
 NAME = "edgeq"  # of the target in numba's registries
 
@@ -73,8 +78,43 @@ class Context(cpu.CPUContext):
         """Nothing: no reference counting is linked in."""
 
 
+class Typing(BaseContext):
+    """How numba types kernels: integers, floats, tuples and what verbs register; arrays are left out, whose
+    rules would be asked about every sum of two integers.
+    """
+
+    def load_additional_registries(self) -> None:
+        """None: what kernels use is in numba's first ones."""
+
+
+class Pipeline(CompilerBase):
+    """The passes of numba that kernels need: they have no closures, generators, exceptions or arrays."""
+
+    def define_pipelines(self) -> list[PassManager]:
+        passes = PassManager("kernel")
+        for one in (
+            untyped.TranslateByteCode,
+            untyped.FixupArgs,
+            untyped.IRProcessing,
+            untyped.ReconstructSSA,
+            typed.NopythonTypeInference,
+            typed.PreLowerStripPhis,
+            typed.IRLegalization,
+            typed.AnnotateTypes,
+            typed.NativeLowering,
+            typed.NoPythonBackend,
+        ):
+            passes.add_pass(one, one.__name__)
+        passes.finalize()
+        return [passes]
+
+
 class KernelTarget(registry.CPUTarget):
     """What numba compiles kernels with: its types of a CPU, the lowering above."""
+
+    @cached_property
+    def _toplevel_typing_context(self) -> Any:
+        return Typing()
 
     @cached_property
     def _toplevel_target_context(self) -> Any:
@@ -97,7 +137,7 @@ class Native(dispatcher.Dispatcher):
 
 def native(function: Callable[..., Any]) -> Any:
     """Mark a kernel or a part of one."""
-    return Native(function, targetoptions=dict(OPTIONS))
+    return Native(function, targetoptions=dict(OPTIONS), pipeline_class=Pipeline)
 
 
 target_registry[NAME] = Anywhere

@@ -320,11 +320,19 @@ def sub_min(t: Any, w: Any, half: int) -> Any:
 
 
 # ---- facts ----
-def group(t): ...  # type: ignore[no-untyped-def]
-def halves(t): ...  # type: ignore[no-untyped-def]
-def has_min(t): ...  # type: ignore[no-untyped-def]
+@fact
+def group(tag: Tag) -> int:
+    """Columns of a group."""
+    return tag.scheme_row.group
 
 
-fact(group, lambda tag: tag.scheme_row.group)  # columns of a group
-fact(halves, lambda tag: parts.halves(tag.scheme_row))  # sub-scales in a group
-fact(has_min, lambda tag: tag.scheme_row.min is not None)
+@fact
+def halves(tag: Tag) -> int:
+    """Sub-scales in a group."""
+    return parts.halves(tag.scheme_row)
+
+
+@fact
+def has_min(tag: Tag) -> int:
+    """1 where the scheme has a min, else 0."""
+    return int(tag.scheme_row.min is not None)

@@ -5,26 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba.extending import overload
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
+from ..isa.vectors import I64
 from ..tag import Tag
+from .registry import TagType
 
 
-def tokens(t): ...  # type: ignore[no-untyped-def]
-def single(t): ...  # type: ignore[no-untyped-def]
-def value_bytes(t): ...  # type: ignore[no-untyped-def]
+def fact(value: Callable[[Tag], int | Tag]) -> Any:
+    """What kernels ask a tag for, `value`(t), as a constant in machine code; another tag is one for numba."""
 
-
-def fact(stub: Any, value: Callable[[Tag], Any]) -> None:
-    """Make a stub a constant of the tag."""
-
-    def typed(t):  # type: ignore[no-untyped-def]  # numba compares the signatures
+    def typing(context, t):  # type: ignore[no-untyped-def]  # numba reads the signature
         constant = value(t.tag)
-        return lambda t: constant
+        result = TagType(constant) if isinstance(constant, Tag) else types.int64
 
-    overload(stub, inline="always")(typed)
+        def generate(context: Any, b: Any, sig: Any, values: Any) -> Any:
+            return context.get_dummy_value() if isinstance(constant, Tag) else ir.Constant(I64, constant)
+
+        return result(t), generate
+
+    typing.__name__ = value.__name__
+    return intrinsic(typing)
 
 
-fact(tokens, lambda tag: tag.tokens)
-fact(single, lambda tag: tag.single)
-fact(value_bytes, lambda tag: tag.scheme_row.itemsize)
+@fact
+def tokens(tag: Tag) -> int:
+    """Tokens that a tile holds."""
+    return tag.tokens
+
+
+@fact
+def single(tag: Tag) -> Tag:
+    """The tag of the same kernel for one token at a time."""
+    return tag.single
+
+
+@fact
+def value_bytes(tag: Tag) -> int:
+    """Bytes of a float of the scheme."""
+    return tag.scheme_row.itemsize
