@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,28 @@ with contextlib.suppress(ImportError):  # an emulated board's tests need no hypo
     checks = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture)
     settings.register_profile("edgeq", deadline=None, suppress_health_check=checks)
     settings.load_profile("edgeq")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_here() -> Iterator[None]:
+    """This process compiles for itself: one that is started for it would import numba again for each test.
+    The tests of packs, and all that run edgeq in a process of its own, compile as users do.
+    """
+    try:
+        from edgeq.packs import build
+        from edgeq.simd import compilers
+    except ImportError:  # where only Python is
+        yield
+        return
+
+    def here(requests: Any, target: Any, jobs: int, sources: Any) -> Iterator[tuple[Any, bytes]]:
+        compiler = compilers.Here(sources)
+        for request in requests:
+            yield request, compilers.object_of(request, compiler.answer(request, target))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "compiling", here)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import cfunc, types
+from numba import types
 from numba.extending import intrinsic
 
+from edgeq.packs.executable import Executable
 from edgeq.simd import compile, verbs
 from edgeq.simd.frontend import written
 from edgeq.simd.isa.vectors import LANES, at, put
+from edgeq.simd.link import link
 from edgeq.simd.tag import Tag
+from edgeq.simd.target import Target
 from edgeq.simd.verbs.registry import MEANING, codes, each_f32, each_i32, f32, i32
 from tests import emulator
 
@@ -32,7 +35,7 @@ SCALARS = {"n": (np.int64, "peek_i64"), "k": (np.int32, "peek_i32"), "x": (np.fl
 LINES = {"f": (np.float32, LANES), "i": (np.int32, LANES), "c": (np.uint8, 4 * LANES)}
 
 
-KEEP: list[Any] = []  # compiled functions live as long as the tests
+KEEP: list[Executable] = []  # compiled functions live as long as the tests
 
 
 def _moves(kind: Any) -> tuple[Any, Any]:
@@ -117,14 +120,14 @@ def compiled(text: str, tag: Tag, letters: str = "") -> Callable[[int], None]:
     lines = "\n    ".join(text.splitlines())
     exec(f"def f(m):\n    {lines}\n", scope)
     signature = types.void(types.int64)
+    target = emulator.target(tag.isa) if emulator.CPU else Target.of(tag.isa)
+    module = compile.optimized(*written(scope["f"], signature), 1, "f", target)
+    blob = bytes(compile.target_machine(target).emit_object(module))
     if emulator.CPU:
-        target = emulator.target(tag.isa)
-        module = compile.optimized(*written(scope["f"], signature), 1, "f", target)
-        return emulator.loaded(compile.target_machine(target).emit_object(module), "f")
-    function = cfunc(signature, error_model="numpy")(scope["f"])
-    call = ctypes.CFUNCTYPE(None, ctypes.c_int64)(int(function.address or 0))
-    KEEP.append(function)
-    return call
+        return emulator.loaded(blob, "f")
+    image, at = link({"f": blob}, "f", target.machine)
+    KEEP.append(Executable.of_bytes(image))
+    return ctypes.CFUNCTYPE(None, ctypes.c_int64)(KEEP[-1].address + at["f"])
 
 
 def verb_call(name: str, letters: str, result: str, tag: Tag) -> Callable[[int], None]:
