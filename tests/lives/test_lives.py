@@ -17,7 +17,7 @@ COUNTS = {
     "drop": 30,
     "fork": 16,
     "fork_while_compiling": 1,
-    "interrupt_while_compiling": 2,
+    "interrupt_while_compiling": 1,
     "little_memory_while_compiling": 1,
     "load_in_the_progress_of_another": 1,
     "run_in_a_handler": 50,
