@@ -32,8 +32,7 @@ def obvious(logits: Sequence[float], history: Sequence[int], options: SamplingOp
                     if values[id] > 0
                     else values[id] * options.repeat_penalty
                 )
-                - count * options.frequency_penalty
-                - options.presence_penalty
+                - (count * options.frequency_penalty + options.presence_penalty)
             )
         )
     order = sorted(values, key=lambda id: (-values[id], id))
