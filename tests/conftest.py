@@ -16,14 +16,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# One cache for the whole run, set before any test imports edgeq: kernels are compiled once, and the user's
-# own cache is neither read nor written. EDGEQ_TEST_CACHE names a directory to keep between runs; the workers
-# of pytest-xdist, which start with this environment, find the first process's there.
+# A cache of the run's own, set before any test imports edgeq: kernels are compiled once, and the user's cache is
+# neither read nor written. EDGEQ_TEST_CACHE names a directory to keep between runs. Each worker of pytest-xdist
+# has its own in there: one that compiles lets all others wait.
 _cache = tempfile.TemporaryDirectory(prefix="edgeq-tests-", ignore_cleanup_errors=True)
-os.environ["EDGEQ_TEST_CACHE"] = os.path.abspath(os.environ.get("EDGEQ_TEST_CACHE") or _cache.name)
+_worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+_kept = os.path.abspath(os.environ.get("EDGEQ_TEST_CACHE") or _cache.name)
+os.environ["EDGEQ_TEST_CACHE"] = os.path.join(_kept, _worker)
 os.environ["XDG_CACHE_HOME"] = os.environ["EDGEQ_TEST_CACHE"]
 os.environ.pop("EDGEQ_KERNELS", None)
 os.umask(0o022)  # files that others can write are refused, and some tests make files
+os.makedirs(os.environ["EDGEQ_TEST_CACHE"], exist_ok=True)
 
 
 def pytest_unconfigure() -> None:

@@ -387,6 +387,8 @@ def test_dots(name: str, scheme_name: str, tokens: int) -> None:
         w = MEANING["group_parts"](tag, parts, groups - 1)
         found = MEANING["dots"](tag, w, m.address + X, X_STRIDE, m.address + SUMS, 4)
         np.testing.assert_array_equal(got, found)
+        if trial % 7:  # an fma is slow in Python
+            continue
         with np.errstate(all="ignore"):
             want = MEANING["min_add_each"](tag, acc, w, m.address + SCALES, m.address + SUMS, 4)
         assert same(m.at(2 * SLOT, np.float32, tag.tokens * LANES).copy(), want.reshape(-1), "<f4")
