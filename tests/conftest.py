@@ -16,9 +16,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# A cache of the run's own, set before any test imports edgeq: kernels are compiled once, and the user's cache is
-# neither read nor written. EDGEQ_TEST_CACHE names a directory to keep between runs. Each worker of pytest-xdist
-# has its own in there: one that compiles lets all others wait.
+# A cache of the run's own, set before any test imports edgeq: kernels are compiled once, and the user's
+# cache is neither read nor written. EDGEQ_TEST_CACHE names a directory to keep between runs. Each worker of
+# pytest-xdist has its own in there: one that compiles lets all others wait.
 _cache = tempfile.TemporaryDirectory(prefix="edgeq-tests-", ignore_cleanup_errors=True)
 _worker = os.environ.get("PYTEST_XDIST_WORKER", "")
 _kept = os.path.abspath(os.environ.get("EDGEQ_TEST_CACHE") or _cache.name)
