@@ -19,7 +19,7 @@ import numpy as np
 
 from edgeq import memory
 from edgeq.formats.schemes import SCHEMES
-from edgeq.kernels.catalog import CODES, KERNELS, OPERANDS_AT, STATE_AT, WIDTH, WORK_AT, State
+from edgeq.kernels.catalog import CODES, KERNELS, OPERANDS_AT, STATE_AT, TILE, WIDTH, WORK_AT, State
 from edgeq.packs import store
 from edgeq.simd import isa
 from edgeq.simd.host import host_isa
@@ -49,10 +49,12 @@ class Product:
         self.x_scale[:] = 1e-3
         self.x_sum[:] = self.x.reshape(-1, 16).sum(1)
         self.y = memory.zeros(rows * ROWS, np.float32)
+        self.scratch = memory.zeros(TILE * COLUMNS)
         self.state = memory.zeros(State.BYTES // 8, np.int64)
         self.state[State.COUNT // 8] = tokens
         operands: dict[str, Any] = dict(bias=0, y=self.y, y_stride=ROWS * 4, tiles=ROWS // 16, groups=groups)
         operands |= dict(x=self.x, x_scale=self.x_scale, x_sum=self.x_sum, add=0, count_at=State.COUNT)
+        operands |= dict(scratch=self.scratch, scratch_stride=self.scratch.nbytes)
         self.code = memory.zeros((copies, WIDTH // 8), np.int64)
         for matrix, line in zip(self.weights.matrices, self.code, strict=True):
             line[STATE_AT // 8] = self.state.ctypes.data

@@ -200,7 +200,8 @@ SOURCE = (
 )
 ATTENDED = Out("y", ALL_HEADS)
 WORKSPACE = Out("scratch", count="workers", form=SCRATCH)
-ONE_HEAD = Out("scratch", "head_dim", GROUP, "workers", SCRATCH)
+ONE_HEAD = Out("scratch", "head_dim", GROUP, "workers", SCRATCH, before=Scratch.TURNED)
+UNPACKED = Out("scratch", (TILE, "groups", GROUP), count="workers", form=SCRATCH, item=1)
 
 KERNELS = {
     "run": Kernel("interpreter", (Number("pool"), Number("program"), Number("length")), plain=True),
@@ -275,6 +276,7 @@ KERNELS = {
             fact("tiles", "weights"),
             fact("groups", "weights"),
             *ADDED,
+            UNPACKED,
         ),
         CODES,
     ),

@@ -22,6 +22,7 @@ from edgeq.simd.verbs import (
     load_f32,
     min_add_each,
     native,
+    packed,
     peek_i64,
     prefetch_group,
     row_floats,
@@ -32,6 +33,9 @@ from edgeq.simd.verbs import (
     tile_parts,
     times_each,
     tokens,
+    unpacked,
+    unpacking,
+    with_room,
     zeros_each,
 )
 
@@ -39,6 +43,7 @@ from .catalog import GROUP
 
 ROWS = 64  # bytes of 16 float32 results
 AHEAD = 2048  # bytes that a single token's stream of weights is asked for in advance
+FEW = 3  # tiles of tokens for which it does not pay to put unpacked codes by
 BLOCK = 192 << 10  # bytes of activations that stay in the second-level cache beside a tile of weights
 
 
@@ -77,13 +82,40 @@ def finish_tile(t, acc, parts, bias, add, y, y_stride, count):
 @native
 def tile_tokens(t, first, count, tile, w, x, bias, add, y, y_stride):
     """One tile of rows for `count` tokens from `first` on, as many as the tag holds or fewer. w is (weights,
-    tiles, groups) and x (x, x_scale, x_sum).
+    tiles, groups, room for a tile's codes unpacked) and x (x, x_scale, x_sum).
     """
-    weights, tiles, groups = w
+    weights, tiles, groups, room = w
     skip = first * groups
-    parts = tile_parts(t, weights, tiles, groups * GROUP, tile)
+    parts = with_room(t, tile_parts(t, weights, tiles, groups * GROUP, tile), room)
     acc = tile_product(t, parts, x[0] + skip * GROUP, x[1] + skip * 4, x[2] + skip * 4, groups)
     finish_tile(t, acc, parts, bias, add, y + first * y_stride, y_stride, count)
+
+
+@native
+def each_tile(t, product, low, high, tile, w, x, bias, add, y, y_stride):
+    """`product` (as tile_tokens) of one tile of rows for tokens low <= n < high. Two and more that are left
+    over take a full tile, which reads rows beyond the last and stores none of what comes of them; one has its
+    own.
+    """
+    n = low
+    while n + 1 < high:
+        product(t, n, min(tokens(t), high - n), tile, w, x, bias, add, y, y_stride)
+        n += tokens(t)
+    if n < high:
+        product(single(t), n, 1, tile, w, x, bias, add, y, y_stride)
+
+
+@native
+def unpack_once(t, product, low, high, tile, w, x, bias, add, y, y_stride):
+    """As each_tile; the first of many tiles of tokens leaves the rows' codes unpacked for the others."""
+    n = low
+    if packed(t) and high - low > FEW * tokens(t):
+        product(unpacking(t), n, tokens(t), tile, w, x, bias, add, y, y_stride)
+        n += tokens(t)
+        while n + 1 < high:
+            product(unpacked(t), n, min(tokens(t), high - n), tile, w, x, bias, add, y, y_stride)
+            n += tokens(t)
+    each_tile(t, product, n, high, tile, w, x, bias, add, y, y_stride)
 
 
 @native
@@ -105,17 +137,15 @@ def chunk_start(i, tiles, workers):
 
 
 @native
-def share_tiles(t, product, work, workers, count, tiles, w, x, x_bytes, bias, add, y, y_stride):
+def share_tiles(t, block, product, work, workers, count, tiles, w, x, x_bytes, bias, add, y, y_stride):
     """Run `product` (as tile_tokens) over all tiles and tokens, in chunks that workers take from `work`.
 
     w and x are handed on; x_bytes is what a token's activations take. Tokens go in blocks whose activations
-    stay in the cache, and a tile serves all of a block; the blocks of a chunk come one after another, so that
-    its weights are still near. Two tokens and more that are left over take a full tile, which reads rows
-    beyond the last and stores none of what comes of them; one has its own.
+    stay in the cache, and a tile serves all of a block, as `block` (each_tile or the like) says; the blocks
+    of a chunk come one after another, so that its weights are still near.
     """
     at_once = max(1, BLOCK // (x_bytes * tokens(t))) * tokens(t)
     blocks = max(1, (count + at_once - 1) // at_once)
-    one = single(t)
     while True:
         task = fetch_add(work, 1)
         first = chunk_start(task // blocks, tiles, workers)
@@ -127,12 +157,7 @@ def share_tiles(t, product, work, workers, count, tiles, w, x, x_bytes, bias, ad
         for tile in range(first, end):
             out = y + tile * ROWS
             row_bias = bias + tile * ROWS if bias != 0 else 0
-            n = low
-            while n + 1 < high:
-                product(t, n, min(tokens(t), high - n), tile, w, x, row_bias, add, out, y_stride)
-                n += tokens(t)
-            if n < high:
-                product(one, n, 1, tile, w, x, row_bias, add, out, y_stride)
+            block(t, product, low, high, tile, w, x, row_bias, add, out, y_stride)
 
 
 @native
@@ -153,16 +178,19 @@ def matmul(
     groups,
     add,
     count_at,
+    scratch,
+    scratch_stride,
 ):
     """y[n] = W . x[n] (+ bias) (+ y[n] where add) for as many tokens as the state's word at count_at says."""
     share_tiles(
         t,
+        unpack_once,
         tile_tokens,
         work,
         workers,
         peek_i64(state + count_at),
         tiles,
-        (weights, tiles, groups),
+        (weights, tiles, groups, scratch + worker * scratch_stride),
         (x, x_scale, x_sum),
         groups * GROUP,
         bias,

@@ -33,7 +33,7 @@ from edgeq.simd.verbs import (
     zeros_each,
 )
 
-from .matmul import finish_tile, share_tiles
+from .matmul import each_tile, finish_tile, share_tiles
 
 
 @native
@@ -138,6 +138,7 @@ def matmul_float(
     """y[n] = W . x[n] (+ bias) (+ y[n] where add), W stored as floats."""
     share_tiles(
         t,
+        each_tile,
         float_tokens,
         work,
         workers,
@@ -162,6 +163,7 @@ def matmul_act(
     """
     share_tiles(
         t,
+        each_tile,
         act_tokens,
         work,
         workers,

@@ -99,7 +99,8 @@ class Operand(Shaped):
 
     count: Size = "tokens"
     form: Form = ROWS
-    item: int = 4  # bytes of a number, where it is FLAT
+    item: int = 4  # bytes of a number, where it is FLAT or SCRATCH
+    before: int = 0  # bytes that come before them, where it is SCRATCH
     named: tuple[str, ...] = ()  # its words, where they are not its name and suffixes
     adds: str = ""  # a word: where that is not 0, what is written is read before
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeq.errors import UsageError
-from edgeq.kernels.catalog import State
-from edgeq.runtime.arena import Input
+from edgeq.kernels.catalog import TILE, State
+from edgeq.runtime.arena import Input, padded
 
 from .forms import quantized_for
 
 if TYPE_CHECKING:
-    from edgeq.runtime.arena import Quantized, Rows
+    from edgeq.runtime.arena import Rows
     from edgeq.runtime.recorder import Recorder
     from edgeq.runtime.weights import Matrix, Vector
 
@@ -46,10 +46,10 @@ def matmul(
     if add_to and add_to.columns != weight.rows:
         raise UsageError(f"{weight.rows} sums a row of {weight.name} are added to rows of {add_to.columns}.")
     y = p.result(weight.rows) if outputs else add_to or p.rows(weight.rows)
-    kernel, form = _form(p, weight, x)
+    kernel, own = _kernel(p, weight, x)
     p.emit(
         kernel,
-        x=form,
+        **own,
         weights=weight,
         bias=bias,
         y=y,
@@ -59,14 +59,16 @@ def matmul(
     return y
 
 
-def _form(p: Recorder, weight: Matrix, x: Input) -> tuple[str, Quantized | Rows]:
-    """The kernel for the weight, and what it reads of x."""
+def _kernel(p: Recorder, weight: Matrix, x: Input) -> tuple[str, dict[str, Any]]:
+    """The kernel for the weight, and what it is given that others are not: what it reads of x, and room for
+    codes.
+    """
     if quantized_for(p, weight):
         if x.int8 is None:
             raise UsageError(f"{weight.name}, {weight.scheme}, is given rows that were not quantized for it.")
-        return "matmul", x.int8
+        return "matmul", dict(x=x.int8, scratch=p.workspace(TILE * padded(weight.columns)))
     if x.floats is None:
         raise UsageError(
             f"{weight.name}, {weight.scheme}, is given rows that were not kept as floats for it."
         )
-    return "matmul_act" if weight.quantized else "matmul_float", x.floats
+    return "matmul_act" if weight.quantized else "matmul_float", dict(x=x.floats)

@@ -87,9 +87,11 @@ def flat(role: Operand, c: Call) -> Bytes:
 
 
 def scratch(role: Operand, c: Call) -> Bytes:
-    """All that there is; with a width, a line and so many float32."""
-    whole = Scratch(c.instruction.tag.tokens, c["head_dim"]).bytes
-    own = Scratch.TURNED + c.touched(role) * 4 if role.width else whole
+    """So many numbers and what is before them; without a width, all that attention has."""
+    if role.width:
+        own = role.before + c.touched(role) * role.item
+    else:
+        own = Scratch(c.instruction.tag.tokens, c["head_dim"]).bytes
     return {role.name: strided(c.count(role), c[role.words[1]], own)}
 
 

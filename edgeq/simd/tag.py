@@ -1,18 +1,23 @@
 """A tag: a value without bits whose numba type carries what a kernel is compiled for.
 
-That is a scheme (how weights are stored), an instruction set, and the number of tokens that a tile serves
-at once. Kernels take it as their first argument and ask it for facts; numba compiles one version per tag
-type.
+That is a scheme (how weights are stored), an instruction set, the number of tokens that a tile serves at
+once, and how it comes by codes. Kernels take it as their first argument and ask it for facts; numba compiles
+one version per tag type.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from edgeq.formats.schemes import SCHEMES, Scheme
+from edgeq.formats.schemes import SCHEMES, Part, Scheme
 
 from . import computed
 from .isa import ISA, by_name
+
+PACKED = "packed"  # codes are read as they are stored
+UNPACKING = "unpacking"  # so they are, and left unpacked for tiles that come after
+UNPACKED = "unpacked"  # they are read as a tile before left them: a byte for each, what products multiply
+ROOM = Part("unpacked", "|u1", 1, 8)  # where the codes of a tile lie unpacked
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,7 @@ class Tag:
     isa: str
     scheme: str = ""
     tokens: int = 1
+    codes: str = PACKED
 
     def __post_init__(self) -> None:
         if self.scheme:
@@ -36,6 +42,22 @@ class Tag:
     @property
     def scheme_row(self) -> Scheme:
         return SCHEMES[self.scheme]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What a tile of rows has: the scheme's parts, and ROOM where it is made use of."""
+        stored = self.scheme_row.parts
+        return stored if self.codes == PACKED else (*stored, ROOM)
+
+    @property
+    def unpacking(self) -> Tag:
+        """The same tag for a tile that leaves codes unpacked."""
+        return replace(self, codes=UNPACKING)
+
+    @property
+    def unpacked(self) -> Tag:
+        """The same tag for a tile that finds them so."""
+        return replace(self, codes=UNPACKED)
 
     @property
     def single(self) -> Tag:

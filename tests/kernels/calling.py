@@ -133,6 +133,10 @@ class Memory:
             operands[name] = self.put(rows).address
         return operands
 
+    def scratch(self, nbytes: int, workers: int) -> dict[str, int]:
+        """So much for each worker, and nothing that means anything in it."""
+        return {"scratch": self.flat(nbytes * workers, np.uint8, 0x5A).address, "scratch_stride": nbytes}
+
     def check(self) -> None:
         for raw, start, nbytes in self._raw:
             assert (raw[:start] == CANARY).all(), "written before a buffer"

@@ -10,8 +10,9 @@ import pytest
 
 from edgeq.formats.schemes import SCHEMES, dequantize
 from edgeq.kernels import meaning
-from edgeq.kernels.catalog import CODES, FLOATS, State
-from edgeq.kernels.matmul import BLOCK, chunk_start
+from edgeq.kernels.catalog import CODES, FLOATS, TILE, State
+from edgeq.kernels.matmul import BLOCK, FEW, chunk_start
+from edgeq.simd.tag import Tag
 from tests.kernels.calling import (
     Array,
     Buffer,
@@ -32,6 +33,13 @@ CASES = [
 ]
 SOME_FLOATS = ("f16", "fp8")  # with floats for rows and without
 CASES.append((40, BLOCK // 10, 25))  # more than one block of tokens
+
+
+def unpacking(tag: Tag) -> list[tuple[int, int, int]]:
+    """Cases of as many tokens as codes are not unpacked once for, and a few more; and of several blocks."""
+    least = FEW * tag.tokens
+    around = [(40, 96, least + more) for more in (0, 1, 2, tag.tokens, tag.tokens + 1)]
+    return [*around, (20, BLOCK // (least + tag.tokens) // 32 * 32, 2 * least + tag.tokens + 3)]
 
 
 def result(
@@ -57,6 +65,11 @@ def int8_rows(rng: np.random.Generator, count: int, columns: int) -> meaning.Int
     return meaning.quantize(a)
 
 
+def room(w: Weights) -> int:
+    """Bytes of a tile's codes unpacked."""
+    return TILE * 32 * w.shape["groups"]
+
+
 @pytest.mark.parametrize("workers", [1, 2, 3, 4, 64])
 def test_chunks_are_all_tiles_in_pieces_that_shrink(workers: int) -> None:
     for tiles in (1, 2, 5, 128, 352, 2000):
@@ -73,7 +86,7 @@ def test_chunks_are_all_tiles_in_pieces_that_shrink(workers: int) -> None:
 def test_matmul(name: str, scheme: str) -> None:
     rng = np.random.default_rng(6)
     tag = tag_of(name, scheme)
-    for case, (rows, columns, count) in enumerate(CASES):
+    for case, (rows, columns, count) in enumerate(CASES + unpacking(tag)):
         m = Memory()
         w = random_weights(rng, scheme, rows, columns)
         x = int8_rows(rng, count, columns)
@@ -96,6 +109,7 @@ def test_matmul(name: str, scheme: str) -> None:
             **w.shape,
             add=int(add is not None),
             count_at=at,
+            **m.scratch(room(w), 1 + case % 3),
         )
         same_bits(y.values[:count], meaning.matmul(x, w.parts, w.scheme, bias_values, add))
         same_bits(y.values[count:], rest)
@@ -114,6 +128,7 @@ def extreme(w: Weights, name: str, ends: tuple[int, int]) -> Iterator[None]:
 def test_matmul_at_the_corners(name: str, scheme: str) -> None:
     """Codes, sub-scales and activations at the ends of their ranges for many groups: nothing saturates."""
     tag, row = tag_of(name, scheme), SCHEMES[scheme]
+    count = (FEW + 1) * tag.tokens + 1  # every way in which a tile comes by codes
     w = random_weights(np.random.default_rng(7), scheme, 16, 256)
     codes = row.values.shape[1]
     ends = {"codes": (int(row.values.argmin()) % codes, int(row.values.argmax()) % codes)}
@@ -126,15 +141,16 @@ def test_matmul_at_the_corners(name: str, scheme: str) -> None:
             for _ in extreme(w, "submin", ends["submin"]) if "submin" in ends else [None]:
                 for sign in (127, -127):
                     m = Memory()
-                    x = np.full((5, 256), sign, np.int8)
-                    q = meaning.Int8(x, np.ones((5, 8), np.float32), meaning.halves(x.reshape(5, 8, 32)))
-                    y = m.rows(np.zeros((5, 16), np.float32))
+                    x = np.full((count, 256), sign, np.int8)
+                    sums = meaning.halves(x.reshape(count, 8, 32))
+                    q = meaning.Int8(x, np.ones((count, 8), np.float32), sums)
+                    y = m.rows(np.zeros((count, 16), np.float32))
                     run(
                         m,
                         "matmul",
                         tag,
-                        count=5,
-                        **m.quantized(q, spare(5, tag)),
+                        count=count,
+                        **m.quantized(q, spare(count, tag)),
                         weights=w.put(m),
                         bias=0,
                         y=y.address,
@@ -142,6 +158,7 @@ def test_matmul_at_the_corners(name: str, scheme: str) -> None:
                         **w.shape,
                         add=0,
                         count_at=State.COUNT,
+                        **m.scratch(room(w), 1),
                     )
                     same_bits(y.values, meaning.matmul(q, w.parts, row))
 

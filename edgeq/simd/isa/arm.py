@@ -113,8 +113,7 @@ class ArmDots(Dots, ABC):
 
     def four_rows(self, b: Builder, i: int, group: Group, q: int) -> Registers:
         """Quarter q of a step that begins with quad i, four columns to a register."""
-        quads = [parts.quad(b, group, i + n, I8X16, q * REGISTER) for n in range(self.quads)]
-        return [self.codes(b, codes) for codes in quads]
+        return [self.quad(b, group, i + n, I8X16, q * REGISTER) for n in range(self.quads)]
 
     @abstractmethod
     def words(self, b: Builder, x: Value, i: int) -> Registers:
@@ -198,8 +197,21 @@ class MatrixDots(DotDots):
     def zipped(self, b: Builder, i: int, group: Group, q: int) -> Registers:
         """Four rows of a step, two rows of eight columns to a register, in the order of `together`."""
         half = self.quads // 2
-        rows = [r for p in range(half) for r in parts.two_quads(b, group, i + p, i + half + p, q * REGISTER)]
-        return [self.codes(b, codes) for codes in rows]
+
+        def made() -> Registers:
+            pairs = (parts.two_quads(b, group, i + p, i + half + p, q * REGISTER) for p in range(half))
+            return [self.codes(b, codes) for both in pairs for codes in both]
+
+        places = [ir.Constant(I64, (i + n) * parts.LINE + q * REGISTER) for n in range(self.quads)]
+        return parts.kept(b, group, I8X16, places, made)
+
+    def four_rows(self, b: Builder, i: int, group: Group, q: int) -> Registers:
+        """For a token that is left over. Codes that are kept lie as `zipped` has them."""
+        if group.room is None:
+            return super().four_rows(b, i, group, q)
+        rows = [b.bitcast(codes, I32X4) for codes in self.zipped(b, i, group, q)]
+        twos = list(zip(rows[::2], rows[1::2], strict=True))
+        return [b.bitcast(pick(b, v, range(n, 8, 2), w), I8X16) for n in range(2) for v, w in twos]
 
     def multiplied(self, b: Builder, blocks: Registers, codes: Registers, tokens: Registers) -> Registers:
         """The two blocks of four rows after a step."""

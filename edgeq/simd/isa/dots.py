@@ -168,7 +168,7 @@ class Dots:
 
     def add(self, b: Builder, accs: Tile, group: Group, xs: Tile, i: int) -> tuple[Group, Tile]:
         """The accumulators after a step, which begins with the i-th quad."""
-        codes = self.codes(b, parts.quad(b, group, i, CODES))
+        codes = self.quad(b, group, i)
         accs = [self.four(b, acc, codes, self.spread(b, x, i)) for acc, x in zip(accs, xs, strict=True)]
         return group, accs
 
@@ -191,6 +191,14 @@ class Dots:
         make = parts.signed if self.signed else parts.unsigned
         return make(b, self.row, self.lookup, codes)
 
+    def quad(self, b: Builder, group: Group, i: int, t: ir.Type = CODES, at_byte: int = 0) -> Value:
+        """The i-th quad as `four` wants it, from a byte of its 64 on as many as the type has."""
+        place = ir.Constant(I64, i * parts.LINE + at_byte)
+        (found,) = parts.kept(
+            b, group, t, [place], lambda: [self.codes(b, parts.quad(b, group, i, t, at_byte))]
+        )
+        return found
+
     def four(self, b: Builder, acc: Value, codes: Value, x: Value) -> Value:
         """One token's accumulator after four more columns; x holds their activations in every lane."""
         return self.dot4(b, acc, codes, x)
@@ -205,7 +213,10 @@ class LoopDots(Dots):
 
     def add_run(self, b: Builder, accs: Tile, group: Group, xs: Tile, run: range) -> tuple[Group, Tile]:
         def add(i: Value, accs: Tile) -> Tile:
-            codes = self.codes(b, parts.quad_at(b, group, i, CODES))
+            place = b.mul(i, ir.Constant(I64, parts.LINE))
+            (codes,) = parts.kept(
+                b, group, CODES, [place], lambda: [self.codes(b, parts.quad_at(b, group, i, CODES))]
+            )
             columns = b.mul(i, ir.Constant(I64, 4))
             xs_now = [self.spread(b, b.add(x, columns), 0) for x in xs]
             return [self.four(b, acc, codes, x) for acc, x in zip(accs, xs_now, strict=True)]

@@ -16,7 +16,7 @@ from llvmlite import ir
 from edgeq.formats.schemes import Array, Scheme
 from edgeq.formats.schemes.scheme import PLANE_NAMES
 
-from .vectors import CODES, I8, I16, I32, I64, LANES, Builder, Value, at, const, pick, splat
+from .vectors import CODES, I8, I16, I32, I64, LANES, Builder, Value, at, const, pick, put, splat
 
 LINE = 64  # bytes of a line
 REGISTER = 16  # entries of a table that one look-up takes
@@ -31,9 +31,13 @@ class Group:
 
     row: Scheme
     parts: Mapping[str, Value]
+    room: Value | None = None  # a line for each quad: where codes lie as products take them, or are put so
+    unpacked: bool = False  # whether they lie there
 
     def moved(self, move: Callable[[Value], Value]) -> Group:
-        """The same with each plane's address replaced."""
+        """The same with each address that codes are read from replaced."""
+        if self.unpacked:
+            return replace(self, room=move(self.room))
         return replace(self, parts={n: move(a) if n in PLANE_NAMES else a for n, a in self.parts.items()})
 
     @property
@@ -45,6 +49,24 @@ class Group:
 def quads(row: Scheme) -> int:
     """Of a group."""
     return row.group // 4
+
+
+# ---- codes as products take them ----
+def kept(
+    b: Builder, group: Group, t: ir.Type, places: Sequence[Value], make: Callable[[], list[Value]]
+) -> list[Value]:
+    """Codes in registers of that type: what is made of the stored ones, or what lies at their places in the
+    group's room. Where there is room and they are not there yet, they are put there.
+    """
+    if group.room is None:
+        return make()
+    to = [b.add(group.room, place) for place in places]
+    if group.unpacked:
+        return [at(b, p, t) for p in to]
+    found = make()
+    for p, v in zip(to, found, strict=True):
+        put(b, p, v)
+    return found
 
 
 # ---- indices: codes, and above them what their row chose ----

@@ -120,7 +120,7 @@ class UnsignedDots(Avx2Dots):
 
     def add(self, b: Builder, accs: Tile, group: Group, xs: Tile, i: int) -> tuple[Group, Tile]:
         quads = range(i, i + self.quads)
-        codes = [self.codes(b, parts.quad(b, group, n, CODES)) for n in quads]
+        codes = [self.quad(b, group, n) for n in quads]
         added = []
         for acc, x in zip(accs, xs, strict=True):
             for n, u in zip(quads, codes, strict=True):
@@ -145,7 +145,7 @@ class SignDots(Avx2Dots):
         return out
 
     def add(self, b: Builder, accs: Tile, group: Group, xs: Tile, i: int) -> tuple[Group, Tile]:
-        v = self.codes(b, parts.quad(b, group, i, CODES))
+        v = self.quad(b, group, i)
         magnitude = call(b, f"llvm.abs.v{CODES.count}i8", CODES, v, ir.Constant(I1, 0))
         factor = self.factor(b, group, i // (parts.quads(self.row) // parts.halves(self.row)))
 

@@ -40,10 +40,14 @@ from .dots import (
     sub_scale,
     tile_parts,
     values_at,
+    with_room,
 )
 from .facts import (
+    packed,
     single,
     tokens,
+    unpacked,
+    unpacking,
     value_bytes,
 )
 from .lines import (
@@ -95,6 +99,10 @@ from .threads import (
 )
 
 __all__ = [
+    "with_room",
+    "unpacking",
+    "unpacked",
+    "packed",
     "MEANING",
     "TagType",
     "add_each",

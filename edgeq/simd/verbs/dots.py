@@ -15,7 +15,7 @@ from ..isa import parts
 from ..isa.dots import Dots
 from ..isa.parts import LINE, Group
 from ..isa.vectors import F32, F32X16, I32, I32X16, I64, LANES, call, const, splat
-from ..tag import Tag
+from ..tag import ROOM, UNPACKED, Tag
 from .facts import fact
 from .lines import fma_meaning
 from .memory import lower_prefetch, stored_floats
@@ -38,6 +38,11 @@ from .registry import (
 
 # ---- where parts lie ----
 def each_part(t: TagType) -> Bundle:
+    """An address for each part that the tag has."""
+    return Bundle(I64, len(t.tag.parts))
+
+
+def each_stored(t: TagType) -> Bundle:
     """An address for each part of the scheme."""
     return Bundle(I64, len(t.tag.scheme_row.parts))
 
@@ -57,7 +62,7 @@ def _tile_parts(b: Any, tag: Tag, weights: Any, tiles: Any, columns: Any, tile: 
     return bundled(b, I64, found)
 
 
-@verb(each_part, (Tag, ADDRESS, ADDRESS, ADDRESS, ADDRESS), _tile_parts)
+@verb(each_stored, (Tag, ADDRESS, ADDRESS, ADDRESS, ADDRESS), _tile_parts)
 def tile_parts(t: Any, weights: int, tiles: int, columns: int, tile: int) -> Any:
     """Where the parts of a tile lie, of a matrix of so many tiles and columns that begins at `weights`."""
     row = t.scheme_row
@@ -67,6 +72,16 @@ def tile_parts(t: Any, weights: int, tiles: int, columns: int, tile: int) -> Any
         found.append(weights + tile * part.tile_bytes(columns))
         weights += tiles * part.tile_bytes(columns)
     return np.array(found, np.int64)
+
+
+def _with_room(b: Any, tag: Tag, parts: Any, room: Any) -> Any:
+    return bundled(b, I64, [*members(b, parts), room][: len(tag.parts)])
+
+
+@verb(each_part, (Tag, each_stored, ADDRESS), _with_room)
+def with_room(t: Any, parts: Any, room: int) -> Any:
+    """The parts of a tile, `room` for its codes unpacked among them where the tag asks for it."""
+    return np.array([*parts, room][: len(t.parts)], np.int64)
 
 
 def _group_parts(b: Any, tag: Tag, parts: Any, g: Any) -> Any:
@@ -79,14 +94,14 @@ def _group_parts(b: Any, tag: Tag, parts: Any, g: Any) -> Any:
         at = b.udiv(g, _word(shared)) if shared > 1 else g
         return b.add(address, b.mul(at, _word(part.tile_bytes(shared * size))))
 
-    return bundled(b, I64, list(map(moved, tag.scheme_row.parts, members(b, parts))))
+    return bundled(b, I64, list(map(moved, tag.parts, members(b, parts))))
 
 
 @verb(each_part, (Tag, each_part, ADDRESS), _group_parts)
 def group_parts(t: Any, parts: Any, g: int) -> Any:
     """Where the parts of group g of a tile lie."""
     size, found = t.scheme_row.group, []
-    for part, address in zip(t.scheme_row.parts, parts, strict=True):
+    for part, address in zip(t.parts, parts, strict=True):
         shared = max(1, part.columns // size)
         found.append(address + (g // shared * part.tile_bytes(shared * size) if part.columns else 0))
     return np.array(found, np.int64)
@@ -103,8 +118,9 @@ def lines_at(t: Any, line: int) -> Any:
 
 
 def _group(b: Any, tag: Tag, addresses: Any) -> Group:
-    names = (part.name for part in tag.scheme_row.parts)
-    return Group(tag.scheme_row, dict(zip(names, members(b, addresses), strict=True)))
+    found = dict(zip((part.name for part in tag.parts), members(b, addresses), strict=True))
+    room = found.pop(ROOM.name, None)
+    return Group(tag.scheme_row, found, room, tag.codes == UNPACKED)
 
 
 @verb(ADDRESS, (Tag, each_part), lambda b, tag, w: members(b, w)[0])
@@ -129,7 +145,7 @@ def _numbers(t: Any, addresses: Any) -> dict[str, Any]:
     """The parts of a group of 16 rows, row-major."""
     row: Scheme = t.scheme_row
     lines, found = [], {}
-    for part, address in zip(row.parts, (int(a) for a in addresses), strict=True):
+    for part, address in zip(row.parts, map(int, addresses), strict=False):  # without ROOM
         if part.bits:
             count = row.group * part.bits // 32
             lines.append(memory(address, np.uint8, count * LINE).reshape(1, count, LINE))

@@ -43,6 +43,24 @@ def single(tag: Tag) -> Tag:
 
 
 @fact
+def unpacks_once(tag: Tag) -> int:
+    """Whether the first of many tiles of tokens leaves codes unpacked for the others."""
+    return int(tag.unpacks_once)
+
+
+@fact
+def unpacking(tag: Tag) -> Tag:
+    """The tag for a tile that leaves codes unpacked."""
+    return tag.unpacking
+
+
+@fact
+def unpacked(tag: Tag) -> Tag:
+    """The tag for a tile that finds them so."""
+    return tag.unpacked
+
+
+@fact
 def value_bytes(tag: Tag) -> int:
     """Bytes of a float of the scheme."""
     return tag.scheme_row.itemsize

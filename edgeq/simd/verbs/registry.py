@@ -48,7 +48,7 @@ class _Plain(models.PrimitiveModel):
 class TagType(types.Type):
     def __init__(self, tag: Tag):
         self.tag = tag
-        super().__init__(f"Tag({tag.isa},{tag.scheme},{tag.tokens})")
+        super().__init__(f"Tag({tag.isa},{tag.scheme},{tag.tokens},{tag.codes})")
 
 
 register_model(TagType)(models.OpaqueModel)
