@@ -22,7 +22,6 @@ from edgeq.simd.verbs import (
     load_f32,
     min_add_each,
     native,
-    packed,
     peek_i64,
     prefetch_group,
     row_floats,
@@ -35,6 +34,7 @@ from edgeq.simd.verbs import (
     tokens,
     unpacked,
     unpacking,
+    unpacks_once,
     with_room,
     zeros_each,
 )
@@ -109,7 +109,7 @@ def each_tile(t, product, low, high, tile, w, x, bias, add, y, y_stride):
 def unpack_once(t, product, low, high, tile, w, x, bias, add, y, y_stride):
     """As each_tile; the first of many tiles of tokens leaves the rows' codes unpacked for the others."""
     n = low
-    if packed(t) and high - low > FEW * tokens(t):
+    if unpacks_once(t) and high - low > FEW * tokens(t):
         product(unpacking(t), n, tokens(t), tile, w, x, bias, add, y, y_stride)
         n += tokens(t)
         while n + 1 < high:

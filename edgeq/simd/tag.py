@@ -50,14 +50,21 @@ class Tag:
         return stored if self.codes == PACKED else (*stored, ROOM)
 
     @property
+    def unpacks_once(self) -> bool:
+        """Whether the first of many tiles of tokens leaves codes unpacked for the others. It pays where a
+        code's bits are gathered from several planes: a fifth and more of the time, else a thirtieth.
+        """
+        return len(self.scheme_row.planes) > 1
+
+    @property
     def unpacking(self) -> Tag:
-        """The same tag for a tile that leaves codes unpacked."""
-        return replace(self, codes=UNPACKING)
+        """The same tag for a tile that leaves codes unpacked, where it pays."""
+        return replace(self, codes=UNPACKING) if self.unpacks_once else self
 
     @property
     def unpacked(self) -> Tag:
         """The same tag for a tile that finds them so."""
-        return replace(self, codes=UNPACKED)
+        return replace(self, codes=UNPACKED) if self.unpacks_once else self
 
     @property
     def single(self) -> Tag:

@@ -216,11 +216,6 @@ class Scheme:
         """Of one code; 0 for plain numbers."""
         return sum(self.planes)
 
-    @property
-    def packed(self) -> bool:
-        """Whether codes share bytes."""
-        return self.bits % 8 != 0
-
     @cached_property
     def tables(self) -> Array:
         """int16 [tables, codes]: the integers that codes stand for before a zero point is taken from them."""

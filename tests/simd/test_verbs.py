@@ -197,6 +197,7 @@ APART = {  # verbs with a test of their own below
     **dict.fromkeys(("quad", "sub_scale", "sub_min"), "test_numbers"),
     **dict.fromkeys(("group_scale", "group_min", "row_floats"), "test_numbers"),
     "values_at": "test_values_at",
+    "with_room": "test_dots_of_codes_unpacked",
     **dict.fromkeys(("lines_at", "prefetch_group"), "test_lines_at"),
     "signed_dots": "test_signed_dots",
     "call_kernel": "test_calls",
@@ -285,8 +286,10 @@ def test_sum_of_integer_lines_wraps() -> None:
 
 # ---- groups ----
 X_STRIDE = 40  # bytes from a token's activations to the next one's
-X, SUMS, SCALES, WEIGHTS = 3 * SLOT, 3 * SLOT + 512, 3 * SLOT + 768, 4 * SLOT
-GROUP = f"w = group_parts(t, tile_parts(t, m + {WEIGHTS}, 2, STEP, 1), STEP // group(t) - 1)\n"
+X, SUMS, SCALES, WEIGHTS, ROOM = 3 * SLOT, 3 * SLOT + 512, 3 * SLOT + 768, 4 * SLOT, 12 * SLOT
+GROUP = f"""w = tile_parts(t, m + {WEIGHTS}, 2, STEP, 1)
+w = group_parts(t, with_room(t, w, m + {ROOM}), STEP // group(t) - 1)
+"""
 DOTS = f"""out = dots(t, w, m + {X}, {X_STRIDE}, m + {SUMS}, 4)
 store_I(m, out)
 out = min_add_each(t, load_F(m + {SLOT}), w, m + {SCALES}, m + {SUMS}, 4)
@@ -392,6 +395,47 @@ def test_dots(name: str, scheme_name: str, tokens: int) -> None:
         with np.errstate(all="ignore"):
             want = MEANING["min_add_each"](tag, acc, w, m.address + SCALES, m.address + SUMS, 4)
         assert same(m.at(2 * SLOT, np.float32, tag.tokens * LANES).copy(), want.reshape(-1), "<f4")
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme_name", "tokens"),
+    [
+        (row.name, scheme, tokens)
+        for row, tokens in TILES
+        for scheme in CODED
+        if len(row_of(scheme).planes) > 1 and ((tokens == row.tokens and row.name == HERE) or scheme in SOME)
+    ],
+)
+@pytest.mark.usefixtures("toys")
+def test_dots_of_codes_unpacked(name: str, scheme_name: str, tokens: int) -> None:
+    """The tile that unpacks codes, and one that finds them so when those that were stored are gone, give the
+    sums of one that reads them as they are.
+    """
+    tag = Tag(name, scheme_name, tokens)
+    scheme, m = tag.scheme_row, Memory(16)
+    text = last_group(scheme) + DOTS
+    calls = [compiled(text.replace("(t,", f"({how}(t),"), tag, "IF") for how in ("unpacking", "unpacked")]
+    rng = np.random.default_rng(6)
+    columns = scheme.step
+    codes = sum(2 * part.tile_bytes(columns) for part in scheme.parts if part.bits)  # the first parts
+    for trial in range(50):
+        given = some_parts(rng, trial, scheme)
+        x = corners(rng, trial // 2, -127, 127, (tokens, scheme.group), np.int8)
+        data = np.concatenate(list(encode_parts(given, scheme)))
+        m.lay(WEIGHTS, data)
+        m.lay(X, tile_of(x))
+        m.lay(SUMS, sums_of(x))
+        parts = MEANING["tile_parts"](tag, m.address + WEIGHTS, 2, columns, 1)
+        want = []
+        for one in (tag.unpacking, tag.unpacked):
+            w = MEANING["with_room"](one, parts, m.address + ROOM)
+            w = MEANING["group_parts"](one, w, columns // scheme.group - 1)
+            want.append(MEANING["dots"](one, w, m.address + X, X_STRIDE, m.address + SUMS, 4))
+        for call, meant in zip(calls, want, strict=True):
+            call(m.address)
+            got = m.get(0, np.int32, tokens * LANES).reshape(tokens, LANES)
+            np.testing.assert_array_equal(got, meant)
+            m.lay(WEIGHTS, rng.integers(0, 256, codes, np.uint8))
 
 
 @pytest.mark.parametrize("scheme_name", CODED)
@@ -506,6 +550,7 @@ FACTS = {
     "group": lambda tag: tag.scheme_row.group,
     "halves": lambda tag: 32 // tag.scheme_row.sub.columns if tag.scheme_row.sub else 1,
     "has_min": lambda tag: tag.scheme_row.min is not None,
+    "unpacks_once": lambda tag: tag.unpacks_once,
 }
 
 

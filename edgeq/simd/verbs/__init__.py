@@ -43,11 +43,11 @@ from .dots import (
     with_room,
 )
 from .facts import (
-    packed,
     single,
     tokens,
     unpacked,
     unpacking,
+    unpacks_once,
     value_bytes,
 )
 from .lines import (
@@ -101,8 +101,8 @@ from .threads import (
 __all__ = [
     "with_room",
     "unpacking",
+    "unpacks_once",
     "unpacked",
-    "packed",
     "MEANING",
     "TagType",
     "add_each",
