@@ -32,7 +32,7 @@ def typed(entry: Entry) -> tuple[str, str]:
 
 
 WRAPPER = """
-define i64 @{symbol}({parameters}) {{
+define i64 @{symbol}({parameters}) {attributes} {{
   %result = alloca i64
   %error = alloca ptr
   store i64 0, ptr %result
@@ -85,7 +85,10 @@ def module_of(entry: Entry, symbol: str, target: Target) -> Any:
 def optimized(text: str, native: str, count: int, symbol: str, target: Target) -> Any:
     """The module of a function that numba has written, with its native name and how many int64 it takes."""
     parameters = ", ".join(f"i64 %a{n}" for n in range(count))
-    text += WRAPPER.format(symbol=symbol, native=native, parameters=parameters, arguments=parameters)
+    attributes = target.function_attributes
+    text += WRAPPER.format(
+        symbol=symbol, native=native, parameters=parameters, arguments=parameters, attributes=attributes
+    )
     kept = {symbol}
     if not target.fuses:
         text += FUSED

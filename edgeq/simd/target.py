@@ -15,6 +15,9 @@ from .isa import ISA, by_name
 
 BASE = {"x86_64": "x86-64", "aarch64": "generic"}  # LLVM's names of the plainest CPUs: what all others add to
 LEFT_ALONE = {"aarch64": "reserve-x18"}  # a register that is the system's own on macOS and Windows
+# Bytes that kernels align their stack to, where the system's way leaves it at less than a register: one that
+# is put by would lie across lines of the cache or pages. There a product took up to twice the time (bench/LOG.md).
+STACK = {"x86_64": 64}
 ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}  # what other systems call the machines
 
 
@@ -70,6 +73,11 @@ class Target:
         """As LLVM wants them."""
         names = [*sorted(self.isa_row.needs), LEFT_ALONE.get(self.machine, "")]
         return ",".join(f"+{name}" for name in names if name)
+
+    @property
+    def function_attributes(self) -> str:
+        """As LLVM wants them, of the functions that are called from outside."""
+        return f"alignstack({STACK[self.machine]})" if self.machine in STACK else ""
 
     @property
     def fuses(self) -> bool:

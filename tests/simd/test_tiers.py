@@ -195,6 +195,14 @@ def test_attention(name: str, expected: Counts) -> None:
     check(text, tag, expected, ATTENTION_STACK_MOST)
 
 
+@pytest.mark.parametrize("name", [row.name for row in isa.ISAS if row.machine == "x86_64"])
+@pytest.mark.parametrize("kernel", ["matmul", "attend_int8"])
+def test_registers_are_put_by_within_lines(name: str, kernel: str) -> None:
+    """The stack is aligned to lines, and to nothing but the entry belongs one."""
+    text = assembly(kernel, tile(name, "q8"))
+    assert re.search(r"andq\s+\$-64, %rsp", text) and not re.search(r"\scallq?\s+[^*]", text)
+
+
 def test_every_tier_is_checked() -> None:
     rows = {row.name for row in isa.ISAS if row.machine and row not in STAND_INS}
     assert rows == {name for name, *_ in CODES} == {name for name, _ in SIGNED}
