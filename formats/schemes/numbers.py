@@ -101,6 +101,11 @@ def _e4m3(stored: Array) -> Array:
     return np.copysign(values, stored.view(np.int8))
 
 
+def _ue4m3(stored: Array) -> Array:
+    """An e4m3 without a sign; with its bit set no number."""
+    return np.where(stored >= 0x80, np.float32(np.nan), _e4m3(stored))
+
+
 def _e5m2(stored: Array) -> Array:
     """The upper half of a float16."""
     return (stored.astype("<u2") << np.uint16(8)).view("<f2").astype(np.float32)
@@ -127,14 +132,6 @@ def _to_byte(mantissa: int, special: int) -> Callable[[Array], Array]:
         return (code | bits >> np.uint32(24) & np.uint32(0x80)).astype(np.uint8)
 
     return stored
-
-
-def _ue4m3(stored: Array) -> Array:
-    """A float16's bits, times what its exponent is biased by more; from 127 on NaN (the E4M3 of OCP 8-bit
-    Floating Point 1.0, without its sign).
-    """
-    values = _float32((stored.astype("<u2") << 7).view("<f2")) * np.float32(2.0**8)
-    return np.where(stored >= 127, np.float32(np.nan), values)
 
 
 def _cast(dtype: str) -> Callable[[Array], Array]:

@@ -66,3 +66,11 @@ def test_the_nearest_is_stored(name: str) -> None:
     with np.errstate(invalid="ignore"):  # of some NaNs
         want = x.astype(KINDS[name]).astype(np.float32)
     assert same(number.floats(stored), want)
+
+
+def test_a_ue4m3_is_an_e4m3_above_0() -> None:
+    codes, number = every("ue4m3"), NUMBERS["ue4m3"]
+    assert number.finite(codes).tolist() == [code < 127 for code in range(256)]
+    values = number.floats(codes)
+    assert np.isnan(values[127:]).all()
+    assert values[:127].tobytes() == NUMBERS["e4m3"].floats(codes[:127]).tobytes()

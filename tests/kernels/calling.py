@@ -225,8 +225,6 @@ def random_weights(rng: np.random.Generator, name: str, rows: int, columns: int)
 def random_part(rng: np.random.Generator, part: Part, shape: tuple[int, int]) -> Array:
     if part.number == "e8m0":
         return rng.choice(np.array([0, 1, 2, 100, 118, 127, 130], np.uint8), shape)
-    if part.number == "ue4m3":
-        return rng.choice(np.array([0, 1, 2, 7, 8, 56, 126], np.uint8), shape)
     if part.number:
         number = NUMBERS[part.number]
         if number.nbytes == 1:

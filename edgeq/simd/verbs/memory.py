@@ -138,9 +138,6 @@ def store_f16(t: Any, p: int, v: Any) -> None:
     memory(p, np.float16, LANES)[:] = v.astype(np.float16)
 
 
-I16X16 = ir.VectorType(I16, LANES)
-
-
 def _e4m3(b: Any, bits: Any) -> Any:
     magnitude = b.and_(bits, const(I32X16, 0x7F))
     value = b.fmul(b.bitcast(b.shl(magnitude, const(I32X16, 20)), F32X16), const(F32X16, 2.0**120))  # exact
@@ -151,8 +148,8 @@ def _e4m3(b: Any, bits: Any) -> Any:
 
 
 def stored_floats(b: Any, tag: Tag, number: str, p: Any, unit: float = 1.0) -> Any:
-    """Sixteen stored floats of a format (a name of NUMBERS), which are finite, as float32 times the unit, a
-    power of two.
+    """Sixteen stored floats of a format (a name of NUMBERS), as float32 times the unit, a power of two. An
+    e8m0 of 255 becomes infinite, a ue4m3 that is no number anything.
     """
     floats, missing = _widened(b, tag, number, p)
     factor = missing * unit
