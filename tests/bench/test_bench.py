@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bench import files, machine, peers, quantize, scale, schemes, stress, weights
+from bench import compile, files, machine, peers, quantize, scale, schemes, stress, weights
 from edgeq.errors import UnsupportedError
 from tests.patience import STUCK_S
 
@@ -264,6 +264,17 @@ def test_stress_sees_other_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
     with pytest.raises(AssertionError, match="3 workers"):
         stress.stress(path, 3, runs=1, limit=STUCK_S)
+
+
+def test_compiling_is_timed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each scheme, and what its kernels took in the last line."""
+    monkeypatch.setattr(compile, "seconds", lambda kernel, tag: 2.0 if kernel == "matmul" else 0.75)
+    monkeypatch.setattr("sys.argv", ["compile", "q4", "--json"])
+    compile.main()
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = json.loads(lines[-1])["rows"]
+    assert row["kernels"]["matmul"] == 2.0 and row["seconds"] == sum(row["kernels"].values()) > 3
+    assert lines[1].split()[:3] == ["q4", f"{row['seconds']:.2f}", "over"]
 
 
 def test_schemes_are_timed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -403,7 +403,8 @@ def test_dots(name: str, scheme_name: str, tokens: int) -> None:
         (row.name, scheme, tokens)
         for row, tokens in TILES
         for scheme in CODED
-        if len(row_of(scheme).planes) > 1 and ((tokens == row.tokens and row.name == HERE) or scheme in SOME)
+        if len((TOYS.get(scheme) or SCHEMES[scheme]).planes) > 1
+        and ((tokens == row.tokens and row.name == HERE) or scheme in SOME)
     ],
 )
 @pytest.mark.usefixtures("toys")
