@@ -45,10 +45,27 @@ E5 = (
     -63, -56, -50, -45, -40, -35, -32, -27, -24, -20, -16, -13, -10, -7, -4, -1,
     1, 4, 7, 10, 13, 16, 20, 24, 27, 32, 35, 40, 45, 50, 56, 63,
 )  # fmt: skip
-E4 = (-63, -46, -36, -28, -21, -14, -8, -3, 3, 9, 15, 22, 29, 36, 45, 55)
+E4 = (
+    -31,
+    -23,
+    -18,
+    -14,
+    -10,
+    -7,
+    -4,
+    -1,
+    1,
+    4,
+    7,
+    10,
+    14,
+    18,
+    22,
+    27,
+)  # so near that int16 holds four products
 E3 = (-58, -36, -20, -7, 7, 20, 36, 58)
 E2 = (-62, -22, 12, 55, -34, -5, 21, 58, -63, -23, 4, 34, -58, -14, 20, 60)  # four tables
-Z3, Z5, Z6 = (-9, -3, 3, 9), (-5, -2, 2, 5), (-3, -1, 0, 2)
+Z3, Z4, Z5, Z6 = (-9, -3, 3, 9), (-3, -1, 1, 3), (-5, -2, 2, 5), (-3, -1, 0, 2)
 
 F16_32, F16_64, F16_128, F16_256 = (Floats("f16", columns) for columns in (32, 64, 128, 256))
 UE4M3_16 = Floats("ue4m3", 16)
@@ -94,7 +111,7 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("e8", planes=(8,), zero=128, sub=Integers("u8", 32), row=ROW),
         Scheme("e6", planes=(4, 2), zero=32, zeros=Z6, sub=CHOICE, row=ROW, shipped=False),
         Scheme("e5", planes=(4, 1), table=E5, zeros=Z5, sub=CHOICE, row=ROW, shipped=False),
-        Scheme("e4", planes=(4,), table=E4, zeros=Z5, sub=SIGNED_CHOICE, row=ROW),
+        Scheme("e4", planes=(4,), table=E4, zeros=Z4, sub=SIGNED_CHOICE, row=ROW),
         Scheme("e3", planes=(2, 1), table=E3, zeros=Z3, sub=CHOICE, row=ROW, shipped=False),
         Scheme("e2", planes=(2,), table=E2, sub=CHOICE, row=ROW, shipped=False),
         Scheme("t2", planes=(2,), zero=1, row=ROW, shipped=False),
