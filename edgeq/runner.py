@@ -19,8 +19,8 @@ from edgeq.kernels import sources
 from edgeq.kernels.catalog import State
 from edgeq.ownership import Unique
 from edgeq.packs import store
-from edgeq.pool import Pool, check_workers
 from edgeq.runtime import rotary
+from edgeq.runtime.pool import Pool, check_workers
 from edgeq.runtime.program import Program, Settings
 from edgeq.runtime.recorder import Recorder
 from edgeq.runtime.weights import Weights

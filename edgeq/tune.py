@@ -20,7 +20,7 @@ from edgeq.cores import allowed_cpus, default_threads
 from edgeq.formats.schemes import NUMBERS, SCHEMES, TILE_ROWS, Part, Scheme
 from edgeq.kernels.catalog import WORK_AT, State
 from edgeq.packs import store
-from edgeq.pool import Pool
+from edgeq.runtime.pool import Pool
 from edgeq.runtime.program import Settings
 from edgeq.runtime.recorder import Recorder
 from edgeq.runtime.weights import Matrix

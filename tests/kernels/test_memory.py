@@ -152,7 +152,7 @@ def test_all_memory_of_kernels_comes_from_here() -> None:
         if path.name != "memory.py" and path.relative_to(folder).parts[0] not in EXECUTABLE
     }
     taking = {path: text for path, text in sources.items() if ".ctypes.data" in text}
-    known = ("runtime/program.py", "runtime/weights.py", "cache.py", "pool.py")
+    known = ("runtime/program.py", "runtime/weights.py", "runtime/pool.py", "cache.py")
     assert {Path(name) for name in known} <= set(taking)
     assert not {path: MAKES.findall(text) for path, text in taking.items() if MAKES.search(text)}
 

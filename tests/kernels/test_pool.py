@@ -28,7 +28,7 @@ from edgeq.formats import encode
 from edgeq.kernels.catalog import BARRIER, FLAGS_AT, KERNELS, OPERANDS_AT, STATE_AT, WIDTH, WORK_AT, State
 from edgeq.ownership import Lock, Locked
 from edgeq.packs.store import kernels
-from edgeq.pool import Pool
+from edgeq.runtime.pool import Pool
 from edgeq.simd.tag import Tag
 from tests.kernels.calling import Array, Memory, tag_of
 from tests.patience import STUCK_S, until

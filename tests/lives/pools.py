@@ -15,8 +15,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from edgeq import pool, semaphores, threads
-from edgeq.pool import Pool
+from edgeq import threads
+from edgeq.runtime import pool, semaphores
+from edgeq.runtime.pool import Pool
 from edgeq.simd.host import host_isa
 from tests import instructions
 from tests.kernels.test_pool import Chain, native_threads

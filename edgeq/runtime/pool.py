@@ -25,7 +25,7 @@ from edgeq.errors import UsageError, shown
 from edgeq.kernels.catalog import WIDTH, PoolState
 from edgeq.ownership import Locked, Unique
 from edgeq.packs.store import kernels
-from edgeq.semaphores import Semaphores
+from edgeq.runtime.semaphores import Semaphores
 from edgeq.simd.tag import Request, Tag
 from edgeq.threads import Threads
 
