@@ -32,7 +32,8 @@ CASES = [
     (rows, columns, count) for rows, columns in SHAPES for count in (COUNTS if rows == 40 else (1, 4, 9))
 ]
 SOME_FLOATS = ("f16", "fp8")  # with floats for rows and without
-CASES.append((40, BLOCK // 10, 25))  # more than one block of tokens
+# more than one block of tokens, of int8 and of floats
+INT8_CASES, FLOAT_CASES = ([*CASES, (40, BLOCK // 10 // size, 25)] for size in (1, 4))
 
 
 def unpacking(tag: Tag) -> list[tuple[int, int, int]]:
@@ -86,7 +87,7 @@ def test_chunks_are_all_tiles_in_pieces_that_shrink(workers: int) -> None:
 def test_matmul(name: str, scheme: str) -> None:
     rng = np.random.default_rng(6)
     tag = tag_of(name, scheme)
-    for case, (rows, columns, count) in enumerate(CASES + unpacking(tag)):
+    for case, (rows, columns, count) in enumerate(INT8_CASES + unpacking(tag)):
         m = Memory()
         w = random_weights(rng, scheme, rows, columns)
         x = int8_rows(rng, count, columns)
@@ -167,7 +168,7 @@ def test_matmul_at_the_corners(name: str, scheme: str) -> None:
 def test_matmul_act(name: str, scheme: str) -> None:
     rng = np.random.default_rng(8)
     tag = tag_of(name, scheme)
-    for case, (rows, columns, count) in enumerate(CASES):
+    for case, (rows, columns, count) in enumerate(FLOAT_CASES):
         m = Memory()
         w = random_weights(rng, scheme, rows, columns)
         a = rng.normal(size=(count, columns)).astype(np.float32)
@@ -200,7 +201,7 @@ def test_matmul_act(name: str, scheme: str) -> None:
 def test_matmul_float(name: str, scheme: str) -> None:
     rng = np.random.default_rng(9)
     tag = tag_of(name, scheme)
-    for case, (rows, columns, count) in enumerate(CASES):
+    for case, (rows, columns, count) in enumerate(FLOAT_CASES):
         m = Memory()
         w = random_weights(rng, scheme, rows, columns)
         a = rng.normal(size=(count, columns)).astype(np.float32)
