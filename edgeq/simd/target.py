@@ -16,7 +16,7 @@ from .isa import ISA, by_name
 BASE = {"x86_64": "x86-64", "aarch64": "generic"}  # LLVM's names of the plainest CPUs: what all others add to
 LEFT_ALONE = {"aarch64": "reserve-x18"}  # a register that is the system's own on macOS and Windows
 # Bytes that kernels align their stack to, where the system leaves it at less than a register: one that is put
-# by would lie across lines of the cache or pages, and a product take up to twice the time (bench/LOG.md).
+# by would lie across two lines of the cache, or two pages, in some processes and not in others.
 STACK = {"x86_64": 64}
 ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}  # what other systems call the machines
 
