@@ -718,11 +718,14 @@ def run_in_a_handler(path: str, threads: int, count: int, seed: int) -> None:
             answers["given"] += 1
         except UsageError:
             answers["refused"] += 1
+        finally:  # not before: signals faster than their answers would pile up
+            signal.setitimer(signal.ITIMER_REAL, 0.0007)
 
     signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.0007, 0.0007)
+    signal.setitimer(signal.ITIMER_REAL, 0.0007)
     while sum(answers.values()) < count:
         same(model.logits(PROMPT * 20), want)
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
@@ -933,17 +936,17 @@ def no_threads(path: str, threads: int, count: int, seed: int) -> None:
     want = edgeq.load(path, threads=1).logits(PROMPT)
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + (200 << 20), hard))
     for _ in range(count):
+        resource.setrlimit(resource.RLIMIT_AS, (size + (200 << 20), hard))
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             model = edgeq.load(path, threads=200)
         if len(told) != 1 or "threads" not in str(told[0].message) or not 1 <= model.threads < 200:
             raise AssertionError([str(each.message) for each in told])
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))  # the threads took all that there was
         same(model.logits(PROMPT), want)
         del model
         junk()
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 kept: Any = None  # what is there at the end of the process
