@@ -119,7 +119,7 @@ class Runner(Unique):
             self._bound = None  # an exception within leaves the code bound to neither
             program.bind(cache)
             self._bound = weakref.ref(cache)
-        self._rotary.reach(position + count)
+        self._rotary.ensure(position + count)
         program.ids[:count] = ids
         program.state[State.COUNT // 8] = count
         program.state[State.POSITION // 8] = position
@@ -139,5 +139,5 @@ class Runner(Unique):
         """Where a pass over `count` tokens pauses, so that Ctrl-C need not wait for its end."""
         end = len(self._program.code)
         layers = max(1, int(PAUSE_WORK / (self._layer_work * count)))
-        stops = [0, *self._program.marks[layers::layers], end]
+        stops = [0, *self._program.yield_points[layers::layers], end]
         return zip(stops, stops[1:], strict=False)

@@ -99,10 +99,10 @@ def decode(
     """The whole pass, from ids to logits. Blocks have weights of this form, which `project` knows."""
     x = ops.embed(p, w.matrix("embed"))
     for i in range(c.num_hidden_layers):
-        p.mark()
+        p.yield_point()
         b = w.block(i, form)
         x = attention(p, c, b, x, project, rope, CacheLayer(cache, i), key_centre(c, w, b))
         x = mlp(p, c, b, x)
-    p.mark()
+    p.yield_point()
     h = ops.norm(p, x, w.vector("norm"), (w.head,), epsilon=c.rms_norm_eps, outputs=True)
     ops.argmax(p, ops.matmul(p, w.head, h, outputs=True))

@@ -37,7 +37,7 @@ class Settings:
 
 class Program(Unique):
     """`code` holds the instructions; `state`, `ids`, `logits` and `likeliest` are what a pass is given and
-    what it leaves; `marks` are the instructions before which a long pass may pause.
+    what it leaves; `yield_points` are the instructions before which a long pass may pause.
 
     UsageError, with memory checked, where an instruction reaches beyond its buffers.
     """
@@ -48,12 +48,12 @@ class Program(Unique):
         instructions: Sequence[Instruction],
         addresses: Mapping[Request, int],
         *,
-        marks: Sequence[int],
+        yield_points: Sequence[int],
         ids: np.ndarray,
         logits: np.ndarray,
         likeliest: np.ndarray,
     ):
-        self.settings, self.marks = settings, marks
+        self.settings, self.yield_points = settings, yield_points
         self.ids, self.logits, self.likeliest = ids, logits, likeliest
         self.state = memory.zeros(State.BYTES // 8, np.int64)
         self.code = memory.zeros((len(instructions), WIDTH // 8), np.int64)

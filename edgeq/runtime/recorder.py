@@ -31,7 +31,7 @@ class Recorder(Unique):
         self.ids = Held.of(memory.zeros(settings.limit, np.int64))
         self.logits = Held.of(memory.zeros((0, 0), np.float32))
         self.likeliest = Held.of(memory.zeros(settings.outputs, np.int64))
-        self.marks: list[int] = []  # instructions before which a long pass may pause
+        self.yield_points: list[int] = []  # instructions before which a long pass may pause
         self.instructions: list[Instruction] = []
         self._since: dict[Shared, bool] = {}  # touched since the last barrier: written?
 
@@ -84,9 +84,9 @@ class Recorder(Unique):
         tag = Tag(s.isa, scheme, s.tiles.get(f"{kernel} {scheme}", s.tokens))
         self.instructions.append(Instruction(kernel, tag, given, words, reads, writes))
 
-    def mark(self) -> None:
+    def yield_point(self) -> None:
         """A long pass may pause here, for Ctrl-C."""
-        self.marks.append(len(self.instructions))
+        self.yield_points.append(len(self.instructions))
 
     # ---- the end ----
     def requests(self) -> set[Request]:
@@ -100,7 +100,7 @@ class Recorder(Unique):
             self.settings,
             self.instructions,
             addresses,
-            marks=self.marks,
+            yield_points=self.yield_points,
             ids=self.ids.array,
             logits=self.logits.array,
             likeliest=self.likeliest.array,

@@ -55,7 +55,7 @@ def mean(x: np.ndarray, inverse_frequencies: np.ndarray, positions: int) -> np.n
 
 
 class Tables:
-    """float32 [positions, len(inverse_frequencies)] cosines and sines, computed as far as `reach` was asked.
+    """float32 [positions, len(inverse_frequencies)] cosines and sines, computed as far as `ensure` was asked.
 
     Most sequences end long before the context does.
     """
@@ -66,7 +66,7 @@ class Tables:
         self._frequencies = inverse_frequencies.astype(np.float32)
         shape = positions, len(inverse_frequencies)
         self.cosine, self.sine = (memory.zeros(shape, np.float32) for _ in range(2))
-        self._reached = 0
+        self._ensured = 0
 
     @property
     def positions(self) -> int:
@@ -81,11 +81,11 @@ class Tables:
     def words(self) -> tuple[int, int]:
         return int(self.cosine.ctypes.data), int(self.sine.ctypes.data)
 
-    def reach(self, positions: int) -> None:
+    def ensure(self, positions: int) -> None:
         """Make the first `positions` rows valid, as far as there are any."""
-        if positions > self._reached:
-            first, last = self._reached, -(-positions // self.BLOCK) * self.BLOCK
+        if positions > self._ensured:
+            first, last = self._ensured, -(-positions // self.BLOCK) * self.BLOCK
             rows = np.arange(first, min(last, len(self.cosine)), dtype=np.float32)
             angle = rows[:, None] * self._frequencies[None, :]
             self.cosine[first:last], self.sine[first:last] = cosine_sine(angle)
-            self._reached = last
+            self._ensured = last

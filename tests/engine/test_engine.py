@@ -134,7 +134,7 @@ def test_rotary_tables_grow_to_the_same_bits(steps: tuple[int, ...]) -> None:
     frequencies = (10000.0 ** -np.arange(0, 1, 1 / 24)).astype(np.float32)
     grown = rotary.Tables(frequencies, 1000)
     for step in steps:
-        grown.reach(step)
+        grown.ensure(step)
     angle = np.arange(1000, dtype=np.float32)[:, None] * frequencies
     cosine, sine = rotary.cosine_sine(angle)
     np.testing.assert_array_equal(grown.cosine, cosine)
