@@ -43,18 +43,21 @@ def stale(path: Path, *sources: Path) -> bool:
 def prepare(directory: Path, shape: str, kind: str, peer_python: str = sys.executable) -> Files:
     """The files of this shape and type; each appears under its name when it is whole.
 
-    RuntimeError where llama.cpp's
-    quantizer is needed and is missing or fails.
+    RuntimeError where llama.cpp's quantizer is needed and is missing or fails.
     """
     directory.mkdir(parents=True, exist_ok=True)
     plain = kind in PLAIN
     gguf = weights(directory, shape, kind) if plain else quantized(directory, shape, kind, peer_python)
-    path = gguf.with_suffix(".edgeq")
-    code = [path for folder in ("formats", "converters") for path in (ROOT / folder).rglob("*.py")]
-    if stale(path, gguf, *code):
+    return Files(gguf, converted(gguf, gguf.with_suffix(".edgeq"), KEEP))
+
+
+def converted(source: Path, path: Path, scheme: str) -> Path:
+    """`path`, the model of `source` in that scheme; made anew where it is older than what makes it."""
+    folders = [ROOT / "edgeq" / name for name in ("formats", "converters", "quantize")]
+    if stale(path, source, *(code for folder in folders for code in folder.rglob("*.py"))):
         say(f"converting to {path}")
-        convert(gguf, path, scheme=KEEP)
-    return Files(gguf, path)
+        convert(source, path, scheme=scheme)
+    return path
 
 
 def weights(directory: Path, shape: str, kind: str) -> Path:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import platform
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import compile, files, machine, peers, quantize, scale, schemes, stress, weights
+from bench import compile, files, machine, models, peers, quantize, scale, schemes, stress, weights
 from edgeq.errors import UnsupportedError
 from tests.patience import STUCK_S
 
@@ -116,6 +118,25 @@ def test_workers_and_figures(tmp_path: Path) -> None:
     assert row["gguf_file_mb"] == round(made.gguf.stat().st_size / 1e6, 3)
     json.dumps(row)
     assert len(peers.table([{"format": "q4_0", **row}]).splitlines()) == 2
+
+
+def test_schemes_of_a_whole_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file for each scheme, converted once; its rates beside those that others are held against."""
+    source = files.weights(tmp_path, "micro", "f16")
+    made = {name: files.converted(source, tmp_path / f"{name}.edgeq", name) for name in ("q4", "e4", "e3")}
+    monkeypatch.setattr(files, "convert", None)  # not again
+    assert files.converted(source, made["e3"], "e3") == made["e3"]
+    rates = {"read": [900.0], "q4 prefill": [80.0, 100.0, 90.0], "q4 decode": [9e6]}
+    rates |= {"e4 prefill": [72.0], "e4 decode": [1e7], "e3 prefill": [45.0], "e3 decode": [1.2e7]}
+    rows = {row["scheme"]: row for row in models.figures(made, rates)}
+    assert [row["prefill_of_q4"] for row in rows.values()] == [1.0, 0.8, 0.5]
+    assert [row["decode_of_e4"] for row in rows.values()] == [0.9, 1.0, 1.2]
+    gbps = 1.2e7 * files.decode_bytes(made["e3"]) / 1e9
+    assert (rows["e3"]["decode_gbps"], rows["e3"]["of_read"]) == (round(gbps, 3), round(gbps / 900, 3))
+    assert rows["e4"]["bits"] > rows["e3"]["bits"]
+    os.utime(source, (time.time() + 9, time.time() + 9))
+    with pytest.raises(TypeError):  # the source is newer
+        files.converted(source, made["e3"], "e3")
 
 
 def test_decode_bytes_leave_the_embedding_out(tmp_path: Path) -> None:
