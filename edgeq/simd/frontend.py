@@ -69,10 +69,18 @@ class Context(cpu.CPUContext):
     def init(self) -> None:
         self.is32bit = False
         self._internal_codegen: Any = Codegen("edgeq")
+        self._sizes: dict[str, int] = {}
 
     def load_additional_registries(self) -> None:
         from numba.core import inline_closurecall, optional  # noqa: F401  (they register what they lower)
         from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401
+
+    def get_abi_sizeof(self, ty: Any) -> int:
+        """Bytes of a type, which numba asks for with each variable and LLVM answers by parsing a module."""
+        key = str(ty)
+        if key not in self._sizes:
+            self._sizes[key] = super().get_abi_sizeof(ty)
+        return self._sizes[key]
 
     def post_lowering(self, module: Any, library: Any) -> None:
         """Nothing: no reference counting is linked in."""

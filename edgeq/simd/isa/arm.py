@@ -34,6 +34,7 @@ from .vectors import (
     join,
     pick,
     splat,
+    vector,
 )
 
 I8X16, I16X8, I32X4 = ir.VectorType(I8, 16), ir.VectorType(I16, 8), ir.VectorType(I32, 4)
@@ -50,7 +51,7 @@ def neon(b: Builder, name: str, out: ir.Type, *args: Value) -> Value:
 
 def entries(b: Builder, codes: Value, table: Sequence[int]) -> Value:
     """The table's byte for each code below 16: one instruction for each register."""
-    row = ir.Constant(I8X16, [table[n % len(table)] for n in range(16)])
+    row = vector(I8X16, [table[n % len(table)] for n in range(16)])
 
     def narrow(v: Value) -> Value:
         return neon(b, "tbl1.v16i8", I8X16, row, v)

@@ -16,7 +16,7 @@ from llvmlite import ir
 from edgeq.formats.schemes import Array, Scheme
 from edgeq.formats.schemes.scheme import PLANE_NAMES
 
-from .vectors import CODES, I8, I16, I32, I64, LANES, Builder, Value, at, const, pick, put, splat
+from .vectors import CODES, I8, I16, I32, I64, LANES, Builder, Value, at, const, pick, put, splat, vector
 
 LINE = 64  # bytes of a line
 REGISTER = 16  # entries of a table that one look-up takes
@@ -97,7 +97,7 @@ def two_quads(b: Builder, group: Group, i: int, j: int, at_byte: int) -> list[Va
         if places[0][1] == places[1][1]:
             found = [_field(b, v, bits, places[0][1], low) for v in rows]
         else:
-            right = ir.Constant(I8X16, [bits * field for _, field in places for _ in range(4)] * 2)
+            right = vector(I8X16, [bits * field for _, field in places for _ in range(4)] * 2)
             mask = const(I8X16, (1 << bits) - 1)
             found = [b.shl(b.and_(b.lshr(v, right), mask), const(I8X16, low)) for v in rows]
         codes = [b.or_(*both) for both in zip(codes, found, strict=True)] if codes else found

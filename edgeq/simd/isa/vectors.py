@@ -24,8 +24,21 @@ Builder = Any  # ir.IRBuilder: llvmlite carries no types
 Value = Any
 
 
+_vectors: dict[tuple[str, str], Value] = {}  # by what is written of them
+
+
+def vector(t: Any, values: Sequence[float] | None) -> Value:
+    """A vector of numbers, or of nothing in particular: one object for all that are alike. llvmlite makes an
+    object of every number and writes each out, once for a vector, and kernels repeat some dozens of vectors.
+    """
+    key = str(t), repr(values)
+    if key not in _vectors:
+        _vectors[key] = ir.Constant(t, ir.Undefined if values is None else values)
+    return _vectors[key]
+
+
 def const(t: Any, v: float) -> Value:
-    return ir.Constant(t, [v] * t.count)
+    return vector(t, [v] * t.count)
 
 
 def call(b: Builder, name: str, out: Any, *args: Value) -> Value:
@@ -49,15 +62,15 @@ def put(b: Builder, address: Value, v: Value) -> None:
 
 def splat(b: Builder, s: Value, count: int = LANES) -> Value:
     t = ir.VectorType(s.type, count)
-    u = ir.Constant(t, ir.Undefined)
+    u = vector(t, None)
     first = b.insert_element(u, s, ir.Constant(I32, 0))
-    return b.shuffle_vector(first, u, ir.Constant(ir.VectorType(I32, count), [0] * count))
+    return b.shuffle_vector(first, u, vector(ir.VectorType(I32, count), [0] * count))
 
 
 def pick(b: Builder, v: Value, lanes: Sequence[int], other: Value = None) -> Value:
     """The given lanes of v, in order; the lanes of `other` count on from v's."""
-    mask = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
-    return b.shuffle_vector(v, ir.Constant(v.type, ir.Undefined) if other is None else other, mask)
+    mask = vector(ir.VectorType(I32, len(lanes)), list(lanes))
+    return b.shuffle_vector(v, vector(v.type, None) if other is None else other, mask)
 
 
 def join(b: Builder, parts: Sequence[Value]) -> Value:

@@ -15,7 +15,22 @@ from . import parts
 from .dots import Dots, SignedDots, Tile
 from .generic import GENERIC, narrow_f16_native, widen_f16_native
 from .parts import Group
-from .vectors import CODES, I1, I16, I16X32, I32, I32X16, I64, Builder, Value, by_parts, call, const, cut
+from .vectors import (
+    CODES,
+    I1,
+    I16,
+    I16X32,
+    I32,
+    I32X16,
+    I64,
+    Builder,
+    Value,
+    by_parts,
+    call,
+    const,
+    cut,
+    vector,
+)
 
 I16X16, I32X8 = ir.VectorType(I16, 16), ir.VectorType(I32, 8)
 
@@ -25,7 +40,7 @@ def entries(b: Builder, codes: Value, table: Sequence[int]) -> Value:
     row = [table[n % len(table)] for n in range(16)] * 2
 
     def narrow(v: Value) -> Value:
-        return call(b, "llvm.x86.avx2.pshuf.b", v.type, ir.Constant(v.type, row), v)
+        return call(b, "llvm.x86.avx2.pshuf.b", v.type, vector(v.type, row), v)
 
     return by_parts(b, codes.type.count // 32, narrow, codes)
 
