@@ -110,9 +110,9 @@ def zeros(nbytes: int) -> Array:
 
 
 def pages(count: int) -> Array:
-    """The same, of whole pages."""
-    size = count * mmap.PAGESIZE
-    return board().take(size) if CPU else np.frombuffer(mmap.mmap(-1, size), np.uint8)
+    """The same, of whole pages; a process's own, also after `fork`."""
+    size, own = count * mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANON
+    return board().take(size) if CPU else np.frombuffer(mmap.mmap(-1, size, own), np.uint8)
 
 
 def forbid(page: int) -> None:
