@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    schemes = [name for name in given.schemes or CODES if name != FIRST]
+    schemes = [name for name in dict.fromkeys(given.schemes or CODES) if name != FIRST]
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as processes:
         took = fastest([processes.submit(turn, given.isa, schemes).result() for _ in range(given.turns)])
     first_s = round(sum(took.pop(FIRST).values()), 2)
