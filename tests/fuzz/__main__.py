@@ -6,8 +6,7 @@ usage: python -m tests.fuzz [--parser NAME]... [--count N] [--seconds S] [--seed
 Each parser of tests/fuzz/parsers.py gets its sound inputs, the corpus that is kept beside them, and mutants
 that keep the file's structure (offsets, lengths, checksums), so that most of them get past the first
 checks. A mutant whose outcome is a new sentence is mutated further. The rule: an input is taken or refused
-with an error of edgeq's own, one printable line, within 2 s and 200 MB (a tokenizer of 64 MiB, which only
---heavy makes, within what a sound one of that size costs), and nothing writes to stderr.
+with an error of edgeq's own, one printable line, within 2 s and 200 MB, and nothing writes to stderr.
 
 --count is for each parser (by default that of a short run); with --seconds rounds follow one another, with
 a new seed each and shares by the parsers' weights, until the time is over. A failing input is written to a
@@ -77,8 +76,7 @@ def all_heavy(chosen: list[Parser], arguments: argparse.Namespace, totals: dict[
     for parser in chosen:
         sound = parser.seeds()
         for data in heavy.inputs(parser.name):
-            allowed = heavy.ALLOWED.get(parser.name, {})
-            one = replace(parser, seeds=partial(list, [*sound, data]), **allowed)
+            one = replace(parser, seeds=partial(list, [*sound, data]))
             note(parser, worker.run(one, 0, "", kept=True), arguments, totals)
 
 

@@ -25,8 +25,6 @@ class Parser:
     read: Callable[[bytes, Path], None]  # with a folder for files, which one process has for itself
     count: int = 500  # inputs of a short run
     weight: float = 1  # share of a long run's inputs, where none is named
-    seconds_max: float = 2.0  # of processor time for one input
-    bytes_max: int = 200 << 20  # of memory for one input
 
     def kept(self) -> list[bytes]:
         """The inputs of the corpus: each once showed something."""

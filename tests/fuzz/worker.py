@@ -28,6 +28,8 @@ from typing import NoReturn
 from edgeq.errors import EdgeqError
 from tests.fuzz.parsers import Parser
 
+SECONDS_MAX = 2.0  # of processor time for one input
+BYTES_MAX = 200 << 20  # of memory for one input
 CPU_SECONDS_KILLED = 20.0
 MEMORY_LIMIT = 4 << 30  # of a worker's data: what asks for more fails instead of taking the machine down
 BATCH = 200  # inputs between two looks at the most memory used
@@ -224,7 +226,7 @@ class Feeder:
         self.tally.inputs += 1
         if seconds > self.tally.slowest:
             self.tally.slowest = seconds
-            if seconds > self.parser.seconds_max:
+            if seconds > SECONDS_MAX:
                 self._fault(f"{SLOW}{seconds:.1f} s", data)
         if os.fstat(self._said).st_size:
             said = os.pread(self._said, 300, 0).decode("utf-8", "replace")
@@ -243,14 +245,14 @@ class Feeder:
         work()
         taken = status_bytes("VmHWM") - before
         self.tally.peak = max(self.tally.peak, taken)
-        if taken <= self.parser.bytes_max:
+        if taken <= BYTES_MAX:
             return
         tally, self.tally = self.tally, Tally()
         for data in list(inputs):
             before = self._settled()
             self._feed(data)
             taken = status_bytes("VmHWM") - before
-            if taken > self.parser.bytes_max:
+            if taken > BYTES_MAX:
                 tally.faults.append(Fault(self.parser.name, f"takes {taken >> 20} MiB", data))
         self.tally = tally
 
