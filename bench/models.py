@@ -13,14 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from bench.files import bits_per_weight, converted, decode_bytes, default_directory, say, weights
-from bench.peers import Worker, processor, warn_if_busy
-from bench.weights import SHAPES
+from bench.peers import Worker, add_options, compile_for, options, processor, take_turns, warn_if_busy
 from edgeq.cli.terminal import table
 from edgeq.kernels.catalog import CODES
 
@@ -30,28 +28,13 @@ SCHEMES = ("e8", "e6", "e5", "e3", "e2", "t2")  # beside them, if none is named
 
 def measure(files: dict[str, Path], threads: int, given: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each scheme, all at one thread count."""
-    options = {"threads": threads, "context": given.prompt + max(given.tokens, given.prompt)}
-    rates: dict[str, list[float]] = defaultdict(list)
-    for path in files.values():  # compiles and keeps the kernels
-        with Worker("edgeq", {"model": str(path), **options}) as worker:
-            worker.ask(do="prefill", tokens=given.prompt)
-            worker.ask(do="decode", prompt=given.prompt, tokens=1)
+    ours = {name: {"model": str(path), **options(given, threads)} for name, path in files.items()}
+    for one in ours.values():
+        compile_for(one, given)
     with ExitStack() as stack:
-        machine = stack.enter_context(Worker("machine", {"threads": threads}))
-        workers = {
-            name: stack.enter_context(Worker("edgeq", {"model": str(path), **options}))
-            for name, path in files.items()
-        }
-        for turn in range(given.repeat):
-            order = list(workers.items())[:: 1 if turn % 2 else -1]
-            for name, worker in order:
-                seconds = worker.ask(do="prefill", tokens=given.prompt)["seconds"]
-                rates[f"{name} prefill"].append(given.prompt / seconds)
-            for name, worker in order:
-                seconds = worker.ask(do="decode", prompt=given.prompt, tokens=given.tokens)["seconds"]
-                rates[f"{name} decode"].append(given.tokens / seconds)
-            rates["read"].append(machine.ask(do="read")["rate"])
-            say(f"  turn {turn + 1}: " + "  ".join(f"{key} {value[-1]:.1f}" for key, value in rates.items()))
+        workers = {"machine": stack.enter_context(Worker("machine", {"threads": threads}))}
+        workers |= {name: stack.enter_context(Worker("edgeq", one)) for name, one in ours.items()}
+        rates = take_turns(workers, given)
     return [{"scheme": row["scheme"], "threads": threads, **row} for row in figures(files, rates)]
 
 
@@ -82,13 +65,7 @@ def main() -> None:
     parser.add_argument(
         "schemes", nargs="*", metavar="SCHEME", help=f"[{' '.join(SCHEMES)}], q4 and e4 always"
     )
-    parser.add_argument("--threads", default="1,2", help="thread counts, separated by commas")
-    parser.add_argument("--repeat", type=int, default=5, help="turns; medians are reported")
-    parser.add_argument("--prompt", type=int, default=256, help="tokens of prefill, and before decode")
-    parser.add_argument("--tokens", type=int, default=64, help="tokens of decode")
-    parser.add_argument("--shape", default="tinyllama-1.1b", choices=SHAPES)
-    parser.add_argument("--dir", type=Path, help="where model files are kept [the user's cache]")
-    parser.add_argument("--json", action="store_true", help="print the JSON object alone")
+    add_options(parser)
     given = parser.parse_args()
     names = list(dict.fromkeys([PREFILL_BASE, DECODE_BASE, *(given.schemes or SCHEMES)]))
     if unknown := set(names) - set(CODES):

@@ -22,6 +22,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -74,37 +75,54 @@ class Worker:
         self.process.stdout.close()
 
 
+def options(given: argparse.Namespace, threads: int) -> dict[str, Any]:
+    """What every engine's worker is told besides its model."""
+    return {"threads": threads, "context": given.prompt + max(given.tokens, given.prompt)}
+
+
+def compile_for(ours: dict[str, Any], given: argparse.Namespace) -> None:
+    """Have edgeq compile and keep its kernels: the next load is a warm one."""
+    with Worker("edgeq", ours) as worker:
+        worker.ask(do="prefill", tokens=given.prompt)
+        worker.ask(do="decode", prompt=given.prompt, tokens=1)
+
+
+def take_turns(workers: dict[str, Worker], given: argparse.Namespace) -> dict[str, list[float]]:
+    """The rates of all engines ("NAME prefill", "NAME decode") and of the machine, the worker of that name
+    ("dot", "read"), one for each turn.
+    """
+    rates: dict[str, list[float]] = defaultdict(list)
+    engines = [name for name in workers if name != "machine"]
+    for turn in range(given.repeat):
+        order = engines[:: 1 if turn % 2 else -1]
+        for name in order:
+            seconds = workers[name].ask(do="prefill", tokens=given.prompt)["seconds"]
+            rates[f"{name} prefill"].append(given.prompt / seconds)
+        rates["dot"].append(workers["machine"].ask(do="dot")["rate"])
+        for name in order:
+            seconds = workers[name].ask(do="decode", prompt=given.prompt, tokens=given.tokens)["seconds"]
+            rates[f"{name} decode"].append(given.tokens / seconds)
+        rates["read"].append(workers["machine"].ask(do="read")["rate"])
+        say(f"  turn {turn + 1}: " + "  ".join(f"{key} {value[-1]:.1f}" for key, value in rates.items()))
+    return rates
+
+
 def measure(arguments: argparse.Namespace, files: Files, threads: int) -> dict[str, Any]:
     """One row: every engine at one thread count, in turns."""
-    prompt, tokens = arguments.prompt, arguments.tokens
-    options = {"threads": threads, "context": prompt + max(tokens, prompt)}
-    ours = {"model": str(files.edgeq), **options}
-    with Worker("edgeq", ours) as worker:  # compiles and keeps its kernels: the next load is a warm one
-        worker.ask(do="prefill", tokens=prompt)
-        worker.ask(do="decode", prompt=prompt, tokens=1)
-    rates: dict[str, list[float]] = defaultdict(list)
-    workers = {"machine": Worker("machine", {"threads": threads}), "edgeq": Worker("edgeq", ours)}
-    try:
+    both = options(arguments, threads)
+    ours = {"model": str(files.edgeq), **both}
+    compile_for(ours, arguments)
+    with ExitStack() as stack:
+        workers = {"machine": stack.enter_context(Worker("machine", {"threads": threads}))}
+        workers["edgeq"] = stack.enter_context(Worker("edgeq", ours))
         for flash in {"on": [True], "off": [False], "best": [False, True]}[arguments.peer_flash]:
-            theirs = {"model": str(files.gguf), "flash": flash, **options}
-            workers[f"llamacpp flash {'on' if flash else 'off'}"] = Worker(
-                "llamacpp", theirs, arguments.peer_python
+            theirs = {"model": str(files.gguf), "flash": flash, **both}
+            workers[f"llamacpp flash {'on' if flash else 'off'}"] = stack.enter_context(
+                Worker("llamacpp", theirs, arguments.peer_python)
             )
+        rates = take_turns(workers, arguments)
         engines = [name for name in workers if name != "machine"]
-        for turn in range(arguments.repeat):
-            for name in engines if turn % 2 else reversed(engines):
-                seconds = workers[name].ask(do="prefill", tokens=prompt)["seconds"]
-                rates[f"{name} prefill"].append(prompt / seconds)
-            rates["dot"].append(workers["machine"].ask(do="dot")["rate"])
-            for name in engines if turn % 2 else reversed(engines):
-                seconds = workers[name].ask(do="decode", prompt=prompt, tokens=tokens)["seconds"]
-                rates[f"{name} decode"].append(tokens / seconds)
-            rates["read"].append(workers["machine"].ask(do="read")["rate"])
-            say(f"  turn {turn + 1}: " + "  ".join(f"{key} {value[-1]:.1f}" for key, value in rates.items()))
         memory = {name: workers[name].ask(do="memory") for name in engines}
-    finally:
-        for worker in workers.values():
-            worker.__exit__()
     ready = {name: workers[name].ready for name in engines}
     return row(arguments, files, threads, rates, ready, memory)
 
@@ -189,6 +207,17 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Those of every bench that times whole models in turns."""
+    parser.add_argument("--threads", default="1,2", help="thread counts, separated by commas")
+    parser.add_argument("--repeat", type=int, default=5, help="turns; medians are reported")
+    parser.add_argument("--prompt", type=int, default=256, help="tokens of prefill, and before decode")
+    parser.add_argument("--tokens", type=int, default=64, help="tokens of decode")
+    parser.add_argument("--shape", default="tinyllama-1.1b", choices=SHAPES)
+    parser.add_argument("--dir", type=Path, help="where model files are kept [the user's cache]")
+    parser.add_argument("--json", action="store_true", help="print the JSON object alone")
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench.peers",
@@ -197,17 +226,11 @@ def parse() -> argparse.Namespace:
     )
     known = f"all, or some of {', '.join(TYPES)}, separated by commas"
     parser.add_argument("--formats", default="q4_0,q8_0", help=known)
-    parser.add_argument("--threads", default="1,2", help="thread counts, separated by commas")
-    parser.add_argument("--repeat", type=int, default=5, help="turns; medians are reported")
-    parser.add_argument("--prompt", type=int, default=256, help="tokens of prefill, and before decode")
-    parser.add_argument("--tokens", type=int, default=64, help="tokens of decode")
-    parser.add_argument("--shape", default="tinyllama-1.1b", choices=SHAPES)
-    parser.add_argument("--dir", type=Path, help="where model files are kept [the user's cache]")
+    add_options(parser)
     parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has llama_cpp")
     parser.add_argument(
         "--peer-flash", default="best", choices=["best", "on", "off"], help="llama.cpp's flash attention"
     )
-    parser.add_argument("--json", action="store_true", help="print the JSON object alone")
     arguments = parser.parse_args()
     arguments.formats = list(TYPES) if arguments.formats == "all" else arguments.formats.split(",")
     if unknown := set(arguments.formats) - set(TYPES):
