@@ -51,12 +51,8 @@ class Likeness:
     ratio: float  # of this engine's to it
 
     def good(self, super_blocks: bool) -> bool:
-        """Where llama.cpp's own rounding takes it further from the exact sum than the bound, this engine need
-        not follow: there it has to be within the bound of the exact sum itself.
-        """
         bound = LIKE_IN_SUPER_BLOCKS if super_blocks else LIKE
-        alike = np.where(self.theirs < bound, self.ours, self.like)
-        return self.error <= EXACT and alike.min() >= bound and abs(self.ratio - 1) <= PERPLEXITY
+        return self.error <= EXACT and self.like.min() >= bound and abs(self.ratio - 1) <= PERPLEXITY
 
     def __str__(self) -> str:
         ours, more = self.ratio * self.perplexity, 100 * (self.ratio - 1)
