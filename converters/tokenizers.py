@@ -7,6 +7,7 @@ tokens is settled here; the runtime reads nothing else. All input is untrusted.
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
@@ -17,9 +18,10 @@ from edgeq.converters import jsonfile
 from edgeq.converters.jsonfile import Folder
 from edgeq.converters.tokenizer_config import Words, check_splits, steps, with_prefix
 from edgeq.errors import FormatError, UnsupportedError
-from edgeq.tokenizer import BLOB_BYTES_MAX, BLOB_MARKS_MAX, TOKENS_MAX, Spec, load, modelproto
-from edgeq.tokenizer.splitting import compact
-from edgeq.tokenizer.tokenizer_json import library_errors
+from edgeq.tokenizer import BLOB_BYTES_MAX, TOKENS_MAX, Spec, load, modelproto
+from edgeq.tokenizer.document import Document
+from edgeq.tokenizer.splitting import rewritten
+from edgeq.tokenizer.tokenizer_json import checked, library_errors, library_of
 
 ADDED_MAX = 1 << 16  # added tokens
 
@@ -50,9 +52,9 @@ def from_directory(path: Path | Folder) -> tuple[dict[str, Any], bytes] | None:
     """
     folder = Folder.of(path)
     settings = Settings(folder)
-    words = jsonfile.load(folder, "tokenizer.json", BLOB_BYTES_MAX, BLOB_MARKS_MAX)
-    if words is not None:
-        return finish(*_from_json(words, settings))
+    text = jsonfile.content(folder, "tokenizer.json", BLOB_BYTES_MAX)
+    if text is not None:
+        return finish(*_from_json(checked(text.removeprefix(codecs.BOM_UTF8)), settings))
     model = jsonfile.content(folder, "tokenizer.model", BLOB_BYTES_MAX)
     return None if model is None else finish(*_from_model(model, settings))
 
@@ -249,20 +251,18 @@ def complete_pieces(
 # tokenizer.json -------------------------------------------------------------------------------------------
 
 
-def _from_json(data: dict[str, Any], settings: Settings) -> tuple[Spec, bytes]:
+def _from_json(document: Document, settings: Settings) -> tuple[Spec, bytes]:
     """A tokenizer.json, made compact, with what the runtime does itself taken out."""
-    from edgeq.tokenizer.tokenizer_json import load_library
-
+    data = document.settings
     _check_template(data.get("post_processor"))
     check_splits(data, settings.words)
     data = with_prefix(data, settings.words)
-    before, behind = _around(load_library(compact(data)))
+    before, behind = _around(_library(document.with_settings(data)))
     if behind and settings.words.ends is not False:
         raise UnsupportedError(
             f"the post_processor of tokenizer.json puts {len(behind)} tokens behind each text, which is not "
             "supported; add_eos_token false in tokenizer_config.json leaves them out"
         )
-    data = {**data, "truncation": None, "padding": None, "post_processor": None}
     added = {}
     for item in data.get("added_tokens") or []:
         if not isinstance(item, dict) or type(item.get("id")) is not int or not token_text(item):
@@ -272,13 +272,14 @@ def _from_json(data: dict[str, Any], settings: Settings) -> tuple[Spec, bytes]:
     names = {*settings.names.values(), *settings.extra_names}
     special = {id for id, token in added.items() if token.special or token.text in names}
     markers = {id for id, token in added.items() if id not in special and is_marker(token.text)}
+    data = {**data, "truncation": None, "padding": None, "post_processor": None}
     data["added_tokens"] = [
         {**item, "special": item["id"] in special or item["id"] in markers}
         for item in data.get("added_tokens") or []
         if item["id"] in added
     ]
-    blob = compact(data)
-    words = load_library(blob).get_vocab(with_added_tokens=True)
+    document = document.with_settings(data).respelled()
+    words = _words(document)
     vocab_size = max(words.values(), default=-1) + 1
     more: dict[str, Any] = text_form(data)
     model = data.get("model")
@@ -303,7 +304,21 @@ def _from_json(data: dict[str, Any], settings: Settings) -> tuple[Spec, bytes]:
         add_bos=add_bos and spec.bos is not None,
         lstrip=tuple(sorted(id for id in control | markers if added[id].lstrip)),
         rstrip=tuple(sorted(id for id in control | markers if added[id].rstrip)),
-    ), blob
+    ), document.to_bytes()
+
+
+def _words(document: Document) -> dict[str, int]:
+    """The id of each word, added tokens among them."""
+    library = _library(document)
+    if document.words() > library.get_vocab_size(with_added_tokens=False):
+        raise FormatError("the vocab of tokenizer.json has a word twice")
+    words: dict[str, int] = library.get_vocab(with_added_tokens=True)
+    return words
+
+
+def _library(document: Document) -> Any:
+    """The library's object for a checked document, less the splits that it is not given."""
+    return library_of(rewritten(document)[0])
 
 
 def _check_template(part: object) -> None:

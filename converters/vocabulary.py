@@ -15,6 +15,7 @@ from edgeq.converters.tokenizers import TURN_ENDS, Added, complete_pieces, finis
 from edgeq.errors import FormatError, UnsupportedError
 from edgeq.formats.gguf_cursor import Strings
 from edgeq.tokenizer import TOKENS_MAX, Spec, modelproto
+from edgeq.tokenizer.document import compact
 from edgeq.tokenizer.patterns import (
     CJK,
     DEEPSEEK3,
@@ -31,7 +32,6 @@ from edgeq.tokenizer.patterns import (
     TEKKEN,
     THREE_DIGITS,
 )
-from edgeq.tokenizer.splitting import compact
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # token_type
 MERGES_MAX = 1 << 22

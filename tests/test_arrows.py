@@ -39,7 +39,7 @@ ARROWS: dict[str, set[str]] = {
     "tune": {"ops", "catalog", "cores", "formats", "memory", "packs", "runtime", "simd", "tuned"},
     "ops": {"runtime", "catalog"},
     "models": {"ops", "runtime", "formats"},
-    "tokenizer": set(),
+    "tokenizer": {"formats"},
     "chat": {"tokenizer"},
     "sampling": set(),
     "runner": {

@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgeq.errors import FormatError, UnsupportedError
-from edgeq.tokenizer.base import BLOB_BYTES_MAX, BLOB_MARKS_MAX, TOKENS_MAX, Spec, StreamDecoder, Tokenizer
+from edgeq.tokenizer.base import BLOB_BYTES_MAX, TOKENS_MAX, Spec, StreamDecoder, Tokenizer
 
 __all__ = [
     "BLOB_BYTES_MAX",
-    "BLOB_MARKS_MAX",
     "KINDS",
     "TOKENS_MAX",
     "Spec",

@@ -11,13 +11,13 @@ both, $ is the end of any line.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgeq.errors import FormatError, UnsupportedError
+from edgeq.tokenizer.document import Document
 from edgeq.tokenizer.patterns import is_quick
 
 BETWEEN = "\ufdd0"  # a noncharacter, meant for a program's own use
@@ -99,26 +99,23 @@ def _cut(text: str, pattern: Any, keep: bool, invert: bool, end: float) -> Itera
         yield text[at:]
 
 
-def rewritten(blob: bytes) -> tuple[bytes, list[dict[str, Any]]]:
+def rewritten(document: Document) -> tuple[Document, list[dict[str, Any]]]:
     """(a tokenizer.json for the library, the splits to be run before it): none where all patterns are quick.
 
-    The blob's steps have been checked. UnsupportedError where a pattern that may take long stands where it
-    cannot be run here.
+    The document's steps have been checked. UnsupportedError where a pattern that may take long stands where
+    it cannot be run here.
     """
-    if b'"Regex"' not in blob:
-        return blob, []
-    data = json.loads(blob)
-    before = data.get("pre_tokenizer")
-    steps = _flat(before)
+    settings = document.settings
+    steps = _flat(settings.get("pre_tokenizer"))
     slow = [n for n, step in enumerate(steps) if not _quick(step)]
     for part in ("normalizer", "decoder", "post_processor"):
-        if not all(map(_quick, _flat(data.get(part)))):
+        if not all(map(_quick, _flat(settings.get(part)))):
             raise UnsupportedError(
                 f"a regular expression in the {part} of tokenizer.json may take long, and is none of those "
                 "that are known"
             )
     if not slow:
-        return blob, []
+        return document, []
     count = slow[-1] + 1
     if any(step.get("type") != "Split" for step in steps[:count]):
         raise UnsupportedError(
@@ -126,13 +123,8 @@ def rewritten(blob: bytes) -> tuple[bytes, list[dict[str, Any]]]:
             "step that is no split"
         )
     only = {"type": "Split", "pattern": {"String": BETWEEN}, "behavior": "Removed", "invert": False}
-    data["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [only, *steps[count:]]}
-    data["normalizer"] = None
-    return compact(data), steps[:count]
-
-
-def compact(data: dict[str, Any]) -> bytes:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    pieces = {"type": "Sequence", "pretokenizers": [only, *steps[count:]]}
+    return document.with_settings({"pre_tokenizer": pieces, "normalizer": None}), steps[:count]
 
 
 def _flat(part: Any) -> list[dict[str, Any]]:

@@ -1,13 +1,11 @@
 """Tokenizers of kind "tokenizer.json": the blob is the JSON that the `tokenizers` library reads.
 
 The converter has settled what the library's file leaves open: every reserved token is an added token with
-"special": true (so that `encode_special_tokens` keeps it out of plain text), there is no post-processor, and
-the JSON is compact, so that FIRST below is found by its bytes.
+"special": true (so that `encode_special_tokens` keeps it out of plain text), and there is no post-processor.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
@@ -15,13 +13,10 @@ from typing import Any
 
 from edgeq.errors import FormatError
 from edgeq.tokenizer.base import Spec, Tokenizer
+from edgeq.tokenizer.document import Document
 from edgeq.tokenizer.pieces import BYTE_PIECE, SPACE
-from edgeq.tokenizer.pipeline import check_json
-from edgeq.tokenizer.splitting import Normalize, Splitter, compact, rewritten
-
-# In compact JSON a quote inside a string has a backslash before it, so these bytes are never inside a string.
-FIRST = b'"prepend_scheme":"first"'
-NEVER = b'"prepend_scheme":"never"'
+from edgeq.tokenizer.pipeline import check_settings
+from edgeq.tokenizer.splitting import Normalize, Splitter, rewritten
 
 
 class JsonTokenizer(Tokenizer):
@@ -29,11 +24,12 @@ class JsonTokenizer(Tokenizer):
 
     def __init__(self, spec: Spec, blob: bytes) -> None:
         super().__init__(spec)
-        self._blob, splits = checked(blob)
-        self._library = library_of(self._blob)
+        document = checked(blob)
+        self._document, splits = rewritten(document)
+        self._library = library_of(self._document)
         self._split: Normalize | None = None
         if splits:
-            self._split = Splitter(splits, normalizer_of(blob))
+            self._split = Splitter(splits, normalizer_of(document))
         if self._library.get_vocab_size(with_added_tokens=True) > spec.vocab_size:
             raise FormatError(
                 f"the tokenizer.json has more tokens than the {spec.vocab_size} that the header says"
@@ -46,7 +42,10 @@ class JsonTokenizer(Tokenizer):
 
     @cached_property
     def _without_prefix(self) -> Any:
-        return library_of(self._blob.replace(FIRST, NEVER)) if FIRST in self._blob else self._library
+        settings = without_prefix(self._document.settings)
+        if settings == self._document.settings:
+            return self._library
+        return library_of(self._document.with_settings(settings))
 
     def _plain(self, text: str, first: bool) -> list[int]:
         library = self._library if first else self._without_prefix
@@ -86,43 +85,42 @@ def library_errors(what: str) -> Iterator[None]:
         raise FormatError(f"the tokenizer.json cannot {what} ({' '.join(words.split())[:200]})") from None
 
 
-def checked(blob: bytes) -> tuple[bytes, list[dict[str, Any]]]:
-    """`splitting.rewritten` of a tokenizer.json from anywhere, checked; FormatError or UnsupportedError."""
-    check_json(blob)
-    try:
-        return rewritten(blob)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"the tokenizer.json is no valid JSON ({str(error)[:120]})") from None
+def checked(blob: bytes) -> Document:
+    """A tokenizer.json from anywhere; FormatError or UnsupportedError for what the library must not see."""
+    document = Document.parse(blob)
+    check_settings(document.settings)
+    return document
 
 
-def normalizer_of(blob: bytes) -> Normalize:
+def without_prefix(value: Any) -> Any:
+    """Settings whose steps put no space before a text where they did so before the first piece alone."""
+    if isinstance(value, dict):
+        found = {key: without_prefix(inner) for key, inner in value.items()}
+        return found | {"prepend_scheme": "never"} if found.get("prepend_scheme") == "first" else found
+    return [without_prefix(inner) for inner in value] if isinstance(value, list) else value
+
+
+def normalizer_of(document: Document) -> Normalize:
     """What the normalizer of a checked tokenizer.json makes of a text."""
-    data = json.loads(blob)
-    if data.get("normalizer") is None:
+    normalizer = document.settings.get("normalizer")
+    if normalizer is None:
         return str
-    with library_errors("be loaded"):
-        normalizer = library_of(compact({**data, "pre_tokenizer": None})).normalizer
+    model = {"type": "BPE", "vocab": {}, "merges": []}
+    found = library_of(Document({"normalizer": normalizer, "model": model}, {})).normalizer
 
     def normalize(text: str) -> str:
         with library_errors("normalize a text"):
-            return str(normalizer.normalize_str(text))
+            return str(found.normalize_str(text))
 
     return normalize
 
 
-def load_library(blob: bytes) -> Any:
-    """The library's object for a tokenizer.json from anywhere, less the splits that it is not given. Raises
-    FormatError when the library refuses it.
-    """
-    return library_of(checked(blob)[0])
-
-
-def library_of(blob: bytes) -> Any:
-    """The library's object for a checked tokenizer.json."""
+def library_of(document: Document) -> Any:
+    """The library's object for a checked tokenizer.json. Raises FormatError when the library refuses it."""
     from tokenizers import Tokenizer as Library
 
     with library_errors("be loaded"):
-        library = Library.from_buffer(blob)
+        library = Library.from_buffer(document.to_bytes())
     library.encode_special_tokens = True
     library.no_truncation()
     library.no_padding()

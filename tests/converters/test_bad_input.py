@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from edgeq.converters import convert, hub, huggingface, jsonfile, safetensors
 from edgeq.errors import EdgeqError, FormatError, UnsupportedError
-from edgeq.tokenizer import BLOB_BYTES_MAX, BLOB_MARKS_MAX
-from edgeq.tokenizer.splitting import compact
+from edgeq.tokenizer import BLOB_BYTES_MAX
+from edgeq.tokenizer.document import Document, compact
 from tests.converters.checkpoints import config, weights, write_directory
 from tests.patience import cheap
 
@@ -270,4 +270,5 @@ def test_the_largest_tokenizers_are_within_the_limits() -> None:
     added = [{"id": n, "content": f"<unused{n}>", "special": False, "lstrip": False} for n in range(6500)]
     raw = compact({"added_tokens": added, "model": {"type": "BPE", "vocab": words, "merges": merges}})
     assert 16 << 20 < len(raw) < BLOB_BYTES_MAX
-    assert len(jsonfile.parse(raw, "tokenizer.json", BLOB_MARKS_MAX)["model"]["merges"]) == 514906
+    document = Document.parse(raw)
+    assert document.words() == 262144 and len(json.loads(bytes(document.tables["merges"]))) == 514906

@@ -122,7 +122,7 @@ def test_sizes(stored: tuple[dict[str, Any], bytes]) -> None:
 def test_a_text_token_cannot_be_called_control(small: Tokenizer) -> None:
     spec = dataclasses.asdict(small.spec)
     header = {key: list(value) if isinstance(value, tuple) else value for key, value in spec.items()}
-    blob: bytes = small._blob  # type: ignore[attr-defined]
+    blob: bytes = small._document.to_bytes()  # type: ignore[attr-defined]
     with pytest.raises(FormatError, match="token 265 is a control token"):
         load({**header, "control": [265]}, blob)
     tokenizer = load({**header, "control": [259]}, blob)  # "hello", a word of the vocabulary
@@ -136,7 +136,7 @@ def test_broken_blobs(stored: tuple[dict[str, Any], bytes], small: Tokenizer, ki
     if kind == "tokenizer.json":
         fields = dataclasses.asdict(small.spec)
         spec = {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
-        blob = small._blob  # type: ignore[attr-defined]
+        blob = small._document.to_bytes()  # type: ignore[attr-defined]
     draw = random.Random(1)
     mutants = [blob[: draw.randrange(len(blob))] for _ in range(60)]
     for _ in range(240):

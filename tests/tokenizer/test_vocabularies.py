@@ -85,7 +85,7 @@ def test_special_text_as_the_library_does_it(vocabulary: Callable[[str], Tokeniz
 
     tokenizer = vocabulary(name)
     assert isinstance(tokenizer, JsonTokenizer)
-    library = Library.from_buffer(tokenizer._blob)
+    library = Library.from_buffer(tokenizer._document.to_bytes())
     words = [tokenizer.spelling(id) for id in sorted(tokenizer.control_ids)[:3]]
     for text in STRINGS:
         for word in words:
