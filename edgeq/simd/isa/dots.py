@@ -17,7 +17,22 @@ from edgeq.formats.schemes import ACT_GROUP, Floats, Scheme
 
 from . import parts
 from .parts import Group, Lookup
-from .vectors import CODES, F32, F32X16, I16, I32, I32X16, I64, Builder, Value, call, const, pick, splat
+from .vectors import (
+    CODES,
+    F32,
+    F32X16,
+    I16,
+    I32,
+    I32X16,
+    I64,
+    Builder,
+    Value,
+    call,
+    const,
+    opaque,
+    pick,
+    splat,
+)
 from .vectors import at as load
 
 Tile = list[Value]  # a value for each token of a tile
@@ -50,8 +65,7 @@ def entries(b: Builder, codes: Value, table: Sequence[int]) -> Value:
 
 def repeat(b: Builder, steps: range, carried: Tile, body: Callable[[Value, Tile], Tile]) -> Tile:
     """body(step, values) for each step, with the values that the one before gave: a loop that stays one."""
-    hidden = ir.FunctionType(I64, [I64])
-    stop = b.asm(hidden, "", "=r,0", [ir.Constant(I64, steps.stop)], False)
+    stop = opaque(b, ir.Constant(I64, steps.stop))
     before, loop, after = b.block, b.append_basic_block("steps"), b.append_basic_block("after")
     b.branch(loop)
     b.position_at_end(loop)
@@ -73,6 +87,7 @@ class Dots:
     acc = I32X16  # one token's accumulator
     signed = False  # whether codes are multiplied as signed bytes, which need no sums of x
     quads = 1  # that a step takes
+    by_pairs = False  # whether sums of x are multiplied by pair_products also where one factor serves all
 
     def __init__(self, row: Scheme, lookup: Lookup = entries, dot4: Callable[..., Value] = dot4):
         self.row, self.lookup, self.dot4 = row, lookup, dot4
@@ -105,13 +120,14 @@ class Dots:
         offset, row = 0 if self.signed else self.row.offset, self.row
         if offset == 0 and row.zeros == (0,):
             return [const(I32X16, 0) for _ in totals]
-        if not row.sub:
+        if not row.sub and not (self.by_pairs and row.group == ACT_GROUP):
             return [splat(b, b.mul(self.total(b, at), ir.Constant(I32, offset))) for at in totals]
         halves = range(parts.halves(row))
         factors = const(parts.I16X32, offset)
         if row.zeros != (0,):
             factors = b.sub(factors, parts.pairs(b, [parts.zero_points(b, group, half) for half in halves]))
-        factors = b.mul(parts.pairs(b, [parts.sub(b, group, half) for half in halves]), factors)
+        if row.sub:
+            factors = b.mul(parts.pairs(b, [parts.sub(b, group, half) for half in halves]), factors)
         words = [b.bitcast(splat(b, load(b, at, I32)), parts.I16X32) for at in totals]
         return [self.pair_products(b, factors, word) for word in words]
 

@@ -60,6 +60,11 @@ def put(b: Builder, address: Value, v: Value) -> None:
     b.store(v, b.inttoptr(address, v.type.as_pointer())).align = 1
 
 
+def opaque(b: Builder, word: Value) -> Value:
+    """The 64-bit word, of which the optimizer knows nothing. No instruction comes of it."""
+    return b.asm(ir.FunctionType(I64, [I64]), "", "=r,0", [word], False)
+
+
 def splat(b: Builder, s: Value, count: int = LANES) -> Value:
     t = ir.VectorType(s.type, count)
     u = vector(t, None)

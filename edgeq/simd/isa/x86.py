@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from llvmlite import binding as llvm
 from llvmlite import ir
@@ -64,6 +63,18 @@ def vpdpbusd(bits: int, b: Builder, acc: Value, u: Value, s: Value) -> Value:
         return call(b, f"llvm.x86.avx512.vpdpbusd.{bits}", acc.type, acc, u, s)
 
     return by_parts(b, 512 // bits, narrow, acc, u, s)
+
+
+class WideVnniDots(Dots):
+    """In registers of 512 bits, of which there are enough to keep the factors of the sums of x in one."""
+
+    by_pairs = True
+
+    def __init__(self, row: Scheme):
+        super().__init__(row, entries, partial(vpdpbusd, 512))
+
+    def pair_products(self, b: Builder, v: Value, w: Value) -> Value:
+        return call(b, "llvm.x86.avx512.pmaddw.d.512", I32X16, v, w)
 
 
 # ---- AVX2: pairs of products in 16 bits ----
@@ -186,12 +197,6 @@ def pause(b: Builder) -> None:
     call(b, "llvm.x86.sse2.pause", ir.VoidType())
 
 
-def vnni(bits: int) -> Mapping[str, Callable[..., Any]]:
-    """The products of VNNI in registers of that many bits."""
-    dot4 = partial(vpdpbusd, bits)
-    return {"dots": partial(Dots, lookup=entries, dot4=dot4), "signed_dots": partial(SignedDots, dot4)}
-
-
 X86 = {
     **GENERIC,
     "entries": entries,
@@ -200,7 +205,11 @@ X86 = {
     "pause": pause,
 }
 SPELLINGS = {
-    "avx512vnni": {**X86, **vnni(512)},
-    "avxvnni": {**X86, **vnni(256)},
+    "avx512vnni": {**X86, "dots": WideVnniDots, "signed_dots": partial(SignedDots, partial(vpdpbusd, 512))},
+    "avxvnni": {
+        **X86,
+        "dots": partial(Dots, lookup=entries, dot4=partial(vpdpbusd, 256)),
+        "signed_dots": partial(SignedDots, partial(vpdpbusd, 256)),
+    },
     "avx2": {**X86, "dots": dots_avx2, "signed_dots": partial(SignedDots, dot4_maddubs)},
 }

@@ -10,6 +10,7 @@ from numba import types
 
 from edgeq.formats.schemes import NUMBERS
 
+from ..isa import vectors
 from ..isa.vectors import (
     F16X16,
     F32,
@@ -95,11 +96,7 @@ def root(x: Any) -> Any:
     return np.sqrt(np.float32(x))
 
 
-def _opaque(b: Any, n: Any) -> Any:
-    return b.asm(ir.FunctionType(I64, [I64]), "", "=r,0", [n], False)
-
-
-@verb(ADDRESS, (ADDRESS,), _opaque)
+@verb(ADDRESS, (ADDRESS,), vectors.opaque)
 def opaque(n: int) -> Any:
     """n, a constant that the optimizer may not see: a loop of that many turns stays a loop."""
     return n
