@@ -22,8 +22,9 @@ from edgeq.kernels.catalog import CACHED, FLOATS
 from edgeq.simd import verbs
 from edgeq.simd.isa import by_name
 from edgeq.simd.isa.parts import halves
-from edgeq.simd.isa.vectors import LANES
+from edgeq.simd.isa.vectors import I32X16, LANES
 from edgeq.simd.tag import Tag
+from edgeq.simd.verbs.dots import dots_of
 from edgeq.simd.verbs.registry import MEANING
 from tests import emulator
 from tests.formats.parts import TOYS, random_parts
@@ -181,7 +182,7 @@ CASES = {
     "lane": Case("fn", "x", {2: small(0, 16)}),
     "column": Case("cn", "f", {2: small(0, 4)}),
     "zeros_each": Case("t", "F"),
-    "scaled_add_each": Case("tFIfan", "F", {6: stride}, trials=32),
+    "scaled_add_each": Case("tFIfan", "F", {6: stride}, schemes=("q8",), trials=32),
     "fma_each": Case("tFfan", "F", {5: stride}, trials=32),
     "fma_seen_each": Case("tFfan", "F", {4: sometimes_zero, 5: stride}, trials=64),
     "scale_each": Case("tFfF", "F", trials=32),
@@ -291,8 +292,9 @@ GROUP = f"""w = tile_parts(t, m + {WEIGHTS}, 2, STEP, 1)
 w = group_parts(t, with_room(t, w, m + {ROOM}), STEP // group(t) - 1)
 """
 DOTS = f"""out = dots(t, w, m + {X}, {X_STRIDE}, m + {SUMS}, 4)
-store_I(m, out)
-out = min_add_each(t, load_F(m + {SLOT}), w, m + {SCALES}, m + {SUMS}, 4)
+store_SUM(m, out)
+out = scaled_add_each(t, load_F(m + {SLOT}), out, group_scale(t, w), m + {SCALES}, 4)
+out = min_add_each(t, out, w, m + {SCALES}, m + {SUMS}, 4)
 store_F(m + {2 * SLOT}, out)"""
 NUMBERS = """for i in range(group(t) // 4):
     v = quad(t, w, i)
@@ -348,6 +350,17 @@ def some_parts(rng: Rng, trial: int, scheme: Scheme) -> dict[str, Array]:
     return found
 
 
+def compiled_dots(text: str, tag: Tag) -> Any:
+    """A text with DOTS in it, whose sums are integers or floats as the tag has them."""
+    letter = "I" if dots_of(tag).sum == I32X16 else "F"
+    return compiled(text.replace("store_SUM", f"store_{letter}"), tag, letter + "F")
+
+
+def sums_in(m: Memory, tag: Tag) -> Array:
+    dtype = np.int32 if dots_of(tag).sum == I32X16 else np.float32
+    return m.get(0, dtype, tag.tokens * LANES).reshape(tag.tokens, LANES)
+
+
 @pytest.fixture
 def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of the table with what none of its own has."""
@@ -369,23 +382,24 @@ def test_dots(name: str, scheme_name: str, tokens: int) -> None:
     """A group as kernels add it up: against the verbs' meanings and against plain integers."""
     tag = Tag(name, scheme_name, tokens)
     scheme, m = tag.scheme_row, Memory(12)
-    call = compiled(last_group(scheme) + DOTS, tag, "IF")
+    call = compiled_dots(last_group(scheme) + DOTS, tag)
     rng = np.random.default_rng(3)
     groups = scheme.step // scheme.group
     last, rows = slice(scheme.step - scheme.group, None), slice(LANES, None)
     for trial in range(100):
         given = some_parts(rng, trial, scheme)
         x = corners(rng, trial // 2, -127, 127, (tag.tokens, scheme.group), np.int8)
-        acc, scale = floats(rng, (tag.tokens, LANES)), floats(rng, tag.tokens)
+        acc, scales = floats(rng, (tag.tokens, LANES)), floats(rng, tag.tokens)
         data = np.concatenate(list(encode_parts(given, scheme)))
-        for at, value in ((SLOT, acc), (WEIGHTS, data), (X, tile_of(x)), (SCALES, scale)):
+        for at, value in ((SLOT, acc), (WEIGHTS, data), (X, tile_of(x)), (SCALES, scales)):
             m.lay(at, value)
         m.lay(SUMS, sums_of(x))
         call(m.address)
-        got = m.get(0, np.int32, tag.tokens * LANES).reshape(tag.tokens, LANES)
+        got = sums_in(m, tag)
         plain = meaning.Codes.of(given, scheme)
         sub = np.repeat(plain.sub, scheme.step // plain.sub.shape[1], axis=1)
-        np.testing.assert_array_equal(got, x.astype(np.int64) @ (plain.v * sub)[rows, last].T)
+        exact = x.astype(np.int64) @ (plain.v * sub)[rows, last].T
+        np.testing.assert_array_equal(got.view(np.int32), exact.astype(got.dtype).view(np.int32))
         parts = MEANING["tile_parts"](tag, m.address + WEIGHTS, 2, scheme.step, 1)
         w = MEANING["group_parts"](tag, parts, groups - 1)
         found = MEANING["dots"](tag, w, m.address + X, X_STRIDE, m.address + SUMS, 4)
@@ -393,7 +407,9 @@ def test_dots(name: str, scheme_name: str, tokens: int) -> None:
         if trial % 7:  # an fma is slow in Python
             continue
         with np.errstate(all="ignore"):
-            want = MEANING["min_add_each"](tag, acc, w, m.address + SCALES, m.address + SUMS, 4)
+            scale = MEANING["group_scale"](tag, w)
+            want = MEANING["scaled_add_each"](tag, acc, found, scale, m.address + SCALES, 4)
+            want = MEANING["min_add_each"](tag, want, w, m.address + SCALES, m.address + SUMS, 4)
         assert same(m.at(2 * SLOT, np.float32, tag.tokens * LANES).copy(), want.reshape(-1), "<f4")
 
 
@@ -415,7 +431,7 @@ def test_dots_of_codes_unpacked(name: str, scheme_name: str, tokens: int) -> Non
     tag = Tag(name, scheme_name, tokens)
     scheme, m = tag.scheme_row, Memory(16)
     text = last_group(scheme) + DOTS
-    calls = [compiled(text.replace("(t,", f"({how}(t),"), tag, "IF") for how in ("unpacking", "unpacked")]
+    calls = [compiled_dots(text.replace("(t,", f"({how}(t),"), tag) for how in ("unpacking", "unpacked")]
     rng = np.random.default_rng(6)
     columns = scheme.step
     codes = sum(2 * part.tile_bytes(columns) for part in scheme.parts if part.bits)  # the first parts
@@ -434,8 +450,7 @@ def test_dots_of_codes_unpacked(name: str, scheme_name: str, tokens: int) -> Non
             want.append(MEANING["dots"](one, w, m.address + X, X_STRIDE, m.address + SUMS, 4))
         for call, meant in zip(calls, want, strict=True):
             call(m.address)
-            got = m.get(0, np.int32, tokens * LANES).reshape(tokens, LANES)
-            np.testing.assert_array_equal(got, meant)
+            np.testing.assert_array_equal(sums_in(m, tag), meant)
             m.lay(WEIGHTS, rng.integers(0, 256, codes, np.uint8))
 
 

@@ -85,6 +85,7 @@ class Dots:
     """Sums in 32 bits, four columns at a time, of unsigned bytes: right for any `dot4`."""
 
     acc = I32X16  # one token's accumulator
+    sum = I32X16  # one token's sum of a group, or float32, rounded once
     signed = False  # whether codes are multiplied as signed bytes, which need no sums of x
     quads = 1  # that a step takes
     by_pairs = False  # whether sums of x are multiplied by pair_products also where one factor serves all
@@ -94,7 +95,7 @@ class Dots:
 
     # ---- a group ----
     def sums(self, b: Builder, group: Group, xs: Tile, totals: Tile) -> Tile:
-        """int32 in 16 lanes for each token: xs are the addresses of their activations, totals those of the
+        """`sum` in 16 lanes for each token: xs are the addresses of their activations, totals those of the
         sums of these, an int16 for each 16 columns.
         """
         out = self.folded(b, group, totals)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 from llvmlite import binding as llvm
 from llvmlite import ir
 
-from edgeq.formats.schemes import Scheme
+from edgeq.formats.schemes import ACT_GROUP, Scheme
 
 from . import parts
 from .dots import Dots, SignedDots, Tile
@@ -16,20 +17,24 @@ from .generic import GENERIC, narrow_f16_native, widen_f16_native
 from .parts import Group
 from .vectors import (
     CODES,
+    F32X16,
     I1,
     I16,
     I16X32,
     I32,
     I32X16,
     I64,
+    LANES,
     Builder,
     Value,
     by_parts,
     call,
     const,
     cut,
+    splat,
     vector,
 )
+from .vectors import at as load
 
 I16X16, I32X8 = ir.VectorType(I16, 16), ir.VectorType(I32, 8)
 
@@ -53,6 +58,9 @@ def pair_products(b: Builder, v: Value, w: Value) -> Value:
     return by_parts(b, 2, narrow, v, w)
 
 
+ACT_MAX = 127  # the largest magnitude of an activation
+
+
 # ---- VNNI: four products and their sum in one instruction ----
 def vpdpbusd(bits: int, b: Builder, acc: Value, u: Value, s: Value) -> Value:
     """dot4 in registers of that many bits. Nothing in it saturates."""
@@ -66,19 +74,57 @@ def vpdpbusd(bits: int, b: Builder, acc: Value, u: Value, s: Value) -> Value:
 
 
 class WideVnniDots(Dots):
-    """In registers of 512 bits, of which there are enough to keep the factors of the sums of x in one."""
+    """In registers of 512 bits, of which there are enough to keep the factors of the sums of x in one.
+
+    Sub-scales are multiplied as floats, which takes one instruction where integers take two slow ones.
+    """
 
     by_pairs = True
 
     def __init__(self, row: Scheme):
         super().__init__(row, entries, partial(vpdpbusd, 512))
+        if row.sub and row.group == ACT_GROUP and self.most(row) < 1 << 24:
+            self.sum = F32X16
+
+    @staticmethod
+    def most(row: Scheme) -> int:
+        """The largest integer that a float must hold, so that the group's sum is rounded once."""
+        half = int(np.abs(row.values).max()) * ACT_MAX * ACT_GROUP // parts.halves(row)
+        subs = row.sub_kind
+        return half * max(-subs.low, subs.high) if subs and parts.halves(row) > 1 else half
 
     def pair_products(self, b: Builder, v: Value, w: Value) -> Value:
         return call(b, "llvm.x86.avx512.pmaddw.d.512", I32X16, v, w)
 
+    def sums(self, b: Builder, group: Group, xs: Tile, totals: Tile) -> Tile:
+        if self.sum is I32X16:
+            return super().sums(b, group, xs, totals)
+        found = [const(F32X16, 0.0)] * len(xs)  # added to it, no product is minus zero
+        for half, run in self.runs():
+            group, accs = self.add_run(b, self.begun(b, group, totals, half), group, xs, run)
+            factor = b.sitofp(parts.sub(b, group, half).words(b), F32X16)
+            found = [
+                call(b, "llvm.fma.v16f32", F32X16, b.sitofp(acc, F32X16), factor, before)
+                for acc, before in zip(accs, found, strict=True)
+            ]
+        return found
+
+    def begun(self, b: Builder, group: Group, totals: Tile, half: int) -> Tile:
+        """What the smallest v gives for the x of a half, less what its zero points take from it."""
+        row = self.row
+        if row.offset == 0 and row.zeros == (0,):
+            return [const(I32X16, 0)] * len(totals)
+        factors = const(parts.I16X32, row.offset)
+        if row.zeros != (0,):
+            factors = b.sub(factors, parts.pairs(b, [parts.zero_points(b, group, half)]))
+        if parts.halves(row) > 1:
+            factors = b.and_(factors, vector(parts.I16X32, [[-1, 0], [0, -1]][half] * LANES))
+        words = [b.bitcast(splat(b, load(b, at, I32)), parts.I16X32) for at in totals]
+        return [self.pair_products(b, factors, word) for word in words]
+
 
 # ---- AVX2: pairs of products in 16 bits ----
-PAIR = 2 * 127  # int8 activations at the most, in a lane of 16 bits that adds two products
+PAIR = 2 * ACT_MAX  # int8 activations at the most, in a lane of 16 bits that adds two products
 MOST = (1 << 15) - 1  # of such a lane
 
 

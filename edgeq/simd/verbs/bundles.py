@@ -15,7 +15,6 @@ from .registry import (
     ADDRESS,
     bundle,
     each_f32,
-    each_i32,
     f32,
     memory,
     splat_at,
@@ -27,31 +26,6 @@ from .registry import (
 @verb(each_f32, (Tag,), lambda b, tag: bundle(b, tag, F32X16, lambda n: const(F32X16, 0.0)))
 def zeros_each(t: Any) -> Any:
     return np.zeros((t.tokens, LANES), np.float32)
-
-
-def _scaled_add(b: Any, tag: Tag, acc: Any, sums: Any, scale: Any, p: Any, stride: Any) -> Any:
-    def member(n: int) -> Any:
-        both = b.fmul(scale, splat_at(b, p, stride, n, F32))
-        return call(
-            b,
-            "llvm.fma.v16f32",
-            F32X16,
-            b.sitofp(b.extract_value(sums, n), F32X16),
-            both,
-            b.extract_value(acc, n),
-        )
-
-    return bundle(b, tag, F32X16, member)
-
-
-@verb(each_f32, (Tag, each_f32, each_i32, f32, ADDRESS, ADDRESS), _scaled_add)
-def scaled_add_each(t: Any, acc: Any, sums: Any, scale: Any, p: int, stride: int) -> Any:
-    """acc[n] + float(sums[n]) * (scale * s), s the float32 at p + n * stride, with one fma."""
-    rows = [
-        fma_meaning(sums[n].astype(np.float32), scale * memory(p + n * stride, np.float32, 1)[0], acc[n])
-        for n in range(t.tokens)
-    ]
-    return np.stack(rows)
 
 
 def _fma_each(b: Any, tag: Tag, acc: Any, w: Any, x: Any, stride: Any) -> Any:

@@ -23,6 +23,7 @@ from .registry import (
     ADDRESS,
     Bundle,
     TagType,
+    bundle,
     bundled,
     codes,
     each_f32,
@@ -179,21 +180,29 @@ def signed_of(tag: Tag) -> Dots:
     return dots
 
 
+def each_sum(t: TagType) -> Bundle:
+    """A sum of a group for each token, int32 or, where the tag's way of adding up says so, float32."""
+    return Bundle(dots_of(t.tag).sum, t.tag.tokens)
+
+
 def _dots(b: Any, tag: Tag, w: Any, x: Any, stride: Any, sums: Any, sums_stride: Any) -> Any:
     xs, totals = steps(b, tag, x, stride), steps(b, tag, sums, sums_stride)
-    return bundled(b, I32X16, dots_of(tag).sums(b, _group(b, tag, w), xs, totals))
+    way = dots_of(tag)
+    return bundled(b, way.sum, way.sums(b, _group(b, tag, w), xs, totals))
 
 
-@verb(each_i32, (Tag, each_part, ADDRESS, ADDRESS, ADDRESS, ADDRESS), _dots)
+@verb(each_sum, (Tag, each_part, ADDRESS, ADDRESS, ADDRESS, ADDRESS), _dots)
 def dots(t: Any, w: Any, x: int, stride: int, sums: int, sums_stride: int) -> Any:
-    """The exact sums of sub * v * x over the group whose parts are w. Token n's int8 activations are at x + n
-    * stride, and at sums + n * sums_stride their sums, an int16 for each 16 columns of the group.
+    """The sums of sub * v * x over the group whose parts are w, exact, or rounded once to float32. Token n's
+    int8 activations are at x + n * stride, and at sums + n * sums_stride their sums, an int16 for each 16
+    columns of the group.
     """
     found, row = _numbers(t, w), t.scheme_row
     v = integers(found, row).astype(np.int32)
     if row.sub:
         v *= _spread(row, sub_scales(found["sub"], row).astype(np.int32))
-    return (_activations(t, x, stride, row.group) @ v.T).astype(np.int32)
+    dtype = np.int32 if dots_of(t).sum == I32X16 else np.float32
+    return (_activations(t, x, stride, row.group) @ v.T).astype(dtype)
 
 
 def _signed_dots(b: Any, tag: Tag, line: Any, x: Any, stride: Any) -> Any:
@@ -208,6 +217,32 @@ def signed_dots(t: Any, line: int, x: int, stride: int) -> Any:
     lines = memory(line, np.uint8, ACT_GROUP // 4 * LINE).reshape(1, -1, LINE)
     values = unpack([lines], (8,)).view(np.int8).astype(np.int32)
     return (_activations(t, x, stride, ACT_GROUP) @ values.T).astype(np.int32)
+
+
+def _scaled_add(b: Any, tag: Tag, acc: Any, sums: Any, scale: Any, p: Any, stride: Any) -> Any:
+    def member(n: int) -> Any:
+        total = b.extract_value(sums, n)
+        both = b.fmul(scale, splat_at(b, p, stride, n, F32))
+        return call(
+            b,
+            "llvm.fma.v16f32",
+            F32X16,
+            b.sitofp(total, F32X16) if total.type == I32X16 else total,
+            both,
+            b.extract_value(acc, n),
+        )
+
+    return bundle(b, tag, F32X16, member)
+
+
+@verb(each_f32, (Tag, each_f32, each_sum, f32, ADDRESS, ADDRESS), _scaled_add)
+def scaled_add_each(t: Any, acc: Any, sums: Any, scale: Any, p: int, stride: int) -> Any:
+    """acc[n] + float(sums[n]) * (scale * s), s the float32 at p + n * stride, with one fma."""
+    rows = [
+        fma_meaning(sums[n].astype(np.float32), scale * memory(p + n * stride, np.float32, 1)[0], acc[n])
+        for n in range(t.tokens)
+    ]
+    return np.stack(rows)
 
 
 # ---- floats of a group ----
