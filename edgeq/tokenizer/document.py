@@ -79,10 +79,8 @@ class Document:
                 f"tokenizer.json holds a JSON {type(settings).__name__}, but an object is needed"
             )
         model = settings.get("model")
-        if len(found) != len(tables) or any(
-            not isinstance(model, dict) or model.get(key) != _PLACE for key in tables
-        ):
-            raise FormatError("tokenizer.json has a table of words or merges outside its model, or two")
+        if any(not isinstance(model, dict) or model.get(key) != _PLACE for key in tables):
+            raise FormatError("tokenizer.json has a table of words or merges outside its model")
         return cls(settings, tables)
 
     def with_settings(self, changes: Mapping[str, Any]) -> Document:
@@ -114,20 +112,22 @@ def compact(value: Any) -> bytes:
 
 
 def _found(raw: bytes) -> Iterator[tuple[int, int, str]]:
-    """(start, end, key) of each value that is a table, wherever it stands.
+    """(start, end, key) of each value that is a table, wherever it stands. FormatError for a second of a key.
 
     In JSON a quote that no backslash precedes begins or ends a string, so that a key is found by its letters:
     what is found elsewhere is no JSON, which the strict reader sees. A key that is spelled otherwise is not
     found, and its value is one of the settings.
     """
     for key, form in _TABLES.items():
-        word, at = b'"%s"' % key.encode(), 0
+        word, at, before = b'"%s"' % key.encode(), 0, False
         while (start := raw.find(word, at)) >= 0:
             at = start + len(word)
             colon = _COLON.match(raw, at)
             if colon and raw[start - 1 : start] != b"\\" and (value := form.match(raw, colon.end())):
+                if before:
+                    raise FormatError(f"tokenizer.json has two tables called {key}")
                 yield *value.span(), key
-                at = value.end()
+                at, before = value.end(), True
 
 
 def _object(members: Iterable[tuple[str, bytes | memoryview]]) -> bytes:

@@ -73,7 +73,15 @@ def test_schemes_with_one_way_are_lowered_alike(name: str) -> None:
     found: dict[Any, set[Any]] = {}
     for scheme in CODED:
         dots = dots_of(Tag(name, scheme))
-        spelling = type(dots), dots.acc, dots.signed, dots.quads, str(dots.runs()), dots.carries, str(dots.sum)
+        spelling = (
+            type(dots),
+            dots.acc,
+            dots.signed,
+            dots.quads,
+            str(dots.runs()),
+            dots.carries,
+            str(dots.sum),
+        )
         found.setdefault(ways(SCHEMES[scheme])[0], set()).add(spelling)
     assert {ways(SCHEMES[scheme])[0] for scheme in CODES_ALIKE} == set(found)
     assert [len(spellings) for spellings in found.values()] == [1] * len(found)
