@@ -9,6 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from edgeq import memory
+from edgeq.errors import FormatError
+
+ANGLE_MAX = 1 << 26  # radians, up to which cosine_sine is exact
 
 _HALF_PI = (
     1.570796325802803,
@@ -27,7 +30,7 @@ def _series(x2: np.ndarray, terms: tuple[float, ...]) -> np.ndarray:
 
 
 def cosine_sine(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """cos and sin of float32 angles below 2**26, each as float32 within half a unit in the last place and
+    """cos and sin of float32 angles below ANGLE_MAX, each as float32 within half a unit in the last place and
     1e-9.
     """
     a = angle.astype(np.float64)
@@ -42,12 +45,26 @@ def cosine_sine(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(odd, -c, c).astype(np.float32), np.where(odd, -s, s).astype(np.float32)
 
 
+def checked(inverse_frequencies: np.ndarray, positions: int) -> np.ndarray:
+    """A file's inverse frequencies as float32; FormatError where one of so many positions would turn by a
+    negative angle, one that is not finite, or ANGLE_MAX and more.
+    """
+    found = inverse_frequencies.astype(np.float32)
+    good = (found >= 0) & (found.astype(np.float64) * positions < ANGLE_MAX)
+    if not good.all():
+        raise FormatError(
+            f"the inverse frequencies of the rotary embedding hold {found[~good][0]:.6g}; for {positions} "
+            f"positions 0 to {ANGLE_MAX / positions:.6g} are needed"
+        )
+    return found
+
+
 def mean(x: np.ndarray, inverse_frequencies: np.ndarray, positions: int) -> np.ndarray:
     """About the mean of heads x [..., 2 * len(inverse_frequencies)] as turned at so many positions from 0.
 
     A pair that turns slowly stays nearly what it is halfway; of one that goes round often nothing remains.
     """
-    half = inverse_frequencies.astype(np.float32) * np.float32(positions / 2)
+    half = checked(inverse_frequencies, positions) * np.float32(positions / 2)
     cosine, sine = cosine_sine(half)
     rest = np.divide(sine, half, out=np.ones_like(half), where=half > 0)
     low, high = np.split(x, 2, axis=-1)
@@ -63,7 +80,7 @@ class Tables:
     BLOCK = 256  # positions computed at a time
 
     def __init__(self, inverse_frequencies: np.ndarray, positions: int):
-        self._frequencies = inverse_frequencies.astype(np.float32)
+        self._frequencies = checked(inverse_frequencies, positions)
         shape = positions, len(inverse_frequencies)
         self.cosine, self.sine = (memory.zeros(shape, np.float32) for _ in range(2))
         self._ensured = 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeq import engine
-from edgeq.errors import UsageError
+from edgeq.errors import FormatError, UsageError
 from edgeq.runtime import rotary
 
 
@@ -126,6 +126,16 @@ def test_the_mean_of_turned_heads() -> None:
     np.testing.assert_allclose(got, np.concatenate([want.real, want.imag], -1), rtol=0, atol=2e-3)
     np.testing.assert_allclose(got[:, [0, 6]], x[:, [0, 6]], rtol=1e-6)
     assert np.abs(got[:, [5, 11]]).max() < 0.002
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -0.5, 2.0**26 / 1000, 3e38])
+def test_inverse_frequencies_that_no_table_is_right_for(value: float) -> None:
+    frequencies = np.array([1.0, value, 0.0], np.float32)
+    with pytest.raises(FormatError, match="for 1000 positions 0 to 67108.9 are needed"):
+        rotary.Tables(frequencies, 1000)
+    with pytest.raises(FormatError, match="the inverse frequencies of the rotary embedding hold"):
+        rotary.mean(np.zeros((1, 6), np.float32), frequencies, 1000)
+    rotary.Tables(np.array([1.0, 0.0, 2.0**26 / 1001], np.float32), 1000).ensure(1000)
 
 
 @pytest.mark.parametrize("steps", [(1000,), (1, 2, 255, 256, 257, 700, 1000), (5, 1200)])
