@@ -45,6 +45,7 @@ def cosine_sine(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(odd, -c, c).astype(np.float32), np.where(odd, -s, s).astype(np.float32)
 
 
+@np.errstate(all="ignore")  # a signalling NaN is not worth a warning: it is refused
 def checked(inverse_frequencies: np.ndarray, positions: int) -> np.ndarray:
     """A file's inverse frequencies as float32; FormatError where one of so many positions would turn by a
     negative angle, one that is not finite, or ANGLE_MAX and more.

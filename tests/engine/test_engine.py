@@ -128,9 +128,12 @@ def test_the_mean_of_turned_heads() -> None:
     assert np.abs(got[:, [5, 11]]).max() < 0.002
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -0.5, 2.0**26 / 1000, 3e38])
+SIGNALLING = np.array(0x7F800001, np.uint32).view(np.float32)
+
+
+@pytest.mark.parametrize("value", [np.nan, SIGNALLING, np.inf, -0.5, 2.0**26 / 1000, 3e38])
 def test_inverse_frequencies_that_no_table_is_right_for(value: float) -> None:
-    frequencies = np.array([1.0, value, 0.0], np.float32)
+    frequencies = np.stack([np.float32(1), np.asarray(value, np.float32), np.float32(0)])
     with pytest.raises(FormatError, match="for 1000 positions 0 to 67108.9 are needed"):
         rotary.Tables(frequencies, 1000)
     with pytest.raises(FormatError, match="the inverse frequencies of the rotary embedding hold"):
