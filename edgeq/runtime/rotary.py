@@ -47,15 +47,15 @@ def cosine_sine(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @np.errstate(all="ignore")  # a signalling NaN is not worth a warning: it is refused
 def checked(inverse_frequencies: np.ndarray, positions: int) -> np.ndarray:
-    """A file's inverse frequencies as float32; FormatError where one of so many positions would turn by a
-    negative angle, one that is not finite, or ANGLE_MAX and more.
+    """A file's inverse frequencies as float32; FormatError where one of so many positions would turn by
+    ANGLE_MAX and more, or by no number.
     """
     found = inverse_frequencies.astype(np.float32)
-    good = (found >= 0) & (found.astype(np.float64) * positions < ANGLE_MAX)
+    good = np.abs(found.astype(np.float64)) * positions < ANGLE_MAX
     if not good.all():
         raise FormatError(
             f"the inverse frequencies of the rotary embedding hold {found[~good][0]:.6g}; for {positions} "
-            f"positions 0 to {ANGLE_MAX / positions:.6g} are needed"
+            f"positions less than {ANGLE_MAX / positions:.6g} is needed"
         )
     return found
 
@@ -67,7 +67,7 @@ def mean(x: np.ndarray, inverse_frequencies: np.ndarray, positions: int) -> np.n
     """
     half = checked(inverse_frequencies, positions) * np.float32(positions / 2)
     cosine, sine = cosine_sine(half)
-    rest = np.divide(sine, half, out=np.ones_like(half), where=half > 0)
+    rest = np.divide(sine, half, out=np.ones_like(half), where=half != 0)
     low, high = np.split(x, 2, axis=-1)
     return np.concatenate([(low * cosine - high * sine) * rest, (high * cosine + low * sine) * rest], -1)
 

@@ -50,7 +50,7 @@ PARSERS = {
     parser.name: parser
     for parser in (
         Parser("edgeq", edgeq_files.seeds, edgeq_files.mutant, edgeq_files.read, 1000, 10),
-        Parser("edgeq-run", edgeq_files.run_seeds, edgeq_files.mutant, edgeq_files.run, 60, 0.05),
+        Parser("edgeq-run", edgeq_files.run_seeds, edgeq_files.mutant, edgeq_files.run, 600, 0.05),
         Parser("gguf", gguf_files.seeds, gguf_files.mutant, gguf_files.read, 1000, 8),
         Parser("gguf-vocabulary", gguf_files.vocabulary_seeds, gguf_files.mutant, gguf_files.read_vocabulary,
         300, 0.5),
