@@ -129,6 +129,10 @@ class Dots:
             factors = b.sub(factors, parts.pairs(b, [parts.zero_points(b, group, half) for half in halves]))
         if row.sub:
             factors = b.mul(parts.pairs(b, [parts.sub(b, group, half) for half in halves]), factors)
+        return self.times_totals(b, factors, totals)
+
+    def times_totals(self, b: Builder, factors: Value, totals: Tile) -> Tile:
+        """int32 sums of each row's two int16 factors times the two sums of each token's x."""
         words = [b.bitcast(splat(b, load(b, at, I32)), parts.I16X32) for at in totals]
         return [self.pair_products(b, factors, word) for word in words]
 

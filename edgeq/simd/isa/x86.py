@@ -31,10 +31,8 @@ from .vectors import (
     call,
     const,
     cut,
-    splat,
     vector,
 )
-from .vectors import at as load
 
 I16X16, I32X8 = ir.VectorType(I16, 16), ir.VectorType(I32, 8)
 
@@ -118,8 +116,7 @@ class WideVnniDots(Dots):
         factors = const(parts.I16X32, row.offset)
         if parts.halves(row) > 1:
             factors = b.and_(factors, vector(parts.I16X32, [[-1, 0], [0, -1]][half] * LANES))
-        words = [b.bitcast(splat(b, load(b, at, I32)), parts.I16X32) for at in totals]
-        return [self.pair_products(b, factors, word) for word in words]
+        return self.times_totals(b, factors, totals)
 
 
 # ---- AVX2: pairs of products in 16 bits ----
