@@ -49,26 +49,16 @@ def float_product(t, w, x, x_stride, columns):
 
 @native
 def act_product(t, parts, x, x_stride, columns):
-    """The bundle of sums of one tile of codes. The last group ends with the columns: what lies behind them in
-    x may be anything, and the zero that its codes stand for would make NaN of infinity.
+    """The bundle of sums of one tile of codes. The last part may have fewer columns than the others: what lies
+    behind them in x may be anything, and the zero that its codes stand for would make NaN of infinity.
     """
     acc = zeros_each(t)
     size = group(t) // halves(t)
-    whole = columns // group(t)
-    for g in range(whole):
-        w = group_parts(t, parts, g)
-        for half in range(halves(t)):
-            sums = act_part(t, w, half, x, x_stride)
-            acc = scale_each(t, sums, group_scale(t, w) * sub_scale(t, w, half), acc)
-            if has_min(t):
-                total = act_total(t, size, x, x_stride)
-                acc = scale_each(t, total, group_min(t, w) * sub_min(t, w, half), acc)
-            x += size * 4
-    w = group_parts(t, parts, whole)
-    for first in range(whole * group(t), columns, size):
+    for first in range(0, columns, size):
+        w = group_parts(t, parts, first // group(t))
         half = first % group(t) // size
         count = min(size, columns - first)
-        sums = act_rest(t, w, half, count, x, x_stride)
+        sums = act_part(t, w, half, count, x, x_stride)
         acc = scale_each(t, sums, group_scale(t, w) * sub_scale(t, w, half), acc)
         if has_min(t):
             total = act_total(t, count, x, x_stride)
@@ -78,27 +68,15 @@ def act_product(t, parts, x, x_stride, columns):
 
 
 @native
-def act_part(t, w, half, x, x_stride):
-    """The bundle of sums of the columns of a group that share a sub-scale, not scaled."""
-    sums = zeros_each(t)
-    count = group(t) // 4 // halves(t)
-    for i in range(count):
-        v = quad(t, w, half * count + i)
-        for j in range(4):
-            sums = fma_each(t, sums, column(v, j), x, x_stride)
-            x += 4
-    return sums
-
-
-@native
-def act_rest(t, w, half, count, x, x_stride):
-    """As act_part, of its first columns alone."""
+def act_part(t, w, half, count, x, x_stride):
+    """The bundle of sums of the first `count` columns of a group that share a sub-scale, not scaled."""
     sums = zeros_each(t)
     first = half * (group(t) // 4 // halves(t))
-    for i in range(count):
+    for i in range(0, count, 4):
         v = quad(t, w, first + i // 4)
-        sums = fma_each(t, sums, column(v, i % 4), x, x_stride)
-        x += 4
+        for j in range(min(4, count - i)):
+            sums = fma_each(t, sums, column(v, j), x, x_stride)
+            x += 4
     return sums
 
 
