@@ -49,8 +49,8 @@ def float_product(t, w, x, x_stride, columns):
 
 @native
 def act_product(t, parts, x, x_stride, columns):
-    """The bundle of sums of one tile of codes. The last part may have fewer columns than the others: what lies
-    behind them in x may be anything, and the zero that its codes stand for would make NaN of infinity.
+    """The bundle of sums of one tile of codes. The last part may have fewer columns than the others: what
+    lies behind them in x may be anything, and the zero that its codes stand for would make NaN of infinity.
     """
     acc = zeros_each(t)
     size = group(t) // halves(t)

@@ -126,7 +126,8 @@ class Dots:
         halves = range(parts.halves(row))
         factors = const(parts.I16X32, offset)
         if row.zeros != (0,):
-            factors = b.sub(factors, parts.pairs(b, [parts.zero_points(b, group, half) for half in halves]))
+            zeros = [parts.zero_points(b, group, self.lookup, half) for half in halves]
+            factors = b.sub(factors, parts.pairs(b, zeros))
         if row.sub:
             factors = b.mul(parts.pairs(b, [parts.sub(b, group, half) for half in halves]), factors)
         return self.times_totals(b, factors, totals)
@@ -215,9 +216,13 @@ class Dots:
     def quad(self, b: Builder, group: Group, i: int, t: ir.Type = CODES, at_byte: int = 0) -> Value:
         """The i-th quad as `four` wants it, from a byte of its 64 on as many as the type has."""
         place = ir.Constant(I64, i * parts.LINE + at_byte)
-        (found,) = parts.kept(
-            b, group, t, [place], lambda: [self.codes(b, parts.quad(b, group, i, t, at_byte))]
-        )
+
+        def make() -> list[Value]:
+            if parts.one_look_up(self.row) and not self.signed:
+                return [parts.looked_up(b, group, i, t, at_byte, self.lookup)]
+            return [self.codes(b, parts.quad(b, group, i, t, at_byte))]
+
+        (found,) = parts.kept(b, group, t, [place], make)
         return found
 
     def four(self, b: Builder, acc: Value, codes: Value, x: Value) -> Value:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 from llvmlite import ir
 
 from edgeq.formats.schemes import Array, Scheme
@@ -155,7 +156,7 @@ def values_at(b: Builder, group: Group, lookup: Lookup, i: Value) -> Value:
     found = signed(b, group.row, lookup, quad_at(b, group, i, CODES))
     if group.row.zeros == (0,):
         return found
-    zeros = zero_points(b, group, _half(b, group.row, i))
+    zeros = zero_points(b, group, lookup, _half(b, group.row, i))
     return b.sub(found, _to_columns(b, zeros.values, CODES))
 
 
@@ -181,6 +182,40 @@ def _entries(b: Builder, lookup: Lookup, indices: Value, integers: Array) -> Val
     low = b.and_(indices, const(indices.type, REGISTER - 1))
     below, above = lookup(b, low, table[:REGISTER]), lookup(b, low, table[REGISTER:])
     return b.select(b.icmp_unsigned("==", indices, low), below, above)
+
+
+def one_look_up(row: Scheme) -> bool:
+    """Whether the codes stand for entries of a table that a register holds all of."""
+    return len(row.table) in range(1, REGISTER + 1) and len(row.tables) == 1
+
+
+def looked_up(b: Builder, group: Group, i: int, t: ir.Type, at_byte: int, lookup: Lookup) -> Value:
+    """`unsigned` of the i-th quad as `quad` reads it, of a scheme with one_look_up.
+
+    The bits of a code need not be at the bottom nor in order: wherever a shift that other quads use, too,
+    brings them into a look-up's four bits, the table is in their order. Larger planes come first, so that
+    what is left of the four has room for the next.
+    """
+    row, indices = group.row, np.arange(REGISTER)
+    index, code, taken, low = None, np.zeros(REGISTER, np.int64), 0, 0
+    for bits, address in group.planes:
+        line, field = divmod(i, 8 // bits)
+        ones, first = (1 << bits) - 1, bits * field
+        place = next(p for p in ((first + more) % 4 for more in (0, 2, 1, 3)) if not taken & ones << p)
+        v = _moved(b, at(b, b.add(address, ir.Constant(I64, line * LINE + at_byte)), t), first - place)
+        part = b.and_(v, const(t, REGISTER - 1 if bits == row.bits else ones << place))  # others may be any
+        index = part if index is None else b.or_(index, part)
+        code |= (indices >> place & ones) << low
+        taken, low = taken | ones << place, low + bits
+    return lookup(b, index, (row.tables.reshape(-1) - row.offset)[code].tolist())
+
+
+def _moved(b: Builder, v: Value, right: int) -> Value:
+    """Bytes shifted in pairs: what comes into one of the other is the caller's to leave out."""
+    pairs = b.bitcast(v, ir.VectorType(I16, v.type.count // 2))
+    if right < 0:
+        return b.bitcast(b.shl(pairs, const(pairs.type, -right)), v.type)
+    return b.bitcast(b.lshr(pairs, const(pairs.type, right)), v.type) if right else v
 
 
 # ---- scales that are integers ----
@@ -230,13 +265,9 @@ def choices(b: Builder, group: Group, half: int | Value, rows: range) -> Value:
     return b.lshr(stored, const(stored.type, 6))
 
 
-def zero_points(b: Builder, group: Group, half: int | Value) -> Bytes:
+def zero_points(b: Builder, group: Group, lookup: Lookup, half: int | Value) -> Bytes:
     """The zero points that the half-th sub-scales choose."""
-    choice = choices(b, group, half, range(LANES))
-    found = const(I8X16, group.row.zeros[0])
-    for n, zero in enumerate(group.row.zeros[1:], 1):
-        found = b.select(b.icmp_unsigned("==", choice, const(I8X16, n)), const(I8X16, zero), found)
-    return Bytes(found, signed=True)
+    return Bytes(lookup(b, choices(b, group, half, range(LANES)), group.row.zeros), signed=True)
 
 
 def submin(b: Builder, group: Group, half: int | Value) -> Bytes:

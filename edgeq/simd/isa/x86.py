@@ -39,12 +39,13 @@ I16X16, I32X8 = ir.VectorType(I16, 16), ir.VectorType(I32, 8)
 
 def entries(b: Builder, codes: Value, table: Sequence[int]) -> Value:
     """The table's byte for each code below 16: one shuffle of bytes for each register."""
-    row = [table[n % len(table)] for n in range(16)] * 2
+    name = "ssse3.pshuf.b.128" if codes.type.count == 16 else "avx2.pshuf.b"
 
     def narrow(v: Value) -> Value:
-        return call(b, "llvm.x86.avx2.pshuf.b", v.type, vector(v.type, row), v)
+        row = [table[n % len(table)] for n in range(16)] * (v.type.count // 16)
+        return call(b, f"llvm.x86.{name}", v.type, vector(v.type, row), v)
 
-    return by_parts(b, codes.type.count // 32, narrow, codes)
+    return by_parts(b, max(1, codes.type.count // 32), narrow, codes)
 
 
 def pair_products(b: Builder, v: Value, w: Value) -> Value:
@@ -74,15 +75,14 @@ def vpdpbusd(bits: int, b: Builder, acc: Value, u: Value, s: Value) -> Value:
 class WideVnniDots(Dots):
     """In registers of 512 bits, of which there are enough to keep the factors of the sums of x in one.
 
-    Sub-scales are multiplied as floats, which takes one instruction where integers take two slow ones; not so
-    where they choose zero points, too: these take the registers that it would need.
+    Sub-scales are multiplied as floats, which takes one instruction where integers take two slow ones.
     """
 
     by_pairs = True
 
     def __init__(self, row: Scheme):
         super().__init__(row, entries, partial(vpdpbusd, 512))
-        if row.sub and row.zeros == (0,) and row.group == ACT_GROUP and self.most(row) < 1 << 24:
+        if row.sub and row.group == ACT_GROUP and self.most(row) < 1 << 24:
             self.sum = F32X16
 
     @staticmethod
@@ -100,7 +100,7 @@ class WideVnniDots(Dots):
             return super().sums(b, group, xs, totals)
         found = [const(F32X16, 0.0)] * len(xs)  # added to it, no product is minus zero
         for half, run in self.runs():
-            group, accs = self.add_run(b, self.begun(b, totals, half), group, xs, run)
+            group, accs = self.add_run(b, self.begun(b, group, totals, half), group, xs, run)
             factor = b.sitofp(parts.sub(b, group, half).words(b), F32X16)
             found = [
                 call(b, "llvm.fma.v16f32", F32X16, b.sitofp(acc, F32X16), factor, before)
@@ -108,12 +108,14 @@ class WideVnniDots(Dots):
             ]
         return found
 
-    def begun(self, b: Builder, totals: Tile, half: int) -> Tile:
-        """What the smallest v gives for the x of a half."""
+    def begun(self, b: Builder, group: Group, totals: Tile, half: int) -> Tile:
+        """What the smallest v, less the zero points, gives for the x of a half."""
         row = self.row
-        if row.offset == 0:
+        if row.offset == 0 and row.zeros == (0,):
             return [const(I32X16, 0)] * len(totals)
         factors = const(parts.I16X32, row.offset)
+        if row.zeros != (0,):
+            factors = b.sub(factors, parts.pairs(b, [parts.zero_points(b, group, self.lookup, half)]))
         if parts.halves(row) > 1:
             factors = b.and_(factors, vector(parts.I16X32, [[-1, 0], [0, -1]][half] * LANES))
         return self.times_totals(b, factors, totals)
