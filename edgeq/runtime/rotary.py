@@ -60,6 +60,7 @@ def checked(inverse_frequencies: np.ndarray, positions: int) -> np.ndarray:
     return found
 
 
+@np.errstate(all="ignore")  # heads that are no numbers, or too large, show in the logits, which are refused
 def mean(x: np.ndarray, inverse_frequencies: np.ndarray, positions: int) -> np.ndarray:
     """About the mean of heads x [..., 2 * len(inverse_frequencies)] as turned at so many positions from 0.
 

@@ -97,3 +97,15 @@ def test_large_norms_are_spread(head: int, most: float, tmp_path: Path) -> None:
 def test_float16_gains_too(tmp_path: Path) -> None:
     """Between 256 and 512 float16 has steps of a quarter: 0.00018 with the biases in the keys."""
     assert divergence(model(tmp_path, "qwen2", 64, slow(64, 300.0)), "f16") < 0.00001
+
+
+@pytest.mark.parametrize("kv", ["q8", "f16", "f32"])
+@pytest.mark.parametrize("word", [0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001])
+def test_biases_that_are_no_numbers_show_in_every_logit(word: int, kv: str, tmp_path: Path) -> None:
+    """Infinities and both kinds of NaN in a damaged file; the mean of the turned biases warns of none."""
+    path = model(tmp_path, "qwen2", 32, {3: 12345.0})
+    data, sound = path.read_bytes(), np.float32(12345).tobytes()
+    assert data.count(sound) == 2 * KV_HEADS  # in each layer
+    path.write_bytes(data.replace(sound, np.uint32(word).tobytes()))
+    with engine.load(path, kv=kv, threads=1) as loaded:
+        assert not np.isfinite(loaded.logits(IDS[:5])).all(-1).any()
