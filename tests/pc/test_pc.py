@@ -27,9 +27,9 @@ open(re.search("mode=file, dev=(.*)", settings)[1], "w").write("the kernel's las
 guest.serve(re.search("mode=term, dev=(.*)", settings)[1])
 """
 
-AS_LONG_AS_ITS_PC = """import os, time
-pc = os.getppid()
-while os.getppid() == pc:
+AS_LONG_AS_ITS_PC = """import time
+while True:  # until nobody takes what it says
+    print(flush=True)
     time.sleep(0.05)
 """
 
