@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import gguf
 import pytest
 
 from edgeq.cache import CacheShape
@@ -188,7 +189,6 @@ def test_convert_tells_growth_before_it_begins(call: Call, tmp_path: Path) -> No
 
 
 def test_show_a_gguf_with_odd_values(call: Call, tmp_path: Path) -> None:
-    gguf = pytest.importorskip("gguf")
     path = tmp_path / "odd.gguf"
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_float32("odd.nan", float("nan"))

@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 
 from edgeq.cli import sources
@@ -113,8 +115,6 @@ def test_kinds(tmp_path: Path) -> None:
     ("type_name", "scheme"), [("Q8_0", "keep"), ("Q4_0", "keep"), ("Q5_1", "keep"), ("F16", "q4")]
 )
 def test_a_gguf_keeps_its_bits(tmp_path: Path, type_name: str, scheme: str) -> None:
-    gguf = pytest.importorskip("gguf")
-    np = pytest.importorskip("numpy")
     path = tmp_path / "model.gguf"
     writer = gguf.GGUFWriter(str(path), "llama")
     kind = getattr(gguf.GGMLQuantizationType, type_name)
