@@ -22,6 +22,7 @@ from .vectors import (
     F32,
     F32X16,
     I16,
+    I16X32,
     I32,
     I32X16,
     I64,
@@ -116,25 +117,37 @@ class Dots:
         size = parts.quads(self.row) // halves
         return [(half, range(half * size, half * size + size)) for half in range(halves)]
 
+    @property
+    def folds(self) -> bool:
+        """Whether the sums of x have a part in a group's sum."""
+        return (self.row.offset != 0 and not self.signed) or self.row.zeros != (0,)
+
     def folded(self, b: Builder, group: Group, totals: Tile) -> Tile:
         """What the smallest v gives for all x, less what chosen zero points take from it."""
-        offset, row = 0 if self.signed else self.row.offset, self.row
-        if offset == 0 and row.zeros == (0,):
+        row = self.row
+        if not self.folds:
             return [const(I32X16, 0) for _ in totals]
         if not row.sub and not (self.by_pairs and row.group == ACT_GROUP):
-            return [splat(b, b.mul(self.total(b, at), ir.Constant(I32, offset))) for at in totals]
+            return [splat(b, b.mul(self.total(b, at), ir.Constant(I32, row.offset))) for at in totals]
         halves = range(parts.halves(row))
-        factors = const(parts.I16X32, offset)
-        if row.zeros != (0,):
-            zeros = [parts.zero_points(b, group, self.lookup, half) for half in halves]
-            factors = b.sub(factors, parts.pairs(b, zeros))
+        factors = self.offsets(b, group, halves)
         if row.sub:
             factors = b.mul(parts.pairs(b, [parts.sub(b, group, half) for half in halves]), factors)
         return self.times_totals(b, factors, totals)
 
+    def offsets(self, b: Builder, group: Group, halves: Sequence[int]) -> Value:
+        """The smallest v less the zero points that one half of the group, or both in turn, have: int16, two
+        to a row.
+        """
+        smallest = const(I16X32, 0 if self.signed else self.row.offset)
+        if self.row.zeros == (0,):
+            return smallest
+        zeros = [parts.zero_points(b, group, self.lookup, half) for half in halves]
+        return b.sub(smallest, parts.pairs(b, zeros))
+
     def times_totals(self, b: Builder, factors: Value, totals: Tile) -> Tile:
         """int32 sums of each row's two int16 factors times the two sums of each token's x."""
-        words = [b.bitcast(splat(b, load(b, at, I32)), parts.I16X32) for at in totals]
+        words = [b.bitcast(splat(b, load(b, at, I32)), I16X32) for at in totals]
         return [self.pair_products(b, factors, word) for word in words]
 
     def mins(self, b: Builder, group: Group, totals: Tile) -> Tile:

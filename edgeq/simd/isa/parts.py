@@ -17,7 +17,23 @@ from llvmlite import ir
 from edgeq.formats.schemes import Array, Scheme
 from edgeq.formats.schemes.scheme import PLANE_NAMES
 
-from .vectors import CODES, I8, I16, I32, I64, LANES, Builder, Value, at, const, pick, put, splat, vector
+from .vectors import (
+    CODES,
+    I8,
+    I16,
+    I16X32,
+    I32,
+    I64,
+    LANES,
+    Builder,
+    Value,
+    at,
+    const,
+    pick,
+    put,
+    splat,
+    vector,
+)
 
 LINE = 64  # bytes of a line
 REGISTER = 16  # entries of a table that one look-up takes
@@ -238,7 +254,6 @@ class Bytes:
 
 TWICE = [n // 2 for n in range(2 * LANES)]  # lanes: each of sixteen two times
 IN_TURN = [n // 2 + n % 2 * LANES for n in range(2 * LANES)]  # lanes of two sixteens by turns
-I16X32 = ir.VectorType(I16, 2 * LANES)
 
 
 def halves(row: Scheme) -> int:

@@ -110,14 +110,11 @@ class WideVnniDots(Dots):
 
     def begun(self, b: Builder, group: Group, totals: Tile, half: int) -> Tile:
         """What the smallest v, less the zero points, gives for the x of a half."""
-        row = self.row
-        if row.offset == 0 and row.zeros == (0,):
+        if not self.folds:
             return [const(I32X16, 0)] * len(totals)
-        factors = const(parts.I16X32, row.offset)
-        if row.zeros != (0,):
-            factors = b.sub(factors, parts.pairs(b, [parts.zero_points(b, group, self.lookup, half)]))
-        if parts.halves(row) > 1:
-            factors = b.and_(factors, vector(parts.I16X32, [[-1, 0], [0, -1]][half] * LANES))
+        factors = self.offsets(b, group, [half])
+        if parts.halves(self.row) > 1:
+            factors = b.and_(factors, vector(I16X32, [[-1, 0], [0, -1]][half] * LANES))
         return self.times_totals(b, factors, totals)
 
 
