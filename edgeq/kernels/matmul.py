@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from edgeq.simd.verbs import (
     add_each,
+    called,
     dots,
     fetch_add,
     group,
@@ -28,6 +29,7 @@ from edgeq.simd.verbs import (
     scaled_add_each,
     single,
     store_each,
+    stored,
     sum_each,
     tile_parts,
     times_each,
@@ -67,11 +69,11 @@ def tile_product(t, parts, x, x_scale, x_sum, groups):
 
 
 @native
-def finish_tile(t, acc, parts, bias, add, y, y_stride, count):
+def finish_tile(t, acc, floats, bias, add, y, y_stride, count):
     """Multiply by the rows' floats, add the bias (address or 0), add to what stands in y where `add`, and
     store the first `count` rows.
     """
-    acc = times_each(t, acc, row_floats(t, parts))
+    acc = times_each(t, acc, floats)
     if bias != 0:
         acc = add_each(t, acc, load_f32(bias))
     if add != 0:
@@ -79,7 +81,7 @@ def finish_tile(t, acc, parts, bias, add, y, y_stride, count):
     store_each(t, y, y_stride, acc, count)
 
 
-@native
+@called
 def tile_tokens(t, first, count, tile, w, x, bias, add, y, y_stride):
     """One tile of rows for `count` tokens from `first` on, as many as the tag holds or fewer. w is (weights,
     tiles, groups, room for a tile's codes unpacked) and x (x, x_scale, x_sum).
@@ -88,7 +90,7 @@ def tile_tokens(t, first, count, tile, w, x, bias, add, y, y_stride):
     skip = first * groups
     parts = with_room(t, tile_parts(t, weights, tiles, groups * GROUP, tile), room)
     acc = tile_product(t, parts, x[0] + skip * GROUP, x[1] + skip * 4, x[2] + skip * 4, groups)
-    finish_tile(t, acc, parts, bias, add, y + first * y_stride, y_stride, count)
+    finish_tile(stored(t), acc, row_floats(t, parts), bias, add, y + first * y_stride, y_stride, count)
 
 
 @native

@@ -11,6 +11,7 @@ from __future__ import annotations
 from numba import float32
 
 from edgeq.simd.verbs import (
+    called,
     column,
     fma_each,
     group,
@@ -23,6 +24,7 @@ from edgeq.simd.verbs import (
     native,
     peek_i64,
     quad,
+    row_floats,
     scale_each,
     splat_f32,
     sub_min,
@@ -91,22 +93,22 @@ def act_total(t, count, x, x_stride):
     return sums
 
 
-@native
+@called
 def float_tokens(t, first, count, tile, w, x, bias, add, y, y_stride):
     """One tile for `count` tokens from `first` on; w is (weights, tiles, columns) and x (x, x_stride)."""
     weights, tiles, columns = w
     parts = tile_parts(t, weights, tiles, columns, tile)
     acc = float_product(t, values_at(t, parts), x[0] + first * x[1], x[1], columns)
-    finish_tile(t, acc, parts, bias, add, y + first * y_stride, y_stride, count)
+    finish_tile(t, acc, row_floats(t, parts), bias, add, y + first * y_stride, y_stride, count)
 
 
-@native
+@called
 def act_tokens(t, first, count, tile, w, x, bias, add, y, y_stride):
     """One tile for `count` tokens from `first` on; w is (weights, tiles, columns) and x (x, x_stride)."""
     weights, tiles, columns = w
     parts = tile_parts(t, weights, tiles, columns, tile)
     acc = act_product(t, parts, x[0] + first * x[1], x[1], columns)
-    finish_tile(t, acc, parts, bias, add, y + first * y_stride, y_stride, count)
+    finish_tile(t, acc, row_floats(t, parts), bias, add, y + first * y_stride, y_stride, count)
 
 
 @native

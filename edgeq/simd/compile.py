@@ -82,10 +82,15 @@ def module_of(entry: Entry, symbol: str, target: Target) -> Any:
         raise RuntimeError(f"kernel {entry}: {error}") from None
 
 
+CALLED = "{ noinline"  # how the attributes of functions that are not inlined begin
+
+
 def optimized(text: str, native: str, count: int, symbol: str, target: Target) -> Any:
     """The module of a function that numba has written, with its native name and how many int64 it takes."""
     parameters = ", ".join(f"i64 %a{n}" for n in range(count))
-    attributes = target.function_attributes
+    if target.stack:
+        text = text.replace(CALLED, f"{CALLED} alignstack={target.stack}")
+    attributes = f"alignstack({target.stack})" if target.stack else ""
     text += WRAPPER.format(
         symbol=symbol, native=native, parameters=parameters, arguments=parameters, attributes=attributes
     )
@@ -100,13 +105,26 @@ def optimized(text: str, native: str, count: int, symbol: str, target: Target) -
         if value.name not in kept and not value.is_declaration:
             value.linkage = llvm.Linkage.internal
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
-    passes.getModulePassManager().run(module, passes)
+    for stage in (inlining(), passes.getModulePassManager()):
+        stage.run(module, passes)
     module.verify()
     outside = [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
     errors = [g.name for g in module.global_variables if "picklebuf" in g.name]
     if outside or errors:
         raise RuntimeError(f"it needs {', '.join(outside + errors)}, but kernels neither call nor raise")
     return module
+
+
+def inlining() -> Any:
+    """Passes that inline what a kernel does not call before anything is optimized: LLVM would optimize each
+    function by itself and again in whatever it is inlined into, six times over for the innermost.
+    """
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.add_global_dead_code_eliminate_pass()
+    passes.add_sroa_pass()
+    passes.add_simplify_cfg_pass()
+    return passes
 
 
 def compile_kernel(entry: Entry, symbol: str, target: Target | None = None) -> bytes:

@@ -7,17 +7,19 @@ their modules are only linked, with neither CPU nor data layout in them, and `co
 
 from __future__ import annotations
 
+import operator
+import weakref
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from numba.core import cpu, dispatcher, registry
+from numba.core import cpu, dispatcher, lowering, registry, types
 from numba.core import typed_passes as typed
 from numba.core import untyped_passes as untyped
 from numba.core.codegen import AOTCodeLibrary, AOTCPUCodegen
 from numba.core.compiler import CompilerBase
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.compiler_machinery import PassManager
+from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.target_extension import (
     CPU,
     dispatcher_registry,
@@ -62,6 +64,20 @@ class Codegen(AOTCPUCodegen):
         """Nothing: the environment is for Python objects, which kernels have none of."""
 
 
+# ---- division ----
+def division(b: Any, dividend: Any, divisor: Any) -> tuple[Any, Any]:
+    """Quotient and rest as Python has them, of a divisor above zero: numba's own asks for its sign and for
+    zero, in four blocks of code.
+    """
+    quotient = b.sdiv(dividend, divisor)
+    rest = b.sub(dividend, b.mul(quotient, divisor))
+    less = b.ashr(rest, rest.type(rest.type.width - 1))  # -1 where it is below zero
+    return b.add(quotient, less), b.add(rest, b.and_(less, divisor))
+
+
+DIVISIONS = {operator.floordiv: 0, operator.ifloordiv: 0, operator.mod: 1, operator.imod: 1}
+
+
 class Context(cpu.CPUContext):
     """How numba lowers kernels: as for a CPU, without the runtime that counts references."""
 
@@ -74,6 +90,25 @@ class Context(cpu.CPUContext):
     def load_additional_registries(self) -> None:
         from numba.core import inline_closurecall, optional  # noqa: F401  (they register what they lower)
         from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401
+
+    def get_function(self, function: Any, signature: Any, *rest: Any) -> Any:
+        """How a function is lowered: as numba does it, but for the division of integers."""
+        known = isinstance(function, types.Callable)
+        wanted = DIVISIONS.get(function.get_impl_key(signature.as_function())) if known else None
+        if wanted is None or not isinstance(signature.return_type, types.Integer):
+            return super().get_function(function, signature, *rest)
+
+        def lower(b: Any, values: Any) -> Any:
+            result = signature.return_type
+            whole = [self.cast(b, v, t, result) for v, t in zip(values, signature.args, strict=True)]
+            return division(b, *whole)[wanted]
+
+        return lower
+
+    def call_internal(self, b: Any, function: Any, signature: Any, values: Any) -> Any:
+        """A call of another kernel's part, which raises nothing that would have to be looked for."""
+        _, result = self.call_internal_no_propagate(b, function, signature, values)
+        return result
 
     def get_abi_sizeof(self, ty: Any) -> int:
         """Bytes of a type, which numba asks for with each variable and LLVM answers by parsing a module."""
@@ -95,6 +130,34 @@ class Typing(BaseContext):
         """None: what kernels use is in numba's first ones."""
 
 
+class Lower(lowering.Lower):
+    """Variables hold no references: nothing is counted, and nothing zeroed for who counts."""
+
+    def setup_function(self, descriptor: Any) -> None:
+        """What is not `called` is inlined, whatever LLVM thinks of its size."""
+        super().setup_function(descriptor)
+        self.function.attributes.add("noinline" if self.func_ir.func_id.func in CALLED else "alwaysinline")
+
+    def delvar(self, name: str) -> None:
+        """Nothing."""
+
+    def alloca_lltype(self, name: str, lltype: Any, datamodel: Any = None) -> Any:
+        """A variable's place, which is written before it is read."""
+        with self.builder.goto_entry_block():
+            return self.builder.alloca(lltype, name=name)
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class Lowering(typed.NativeLowering):
+    """numba's typed statements to LLVM's."""
+
+    _name = "kernel_lowering"
+
+    @property
+    def lowering_class(self) -> Any:
+        return Lower
+
+
 class Pipeline(CompilerBase):
     """The passes of numba that kernels need: they have no closures, generators, exceptions or arrays."""
 
@@ -109,7 +172,7 @@ class Pipeline(CompilerBase):
             typed.PreLowerStripPhis,
             typed.IRLegalization,
             typed.AnnotateTypes,
-            typed.NativeLowering,
+            Lowering,
             typed.NoPythonBackend,
         ):
             passes.add_pass(one, one.__name__)
@@ -146,6 +209,17 @@ class Native(dispatcher.Dispatcher):
 def native(function: Callable[..., Any]) -> Any:
     """Mark a kernel or a part of one."""
     return Native(function, targetoptions=dict(OPTIONS), pipeline_class=Pipeline)
+
+
+CALLED: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
+
+
+def called(function: Callable[..., Any]) -> Any:
+    """Mark a part of a kernel that is not inlined: its loops have all registers for themselves, and LLVM
+    optimizes it once. A call takes some nanoseconds.
+    """
+    CALLED.add(function)
+    return native(function)
 
 
 target_registry[NAME] = Anywhere

@@ -51,10 +51,13 @@ class Tag:
 
     @property
     def unpacks_once(self) -> bool:
-        """Whether the first of many tiles of tokens leaves codes unpacked for the others. It pays where a
-        code's bits are gathered from several planes: a fifth and more of the time, else a thirtieth.
-        """
-        return len(self.scheme_row.planes) > 1
+        """Whether the first of many tiles of tokens leaves codes unpacked for the others."""
+        return self.isa_row.unpacks_once(self.scheme_row)
+
+    @property
+    def stored(self) -> Tag:
+        """The same tag for a tile that reads codes as they are stored."""
+        return replace(self, codes=PACKED)
 
     @property
     def unpacking(self) -> Tag:

@@ -75,9 +75,9 @@ class Target:
         return ",".join(f"+{name}" for name in names if name)
 
     @property
-    def function_attributes(self) -> str:
-        """As LLVM wants them, of the functions that are called from outside."""
-        return f"alignstack({STACK[self.machine]})" if self.machine in STACK else ""
+    def stack(self) -> int:
+        """Bytes that each function aligns its stack to; 0: it is left as the system has it."""
+        return STACK.get(self.machine, 0)
 
     @property
     def fuses(self) -> bool:

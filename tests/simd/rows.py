@@ -38,7 +38,8 @@ class ByMeaning(isa.ISA):
 
 def by_meaning(name: str, bits: int) -> ByMeaning:
     row = isa.by_name(name)
-    return ByMeaning(f"{name}-meaning", row.machine, isa.by_name("avx2").needs, row.tokens, "x86", bits)
+    needs = isa.by_name("avx2").needs
+    return ByMeaning(f"{name}-meaning", row.machine, needs, row.tokens, "x86", row.looks_up_once, bits)
 
 
 STAND_INS = (by_meaning("avx512vnni", 512), by_meaning("avxvnni", 256))

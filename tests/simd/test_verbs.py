@@ -419,7 +419,7 @@ def test_dots(name: str, scheme_name: str, tokens: int) -> None:
         (row.name, scheme, tokens)
         for row, tokens in TILES
         for scheme in CODED
-        if len((TOYS.get(scheme) or SCHEMES[scheme]).planes) > 1
+        if row.unpacks_once(TOYS.get(scheme) or SCHEMES[scheme])
         and ((tokens == row.tokens and row.name == HERE) or scheme in SOME)
     ],
 )

@@ -9,7 +9,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgeq.formats.schemes import Scheme
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class ISA:
     needs: frozenset[str]
     tokens: int  # tokens in a tile of the matrix product: as many as stay in registers
     family: str  # the module of its spellings
+    looks_up_once: bool = False  # whether a look-up in a table takes a unit that multiplies
 
     @property
     def lower(self) -> Mapping[str, Callable[..., Any]]:
@@ -28,6 +32,13 @@ class ISA:
         module = importlib.import_module(f"{__package__}.{self.family}")
         spellings: Mapping[str, Mapping[str, Callable[..., Any]]] = module.SPELLINGS
         return spellings[self.name]
+
+    def unpacks_once(self, scheme: Scheme) -> bool:
+        """Whether the first of many tiles of tokens leaves a scheme's codes unpacked for the others. It pays
+        where a code's bits are gathered from several planes, and where look-ups are dear: a fifth of the time
+        and more, else a thirtieth.
+        """
+        return len(scheme.planes) > 1 or (bool(scheme.table) and self.looks_up_once)
 
 
 ISAS: tuple[ISA, ...] = (  # of each machine the best first
@@ -38,8 +49,8 @@ ISAS: tuple[ISA, ...] = (  # of each machine the best first
         8,
         "x86",
     ),
-    ISA("avxvnni", "x86_64", frozenset({"avxvnni", "avx2", "fma", "f16c"}), 4, "x86"),
-    ISA("avx2", "x86_64", frozenset({"avx2", "fma", "f16c"}), 4, "x86"),
+    ISA("avxvnni", "x86_64", frozenset({"avxvnni", "avx2", "fma", "f16c"}), 4, "x86", looks_up_once=True),
+    ISA("avx2", "x86_64", frozenset({"avx2", "fma", "f16c"}), 4, "x86", looks_up_once=True),
     ISA("i8mm", "aarch64", frozenset({"i8mm", "dotprod", "neon"}), 4, "arm"),
     ISA("dotprod", "aarch64", frozenset({"dotprod", "neon"}), 4, "arm"),
     ISA("neon", "aarch64", frozenset({"neon"}), 2, "arm"),

@@ -7,7 +7,7 @@ int64. Verbs whose spelling depends on scheme or instruction set take a tag firs
 checks: whoever builds a program checks its operands.
 """
 
-from ..frontend import native
+from ..frontend import called, native
 from .bundles import (
     add_each,
     fma_each,
@@ -44,6 +44,7 @@ from .dots import (
 )
 from .facts import (
     single,
+    stored,
     tokens,
     unpacked,
     unpacking,
@@ -104,6 +105,7 @@ __all__ = [
     "add_each",
     "call_kernel",
     "call_system",
+    "called",
     "column",
     "dots",
     "eleven_bits",
@@ -162,6 +164,7 @@ __all__ = [
     "store_f16",
     "store_f32",
     "store_i8",
+    "stored",
     "sub_min",
     "sub_scale",
     "sum_each",

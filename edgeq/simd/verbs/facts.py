@@ -43,6 +43,12 @@ def single(tag: Tag) -> Tag:
 
 
 @fact
+def stored(tag: Tag) -> Tag:
+    """The tag for a tile that reads codes as they are stored."""
+    return tag.stored
+
+
+@fact
 def unpacks_once(tag: Tag) -> int:
     """Whether the first of many tiles of tokens leaves codes unpacked for the others."""
     return int(tag.unpacks_once)
