@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bench.assembly import STACK, counted, functions, inner_loops, instructions, tile
 from edgeq.errors import UsageError
 from edgeq.formats.schemes import SCHEMES, Floats, Integers, Scheme
 from edgeq.kernels import sources
@@ -29,22 +30,6 @@ def assembly(kernel: str, tag: Tag, machine: str = "") -> str:
 
 
 # ---- loops in assembly ----
-JUMP = re.compile(r"\s+(?:j\w+|b(?:\.\w+)?|cbn?z|tbn?z)\s+(?:\S+,\s*)*(\S+)$")
-
-
-def inner_loops(text: str) -> list[list[str]]:
-    """The innermost loops of the assembly: from a label to the jump back to it, with no such jump between."""
-    lines = text.splitlines()
-    labels = {line.split(":")[0]: n for n, line in enumerate(lines) if re.match(r"\S+:", line)}
-    loops = []
-    for n, line in enumerate(lines):
-        jump = JUMP.match(line)
-        if jump and labels.get(jump[1], n) < n:
-            loops.append((labels[jump[1]], n))
-    inner = [a for a in loops if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in loops)]
-    return [lines[start : end + 1] for start, end in inner]
-
-
 def test_inner_loops_are_found() -> None:
     x86 = "a:\n  nop\n.Lb:\n  add %rax, %rbx\n  jne .Lb\n  jmp a\nc:\n jne d\nd:\n"
     assert inner_loops(x86) == [[".Lb:", "  add %rax, %rbx", "  jne .Lb"]]
@@ -53,6 +38,16 @@ def test_inner_loops_are_found() -> None:
         [".Lb:", "  add x0, x0, #1", "  b.hi .Lb"],
         [".Lc:", "  tbnz w0, #3, .Lc"],
     ]
+
+
+def test_what_is_code() -> None:
+    """Neither labels nor directives nor remarks; functions by their names, and of a tile what it is for."""
+    loop = [".Lb: // a loop", "\tadd x0, x0, #1 // one", "\t//APP", "\t#APP", "\t.p2align 4", "\tb.hi .Lb"]
+    assert instructions(loop) == ["\tadd x0, x0, #1", "\tb.hi .Lb"]
+    text = "\t.text\nTag_2ck6_2c4_2cunpacked_29:\n\tnop\n.La:\n\tret\nkernel:  # @kernel\n\tcall x\n"
+    (first, second) = functions(text).items()
+    assert tile(first[0]) == (4, "unpacked") and "ret" in first[1] and "call" not in first[1]
+    assert second[0] == "kernel" and tile("kernel") is None
 
 
 # ---- what goes together ----
@@ -137,7 +132,6 @@ SLOW = {
 }
 STACK_MOST = {"": 64, "k6": 112}  # touches in a group
 ATTENTION_STACK_MOST = 80  # besides a group's numbers it keeps the places of keys, scales and sums
-STACK = {"x86_64": r"%[re]sp", "aarch64": r"\[sp"}
 EVEX, VEX = r"\svpdpbusd\s.*%zmm", r"\{vex\}\s+vpdpbusd\s.*%ymm"
 Counts = dict[str, int]  # of instructions for 16 rows by 4 columns by a token
 PAIRS = {r"vpmaddubsw\s.*%ymm": 2, r"vpmaddwd\s.*%ymm": 2}
@@ -162,10 +156,6 @@ SIGNED: list[tuple[str, Counts]] = [
 ]
 
 
-def counted(loop: list[str], instruction: str) -> int:
-    return sum(bool(re.search(instruction, line)) for line in loop)
-
-
 def check(text: str, tag: Tag, expected: Counts, most: int | None = None, ways: int = 1) -> None:
     """Loops of the assembly have a group's products for a full tile, one for each way to come by codes, and
     no loop of products is slow. Floats are put by while the integers of a group are added up: they touch the
@@ -180,16 +170,16 @@ def check(text: str, tag: Tag, expected: Counts, most: int | None = None, ways: 
     slow = SLOW[machine]
     assert not [line for loop in loops if counted(loop, first) for line in loop if slow.search(line)]
     most = most or STACK_MOST.get(tag.scheme, STACK_MOST[""])
-    assert all(counted(loop, STACK[machine]) <= most for loop in found[:ways])
+    assert all(counted(loop, STACK) <= most for loop in found[:ways])
 
 
-def tile(name: str, scheme: str) -> Tag:
+def full(name: str, scheme: str) -> Tag:
     return Tag(name, scheme, isa.by_name(name).tokens)
 
 
 @pytest.mark.parametrize(("name", "scheme", "expected"), CODES, ids=lambda v: v if isinstance(v, str) else "")
 def test_matmul(name: str, scheme: str, expected: Counts) -> None:
-    tag = tile(name, scheme)
+    tag = full(name, scheme)
     ways = 3 if tag.unpacks_once else 1  # packed, unpacking, unpacked
     check(assembly("matmul", tag), tag, expected, ways=ways)
 
@@ -197,7 +187,7 @@ def test_matmul(name: str, scheme: str, expected: Counts) -> None:
 @pytest.mark.parametrize(("name", "expected"), SIGNED, ids=lambda v: v if isinstance(v, str) else "")
 def test_attention(name: str, expected: Counts) -> None:
     """Both products: queries and keys as in matmul, probabilities and values as signed bytes."""
-    tag = tile(name, "q8")
+    tag = full(name, "q8")
     text = assembly("attend_int8", tag)
     check(text, tag, next(c for n, s, c in CODES if (n, s) == (name, "q8")), ATTENTION_STACK_MOST)
     check(text, tag, expected, ATTENTION_STACK_MOST)
@@ -207,7 +197,7 @@ def test_attention(name: str, expected: Counts) -> None:
 @pytest.mark.parametrize("kernel", ["matmul", "attend_int8"])
 def test_registers_are_put_by_within_lines(name: str, kernel: str) -> None:
     """Each function aligns the stack to lines."""
-    text = assembly(kernel, tile(name, "q8"))
+    text = assembly(kernel, full(name, "q8"))
     functions = re.findall(r"\.type\s+.*@function", text)
     assert len(functions) == len(re.findall(r"andq\s+\$-64, %rsp", text)) > 0
 
@@ -222,7 +212,7 @@ def test_every_tier_is_checked() -> None:
     [("x86_64", r"pmaddwd\s.*%xmm", "ymm"), ("aarch64", r"fmla\s+v\d+\.4s", "sdot")],
 )
 def test_generic_is_made_for_any_machine(machine: str, there: str, absent: str) -> None:
-    text = assembly("matmul", tile("generic", "q4"), machine)
+    text = assembly("matmul", full("generic", "q4"), machine)
     assert re.search(there, text) and absent not in text
 
 
@@ -239,4 +229,4 @@ LATER = [  # tier, instructions of extensions that it does not name
 def test_a_tier_is_all_that_its_code_uses(name: str, pattern: str) -> None:
     """Code for a tier has no instruction of a later extension, though this CPU may."""
     for kernel in ("attend_int8", "matmul"):
-        assert not re.search(pattern, assembly(kernel, tile(name, "q8")))
+        assert not re.search(pattern, assembly(kernel, full(name, "q8")))
