@@ -32,7 +32,7 @@ from edgeq.simd.target import Target
 TURNS = 200  # of a loop, for each count
 COUNTED = ("q4", "q8", "k4", "k5", "k6", "e8", "e4", "e3", "t2")
 MODEL_MACS = 0.969e9  # of a token of TinyLlama-1.1B's matrices, without head and embedding
-REAL = 0.71, 0.85  # whole prompts beside this count, where both are known: three kernels on a Pi 5
+REAL = 0.71, 0.85  # whole prompts beside this count: llama.cpp's Q5_K and Q6_K on a Pi 5
 TOOLS = ("llvm-mca-19", "llvm-mca-20", "llvm-mca-21", "llvm-mca-18", "llvm-mca")
 
 

@@ -13,20 +13,17 @@ from __future__ import annotations
 
 from edgeq.simd.verbs import (
     add_each,
+    add_group_each,
     called,
-    dots,
     fetch_add,
     group,
     group_parts,
-    group_scale,
     load_each,
     load_f32,
-    min_add_each,
     native,
     peek_i64,
     prefetch_group,
     row_floats,
-    scaled_add_each,
     single,
     store_each,
     stored,
@@ -59,10 +56,8 @@ def tile_product(t, parts, x, x_scale, x_sum, groups):
         w = group_parts(t, parts, g)
         if tokens(t) == 1:
             prefetch_group(t, w, AHEAD)
-        sums = dots(t, w, x, x_stride, x_sum, g_stride)
         scale = x_scale + g // (GROUP // group(t)) * 4
-        acc = scaled_add_each(t, acc, sums, group_scale(t, w), scale, g_stride)
-        acc = min_add_each(t, acc, w, scale, x_sum, g_stride)
+        acc = add_group_each(t, acc, w, x, x_stride, scale, x_sum, g_stride)
         x += group(t)
         x_sum += group(t) // 8
     return acc

@@ -124,13 +124,27 @@ def test_a_new_scheme_needs_its_row_alone(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 # ---- products ----
-# Nothing of this stands in a loop of products: scalar multiplications, bytes that are taken out of vectors or
-# put into them one by one, calls.
+# Nothing of this stands in a loop of products: bytes that are taken out of vectors or put into them one by
+# one, calls, and where a unit that the loop wants does them, scalar multiplications.
 SLOW = {
     "x86_64": re.compile(r"\s(imul|v?pinsr[bwdq]|v?pextr[bwdq]|call)\w*\s"),
-    "aarch64": re.compile(r"\s(mul\s+[wx]|madd|[su]maddl|[su]mov|ldrs?b|bl|blr)\s"),
+    "aarch64": re.compile(r"\s([su]mov|ldrs?b|bl|blr)\s"),
 }
-STACK_MOST = {"": 64, "k6": 112}  # touches in a group
+# Touches of the stack in a group's loop of a full tile, at the most: none, or what is named with its reason.
+# A change that adds one fails; one that takes one away lowers the number.
+STACK_MOST: dict[str, dict[str, int]] = {
+    # 32 registers hold 8 tokens' floats and integers; some constants of the last ones are read from the stack
+    "avx512vnni": {"q4": 3, "q8": 4, "nv4": 7},
+    # 8 of 16 registers hold integers and 8 are wanted for floats, which are put by while integers are added
+    "avxvnni": {"q4": 28, "q8": 22, "nv4": 19},
+    # the same, and codes are kept as pairs of 16 bits meanwhile
+    "avx2": {"q4": 28, "q8": 40, "k4": 42, "q5": 62, "k6": 70, "t4x": 44, "nv4": 51},
+    # all floats and the integers of four rows in 32 registers; sub-scales and mins take some more
+    "i8mm": {"q4": 0, "q8": 0, "k4": 8, "k6": 35, "e4": 15, "nv4": 3},
+    "dotprod": {"q4": 0, "q8": 0, "k4": 8, "k6": 25, "e4": 7, "nv4": 0},
+    # integers of 16 bits take twice the registers
+    "neon": {"q4": 16, "q8": 47, "nv4": 20},
+}
 ATTENTION_STACK_MOST = 80  # besides a group's numbers it keeps the places of keys, scales and sums
 EVEX, VEX = r"\svpdpbusd\s.*%zmm", r"\{vex\}\s+vpdpbusd\s.*%ymm"
 Counts = dict[str, int]  # of instructions for 16 rows by 4 columns by a token
@@ -141,8 +155,8 @@ CODES: list[tuple[str, str, Counts]] = [
     *(("avxvnni", scheme, {VEX: 2}) for scheme in ("q4", "q8", "nv4")),
     *(("avx2", scheme, {r"vpmaddubsw\s.*%ymm": 2}) for scheme in ("q4", "k4", "q5", "k6", "nv4")),
     *(("avx2", scheme, PAIRS) for scheme in ("q8", "t4x")),
-    *(("i8mm", scheme, {r"\susmmla\s": 2}) for scheme in ("q4", "q8", "nv4")),
-    *(("dotprod", scheme, {r"\ssdot\s": 4}) for scheme in ("q4", "q8", "nv4")),
+    *(("i8mm", scheme, {r"\susmmla\s": 2}) for scheme in ("q4", "q8", "k4", "k6", "e4", "nv4")),
+    *(("dotprod", scheme, {r"\ssdot\s": 4}) for scheme in ("q4", "q8", "k4", "k6", "e4", "nv4")),
     ("neon", "q4", {r"\ssml?[au]ll?2?\s": 8}),
     *(("neon", scheme, NEON_BYTES) for scheme in ("q8", "nv4")),
 ]
@@ -158,8 +172,7 @@ SIGNED: list[tuple[str, Counts]] = [
 
 def check(text: str, tag: Tag, expected: Counts, most: int | None = None, ways: int = 1) -> None:
     """Loops of the assembly have a group's products for a full tile, one for each way to come by codes, and
-    no loop of products is slow. Floats are put by while the integers of a group are added up: they touch the
-    stack, but little more.
+    no loop of products is slow.
     """
     loops = inner_loops(text)
     times = tag.tokens * quads(tag.scheme_row)
@@ -169,8 +182,9 @@ def check(text: str, tag: Tag, expected: Counts, most: int | None = None, ways: 
     machine = tag.isa_row.machine
     slow = SLOW[machine]
     assert not [line for loop in loops if counted(loop, first) for line in loop if slow.search(line)]
-    most = most or STACK_MOST.get(tag.scheme, STACK_MOST[""])
-    assert all(counted(loop, STACK) <= most for loop in found[:ways])
+    touched = [counted(loop, STACK) for loop in found[:ways]]
+    most = STACK_MOST[tag.isa][tag.scheme] if most is None else most
+    assert max(touched) <= most, touched
 
 
 def full(name: str, scheme: str) -> Tag:

@@ -194,7 +194,7 @@ CASES = {
     "merge_each": Case("tFaFa", "F", trials=32),
 }
 APART = {  # verbs with a test of their own below
-    **dict.fromkeys(("tile_parts", "group_parts", "dots", "min_add_each"), "test_dots"),
+    **dict.fromkeys(("tile_parts", "group_parts", "dots", "add_group_each"), "test_dots"),
     **dict.fromkeys(("quad", "sub_scale", "sub_min"), "test_numbers"),
     **dict.fromkeys(("group_scale", "group_min", "row_floats"), "test_numbers"),
     "values_at": "test_values_at",
@@ -293,8 +293,7 @@ w = group_parts(t, with_room(t, w, m + {ROOM}), STEP // group(t) - 1)
 """
 DOTS = f"""out = dots(t, w, m + {X}, {X_STRIDE}, m + {SUMS}, 4)
 store_SUM(m, out)
-out = scaled_add_each(t, load_F(m + {SLOT}), out, group_scale(t, w), m + {SCALES}, 4)
-out = min_add_each(t, out, w, m + {SCALES}, m + {SUMS}, 4)
+out = add_group_each(t, load_F(m + {SLOT}), w, m + {X}, {X_STRIDE}, m + {SCALES}, m + {SUMS}, 4)
 store_F(m + {2 * SLOT}, out)"""
 NUMBERS = """for i in range(group(t) // 4):
     v = quad(t, w, i)
@@ -407,9 +406,8 @@ def test_dots(name: str, scheme_name: str, tokens: int) -> None:
         if trial % 7:  # an fma is slow in Python
             continue
         with np.errstate(all="ignore"):
-            scale = MEANING["group_scale"](tag, w)
-            want = MEANING["scaled_add_each"](tag, acc, found, scale, m.address + SCALES, 4)
-            want = MEANING["min_add_each"](tag, want, w, m.address + SCALES, m.address + SUMS, 4)
+            places = m.address + X, X_STRIDE, m.address + SCALES, m.address + SUMS, 4
+            want = MEANING["add_group_each"](tag, acc, w, *places)
         assert same(m.at(2 * SLOT, np.float32, tag.tokens * LANES).copy(), want.reshape(-1), "<f4")
 
 

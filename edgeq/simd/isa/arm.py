@@ -10,27 +10,32 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from llvmlite import ir
 
 from edgeq.formats.schemes import Scheme
 
 from . import parts
-from .dots import BYTES, Dots, Tile
+from .dots import BYTES, Activations, Dots, Floated, Tile
 from .generic import GENERIC, narrow_f16_native, widen_f16_native
 from .parts import Group
 from .vectors import (
+    F32,
     I8,
     I16,
     I32,
     I64,
     LANES,
     Builder,
+    Strided,
     Value,
     at,
     by_parts,
     call,
+    const,
     cut,
+    fma,
     join,
     pick,
     splat,
@@ -38,8 +43,12 @@ from .vectors import (
 )
 
 I8X16, I16X8, I32X4 = ir.VectorType(I8, 16), ir.VectorType(I16, 8), ir.VectorType(I32, 4)
+F32X4 = ir.VectorType(F32, 4)
 I16X64, I32X32 = ir.VectorType(I16, 64), ir.VectorType(I32, 32)
+MAGIC = float(3 << 22)  # whose last bit is worth 1: an integer added to its bits is added to it
+MAGIC_BITS = 0x4B400000
 REGISTER, QUARTERS = 16, 4  # bytes; registers of a line
+MOST_AT_ONCE = 4  # quads whose codes stay in registers beside four tokens' sums
 AT_ONCE = 2  # quarters in flight: enough to hide latency, few enough to stay in registers
 Registers = list[Value]
 
@@ -63,6 +72,53 @@ def after(b: Builder, address: Value, values: Registers) -> Value:
     """The address, which the optimizer must believe to depend on the values. No instruction comes of it."""
     kind = ir.FunctionType(I64, [I64, *(v.type for v in values)])
     return b.asm(kind, "", "=r,0" + ",w" * len(values), [address, *values], False)
+
+
+def tied(b: Builder, x: Strided, values: Registers) -> Strided:
+    """As `after`, of what lies for each token."""
+    return Strided(after(b, x.address, values), x.stride)
+
+
+def filled(b: Builder, word: Value, n: int, values: Registers) -> Value:
+    """The word in every lane, after the values. To LLVM it is another for each n: it would fill one register
+    and copy it, which takes a unit that multiplies.
+    """
+    kind = ir.FunctionType(I32, [I32, I32, *(v.type for v in values)])
+    operands = [word, ir.Constant(I32, n), *values]
+    return splat(b, b.asm(kind, "", "=r,0,i" + ",w" * len(values), operands, False), 4)
+
+
+def filled_by_two(b: Builder, words: Sequence[Value], n: int, values: Registers) -> Value:
+    """As `filled`, of two words in turn."""
+    low, high = (b.zext(word, I64) for word in words)
+    pair = b.or_(low, b.shl(high, ir.Constant(I64, 32)))
+    kind = ir.FunctionType(I64, [I64, I32, *(v.type for v in values)])
+    operands = [pair, ir.Constant(I32, n), *values]
+    word = b.asm(kind, "", "=r,0,i" + ",w" * len(values), operands, False)
+    return b.bitcast(splat(b, word, 2), I32X4)
+
+
+def in_lanes(b: Builder, words: Sequence[Value]) -> Registers:
+    """Scalars, four in a register."""
+    found = []
+    for first in range(0, len(words), 4):
+        register = vector(I32X4, [0] * 4)
+        for n, word in enumerate(words[first : first + 4]):
+            register = b.insert_element(register, word, ir.Constant(I32, n))
+        found.append(register)
+    return found
+
+
+def lane(b: Builder, registers: Registers, n: int) -> Value:
+    """The n-th of the scalars, in every lane."""
+    return pick(b, registers[n // 4], [n % 4] * 4)
+
+
+class Columns(NamedTuple):
+    """What the sums of activations give to a group, of each part of it with a sub-scale."""
+
+    starts: list[list[Value]]  # of each token: what its integers begin with, MAGIC_BITS in it
+    totals: list[Registers]  # the sums as floats, four tokens in a register; none where nobody asks
 
 
 def by_quarters(
@@ -125,8 +181,108 @@ class ArmDots(Dots, ABC):
         """A token's registers for four rows after a step."""
 
 
+# ---- many tokens by quarters ----
+class QuarterDots(ArmDots):
+    """Many tokens by quarters of a group: four rows go through all of it and are scaled at once, so that the
+    integers of four rows are alive and not of sixteen.
+    """
+
+    at_once: int  # quads of a step
+
+    def added(self, b: Builder, accs: Tile, group: Group, x: Activations, floats: Floated) -> Tile:
+        if len(accs) == 1 or (self.row.sub and not self.floats_subs):
+            return super().added(b, accs, group, x, floats)
+        tile, count = [cut(b, acc, QUARTERS) for acc in accs], len(accs)
+        columns = self.columns(b, x.sums.near(b, count))
+        done: Tile = []
+        for q in range(QUARTERS):
+            group = group.everywhere(partial(after, b, values=done))
+            x = Activations(*(tied(b, each, done) for each in x))
+            sums = self.quarter_sums(b, group, x.codes, columns, done, q)
+            scales = [splat(b, at(b, p, F32), 4) for p in x.scales.near(b, count)]
+            own = cut(b, floats(group, "scale"), QUARTERS)[q]
+            done = [
+                fma(b, total, b.fmul(own, scale), rows[q])
+                for total, scale, rows in zip(sums, scales, tile, strict=True)
+            ]
+            if self.row.min:
+                own = cut(b, floats(group, "min"), QUARTERS)[q]
+                mins = self.quarter_mins(b, group, columns, q)
+                done = [
+                    fma(b, total, b.fmul(own, scale), acc)
+                    for total, scale, acc in zip(mins, scales, done, strict=True)
+                ]
+            for rows, acc in zip(tile, done, strict=True):
+                rows[q] = acc
+        return [join(b, rows) for rows in tile]
+
+    def columns(self, b: Builder, totals: Tile) -> Columns:
+        """What the sums of each token's activations give to those of all rows."""
+        row = self.row
+        count = parts.halves(row)
+        each = [self.sixteens(b, p) for p in totals] if count > 1 else [[self.total(b, p)] for p in totals]
+        halves = list(zip(*each, strict=True))
+        first, offset = ir.Constant(I32, MAGIC_BITS), ir.Constant(I32, row.offset)
+        folds = row.offset != 0 and not self.signed
+        starts = [[b.add(b.mul(v, offset), first) if folds else first for v in half] for half in halves]
+        if row.zeros == (0,) and not row.min:
+            return Columns(starts, [])
+        return Columns(starts, [[b.sitofp(v, F32X4) for v in in_lanes(b, half)] for half in halves])
+
+    def quarter_sums(
+        self, b: Builder, group: Group, x: Strided, columns: Columns, done: Tile, q: int
+    ) -> Tile:
+        """Quarter q of the group's sums, float32 in four lanes for each token, after what is done. Those of a
+        run are below 2**22, and become floats by their bits.
+        """
+        found: Tile = []
+        for half, run in self.runs():
+            group, x, sums = self.quarter_run(b, group, x, columns.starts[half], run, q, found or done)
+            sums = [b.fsub(b.bitcast(v, F32X4), const(F32X4, MAGIC)) for v in sums]
+            if self.row.zeros != (0,):
+                zeros = cut(b, parts.zero_points(b, group, self.lookup, half).words(b), QUARTERS)[q]
+                taken = b.sitofp(b.neg(zeros), F32X4)
+                sums = [fma(b, taken, lane(b, columns.totals[half], n), v) for n, v in enumerate(sums)]
+            if not self.row.sub:
+                return sums
+            factor = b.sitofp(cut(b, parts.sub(b, group, half).words(b), QUARTERS)[q], F32X4)
+            found = found or self.nothing(b, len(sums), sums)
+            found = [fma(b, total, factor, before) for total, before in zip(sums, found, strict=True)]
+        return found
+
+    def quarter_mins(self, b: Builder, group: Group, columns: Columns, q: int) -> Tile:
+        """Quarter q of the sums of submin * x, float32 for each token."""
+        count = len(columns.starts[0])
+        if not self.row.sub:
+            return [lane(b, columns.totals[0], n) for n in range(count)]
+        found: Tile = []
+        for half, totals in enumerate(columns.totals):
+            factor = b.sitofp(cut(b, parts.submin(b, group, half).words(b), QUARTERS)[q], F32X4)
+            found = found or self.nothing(b, count, [factor])
+            found = [fma(b, factor, lane(b, totals, n), before) for n, before in enumerate(found)]
+        return found
+
+    def nothing(self, b: Builder, count: int, values: Tile) -> Tile:
+        """Zeros, to which products of integers are added: none is minus zero."""
+        zero = ir.Constant(I32, 0)
+        return [b.bitcast(filled(b, zero, n, values), F32X4) for n in range(count)]
+
+    def next_step(self, b: Builder, group: Group, x: Strided, values: Registers) -> tuple[Group, Strided]:
+        """What is read after the step that gave the values."""
+        further = x.moved(b, ir.Constant(I64, 4 * self.at_once))
+        return group.moved(partial(after, b, values=values)), tied(b, further, values)
+
+    @abstractmethod
+    def quarter_run(
+        self, b: Builder, group: Group, x: Strided, starts: Sequence[Value], run: range, q: int, done: Tile
+    ) -> tuple[Group, Strided, Tile]:
+        """Quarter q of a run, int32 in four lanes for each token, which begin with its start; what is done
+        comes before. x is where the run's activations lie, or the next one's.
+        """
+
+
 # ---- dotprod: four products and their sum in one instruction ----
-class DotDots(ArmDots):
+class DotDots(QuarterDots):
     """By sdot, or by usdot, which takes the codes unsigned. A token's activations for a step come in one
     load: the instruction takes four of them out of a register.
     """
@@ -137,6 +293,26 @@ class DotDots(ArmDots):
         super().__init__(row)
         self.name = name
         self.signed = self.signed and name == "sdot"
+        self.at_once = min(MOST_AT_ONCE, parts.quads(row) // parts.halves(row))
+
+    def quarter_run(
+        self, b: Builder, group: Group, x: Strided, starts: Sequence[Value], run: range, q: int, done: Tile
+    ) -> tuple[Group, Strided, Tile]:
+        accs = [filled(b, start, n, done) for n, start in enumerate(starts)]
+        for i in range(run.start, run.stop, self.at_once):
+            codes = [self.quad(b, group, i + n, I8X16, q * REGISTER) for n in range(self.at_once)]
+            places = x.near(b, len(accs))
+            accs = [self.multiplied_by(b, *each, codes) for each in zip(accs, places, strict=True)]
+            group, x = self.next_step(b, group, x, accs)
+        return group, x, accs
+
+    def multiplied_by(self, b: Builder, acc: Value, x: Value, codes: Registers) -> Value:
+        """A token's accumulator of four rows after some quads, whose activations are at x."""
+        loaded = at(b, x, ir.VectorType(I32, len(codes)))
+        for n, v in enumerate(codes):
+            word = b.bitcast(pick(b, loaded, [n] * 4), I8X16)
+            acc = neon(b, f"{self.name}.v4i32.v16i8", I32X4, acc, v, word)
+        return acc
 
     def loaded(self, b: Builder, x: Value, i: int) -> Value:
         """The activations of a step, four to a lane."""
@@ -167,7 +343,32 @@ class MatrixDots(DotDots):
         super().__init__(row, name)
         self.matrix_name = matrix_name
         fields = 8 // row.planes[0]
-        self.quads = min(2 * fields, parts.quads(row) // parts.halves(row))
+        self.quads = self.at_once = min(2 * fields, parts.quads(row) // parts.halves(row))
+
+    def added(self, b: Builder, accs: Tile, group: Group, x: Activations, floats: Floated) -> Tile:
+        """Where a step is long, its codes leave no room for what QuarterDots keeps."""
+        way = super().added if self.quads <= MOST_AT_ONCE else partial(Dots.added, self)
+        return way(b, accs, group, x, floats)
+
+    def quarter_run(
+        self, b: Builder, group: Group, x: Strided, starts: Sequence[Value], run: range, q: int, done: Tile
+    ) -> tuple[Group, Strided, Tile]:
+        twos = len(starts) // 2
+        pairs = [starts[m : m + 2] for m in range(0, 2 * twos, 2)]
+        blocks = [[filled_by_two(b, pair, 2 * m + n, done) for n in range(2)] for m, pair in enumerate(pairs)]
+        last = [filled(b, start, n, done) for n, start in enumerate(starts[2 * twos :])]
+        for i in range(run.start, run.stop, self.quads):
+            codes = self.zipped(b, i, group, q)
+            places = x.near(b, len(starts))
+            for m in range(twos):
+                together = self.together(b, 0, *places[2 * m : 2 * m + 2])
+                blocks[m] = self.multiplied(b, blocks[m], codes, together)
+            if last:
+                words = self.words(b, places[-1], 0)
+                last = self.product(b, last, self.rows_of(b, codes), words)
+            group, x = self.next_step(b, group, x, [v for pair in blocks for v in pair] + last)
+        tokens = [pick(b, v, range(n, 8, 2), w) for v, w in blocks for n in range(2)]
+        return group, x, tokens + last
 
     def add(self, b: Builder, accs: Tile, group: Group, xs: Tile, i: int) -> tuple[Group, Tile]:
         paired = len(accs) // 2 * 2
@@ -210,7 +411,11 @@ class MatrixDots(DotDots):
         """For a token that is left over. Codes that are kept lie as `zipped` has them."""
         if group.room is None:
             return super().four_rows(b, i, group, q)
-        rows = [b.bitcast(codes, I32X4) for codes in self.zipped(b, i, group, q)]
+        return self.rows_of(b, self.zipped(b, i, group, q))
+
+    def rows_of(self, b: Builder, codes: Registers) -> Registers:
+        """Four columns to a register, of what `zipped` brought together."""
+        rows = [b.bitcast(v, I32X4) for v in codes]
         twos = list(zip(rows[::2], rows[1::2], strict=True))
         return [b.bitcast(pick(b, v, range(n, 8, 2), w), I8X16) for n in range(2) for v, w in twos]
 
@@ -246,11 +451,11 @@ class LongDots(ArmDots):
         return [b.asm(hidden, "", "=w,0", [word], False) for word in words]
 
     def rows(self, b: Builder, accs: Tile) -> Tile:
-        return [self.widened(b, acc) for acc in accs]
+        return [join(b, [self.widened(b, q) for q in quarters(b, acc)]) for acc in accs]
 
     @abstractmethod
-    def widened(self, b: Builder, acc: Value) -> Value:
-        """The sums of an accumulator's rows."""
+    def widened(self, b: Builder, acc: Registers) -> Value:
+        """The sums of four rows."""
 
 
 class NarrowDots(LongDots):
@@ -272,9 +477,8 @@ class NarrowDots(LongDots):
             accs = [b.add(acc, smull(b, *both)) for acc, *both in halves]
         return accs
 
-    def widened(self, b: Builder, acc: Value) -> Value:
-        pairs = by_parts(b, QUARTERS, lambda a: neon(b, "addp.v8i16", I16X8, *cut(b, a, 2)), acc)
-        return by_parts(b, QUARTERS, partial(pair_sums, b), pairs)
+    def widened(self, b: Builder, acc: Registers) -> Value:
+        return pair_sums(b, neon(b, "addp.v8i16", I16X8, *acc))
 
 
 class PairDots(LongDots):
@@ -290,8 +494,8 @@ class PairDots(LongDots):
         sums = [b.add(smull(b, v[n], x[n]), smull(b, w[n], y[n])) for n in range(2)]
         return [b.add(acc, pair_sums(b, both)) for acc, both in zip(accs, sums, strict=True)]
 
-    def widened(self, b: Builder, acc: Value) -> Value:
-        return by_parts(b, QUARTERS, lambda a: neon(b, "addp.v4i32", I32X4, *cut(b, a, 2)), acc)
+    def widened(self, b: Builder, acc: Registers) -> Value:
+        return neon(b, "addp.v4i32", I32X4, *acc)
 
 
 def dots_neon(row: Scheme) -> Dots:

@@ -10,7 +10,9 @@ an instruction set may pair them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+import numpy as np
 from llvmlite import ir
 
 from edgeq.formats.schemes import ACT_GROUP, Floats, Scheme
@@ -27,16 +29,27 @@ from .vectors import (
     I32X16,
     I64,
     Builder,
+    Strided,
     Value,
-    call,
     const,
+    fma,
     opaque,
     pick,
     splat,
 )
 from .vectors import at as load
 
+ACT_MAX = 127  # the largest magnitude of an activation
 Tile = list[Value]  # a value for each token of a tile
+Floated = Callable[[Group, str], Value]  # the floats of a group's part, float32 in 16 lanes
+
+
+class Activations(NamedTuple):
+    """Where a group's activations lie."""
+
+    codes: Strided  # int8
+    scales: Strided  # a float32
+    sums: Strided  # an int16 for each 16 columns
 
 
 def dot4(b: Builder, acc: Value, u: Value, s: Value) -> Value:
@@ -95,6 +108,23 @@ class Dots:
         self.row, self.lookup, self.dot4 = row, lookup, dot4
 
     # ---- a group ----
+    def added(self, b: Builder, accs: Tile, group: Group, x: Activations, floats: Floated) -> Tile:
+        """float32 in 16 lanes for each token: what came before, and a group's sums times the scales of both
+        sides, with one fma; where the scheme has a min, the sums of submin * x times both, with another.
+        """
+        xs, totals = (each.far(b, len(accs)) for each in (x.codes, x.sums))
+        sums = self.sums(b, group, xs, totals)
+        sums = [b.sitofp(total, F32X16) if total.type == I32X16 else total for total in sums]
+        accs = self.scaled(b, accs, sums, floats(group, "scale"), x)
+        if not self.row.min:
+            return accs
+        return self.scaled(b, accs, self.mins(b, group, totals), floats(group, "min"), x)
+
+    def scaled(self, b: Builder, accs: Tile, sums: Tile, scale: Value, x: Activations) -> Tile:
+        """acc + sum * (scale * the token's own) for each."""
+        both = [b.fmul(scale, splat(b, load(b, at, F32))) for at in x.scales.near(b, len(accs))]
+        return [fma(b, *each) for each in zip(sums, both, accs, strict=True)]
+
     def sums(self, b: Builder, group: Group, xs: Tile, totals: Tile) -> Tile:
         """`sum` in 16 lanes for each token: xs are the addresses of their activations, totals those of the
         sums of these, an int16 for each 16 columns.
@@ -116,6 +146,18 @@ class Dots:
         halves = parts.halves(self.row)
         size = parts.quads(self.row) // halves
         return [(half, range(half * size, half * size + size)) for half in range(halves)]
+
+    @property
+    def floats_subs(self) -> bool:
+        """Whether sub-scales may be multiplied as floats: the group's sum is rounded once, as an integer's
+        conversion is, where the floats before it hold their integers.
+        """
+        row = self.row
+        if row.sub_kind is None:
+            return False
+        half = int(np.abs(row.values).max()) * ACT_MAX * row.group // parts.halves(row)
+        largest = half if parts.halves(row) == 1 else half * max(-row.sub_kind.low, row.sub_kind.high)
+        return largest < 1 << 24
 
     @property
     def folds(self) -> bool:
@@ -166,7 +208,7 @@ class Dots:
         """Added to a zero from the first product on: none is minus zero, as no integer is."""
         found = const(F32X16, 0.0)
         for low, total in zip(minima, sums, strict=True):
-            found = call(b, "llvm.fma.v16f32", F32X16, low, splat(b, b.sitofp(total, F32)), found)
+            found = fma(b, low, splat(b, b.sitofp(total, F32)), found)
         return found
 
     def sixteens(self, b: Builder, address: Value) -> list[Value]:

@@ -57,6 +57,11 @@ class Group:
             return replace(self, room=move(self.room))
         return replace(self, parts={n: move(a) if n in PLANE_NAMES else a for n, a in self.parts.items()})
 
+    def everywhere(self, move: Callable[[Value], Value]) -> Group:
+        """The same with every address replaced."""
+        found = {name: move(address) for name, address in self.parts.items()}
+        return replace(self, parts=found, room=move(self.room) if self.room is not None else None)
+
     @property
     def planes(self) -> list[tuple[int, Value]]:
         """Bits of each plane and where its lines lie."""

@@ -7,7 +7,7 @@ instruction that LLVM cannot select by itself is called on slices of its own wid
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 
@@ -49,6 +49,12 @@ def call(b: Builder, name: str, out: Any, *args: Value) -> Value:
     return b.call(f, args)
 
 
+def fma(b: Builder, v: Value, w: Value, acc: Value) -> Value:
+    """acc + v * w, rounded once."""
+    kind = f"v{v.type.count}f32" if isinstance(v.type, ir.VectorType) else "f32"
+    return call(b, f"llvm.fma.{kind}", v.type, v, w, acc)
+
+
 def at(b: Builder, address: Value, t: Any) -> Value:
     """What lies at the address, which need not be aligned."""
     v = b.load(b.inttoptr(address, t.as_pointer()))
@@ -63,6 +69,38 @@ def put(b: Builder, address: Value, v: Value) -> None:
 def opaque(b: Builder, word: Value) -> Value:
     """The 64-bit word, of which the optimizer knows nothing. No instruction comes of it."""
     return b.asm(ir.FunctionType(I64, [I64]), "", "=r,0", [word], False)
+
+
+REACH = 4  # strides
+
+
+def step(b: Builder, address: Value, stride: Value, n: int) -> Value:
+    return b.add(address, b.mul(stride, ir.Constant(I64, n)))
+
+
+class Strided(NamedTuple):
+    """Where something lies for each token: from `address` on, `stride` bytes apart."""
+
+    address: Value
+    stride: Value
+
+    def moved(self, b: Builder, by: Value) -> Strided:
+        return Strided(b.add(self.address, by), self.stride)
+
+    def near(self, b: Builder, count: int) -> list[Value]:
+        """The addresses."""
+        return [step(b, *self, n) for n in range(count)]
+
+    def far(self, b: Builder, count: int) -> list[Value]:
+        """The addresses, of many: REACH of them are within an instruction's reach of one register: at 0, 1, 2
+        and, with another register, 3 strides. More tokens get more such bases, of which the optimizer must
+        not know that they are one: it would walk from each token to the next by an addition that waits for
+        the one before.
+        """
+        if count <= REACH:
+            return self.near(b, count)
+        bases = [opaque(b, step(b, *self, n)) for n in range(0, count, REACH)]
+        return [step(b, bases[n // REACH], self.stride, n % REACH) for n in range(count)]
 
 
 def splat(b: Builder, s: Value, count: int = LANES) -> Value:

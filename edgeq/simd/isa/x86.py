@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-import numpy as np
 from llvmlite import binding as llvm
 from llvmlite import ir
 
 from edgeq.formats.schemes import ACT_GROUP, Scheme
 
 from . import parts
-from .dots import Dots, SignedDots, Tile
+from .dots import ACT_MAX, Dots, SignedDots, Tile
 from .generic import GENERIC, narrow_f16_native, widen_f16_native
 from .parts import Group
 from .vectors import (
@@ -31,6 +30,7 @@ from .vectors import (
     call,
     const,
     cut,
+    fma,
     vector,
 )
 
@@ -57,9 +57,6 @@ def pair_products(b: Builder, v: Value, w: Value) -> Value:
     return by_parts(b, 2, narrow, v, w)
 
 
-ACT_MAX = 127  # the largest magnitude of an activation
-
-
 # ---- VNNI: four products and their sum in one instruction ----
 def vpdpbusd(bits: int, b: Builder, acc: Value, u: Value, s: Value) -> Value:
     """dot4 in registers of that many bits. Nothing in it saturates."""
@@ -82,15 +79,8 @@ class WideVnniDots(Dots):
 
     def __init__(self, row: Scheme):
         super().__init__(row, entries, partial(vpdpbusd, 512))
-        if row.sub and row.group == ACT_GROUP and self.most(row) < 1 << 24:
+        if row.group == ACT_GROUP and self.floats_subs:
             self.sum = F32X16
-
-    @staticmethod
-    def most(row: Scheme) -> int:
-        """The largest integer that a float must hold, so that the group's sum is rounded once."""
-        half = int(np.abs(row.values).max()) * ACT_MAX * ACT_GROUP // parts.halves(row)
-        subs = row.sub_kind
-        return half * max(-subs.low, subs.high) if subs and parts.halves(row) > 1 else half
 
     def pair_products(self, b: Builder, v: Value, w: Value) -> Value:
         return call(b, "llvm.x86.avx512.pmaddw.d.512", I32X16, v, w)
@@ -102,10 +92,8 @@ class WideVnniDots(Dots):
         for half, run in self.runs():
             group, accs = self.add_run(b, self.begun(b, group, totals, half), group, xs, run)
             factor = b.sitofp(parts.sub(b, group, half).words(b), F32X16)
-            found = [
-                call(b, "llvm.fma.v16f32", F32X16, b.sitofp(acc, F32X16), factor, before)
-                for acc, before in zip(accs, found, strict=True)
-            ]
+            sums = [b.sitofp(acc, F32X16) for acc in accs]
+            found = [fma(b, total, factor, before) for total, before in zip(sums, found, strict=True)]
         return found
 
     def begun(self, b: Builder, group: Group, totals: Tile, half: int) -> Tile:

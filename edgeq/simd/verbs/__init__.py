@@ -21,6 +21,7 @@ from .bundles import (
     zeros_each,
 )
 from .dots import (
+    add_group_each,
     column,
     dots,
     group,
@@ -30,7 +31,6 @@ from .dots import (
     halves,
     has_min,
     lines_at,
-    min_add_each,
     prefetch_group,
     quad,
     row_floats,
@@ -103,6 +103,7 @@ __all__ = [
     "MEANING",
     "TagType",
     "add_each",
+    "add_group_each",
     "call_kernel",
     "call_system",
     "called",
@@ -134,7 +135,6 @@ __all__ = [
     "max_f32",
     "max_magnitude",
     "merge_each",
-    "min_add_each",
     "native",
     "nearest",
     "opaque",

@@ -12,15 +12,16 @@ from edgeq.formats.schemes import ACT_GROUP, TILE_ROWS, Scheme, unpack
 from edgeq.formats.schemes.values import integers, sub_mins, sub_scales
 
 from ..isa import parts
-from ..isa.dots import Dots
+from ..isa.dots import Activations, Dots
 from ..isa.parts import LINE, Group
-from ..isa.vectors import F32, F32X16, I32, I32X16, I64, LANES, call, const, splat
+from ..isa.vectors import F32, F32X16, I32, I32X16, I64, LANES, Strided, call, const, splat
 from ..tag import ROOM, UNPACKED, Tag
 from .facts import fact
 from .lines import fma_meaning
 from .memory import lower_prefetch, stored_floats
 from .registry import (
     ADDRESS,
+    MEANING,
     Bundle,
     TagType,
     bundle,
@@ -283,24 +284,33 @@ def row_floats(t: Any, w: Any) -> Any:
     return _floats_meaning(t, "row", w, 1)
 
 
-def _min_add_each(b: Any, tag: Tag, acc: Any, w: Any, scale: Any, sums: Any, stride: Any) -> Any:
-    if not tag.scheme_row.min:
-        return acc
-    low = _floats(b, tag, "min", w, 0)
-    totals = dots_of(tag).mins(b, _group(b, tag, w), steps(b, tag, sums, stride))
+def _add_group_each(
+    b: Any, tag: Tag, acc: Any, w: Any, x: Any, x_stride: Any, scale: Any, sums: Any, stride: Any
+) -> Any:
+    row = tag.scheme_row
 
-    def member(n: int) -> Any:
-        both = b.fmul(low, splat_at(b, scale, stride, n, F32))
-        return call(b, "llvm.fma.v16f32", F32X16, totals[n], both, b.extract_value(acc, n))
+    def floats(group: Group, name: str) -> Any:
+        if name not in row.floats:
+            return const(F32X16, 1.0)
+        unit = row.unit if name == "scale" else 1.0
+        return stored_floats(b, tag, row.floats[name].number, group.parts[name], unit)
 
-    return bundled(b, F32X16, [member(n) for n in range(tag.tokens)])
+    of = Activations(Strided(x, x_stride), Strided(scale, stride), Strided(sums, stride))
+    added = dots_of(tag).added(b, members(b, acc), _group(b, tag, w), of, floats)
+    return bundled(b, F32X16, added)
 
 
-@verb(each_f32, (Tag, each_f32, each_part, ADDRESS, ADDRESS, ADDRESS), _min_add_each)
-def min_add_each(t: Any, acc: Any, w: Any, scale: int, sums: int, stride: int) -> Any:
-    """acc[n] + float(the sum of submin * x) * (min * s) with one fma, where the scheme has a min: s is the
-    float32 at scale + n * stride, and at sums + n * stride are the sums of x as for `dots`.
+@verb(each_f32, (Tag, each_f32, each_part, *[ADDRESS] * 5), _add_group_each)
+def add_group_each(
+    t: Any, acc: Any, w: Any, x: int, x_stride: int, scale: int, sums: int, stride: int
+) -> Any:
+    """acc[n] + float(`dots`) * (the group's scale * s), with one fma; where the scheme has a min, the sum of
+    submin * x as a float * (min * s) comes to it, with another. Token n's int8 activations are at
+    x + n * x_stride, s is the float32 at scale + n * stride, and at sums + n * stride are the sums of x as
+    for `dots`.
     """
+    found = MEANING["dots"](t, w, x, x_stride, sums, stride)
+    acc = MEANING["scaled_add_each"](t, acc, found, MEANING["group_scale"](t, w), scale, stride)
     row = t.scheme_row
     if not row.min:
         return acc

@@ -14,7 +14,7 @@ from numba.core.datamodel import models, register_default
 from numba.core.imputils import lower_constant
 from numba.extending import intrinsic, register_model, typeof_impl
 
-from ..isa.vectors import CODES, F32X16, I32X16, I64, at, opaque, splat
+from ..isa.vectors import CODES, F32X16, I32X16, Strided, at, splat, step
 from ..tag import Tag
 
 ADDRESS = types.int64  # addresses, counts, strides
@@ -108,13 +108,6 @@ def verb(
     return register
 
 
-REACH = 4  # tokens
-
-
-def step(b: Any, address: Any, stride: Any, n: int) -> Any:
-    return b.add(address, b.mul(stride, ir.Constant(I64, n)))
-
-
 def bundle(b: Any, tag: Tag, t: Any, member: Callable[[int], Any]) -> Any:
     return bundled(b, t, [member(n) for n in range(tag.tokens)])
 
@@ -132,16 +125,8 @@ def members(b: Any, values: Any) -> list[Any]:
 
 
 def steps(b: Any, tag: Tag, address: Any, stride: Any) -> list[Any]:
-    """An address for each token.
-
-    REACH of them are within an instruction's reach of one register: at 0, 1, 2 and, with another register, 3
-    strides. More tokens get more such bases, of which the optimizer must not know that they are one: it would
-    walk from each token to the next by an addition that waits for the one before.
-    """
-    if tag.tokens <= REACH:
-        return [step(b, address, stride, n) for n in range(tag.tokens)]
-    bases = [opaque(b, step(b, address, stride, n)) for n in range(0, tag.tokens, REACH)]
-    return [step(b, bases[n // REACH], stride, n % REACH) for n in range(tag.tokens)]
+    """An address for each token."""
+    return Strided(address, stride).far(b, tag.tokens)
 
 
 def splat_at(b: Any, address: Any, stride: Any, n: int, t: Any) -> Any:
