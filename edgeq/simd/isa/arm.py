@@ -80,22 +80,19 @@ def tied(b: Builder, x: Strided, values: Registers) -> Strided:
 
 
 def filled(b: Builder, word: Value, n: int, values: Registers) -> Value:
-    """The word in every lane, after the values. To LLVM it is another for each n: it would fill one register
-    and copy it, which takes a unit that multiplies.
+    """The word of 32 or 64 bits again and again, after the values. To LLVM it is another for each n: it would
+    fill one register and copy it, which takes a unit that multiplies.
     """
-    kind = ir.FunctionType(I32, [I32, I32, *(v.type for v in values)])
+    kind = ir.FunctionType(word.type, [word.type, I32, *(v.type for v in values)])
     operands = [word, ir.Constant(I32, n), *values]
-    return splat(b, b.asm(kind, "", "=r,0,i" + ",w" * len(values), operands, False), 4)
+    hidden = b.asm(kind, "", "=r,0,i" + ",w" * len(values), operands, False)
+    return b.bitcast(splat(b, hidden, 8 * REGISTER // word.type.width), I32X4)
 
 
-def filled_by_two(b: Builder, words: Sequence[Value], n: int, values: Registers) -> Value:
-    """As `filled`, of two words in turn."""
+def two_words(b: Builder, words: Sequence[Value]) -> Value:
+    """Two words of 32 bits as one of 64."""
     low, high = (b.zext(word, I64) for word in words)
-    pair = b.or_(low, b.shl(high, ir.Constant(I64, 32)))
-    kind = ir.FunctionType(I64, [I64, I32, *(v.type for v in values)])
-    operands = [pair, ir.Constant(I32, n), *values]
-    word = b.asm(kind, "", "=r,0,i" + ",w" * len(values), operands, False)
-    return b.bitcast(splat(b, word, 2), I32X4)
+    return b.or_(low, b.shl(high, ir.Constant(I64, 32)))
 
 
 def in_lanes(b: Builder, words: Sequence[Value]) -> Registers:
@@ -309,9 +306,7 @@ class DotDots(QuarterDots):
     def multiplied_by(self, b: Builder, acc: Value, x: Value, codes: Registers) -> Value:
         """A token's accumulator of four rows after some quads, whose activations are at x."""
         loaded = at(b, x, ir.VectorType(I32, len(codes)))
-        for n, v in enumerate(codes):
-            word = b.bitcast(pick(b, loaded, [n] * 4), I8X16)
-            acc = neon(b, f"{self.name}.v4i32.v16i8", I32X4, acc, v, word)
+        (acc,) = self.product(b, [acc], codes, self.each_word(b, loaded))
         return acc
 
     def loaded(self, b: Builder, x: Value, i: int) -> Value:
@@ -319,7 +314,10 @@ class DotDots(QuarterDots):
         return at(b, b.add(x, ir.Constant(I64, 4 * i)), ir.VectorType(I32, self.quads))
 
     def words(self, b: Builder, x: Value, i: int) -> Registers:
-        words = self.loaded(b, x, i)
+        return self.each_word(b, self.loaded(b, x, i))
+
+    def each_word(self, b: Builder, words: Value) -> Registers:
+        """Four activations in every lane of a register, for each four that were loaded."""
         return [b.bitcast(pick(b, words, [n] * 4), I8X16) for n in range(words.type.count)]
 
     def product(self, b: Builder, accs: Registers, codes: Registers, words: Registers) -> Registers:
@@ -354,8 +352,8 @@ class MatrixDots(DotDots):
         self, b: Builder, group: Group, x: Strided, starts: Sequence[Value], run: range, q: int, done: Tile
     ) -> tuple[Group, Strided, Tile]:
         twos = len(starts) // 2
-        pairs = [starts[m : m + 2] for m in range(0, 2 * twos, 2)]
-        blocks = [[filled_by_two(b, pair, 2 * m + n, done) for n in range(2)] for m, pair in enumerate(pairs)]
+        pairs = [two_words(b, starts[m : m + 2]) for m in range(0, 2 * twos, 2)]
+        blocks = [[filled(b, pair, 2 * m + n, done) for n in range(2)] for m, pair in enumerate(pairs)]
         last = [filled(b, start, n, done) for n, start in enumerate(starts[2 * twos :])]
         for i in range(run.start, run.stop, self.quads):
             codes = self.zipped(b, i, group, q)

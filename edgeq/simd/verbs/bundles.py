@@ -8,7 +8,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from ..isa.vectors import F32, F32X16, I64, LANES, at, call, const, put, splat
+from ..isa.vectors import F32, F32X16, I64, LANES, at, const, fma, put, splat
 from ..tag import Tag
 from .lines import fma_meaning
 from .registry import (
@@ -30,7 +30,7 @@ def zeros_each(t: Any) -> Any:
 
 def _fma_each(b: Any, tag: Tag, acc: Any, w: Any, x: Any, stride: Any) -> Any:
     def member(n: int) -> Any:
-        return call(b, "llvm.fma.v16f32", F32X16, w, splat_at(b, x, stride, n, F32), b.extract_value(acc, n))
+        return fma(b, w, splat_at(b, x, stride, n, F32), b.extract_value(acc, n))
 
     return bundle(b, tag, F32X16, member)
 
@@ -49,7 +49,7 @@ def fma_each(t: Any, acc: Any, w: Any, x: int, stride: int) -> Any:
 def _fma_seen_each(b: Any, tag: Tag, acc: Any, w: Any, x: Any, stride: Any) -> Any:
     def member(n: int) -> Any:
         old, factor = b.extract_value(acc, n), at(b, step(b, x, stride, n), F32)
-        new = call(b, "llvm.fma.v16f32", F32X16, w, splat(b, factor), old)
+        new = fma(b, w, splat(b, factor), old)
         return b.select(b.fcmp_ordered("==", factor, ir.Constant(F32, 0.0)), old, new)
 
     return bundle(b, tag, F32X16, member)
@@ -69,7 +69,7 @@ def _fma_bundles(b: Any, tag: Tag, x: Any, v: Any, acc: Any) -> Any:
         b,
         tag,
         F32X16,
-        lambda n: call(b, "llvm.fma.v16f32", F32X16, b.extract_value(x, n), v, b.extract_value(acc, n)),
+        lambda n: fma(b, b.extract_value(x, n), v, b.extract_value(acc, n)),
     )
 
 
@@ -144,7 +144,7 @@ def _merge_each(b: Any, tag: Tag, x: Any, p: Any, y: Any, q: Any) -> Any:
 
     def member(n: int) -> Any:
         kept = b.fmul(b.extract_value(x, n), splat_at(b, p, four, n, F32))
-        return call(b, "llvm.fma.v16f32", F32X16, b.extract_value(y, n), splat_at(b, q, four, n, F32), kept)
+        return fma(b, b.extract_value(y, n), splat_at(b, q, four, n, F32), kept)
 
     return bundle(b, tag, F32X16, member)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -247,13 +248,13 @@ def scaled_add_each(t: Any, acc: Any, sums: Any, scale: Any, p: int, stride: int
 
 
 # ---- floats of a group ----
-def _floats(b: Any, tag: Tag, name: str, w: Any, without: float) -> Any:
-    """The floats of a part, `without` in every lane where the scheme has none."""
+def _floats(b: Any, tag: Tag, group: Group, name: str, without: float = 1.0) -> Any:
+    """The floats of a group's part, `without` in every lane where the scheme has none."""
     row = tag.scheme_row
     if name not in row.floats:
         return const(F32X16, without)
     unit = row.unit if name == "scale" else 1.0
-    return stored_floats(b, tag, row.floats[name].number, _group(b, tag, w).parts[name], unit)
+    return stored_floats(b, tag, row.floats[name].number, group.parts[name], unit)
 
 
 def _floats_meaning(t: Any, name: str, w: Any, without: float) -> Any:
@@ -266,19 +267,19 @@ def _floats_meaning(t: Any, name: str, w: Any, without: float) -> Any:
     return found * np.float32(row.unit) if name == "scale" else found
 
 
-@verb(f32, (Tag, each_part), lambda b, tag, w: _floats(b, tag, "scale", w, 1))
+@verb(f32, (Tag, each_part), lambda b, tag, w: _floats(b, tag, _group(b, tag, w), "scale"))
 def group_scale(t: Any, w: Any) -> Any:
     """The scales of a group, the scheme's unit in them; ones where the scheme has none."""
     return _floats_meaning(t, "scale", w, 1)
 
 
-@verb(f32, (Tag, each_part), lambda b, tag, w: _floats(b, tag, "min", w, 0))
+@verb(f32, (Tag, each_part), lambda b, tag, w: _floats(b, tag, _group(b, tag, w), "min", 0.0))
 def group_min(t: Any, w: Any) -> Any:
     """The mins of a group, zeros where the scheme has none."""
     return _floats_meaning(t, "min", w, 0)
 
 
-@verb(f32, (Tag, each_part), lambda b, tag, w: _floats(b, tag, "row", w, 1))
+@verb(f32, (Tag, each_part), lambda b, tag, w: _floats(b, tag, _group(b, tag, w), "row"))
 def row_floats(t: Any, w: Any) -> Any:
     """The rows' floats, ones where the scheme has none; w are the parts of a tile, or of a group of it."""
     return _floats_meaning(t, "row", w, 1)
@@ -287,16 +288,8 @@ def row_floats(t: Any, w: Any) -> Any:
 def _add_group_each(
     b: Any, tag: Tag, acc: Any, w: Any, x: Any, x_stride: Any, scale: Any, sums: Any, stride: Any
 ) -> Any:
-    row = tag.scheme_row
-
-    def floats(group: Group, name: str) -> Any:
-        if name not in row.floats:
-            return const(F32X16, 1.0)
-        unit = row.unit if name == "scale" else 1.0
-        return stored_floats(b, tag, row.floats[name].number, group.parts[name], unit)
-
     of = Activations(Strided(x, x_stride), Strided(scale, stride), Strided(sums, stride))
-    added = dots_of(tag).added(b, members(b, acc), _group(b, tag, w), of, floats)
+    added = dots_of(tag).added(b, members(b, acc), _group(b, tag, w), of, partial(_floats, b, tag))
     return bundled(b, F32X16, added)
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import lower_builtin, type_callable
 
-from ..isa.vectors import F32, F32X16, I16, I32, I32X16, I64, LANES, call, const, pick, splat
+from ..isa import vectors
+from ..isa.vectors import F32, F32X16, I16, I32, I32X16, I64, LANES, const, pick, splat
 from .registry import ADDRESS, FLOAT, INT, MEANING, Vec, f32, i32, verb
 
 
@@ -36,7 +37,7 @@ def _fused(x: float, y: float, z: float) -> np.float32:
     return best
 
 
-@verb(f32, (f32, f32, f32), lambda b, x, y, z: call(b, "llvm.fma.v16f32", F32X16, x, y, z))
+@verb(f32, (f32, f32, f32), vectors.fma)
 def fma(x: Any, y: Any, z: Any) -> Any:
     """x * y + z, rounded once."""
     return np.array(
