@@ -19,7 +19,7 @@ import numpy as np
 
 from edgeq import memory
 from edgeq.formats.schemes import SCHEMES
-from edgeq.kernels.catalog import CODES, KERNELS, OPERANDS_AT, STATE_AT, TILE, WIDTH, WORK_AT, State
+from edgeq.kernels.catalog import CODES, KERNELS, OPERANDS_AT, ROOM, STATE_AT, WIDTH, WORK_AT, State
 from edgeq.packs import store
 from edgeq.simd import isa
 from edgeq.simd.host import host_isa
@@ -49,7 +49,7 @@ class Product:
         self.x_scale[:] = 1e-3
         self.x_sum[:] = self.x.reshape(-1, 16).sum(1)
         self.y = memory.zeros(rows * ROWS, np.float32)
-        self.scratch = memory.zeros(TILE * COLUMNS)
+        self.scratch = memory.zeros(ROOM * COLUMNS)
         self.state = memory.zeros(State.BYTES // 8, np.int64)
         self.state[State.COUNT // 8] = tokens
         operands: dict[str, Any] = dict(bias=0, y=self.y, y_stride=ROWS * 4, tiles=ROWS // 16, groups=groups)

@@ -162,6 +162,7 @@ CACHED = ("f32", "f16")  # floats of a cache; its codes are q8
 LINE = 16  # float32 that are read or written at once
 GROUP = ACT_GROUP  # columns that share a scale, of a cache as of activations
 TILE = 16  # rows of a matrix that are computed at once
+ROOM = 2 * TILE  # bytes for each column of a tile unpacked: its codes, and lines of what comes of its scales
 
 WEIGHTS = Weight("weights")
 IDS = In("ids", form=FLAT, item=8)
@@ -201,7 +202,7 @@ SOURCE = (
 ATTENDED = Out("y", ALL_HEADS)
 WORKSPACE = Out("scratch", count="workers", form=SCRATCH)
 ONE_HEAD = Out("scratch", "head_dim", GROUP, "workers", SCRATCH, before=Scratch.TURNED)
-UNPACKED = Out("scratch", (TILE, "groups", GROUP), count="workers", form=SCRATCH, item=1)
+UNPACKED = Out("scratch", (ROOM, "groups", GROUP), count="workers", form=SCRATCH, item=1)
 
 KERNELS = {
     "run": Kernel("interpreter", (Number("pool"), Number("program"), Number("length")), plain=True),

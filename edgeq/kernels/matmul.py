@@ -38,7 +38,7 @@ from edgeq.simd.verbs import (
     zeros_each,
 )
 
-from .catalog import GROUP
+from .catalog import GROUP, TILE
 
 ROWS = 64  # bytes of 16 float32 results
 AHEAD = 2048  # bytes that a single token's stream of weights is asked for in advance
@@ -79,11 +79,12 @@ def finish_tile(t, acc, floats, bias, add, y, y_stride, count):
 @called
 def tile_tokens(t, first, count, tile, w, x, bias, add, y, y_stride):
     """One tile of rows for `count` tokens from `first` on, as many as the tag holds or fewer. w is (weights,
-    tiles, groups, room for a tile's codes unpacked) and x (x, x_scale, x_sum).
+    tiles, groups, room for what a tile has unpacked) and x (x, x_scale, x_sum).
     """
     weights, tiles, groups, room = w
     skip = first * groups
-    parts = with_room(t, tile_parts(t, weights, tiles, groups * GROUP, tile), room)
+    lines = room + groups * (GROUP * TILE)
+    parts = with_room(t, tile_parts(t, weights, tiles, groups * GROUP, tile), room, lines)
     acc = tile_product(t, parts, x[0] + skip * GROUP, x[1] + skip * 4, x[2] + skip * 4, groups)
     finish_tile(stored(t), acc, row_floats(t, parts), bias, add, y + first * y_stride, y_stride, count)
 

@@ -215,22 +215,23 @@ def matmul(
     x: Int8, parts: Parts, scheme: Scheme, bias: Array | None = None, add: Array | None = None
 ) -> Array:
     """y [count, rows] = W . x (+ bias) (+ add): exact integer sums of sub * v * x, one for each group of the
-    scheme, added in order with one fma, and where there is a min another of submin * the sums of x. What
-    comes of all groups is multiplied by the row's float.
+    scheme, added in order with one fma, and where there is a min one more for each sub-scale, of min * submin
+    and the sum of x times its scale. What comes of all groups is multiplied by the row's float.
     """
     w = Codes.of(parts, scheme)
     y = np.zeros((len(x.x), len(w.v)), F32)
     columns, half = w.v.shape[1], GROUP // 2
-    weights, minima = w.v * _spread(w.sub, columns), _spread(w.submin, columns // half)
+    weights, shared = w.v * _spread(w.sub, columns), columns // w.submin.shape[1]
     x_sum = x.x_sum.reshape(len(x.x), x.x.shape[1] // half)
     for g, first in enumerate(range(0, x.x.shape[1], scheme.group)):
         end, scale = first + scheme.group, x.x_scale[:, first // GROUP, None]
         sums = x.x[:, first:end].astype(np.int64) @ weights[:, first:end].T
         y = fma(sums.astype(F32), w.scale[None, :, g] * scale, y)
         if w.min is not None:
-            at = slice(first // half, end // half)
-            totals = x_sum[:, at].astype(np.int64) @ minima[:, at].T
-            y = fma(totals.astype(F32), w.min[None, :, g] * scale, y)
+            for start in range(first, end, shared):
+                total = x_sum[:, start // half : (start + shared) // half].sum(1, dtype=np.int64)
+                low = w.min[:, g] * w.submin[:, start // shared].astype(F32)
+                y = fma(low[None], total[:, None].astype(F32) * scale, y)
     return _finish(y, w.row, bias, add)
 
 

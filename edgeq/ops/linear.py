@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeq.errors import UsageError
-from edgeq.kernels.catalog import TILE, State
+from edgeq.kernels.catalog import ROOM, State
 from edgeq.runtime.arena import Input, padded
 
 from .forms import quantized_for
@@ -60,13 +60,13 @@ def matmul(
 
 
 def _kernel(p: Recorder, weight: Matrix, x: Input) -> tuple[str, dict[str, Any]]:
-    """The kernel for the weight, and what it is given that others are not: what it reads of x, and room for
-    codes.
+    """The kernel for the weight, and what it is given that others are not: what it reads of x, and room to
+    unpack codes and scales.
     """
     if quantized_for(p, weight):
         if x.int8 is None:
             raise UsageError(f"{weight.name}, {weight.scheme}, is given rows that were not quantized for it.")
-        return "matmul", dict(x=x.int8, scratch=p.workspace(TILE * padded(weight.columns)))
+        return "matmul", dict(x=x.int8, scratch=p.workspace(ROOM * padded(weight.columns)))
     if x.floats is None:
         raise UsageError(
             f"{weight.name}, {weight.scheme}, is given rows that were not kept as floats for it."

@@ -17,7 +17,10 @@ from .isa import ISA, by_name
 PACKED = "packed"  # codes are read as they are stored
 UNPACKING = "unpacking"  # so they are, and left unpacked for tiles that come after
 UNPACKED = "unpacked"  # they are read as a tile before left them: a byte for each, what products multiply
-ROOM = Part("unpacked", "|u1", 1, 8)  # where the codes of a tile lie unpacked
+ROOM = (  # where what a tile has lies unpacked: its codes, and `isa.parts.kept_lines`
+    Part("unpacked", "|u1", 1, 8),
+    Part("lines", "<i4", 4),
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Tag:
     def parts(self) -> tuple[Part, ...]:
         """What a tile of rows has: the scheme's parts, and ROOM where it is made use of."""
         stored = self.scheme_row.parts
-        return stored if self.codes == PACKED else (*stored, ROOM)
+        return stored if self.codes == PACKED else (*stored, *ROOM)
 
     @property
     def unpacks_once(self) -> bool:

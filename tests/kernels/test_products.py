@@ -10,7 +10,7 @@ import pytest
 
 from edgeq.formats.schemes import SCHEMES, dequantize
 from edgeq.kernels import meaning
-from edgeq.kernels.catalog import CODES, FLOATS, TILE, State
+from edgeq.kernels.catalog import CODES, FLOATS, ROOM, State
 from edgeq.kernels.matmul import BLOCK, FEW, chunk_start
 from edgeq.simd.tag import Tag
 from tests.kernels.calling import (
@@ -67,8 +67,8 @@ def int8_rows(rng: np.random.Generator, count: int, columns: int) -> meaning.Int
 
 
 def room(w: Weights) -> int:
-    """Bytes of a tile's codes unpacked."""
-    return TILE * 32 * w.shape["groups"]
+    """Bytes of a tile unpacked."""
+    return ROOM * 32 * w.shape["groups"]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 4, 64])

@@ -39,7 +39,7 @@ class ByMeaning(isa.ISA):
 def by_meaning(name: str, bits: int) -> ByMeaning:
     row = isa.by_name(name)
     needs = isa.by_name("avx2").needs
-    return ByMeaning(f"{name}-meaning", row.machine, needs, row.tokens, "x86", row.looks_up_once, bits)
+    return ByMeaning(f"{name}-meaning", row.machine, needs, row.tokens, "x86", row.unpacks_all, bits)
 
 
 STAND_INS = (by_meaning("avx512vnni", 512), by_meaning("avxvnni", 256))

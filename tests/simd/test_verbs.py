@@ -289,11 +289,13 @@ def test_sum_of_integer_lines_wraps() -> None:
 X_STRIDE = 40  # bytes from a token's activations to the next one's
 X, SUMS, SCALES, WEIGHTS, ROOM = 3 * SLOT, 3 * SLOT + 512, 3 * SLOT + 768, 4 * SLOT, 12 * SLOT
 GROUP = f"""w = tile_parts(t, m + {WEIGHTS}, 2, STEP, 1)
-w = group_parts(t, with_room(t, w, m + {ROOM}), STEP // group(t) - 1)
+w = with_room(t, w, m + {ROOM}, m + {ROOM} + 16 * STEP)
+w = group_parts(t, w, STEP // group(t) - 1)
 """
 DOTS = f"""out = dots(t, w, m + {X}, {X_STRIDE}, m + {SUMS}, 4)
 store_SUM(m, out)
-out = add_group_each(t, load_F(m + {SLOT}), w, m + {X}, {X_STRIDE}, m + {SCALES}, m + {SUMS}, 4)
+"""
+ADDED = f"""out = add_group_each(t, load_F(m + {SLOT}), w, m + {X}, {X_STRIDE}, m + {SCALES}, m + {SUMS}, 4)
 store_F(m + {2 * SLOT}, out)"""
 NUMBERS = """for i in range(group(t) // 4):
     v = quad(t, w, i)
@@ -381,14 +383,14 @@ def test_dots(name: str, scheme_name: str, tokens: int) -> None:
     """A group as kernels add it up: against the verbs' meanings and against plain integers."""
     tag = Tag(name, scheme_name, tokens)
     scheme, m = tag.scheme_row, Memory(12)
-    call = compiled_dots(last_group(scheme) + DOTS, tag)
+    call = compiled_dots(last_group(scheme) + DOTS + ADDED, tag)
     rng = np.random.default_rng(3)
     groups = scheme.step // scheme.group
     last, rows = slice(scheme.step - scheme.group, None), slice(LANES, None)
     for trial in range(100):
         given = some_parts(rng, trial, scheme)
         x = corners(rng, trial // 2, -127, 127, (tag.tokens, scheme.group), np.int8)
-        acc, scales = floats(rng, (tag.tokens, LANES)), floats(rng, tag.tokens)
+        acc, scales = floats(rng, (tag.tokens, LANES)) + np.float32(0), floats(rng, tag.tokens)
         data = np.concatenate(list(encode_parts(given, scheme)))
         for at, value in ((SLOT, acc), (WEIGHTS, data), (X, tile_of(x)), (SCALES, scales)):
             m.lay(at, value)
@@ -423,33 +425,35 @@ def test_dots(name: str, scheme_name: str, tokens: int) -> None:
 )
 @pytest.mark.usefixtures("toys")
 def test_dots_of_codes_unpacked(name: str, scheme_name: str, tokens: int) -> None:
-    """The tile that unpacks codes, and one that finds them so when those that were stored are gone, give the
-    sums of one that reads them as they are.
+    """The tile that unpacks a group, and one that finds it so when what was stored is gone, add what one adds
+    that reads it as it is.
     """
     tag = Tag(name, scheme_name, tokens)
-    scheme, m = tag.scheme_row, Memory(16)
-    text = last_group(scheme) + DOTS
-    calls = [compiled_dots(text.replace("(t,", f"({how}(t),"), tag) for how in ("unpacking", "unpacked")]
+    scheme, m = tag.scheme_row, Memory(20)
+    text = last_group(scheme) + ADDED
+    calls = [compiled(text.replace("(t,", f"({how}(t),"), tag, "F") for how in ("unpacking", "unpacked")]
     rng = np.random.default_rng(6)
     columns = scheme.step
-    codes = sum(2 * part.tile_bytes(columns) for part in scheme.parts if part.bits)  # the first parts
-    for trial in range(50):
+    for trial in range(25):
         given = some_parts(rng, trial, scheme)
         x = corners(rng, trial // 2, -127, 127, (tokens, scheme.group), np.int8)
+        acc, scales = floats(rng, (tokens, LANES)) + np.float32(0), floats(rng, tokens)
         data = np.concatenate(list(encode_parts(given, scheme)))
-        m.lay(WEIGHTS, data)
-        m.lay(X, tile_of(x))
+        for at, value in ((SLOT, acc), (WEIGHTS, data), (X, tile_of(x)), (SCALES, scales)):
+            m.lay(at, value)
         m.lay(SUMS, sums_of(x))
         parts = MEANING["tile_parts"](tag, m.address + WEIGHTS, 2, columns, 1)
+        places = m.address + X, X_STRIDE, m.address + SCALES, m.address + SUMS, 4
         want = []
         for one in (tag.unpacking, tag.unpacked):
-            w = MEANING["with_room"](one, parts, m.address + ROOM)
+            w = MEANING["with_room"](one, parts, m.address + ROOM, m.address + ROOM + 16 * columns)
             w = MEANING["group_parts"](one, w, columns // scheme.group - 1)
-            want.append(MEANING["dots"](one, w, m.address + X, X_STRIDE, m.address + SUMS, 4))
+            with np.errstate(all="ignore"):
+                want.append(MEANING["add_group_each"](one, acc.copy(), w, *places).reshape(-1))
         for call, meant in zip(calls, want, strict=True):
             call(m.address)
-            np.testing.assert_array_equal(sums_in(m, tag), meant)
-            m.lay(WEIGHTS, rng.integers(0, 256, codes, np.uint8))
+            assert same(m.at(2 * SLOT, np.float32, tokens * LANES).copy(), meant, "<f4")
+            m.lay(WEIGHTS, rng.integers(0, 256, len(data), np.uint8))
 
 
 @pytest.mark.parametrize("scheme_name", CODED)

@@ -24,7 +24,7 @@ class ISA:
     needs: frozenset[str]
     tokens: int  # tokens in a tile of the matrix product: as many as stay in registers
     family: str  # the module of its spellings
-    looks_up_once: bool = False  # whether a look-up in a table takes a unit that multiplies
+    unpacks_all: bool = True  # schemes once for many tiles of tokens; else those of which it is dear
 
     @property
     def lower(self) -> Mapping[str, Callable[..., Any]]:
@@ -34,11 +34,11 @@ class ISA:
         return spellings[self.name]
 
     def unpacks_once(self, scheme: Scheme) -> bool:
-        """Whether the first of many tiles of tokens leaves a scheme's codes unpacked for the others. It pays
-        where a code's bits are gathered from several planes, and where look-ups are dear: a fifth of the time
-        and more, else a thirtieth.
+        """Whether the first of many tiles of tokens leaves a scheme's codes, and what comes of its scales,
+        unpacked for the others: a tenth to a fifth of the time. Boards with plain NEON have small caches, and
+        do so where a code's bits are gathered from several planes, or looked up.
         """
-        return len(scheme.planes) > 1 or (bool(scheme.table) and self.looks_up_once)
+        return self.unpacks_all or len(scheme.planes) > 1 or bool(scheme.table)
 
 
 ISAS: tuple[ISA, ...] = (  # of each machine the best first
@@ -49,12 +49,12 @@ ISAS: tuple[ISA, ...] = (  # of each machine the best first
         8,
         "x86",
     ),
-    ISA("avxvnni", "x86_64", frozenset({"avxvnni", "avx2", "fma", "f16c"}), 4, "x86", looks_up_once=True),
-    ISA("avx2", "x86_64", frozenset({"avx2", "fma", "f16c"}), 4, "x86", looks_up_once=True),
+    ISA("avxvnni", "x86_64", frozenset({"avxvnni", "avx2", "fma", "f16c"}), 4, "x86"),
+    ISA("avx2", "x86_64", frozenset({"avx2", "fma", "f16c"}), 4, "x86"),
     ISA("i8mm", "aarch64", frozenset({"i8mm", "dotprod", "neon"}), 4, "arm"),
     ISA("dotprod", "aarch64", frozenset({"dotprod", "neon"}), 4, "arm"),
-    ISA("neon", "aarch64", frozenset({"neon"}), 2, "arm"),
-    ISA("generic", "", frozenset(), 4, "generic"),
+    ISA("neon", "aarch64", frozenset({"neon"}), 2, "arm", unpacks_all=False),
+    ISA("generic", "", frozenset(), 4, "generic", unpacks_all=False),
 )
 
 

@@ -10,6 +10,7 @@ an instruction set may pair them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -107,18 +108,34 @@ class Dots:
     def __init__(self, row: Scheme, lookup: Lookup = entries, dot4: Callable[..., Value] = dot4):
         self.row, self.lookup, self.dot4 = row, lookup, dot4
 
+    def of_kept_codes(self) -> Dots:
+        """The same for codes that a tile leaves unpacked for others, or finds so."""
+        return self
+
     # ---- a group ----
     def added(self, b: Builder, accs: Tile, group: Group, x: Activations, floats: Floated) -> Tile:
         """float32 in 16 lanes for each token: what came before, and a group's sums times the scales of both
-        sides, with one fma; where the scheme has a min, the sums of submin * x times both, with another.
+        sides, with one fma; where the scheme has a min, one more for each sub-scale: min * submin times the
+        sum of x in float.
         """
         xs, totals = (each.far(b, len(accs)) for each in (x.codes, x.sums))
         sums = self.sums(b, group, xs, totals)
         sums = [b.sitofp(total, F32X16) if total.type == I32X16 else total for total in sums]
-        accs = self.scaled(b, accs, sums, floats(group, "scale"), x)
+        scale = parts.kept_line(b, group, "scale", F32X16, partial(floats, group, "scale"))
+        accs = self.scaled(b, accs, sums, scale, x)
         if not self.row.min:
             return accs
-        return self.scaled(b, accs, self.mins(b, group, totals), floats(group, "min"), x)
+        minima = [
+            parts.kept_line(b, group, f"min{half}", F32X16, partial(self.minima, b, group, half, floats))
+            for half in range(parts.halves(self.row))
+        ]
+        found = []
+        for acc, each, at in zip(accs, totals, x.scales.near(b, len(accs)), strict=True):
+            scale = load(b, at, F32)
+            for low, total in zip(minima, self.by_subs(b, each), strict=True):
+                acc = fma(b, low, splat(b, b.fmul(b.sitofp(total, F32), scale)), acc)
+            found.append(acc)
+        return found
 
     def scaled(self, b: Builder, accs: Tile, sums: Tile, scale: Value, x: Activations) -> Tile:
         """acc + sum * (scale * the token's own) for each."""
@@ -172,10 +189,14 @@ class Dots:
         if not row.sub and not (self.by_pairs and row.group == ACT_GROUP):
             return [splat(b, b.mul(self.total(b, at), ir.Constant(I32, row.offset))) for at in totals]
         halves = range(parts.halves(row))
-        factors = self.offsets(b, group, halves)
-        if row.sub:
-            factors = b.mul(parts.pairs(b, [parts.sub(b, group, half) for half in halves]), factors)
-        return self.times_totals(b, factors, totals)
+
+        def made() -> Value:
+            factors = self.offsets(b, group, halves)
+            if not row.sub:
+                return factors
+            return b.mul(parts.pairs(b, [parts.sub(b, group, half) for half in halves]), factors)
+
+        return self.times_totals(b, parts.kept_line(b, group, "zero0", I16X32, made), totals)
 
     def offsets(self, b: Builder, group: Group, halves: Sequence[int]) -> Value:
         """The smallest v less the zero points that one half of the group, or both in turn, have: int16, two
@@ -192,24 +213,16 @@ class Dots:
         words = [b.bitcast(splat(b, load(b, at, I32)), I16X32) for at in totals]
         return [self.pair_products(b, factors, word) for word in words]
 
-    def mins(self, b: Builder, group: Group, totals: Tile) -> Tile:
-        """The sums of submin * x, float32 in 16 lanes for each token: below 2**24, and so exact."""
-        count = parts.halves(self.row)
-        if count == 1:
-            sums = [[self.total(b, at)] for at in totals]
-        else:
-            sums = [self.sixteens(b, at) for at in totals]
+    def minima(self, b: Builder, group: Group, half: int, floats: Floated) -> Value:
+        """min * submin, float32 in 16 lanes."""
+        low = floats(group, "min")
         if not self.row.sub:
-            return [splat(b, b.sitofp(total, F32)) for (total,) in sums]
-        minima = [b.sitofp(parts.submin(b, group, half).words(b), F32X16) for half in range(count)]
-        return [self.float_sum(b, minima, each) for each in sums]
+            return low
+        return b.fmul(low, b.sitofp(parts.submin(b, group, half).words(b), F32X16))
 
-    def float_sum(self, b: Builder, minima: Sequence[Value], sums: Sequence[Value]) -> Value:
-        """Added to a zero from the first product on: none is minus zero, as no integer is."""
-        found = const(F32X16, 0.0)
-        for low, total in zip(minima, sums, strict=True):
-            found = fma(b, low, splat(b, b.sitofp(total, F32)), found)
-        return found
+    def by_subs(self, b: Builder, address: Value) -> list[Value]:
+        """The sums of a token's activations in the columns of each sub-scale."""
+        return self.sixteens(b, address) if parts.halves(self.row) > 1 else [self.total(b, address)]
 
     def sixteens(self, b: Builder, address: Value) -> list[Value]:
         """The sums of a token's activations in each 16 columns of the group."""
@@ -255,9 +268,18 @@ class Dots:
             return accs
         sums = self.rows(b, accs)
         if self.row.sub:
-            factor = parts.sub(b, group, half).words(b)
+            made = partial(self.subs, b, group, half)
+            factor = parts.kept_line(b, group, f"sub{half}", I32X16, made)
             sums = [b.mul(total, factor) for total in sums]
         return [b.add(before, total) for before, total in zip(out, sums, strict=True)]
+
+    def subs(self, b: Builder, group: Group, half: int) -> Value:
+        """The half-th sub-scales, int32 in 16 lanes."""
+        return parts.sub(b, group, half).words(b)
+
+    def float_subs(self, b: Builder, group: Group, half: int) -> Value:
+        """The same as float32."""
+        return b.sitofp(self.subs(b, group, half), F32X16)
 
     def rows(self, b: Builder, accs: Tile) -> Tile:
         """The sums that accumulators hold, int32 in 16 lanes."""
@@ -270,14 +292,13 @@ class Dots:
 
     def quad(self, b: Builder, group: Group, i: int, t: ir.Type = CODES, at_byte: int = 0) -> Value:
         """The i-th quad as `four` wants it, from a byte of its 64 on as many as the type has."""
-        place = ir.Constant(I64, i * parts.LINE + at_byte)
 
         def make() -> list[Value]:
             if parts.one_look_up(self.row) and not self.signed:
                 return [parts.looked_up(b, group, i, t, at_byte, self.lookup)]
             return [self.codes(b, parts.quad(b, group, i, t, at_byte))]
 
-        (found,) = parts.kept(b, group, t, [place], make)
+        (found,) = parts.kept(b, group, t, [parts.place(self.row, i, t, at_byte)], make)
         return found
 
     def four(self, b: Builder, acc: Value, codes: Value, x: Value) -> Value:

@@ -49,6 +49,7 @@ class Group:
     row: Scheme
     parts: Mapping[str, Value]
     room: Value | None = None  # a line for each quad: where codes lie as products take them, or are put so
+    lines: Value | None = None  # the like for `kept_lines`
     unpacked: bool = False  # whether they lie there
 
     def moved(self, move: Callable[[Value], Value]) -> Group:
@@ -60,7 +61,8 @@ class Group:
     def everywhere(self, move: Callable[[Value], Value]) -> Group:
         """The same with every address replaced."""
         found = {name: move(address) for name, address in self.parts.items()}
-        return replace(self, parts=found, room=move(self.room) if self.room is not None else None)
+        codes, lines = (None if room is None else move(room) for room in (self.room, self.lines))
+        return replace(self, parts=found, room=codes, lines=lines)
 
     @property
     def planes(self) -> list[tuple[int, Value]]:
@@ -80,14 +82,55 @@ def kept(
     """Codes in registers of that type: what is made of the stored ones, or what lies at their places in the
     group's room. Where there is room and they are not there yet, they are put there.
     """
-    if group.room is None:
+    return _kept(b, group, group.room, t, places, make)
+
+
+def place(row: Scheme, i: int, t: ir.Type, at_byte: int) -> Value:
+    """In a group's room: of the i-th quad's bytes, from that one on, in a register of that type. What has the
+    same rows lies side by side.
+    """
+    return ir.Constant(I64, quads(row) * at_byte + i * t.count)
+
+
+def _kept(
+    b: Builder,
+    group: Group,
+    room: Value | None,
+    t: ir.Type,
+    places: Sequence[Value],
+    make: Callable[[], list[Value]],
+) -> list[Value]:
+    if room is None:
         return make()
-    to = [b.add(group.room, place) for place in places]
+    to = [b.add(room, place) for place in places]
     if group.unpacked:
         return [at(b, p, t) for p in to]
     found = make()
     for p, v in zip(to, found, strict=True):
         put(b, p, v)
+    return found
+
+
+# ---- lines that come of a group's scales and sub-scales ----
+def kept_lines(row: Scheme) -> list[str]:
+    """What a group has room for a line of, in whatever form products take it: names of parts, those with a
+    number once for each sub-scale. No more than there is room for.
+    """
+    folds = row.sub is not None and (row.offset != 0 or row.zeros != (0,))
+    each = {"sub": row.sub is not None, "zero": folds, "min": row.min is not None}
+    names = [f"{name}{half}" for half in range(halves(row)) for name, there in each.items() if there]
+    return [*names, *["scale"] * (row.scale is not None)][: quads(row)]
+
+
+def kept_line(
+    b: Builder, group: Group, name: str, t: ir.Type, make: Callable[[], Value], at_byte: int = 0
+) -> Value:
+    """Some lanes of a line, from that byte on: what is made, or what lies in the group's room."""
+    names = kept_lines(group.row)
+    if name not in names:
+        return make()
+    place = ir.Constant(I64, names.index(name) * LINE + at_byte)
+    (found,) = _kept(b, group, group.lines, t, [place], lambda: [make()])
     return found
 
 

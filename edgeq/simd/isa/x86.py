@@ -91,7 +91,8 @@ class WideVnniDots(Dots):
         found = [const(F32X16, 0.0)] * len(xs)  # added to it, no product is minus zero
         for half, run in self.runs():
             group, accs = self.add_run(b, self.begun(b, group, totals, half), group, xs, run)
-            factor = b.sitofp(parts.sub(b, group, half).words(b), F32X16)
+            made = partial(self.float_subs, b, group, half)
+            factor = parts.kept_line(b, group, f"sub{half}", F32X16, made)
             sums = [b.sitofp(acc, F32X16) for acc in accs]
             found = [fma(b, total, factor, before) for total, before in zip(sums, found, strict=True)]
         return found
@@ -100,7 +101,8 @@ class WideVnniDots(Dots):
         """What the smallest v, less the zero points, gives for the x of a half."""
         if not self.folds:
             return [const(I32X16, 0)] * len(totals)
-        factors = self.offsets(b, group, [half])
+        made = partial(self.offsets, b, group, [half])
+        factors = parts.kept_line(b, group, f"zero{half}", I16X32, made)
         if parts.halves(self.row) > 1:
             factors = b.and_(factors, vector(I16X32, [[-1, 0], [0, -1]][half] * LANES))
         return self.times_totals(b, factors, totals)
@@ -153,7 +155,13 @@ class Avx2Dots(Dots):
 
     def factor(self, b: Builder, group: Group, half: int) -> Value:
         """The sub-scale of each row, twice."""
-        return parts.pairs(b, [parts.sub(b, group, half)]) if self.row.sub else const(I16X32, 1)
+        if not self.row.sub:
+            return const(I16X32, 1)
+
+        def made() -> Value:
+            return parts.pairs(b, [parts.sub(b, group, half)])
+
+        return parts.kept_line(b, group, f"sub{half}", I16X32, made)
 
 
 class UnsignedDots(Avx2Dots):

@@ -16,7 +16,7 @@ from ..isa import parts
 from ..isa.dots import Activations, Dots
 from ..isa.parts import LINE, Group
 from ..isa.vectors import F32, F32X16, I32, I32X16, I64, LANES, Strided, call, const, splat
-from ..tag import ROOM, UNPACKED, Tag
+from ..tag import PACKED, ROOM, UNPACKED, Tag
 from .facts import fact
 from .lines import fma_meaning
 from .memory import lower_prefetch, stored_floats
@@ -77,14 +77,16 @@ def tile_parts(t: Any, weights: int, tiles: int, columns: int, tile: int) -> Any
     return np.array(found, np.int64)
 
 
-def _with_room(b: Any, tag: Tag, parts: Any, room: Any) -> Any:
-    return bundled(b, I64, [*members(b, parts), room][: len(tag.parts)])
+def _with_room(b: Any, tag: Tag, parts: Any, codes: Any, lines: Any) -> Any:
+    return bundled(b, I64, [*members(b, parts), codes, lines][: len(tag.parts)])
 
 
-@verb(each_part, (Tag, each_stored, ADDRESS), _with_room)
-def with_room(t: Any, parts: Any, room: int) -> Any:
-    """The parts of a tile, `room` for its codes unpacked among them where the tag asks for it."""
-    return np.array([*parts, room][: len(t.parts)], np.int64)
+@verb(each_part, (Tag, each_stored, ADDRESS, ADDRESS), _with_room)
+def with_room(t: Any, parts: Any, codes: int, lines: int) -> Any:
+    """The parts of a tile, and where the tag asks for it room for its codes unpacked, and for lines of what
+    comes of its scales.
+    """
+    return np.array([*parts, codes, lines][: len(t.parts)], np.int64)
 
 
 def _group_parts(b: Any, tag: Tag, parts: Any, g: Any) -> Any:
@@ -122,8 +124,8 @@ def lines_at(t: Any, line: int) -> Any:
 
 def _group(b: Any, tag: Tag, addresses: Any) -> Group:
     found = dict(zip((part.name for part in tag.parts), members(b, addresses), strict=True))
-    room = found.pop(ROOM.name, None)
-    return Group(tag.scheme_row, found, room, tag.codes == UNPACKED)
+    codes, lines = (found.pop(part.name, None) for part in ROOM)
+    return Group(tag.scheme_row, found, codes, lines, tag.codes == UNPACKED)
 
 
 @verb(ADDRESS, (Tag, each_part), lambda b, tag, w: members(b, w)[0])
@@ -173,7 +175,7 @@ def _activations(t: Any, x: int, stride: int, columns: int) -> Any:
 def dots_of(tag: Tag) -> Dots:
     """How the tag's instruction set adds up the scheme's codes times signed activations."""
     dots: Dots = tag.isa_row.lower["dots"](tag.scheme_row)
-    return dots
+    return dots if tag.codes == PACKED else dots.of_kept_codes()
 
 
 def signed_of(tag: Tag) -> Dots:
@@ -297,25 +299,26 @@ def _add_group_each(
 def add_group_each(
     t: Any, acc: Any, w: Any, x: int, x_stride: int, scale: int, sums: int, stride: int
 ) -> Any:
-    """acc[n] + float(`dots`) * (the group's scale * s), with one fma; where the scheme has a min, the sum of
-    submin * x as a float * (min * s) comes to it, with another. Token n's int8 activations are at
-    x + n * x_stride, s is the float32 at scale + n * stride, and at sums + n * stride are the sums of x as
-    for `dots`.
+    """acc[n] + float(`dots`) * (the group's scale * s), with one fma; where the scheme has a min, min *
+    submin times (the sum of x as a float * s) comes to it, with one for each sub-scale. Token n's int8
+    activations are at x + n * x_stride, s is the float32 at scale + n * stride, and at sums + n * stride lie
+    the sums of x as for `dots`. No acc is minus zero, and s is nothing or 2**-107 and more.
     """
     found = MEANING["dots"](t, w, x, x_stride, sums, stride)
     acc = MEANING["scaled_add_each"](t, acc, found, MEANING["group_scale"](t, w), scale, stride)
     row = t.scheme_row
     if not row.min:
         return acc
-    found = _numbers(t, w)
-    submin, count = sub_mins(found, row), row.group // 16
+    submin, low = sub_mins(_numbers(t, w), row), _floats_meaning(t, "min", w, 0)
     each = np.ones((TILE_ROWS, 1)) if submin is None else submin
-    each = np.repeat(each, count // each.shape[1], axis=1).astype(np.int32)
     out = []
     for n in range(t.tokens):
-        total = each @ memory(sums + n * stride, np.int16, count).astype(np.int32)
+        totals = memory(sums + n * stride, np.int16, row.group // 16).reshape(each.shape[1], -1).sum(1)
         s = memory(scale + n * stride, np.float32, 1)[0]
-        out.append(fma_meaning(total.astype(np.float32), _floats_meaning(t, "min", w, 0) * s, acc[n]))
+        for half, total in enumerate(totals):
+            both = low * each[:, half].astype(np.float32), np.full(LANES, np.float32(total) * s)
+            acc[n] = fma_meaning(*both, acc[n])
+        out.append(acc[n])
     return np.stack(out)
 
 
