@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,11 @@ import click
 from edgeq.cli import engine, terminal
 from edgeq.cli.options import combine, engine_options, json_option, model_argument, quiet_option
 from edgeq.cli.run import utf8
+from edgeq.errors import EdgeqError
 
 if TYPE_CHECKING:
     from edgeq.engine import Model
+    from edgeq.evaluate import Term
 
 text_options = combine(
     click.option(
@@ -23,6 +25,12 @@ text_options = combine(
         "--chars", type=click.IntRange(1), metavar="N", help="Take only so many characters of the text."
     ),
     engine_options(),
+    click.option(
+        "--gate",
+        "wanted",
+        metavar="TERMS",
+        help="What figures must be, as in 'ppl < 12.5 and …'. The exit code is 1 where one is not.",
+    ),
     json_option,
     quiet_option,
 )
@@ -41,8 +49,14 @@ def command() -> None:
 @command.command("ppl")
 @model_argument
 @text_options
-def ppl(model: str, file: str, chars: int | None, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Perplexity of MODEL on a text: e to the mean surprise of a token, the lower the better."""
+def ppl(
+    model: str, file: str, chars: int | None, wanted: str | None, as_json: bool, quiet: bool, **options: Any
+) -> None:
+    """Perplexity of MODEL on a text: e to the mean surprise of a token, the lower the better.
+
+    A gate knows ppl.
+    """
+    terms = terms_of(wanted, ("ppl",))
     text = read_text(file, chars)
     window, status = options["context"] or None, terminal.Status(quiet)
     with load(model, options, quiet, "model") as loaded:
@@ -52,9 +66,10 @@ def ppl(model: str, file: str, chars: int | None, as_json: bool, quiet: bool, **
     status.clear()
     if as_json:
         terminal.say_json(result.to_json())
-        return
-    terminal.say(f"perplexity {result.perplexity:.4f} ± {result.standard_error:.4f}")
-    terminal.say(f"{result.tokens} tokens scored in {result.windows} windows of {result.context}")
+    else:
+        terminal.say(f"perplexity {result.perplexity:.4f} ± {result.standard_error:.4f}")
+        terminal.say(f"{result.tokens} tokens scored in {result.windows} windows of {result.context}")
+    hold(terms, {"ppl": result.perplexity})
 
 
 @command.command("kld")
@@ -64,12 +79,24 @@ def ppl(model: str, file: str, chars: int | None, as_json: bool, quiet: bool, **
 )
 @text_options
 def kld(
-    model: str, reference: str, file: str, chars: int | None, as_json: bool, quiet: bool, **options: Any
+    model: str,
+    reference: str,
+    file: str,
+    chars: int | None,
+    wanted: str | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
 ) -> None:
     """Kullback-Leibler divergence of MODEL from a reference, token by token on a text: 0 is the same model.
 
-    The reference is computed with float32 activations and a float32 cache, whatever MODEL is computed with.
+    The reference is computed with float32 activations and a float32 cache, whatever MODEL is computed with. A
+    gate knows kld (the mean), median, p99, p99.9, max, same (likeliest token, as in 'same > 98.5%') and ppl
+    (over the reference's).
     """
+    from edgeq.evaluate.divergence import GATED
+
+    terms = terms_of(wanted, tuple(GATED))
     text = read_text(file, chars)
     window, status = options["context"] or None, terminal.Status(quiet)
     exact = {**options, "kv": "f32", "act": "f32"}
@@ -83,6 +110,7 @@ def kld(
     status.clear()
     if as_json:
         terminal.say_json(result.to_json())
+        hold(terms, result.gated())
         return
     rows = [  # name, figure
         ("mean KLD (nats)", f"{result.kld_mean:.6f} ± {result.kld_standard_error:.6f}"),
@@ -97,6 +125,22 @@ def kld(
     ]  # fmt: skip
     width = max(len(name) for name, _ in rows)
     terminal.say("\n".join(f"{name.ljust(width)}  {value}" for name, value in rows))
+    hold(terms, result.gated())
+
+
+def terms_of(wanted: str | None, names: Sequence[str]) -> list[Term]:
+    """The gate's terms, read before anything takes long."""
+    from edgeq.evaluate import gate
+
+    return [] if wanted is None else gate(wanted, names)
+
+
+def hold(terms: list[Term], figures: Mapping[str, float]) -> None:
+    """Raise EdgeqError that names each figure which is not what the gate wants."""
+    from edgeq.evaluate import missed
+
+    if wrong := missed(terms, figures):
+        raise EdgeqError(f"the gate is not passed: {'; '.join(wrong)}")
 
 
 def load(name: str, options: dict[str, Any], quiet: bool, role: str) -> Model:

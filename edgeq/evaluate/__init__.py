@@ -7,7 +7,19 @@ files.
 from __future__ import annotations
 
 from edgeq.evaluate.divergence import Divergence, divergence
+from edgeq.evaluate.gate import Term, gate, missed
 from edgeq.evaluate.perplexity import Perplexity, perplexity
 from edgeq.evaluate.throughput import Throughput, measure, throughput
 
-__all__ = ["Divergence", "Perplexity", "Throughput", "divergence", "measure", "perplexity", "throughput"]
+__all__ = [
+    "Divergence",
+    "Perplexity",
+    "Term",
+    "Throughput",
+    "divergence",
+    "gate",
+    "measure",
+    "missed",
+    "perplexity",
+    "throughput",
+]

@@ -56,7 +56,20 @@ class Divergence:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    def gated(self) -> dict[str, float]:
+        """The figures that a gate knows."""
+        return {name: getattr(self, field) for name, field in GATED.items()}
 
+
+GATED = {
+    "kld": "kld_mean",
+    "median": "kld_median",
+    "p99": "kld_p99",
+    "p99.9": "kld_p999",
+    "max": "kld_max",
+    "same": "agreement",
+    "ppl": "perplexity_ratio",
+}
 # one row per scored token
 KLD, LOSS, REFERENCE_LOSS, SAME, DIFFERENCE, LARGEST = range(6)
 

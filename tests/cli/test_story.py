@@ -109,6 +109,20 @@ def test_eval(
     assert capsys.readouterr().out.startswith("perplexity ")
 
 
+def test_a_gate_is_an_exit_code(story: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("Once upon a time, there was a little girl named Lily. " * 20)
+    command = ["eval", "ppl", str(story), "-f", str(text), "-c", "64", "-q", "--json", "--gate"]
+    assert run_command([*command, "ppl < 1000"]) == 0
+    assert not capsys.readouterr().err
+    assert run_command([*command, "ppl < 1.5"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["perplexity"] > 1.5  # the figures are there all the same
+    assert "the gate is not passed: ppl is " in err
+    assert run_command([*command[:2], "no-such-model", *command[3:], "kld < 1"]) == 2
+    assert "no figure is called 'kld'; a gate knows ppl" in capsys.readouterr().err
+
+
 def test_chat(story: Path) -> None:
     done = process("chat", str(story), "-n", "8", "--seed", "1", stdin="Hi\nMore\n/stats\n")
     assert done.returncode == 0, done.stderr

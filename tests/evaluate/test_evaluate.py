@@ -15,7 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeq.errors import FormatError, UsageError
-from edgeq.evaluate import divergence, measure, perplexity, throughput, windows
+from edgeq.evaluate import divergence, gate, measure, missed, perplexity, throughput, windows
+from edgeq.evaluate.divergence import GATED
 from edgeq.evaluate.windows import cut, log_softmax, scored
 from tests.fake_model import BOS, VOCAB, FakeModel, script
 
@@ -111,6 +112,36 @@ def test_logits_that_are_no_numbers_end_the_evaluation() -> None:
     with pytest.raises(FormatError, match="edgeq verify"):
         perplexity(model, TEXT, context=64)
     assert model.sequences[0].closed
+
+
+def test_a_gate() -> None:
+    terms = gate("kld<0.003 and ppl <= 1.01 and same>98.5%and max > .5e-1", GATED)
+    assert [str(term) for term in terms] == ["kld < 0.003", "ppl <= 1.01", "same > 0.985", "max > 0.05"]
+    figures = {"kld": 0.0029, "ppl": 1.01, "same": 0.986, "max": 1.0, "p99": 9.0}
+    assert missed(terms, figures) == []
+    figures |= {"kld": 0.003, "same": 0.985, "ppl": math.nan}
+    assert missed(terms, figures) == [
+        "kld is 0.003, not < 0.003", "ppl is nan, not <= 1.01", "same is 0.985, not > 0.985"
+    ]  # fmt: skip
+    found = divergence(FakeModel(noise=0.3), FakeModel(), TEXT, context=64)
+    assert set(found.gated()) == set(GATED) and found.gated()["p99.9"] == found.kld_p999
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "a gate is a figure and its limit, as in 'kld < 0.5'.*it has ''"),
+        ("kld", "it has 'kld'"),
+        ("kld = 1", "it has 'kld = 1'"),
+        ("kld < 1 and", "it has ''"),
+        ("kld < -1", "it has 'kld < -1'"),
+        ("kld < 1 or ppl < 1", "it has 'kld < 1 or ppl < 1'"),
+        ("wer < 1", "no figure is called 'wer'; a gate knows kld, max, median, p99, p99.9, ppl, same"),
+    ],
+)
+def test_what_is_no_gate(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        gate(text, GATED)
 
 
 def test_log_softmax_does_not_overflow() -> None:
