@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import click
 from edgeq.cli import engine, terminal
 from edgeq.cli.options import combine, engine_options, json_option, model_argument, quiet_option
 from edgeq.cli.run import utf8
-from edgeq.errors import EdgeqError
+from edgeq.errors import EdgeqError, UsageError
 
 if TYPE_CHECKING:
     from edgeq.engine import Model
@@ -75,12 +76,26 @@ def ppl(
 @command.command("kld")
 @model_argument
 @click.option(
-    "--reference", required=True, type=click.Path(), metavar="MODEL", help="The model to compare with."
+    "--reference",
+    required=True,
+    type=click.Path(),
+    metavar="MODEL",
+    help="The model to compare with, or a file of --save-reference.",
 )
+@click.option(
+    "--save-reference",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Keep what the reference says, 2 bytes for each token of the vocabulary and place: it need not be "
+    "computed again for other models on this text.",
+)
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @text_options
 def kld(
     model: str,
     reference: str,
+    save_reference: Path | None,
+    force: bool,
     file: str,
     chars: int | None,
     wanted: str | None,
@@ -94,19 +109,27 @@ def kld(
     gate knows kld (the mean), median, p99, p99.9, max, same (likeliest token, as in 'same > 98.5%') and ppl
     (over the reference's).
     """
+    from edgeq.evaluate import Saved, divergence
     from edgeq.evaluate.divergence import GATED
 
     terms = terms_of(wanted, tuple(GATED))
+    if save_reference is not None and save_reference.exists() and not force:
+        raise UsageError(f"{save_reference} exists: name another file, or replace it with --force")
     text = read_text(file, chars)
     window, status = options["context"] or None, terminal.Status(quiet)
     exact = {**options, "kv": "f32", "act": "f32"}
-    with (
-        load(model, options, quiet, "model") as loaded,
-        load(reference, exact, quiet, "reference") as other,
-    ):
-        from edgeq.evaluate import divergence
-
-        result = divergence(loaded, other, text, context=window, progress=progress(status, "mean KLD"))
+    with ExitStack() as stack:
+        other: Model | Saved
+        if Saved.is_one(Path(reference)):
+            other = Saved(Path(reference))
+            if not quiet:
+                terminal.note(f"reference {reference}: what {other.about['model']} said")
+        else:
+            other = stack.enter_context(load(reference, exact, quiet, "reference"))
+        loaded = stack.enter_context(load(model, options, quiet, "model"))
+        result = divergence(
+            loaded, other, text, context=window, save=save_reference, progress=progress(status, "mean KLD")
+        )
     status.clear()
     if as_json:
         terminal.say_json(result.to_json())
@@ -123,6 +146,8 @@ def kld(
         ("probability of the next token", f"{result.difference_rms:.3%} off (root mean square)"),
         ("tokens scored", f"{result.tokens} in {result.windows} windows of {result.context}"),
     ]  # fmt: skip
+    if result.reference_floor is not None:
+        rows.append(("rounding of the kept reference", f"{result.reference_floor:.1e} nats of the mean KLD"))
     width = max(len(name) for name, _ in rows)
     terminal.say("\n".join(f"{name.ljust(width)}  {value}" for name, value in rows))
     hold(terms, result.gated())

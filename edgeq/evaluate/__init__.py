@@ -9,11 +9,13 @@ from __future__ import annotations
 from edgeq.evaluate.divergence import Divergence, divergence
 from edgeq.evaluate.gate import Term, gate, missed
 from edgeq.evaluate.perplexity import Perplexity, perplexity
+from edgeq.evaluate.reference import Saved
 from edgeq.evaluate.throughput import Throughput, measure, throughput
 
 __all__ = [
     "Divergence",
     "Perplexity",
+    "Saved",
     "Term",
     "Throughput",
     "divergence",

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,8 @@ from numpy.typing import NDArray
 
 from edgeq.errors import UsageError
 from edgeq.evaluate.perplexity import exponential
-from edgeq.evaluate.windows import CONTEXT, Windows, cut, log_softmax, scored, standard_error
+from edgeq.evaluate.reference import Keeper, OfModel, Reference, Saved
+from edgeq.evaluate.windows import Windows, cut, log_softmax, scored, standard_error
 from edgeq.generate import LanguageModel
 
 
@@ -27,7 +30,8 @@ class Divergence:
     `perplexity_ratio` is the model's perplexity over the reference's, with the standard error of the paired
     difference. `agreement` is the share of positions where both hold the same token likeliest.
     `difference_rms` and `difference_mean` are of q - p at the text's own next token, `difference_max` the
-    largest |q - p| at any token.
+    largest |q - p| at any token. `reference_floor` is the KLD that rounding a kept reference to 16 bits is
+    alone, None where the reference was computed.
     """
 
     kld_mean: float
@@ -45,6 +49,7 @@ class Divergence:
     difference_mean: float
     difference_rms: float
     difference_max: float
+    reference_floor: float | None
     tokens: int  # scored
     windows: int
     context: int
@@ -76,55 +81,63 @@ KLD, LOSS, REFERENCE_LOSS, SAME, DIFFERENCE, LARGEST = range(6)
 
 def divergence(
     model: LanguageModel,
-    reference: LanguageModel,
+    reference: LanguageModel | Saved,
     text: str | Sequence[int],
     *,
     context: int | None = None,
+    save: Path | None = None,
     progress: Callable[[int, int, float], object] | None = None,
 ) -> Divergence:
     """Compare `model` with `reference` on `text` (or token ids); which tokens are scored: see windows.py.
 
-    progress: called with (windows done, windows in all, mean KLD so far) after each window.
+    save: a file that is to keep what the reference says (`Saved`), whole or not at all. progress: called with
+    (windows done, windows in all, mean KLD so far) after each window.
     Raises UsageError when the two do not share vocabulary and ids or the text fills no window.
     """
     start = time.perf_counter()
-    if model.vocab_size != reference.vocab_size:
+    other: Reference = reference if isinstance(reference, Saved) else OfModel(reference)
+    if model.vocab_size != other.vocab_size:
         raise UsageError(
-            f"the model has {model.vocab_size} tokens and the reference {reference.vocab_size}, "
+            f"the model has {model.vocab_size} tokens and the reference {other.vocab_size}, "
             "but only models of one vocabulary can be compared"
         )
-    if context is None:
-        context = min(CONTEXT, model.context, reference.context)
-    windows = cut(model, text, context)
-    if not np.array_equal(windows.ids, cut(reference, text, context).ids):
-        raise UsageError(
-            "model and reference turn the text into different tokens, so they cannot be compared"
-        )
+    if save is not None and isinstance(reference, Saved):
+        raise UsageError(f"{reference.path} is a kept reference already: only a model's can be saved")
+    windows = cut(model, text, min(model.context, other.context) if context is None else context)
+    other.check(windows, text)
     rows = np.empty((6, windows.tokens))
     done = 0
-    for (number, logits, targets), (_, expected, _) in zip(
-        scored(model, windows), scored(reference, windows), strict=True
-    ):
-        for row, wanted, target in zip(logits, expected, targets, strict=True):
-            rows[:, done] = compare(row, wanted, int(target))
-            done += 1
-        if progress is not None and done == (number + 1) * windows.scored_per_window:
-            progress(number + 1, windows.count, float(rows[KLD, :done].mean()))
-    return summary(rows, windows, time.perf_counter() - start)
+    with ExitStack() as stack:
+        keeper = None
+        if save is not None:
+            name = str(getattr(getattr(reference, "file", None), "path", ""))
+            keeper = stack.enter_context(Keeper(save, windows, other.vocab_size, name))
+        for (number, logits, targets), said in zip(scored(model, windows), other.said(windows), strict=True):
+            if keeper is not None:
+                keeper.keep(said)
+            for row, target, *wanted in zip(logits, targets, *said, strict=True):
+                rows[:, done] = compare(row, int(target), *wanted)
+                done += 1
+            if progress is not None and done == (number + 1) * windows.scored_per_window:
+                progress(number + 1, windows.count, float(rows[KLD, :done].mean()))
+        if keeper is not None:
+            keeper.commit()
+    floor = reference.floor if isinstance(reference, Saved) else None
+    return summary(rows, windows, floor, time.perf_counter() - start)
 
 
 def compare(
-    logits: NDArray[np.float32], reference: NDArray[np.float32], target: int
+    logits: NDArray[np.float32], target: int, log_p: NDArray[np.float64], likeliest: int, loss: float
 ) -> tuple[float, float, float, float, float, float]:
-    """The figures of one position, in the order of the row numbers above; both logits are [vocab]."""
-    log_q, log_p = log_softmax(logits), log_softmax(reference)
+    """The figures of one position, in the order of the row numbers above; logits and log_p are [vocab]."""
+    log_q = log_softmax(logits)
     q, p = np.exp(log_q), np.exp(log_p)
     kld = max(0.0, float(np.dot(p, log_p - log_q)))  # rounding alone can make it a little less than 0
-    same = float(np.argmax(logits) == np.argmax(reference))
-    return kld, -log_q[target], -log_p[target], same, q[target] - p[target], float(np.abs(q - p).max())
+    same = float(np.argmax(logits) == likeliest)
+    return kld, -log_q[target], loss, same, q[target] - p[target], float(np.abs(q - p).max())
 
 
-def summary(rows: NDArray[np.float64], windows: Windows, seconds: float) -> Divergence:
+def summary(rows: NDArray[np.float64], windows: Windows, floor: float | None, seconds: float) -> Divergence:
     """Means, errors and quantiles of `rows` float64 [6, tokens]."""
     kld, same = rows[KLD], rows[SAME]
     excess = rows[LOSS] - rows[REFERENCE_LOSS]
@@ -145,6 +158,7 @@ def summary(rows: NDArray[np.float64], windows: Windows, seconds: float) -> Dive
         difference_mean=float(rows[DIFFERENCE].mean()),
         difference_rms=float(np.sqrt(np.mean(rows[DIFFERENCE] ** 2))),
         difference_max=float(rows[LARGEST].max()),
+        reference_floor=floor,
         tokens=windows.tokens,
         windows=windows.count,
         context=windows.context,

@@ -58,6 +58,14 @@ class Windows:
     def protocol(self) -> str:
         return PROTOCOL.format(context=self.context)
 
+    def blocks(self, vocab_size: int) -> list[tuple[int, int]]:
+        """The scored places of a window in blocks, (first, end): they depend on the vocabulary's size alone,
+        so two models of one vocabulary can be walked together.
+        """
+        rows = max(8, min(256, BLOCK_BYTES // (4 * vocab_size)))
+        last = self.context - 1
+        return [(start, min(start + rows, last)) for start in range(self.context // 2, last, rows)]
+
 
 def cut(model: LanguageModel, text: str | Sequence[int], context: int | None) -> Windows:
     """The windows of `text` (or of token ids). `context` None takes 512, or the model's context when that is
@@ -89,21 +97,18 @@ def scored(
 ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.int64]]]:
     """Blocks of (window number, logits float32 [n, vocab], the ids they should have predicted [n]), in order.
 
-    The blocks depend on the vocabulary's size alone, so two models of one vocabulary can be walked together.
     A sequence keeps its bits however it is fed, so the size of a block does not touch the figures.
     """
-    rows = max(8, min(256, BLOCK_BYTES // (4 * model.vocab_size)))
-    first, last = windows.context // 2, windows.context - 1
+    blocks = windows.blocks(model.vocab_size)
     sequence = model.sequence()
     try:
         for number, window in enumerate(windows.ids.tolist()):
             sequence.truncate(0)
-            sequence.feed(window[:first])
-            for start in range(first, last, rows):
-                block = window[start : min(start + rows, last)]
-                logits = sequence.feed(block, all_logits=True)
+            sequence.feed(window[: windows.context // 2])
+            for start, end in blocks:
+                logits = sequence.feed(window[start:end], all_logits=True)
                 check_logits(logits)
-                yield number, logits, windows.ids[number, start + 1 : start + 1 + len(block)]
+                yield number, logits, windows.ids[number, start + 1 : end + 1]
     finally:
         sequence.close()
 

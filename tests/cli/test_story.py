@@ -100,6 +100,19 @@ def test_eval(
         == 0
     )
     assert 0 < json.loads(capsys.readouterr().out)["kld_mean"] < 0.1
+    kept = str(tmp_path / "kept.reference")
+    saving = ["eval", "kld", str(story), "--reference", exact, "-f", str(text), "-c", "128", "--json"]
+    assert run_command([*saving, "--save-reference", kept]) == 0
+    fresh = json.loads(capsys.readouterr().out)
+    assert run_command([*saving, "--save-reference", kept]) == 2
+    assert "exists: name another file, or replace it with --force" in capsys.readouterr().err
+    assert run_command([*saving[:4], kept, *saving[5:]]) == 0
+    out, err = capsys.readouterr()
+    assert f"reference {kept}: what {exact} said" in err and "reference exact" not in err
+    found = json.loads(out)
+    assert found["perplexity_ratio"] == fresh["perplexity_ratio"] and found["agreement"] == fresh["agreement"]
+    assert abs(found["kld_mean"] - fresh["kld_mean"]) < 1e-3 * fresh["kld_mean"]
+    assert 0 < found["reference_floor"] < 1e-6 and fresh["reference_floor"] is None
     source = str(demo_checkpoint)  # a checkpoint is measured as it is, not as the copy that would run
     assert run_command(["eval", "kld", exact, "--reference", source, *same[5:]]) == 0
     out, err = capsys.readouterr()
