@@ -16,7 +16,7 @@ from edgeq.errors import EdgeqError, UsageError
 
 if TYPE_CHECKING:
     from edgeq.engine import Model
-    from edgeq.evaluate import Term
+    from edgeq.evaluate import Divergence, Perplexity, Term
 
 text_options = combine(
     click.option(
@@ -24,6 +24,13 @@ text_options = combine(
     ),
     click.option(
         "--chars", type=click.IntRange(1), metavar="N", help="Take only so many characters of the text."
+    ),
+    click.option(
+        "--protocol",
+        type=click.Choice(["llama.cpp", "gptq"]),
+        default="llama.cpp",
+        show_default=True,
+        help="Which tokens are scored: the second half of windows of 512, or all of windows of 2048.",
     ),
     engine_options(),
     click.option(
@@ -42,8 +49,9 @@ def command() -> None:
     """Measure quality: perplexity of a text, divergence from a reference model.
 
     The text is cut into windows of -c tokens (default 512, or the model's context when that is less), and the
-    second half of each is scored, as llama.cpp does. A model that is no .edgeq file is converted without
-    rounding any number: what is measured is the model that was named.
+    second half of each is scored, as llama.cpp does; --protocol gptq cuts windows of 2048 and scores all of
+    them, as most papers do. A model that is no .edgeq file is converted without rounding any number: what is
+    measured is the model that was named.
     """
 
 
@@ -51,7 +59,14 @@ def command() -> None:
 @model_argument
 @text_options
 def ppl(
-    model: str, file: str, chars: int | None, wanted: str | None, as_json: bool, quiet: bool, **options: Any
+    model: str,
+    file: str,
+    chars: int | None,
+    protocol: str,
+    wanted: str | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
 ) -> None:
     """Perplexity of MODEL on a text: e to the mean surprise of a token, the lower the better.
 
@@ -63,13 +78,15 @@ def ppl(
     with load(model, options, quiet, "model") as loaded:
         from edgeq.evaluate import perplexity
 
-        result = perplexity(loaded, text, context=window, progress=progress(status, "perplexity"))
+        result = perplexity(
+            loaded, text, context=window, protocol=protocol, progress=progress(status, "perplexity")
+        )
     status.clear()
     if as_json:
         terminal.say_json(result.to_json())
     else:
         terminal.say(f"perplexity {result.perplexity:.4f} ± {result.standard_error:.4f}")
-        terminal.say(f"{result.tokens} tokens scored in {result.windows} windows of {result.context}")
+        terminal.say("\n".join(f"{name}: {value}" for name, value in measured_on(result)))
     hold(terms, {"ppl": result.perplexity})
 
 
@@ -98,6 +115,7 @@ def kld(
     force: bool,
     file: str,
     chars: int | None,
+    protocol: str,
     wanted: str | None,
     as_json: bool,
     quiet: bool,
@@ -128,7 +146,13 @@ def kld(
             other = stack.enter_context(load(reference, exact, quiet, "reference"))
         loaded = stack.enter_context(load(model, options, quiet, "model"))
         result = divergence(
-            loaded, other, text, context=window, save=save_reference, progress=progress(status, "mean KLD")
+            loaded,
+            other,
+            text,
+            context=window,
+            protocol=protocol,
+            save=save_reference,
+            progress=progress(status, "mean KLD"),
         )
     status.clear()
     if as_json:
@@ -144,13 +168,22 @@ def kld(
         ("perplexity of the reference", f"{result.reference_perplexity:.4f}"),
         ("ratio", f"{result.perplexity_ratio:.5f} ± {result.perplexity_ratio_standard_error:.5f}"),
         ("probability of the next token", f"{result.difference_rms:.3%} off (root mean square)"),
-        ("tokens scored", f"{result.tokens} in {result.windows} windows of {result.context}"),
     ]  # fmt: skip
     if result.reference_floor is not None:
         rows.append(("rounding of the kept reference", f"{result.reference_floor:.1e} nats of the mean KLD"))
+    rows += measured_on(result)
     width = max(len(name) for name, _ in rows)
     terminal.say("\n".join(f"{name.ljust(width)}  {value}" for name, value in rows))
     hold(terms, result.gated())
+
+
+def measured_on(result: Perplexity | Divergence) -> list[tuple[str, str]]:
+    """What a figure means nothing without."""
+    return [
+        ("tokens scored", f"{result.tokens} in {result.windows} windows of {result.context}"),
+        ("protocol", result.protocol),
+        ("text", f"{result.text_tokens} tokens, SHA-256 {result.text_sha256[:16]}"),
+    ]
 
 
 def terms_of(wanted: str | None, names: Sequence[str]) -> list[Term]:

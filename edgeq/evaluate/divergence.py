@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgeq.errors import UsageError
 from edgeq.evaluate.perplexity import exponential
 from edgeq.evaluate.reference import Keeper, OfModel, Reference, Saved
-from edgeq.evaluate.windows import Windows, cut, log_softmax, scored, standard_error
+from edgeq.evaluate.windows import LLAMA_CPP, Windows, cut, log_softmax, scored, standard_error
 from edgeq.generate import LanguageModel
 
 
@@ -85,6 +85,7 @@ def divergence(
     text: str | Sequence[int],
     *,
     context: int | None = None,
+    protocol: str = LLAMA_CPP,
     save: Path | None = None,
     progress: Callable[[int, int, float], object] | None = None,
 ) -> Divergence:
@@ -95,7 +96,7 @@ def divergence(
     Raises UsageError when the two do not share vocabulary and ids or the text fills no window.
     """
     start = time.perf_counter()
-    other: Reference = reference if isinstance(reference, Saved) else OfModel(reference)
+    other: Reference = reference if isinstance(reference, Saved) else OfModel(reference, protocol)
     if model.vocab_size != other.vocab_size:
         raise UsageError(
             f"the model has {model.vocab_size} tokens and the reference {other.vocab_size}, "
@@ -103,7 +104,8 @@ def divergence(
         )
     if save is not None and isinstance(reference, Saved):
         raise UsageError(f"{reference.path} is a kept reference already: only a model's can be saved")
-    windows = cut(model, text, min(model.context, other.context) if context is None else context)
+    context = min(model.context, other.context) if context is None else context
+    windows = cut(model, text, context, protocol)
     other.check(windows, text)
     rows = np.empty((6, windows.tokens))
     done = 0

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.evaluate.windows import cut, log_softmax, scored, standard_error
+from edgeq.evaluate.windows import LLAMA_CPP, cut, log_softmax, scored, standard_error
 from edgeq.generate import LanguageModel
 
 
@@ -42,17 +42,18 @@ def perplexity(
     text: str | Sequence[int],
     *,
     context: int | None = None,
+    protocol: str = LLAMA_CPP,
     progress: Callable[[int, int, float], object] | None = None,
 ) -> Perplexity:
-    """Perplexity of `text` (or token ids) as llama.cpp defines it: see windows.py.
+    """Perplexity of `text` (or token ids) in a protocol, "llama.cpp" or "gptq": see windows.py.
 
-    context: tokens in a window; None takes 512, or the model's context when that is less. progress: called
+    context: tokens in a window; None takes the protocol's, or the model's when that is less. progress: called
     with (windows done, windows in all, perplexity so far) after each window. The standard error is the
     mean's, carried through the exponential, as if tokens were independent.
     Raises UsageError when the text fills no window, FormatError when logits are not finite.
     """
     start = time.perf_counter()
-    windows = cut(model, text, context)
+    windows = cut(model, text, context, protocol)
     losses = np.empty(windows.tokens)
     done = 0
     for number, logits, targets in scored(model, windows):

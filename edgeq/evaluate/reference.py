@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.errors import EdgeqError, FormatError, UsageError, shown
-from edgeq.evaluate.windows import CONTEXT, Windows, cut, log_softmax, scored
+from edgeq.evaluate.windows import PROTOCOLS, Windows, cut, log_softmax, protocol_of, scored
 from edgeq.formats.strictjson import parse
 from edgeq.formats.temporary import create, remove_stale
 from edgeq.generate import LanguageModel
@@ -60,12 +60,12 @@ class Reference(Protocol):
 class OfModel:
     """A model that says it now."""
 
-    def __init__(self, model: LanguageModel) -> None:
+    def __init__(self, model: LanguageModel, protocol: str) -> None:
         self.model, self.vocab_size = model, model.vocab_size
-        self.context = min(CONTEXT, model.context)
+        self.context = min(protocol_of(protocol).context, model.context)
 
     def check(self, windows: Windows, text: str | Sequence[int]) -> None:
-        if not np.array_equal(windows.ids, cut(self.model, text, windows.context).ids):
+        if not np.array_equal(windows.ids, cut(self.model, text, windows.context, windows.name).ids):
             raise UsageError(
                 "model and reference turn the text into different tokens, so they cannot be compared"
             )
@@ -76,9 +76,9 @@ class OfModel:
             yield Said(logprobs, logits.argmax(1), -np.take_along_axis(logprobs, targets[:, None], 1)[:, 0])
 
 
-def _layout(windows: int, context: int, vocab: int) -> dict[str, tuple[int, ...]]:
+def _layout(windows: int, context: int, vocab: int, protocol: str) -> dict[str, tuple[int, ...]]:
     """The shapes of the arrays, in the order of the file."""
-    tokens = windows * (context - 1 - context // 2)
+    tokens = windows * (context - 1 - PROTOCOLS[protocol].first(context))
     return {"ids": (windows, context), "likeliest": (tokens,), "loss": (tokens,), "logprobs": (tokens, vocab)}
 
 
@@ -116,6 +116,8 @@ class Saved:
             return False
 
     def check(self, windows: Windows, text: str | Sequence[int]) -> None:
+        if windows.name != self.about["protocol"]:
+            raise UsageError(f"{self.path} is of the protocol {self.about['protocol']}, not {windows.name}")
         if not np.array_equal(windows.ids, self._arrays["ids"]):
             count, context = self._arrays["ids"].shape
             raise UsageError(
@@ -160,7 +162,10 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     ids, logprobs = (header.get(name, {}).get("shape", []) for name in ("ids", "logprobs"))
     if len(ids) != 2 or len(logprobs) != 2:
         raise FormatError(f"{where}: its arrays are not those of windows")
-    layout = _layout(*ids, logprobs[1])
+    if about.get("protocol") not in PROTOCOLS:
+        raise FormatError(f"{where}: it does not say by which protocol")
+    windows, context = ids
+    layout = _layout(windows, context, logprobs[1], about["protocol"])
     entries, size = _entries(layout)
     if header != entries or nbytes != 8 + length + size:
         raise FormatError(f"{where}: its {nbytes} bytes are not what {ids[0]} windows of {ids[1]} take")
@@ -181,7 +186,8 @@ class Keeper:
 
     def __init__(self, path: Path, windows: Windows, vocab_size: int, model: str) -> None:
         self.path, self._windows, self._model = path, windows, model
-        self._entries, self._size = _entries(_layout(windows.count, windows.context, vocab_size))
+        layout = _layout(windows.count, windows.context, vocab_size, windows.name)
+        self._entries, self._size = _entries(layout)
         self._header = self._text(0.0)
         self._likeliest, self._loss = np.empty(windows.tokens, "<i4"), np.empty(windows.tokens, "<f8")
         self._done, self._lost = 0, 0.0
@@ -204,7 +210,7 @@ class Keeper:
         about = {
             "format": FORMAT,
             "model": self._model[:1000],
-            "protocol": self._windows.protocol,
+            "protocol": self._windows.name,
             "text_sha256": self._windows.text_sha256,
             "text_tokens": str(self._windows.text_tokens),
             "floor": f"{floor:.6e}",

@@ -1,11 +1,13 @@
-"""Which tokens of a text are scored, and with what before them: llama.cpp's protocol, so that figures
-compare.
+"""Which tokens of a text are scored, and with what before them: llama.cpp's protocol or GPTQ's, so that
+figures compare.
 
 The text is encoded whole, with the beginning-of-text token (BOS) where the tokenizer puts one. The ids are
-cut into windows of `context` tokens that do not overlap; what is left at the end is not used. Where the text
-began with BOS, the first token of every window is replaced by BOS. Each window starts from an empty cache,
-and the tokens of its second half are scored: those at positions context // 2 + 1 to context - 1, each given
-all tokens before it in the window.
+cut into windows of `context` tokens that do not overlap; what is left at the end is not used. Each window
+starts from an empty cache, and each scored token is given all tokens before it in the window. In llama.cpp's
+protocol the first token of every window is replaced by BOS where the text began with it, and the tokens of
+the second half are scored: those at positions context // 2 + 1 to context - 1. In that of GPTQ's paper
+(Frantar et al. 2022), which most papers follow, windows have 2048 tokens as they come, and all but the first
+of each are scored.
 """
 
 from __future__ import annotations
@@ -17,17 +19,41 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeq.arguments import one_of
 from edgeq.errors import UsageError
 from edgeq.generate import LanguageModel, encode
 from edgeq.sampling import check_logits
 
-CONTEXT = 512  # the usual window, and the least that models are asked for
 CONTEXT_MIN = 8
 BLOCK_BYTES = 16 << 20  # of logits held at a time: 128 Ki words of vocabulary are 32 rows
 
-PROTOCOL = (
-    "windows of {context} tokens without overlap, BOS first where the tokenizer adds it, second half scored"
-)
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way to cut and score."""
+
+    context: int  # the usual window
+    bos: bool  # whether each window begins with BOS where the text does
+    half: bool  # whether the second half of a window is scored, or all of it
+    text: str
+
+    def first(self, context: int) -> int:
+        """The first place whose prediction is scored."""
+        return context // 2 if self.half else 0
+
+
+LLAMA_CPP = "llama.cpp"
+PROTOCOLS = {
+    LLAMA_CPP: Protocol(
+        512, True, True,
+        "windows of {context} tokens without overlap, BOS first where the tokenizer adds it, "
+        "second half scored",
+    ),
+    "gptq": Protocol(
+        2048, False, False,
+        "windows of {context} tokens as they come, without overlap, all but the first scored",
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,6 +63,12 @@ class Windows:
     ids: NDArray[np.int64]
     text_tokens: int
     text_sha256: str  # of the UTF-8 text, or of the little-endian int64 ids where ids were given
+    name: str = LLAMA_CPP  # of the protocol
+
+    @property
+    def first(self) -> int:
+        """The first place of a window whose prediction is scored."""
+        return PROTOCOLS[self.name].first(self.context)
 
     @property
     def context(self) -> int:
@@ -48,7 +80,7 @@ class Windows:
 
     @property
     def scored_per_window(self) -> int:
-        return self.context - 1 - self.context // 2
+        return self.context - 1 - self.first
 
     @property
     def tokens(self) -> int:
@@ -56,7 +88,7 @@ class Windows:
 
     @property
     def protocol(self) -> str:
-        return PROTOCOL.format(context=self.context)
+        return PROTOCOLS[self.name].text.format(context=self.context)
 
     def blocks(self, vocab_size: int) -> list[tuple[int, int]]:
         """The scored places of a window in blocks, (first, end): they depend on the vocabulary's size alone,
@@ -64,17 +96,25 @@ class Windows:
         """
         rows = max(8, min(256, BLOCK_BYTES // (4 * vocab_size)))
         last = self.context - 1
-        return [(start, min(start + rows, last)) for start in range(self.context // 2, last, rows)]
+        return [(start, min(start + rows, last)) for start in range(self.first, last, rows)]
 
 
-def cut(model: LanguageModel, text: str | Sequence[int], context: int | None) -> Windows:
-    """The windows of `text` (or of token ids). `context` None takes 512, or the model's context when that is
-    less.
+def protocol_of(name: str) -> Protocol:
+    """UsageError for a name that none has."""
+    return PROTOCOLS[one_of("protocol", name, tuple(PROTOCOLS))]
 
-    Raises UsageError when the context is out of range or the text fills no window.
+
+def cut(
+    model: LanguageModel, text: str | Sequence[int], context: int | None, protocol: str = LLAMA_CPP
+) -> Windows:
+    """The windows of `text` (or of token ids). `context` None takes the protocol's, or the model's when that
+    is less.
+
+    Raises UsageError when the context is out of range, the text fills no window, or no protocol has the name.
     """
+    way = protocol_of(protocol)
     if context is None:
-        context = min(CONTEXT, model.context)
+        context = min(way.context, model.context)
     if not CONTEXT_MIN <= context <= model.context:
         raise UsageError(
             f"the window is {context} tokens, but must be from {CONTEXT_MIN} "
@@ -86,10 +126,10 @@ def cut(model: LanguageModel, text: str | Sequence[int], context: int | None) ->
         raise UsageError(f"the text has {len(ids)} tokens, but one window needs {context}")
     windows = ids[: count * context].reshape(count, context).copy()
     bos = model.tokenizer.bos_id if model.tokenizer is not None else None
-    if bos is not None and ids[0] == bos:
+    if way.bos and bos is not None and ids[0] == bos:
         windows[:, 0] = bos
     data = text.encode(errors="surrogateescape") if isinstance(text, str) else ids.astype("<i8").tobytes()
-    return Windows(windows, len(ids), hashlib.sha256(data).hexdigest())
+    return Windows(windows, len(ids), hashlib.sha256(data).hexdigest(), protocol)
 
 
 def scored(
@@ -104,7 +144,8 @@ def scored(
     try:
         for number, window in enumerate(windows.ids.tolist()):
             sequence.truncate(0)
-            sequence.feed(window[: windows.context // 2])
+            if windows.first:
+                sequence.feed(window[: windows.first])
             for start, end in blocks:
                 logits = sequence.feed(window[start:end], all_logits=True)
                 check_logits(logits)

@@ -53,6 +53,23 @@ def test_perplexity_is_the_definition(context: int) -> None:
     assert all(sequence.closed for sequence in model.sequences)
 
 
+@pytest.mark.parametrize("context", [8, 33, 200])
+def test_the_protocol_of_gptq(context: int) -> None:
+    model, ids = FakeModel(), [BOS, *script(TEXT)]
+    found = perplexity(model, TEXT, context=context, protocol="gptq")
+    windows = [ids[i : i + context] for i in range(0, len(ids) - context + 1, context)]
+    losses = np.concatenate([-np.log(chances(model, window)) for window in windows])
+    assert found.tokens == len(losses) == found.windows * (context - 1) and found.windows == len(windows)
+    assert math.isclose(found.perplexity, math.exp(losses.mean()), rel_tol=1e-9)
+    assert (
+        found.protocol
+        == f"windows of {context} tokens as they come, without overlap, all but the first scored"
+    )
+    assert perplexity(FakeModel(context=100), TEXT, protocol="gptq").context == 100
+    with pytest.raises(UsageError, match="protocol"):
+        perplexity(model, TEXT, protocol="gtpq")
+
+
 def test_a_model_without_opinion_has_the_vocabulary_as_perplexity() -> None:
     model = FakeModel()
     model.next_logits = lambda ids: np.full(VOCAB, 5.0, np.float32)  # type: ignore[method-assign]

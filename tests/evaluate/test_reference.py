@@ -61,6 +61,16 @@ def test_other_windows_are_refused(tmp_path: Path, text: str, context: int) -> N
         divergence(FakeModel(), Saved(saved(tmp_path)), text, context=context)
 
 
+def test_protocols(tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    fresh = divergence(FakeModel(noise=0.3), FakeModel(), TEXT, context=64, protocol="gptq", save=path)
+    kept = divergence(FakeModel(noise=0.3), Saved(path), TEXT, protocol="gptq")
+    assert kept.tokens == fresh.tokens == 3 * 63 and kept.protocol == fresh.protocol
+    assert kept.perplexity_ratio == fresh.perplexity_ratio
+    with pytest.raises(UsageError, match="is of the protocol gptq, not llama.cpp"):
+        divergence(FakeModel(), Saved(path), TEXT)
+
+
 def test_what_cannot_be_saved(tmp_path: Path) -> None:
     path = saved(tmp_path)
     with pytest.raises(UsageError, match="is a kept reference already"):
@@ -98,6 +108,8 @@ def entry(dtype: str, *shape: Any) -> dict[str, Any]:
         (lambda raw: raw.replace(b"{", b"[", 1), "the header of"),
         (lambda raw: changed(raw, about={"format": "edgeq reference 2"}), "its header does not say"),
         (lambda raw: changed(raw, about={"floor": 1}), "its metadata are not all texts"),
+        (lambda raw: changed(raw, about={"protocol": "mine"}), "it does not say by which protocol"),
+        (lambda raw: changed(raw, about={"protocol": "gptq"}), "bytes are not what 3 windows of 64 take"),
         (lambda raw: changed(raw, about={"floor": "low"}), "says 'low' of its floor"),
         (lambda raw: changed(raw, {"ids": 7}), "its arrays have no shapes"),
         (lambda raw: changed(raw, {"ids": entry("I64", 3, -64)}), "its arrays have no shapes"),
