@@ -7,6 +7,7 @@ import mmap
 import os
 import stat
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -15,10 +16,10 @@ import numpy as np
 
 from edgeq.errors import EdgeqError, FormatError, OutOfMemoryError, UsageError, printable, shown, size
 
-from .encoding import decode, views
+from .encoding import decode, row_blocks, views
 from .header import PRELUDE_BYTES, Entry, Prelude, parse_header, parse_prelude, parse_tensors
 from .layout import Geometry, geometry
-from .schemes import Array, Scheme
+from .schemes import TILE_ROWS, Array, Scheme
 
 
 class FileMap:
@@ -105,6 +106,18 @@ class Tensor:
     def array(self) -> Array:
         """The tensor's numbers: a fresh float32 array of the logical shape."""
         return decode(self.data, self.scheme, self.shape, self.layout)
+
+    def blocks(self) -> Iterator[Array]:
+        """The same a few rows at a time, float32 [rows, columns]: a large matrix takes little memory."""
+        rows, cols = self.geometry.rows, self.geometry.cols
+        if not self.tiles:
+            yield self.array().reshape(rows, cols)
+            return
+        parts = self.parts.values()
+        for start, stop in row_blocks(rows, cols):
+            tiles = slice(start // TILE_ROWS, -(-stop // TILE_ROWS))
+            data = np.concatenate([part[tiles].reshape(-1).view(np.uint8) for part in parts])
+            yield decode(data, self.scheme, (stop - start, cols), self.layout)
 
 
 class ModelFile:

@@ -50,7 +50,7 @@ ARROWS: dict[str, set[str]] = {
         "runner", "models", "cache", "packs", "formats", "ownership", "tokenizer", "generate", "arguments",
     },
     "generate": {"arguments", "ownership", "sampling", "tokenizer"},
-    "evaluate": {"engine", "generate", "sampling", "tokenizer", "formats"},
+    "evaluate": {"arguments", "engine", "generate", "sampling", "tokenizer", "formats"},
     "quantize": {"formats"},
     "converters": {"formats", "models", "quantize", "tokenizer"},
     "demo": set(),

@@ -31,6 +31,7 @@ COMMANDS = {
     "show": "Show what a model file holds.",
     "verify": "Check every byte of a model file.",
     "eval": "Measure quality: perplexity, divergence from a reference.",
+    "compare": "Compare the numbers of two model files, tensor by tensor.",
     "schemes": "List the schemes that weights are stored in, and what rounding to them costs.",
     "dtypes": "List the formats of numbers that schemes are made of.",
     "kernels": "Build, list and remove packs of compiled kernels.",
