@@ -30,7 +30,7 @@ COMMANDS = {
     "bench": "Measure tokens per second and memory.",
     "show": "Show what a model file holds.",
     "verify": "Check every byte of a model file.",
-    "eval": "Measure quality: perplexity, divergence from a reference.",
+    "eval": "Measure quality: perplexity, divergence from a reference, multiple choice.",
     "compare": "Compare the numbers of two model files, tensor by tensor.",
     "schemes": "List the schemes that weights are stored in, and what rounding to them costs.",
     "dtypes": "List the formats of numbers that schemes are made of.",

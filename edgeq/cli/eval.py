@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from edgeq.engine import Model
     from edgeq.evaluate import Divergence, Perplexity, Term
 
+gate_option = click.option(
+    "--gate",
+    "wanted",
+    metavar="TERMS",
+    help="What figures must be, as in 'ppl < 12.5 and …'. The exit code is 1 where one is not.",
+)
 text_options = combine(
     click.option(
         "-f", "--file", type=click.Path(), metavar="TEXT", required=True, help="The text, a UTF-8 file."
@@ -33,12 +39,7 @@ text_options = combine(
         help="Which tokens are scored: the second half of windows of 512, or all of windows of 2048.",
     ),
     engine_options(),
-    click.option(
-        "--gate",
-        "wanted",
-        metavar="TERMS",
-        help="What figures must be, as in 'ppl < 12.5 and …'. The exit code is 1 where one is not.",
-    ),
+    gate_option,
     json_option,
     quiet_option,
 )
@@ -46,9 +47,9 @@ text_options = combine(
 
 @click.group("eval")
 def command() -> None:
-    """Measure quality: perplexity of a text, divergence from a reference model.
+    """Measure quality: perplexity of a text, divergence from a reference model, multiple choice.
 
-    The text is cut into windows of -c tokens (default 512, or the model's context when that is less), and the
+    A text is cut into windows of -c tokens (default 512, or the model's context when that is less), and the
     second half of each is scored, as llama.cpp does; --protocol gptq cuts windows of 2048 and scores all of
     them, as most papers do. A model that is no .edgeq file is converted without rounding any number: what is
     measured is the model that was named.
@@ -177,6 +178,49 @@ def kld(
     hold(terms, result.gated())
 
 
+@command.command("choice")
+@model_argument
+@click.option(
+    "-f",
+    "--file",
+    type=click.Path(),
+    metavar="ITEMS",
+    required=True,
+    help="Items, a JSON object a line: those of HellaSwag, ARC, PIQA, BLiMP or LAMBADA, or context, choices "
+    "and answer.",
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Take only the first N items.")
+@engine_options()
+@gate_option
+@json_option
+@quiet_option
+def choice(
+    model: str, file: str, limit: int | None, wanted: str | None, as_json: bool, quiet: bool, **options: Any
+) -> None:
+    """Multiple choice: how often MODEL finds the right one of some continuations likeliest.
+
+    acc adds up the log-probabilities of a choice's tokens after the context, acc_norm divides the sum by the
+    bytes of the choice. A gate knows both.
+    """
+    from edgeq.evaluate.choices import choices, items_of
+
+    terms = terms_of(wanted, ("acc", "acc_norm"))
+    data, status = Path(file).read_bytes(), terminal.Status(quiet)
+    items = items_of(data, file, limit)
+    with load(model, options, quiet, "model") as loaded:
+        result = choices(loaded, items, data, progress=progress(status, "acc", "item"))
+    status.clear()
+    if as_json:
+        terminal.say_json(result.to_json())
+    else:
+        terminal.say(f"acc {result.acc:.2%} ± {result.acc_standard_error:.2%}")
+        terminal.say(f"acc_norm {result.acc_norm:.2%} ± {result.acc_norm_standard_error:.2%}")
+        terminal.say(f"items: {result.items}, {result.tokens} tokens scored")
+        terminal.say(f"protocol: {result.protocol}")
+        terminal.say(f"file: SHA-256 {result.file_sha256[:16]}")
+    hold(terms, {"acc": result.acc, "acc_norm": result.acc_norm})
+
+
 def measured_on(result: Perplexity | Divergence) -> list[tuple[str, str]]:
     """What a figure means nothing without."""
     return [
@@ -219,8 +263,8 @@ def read_text(file: str, chars: int | None) -> str:
     return utf8(Path(file).read_bytes(), file)[:chars]
 
 
-def progress(status: terminal.Status, what: str) -> Callable[[int, int, float], None]:
+def progress(status: terminal.Status, what: str, part: str = "window") -> Callable[[int, int, float], None]:
     def tell(done: int, total: int, value: float) -> None:
-        status.show(f"window {done} of {total}: {what} {value:.5g}")
+        status.show(f"{part} {done} of {total}: {what} {value:.5g}")
 
     return tell

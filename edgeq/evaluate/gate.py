@@ -15,7 +15,7 @@ COMPARED: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
-TERM = re.compile(r"([a-z][a-z0-9.]*)\s*(<=|>=|<|>)\s*((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(%?)")
+TERM = re.compile(r"([a-z][a-z0-9._]*)\s*(<=|>=|<|>)\s*((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(%?)")
 
 
 @dataclass(frozen=True)
