@@ -101,6 +101,12 @@ def ppl(
     help="The model to compare with, or a file of --save-reference.",
 )
 @click.option(
+    "--against",
+    type=click.Path(),
+    metavar="MODEL2",
+    help="Another model, on the same tokens: how much more or less MODEL diverges, with an interval.",
+)
+@click.option(
     "--save-reference",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
@@ -112,6 +118,7 @@ def ppl(
 def kld(
     model: str,
     reference: str,
+    against: str | None,
     save_reference: Path | None,
     force: bool,
     file: str,
@@ -128,7 +135,7 @@ def kld(
     gate knows kld (the mean), median, p99, p99.9, max, same (likeliest token, as in 'same > 98.5%') and ppl
     (over the reference's).
     """
-    from edgeq.evaluate import Saved, divergence
+    from edgeq.evaluate import Saved, divergences, paired
     from edgeq.evaluate.divergence import GATED
 
     terms = terms_of(wanted, tuple(GATED))
@@ -145,9 +152,9 @@ def kld(
                 terminal.note(f"reference {reference}: what {other.about['model']} said")
         else:
             other = stack.enter_context(load(reference, exact, quiet, "reference"))
-        loaded = stack.enter_context(load(model, options, quiet, "model"))
-        result = divergence(
-            loaded,
+        names = [model] if against is None else [model, against]
+        found = divergences(
+            [stack.enter_context(load(name, dict(options), quiet, "model")) for name in names],
             other,
             text,
             context=window,
@@ -156,8 +163,11 @@ def kld(
             progress=progress(status, "mean KLD"),
         )
     status.clear()
+    result = found[0].figures
+    more = None if against is None else paired(*found)
     if as_json:
-        terminal.say_json(result.to_json())
+        beside = {} if more is None else {"against": found[1].figures.to_json(), "paired": more.to_json()}
+        terminal.say_json(result.to_json() | beside)
         hold(terms, result.gated())
         return
     rows = [  # name, figure
@@ -170,6 +180,23 @@ def kld(
         ("ratio", f"{result.perplexity_ratio:.5f} ± {result.perplexity_ratio_standard_error:.5f}"),
         ("probability of the next token", f"{result.difference_rms:.3%} off (root mean square)"),
     ]  # fmt: skip
+    if more is not None and more.equal:
+        rows.append((f"than {against}", "the same at every token: one result, not two"))
+    elif more is not None:
+        rows += [
+            (
+                f"mean KLD, less {against}'s",
+                f"{more.kld:+.6f} (95 %: {more.kld_low:+.6f} to {more.kld_high:+.6f})",
+            ),
+            (
+                f"same likeliest token, less {against}'s",
+                f"{more.agreement:+.2%} ± {more.agreement_standard_error:.2%}",
+            ),
+            (
+                f"perplexity over {against}'s",
+                f"{more.perplexity_ratio:.5f} ± {more.perplexity_ratio_standard_error:.5f}",
+            ),
+        ]
     if result.reference_floor is not None:
         rows.append(("rounding of the kept reference", f"{result.reference_floor:.1e} nats of the mean KLD"))
     rows += measured_on(result)

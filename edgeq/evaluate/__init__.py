@@ -6,7 +6,7 @@ files.
 
 from __future__ import annotations
 
-from edgeq.evaluate.divergence import Divergence, divergence
+from edgeq.evaluate.divergence import Divergence, Paired, divergence, divergences, paired
 from edgeq.evaluate.gate import Term, gate, missed
 from edgeq.evaluate.perplexity import Perplexity, perplexity
 from edgeq.evaluate.reference import Saved
@@ -14,14 +14,17 @@ from edgeq.evaluate.throughput import Throughput, measure, throughput
 
 __all__ = [
     "Divergence",
+    "Paired",
     "Perplexity",
     "Saved",
     "Term",
     "Throughput",
     "divergence",
+    "divergences",
     "gate",
     "measure",
     "missed",
+    "paired",
     "perplexity",
     "throughput",
 ]

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,37 +96,106 @@ def divergence(
     (windows done, windows in all, mean KLD so far) after each window.
     Raises UsageError when the two do not share vocabulary and ids or the text fills no window.
     """
+    return divergences(
+        [model], reference, text, context=context, protocol=protocol, save=save, progress=progress
+    )[0].figures
+
+
+class Measured(NamedTuple):
+    """A model's figures, and what they come of: float64 [6, tokens]."""
+
+    figures: Divergence
+    rows: NDArray[np.float64]
+
+
+def divergences(
+    models: Sequence[LanguageModel],
+    reference: LanguageModel | Saved,
+    text: str | Sequence[int],
+    *,
+    context: int | None = None,
+    protocol: str = LLAMA_CPP,
+    save: Path | None = None,
+    progress: Callable[[int, int, float], object] | None = None,
+) -> list[Measured]:
+    """As `divergence`, of several models: the reference is asked once. progress tells of the first."""
     start = time.perf_counter()
     other: Reference = reference if isinstance(reference, Saved) else OfModel(reference, protocol)
-    if model.vocab_size != other.vocab_size:
-        raise UsageError(
-            f"the model has {model.vocab_size} tokens and the reference {other.vocab_size}, "
-            "but only models of one vocabulary can be compared"
-        )
+    for model in models:
+        if model.vocab_size != other.vocab_size:
+            raise UsageError(
+                f"the model has {model.vocab_size} tokens and the reference {other.vocab_size}, "
+                "but only models of one vocabulary can be compared"
+            )
     if save is not None and isinstance(reference, Saved):
         raise UsageError(f"{reference.path} is a kept reference already: only a model's can be saved")
-    context = min(model.context, other.context) if context is None else context
-    windows = cut(model, text, context, protocol)
-    other.check(windows, text)
-    rows = np.empty((6, windows.tokens))
+    if context is None:
+        context = min(other.context, *(model.context for model in models))
+    windows = cut(models[0], text, context, protocol)
+    for each in (*map(partial(OfModel, protocol=protocol), models[1:]), other):
+        each.check(windows, text)
+    rows = np.empty((len(models), 6, windows.tokens))
     done = 0
     with ExitStack() as stack:
         keeper = None
         if save is not None:
-            name = str(getattr(getattr(reference, "file", None), "path", ""))
+            name = Path(getattr(getattr(reference, "file", None), "path", "")).name
             keeper = stack.enter_context(Keeper(save, windows, other.vocab_size, name))
-        for (number, logits, targets), said in zip(scored(model, windows), other.said(windows), strict=True):
+        walks = [scored(model, windows) for model in models]
+        for said, *blocks in zip(other.said(windows), *walks, strict=True):
             if keeper is not None:
                 keeper.keep(said)
-            for row, target, *wanted in zip(logits, targets, *said, strict=True):
-                rows[:, done] = compare(row, int(target), *wanted)
-                done += 1
-            if progress is not None and done == (number + 1) * windows.scored_per_window:
-                progress(number + 1, windows.count, float(rows[KLD, :done].mean()))
+            end = done + len(said.loss)
+            for found, (_, logits, targets) in zip(rows, blocks, strict=True):
+                for place, row, target, *wanted in zip(range(done, end), logits, targets, *said, strict=True):
+                    found[:, place] = compare(row, int(target), *wanted)
+            done, number = end, blocks[0][0] + 1
+            if progress is not None and done == number * windows.scored_per_window:
+                progress(number, windows.count, float(rows[0, KLD, :done].mean()))
         if keeper is not None:
             keeper.commit()
     floor = reference.floor if isinstance(reference, Saved) else None
-    return summary(rows, windows, floor, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return [Measured(summary(found, windows, floor, seconds), found) for found in rows]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How much more one model has than another on the same tokens, with the standard errors of the paired
+    differences. `kld_low` and `kld_high` hold the mean difference of KLD in 95 of 100 texts, were tokens
+    independent. `equal` says that every figure at every token is the same.
+    """
+
+    kld: float
+    kld_standard_error: float
+    kld_low: float
+    kld_high: float
+    agreement: float
+    agreement_standard_error: float
+    perplexity_ratio: float
+    perplexity_ratio_standard_error: float
+    equal: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def paired(one: Measured, other: Measured) -> Paired:
+    """Of two models that `divergences` compared with one reference."""
+    more = one.rows - other.rows
+    mean, error = float(more[KLD].mean()), standard_error(more[KLD])
+    ratio = exponential(float(more[LOSS].mean()))
+    return Paired(
+        kld=mean,
+        kld_standard_error=error,
+        kld_low=mean - 1.96 * error,
+        kld_high=mean + 1.96 * error,
+        agreement=float(more[SAME].mean()),
+        agreement_standard_error=standard_error(more[SAME]),
+        perplexity_ratio=ratio,
+        perplexity_ratio_standard_error=ratio * standard_error(more[LOSS]),
+        equal=not more.any(),
+    )
 
 
 def compare(

@@ -108,11 +108,17 @@ def test_eval(
     assert "exists: name another file, or replace it with --force" in capsys.readouterr().err
     assert run_command([*saving[:4], kept, *saving[5:]]) == 0
     out, err = capsys.readouterr()
-    assert f"reference {kept}: what {exact} said" in err and "reference exact" not in err
+    assert f"reference {kept}: what {Path(exact).name} said" in err and "reference exact" not in err
     found = json.loads(out)
     assert found["perplexity_ratio"] == fresh["perplexity_ratio"] and found["agreement"] == fresh["agreement"]
     assert abs(found["kld_mean"] - fresh["kld_mean"]) < 1e-3 * fresh["kld_mean"]
     assert 0 < found["reference_floor"] < 1e-6 and fresh["reference_floor"] is None
+    for other, words in (
+        (str(story), "the same at every token: one result, not two"),
+        (exact, "mean KLD, less"),
+    ):
+        assert run_command([*saving[:4], kept, *saving[5:-1], "--against", other]) == 0
+        assert words in capsys.readouterr().out
     source = str(demo_checkpoint)  # a checkpoint is measured as it is, not as the copy that would run
     assert run_command(["eval", "kld", exact, "--reference", source, *same[5:]]) == 0
     out, err = capsys.readouterr()

@@ -15,7 +15,17 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeq.errors import FormatError, UsageError
-from edgeq.evaluate import divergence, gate, measure, missed, perplexity, throughput, windows
+from edgeq.evaluate import (
+    divergence,
+    divergences,
+    gate,
+    measure,
+    missed,
+    paired,
+    perplexity,
+    throughput,
+    windows,
+)
 from edgeq.evaluate.divergence import GATED
 from edgeq.evaluate.windows import cut, log_softmax, scored
 from tests.fake_model import BOS, VOCAB, FakeModel, script
@@ -129,6 +139,29 @@ def test_logits_that_are_no_numbers_end_the_evaluation() -> None:
     with pytest.raises(FormatError, match="edgeq verify"):
         perplexity(model, TEXT, context=64)
     assert model.sequences[0].closed
+
+
+def test_two_models_on_the_same_tokens() -> None:
+    models = [FakeModel(noise=0.3), FakeModel(noise=0.1)]
+    one, other = divergences(models, FakeModel(), TEXT, context=64)
+    for measured, noise in ((one, 0.3), (other, 0.1)):
+        alone = divergence(FakeModel(noise=noise), FakeModel(), TEXT, context=64).to_json()
+        assert measured.figures.to_json() | {"seconds": 0} == alone | {"seconds": 0}
+    found, klds = paired(one, other), one.rows[0] - other.rows[0]
+    assert found.kld == pytest.approx(one.figures.kld_mean - other.figures.kld_mean) and not found.equal
+    error = klds.std(ddof=1) / math.sqrt(len(klds))
+    assert (found.kld_low, found.kld_high) == pytest.approx(
+        (klds.mean() - 1.96 * error, klds.mean() + 1.96 * error)
+    )
+    assert found.agreement == pytest.approx(one.figures.agreement - other.figures.agreement)
+    assert found.perplexity_ratio == pytest.approx(one.figures.perplexity / other.figures.perplexity)
+    assert found.kld_low > 0 and paired(other, one).kld == -found.kld
+    same = paired(*divergences([FakeModel(noise=0.3)] * 2, FakeModel(), TEXT, context=64))
+    assert same.equal and same.kld == same.kld_high == 0 and same.perplexity_ratio == 1
+    smaller = FakeModel()
+    smaller.tokenizer.encode = lambda text, **_: [BOS, *script(text)][::-1]
+    with pytest.raises(UsageError, match="turn the text into different tokens"):
+        divergences([FakeModel(), smaller], FakeModel(), TEXT, context=64)
 
 
 def test_a_gate() -> None:
