@@ -74,7 +74,7 @@ def test_schemes_with_one_way_are_lowered_alike(name: str) -> None:
             dots.signed,
             dots.quads,
             str(dots.runs()),
-            dots.carries,
+            dots.carries(1),
             str(dots.sum),
         )
         found.setdefault(ways(SCHEMES[scheme])[0], set()).add(spelling)

@@ -121,13 +121,15 @@ class MatrixDots(DotDots):
     unpacked. Two accumulators hold the sums of two tokens in blocks of two rows by two tokens.
     """
 
-    carries = False  # the sums of a run come out of their blocks first
-
     def __init__(self, row: Scheme, name: str, matrix_name: str):
         super().__init__(row, name)
         self.matrix_name = matrix_name
         fields = 8 // row.planes[0]
         self.quads = self.at_once = min(2 * fields, parts.quads(row) // parts.halves(row))
+
+    def carries(self, tokens: int) -> bool:
+        """The sums of two tokens come out of their blocks first."""
+        return tokens == 1 and super().carries(tokens)
 
     def of_kept_codes(self) -> Dots:
         self.matrix_name = "smmla"

@@ -241,14 +241,13 @@ class Dots:
         return pair_products(b, v, w)
 
     # ---- a run ----
-    @property
-    def carries(self) -> bool:
-        """Whether a group's sum grows in one accumulator from its start on."""
+    def carries(self, tokens: int) -> bool:
+        """Whether a group's sum grows in one accumulator from its start on, with so many tokens."""
         return not self.row.sub and self.acc is I32X16
 
     def start(self, b: Builder, count: int, out: Tile) -> Tile:
         """Accumulators of a run."""
-        return out if self.carries else [const(self.acc, 0)] * count
+        return out if self.carries(count) else [const(self.acc, 0)] * count
 
     def add_run(self, b: Builder, accs: Tile, group: Group, xs: Tile, run: range) -> tuple[Group, Tile]:
         """The accumulators after all of a run."""
@@ -264,7 +263,7 @@ class Dots:
 
     def finish(self, b: Builder, accs: Tile, out: Tile, group: Group, half: int) -> Tile:
         """The group's sums after a run."""
-        if self.carries:
+        if self.carries(len(accs)):
             return accs
         sums = self.rows(b, accs)
         if self.row.sub:
