@@ -412,13 +412,16 @@ def remaining(sequence: TokenSequence, ids: Sequence[int]) -> list[int]:
     At least one id is left, since the next token's logits come out of feeding it.
     """
     held = list(sequence.ids)
-    same = next(
-        (i for i, (a, b) in enumerate(zip(held, ids, strict=False)) if a != b), min(len(held), len(ids))
-    )
-    keep = max(0, min(same, len(ids) - 1))
+    keep = max(0, min(alike(held, ids), len(ids) - 1))
     if keep < len(held):
         sequence.truncate(keep)
     return list(ids[keep:])
+
+
+def alike(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many ids of the two are the same from the beginning."""
+    pairs = zip(a, b, strict=False)
+    return next((n for n, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))
 
 
 def check_stops(stop: str | Sequence[str], model: LanguageModel) -> StopStrings:

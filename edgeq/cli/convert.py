@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edgeq.cli import terminal
-from edgeq.cli.options import json_option, quiet_option
+from edgeq.cli.options import force_option, json_option, quiet_option
 from edgeq.cli.sources import progress_bar, tell_growth
 from edgeq.errors import UsageError
 
@@ -72,7 +72,7 @@ class WithRecipes(click.Command):
     metavar="DIR",
     help="Links in a checkpoint's directory may lead into DIR.  [default: nowhere outside]",
 )
-@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@force_option
 @json_option
 @quiet_option
 def command(

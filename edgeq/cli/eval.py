@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeq.cli import engine, terminal
-from edgeq.cli.options import combine, engine_options, json_option, model_argument, quiet_option
+from edgeq.cli.options import (
+    combine,
+    engine_options,
+    force_option,
+    json_option,
+    model_argument,
+    quiet_option,
+)
 from edgeq.cli.run import utf8
 from edgeq.errors import EdgeqError, UsageError
 
@@ -113,7 +120,7 @@ def ppl(
     help="Keep what the reference says, 2 bytes for each token of the vocabulary and place: it need not be "
     "computed again for other models on this text.",
 )
-@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@force_option
 @text_options
 def kld(
     model: str,

@@ -77,6 +77,7 @@ gpu_layers = click.option(
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+force_option = click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
 
 threads_option = click.option(

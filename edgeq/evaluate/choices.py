@@ -20,7 +20,7 @@ import numpy as np
 from edgeq.errors import FormatError, UsageError
 from edgeq.evaluate.windows import log_softmax, standard_error
 from edgeq.formats.strictjson import parse
-from edgeq.generate import LanguageModel, TokenSequence, encode
+from edgeq.generate import LanguageModel, TokenSequence, alike, encode, remaining
 from edgeq.sampling import check_logits
 
 PROTOCOL = (
@@ -210,23 +210,15 @@ def score(model: LanguageModel, sequence: TokenSequence, context: str, choice: s
     if len(ids) < 2:
         raise UsageError(f"item {number + 1} is one token, which nothing comes before, and cannot be scored")
     before = encode(model, context) if context else ids[:1]
-    first = max(1, _alike(before, ids[:-1]))
+    first = max(1, alike(before, ids[:-1]))
     if len(ids) - 1 > model.context:
         raise UsageError(
             f"item {number + 1} has {len(ids)} tokens, more than the context of {model.context} holds"
         )
-    keep = min(_alike(sequence.ids, ids), first - 1)
-    sequence.truncate(keep)
-    if keep < first - 1:
-        sequence.feed(ids[keep : first - 1])
+    if left := remaining(sequence, ids[:first])[:-1]:
+        sequence.feed(left)
     logits = sequence.feed(ids[first - 1 : -1], all_logits=True)
     check_logits(logits)
     target = np.array(ids[first:])
     logprobs = np.take_along_axis(log_softmax(logits), target[:, None], 1)
     return Score(float(logprobs.sum()), bool((logits.argmax(1) == target).all()), len(target))
-
-
-def _alike(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many ids of the two are the same from the beginning."""
-    pairs = zip(a, b, strict=False)
-    return next((n for n, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from edgeq.errors import EdgeqError, FormatError, UsageError
 from edgeq.evaluate import Saved, divergence
@@ -47,8 +48,7 @@ def test_it_says_what_its_model_says(tmp_path: Path) -> None:
 
 def test_its_size_and_that_others_read_it(tmp_path: Path) -> None:
     path = saved(tmp_path)
-    safetensors = pytest.importorskip("safetensors.numpy")
-    arrays = safetensors.load_file(path)
+    arrays = load_file(path)
     tokens = 3 * 31
     assert arrays["logprobs"].shape == (tokens, VOCAB) and arrays["logprobs"].dtype == np.float16
     assert arrays["ids"].shape == (3, 64) and len(arrays["loss"]) == len(arrays["likeliest"]) == tokens
