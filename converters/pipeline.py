@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,16 @@ from edgeq.formats import (
     TensorPlan,
     Writer,
     encode_blocks,
+    encode_parts,
     encode_rows,
     row_blocks,
 )
 from edgeq.models import BaseConfig, expected
-from edgeq.quantize import rounding_of
+from edgeq.rounding import rounding_of
 
 Progress = Callable[[int, int, str], None]
 Sizes = Callable[[int, int], None]
+Ready = Callable[[str], Parts | None]
 TOKENIZER = "tokenizer"  # the tensor that holds the tokenizer's bytes
 
 
@@ -91,11 +94,24 @@ def open_source(source: str | os.PathLike[str], follow_links: str | os.PathLike[
 
 
 def write(
-    source: Source, target: Path, recipe: Recipe, progress: Progress | None, sizes: Sizes | None = None
+    source: Source,
+    target: Path,
+    recipe: Recipe,
+    progress: Progress | None,
+    sizes: Sizes | None = None,
+    *,
+    ready: Ready | None = None,
+    words: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Write an opened source; see `convert`."""
+    """Write an opened source; see `convert`.
+
+    ready(name) gives the parts of a matrix that were found elsewhere, or None. `words` are more of the
+    header's, `extra` more of tensors' entries, by name.
+    """
     tokenizer = source.tokenizer()
     plans = planned(source.family, source.config, recipe, source.tensors)
+    plans = [replace(plan, extra=(extra or {}).get(plan.name, {})) for plan in plans]
     if tokenizer is not None:
         count, rows = tokenizer[0]["vocab_size"], source.config.vocab_size
         if count > rows:  # the file could be written, but not opened
@@ -106,9 +122,12 @@ def write(
     done, total = 0, sum(plan.nbytes for plan in plans)
     if sizes is not None:
         sizes(sum(plan.nbytes for plan in plans if plan.name in source.tensors), source.nbytes)
-    with Writer(target, header(source, recipe, tokenizer and tokenizer[0]), plans) as writer:
+    head = header(source, recipe, tokenizer and tokenizer[0]) | dict(words or {})
+    with Writer(target, head, plans) as writer:
         for plan in plans:
-            for chunk in data_of(source, plan, tokenizer and tokenizer[1]):
+            parts = ready(plan.name) if ready else None
+            found = encode_parts(parts, plan.scheme) if parts else None
+            for chunk in found or data_of(source, plan, tokenizer and tokenizer[1]):
                 writer.write(plan.name, chunk)
                 done += chunk.nbytes
                 if progress is not None:

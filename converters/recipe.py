@@ -11,7 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 from edgeq.errors import UsageError, printable, quote
 from edgeq.formats import SCHEMES, Scheme
 from edgeq.models import BaseConfig, expected
-from edgeq.quantize import rounding_of
+from edgeq.rounding import rounding_of
 
 CHOICES = tuple(name for name, row in SCHEMES.items() if row.number or rounding_of(row))
 KEEP = "keep"  # a choice beside the schemes: the one that holds a tensor's numbers as they are
@@ -74,6 +74,13 @@ class Recipe:
     name: str  # for people and for the header: of a file never its folder
     rules: tuple[Rule, ...]
     about: str = field(default="", compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """All that the schemes of a model's matrices follow from."""
+        return {
+            "name": self.name,
+            "rules": [asdict(rule) | {"layers": str(rule.layers)} for rule in self.rules],
+        }
 
     def schemes(self, family: str, config: BaseConfig) -> dict[str, Scheme | None]:
         """The scheme of each matrix of a model by the tensor's name; None: the one that holds what it has.

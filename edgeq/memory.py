@@ -89,12 +89,17 @@ def fill(array: Array, pattern: Array) -> None:
         done += more
 
 
-def require(address: int, nbytes: int, what: str) -> None:
-    """UsageError unless the bytes lie within one array from here that is still alive. Only when checked."""
+def holds(address: int, nbytes: int) -> bool:
+    """Whether the bytes lie within one array from here that is still alive. Only when checked."""
     with _lock:
         at = bisect.bisect_right(_starts, address) - 1
         end = _starts[at] + _sizes[_starts[at]] if at >= 0 else 0
-    if nbytes and address + nbytes > end:
+    return not nbytes or address + nbytes <= end
+
+
+def require(address: int, nbytes: int, what: str) -> None:
+    """UsageError unless the bytes lie within one array from here that is still alive. Only when checked."""
+    if not holds(address, nbytes):
         raise UsageError(f"{what} reaches over {nbytes} bytes from {address:#x} on, which no buffer has.")
 
 

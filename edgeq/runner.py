@@ -51,7 +51,7 @@ class Runner(Unique):
         self.config = c = config  # as `models.check` gave it
         self.isa, self.context = host_isa().name, context
         self.cache_shape = CacheShape.of(kv, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, context)
-        self._weights = Weights(file)
+        self._weights = Weights.of(file)
         work = sum(m.rows * m.columns for m in self._weights.matrices())
         self._layer_work = work / c.num_hidden_layers
         cores = default_threads()

@@ -51,15 +51,23 @@ ARROWS: dict[str, set[str]] = {
     },
     "generate": {"arguments", "ownership", "sampling", "tokenizer"},
     "evaluate": {"arguments", "engine", "generate", "sampling", "tokenizer", "formats"},
-    "quantize": {"formats"},
-    "converters": {"formats", "models", "quantize", "tokenizer"},
+    "rounding": {"formats"},
+    "converters": {"formats", "models", "rounding", "tokenizer"},
+    "calibrate": {
+        "arguments", "cache", "chat", "converters", "formats", "models", "runtime", "tokenizer",
+    },
+    "quantize": {
+        "arguments", "calibrate", "converters", "cores", "evaluate", "formats", "models", "rounding",
+        "runtime", "tokenizer",
+    },
     "demo": set(),
     "__init__": {"engine"},
     "ends": set(),
     "__main__": {"cli", "ends"},
     "cli": {
         "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats",
-        "quantize", "catalog", "simd", "packs", "cache", "demo", "cores", "tune", "tuned", "ends",
+        "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache", "demo", "cores", "tune",
+        "tuned", "ends",
     },
 }  # fmt: skip
 
@@ -74,6 +82,7 @@ HEAVY = {
 HEAVY_ALLOWED = {
     "simd": {"numba", "llvmlite"},
     "kernels": {"numba", "llvmlite"},
+    "rounding": {"numba"},
     "quantize": {"numba"},
 }
 
@@ -223,9 +232,9 @@ def heavy_after(code: str) -> list[str]:
 
 
 MODULES = [
-    "edgeq", "edgeq.cli", "edgeq.converters", "edgeq.demo", "edgeq.errors", "edgeq.formats",
-    "edgeq.formats.gguf", "edgeq.formats.schemes", "edgeq.models",
-    "edgeq.models.llama", "edgeq.models.qwen2", "edgeq.models.qwen3", "edgeq.packs.store", "edgeq.quantize",
+    "edgeq", "edgeq.calibrate.texts", "edgeq.cli", "edgeq.converters", "edgeq.demo", "edgeq.errors",
+    "edgeq.formats", "edgeq.formats.gguf", "edgeq.formats.schemes", "edgeq.models",
+    "edgeq.models.llama", "edgeq.models.qwen2", "edgeq.models.qwen3", "edgeq.packs.store", "edgeq.rounding",
 ]  # fmt: skip
 
 

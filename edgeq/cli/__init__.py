@@ -25,6 +25,7 @@ __all__ = ["COMMANDS", "EXIT_FAILED", "EXIT_MODEL", "cli", "prepare_process", "r
 
 COMMANDS = {
     "convert": "Convert a checkpoint (directory, GGUF file or hub name) into one .edgeq file.",
+    "quantize": "Make a small .edgeq file that stays close to a model, by calibration.",
     "run": "Continue a prompt.",
     "chat": "Talk with a model.",
     "bench": "Measure tokens per second and memory.",
@@ -32,6 +33,9 @@ COMMANDS = {
     "verify": "Check every byte of a model file.",
     "eval": "Measure quality: perplexity, divergence from a reference, multiple choice.",
     "compare": "Compare the numbers of two model files, tensor by tensor.",
+    "sensitivity": "Measure what rounding each matrix of a model costs.",
+    "calibrate": "Keep what a model's products are given over a text, for quantize --stats.",
+    "calibration": "Make the text that quantization is calibrated on, and show what it covers.",
     "schemes": "List the schemes that weights are stored in, and what rounding to them costs.",
     "dtypes": "List the formats of numbers that schemes are made of.",
     "kernels": "Build, list and remove packs of compiled kernels.",

@@ -261,7 +261,17 @@ def measured_on(result: Perplexity | Divergence) -> list[tuple[str, str]]:
         ("tokens scored", f"{result.tokens} in {result.windows} windows of {result.context}"),
         ("protocol", result.protocol),
         ("text", f"{result.text_tokens} tokens, SHA-256 {result.text_sha256[:16]}"),
+        ("took", took(result)),
     ]
+
+
+def took(result: Perplexity | Divergence) -> str:
+    """Time, with that of the reference where it was computed, and memory."""
+    from edgeq.evaluate.throughput import peak_rss_bytes
+
+    rate, peak = result.windows * result.context / max(result.seconds, 1e-9), peak_rss_bytes()
+    memory = f", {terminal.size(peak)} of memory at the most" if peak else ""
+    return f"{result.seconds:.1f} s, {rate:.0f} tokens a second{memory}"
 
 
 def terms_of(wanted: str | None, names: Sequence[str]) -> list[Term]:

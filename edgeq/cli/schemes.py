@@ -36,7 +36,7 @@ def command(as_json: bool) -> None:
 def facts(scheme: Scheme) -> dict[str, Any]:
     """A row as a JSON-able dict."""
     from edgeq.formats import SCHEMES
-    from edgeq.quantize import rounding_of
+    from edgeq.rounding import rounding_of
 
     rounds = not scheme.planes or rounding_of(scheme) is not None
     return {
@@ -57,7 +57,7 @@ def errors(scheme: Scheme) -> dict[str, float]:
     import numpy as np
 
     from edgeq.formats import decode, encode
-    from edgeq.quantize import rounding_of
+    from edgeq.rounding import rounding_of
 
     random = np.random.default_rng(0)
     samples = {

@@ -82,6 +82,7 @@ def edgeq_facts(model: str) -> dict[str, Any]:
             "generation",
             "license",
             "source",
+            "quantization",
             "required",
         )
         return {
@@ -95,6 +96,7 @@ def edgeq_facts(model: str) -> dict[str, Any]:
             "generation": header.get("generation") or {},
             "license": header.get("license"),
             "source": header.get("source") or {},
+            "quantization": header.get("quantization") or {},
             "other": {name: value for name, value in header.items() if name not in known},
             "cache": cache_facts(file),
             "schemes": by_scheme(tensors),
@@ -141,6 +143,7 @@ def gguf_facts(model: str) -> dict[str, Any]:
         "generation": {},
         "license": config.get("general.license"),
         "source": {},
+        "quantization": {},
         "other": {},
         "cache": None,
         "schemes": by_scheme(tensors),
@@ -212,7 +215,7 @@ def overview(facts: dict[str, Any]) -> str:
         lines.append(f"kept        {terminal.size(facts['bytes_kept'])} as an .edgeq file (--scheme keep)")
     if facts["cache"]:
         lines.append(f"cache       {cache_line(**facts['cache'])}")
-    for name in ("source", "generation", "other", "config"):
+    for name in ("source", "quantization", "generation", "other", "config"):
         values = facts[name]
         if isinstance(values, dict) and values:
             lines += ["", f"{name}:"] + [f"  {key}: {short(value)}" for key, value in values.items()]

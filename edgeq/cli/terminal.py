@@ -12,8 +12,11 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TextIO
 
+from edgeq.errors import EdgeqError
 from edgeq.errors import size as size
 
 # C0 but tab and newline, DEL, C1; marks, embeddings, overrides and isolates of writing direction; U+2028 and
@@ -76,6 +79,18 @@ def say_json(value: Any) -> None:
     """One JSON object on stdout; no raw control characters can be in it."""
     sys.stdout.write(json.dumps(value, ensure_ascii=sys.stdout.isatty(), allow_nan=False) + "\n")
     sys.stdout.flush()
+
+
+def save_json(path: Path, value: Any) -> None:
+    """One JSON object as a file, which appears whole."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(json.dumps(value, allow_nan=False, indent=1) + "\n")
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise EdgeqError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> str:

@@ -42,7 +42,9 @@ HUGGINGFACE = (
 
 
 def family(name: str) -> ModuleType:
-    """The module of a family: `Config`, `TENSORS` and its forward pass; UnsupportedError for other names."""
+    """The module of a family: `Config`, `TENSORS`, its forward pass, and of that a `layer` and the `head` for
+    themselves; `FOLDS`, where it is known what feeds what. UnsupportedError for other names.
+    """
     if name not in FAMILIES:
         raise UnsupportedError(f"family {name!r:.80} is unknown; this version knows {', '.join(FAMILIES)}")
     return importlib.import_module(f"edgeq.models.{name}")

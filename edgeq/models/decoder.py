@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgeq.runtime.weights import Matrix, Vector, Weights
 
     Project = Callable[[Recorder, BaseConfig, Any, Input], tuple[Rows, Rows, Rows]]
+    Layer = Callable[[Recorder, BaseConfig, Weights, int, Rows, rotary.Tables, CacheLayer], Rows]
 
 
 CENTRED = 4096  # positions whose keys a block's centre is meant for: where most sequences end
@@ -87,22 +88,35 @@ def mlp(p: Recorder, c: BaseConfig, b: Block, x: Rows) -> Rows:
     return ops.matmul(p, b.down, gated, add_to=x)
 
 
-def decode(
+def layer(
     p: Recorder,
     c: BaseConfig,
     w: Weights,
+    i: int,
+    x: Rows,
     rope: rotary.Tables,
-    cache: CacheShape,
+    cache: CacheLayer,
     form: type[Block] = Block,
     project: Project = project,
+) -> Rows:
+    """x after block i, whose weights have this form, which `project` knows."""
+    b = w.block(i, form)
+    return mlp(p, c, b, attention(p, c, b, x, project, rope, cache, key_centre(c, w, b)))
+
+
+def head(p: Recorder, c: BaseConfig, w: Weights, x: Rows) -> None:
+    """The logits of the pass's outputs, from x after the last block."""
+    h = ops.norm(p, x, w.vector("norm"), (w.head,), epsilon=c.rms_norm_eps, outputs=True)
+    ops.argmax(p, ops.matmul(p, w.head, h, outputs=True))
+
+
+def decode(
+    p: Recorder, c: BaseConfig, w: Weights, rope: rotary.Tables, cache: CacheShape, layer: Layer = layer
 ) -> None:
-    """The whole pass, from ids to logits. Blocks have weights of this form, which `project` knows."""
+    """The whole pass, from ids to logits."""
     x = ops.embed(p, w.matrix("embed"))
     for i in range(c.num_hidden_layers):
         p.yield_point()
-        b = w.block(i, form)
-        x = attention(p, c, b, x, project, rope, CacheLayer(cache, i), key_centre(c, w, b))
-        x = mlp(p, c, b, x)
+        x = layer(p, c, w, i, x, rope, CacheLayer(cache, i))
     p.yield_point()
-    h = ops.norm(p, x, w.vector("norm"), (w.head,), epsilon=c.rms_norm_eps, outputs=True)
-    ops.argmax(p, ops.matmul(p, w.head, h, outputs=True))
+    head(p, c, w, x)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeq.models.base import DECODER, REQUIRE_BASE, BaseConfig, window_of
-from edgeq.models.decoder import decode
+from edgeq.models.decoder import decode, head, layer
+from edgeq.models.folds import DECODER as FOLDS
 
 if TYPE_CHECKING:
     from edgeq.cache import CacheShape
@@ -38,6 +39,8 @@ class Config(BaseConfig):
 
 
 TENSORS = DECODER
+
+__all__ = ["FOLDS", "TENSORS", "Config", "forward", "head", "layer"]
 
 
 def forward(p: Recorder, c: Config, w: Weights, rope: Tables, cache: CacheShape) -> None:

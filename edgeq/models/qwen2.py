@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeq import ops
-from edgeq.models import decoder
+from edgeq.models import decoder, folds
 from edgeq.models.base import DECODER, BaseConfig, Tensor, window_of_layers
-from edgeq.models.decoder import decode
 
 if TYPE_CHECKING:
     from edgeq.cache import CacheShape
@@ -64,6 +64,10 @@ def project(p: Recorder, c: BaseConfig, b: Block, h: Input) -> tuple[Rows, Rows,
     return q, k, ops.matmul(p, b.v, h, bias=b.v_bias)
 
 
+layer, head = partial(decoder.layer, form=Block, project=project), decoder.head
+FOLDS = folds.DECODER
+
+
 def forward(p: Recorder, c: Config, w: Weights, rope: Tables, cache: CacheShape) -> None:
     """Record the pass."""
-    decode(p, c, w, rope, cache, Block, project)
+    decoder.decode(p, c, w, rope, cache, layer)

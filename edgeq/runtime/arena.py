@@ -68,10 +68,11 @@ class Rows:
 
     buffer: Buffer
     columns: int
+    apart: int = 0  # bytes, where rows are further apart than their columns need
 
     @property
     def stride(self) -> int:
-        return row_bytes(self.columns)
+        return self.apart or row_bytes(self.columns)
 
     @property
     def words(self) -> tuple[Buffer, int]:

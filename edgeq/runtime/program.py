@@ -6,6 +6,7 @@ filled in by `bind`.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +19,7 @@ from edgeq.ownership import Unique
 from edgeq.simd.tag import Request
 
 from . import extents
-from .arena import Buffer, Held, place
+from .arena import Buffer, Held, Rows, place
 from .instructions import Instruction, OfCache
 
 
@@ -95,6 +96,12 @@ class Program(Unique):
     def requests(self) -> set[Request]:
         """The kernels that the program calls."""
         return {(i.kernel, i.tag) for i in self._instructions}
+
+    def numbers(self, rows: Rows) -> np.ndarray:
+        """float32 [limit, columns]: what a buffer of rows holds now, a view."""
+        size = self.settings.limit * rows.stride
+        raw = np.frombuffer((ctypes.c_char * size).from_address(rows.buffer.address), np.float32)
+        return raw.reshape(self.settings.limit, -1)[:, : rows.columns]
 
     def bind(self, cache: Cache) -> None:
         """Point the program at a sequence's cache."""

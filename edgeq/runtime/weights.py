@@ -4,6 +4,7 @@ vectors.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -67,23 +68,25 @@ class Vector:
 
 
 class Weights:
-    """All weights of an open, checked model file, by the names of the family's table."""
+    """Weights by the names of the family's table."""
 
-    def __init__(self, file: ModelFile):
+    def __init__(self, weights: Iterable[Matrix | Vector]):
         self._all: dict[str, Matrix | Vector] = {}
         self._blocks: dict[str, dict[str, Matrix | Vector]] = {}  # by number, then by last name
-        for name, tensor in file.tensors.items():
-            if tensor.layout == "lines16":
-                self._add(name, Matrix.of(name, tensor))
-            elif tensor.scheme.name == "f32":
-                self._add(name, Vector(name, tensor.array()))
+        for weight in weights:
+            self._all[weight.name] = weight
+            first, _, rest = weight.name.partition(".")
+            if first == "blocks":
+                number, _, last = rest.partition(".")
+                self._blocks.setdefault(number, {})[last] = weight
 
-    def _add(self, name: str, weight: Matrix | Vector) -> None:
-        self._all[name] = weight
-        first, _, rest = name.partition(".")
-        if first == "blocks":
-            number, _, last = rest.partition(".")
-            self._blocks.setdefault(number, {})[last] = weight
+    @classmethod
+    def of(cls, file: ModelFile) -> Weights:
+        """All of an open, checked model file."""
+        matrices = (Matrix.of(name, t) for name, t in file.tensors.items() if t.layout == "lines16")
+        plain = ((name, t) for name, t in file.tensors.items() if t.layout != "lines16")
+        vectors = (Vector(name, t.array()) for name, t in plain if t.scheme.name == "f32")
+        return cls([*matrices, *vectors])
 
     def matrix(self, name: str) -> Matrix:
         """UsageError when there is none of that name."""

@@ -3,7 +3,7 @@
 Rows without sub-scales have the rules of this page. Integers with one float for each group have ggml's,
 operation by operation in float32: its Q8_0's for 8 bits, its Q4_0's (and Q5_0's) for fewer, its Q4_1's (and
 Q5_1's) where there is a min. Other schemes are brought numbers into by a `Rounding` from elsewhere, as
-`edgeq.quantize` has them.
+`edgeq.rounding` has them.
 """
 
 from __future__ import annotations

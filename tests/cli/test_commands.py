@@ -16,7 +16,7 @@ from tests.cli.conftest import Call
 from tests.patience import STUCK_S
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = [*cli.COMMANDS, "eval ppl", "eval kld", "eval choice"]
+COMMANDS = [*cli.COMMANDS, "eval ppl", "eval kld", "eval choice", "calibration build", "calibration show"]
 
 
 def process(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -16,9 +16,10 @@ import pytest
 
 from edgeq import models
 from edgeq.converters import CHOICES, convert, pipeline
+from edgeq.converters.recipe import choose
 from edgeq.errors import EdgeqError, FormatError, UsageError
-from edgeq.formats import SCHEMES, encode, open_model, verify
-from edgeq.quantize import rounding_of
+from edgeq.formats import SCHEMES, Parts, dequantize, encode, open_model, quantize, verify
+from edgeq.rounding import rounding_of
 from tests.converters.checkpoints import config, weights, write_directory, write_gguf
 from tests.patience import STUCK_S
 
@@ -267,6 +268,47 @@ def test_tokenizer_is_in_the_file(tmp_path: Path, demo_checkpoint: Path) -> None
         assert file.header["tokenizer"]["tensor"] == pipeline.TOKENIZER
         tensor = file.tensors[pipeline.TOKENIZER]
         assert tensor.scheme.name == "bytes" and tensor.nbytes > 1000
+
+
+# ---- what was made elsewhere ----
+def test_ready_matrices_words_and_facts(tmp_path: Path, source: Path) -> None:
+    """Parts that are ready go into the file as they are, the others are rounded; facts stand with each."""
+    opened, recipe, path = pipeline.open_source(source), choose(scheme="e4"), tmp_path / "a.edgeq"
+    parts = quantize(np.eye(172, 72, dtype=np.float32), "e4", rounding_of(SCHEMES["e4"]))
+    asked = []
+
+    def ready(name: str) -> Parts | None:
+        asked.append(name)
+        return parts if name == "blocks.0.up" else None
+
+    extra = {"blocks.0.up": {"method": "mine", "shape": "no fact may take a place that is taken"}}
+    pipeline.write(opened, path, recipe, None, ready=ready, words={"made": {"by": "hand"}}, extra=extra)
+    convert(source, tmp_path / "b.edgeq", scheme="e4")
+    assert verify(path) == []
+    with open_model(path) as file, open_model(tmp_path / "b.edgeq") as plain:
+        assert asked == list(file.tensors) == list(plain.tensors)
+        assert file.header["made"] == {"by": "hand"} and "made" not in plain.header
+        entries = {entry["name"]: entry for entry in file.header["tensors"]}
+        assert {name for name, entry in entries.items() if "method" in entry} == {"blocks.0.up"}
+        assert entries["blocks.0.up"]["method"] == "mine" and entries["blocks.0.up"]["shape"] == [172, 72]
+        values = dequantize(parts, "e4")[:, :72]
+        np.testing.assert_array_equal(file.tensors["blocks.0.up"].array(), values)
+        for name in {*file.tensors} - {"blocks.0.up"}:
+            np.testing.assert_array_equal(file.tensors[name].data, plain.tensors[name].data)
+
+
+@pytest.mark.parametrize("rows", [16, 188])
+def test_ready_parts_of_another_shape_leave_nothing(tmp_path: Path, source: Path, rows: int) -> None:
+    parts = quantize(np.eye(rows, 72, dtype=np.float32), "e4", rounding_of(SCHEMES["e4"]))
+    with pytest.raises((EdgeqError, ValueError)):
+        pipeline.write(
+            pipeline.open_source(source),
+            tmp_path / "a.edgeq",
+            choose(scheme="e4"),
+            None,
+            ready=lambda name: parts if name == "blocks.0.up" else None,
+        )
+    assert os.listdir(tmp_path) == []
 
 
 HALTING = """

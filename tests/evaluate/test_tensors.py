@@ -81,6 +81,44 @@ def model(family: str = "llama", **tensors: Tensor) -> Any:
     return type("File", (), {"path": family, "family": family, "tensors": tensors})
 
 
+def moments(columns: int, seed: int = 0) -> Any:
+    x = np.random.default_rng(seed).standard_normal((50, columns)).astype(np.float32)
+    return x, x.T @ x / np.float32(len(x))
+
+
+@pytest.mark.parametrize("values", [1 << 17, 1])
+def test_errors_of_outputs(files: dict[str, Path], values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the outputs of inputs with those moments are off; None where these are not known."""
+    monkeypatch.setattr(encoding, "BLOCK_VALUES", values)
+    given = {"blocks.0.q": moments(64), "blocks.0.down": moments(172, 1), "blocks.1.q": moments(64, 2)}
+    with open_model(files["q4"]) as mine, open_model(files["f32"]) as theirs:
+        rows = compare_tensors(mine, theirs, None, lambda name: given[name][1] if name in given else None)
+        found = {row.name: row for row in rows}
+        for name, (x, _) in given.items():
+            a, b = (file.tensors[name].array().astype(np.float64) for file in (mine, theirs))
+            norms = np.linalg.norm(x @ (a - b).T), np.linalg.norm(x @ b.T)
+            assert found[name].output_error == pytest.approx(norms[0] / norms[1], rel=1e-4)
+        assert {row.name for row in rows if row.output_error is not None} == set(given)
+        plain = {row.name: row for row in compare_tensors(mine, theirs)}
+        assert all(row.relative == plain[row.name].relative for row in rows)
+    layers = {row.name: row for row in by_layer(rows)}
+    pair = [found["blocks.0.q"], found["blocks.0.down"]]
+    wanted = sum(row.outputs or 0 for row in pair) / sum(row.reference_outputs or 0 for row in pair)
+    assert layers["blocks.0"].output_error == pytest.approx(np.sqrt(wanted))
+    assert layers["blocks.2"].output_error is None and layers["embed"].output_error is None
+    assert layers["blocks.1"].output_error == pytest.approx(found["blocks.1.q"].output_error)
+    assert together("all", rows).to_json()["output_error"] > 0
+
+
+def test_moments_that_do_not_go_with_a_matrix() -> None:
+    mine, theirs = model(norm=Tensor(1)), model(norm=Tensor(2))
+    with pytest.raises(UsageError, match="the statistics of norm are of 3 columns, not of 2"):
+        compare_tensors(mine, theirs, None, lambda name: np.eye(3, dtype=np.float32))
+    for h in (np.zeros((2, 2)), -np.eye(2)):  # of inputs that are nothing, and of none that can be
+        (row,) = compare_tensors(mine, theirs, None, {"norm": h.astype(np.float32)}.get)
+        assert row.output_error is None and row.to_json()["output_error"] is None
+
+
 def test_what_cannot_be_compared() -> None:
     with pytest.raises(UsageError, match="llama is llama and qwen2 is qwen2"):
         compare_tensors(model(norm=Tensor(1)), model("qwen2", norm=Tensor(1)))

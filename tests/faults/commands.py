@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pickle
 import shutil
@@ -9,12 +11,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from unittest import mock
 
-from edgeq.formats import verify
+import numpy as np
+
+from edgeq.calibrate.statistics import Statistics
+from edgeq.formats import SCHEMES, verify
 from edgeq.packs import build, store
 from edgeq.packs.pack import decoded
+from edgeq.quantize.grid import inner
+from edgeq.quantize.methods.search import importance, search
+from edgeq.quantize.task import Seen, Task
+from edgeq.runtime.dense import Dense
 from tests.fuzz import checkpoints, edgeq_files, gguf_files
 from tests.fuzz.sparse import write
 
@@ -57,6 +67,10 @@ class Command:
         for path in folder.rglob("*"):
             if path.suffix == ".edgeq" and path.read_bytes() != OLD:
                 found += [f"{path.name}: {problem}" for problem in verify(path)]
+            if path.suffix == ".quantizing":
+                found += [f"{name} of {path.name} is not whole" for name in not_whole(path)]
+            if path.suffix == ".stats" and path.read_bytes() != OLD:
+                Statistics(path)
             if path.suffix in (store.BUILT, store.COMPILED):
                 decoded(memoryview(path.read_bytes()))
         if self.target:
@@ -71,8 +85,20 @@ class Command:
         return found
 
 
+def not_whole(folder: Path) -> Iterator[str]:
+    """What a quantization that was broken off has left for the next, and the next would not take."""
+    for path in folder.iterdir():
+        data = path.read_bytes()
+        if path.suffix == ".json":
+            json.loads(data)
+        elif path.suffix != ".part":
+            end = 8 + int.from_bytes(data[:8], "little")
+            if json.loads(data[8:end])["sha256"] != hashlib.sha256(data[end:]).hexdigest():
+                yield path.name
+
+
 def temporary(path: Path) -> bool:
-    return path.name.endswith(".partial") or path.name.startswith((".new-", ".tuned-", "tmp"))
+    return path.name.endswith((".partial", ".part")) or path.name.startswith((".new-", ".tuned-", "tmp"))
 
 
 def make_world(world: Path) -> None:
@@ -82,6 +108,15 @@ def make_world(world: Path) -> None:
     (world / "model.edgeq").write_bytes(edgeq_files.model_bytes("llama"))
     write(world / "model.gguf", gguf_files.model("qwen2", 0, "gpt2"))
     checkpoints.directory(world, "checkpoint")
+    (world / "text.txt").write_text("A text <|im_end|> 12\n" * 2000)
+
+
+def methods_compiled() -> None:
+    """The loops of the methods that the commands below use, so that not each process compiles them again."""
+    w, dense = np.ones((4, 64), np.float32), cast(Dense, SimpleNamespace(workers=1))
+    for scheme in ("e4", "e8"):
+        task = Task(w, SCHEMES[scheme], Seen(np.eye(64, dtype=np.float32), dense), dense)
+        inner(w, task.values(importance(task, search(task, None))))
 
 
 @contextmanager
@@ -116,6 +151,9 @@ def objects_kept(folder: Path) -> Iterator[None]:
 
 
 RUN = ("-p", "a text", "-n", "3", "--threads", "2", "--temperature", "0", "--context", "32")
+METHODS = ("--method", "search,importance")
+TEXT = ("-f", "text.txt", "--tokens", "1536", "--threads", "2")
+MIXED = ("calibration", "build", "-o", "made.jsonl", "--bytes", "30000")
 COMMANDS = (
     Command("convert", ("convert", "checkpoint", "-o", "made.edgeq"), "made.edgeq"),
     Command("convert --force", ("convert", "checkpoint", "-o", "made.edgeq", "--force"), "made.edgeq",
@@ -132,6 +170,16 @@ COMMANDS = (
     Command("kernels list", ("kernels", "list"), may_say="refused: "),
     Command("kernels clear", ("kernels", "clear")),
     Command("show", ("show", "model.edgeq")),
+    Command("quantize", ("quantize", "checkpoint", "-o", "made.edgeq", "--quality", "fast"), "made.edgeq"),
+    Command("quantize --file", ("quantize", "checkpoint", "-o", "made.edgeq", *TEXT, *METHODS), "made.edgeq"),
+    Command("quantize --stats --force",
+            ("quantize", "checkpoint", "-o", "made.edgeq", "--stats", "kept.stats", "--force", *METHODS),
+            "made.edgeq", there=True),
+    Command("calibrate", ("calibrate", "checkpoint", "-o", "made.stats", *TEXT), "made.stats"),
+    Command("calibrate --merge --force", ("calibrate", "-o", "made.stats", "--merge", "kept.stats", "--merge",
+            "kept.stats", "--force"), "made.stats", there=True),
+    Command("calibration build", (*MIXED, "--tokenizer", "model.edgeq"), "made.jsonl"),
+    Command("calibration build --force", (*MIXED, "--force"), "made.jsonl", there=True),
 )  # fmt: skip
 
 

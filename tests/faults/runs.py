@@ -12,7 +12,15 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.commands import Command, Ended, environment, make_world, objects_kept
+from tests.faults.commands import (
+    TEXT,
+    Command,
+    Ended,
+    environment,
+    make_world,
+    methods_compiled,
+    objects_kept,
+)
 from tests.faults.inject import Injector, errors_of
 
 SECONDS_MAX = 60  # of one run, by the system's alarm
@@ -39,9 +47,14 @@ class Bench:
         self.place = place
         self.world = place / "world"
         make_world(self.world)
-        for model, around in (("model.edgeq", objects_kept), ("checkpoint", lambda folder: nullcontext())):
-            warm = Command("warm", ("run", model, "-p", "a", "-n", "1", "--threads", "2"))
-            ended = self._forked(warm, self.world, Injector(), around)
+        methods_compiled()
+        words = ("-p", "a", "-n", "1", "--threads", "2")
+        for arguments, around in (
+            (("run", "model.edgeq", *words), objects_kept),
+            (("run", "checkpoint", *words), lambda folder: nullcontext()),
+            (("calibrate", "checkpoint", "-o", "kept.stats", *TEXT), lambda folder: nullcontext()),
+        ):
+            ended = self._forked(Command("warm", arguments), self.world, Injector(), around)
             assert ended.code == 0, ended
         shutil.rmtree(self.world / "cache", ignore_errors=True)
 

@@ -1,9 +1,10 @@
-"""Mutants of chat templates, packs of kernels, recipes, and the file of tuned values."""
+"""Mutants of chat templates, packs of kernels, recipes, tuned values, calibration text, files of moments."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import struct
 from functools import cache
@@ -11,14 +12,19 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
+
 from edgeq import models, tuned
+from edgeq.calibrate import statistics, texts
 from edgeq.chat import encode_chat, render
 from edgeq.converters import CHOICES, KEEP, recipe
+from edgeq.errors import EdgeqError
 from edgeq.packs.pack import MAGIC, PRELUDE, Pack, decoded
 from edgeq.simd.target import Target
 from edgeq.tokenizer import Tokenizer, load
 from tests.fuzz import mutate, vocabularies
 from tests.fuzz.edgeq_files import CONFIG
+from tests.fuzz.sparse import parts, sparse, write
 
 MESSAGES: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief."},
@@ -183,3 +189,101 @@ def read_tuned(data: bytes, folder: Path) -> None:
             os.environ["XDG_CACHE_HOME"] = before
     assert all(name in tuned.TILED and tiles in tuned.TILES for name, tiles in found.tiles.items())
     assert 0 <= found.threads <= (os.cpu_count() or 1)
+
+
+# ---- calibration text ----
+
+
+def texts_seeds() -> list[bytes]:
+    said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": vocabularies.FOREIGN}]
+    talk = {"messages": said, "source": "x", "domain": "y"}
+    return [json.dumps(value).encode() for value in (["plain", {"text": "a\n\nb\fc"}, talk], talk)]
+
+
+def read_texts(data: bytes, folder: Path) -> None:
+    """Read as what it looks like and as plain text; what is taken is written, and read again as it was."""
+    kind = "json" if data.lstrip().startswith(b"[") else "jsonl"
+    for path in (folder / "text.txt", folder / f"text.{kind}"):
+        path.write_bytes(data)
+        try:
+            found = texts.read([path])
+        except EdgeqError:
+            if path.suffix == ".txt":
+                continue
+            raise
+        texts.coverage(texts.mix(texts.deduplicate(found)))
+        texts.write(folder / "made.jsonl", found)
+        assert texts.read([folder / "made.jsonl"]) == found
+
+
+# ---- files of moments ----
+ITEM_BYTES = {"F16": 2, "F32": 4, "F64": 8, "I32": 4, "I64": 8}
+
+
+def stats_seeds() -> list[bytes]:
+    """Of two taps: sums of products, and of squares alone."""
+    return [_stats([(["blocks.0.q", "blocks.0.k"], 3), (["blocks.0.o"], 2)], diagonal) for diagonal in (0, 1)]
+
+
+def _stats(taps: list[tuple[list[str], int]], diagonal: int) -> bytes:
+    about = {"format": statistics.FORMAT, "model": "0" * 64, "name": "m", "text_sha256": "1" * 64,
+             "tokens": "20", "window": "5", "diagonal": str(diagonal), "taps": json.dumps(taps)}  # fmt: skip
+    header, data = dict[str, Any]({"__metadata__": about}), b""
+    for names, n in taps:
+        sizes = {"products": n if diagonal else n * (n + 1) // 2, "absolute": n, "largest": n}
+        for part in statistics.PARTS:
+            arrays = {kind: np.full(size, 1.5, "<f4") for kind, size in sizes.items()}
+            for kind, x in {**arrays, "count": np.full(1, 7, "<i8")}.items():
+                at = len(data)
+                data += x.tobytes()
+                dtype = "I64" if kind == "count" else "F32"
+                entry = {"dtype": dtype, "shape": list(x.shape), "data_offsets": [at, len(data)]}
+                header[f"{part}/{names[0]}.{kind}"] = entry
+    raw = json.dumps(header).encode()
+    return struct.pack("<Q", len(raw)) + raw + data
+
+
+def stats_mutant(random: Random, one: bytes, other: bytes) -> bytes:
+    """The header changed, and what it says of its taps, with offsets that tile the data again; or numbers."""
+    plain, zeros = parts(one)
+    length = int.from_bytes(plain[:8], "little")
+    header, data = mutate.load_json(plain[8 : 8 + length]), plain[8 + length :]
+    if not isinstance(header, dict) or mutate.chance(random, 0.05):
+        return sparse(mutate.of_bytes(random, plain, other), zeros)
+    if mutate.chance(random, 0.3):
+        data = mutate.of_bytes(random, data, parts(other)[0][-len(data) :])
+    else:
+        header = mutate.of_json(random, header, header)
+    about = header.get("__metadata__") if isinstance(header, dict) else None
+    if isinstance(about, dict) and isinstance(about.get("taps"), str) and mutate.chance(random, 0.3):
+        taps = mutate.of_json(random, mutate.load_json(about["taps"].encode("utf-8", "surrogatepass")))
+        header["__metadata__"] = {**about, "taps": mutate.dumped(random, taps).decode("utf-8", "replace")}
+    if isinstance(header, dict) and mutate.chance(random, 0.6):
+        header, size = _tiled(header)
+        data, zeros = data[:size], max(0, size - len(data))
+    raw = mutate.dumped(random, header)
+    return sparse(struct.pack("<Q", len(raw)) + raw + data, zeros)
+
+
+def _tiled(header: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    found, at = dict[str, Any](), 0
+    for name, entry in header.items():
+        shape = entry.get("shape") if isinstance(entry, dict) else None
+        if name != "__metadata__" and isinstance(shape, list) and all(type(n) is int for n in shape):
+            size = math.prod(shape) * ITEM_BYTES.get(str(entry.get("dtype")), 4)
+            entry = {**entry, "data_offsets": [at, at + size]}
+            at += max(0, size)
+        found[name] = entry
+    return found, min(at, 1 << 62)
+
+
+def read_stats(data: bytes, folder: Path) -> None:
+    """What is taken has moments that are numbers, and added to itself it is such a file again."""
+    write(folder / "one.stats", data)
+    found = statistics.Statistics(folder / "one.stats")
+    for names, columns in found.taps:
+        for part in statistics.PARTS:
+            mean = found.moments(part, names, columns).mean
+            assert mean.shape == (columns, columns) and np.isfinite(mean).all()
+    statistics.merge([found.path, found.path], folder / "two.stats")
+    assert statistics.Statistics(folder / "two.stats").tokens == 2 * found.tokens

@@ -69,6 +69,8 @@ PARSERS = {
         Parser("template", others.template_seeds, others.template_mutant, others.read_template, 200, 0.2),
         Parser("pack", others.pack_seeds, others.pack_mutant, others.read_pack, 300, 4),
         Parser("recipe", others.recipe_seeds, others.recipe_mutant, others.read_recipe, 300, 2),
+        Parser("calibration-text", others.texts_seeds, checkpoints.json_mutant, others.read_texts, 300, 2),
+        Parser("moments", others.stats_seeds, others.stats_mutant, others.read_stats, 300, 2),
         Parser("tuned", others.tuned_seeds, checkpoints.json_mutant, others.read_tuned, 300, 2),
     )
 }  # fmt: skip

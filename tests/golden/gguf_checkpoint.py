@@ -13,6 +13,7 @@ from typing import Any
 import gguf
 import gguf.quants
 import numpy as np
+import sentencepiece
 from numpy.typing import NDArray
 
 from . import reference
@@ -79,6 +80,17 @@ def rounded(kind: str) -> Callable[[str, Array], Stored]:
         return quantized, gguf.quants.quantize(values, quantized), 1.0
 
     return stored
+
+
+def vocabulary(directory: Path, size: int) -> tuple[list[bytes], list[float], list[int]]:
+    """Texts, scores and GGUF token kinds: those of the directory's sentencepiece model, or made up."""
+    if not (directory / "tokenizer.model").exists():
+        texts = [b"<unk>", b"<s>", b"</s>"] + [b"w%d" % i for i in range(size - 3)]
+        return texts, [0.0] * size, [2, 3, 3] + [1] * (size - 3)
+    model = sentencepiece.SentencePieceProcessor(model_file=str(directory / "tokenizer.model"))
+    every = range(size)
+    kinds = [2 * model.is_unknown(i) or 3 * model.is_control(i) or 6 * model.is_byte(i) or 1 for i in every]
+    return [model.id_to_piece(i).encode() for i in every], [model.get_score(i) for i in every], kinds
 
 
 def write(

@@ -333,7 +333,7 @@ def test_a_row_that_no_instruction_holds_is_refused(roles: list[Role], sentence:
 def test_weights_are_what_they_are_asked_for_as(demo_checkpoint: Path, tmp_path: Path) -> None:
     convert(demo_checkpoint, tmp_path / "demo.edgeq", scheme="q4")
     with open_model(tmp_path / "demo.edgeq") as file:
-        w = Weights(file)
+        w = Weights.of(file)
     assert w.matrix("embed").rows == 512 and len(w.vector("norm").values) == 64
     for name in ("embed", "nothing"):
         with pytest.raises(UsageError, match=f"{name} is no vector of this model"):

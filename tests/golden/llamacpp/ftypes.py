@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 import edgeq
 from edgeq.converters import convert
 from tests.golden import gguf_checkpoint, reference
-from tests.golden.llamacpp.make_llamacpp import cosines, ggml_rounded, llamacpp_logits, vocabulary
+from tests.golden.llamacpp.make_llamacpp import cosines, ggml_rounded, llamacpp_logits
 
 FTYPES = (
     "Q4_K_M", "Q5_K_M", "Q6_K", "Q3_K_M", "Q2_K", "IQ4_XS", "IQ4_NL", "IQ3_S", "Q4_1", "Q5_0", "Q5_1",
@@ -117,7 +117,7 @@ def main(directory: Path, text: Path, ftypes: list[str]) -> bool:
     """Print a line for each file type; whether all are within the bounds."""
     checkpoint, good = reference.load(directory), True
     vocab = checkpoint.config["vocab_size"]
-    words = vocabulary(directory, vocab)
+    words = gguf_checkpoint.vocabulary(directory, vocab)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "bf16.gguf"
         gguf_checkpoint.write(source, checkpoint, gguf_checkpoint.rounded("bf16"), words)

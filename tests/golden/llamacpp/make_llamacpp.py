@@ -21,7 +21,6 @@ from typing import Any
 import gguf
 import llama_cpp
 import numpy as np
-import sentencepiece
 from numpy.typing import NDArray
 
 from tests.golden import gguf_checkpoint, reference
@@ -98,17 +97,6 @@ def ggml_rounded(
     return kind, stored, float(np.float32(factor))
 
 
-def vocabulary(directory: Path, size: int) -> tuple[list[bytes], list[float], list[int]]:
-    """Texts, scores and GGUF token kinds: those of the directory's sentencepiece model, or made up."""
-    if not (directory / "tokenizer.model").exists():
-        texts = [b"<unk>", b"<s>", b"</s>"] + [b"w%d" % i for i in range(size - 3)]
-        return texts, [0.0] * size, [2, 3, 3] + [1] * (size - 3)
-    model = sentencepiece.SentencePieceProcessor(model_file=str(directory / "tokenizer.model"))
-    every = range(size)
-    kinds = [2 * model.is_unknown(i) or 3 * model.is_control(i) or 6 * model.is_byte(i) or 1 for i in every]
-    return [model.id_to_piece(i).encode() for i in every], [model.get_score(i) for i in every], kinds
-
-
 def calm(checkpoint: reference.Checkpoint) -> reference.Checkpoint:
     """The model with queries a quarter as long.
 
@@ -172,7 +160,7 @@ def make(name: str) -> None:
         checkpoint, stored = reference.load(directory), gguf_checkpoint.rounded(kind)
         checkpoint = padded(checkpoint) if directory == STORIES else calm(checkpoint)
     size = checkpoint.config["vocab_size"]
-    gguf_checkpoint.write(path, checkpoint, stored, vocabulary(directory, size))
+    gguf_checkpoint.write(path, checkpoint, stored, gguf_checkpoint.vocabulary(directory, size))
     ids = np.random.default_rng(7).integers(3, size, TOKENS)
     ids[0] = 1
     if directory == STORIES:  # a story, so that the trained weights see what they know

@@ -11,7 +11,7 @@ from edgeq import formats
 from edgeq.converters.recipe import choose
 from edgeq.errors import FormatError
 from edgeq.formats import SCHEMES, Rounding
-from edgeq.quantize import rounding_of, search
+from edgeq.rounding import rounding_of, search
 from tests.formats.parts import write_parts
 
 Array = np.ndarray[Any, Any]

@@ -1,7 +1,7 @@
 """A search for the integer scale of each 32 columns, for what its byte chooses, a zero point or a table, and
 for the float of each row.
 
-It makes the squared error of the weights small, in three steps:
+It makes the squared error of the weights small, each column's counted as its importance says, in three steps:
 
 1. Of some real scales for 32 columns, of each sign and with each choice, the one with the least error.
 2. The row's float is the largest of them divided by the largest integer, or a little more: what leaves less.
@@ -32,12 +32,17 @@ CENTRE, LAST = F32(256), F32(HALVES - 1)
 ZERO, TWO = F32(0), F32(2)
 
 
-def search(x: Array, scheme: Scheme) -> Parts:
-    """The parts of float32 [rows, cols], whole steps. A row's float is NaN where a value is not finite."""
+def search(x: Array, scheme: Scheme, importance: Array | None = None) -> Parts:
+    """The parts of float32 [rows, cols], whole steps. A row's float is NaN where a value is not finite.
+
+    importance, float32 [cols], of which none is negative: what the squared error of each column counts; None:
+    all count 1.
+    """
     kind = scheme.sub_kind
     assert kind is not None
     even, exponents = evened(x)
-    fitting = Fitting(even.reshape(-1, ACT_GROUP), scheme)
+    counts = np.ones(x.shape[1], F32) if importance is None else importance.astype(F32)
+    fitting = Fitting(even.reshape(-1, ACT_GROUP), scheme, counts.reshape(-1, ACT_GROUP))
     real = fitting.real(signed=kind.low < 0).reshape(len(x), -1)
     largest = np.abs(real).max(axis=1, keepdims=True)
     tried = []
@@ -72,17 +77,17 @@ def evened(x: Array) -> tuple[Array, Array]:
 
 class Fitting:
     """Blocks float32 [n, 32] and the integers that a scheme's codes stand for: those of a table, less a zero
-    point, for each choice.
+    point, for each choice. The columns of block i count as counts[i % m], float32 [m, 32], say.
     """
 
-    def __init__(self, blocks: Array, scheme: Scheme):
+    def __init__(self, blocks: Array, scheme: Scheme, counts: Array):
         choices = len(scheme.values)
         tables = np.broadcast_to(scheme.tables, scheme.values.shape).astype(F32)
         middles = (np.arange(HALVES) + 0.5) / 2 - 128  # of half steps: no integer ends inside
         self.nearest = np.abs(middles[:, None] - tables[:, None]).argmin(axis=2).astype(np.uint8)
         self.grids = TWO * np.take_along_axis(tables, self.nearest.astype(np.int64), axis=1) + CENTRE
         self.zeros = np.broadcast_to(np.array(scheme.zeros, F32), choices).copy()
-        self.blocks, self.largest = blocks, np.abs(tables).max()
+        self.blocks, self.counts, self.largest = blocks, counts, np.abs(tables).max()
         self.trials = TRIALS if tables.shape[1] > 4 else TRIALS_OF_FOUR
 
     def real(self, signed: bool) -> Array:
@@ -108,7 +113,7 @@ class Fitting:
         """
         n = len(self.blocks)
         at, choice, error = np.empty(n, np.int64), np.empty(n, np.uint8), np.empty(n, F32)
-        fit(self.blocks, scales, self.zeros, self.grids, at, choice, error)
+        fit(self.blocks, self.counts, scales, self.zeros, self.grids, at, choice, error)
         return np.where(at < 0, ZERO, names[np.arange(n), at]), choice, error
 
     def codes(self, scale: Array, choice: Array) -> Array:
@@ -122,14 +127,16 @@ class Fitting:
 
 
 @njit(nogil=True)
-def fit(x: Any, scales: Any, zeros: Any, grids: Any, at: Any, choice: Any, least: Any) -> None:
+def fit(x: Any, counts: Any, scales: Any, zeros: Any, grids: Any, at: Any, choice: Any, least: Any) -> None:
     """Of each block of x float32 [n, 32] the scale, of float32 [n, k], and the choice with the least squared
-    error: their numbers and the error, [n]. -1: none is better than to make all 0.
+    error, of which each column counts what row n % m of counts, [m, 32], says: their numbers and the error,
+    [n]. -1: none is better than to make all 0.
     """
     for n in range(len(x)):
+        count = counts[n % len(counts)]
         at[n], choice[n], least[n] = -1, 0, ZERO
         for i in range(ACT_GROUP):
-            least[n] += x[n, i] * x[n, i]
+            least[n] += x[n, i] * x[n, i] * count[i]
         for k in range(scales.shape[1]):
             if scales[n, k] == ZERO:
                 continue
@@ -138,17 +145,17 @@ def fit(x: Any, scales: Any, zeros: Any, grids: Any, at: Any, choice: Any, least
                 shift, grid = TWO * zeros[z] + CENTRE, grids[z]
                 a, b, c, d = ZERO, ZERO, ZERO, ZERO  # four sums, so that one need not wait for another
                 for i in range(0, ACT_GROUP, 4):
-                    a = added(a, x[n, i] * factor + shift, grid)
-                    b = added(b, x[n, i + 1] * factor + shift, grid)
-                    c = added(c, x[n, i + 2] * factor + shift, grid)
-                    d = added(d, x[n, i + 3] * factor + shift, grid)
+                    a = added(a, x[n, i] * factor + shift, count[i], grid)
+                    b = added(b, x[n, i + 1] * factor + shift, count[i + 1], grid)
+                    c = added(c, x[n, i + 2] * factor + shift, count[i + 2], grid)
+                    d = added(d, x[n, i + 3] * factor + shift, count[i + 3], grid)
                 error = ((a + b) + (c + d)) / (factor * factor)
                 if error < least[n]:
                     at[n], choice[n], least[n] = k, z, error
 
 
 @njit(nogil=True)
-def added(total: Any, halves: Any, grid: Any) -> Any:
-    """The total and the squared distance from the nearest integer, in half steps."""
+def added(total: Any, halves: Any, count: Any, grid: Any) -> Any:
+    """The total and what the squared distance from the nearest integer, in half steps, counts."""
     distance = halves - grid[int(min(max(halves, ZERO), LAST)) & HALVES - 1]
-    return total + distance * distance
+    return total + distance * distance * count

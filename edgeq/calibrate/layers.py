@@ -1,0 +1,172 @@
+"""A layer of a model, and its head, as programs of their own over windows of rows: float32 weights, which may
+be exchanged, and a tap at the input of each product.
+
+They are recorded from the family's own functions and run by the engine's kernels, one layer in memory at a
+time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from edgeq import models
+from edgeq.cache import Cache, CacheShape
+from edgeq.converters.source import Source
+from edgeq.models import BaseConfig
+from edgeq.runtime.arena import Rows
+from edgeq.runtime.dense import Dense, rows_of, tiled
+from edgeq.runtime.instructions import CacheLayer
+from edgeq.runtime.program import Settings
+from edgeq.runtime.recorder import Recorder
+from edgeq.runtime.rotary import Tables
+from edgeq.runtime.weights import Matrix, Vector, Weights
+
+Array = np.ndarray[Any, Any]
+
+LOGITS_BYTES = 64 << 20  # of the head's rows at a time
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Rows that matrices are multiplied with: the place before which they can be read."""
+
+    matrices: tuple[str, ...]  # their names in the file, which read the same rows
+    rows: Rows
+    first: int  # instruction
+    last: int  # of the products with them
+    adds: bool  # whether these are added to the layer's own rows
+
+    @property
+    def columns(self) -> int:
+        return self.rows.columns
+
+
+class Held:
+    """Matrices and vectors of float32 by their names, as kernels read them."""
+
+    def __init__(self, arrays: Mapping[str, Array]):
+        self._tiles = {name: tiled(array) for name, array in arrays.items() if array.ndim == 2}
+        matrices = [
+            Matrix(name, "f32", len(arrays[name]), arrays[name].shape[1], len(t), int(t.ctypes.data), t)
+            for name, t in self._tiles.items()
+        ]
+        vectors = [Vector(name, array) for name, array in arrays.items() if array.ndim == 1]
+        self.weights = Weights([*matrices, *vectors])
+
+    def exchange(self, name: str, w: Array) -> None:
+        """Another matrix, float32 of the same shape, under that name."""
+        self._tiles[name][...] = tiled(w)
+
+
+def floats_of(source: Source, i: int) -> dict[str, Array]:
+    """float32 of all tensors of block i, by their names."""
+    prefix = f"blocks.{i}."
+    found = {name: t.floats() for name, t in source.tensors.items() if name.startswith(prefix)}
+    return {name: x.reshape(-1) if len(source.tensors[name].shape) == 1 else x for name, x in found.items()}
+
+
+class Layer:
+    """Block i over windows of up to `window` rows: `run` takes x, [n, hidden], and leaves what comes of
+    it.
+    """
+
+    def __init__(self, dense: Dense, source: Source, i: int, window: int, arrays: Mapping[str, Array]):
+        c: BaseConfig = source.config
+        self.dense, self.window = dense, window
+        self.held = Held({**arrays, "rope.inverse_frequencies": source.frequencies})
+        self._rope = Tables(source.frequencies, window)
+        shape = CacheShape.of("f32", 1, c.num_key_value_heads, c.head_dim, window)
+        recorder = Recorder(Settings(dense.isa, "f32", dense.workers, window, 1, dense.tokens))
+        self.x = dense.zeros(window, c.hidden_size)
+        rows = rows_of(self.x)
+        models.family(source.family).layer(
+            recorder, c, self.held.weights, i, rows, self._rope, CacheLayer(shape, 0)
+        )
+        self._program = _apart(dense, recorder)
+        self._cache = Cache(shape)
+        self._program.bind(self._cache)
+        self._rope.ensure(window)
+        self.taps = list(taps(recorder, rows))
+
+    def start(self, x: Array) -> None:
+        """Rows of a window, float32 [n, hidden], from position 0 on."""
+        self._count = len(x)
+        self.x[: len(x)] = x
+        self._done = 0
+
+    def until(self, place: int | None = None) -> None:
+        """Go on to an instruction, or to the end."""
+        place = len(self._program.code) if place is None else place
+        if place > self._done:
+            self.dense.run(self._program, self._count, self._done, place)
+            self._done = place
+
+    def read(self, tap: Tap) -> Array:
+        """float32 [n, columns], a view, of a tap that was gone `until`."""
+        return self._program.numbers(tap.rows)[: self._count]
+
+    def run(self, x: Array) -> Array:
+        """float32 [n, hidden], a view that the next run overwrites."""
+        self.start(x)
+        self.until()
+        return self.x[: len(x)]
+
+
+class Head:
+    """The final norm and the product with the head's matrix."""
+
+    def __init__(self, dense: Dense, source: Source, norm: Array, w: Array):
+        c: BaseConfig = source.config
+        self.dense = dense
+        self.held = Held({"norm": norm, "output": w})
+        self.limit = max(1, min(256, LOGITS_BYTES // (4 * c.vocab_size)))
+        settings = Settings(dense.isa, "f32", dense.workers, self.limit, self.limit, dense.tokens)
+        recorder = Recorder(settings)
+        self.x = dense.zeros(self.limit, c.hidden_size)
+        rows = rows_of(self.x)
+        models.family(source.family).head(recorder, c, self.held.weights, rows)
+        self._program = _apart(dense, recorder)
+        (self._tap,) = taps(recorder, rows)
+        self._columns = c.vocab_size
+
+    def inputs(self, x: Array) -> Iterator[Array]:
+        """What the head's matrix is multiplied with, of rows x [n, hidden], some rows after another."""
+        for first in range(0, len(x), self.limit):
+            part = x[first : first + self.limit]
+            self.x[: len(part)] = part
+            self.dense.run(self._program, len(part), 0, self._tap.first)
+            yield self._program.numbers(self._tap.rows)[: len(part)]
+
+    def logits(self, x: Array) -> Iterator[Array]:
+        """float32 [some rows, vocabulary], views that the next overwrites."""
+        for first in range(0, len(x), self.limit):
+            part = x[first : first + self.limit]
+            self.x[: len(part)] = part
+            self.dense.run(self._program, len(part))
+            yield self._program.logits[: len(part), : self._columns]
+
+
+def taps(recorder: Recorder, x: Rows) -> Iterator[Tap]:
+    """In the order of the pass; products that read the same rows one after another have one tap."""
+    found: list[Tap] = []
+    for n, instruction in enumerate(recorder.instructions):
+        given = instruction.given
+        matrix = given.get("weights")
+        if not isinstance(matrix, Matrix) or not isinstance(given.get("x"), Rows):
+            continue
+        if found and found[-1].rows is given["x"]:
+            found[-1] = replace(found[-1], matrices=(*found[-1].matrices, matrix.name), last=n + 1)
+        else:
+            found.append(Tap((matrix.name,), given["x"], n, n + 1, given["y"] is x))
+    yield from found
+
+
+def _apart(dense: Dense, recorder: Recorder) -> Any:
+    """The program with the pool meeting after each instruction, so that it may be run in pieces."""
+    for instruction in recorder.instructions:
+        instruction.barrier = True
+    return dense.finish(recorder)

@@ -1,0 +1,39 @@
+"""How far a quantized model's predictions are from the float model's, by the rows before their heads."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from edgeq.calibrate.layers import Head
+from edgeq.converters.source import Source
+from edgeq.errors import FormatError
+from edgeq.evaluate.windows import log_softmax
+from edgeq.runtime.dense import Dense
+
+Array = np.ndarray[Any, Any]
+
+
+def divergence(
+    dense: Dense, source: Source, exact: Array, rounded: Array, w: Array, rounded_w: Array
+) -> tuple[float, int]:
+    """Mean KLD, in nats, over the second halves of windows, and the tokens that it is of.
+
+    exact and rounded are rows behind the last layer, float32 [windows, tokens, hidden], of the float model
+    and of the quantized one; w and rounded_w their heads' matrices. FormatError where predictions are not
+    finite.
+    """
+    norm = source.tensors["norm"].floats().reshape(-1)
+    half = exact.shape[1] // 2
+    heads = Head(dense, source, norm, w), Head(dense, source, norm, rounded_w)
+    total, count = 0.0, 0
+    for a, b in zip(exact, rounded, strict=True):
+        for p, q in zip(heads[0].logits(a[half:-1]), heads[1].logits(b[half:-1]), strict=True):
+            log_p, log_q = log_softmax(p), log_softmax(q)
+            total += float((np.exp(log_p) * (log_p - log_q)).sum())
+            count += len(p)
+    if not math.isfinite(total):
+        raise FormatError("the model's predictions are not finite, so it cannot be calibrated")
+    return total / count, count
