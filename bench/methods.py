@@ -30,7 +30,7 @@ from edgeq.quantize.methods import METHODS
 from edgeq.quantize.presets import LADDER, PRESETS
 from edgeq.quantize.transforms import Rotate, Setting, Transform, transformed
 from edgeq.quantize.transforms.base import observed
-from edgeq.quantize.trial import rounded
+from edgeq.quantize.trial import TABLE, rounded
 from edgeq.runtime.dense import Dense
 
 IMPORTANCE, GPTQ = ("importance",), ("search", "importance", "gptq")
@@ -70,6 +70,10 @@ def cases() -> Iterator[Case]:
     plain: tuple[tuple[str, ...], ...] = (("rtn",), ("stochastic",), ("hqq",), ("search",), IMPORTANCE)
     for steps in (*plain, ("rtn", "gptq"), ("hqq", "gptq"), GPTQ, LADDER):
         yield Case("e4", steps)
+    for scheme in ("e4", "e3"):
+        for steps in (IMPORTANCE, LADDER):
+            yield Case(scheme, steps)
+            yield Case(scheme, (TABLE, *steps))
     ways: tuple[Way, ...] = (
         ("awq",), ("smoothquant",), ("sinq",), (Rotate(residual=False),), (Rotate(),), (Rotate(tries=8),),
     )  # fmt: skip

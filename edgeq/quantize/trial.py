@@ -5,6 +5,7 @@ file.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,15 @@ from edgeq.runtime.dense import Dense
 from .activations import Divergence, simulate
 from .methods import METHODS
 from .presets import Preset
+from .tables import learned
 from .task import Seen, Task
 from .transforms import Setting, transformed
 from .transforms.base import observed
 from .transforms.source import Arrays
 
 Array = np.ndarray[Any, Any]
+TABLE = "table"
+
 Observed = Iterable[tuple[int, Arrays, Mapping[str, Moments]]]  # as `observed` gives it
 
 
@@ -51,7 +55,7 @@ def trial(
 
 def needs_data(steps: Sequence[str]) -> bool:
     """Whether one of the steps goes by the inputs of matrices."""
-    return any(METHODS[step].data for step in steps)
+    return any(step == TABLE or METHODS[step].data for step in steps)
 
 
 def rounded(
@@ -82,7 +86,11 @@ def rounded(
 
 
 def values(task: Task, steps: Sequence[str]) -> Array:
-    """What a matrix is after steps, float32; after none, where its scheme is of plain numbers."""
+    """What a matrix is after steps, float32; after none, where its scheme is of plain numbers. Behind the
+    step TABLE, which is none of METHODS, its table is a learned one.
+    """
+    if steps[:1] == (TABLE,):
+        task, steps = replace(task, scheme=learned(task)), steps[1:]
     if not task.scheme.floats:
         return plain(task.w, task.scheme)
     parts = None
