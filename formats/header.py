@@ -41,6 +41,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "generation": (dict, type(None)),
     "license": (str, type(None)),
     "source": (dict, type(None)),
+    "quantization": (dict, type(None)),
     "required": (list,),
 }
 _MUST = ("config", "tensors")
