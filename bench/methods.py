@@ -27,7 +27,8 @@ from edgeq.converters.recipe import choose
 from edgeq.converters.source import Source
 from edgeq.quantize.activations import ACTIVATIONS, Run, activation, compared
 from edgeq.quantize.methods import METHODS
-from edgeq.quantize.presets import LADDER, PRESETS
+from edgeq.quantize.presets import PRESETS
+from edgeq.quantize.quality import LADDER
 from edgeq.quantize.transforms import Rotate, Setting, Transform, transformed
 from edgeq.quantize.transforms.base import observed
 from edgeq.quantize.trial import TABLE, rounded

@@ -66,14 +66,20 @@ def convert(
     UsageError.
     """
     chosen = choose(recipe, scheme, embed_scheme, output_scheme)
+    target = checked_target(source, output)
+    write(open_source(source, follow_links), target, chosen, progress, sizes)
+
+
+def checked_target(source: str | os.PathLike[str] | None, output: str | os.PathLike[str]) -> Path:
+    """Where the output goes; UsageError where no file can be, or the source is. None: it has no path."""
     target = Path(output)
     if target.is_dir() or not target.parent.is_dir():
         raise UsageError(
             f"{str(output)!r} cannot be the output; a file name in an existing directory is needed"
         )
-    if target.exists() and os.path.exists(source) and target.samefile(source):
+    if source is not None and target.exists() and os.path.exists(source) and target.samefile(source):
         raise UsageError(f"{str(output)!r} is the source itself; another name for the output is needed")
-    write(open_source(source, follow_links), target, chosen, progress, sizes)
+    return target
 
 
 def open_source(source: str | os.PathLike[str], follow_links: str | os.PathLike[str] | None = None) -> Source:

@@ -65,6 +65,18 @@ def symmetric(lower: Array) -> Array:
     return found
 
 
+def learn(layer: Layer, rows: Array, dense: Dense) -> list[Moments]:
+    """The moments of each tap of a layer over windows of rows, float32 [windows, tokens, hidden], which are
+    behind the layer afterwards.
+    """
+    found = [Moments.empty(tap, dense) for tap in layer.taps]
+    for n, window in enumerate(rows):
+        for each, (_, x) in zip(found, passed(layer, window), strict=True):
+            each.add(x, dense)
+        rows[n] = layer.x[: len(window)]
+    return found
+
+
 def passed(layer: Layer, x: Array) -> Iterator[tuple[Tap, Array]]:
     """Run a window x, float32 [n, hidden], through a layer: each tap with the rows that come to it, float32
     [n, columns], a view. At the end `layer.x` is what comes of the window.

@@ -12,14 +12,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeq.calibrate.layers import Layer, floats_of
-from edgeq.calibrate.moments import Moments, passed
+from edgeq.calibrate.moments import Moments, learn
 from edgeq.calibrate.windows import Windows
 from edgeq.converters.recipe import matrices
 from edgeq.converters.source import Source
@@ -90,7 +90,7 @@ def calibrate(
     with ArraysWriter(path, about, shapes) as writer:
         for i in range(layers):
             layer = Layer(dense, source, i, windows.length, floats_of(source, i))
-            found = {part: _moments(layer, rows[part], dense) for part in PARTS}
+            found = {part: learn(layer, rows[part], dense) for part in PARTS}
             for n in range(len(layer.taps)):
                 for part in PARTS:
                     _write(writer, part, found[part][n], diagonal)
@@ -121,15 +121,6 @@ def identity(source: Source) -> str:
         text.update(f"{name} {tensor.kind} {tensor.shape}".encode())
         text.update(tensor.data[:4096].tobytes())
     return text.hexdigest()
-
-
-def _moments(layer: Layer, rows: Array, dense: Dense) -> list[Moments]:
-    found = [Moments.empty(tap, dense) for tap in layer.taps]
-    for n, window in enumerate(rows):
-        for each, (_, x) in zip(found, passed(layer, window), strict=True):
-            each.add(x, dense)
-        rows[n] = layer.x[: len(window)]
-    return found
 
 
 def _write(writer: ArraysWriter, part: str, found: Moments, diagonal: bool) -> None:
@@ -203,10 +194,6 @@ class Statistics:
         products = np.diag(flat) if self.diagonal else unpacked(flat, columns)
         sums = [np.array(self._arrays[f"{base}.{kind}"]) for kind in SUMS]
         return Moments(names, int(self._arrays[f"{base}.count"][0]), products, *sums)
-
-    def each(self) -> Iterator[tuple[tuple[str, ...], int]]:
-        """The matrices and the columns of every tap, in the order of the model."""
-        yield from self.taps
 
 
 def _taps(rows: Any, path: str | os.PathLike[str]) -> list[tuple[tuple[str, ...], int]]:

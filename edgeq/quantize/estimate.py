@@ -14,7 +14,7 @@ from edgeq.models import expected
 from edgeq.runtime.dense import Dense
 
 if TYPE_CHECKING:
-    from .pipeline import Quality
+    from .quality import Quality
 
 BASE_BYTES = 250 << 20  # of the process: Python, NumPy, numba and compiled kernels
 SEARCH_SECONDS = 3e-7  # of a thread for a weight

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from edgeq.arguments import is_int
@@ -20,9 +18,9 @@ from edgeq.cores import default_threads
 from edgeq.errors import UsageError, shown, size
 from edgeq.runtime.dense import Dense
 
-from .budget import Budget, check, file_bytes
+from .budget import Budget, check, file_bytes, room_of
 from .estimate import Estimate, Shapes, fitting, memory, seconds
-from .origin import names_of, refuse_quantized
+from .origin import refuse_quantized
 from .quality import Quality, preset
 from .run import SENSITIVITY_WINDOWS, Order, Progress, Result, Run, Tell
 from .sensitivity import Sensitivity, sensitivities
@@ -75,14 +73,7 @@ def quantize(
         raise UsageError("a budget chooses every scheme by running the model: give no schemes, no statistics")
     if statistics is not None and (chosen.follow or texts is not None):
         raise UsageError("statistics are of the float model's inputs: they go with quality good, and no text")
-    target = Path(output)
-    if target.is_dir() or not target.parent.is_dir():
-        raise UsageError(
-            f"{str(output)!r} cannot be the output; a file name in an existing directory is needed"
-        )
-    given = None if isinstance(source, Source) else Path(source)
-    if given is not None and given.exists() and target.exists() and target.samefile(given):
-        raise UsageError(f"{str(output)!r} is the source itself; another name for the output is needed")
+    target = converting.checked_target(None if isinstance(source, Source) else source, output)
     check_transforms(transforms, chosen, statistics)
     if budget is not None:
         check(budget, opened)
@@ -112,8 +103,7 @@ def estimate(
     elif budget.size is not None:
         nbytes = budget.size
     else:
-        weights = sum(math.prod(opened.tensors[name].shape) for name in names_of(opened))
-        nbytes = int((budget.bits_per_weight or 0) * weights / 8)
+        nbytes = room_of(budget.bits_per_weight or 0, opened)
     with Dense(threads or default_threads()) as dense:
         taken = seconds(shapes, chosen, dense, budget is not None)
     return Estimate(nbytes, memory(shapes, chosen.tokens), taken, chosen.tokens)

@@ -13,9 +13,8 @@ from edgeq.converters.recipe import Recipe, choose, load
 from edgeq.errors import UsageError
 
 from .methods import METHODS
+from .quality import LADDER
 from .transforms import TRANSFORMS, Awq, SmoothQuant, Transform
-
-LADDER = ("search", "importance", "gptq", "descent")
 
 
 @dataclass(frozen=True)

@@ -288,15 +288,15 @@ class Run:
 
     def _by_statistics(self, work: Work, statistics: Statistics) -> None:
         """All matrices of the layers, by what was learnt of their inputs before."""
-        taps = list(statistics.each())
+        taps = statistics.taps
         for n, (names, columns) in enumerate(taps):
             learnt = Seen(statistics.moments(LEARN, names, columns).mean, self.dense)
             judge = Judge(statistics.moments(JUDGE, names, columns).mean, None, self.dense)
             for name in names:
-                scheme = self.schemes[name]
-                kept = work.load(name, scheme.name)
                 if self._moves(name):
                     continue
+                scheme = self.schemes[name]
+                kept = work.load(name, scheme.name)
                 if kept is None:
                     self._check_grid(name)
                     w = self.source.tensors[name].floats()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.calibrate.layers import Head, Layer, floats_of
-from edgeq.calibrate.moments import Moments, passed
+from edgeq.calibrate.moments import learn
 from edgeq.converters.recipe import matrices
 from edgeq.converters.source import Source
 from edgeq.errors import FormatError
@@ -124,19 +124,15 @@ class _Sweep:
     def _layer(self, i: int) -> None:
         arrays = floats_of(self.source, i)
         layer = Layer(self.dense, self.source, i, self.learn.shape[1], arrays)
-        moments = {tap.matrices: Moments.empty(tap, self.dense) for tap in layer.taps}
-        for n, window in enumerate(self.learn):
-            for tap, x in passed(layer, window):
-                moments[tap.matrices].add(x, self.dense)
-            self.learn[n] = layer.x[: len(window)]
+        moments = learn(layer, self.learn, self.dense)
         for rows in self.variants.values():
             for n, window in enumerate(rows):
                 rows[n] = layer.run(window)
         scheme = SCHEMES[MEASURED]
-        for names, seen_rows in moments.items():
-            h = seen_rows.mean
+        for each in moments:
+            h = each.mean
             seen, judge = Seen(h, self.dense), Judge(h, None, self.dense)
-            for name in names:
+            for name in each.matrices:
                 w = arrays[name]
                 task = Task(w, scheme, seen, self.dense)
                 found = climb(task, self.steps, judge)

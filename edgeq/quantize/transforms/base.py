@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeq import models
 from edgeq.calibrate.layers import Layer
-from edgeq.calibrate.moments import Moments, passed
+from edgeq.calibrate.moments import Moments, learn
 from edgeq.converters.source import Source
 from edgeq.errors import FormatError, UnsupportedError, UsageError
 from edgeq.formats import Scheme
@@ -175,11 +175,7 @@ def observed(source: Source, setting: Setting | None) -> Iterator[tuple[int, Arr
         prefix = f"blocks.{i}."
         arrays = block_of(source, i)
         layer = Layer(dense, source, i, ids.shape[1], {prefix + name: x for name, x in arrays.items()})
-        seen = [Moments.empty(tap, dense) for tap in layer.taps]
-        for window in windows:
-            for moments, (_, rows) in zip(seen, passed(layer, window), strict=True):
-                moments.add(rows, dense)
-            window[...] = layer.x[: len(window)]
+        seen = learn(layer, windows, dense)
         if not np.isfinite(windows).all():
             raise FormatError("the model's rows are not finite, so it cannot be calibrated")
         yield i, arrays, {name.removeprefix(prefix): m for m in seen for name in m.matrices}
