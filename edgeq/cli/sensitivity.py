@@ -82,4 +82,6 @@ def command(
     terminal.say(terminal.table(("tensor", "weights", "proxy", "KLD", "share", "nKLD/weight"), cells))
     terminal.say(f"rank correlation of proxy and KLD: {correlation:.2f}, {len(inner)} matrices of blocks")
     terminal.say(f"sum of KLD: {total:.3e} nats, scheme {MEASURED}")
-    terminal.say(f"text: {found.tokens} tokens measured, SHA-256 {found.text_sha256[:16]}")
+    terminal.say(
+        f"text: {found.tokens} tokens scored, the second halves of windows, SHA-256 {found.text_sha256[:16]}"
+    )

@@ -23,7 +23,7 @@ from .estimate import Estimate, Shapes, fitting, memory, seconds
 from .origin import refuse_quantized
 from .quality import Quality, preset
 from .run import SENSITIVITY_WINDOWS, Order, Progress, Result, Run, Tell
-from .sensitivity import Sensitivity, sensitivities
+from .sensitivity import Sensitivity, affordable, sensitivities
 from .streams import JUDGE, LEARN
 from .transforms import TRANSFORMS, Transform, made
 
@@ -111,7 +111,7 @@ def estimate(
 
 @dataclass(frozen=True)
 class Measured:
-    """What rounding each matrix costs, on so many tokens of a text."""
+    """What rounding each matrix costs, on so many tokens of a text: the second halves of its windows."""
 
     rows: list[Sensitivity]
     tokens: int
@@ -138,7 +138,9 @@ def measure(
         rows = sensitivities(
             opened, dense, parts[LEARN][:SENSITIVITY_WINDOWS], parts[JUDGE], chosen.steps, progress or ignore
         )
-    return Measured(rows, parts[JUDGE].size, ran.text_sha256)
+    judged = affordable(opened, parts[JUDGE])
+    length = judged.shape[1]
+    return Measured(rows, len(judged) * (length - 1 - length // 2), ran.text_sha256)
 
 
 def keep_statistics(

@@ -72,6 +72,13 @@ def sensitivities(
     return _Sweep(source, dense, learn, judge, steps, progress).all()
 
 
+def affordable(source: Source, judge: Array) -> Array:
+    """Of windows of ids as many as all variants' rows have memory for, one at least."""
+    row = 4 * source.config.hidden_size * judge.shape[1]
+    names = matrices(source.family, source.config)
+    return judge[: max(1, VARIANT_BYTES // (row * len(names)))]
+
+
 class _Sweep:
     """One pass of all variants through the layers."""
 
@@ -86,8 +93,7 @@ class _Sweep:
     ):
         self.source, self.dense, self.steps, self.progress = source, dense, steps, progress
         self.names = matrices(source.family, source.config)
-        row = 4 * source.config.hidden_size * judge.shape[1]
-        self.judge_ids = judge[: max(1, min(len(judge), VARIANT_BYTES // (row * len(self.names))))]
+        self.judge_ids = affordable(source, judge)
         embed = source.tensors["embed"].floats()
         self.learn, self.exact = embed[learn], embed[self.judge_ids]
         self.variants: dict[str, Array] = {}

@@ -190,3 +190,14 @@ def test_no_model_is_left_without_a_file(
     """Fast, of sizes that no block divides; without a tokenizer there is no calibration."""
     quantize(opened(family), tmp_path / "a.edgeq", quality="fast", threads=1)
     assert (tmp_path / "a.edgeq").exists()
+
+
+def test_the_tokens_that_are_told_are_those_that_were_scored(
+    monkeypatch: pytest.MonkeyPatch, demo_checkpoint: Path
+) -> None:
+    """The second halves of as many windows as there is memory for."""
+    from edgeq.quantize import sensitivity
+    from edgeq.quantize.pipeline import measure
+
+    monkeypatch.setattr(sensitivity, "VARIANT_BYTES", 1)
+    assert measure(demo_checkpoint, tokens=8192, threads=1).tokens == 255
