@@ -53,6 +53,7 @@ ARROWS: dict[str, set[str]] = {
     "evaluate": {"arguments", "engine", "generate", "sampling", "tokenizer", "formats"},
     "rounding": {"formats"},
     "converters": {"formats", "models", "rounding", "tokenizer"},
+    "library": {"converters", "formats"},
     "calibrate": {
         "arguments", "cache", "chat", "converters", "formats", "models", "runtime", "tokenizer",
     },
@@ -67,7 +68,7 @@ ARROWS: dict[str, set[str]] = {
     "cli": {
         "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats",
         "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache", "demo", "cores", "tune",
-        "tuned", "ends",
+        "tuned", "ends", "library",
     },
 }  # fmt: skip
 

@@ -9,8 +9,8 @@ import click
 
 from edgeq.cli import terminal
 from edgeq.cli.options import combine, force_option, json_option, quiet_option
-from edgeq.cli.sources import kind
 from edgeq.errors import UsageError
+from edgeq.library.find import kind
 
 if TYPE_CHECKING:
     from edgeq.calibrate.texts import Coverage, Document

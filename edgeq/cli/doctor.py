@@ -14,8 +14,8 @@ import click
 
 from edgeq.cli import EXIT_FAILED, terminal
 from edgeq.cli.options import json_option
-from edgeq.cli.sources import cache_directory
 from edgeq.errors import EdgeqError
+from edgeq.library.find import cache_directory
 
 PACKAGES = (
     "numpy",

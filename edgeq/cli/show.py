@@ -9,8 +9,8 @@ import click
 
 from edgeq.cli import terminal
 from edgeq.cli.options import json_option, model_argument
-from edgeq.cli.sources import kind
 from edgeq.errors import EdgeqError, UsageError
+from edgeq.library.find import kind
 
 if TYPE_CHECKING:
     from edgeq.formats import ModelFile

@@ -1,146 +1,54 @@
-"""From what a person names as MODEL to an .edgeq file: a checkpoint or GGUF file is converted once, into the
-cache. What runs is converted to be small and fast; what is measured keeps its numbers."""
+"""What a command's MODEL is, with what a person sees while it is fetched or converted."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from edgeq import library
 from edgeq.cli import terminal
-from edgeq.errors import UsageError
-
-Progress = Callable[[int, int, str], None]
-KEEP = "keep"  # converters.KEEP, which is heavy to import
-GROWTH = 1.05  # times the source: less is padding and the alignment of tensors
-FLOATS = ("F32", "F16", "BF16", "F64")  # GGUF's types of numbers that are not quantized
-CONVERSION = 4  # raised when the same source becomes another file, so that no copy of before is taken for it
-
-
-def cache_directory() -> Path:
-    """Where converted models are kept: `models` in edgeq's part of the user's cache
-    ($XDG_CACHE_HOME/edgeq)."""
-    from platformdirs import user_cache_path
-
-    return user_cache_path("edgeq", appauthor=False) / "models"
-
-
-def kind(model: str | os.PathLike[str]) -> str:
-    """ "edgeq", "gguf" or "directory". Raises UsageError when there is nothing of that name."""
-    path = Path(model)
-    if path.is_dir():
-        return "directory"
-    if not path.exists():
-        raise UsageError(
-            f"there is no file or directory {path}: name an .edgeq file, a .gguf file or a directory"
-        )
-    if not path.is_file():
-        raise UsageError(f"{path} is not a regular file")
-    with path.open("rb") as file:
-        return "gguf" if file.read(4) == b"GGUF" else "edgeq"
-
-
-def scheme_of(path: Path, model_kind: str) -> str:
-    """The scheme for a conversion nobody chose one for: a GGUF that is quantized is kept, all else is q4."""
-    if model_kind == "gguf":
-        from edgeq.formats.gguf import open_gguf
-
-        floats = others = 0  # bytes
-        for tensor in open_gguf(path).tensors.values():
-            if tensor.type in FLOATS:
-                floats += tensor.nbytes
-            else:
-                others += tensor.nbytes
-        if others > floats:
-            return KEEP
-    return "q4"
-
-
-def cached_path(path: Path, scheme: str) -> Path:
-    """The cache's file for this source in its present state (path, size and time of each of its files) and
-    scheme."""
-    from edgeq import __version__
-
-    if path.is_dir():
-        path = path.resolve()
-        files = sorted(p for p in path.iterdir() if p.is_file())
-    else:
-        from edgeq.formats.gguf import part_paths
-
-        files = [part.resolve() for part in part_paths(path) if part.is_file()]
-        path = files[0]
-    state = hashlib.sha256(f"{__version__}\0{CONVERSION}\0{scheme}\0".encode())
-    for file in files:
-        facts = file.stat()
-        state.update(
-            f"{os.fspath(file)}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode(errors="surrogateescape")
-        )
-    source = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
-    name = "".join(c if c.isalnum() or c in "._-" else "-" for c in path.stem)[:80]
-    return cache_directory() / f"{name}-{scheme}-{source}-{state.hexdigest()[:12]}.edgeq"
+from edgeq.library.find import Progress, growth
 
 
 def resolve(model: str, *, quiet: bool = False, keep: bool = False) -> Path:
-    """The .edgeq file for MODEL, converting into the cache when it is something else and says so on
-    stderr. With `keep` no number of it is rounded."""
-    path = Path(model)
-    model_kind = kind(path)
-    if model_kind == "edgeq":
-        return path
-    scheme = KEEP if keep else scheme_of(path, model_kind)
-    target = cached_path(path, scheme)
-    if target.is_file():
-        if not quiet:
-            terminal.note(f"using {target}, converted earlier from {path}")
-        return target
-    from edgeq.converters import convert
-
-    try:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"the cache {target.parent} cannot be made ({error.strerror}): set XDG_CACHE_HOME to a directory "
-            f"that can be written, or convert with `edgeq convert {path} -o FILE`"
-        ) from None
-    if not quiet:
-        terminal.note(f"converting {path} to {scheme}, once, into {target}")
+    """`library.resolve` with its lines and its progress on stderr."""
     with progress_bar(quiet, "convert") as progress:
-        convert(path, target, scheme=scheme, progress=progress, sizes=None if quiet else tell_growth)
-    prefix = target.name.rsplit("-", 1)[0]
-    for old in target.parent.glob(f"{prefix}-????????????.edgeq"):  # the same source in an earlier state
-        if old != target:
-            with suppress(OSError):  # it takes room, but what was asked for is there
-                old.unlink()
-    return target
+        return library.resolve(model, keep=keep, tell=None if quiet else terminal.note, progress=progress)
 
 
 def tell_growth(output: int, source: int) -> None:
     """Say what the result takes where that is notably more than what it is made from."""
-    if output > GROWTH * source:
-        terminal.note(
-            f"the result takes {terminal.size(output)}, {output / source:.2f} times the source's "
-            f"{terminal.size(source)}"
-        )
+    if line := growth(output, source):
+        terminal.note(line)
 
 
 @contextmanager
 def progress_bar(quiet: bool, what: str) -> Iterator[Progress | None]:
-    """A tqdm bar on stderr as a `progress(done, total, name)` callback; None where nobody would see it
-    move."""
+    """A tqdm bar on stderr as a `progress(done, total, name)` callback, there from its first call on; None
+    where nobody would see it move.
+    """
     if quiet or not sys.stderr.isatty():
         yield None
         return
-    from tqdm import tqdm
-
-    bar: Any = tqdm(
-        total=0, desc=what, unit="B", unit_scale=True, file=sys.stderr, leave=False, dynamic_ncols=True
-    )
+    bar: Any = None
 
     def progress(done: int, total: int, name: str) -> None:
+        nonlocal bar
+        if bar is None:
+            from tqdm import tqdm
+
+            bar = tqdm(
+                total=0,
+                desc=what,
+                unit="B",
+                unit_scale=True,
+                file=sys.stderr,
+                leave=False,
+                dynamic_ncols=True,
+            )
         bar.total = total
         bar.set_postfix_str(terminal.one_line(name), refresh=False)
         bar.update(done - bar.n)
@@ -148,4 +56,5 @@ def progress_bar(quiet: bool, what: str) -> Iterator[Progress | None]:
     try:
         yield progress
     finally:
-        bar.close()
+        if bar is not None:
+            bar.close()

@@ -6,8 +6,9 @@ import click
 
 from edgeq.cli import EXIT_MODEL, terminal
 from edgeq.cli.options import json_option, model_argument, quiet_option
-from edgeq.cli.sources import kind, progress_bar
+from edgeq.cli.sources import progress_bar
 from edgeq.errors import FormatError, UnsupportedError, UsageError
+from edgeq.library.find import kind
 
 
 @click.command("verify")

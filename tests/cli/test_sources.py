@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgeq.cli import sources
+from edgeq.library import find
 from tests.cli.conftest import Call
 
 
@@ -107,7 +108,7 @@ def test_a_cache_that_cannot_be_made(
 def test_kinds(tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(b"GGUF....")
     (tmp_path / "b").write_bytes(b"")
-    found = [sources.kind(path) for path in (tmp_path, tmp_path / "a.gguf", tmp_path / "b")]
+    found = [find.kind(path) for path in (tmp_path, tmp_path / "a.gguf", tmp_path / "b")]
     assert found == ["directory", "gguf", "edgeq"]
 
 
@@ -125,7 +126,7 @@ def test_a_gguf_keeps_its_bits(tmp_path: Path, type_name: str, scheme: str) -> N
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    assert sources.scheme_of(path, "gguf") == scheme
+    assert find.scheme_of(path, "gguf") == scheme
 
 
 def test_parts_of_a_model_are_one_source(tmp_path: Path) -> None:
@@ -133,10 +134,10 @@ def test_parts_of_a_model_are_one_source(tmp_path: Path) -> None:
     parts = [tmp_path / f"m-0000{number}-of-00002.gguf" for number in (1, 2)]
     for part in parts:
         part.write_bytes(b"GGUF")
-    first, second = (sources.cached_path(part, "keep") for part in parts)
+    first, second = (find.cached_path(part, "keep") for part in parts)
     assert first == second and first.name.startswith("m-00001-of-00002-keep-")
     os.utime(parts[1], ns=(1, 1))
-    assert sources.cached_path(parts[0], "keep") != first
+    assert find.cached_path(parts[0], "keep") != first
 
 
 def test_growth_is_told(capsys: pytest.CaptureFixture[str]) -> None:

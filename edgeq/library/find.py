@@ -1,0 +1,141 @@
+"""From what a person names as a model to an .edgeq file: a checkpoint or GGUF file is converted once, into
+the cache. What runs is converted to be small and fast; what is measured keeps its numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from edgeq.errors import UsageError
+from edgeq.errors import size as size_of
+
+Progress = Callable[[int, int, str], None]
+Tell = Callable[[str], object]
+KEEP = "keep"  # converters.KEEP, which is heavy to import
+GROWTH = 1.05  # times the source: less is padding and the alignment of tensors
+FLOATS = ("F32", "F16", "BF16", "F64")  # GGUF's types of numbers that are not quantized
+CONVERSION = 4  # raised when the same source becomes another file, so that no copy of before is taken for it
+
+
+def cache_directory() -> Path:
+    """Where converted models are kept: `models` in edgeq's part of the user's cache
+    ($XDG_CACHE_HOME/edgeq)."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("edgeq", appauthor=False) / "models"
+
+
+def kind(model: str | os.PathLike[str]) -> str:
+    """ "edgeq", "gguf" or "directory". Raises UsageError when there is nothing of that name."""
+    path = Path(model)
+    if path.is_dir():
+        return "directory"
+    if not path.exists():
+        raise UsageError(
+            f"there is no file or directory {path}: name an .edgeq file, a .gguf file or a directory"
+        )
+    if not path.is_file():
+        raise UsageError(f"{path} is not a regular file")
+    with path.open("rb") as file:
+        return "gguf" if file.read(4) == b"GGUF" else "edgeq"
+
+
+def scheme_of(path: Path, model_kind: str) -> str:
+    """The scheme for a conversion nobody chose one for: a GGUF that is quantized is kept, all else is q4."""
+    if model_kind == "gguf":
+        from edgeq.formats.gguf import open_gguf
+
+        floats = others = 0  # bytes
+        for tensor in open_gguf(path).tensors.values():
+            if tensor.type in FLOATS:
+                floats += tensor.nbytes
+            else:
+                others += tensor.nbytes
+        if others > floats:
+            return KEEP
+    return "q4"
+
+
+def cached_path(path: Path, scheme: str) -> Path:
+    """The cache's file for this source in its present state (path, size and time of each of its files) and
+    scheme."""
+    from edgeq import __version__
+
+    if path.is_dir():
+        path = path.resolve()
+        files = sorted(p for p in path.iterdir() if p.is_file())
+    else:
+        from edgeq.formats.gguf import part_paths
+
+        files = [part.resolve() for part in part_paths(path) if part.is_file()]
+        path = files[0]
+    state = hashlib.sha256(f"{__version__}\0{CONVERSION}\0{scheme}\0".encode())
+    for file in files:
+        facts = file.stat()
+        state.update(
+            f"{os.fspath(file)}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode(errors="surrogateescape")
+        )
+    source = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+    name = "".join(c if c.isalnum() or c in "._-" else "-" for c in path.stem)[:80]
+    return cache_directory() / f"{name}-{scheme}-{source}-{state.hexdigest()[:12]}.edgeq"
+
+
+def resolve(
+    model: str | os.PathLike[str],
+    *,
+    keep: bool = False,
+    tell: Tell | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """The .edgeq file for `model`, converted into the cache when it is something else; UsageError where
+    there is no such model or no place for it.
+
+    keep: no number of it is rounded. tell(line) is called with what is done, progress(done, total, tensor)
+    while it is converted.
+    """
+    tell = tell or quiet
+    path = Path(model)
+    model_kind = kind(path)
+    if model_kind == "edgeq":
+        return path
+    scheme = KEEP if keep else scheme_of(path, model_kind)
+    target = cached_path(path, scheme)
+    if target.is_file():
+        tell(f"using {target}, converted earlier from {path}")
+        return target
+    from edgeq.converters import convert
+
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"the cache {target.parent} cannot be made ({error.strerror}): set XDG_CACHE_HOME to a directory "
+            f"that can be written, or convert with `edgeq convert {path} -o FILE`"
+        ) from None
+    tell(f"converting {path} to {scheme}, once, into {target}")
+
+    def sizes(output: int, source: int) -> None:
+        if line := growth(output, source):
+            tell(line)
+
+    convert(path, target, scheme=scheme, progress=progress, sizes=sizes)
+    prefix = target.name.rsplit("-", 1)[0]
+    for old in target.parent.glob(f"{prefix}-????????????.edgeq"):  # the same source in an earlier state
+        if old != target:
+            with suppress(OSError):  # it takes room, but what was asked for is there
+                old.unlink()
+    return target
+
+
+def quiet(_: str) -> None:
+    """Tell nobody."""
+
+
+def growth(output: int, source: int) -> str:
+    """What the result takes, in words, where that is notably more than what it is made from."""
+    if output <= GROWTH * source:
+        return ""
+    return f"the result takes {size_of(output)}, {output / source:.2f} times the source's {size_of(source)}"
