@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ import numpy as np
 from edgeq.errors import FormatError, UnsupportedError
 from edgeq.formats import Parts, Scheme, dequantize
 from edgeq.formats.ggml import TYPES
+from edgeq.formats.reader import map_of
 from edgeq.models import BaseConfig, Expected, Tensor, expected, family
 
 Array = np.ndarray[Any, Any]
@@ -103,6 +105,16 @@ class Source:
     def nbytes(self) -> int:
         """Bytes of the tensors as they are stored."""
         return sum(tensor.data.size for tensor in self.tensors.values())
+
+    def let_pages_go(self) -> None:
+        """What was read of the mapped files is no longer counted as this process's memory (Linux); it is
+        there again when it is read again.
+        """
+        if not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        found = (map_of(tensor.data) for tensor in self.tensors.values())
+        for each in {id(one): one for one in found if one is not None}.values():
+            each.madvise(mmap.MADV_DONTNEED)
 
 
 CHAT_TEMPLATE_BYTES_MAX = 256 << 10

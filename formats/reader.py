@@ -51,6 +51,15 @@ class FileMap:
         self._bytes = None
 
 
+def map_of(view: Array) -> mmap.mmap | None:
+    """The map that an array from `FileMap.view` lies in; None for an array of other memory."""
+    base: object = view
+    while isinstance(base, np.ndarray):
+        base = base.base
+    base = base.obj if isinstance(base, memoryview) else base
+    return base if isinstance(base, mmap.mmap) else None
+
+
 class Tensor:
     """One tensor of an open file: what the header says of it, and zero-copy read-only views of its data."""
 

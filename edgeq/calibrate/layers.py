@@ -66,6 +66,7 @@ def floats_of(source: Source, i: int) -> dict[str, Array]:
     """float32 of all tensors of block i, by their names."""
     prefix = f"blocks.{i}."
     found = {name: t.floats() for name, t in source.tensors.items() if name.startswith(prefix)}
+    source.let_pages_go()
     return {name: x.reshape(-1) if len(source.tensors[name].shape) == 1 else x for name, x in found.items()}
 
 

@@ -25,6 +25,7 @@ from edgeq.generate import LanguageModel, encode
 from edgeq.sampling import check_logits
 
 CONTEXT_MIN = 8
+ROWS_AT_ONCE = 32  # of logits whose distributions are computed
 BLOCK_BYTES = 16 << 20  # of logits held at a time: 128 Ki words of vocabulary are 32 rows
 
 
@@ -160,6 +161,18 @@ def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     shifted -= shifted.max(axis=-1, keepdims=True)
     shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return shifted
+
+
+def kld_of_rows(p: NDArray[np.floating], q: NDArray[np.floating]) -> NDArray[np.float64]:
+    """float64 [n]: KLD, in nats, of the distribution of each row of logits q [n, vocabulary] from that of p.
+
+    Some rows at a time: float64 of all of them, several times over, may not fit in memory.
+    """
+    found = np.empty(len(p))
+    for at in range(0, len(p), ROWS_AT_ONCE):
+        log_p, log_q = (log_softmax(x[at : at + ROWS_AT_ONCE]) for x in (p, q))
+        found[at : at + ROWS_AT_ONCE] = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
+    return found
 
 
 def standard_error(values: NDArray[np.float64]) -> float:

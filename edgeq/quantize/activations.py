@@ -18,7 +18,7 @@ from edgeq.calibrate.moments import passed
 from edgeq.converters.source import Source
 from edgeq.cores import default_threads
 from edgeq.errors import FormatError, UsageError
-from edgeq.evaluate.windows import log_softmax
+from edgeq.evaluate.windows import kld_of_rows
 from edgeq.runtime.dense import Dense
 
 Array = np.ndarray[Any, Any]
@@ -201,8 +201,7 @@ def compared(exact: Run, rows: Array, other: Run, others: Array) -> Divergence:
     total, same, count = 0.0, 0, 0
     flat = (x[:, half:-1].reshape(-1, x.shape[2]) for x in (rows, others))
     for p, q in zip(*(run.logits(x) for run, x in zip((exact, other), flat, strict=True)), strict=True):
-        log_p, log_q = log_softmax(p), log_softmax(q)
-        total += float((np.exp(log_p) * (log_p - log_q)).sum())
+        total += float(kld_of_rows(p, q).sum())
         same += int((p.argmax(axis=1) == q.argmax(axis=1)).sum())
         count += len(p)
     return Divergence(total / count, same / count, count)

@@ -10,7 +10,7 @@ import numpy as np
 from edgeq.calibrate.layers import Head
 from edgeq.converters.source import Source
 from edgeq.errors import FormatError
-from edgeq.evaluate.windows import log_softmax
+from edgeq.evaluate.windows import kld_of_rows
 from edgeq.runtime.dense import Dense
 
 Array = np.ndarray[Any, Any]
@@ -31,8 +31,7 @@ def divergence(
     total, count = 0.0, 0
     for a, b in zip(exact, rounded, strict=True):
         for p, q in zip(heads[0].logits(a[half:-1]), heads[1].logits(b[half:-1]), strict=True):
-            log_p, log_q = log_softmax(p), log_softmax(q)
-            total += float((np.exp(log_p) * (log_p - log_q)).sum())
+            total += float(kld_of_rows(p, q).sum())
             count += len(p)
     if not math.isfinite(total):
         raise FormatError("the model's predictions are not finite, so it cannot be calibrated")

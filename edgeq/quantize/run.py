@@ -370,7 +370,8 @@ class Run:
         ids = self.windows.parts()
         if self.other is not None:
             ids[ELSEWHERE] = self.other.ids
-        return Streams.of(ids, exact.__getitem__, self._rounded(work, "embed", exact).__getitem__)
+        asked = ids if self.quality.follow else (REPORT, ELSEWHERE)
+        return Streams.of(ids, exact, self._rounded(work, "embed", exact), asked)
 
     def _rounded(self, work: Work, name: str, exact: Array) -> Array:
         """A matrix, float32 `exact`, as the result has it."""

@@ -4,7 +4,7 @@ the layer between them, whose matrices are quantized on what comes to them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +30,10 @@ ELSEWHERE = "elsewhere"  # windows of another text, that figures are told of, to
 
 @dataclass
 class Streams:
-    """The residual rows of windows, float32 [windows, tokens, hidden] by part: before a layer, after it."""
+    """The residual rows of windows, float32 [windows, tokens, hidden] by part: before a layer, after it.
+
+    The quantized model's are there for the parts that anybody asks for.
+    """
 
     exact: dict[str, Array]
     rounded: dict[str, Array]
@@ -38,12 +41,14 @@ class Streams:
 
     @classmethod
     def of(
-        cls, ids: Mapping[str, Array], exact: Callable[[Array], Array], rounded: Callable[[Array], Array]
+        cls, ids: Mapping[str, Array], exact: Array, rounded: Array, parts: Collection[str]
     ) -> Streams:
-        """From ids [windows, tokens] and two functions that give the rows of an embedding."""
+        """From ids [windows, tokens] and both embeddings, float32 [vocabulary, hidden]; the quantized model's
+        rows for these parts of the ids.
+        """
         return cls(
-            {part: exact(found) for part, found in ids.items()},
-            {part: rounded(found) for part, found in ids.items()},
+            {part: exact[found] for part, found in ids.items()},
+            {part: rounded[found] for part, found in ids.items() if part in parts},
         )
 
 
@@ -76,12 +81,15 @@ class Pair:
 
     def advance(self, streams: Streams) -> None:
         """Both streams to behind the layer."""
-        for part, windows in streams.exact.items():
-            for n in range(len(windows)):
-                if part not in streams.ahead:
-                    windows[n] = self.exact.run(windows[n])
-                streams.rounded[part][n] = self.rounded.run(streams.rounded[part][n])
+        layers = (self.exact, streams.exact), (self.rounded, streams.rounded)
+        for layer, parts in layers:
+            for part, windows in parts.items():
+                if layer is self.exact and part in streams.ahead:
+                    continue
+                for n in range(len(windows)):
+                    windows[n] = layer.run(windows[n])
         streams.ahead.clear()
+        self.source.let_pages_go()
 
 
 def quantize_layer(

@@ -27,7 +27,7 @@ from edgeq.evaluate import (
     windows,
 )
 from edgeq.evaluate.divergence import GATED
-from edgeq.evaluate.windows import cut, log_softmax, scored
+from edgeq.evaluate.windows import ROWS_AT_ONCE, cut, kld_of_rows, log_softmax, scored
 from tests.fake_model import BOS, VOCAB, FakeModel, script
 
 TEXT = "It was the best of times, it was the worst of times, it was the age of wisdom. " * 3  # 237 bytes
@@ -202,6 +202,17 @@ def test_log_softmax_does_not_overflow() -> None:
     model = FakeModel()
     model.next_logits = lambda ids: np.array([1e9] + [0] * (VOCAB - 1), np.float32)  # type: ignore[method-assign]
     assert math.isfinite(perplexity(model, TEXT, context=64).perplexity)
+
+
+def test_kld_of_rows() -> None:
+    """Also of more rows than are computed at once."""
+    rng = np.random.default_rng(5)
+    p, q = (rng.normal(size=(ROWS_AT_ONCE + 3, 7)).astype(np.float32) for _ in range(2))
+    found = kld_of_rows(p, q)
+    for row, a, b in zip(found, p.astype(np.float64), q.astype(np.float64), strict=True):
+        a, b = np.exp(a) / np.exp(a).sum(), np.exp(b) / np.exp(b).sum()
+        assert row == pytest.approx((a * np.log(a / b)).sum(), rel=1e-9)
+    assert kld_of_rows(p, p).max() == 0
 
 
 def test_divergence_is_the_definition() -> None:
