@@ -36,7 +36,7 @@ from typing import Any
 import edgeq
 from edgeq.chat import encode_chat
 from edgeq.cli import terminal
-from edgeq.errors import EdgeqError, OutOfMemoryError, UsageError
+from edgeq.errors import EdgeqError, UsageError
 from edgeq.generate import Generation, stream
 
 TEXT_BYTES_MAX = 1 << 20
@@ -46,7 +46,7 @@ SECONDS_MAX = 60  # in which a client sends its text, and in which it takes what
 KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (UsageError, "usage"),  # the text: no UTF-8, too long; another one may be answered
     (TimeoutError, "timeout"),  # the text did not come
-    (OutOfMemoryError, "memory"),  # the machine, just now
+    (MemoryError, "memory"),  # the machine, just now; edgeq's own error is one too
     (EdgeqError, "model"),  # the model file: it will not answer this text
     (SystemExit, "stopping"),  # nobody: the service was told to end
     (BaseException, "internal"),  # the service; its log says more
@@ -67,11 +67,13 @@ def sentence_of(error: BaseException) -> str:
         return "the service is being stopped"
     if isinstance(error, EdgeqError | TimeoutError):
         return str(error)
+    if isinstance(error, MemoryError):
+        return "the machine has not enough memory for this text just now"
     return "the service failed at this text; its log says where"
 
 
 # ---- a connection ----
-def received(connection: socket.socket, most: int = TEXT_BYTES_MAX, seconds: float = SECONDS_MAX) -> str:
+def received(connection: socket.socket, most: int, seconds: float) -> str:
     """The text that a client sends until it ends its side. UsageError for more than `most` bytes, which are
     read to their end but not kept, and for what is no UTF-8; TimeoutError after so many seconds.
     """
@@ -131,8 +133,8 @@ class Handler(socketserver.BaseRequestHandler):
                 raise
 
     def answer(self) -> Iterator[dict[str, Any]]:
-        """The lines of an answer; Left where the client has: it is looked for at each token and in the prompt."""
-        text = received(self.request)
+        """The lines of an answer. Looks at each token, and in a long prompt, whether the client has left."""
+        text = received(self.request, TEXT_BYTES_MAX, SECONDS_MAX)
         self.check()
         if not text.strip():
             raise UsageError("the text is empty, so there is nothing to answer")
