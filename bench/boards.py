@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from bench.memory import Need, by_size, markdown, named
 from edgeq.cache import KINDS
 from edgeq.converters.recipe import CHOICES
+from edgeq.formats import SCHEMES
 
 FILLED = 1000  # tokens in the cache
+CORES = 4
 BUS_BYTES = 4  # all these boards have one channel of 32 bits
 CLOCKS = (
     "https://github.com/raspberrypi/documentation/blob/"
@@ -28,10 +30,12 @@ CLOCKS = (
 
 @dataclass(frozen=True)
 class Board:
-    """A board, and how fast its memory is."""
+    """A board of four cores, and how fast its memory is."""
 
     name: str
-    cores: str
+    core: str
+    ghz: float
+    macs: float  # multiply-adds of q4 weights in a cycle of a core, for one token: bench.static counted them
     sizes_gb: tuple[float, ...]
     memory: str
     transfers: float  # millions a second, of BUS_BYTES
@@ -44,25 +48,30 @@ class Board:
         """GB a second that the bus carries: a limit that nothing reaches."""
         return self.transfers * BUS_BYTES / 1000
 
+    @property
+    def units(self) -> float:
+        """GB a second of q4 weights that the integer units would take, were they in the cache."""
+        return CORES * self.ghz * self.macs * SCHEMES["q4"].bits_per_weight / 8
+
 
 BOARDS = (
     Board(
-        "Zero 2 W", "4 x Cortex-A53, 1.0 GHz", (0.5,), "LPDDR2", 2 * 450,
+        "Zero 2 W", "Cortex-A53", 1.0, 1.4, (0.5,), "LPDDR2", 2 * 450,
         2.6, "tinymembench copies 1.30 GB/s, read and written",
         "https://github.com/ThomasKaiser/Knowledge/blob/master/articles/Quick_Review_of_RPi_Zero_2_W.md",
     ),
     Board(
-        "Pi 3B+", "4 x Cortex-A53, 1.4 GHz", (1,), "LPDDR2", 2 * 500,
+        "Pi 3B+", "Cortex-A53", 1.4, 1.4, (1,), "LPDDR2", 2 * 500,
         2.3, "tinymembench copies 1.13 GB/s, read and written",
         "https://github.com/ThomasKaiser/sbc-bench/blob/master/Results.md",
     ),
     Board(
-        "Pi 4", "4 x Cortex-A72, 1.5 or 1.8 GHz", (1, 2, 4, 8), "LPDDR4", 3200,
+        "Pi 4", "Cortex-A72", 1.8, 6.6, (1, 2, 4, 8), "LPDDR4", 3200,
         5.5, "STREAM's copy, read and written, one thread",
         "https://www.sci-pi.org.uk/bench/stream.html",
     ),
     Board(
-        "Pi 5", "4 x Cortex-A76, 2.4 GHz", (1, 2, 4, 8, 16), "LPDDR4X", 4267,
+        "Pi 5", "Cortex-A76", 2.4, 11.1, (1, 2, 4, 8, 16), "LPDDR4X", 4267,
         11.6, "read only, four threads; two read 13.2",
         "https://github.com/ggml-org/llama.cpp/issues/26484",
     ),
@@ -85,12 +94,13 @@ def shown(tokens: float | None) -> str:
 
 def table_of_boards() -> str:
     """Markdown, a row for each board."""
-    head = ["board", "cores", "memory", "bus, GB/s", "measured, GB/s", "how, by whom"]
+    head = ["board", "cores", "memory", "bus, GB/s", "measured, GB/s", "how, by whom", "units, GB/s of q4"]
     rows = []
     for board in BOARDS:
         sizes = ", ".join(map(named, board.sizes_gb)).replace(" GB,", ",")
-        cells = [board.cores, f"{sizes} {board.memory}", f"{board.peak:.1f}", f"{board.read:.1f}"]
-        rows.append([board.name, *cells, f"{board.how} ([source]({board.source}))"])
+        cells = [f"{CORES} x {board.core}, {board.ghz} GHz", f"{sizes} {board.memory}", f"{board.peak:.1f}"]
+        how = f"{board.how} ([source]({board.source}))"
+        rows.append([board.name, *cells, f"{board.read:.1f}", how, f"{board.units:.1f}"])
     return markdown(head, rows)
 
 

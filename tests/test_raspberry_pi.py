@@ -83,13 +83,22 @@ def test_what_was_measured_of_a_board_is_below_what_its_bus_carries() -> None:
     assert sizes == set(memory.BOARDS_GB)
 
 
+def test_the_counts_are_those_of_the_page() -> None:
+    rows = re.findall(r"^\| (Cortex-A\d+) \| [^|]+ \| \d+ \| [\d.]+, ([\d.]+) \|", MANUAL, re.MULTILINE)
+    counted = {core: float(macs) for core, macs in rows}
+    for board in boards.BOARDS:
+        assert board.macs == counted[board.core]
+        assert board.units > board.read  # the page says so
+
+
 # ---- commands ----
+# what the page shows in blocks; in its lines commands are named in part
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", MANUAL, re.MULTILINE | re.DOTALL)
 COMMANDS = [part.strip() for block in BLOCKS for line in block.splitlines() for part in line.split(" && ")]
 EDGEQ = [
     found[1] for line in COMMANDS if (found := re.match(r"(?:\S*/)?edgeq ([^#]*)", line.split("  #")[0]))
 ]
-HERE = {"bench", "chat", "convert", "doctor", "show"}  # demo is run by tests/cli; building packs takes minutes
+HERE = {"bench", "chat", "convert", "doctor", "show"}  # demo has a test of its own; packs take minutes
 RUN = [line for line in dict.fromkeys(EDGEQ) if line.split()[0] in HERE]
 
 
@@ -97,6 +106,14 @@ def test_the_boards_commands_are_three() -> None:
     commands = proof.documented()
     assert len(commands) == 3 and commands[0].startswith("sudo apt install")
     assert commands[2] == "edgeq/bin/edgeq demo"
+
+
+def test_only_the_pi_does_what_the_readme_does() -> None:
+    """The README's command, which .ci/run runs, after the package that a board lacks."""
+    (block,) = re.findall(r"^<!-- alone -->\n```sh\n(.*?)^```$", MANUAL, re.MULTILINE | re.DOTALL)
+    system, *commands = block.splitlines()
+    assert system == proof.documented()[0]
+    assert f"\n{' && '.join(commands)}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block[:30])

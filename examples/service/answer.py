@@ -153,7 +153,8 @@ class Handler(socketserver.BaseRequestHandler):
 
     def begin(self, text: str) -> Generation:
         assert isinstance(self.server, Server)
-        model, prompt = self.server.model, text
+        model = self.server.model
+        prompt: str | list[int] = text
         if model.chat_template is not None:
             messages = [{"role": "user", "content": text}]
             prompt = encode_chat(model.tokenizer, model.chat_template, messages)
