@@ -38,12 +38,27 @@ KNOWN = {
               is_llama_config=True, tie_word_embeddings=True),
         134_515_008,
     ),
+    "SmolLM2-360M": (
+        words("llama", (49152, 960, 2560, 32, 15, 5, 8192), rope_theta=100000, rope_interleaved=False,
+              is_llama_config=True, tie_word_embeddings=True),
+        361_821_120,
+    ),
+    "SmolLM2-1.7B": (
+        words("llama", (49152, 2048, 8192, 24, 32, 32, 8192), rope_theta=130000, rope_interleaved=False,
+              is_llama_config=True, tie_word_embeddings=True),
+        1_711_376_384,
+    ),
     "Mistral-7B-v0.1": (words("mistral", (32000, 4096, 14336, 32, 32, 8, 32768), sliding_window=4096),
     7_241_732_096),
     "Qwen2.5-0.5B": (
         words("qwen2", (151936, 896, 4864, 24, 14, 2, 32768), rope_theta=1000000.0, sliding_window=32768,
               max_window_layers=24, use_mrope=False, use_sliding_window=False, tie_word_embeddings=True),
         494_032_768,
+    ),
+    "Qwen2.5-1.5B": (
+        words("qwen2", (151936, 1536, 8960, 28, 12, 2, 32768), rope_theta=1000000.0, sliding_window=32768,
+              max_window_layers=28, use_mrope=False, use_sliding_window=False, tie_word_embeddings=True),
+        1_543_714_304,
     ),
     "Qwen3-0.6B": (
         words("qwen3", (151936, 1024, 3072, 28, 16, 8, 40960), head_dim=128, rope_theta=1000000,

@@ -62,6 +62,7 @@ class Cpu:
 CPUS = (
     Cpu("Cortex-A76", "dotprod", "neoverse-n1", 32, 4, "Raspberry Pi 5", 4, 2.4),
     Cpu("Cortex-A72", "neon", "cortex-a72", 8, 0, "Raspberry Pi 4", 4, 1.8),
+    Cpu("Cortex-A53", "neon", "cortex-a53", 8, 0, "Raspberry Pi 3B+", 4, 1.4),
     Cpu("Cortex-A710", "i8mm", "neoverse-n2", 64, 5),
     Cpu("Neoverse V1", "i8mm", "neoverse-v1", 128, 8),
     Cpu("Zen 3", "avx2", "znver3", 64),
