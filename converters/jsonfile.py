@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.errors import FormatError
-from edgeq.formats import strictjson
+from edgeq.formats import foreign, strictjson
 
 TEXT_BYTES_MAX = 16 << 20  # of any JSON or text file beside weights and tokenizers
 
 
 def parse(text: bytes, where: str, marks_max: int = strictjson.MARKS_MAX) -> dict[str, Any]:
     """The object that `text` holds; FormatError names `where` for anything else."""
-    value = strictjson.parse(text.removeprefix(codecs.BOM_UTF8), where, marks_max=marks_max)
+    try:
+        value = strictjson.parse(text.removeprefix(codecs.BOM_UTF8), where, marks_max=marks_max)
+    except FormatError:
+        if (kind := foreign.kind_of(text)) in (None, *foreign.TEXTS):
+            raise
+        raise FormatError(f"{where}: no JSON but {kind.what}: {kind.instead}") from None
     if not isinstance(value, dict):
         raise FormatError(f"{where} holds a JSON {type(value).__name__}, but an object is needed")
     return value

@@ -17,7 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from edgeq.errors import UsageError, printable, quote
+from edgeq.errors import UsageError, near, printable, quote
 from edgeq.formats import SCHEMES, Scheme
 from edgeq.models import BaseConfig, expected
 from edgeq.rounding import rounding_of
@@ -154,7 +154,9 @@ def load(given: str | os.PathLike[str]) -> Recipe:
         return parsed((SHIPPED / f"{given}.toml").read_bytes(), str(given))
     path = Path(given)
     if not path.is_file():
-        raise UsageError(f"recipe {str(given)!r:.120} is neither a file nor one of {', '.join(names)}")
+        raise UsageError(
+            f"recipe {str(given)!r:.120} is neither a file nor one of {', '.join(names)}{near(given, names)}"
+        )
     try:
         with path.open("rb") as file:
             data = file.read(BYTES_MAX + 1)
@@ -237,5 +239,6 @@ def checked_scheme(name: Any, where: str = "") -> str:
     if name not in CHOICES and name != KEEP:
         raise UsageError(
             f"{where}scheme {quote(name)} is unknown; one of {', '.join(CHOICES)} or {KEEP} is needed"
+            + near(name, (*CHOICES, KEEP))
         )
     return str(name)
