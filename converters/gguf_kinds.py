@@ -36,7 +36,7 @@ def architecture_of(file: GGUFFile, known: Collection[str]) -> str:
         named = "names no architecture" if architecture is None else f"is of {shown(architecture)}, no name"
         raise UnsupportedError(f"a GGUF file whose general.architecture {named}; {runs(known)}")
     if architecture not in known:
-        raise UnsupportedError(f"a GGUF file of architecture {shown(architecture)}; {runs(known)}")
+        raise UnsupportedError(f"a GGUF file of general.architecture {shown(architecture)}; {runs(known)}")
     if not file.tensors:
         what, right = BESIDE["vocab"]
         raise UnsupportedError(f"no model but {what}: {right}")

@@ -53,7 +53,7 @@ def open_directory(
     folder = Folder(path, follow_links)
     raw = jsonfile.load(folder, "config.json")
     if raw is None:
-        raise FormatError(no_checkpoint(path))
+        raise FormatError(no_checkpoint(path, name or "the directory"))
     troubles = Troubles()
     with troubles.noted():
         raw["model_type"], family_name = row_of(raw)
@@ -61,7 +61,7 @@ def open_directory(
     with troubles.noted():
         found = {
             key: SourceTensor(key, dtype, shape, data)
-            for key, (dtype, shape, data) in weights(folder).items()
+            for key, (dtype, shape, data) in weights(folder, name or "the directory").items()
             if not is_dead(key)
         }
     troubles.tell()
@@ -89,14 +89,17 @@ def _tokenizer(folder: Folder) -> tuple[dict[str, Any], bytes] | None:
     return tokenizers.from_directory(folder)
 
 
-def weights(folder: Folder) -> dict[str, Any]:
-    """{name: (dtype, shape, data)} of model.safetensors, or of all shards that the index names."""
+def weights(folder: Folder, what: str = "the directory") -> dict[str, Any]:
+    """{name: (dtype, shape, data)} of model.safetensors, or of all shards that the index names.
+
+    `what` is the checkpoint's name in errors.
+    """
     single = folder.inside("model.safetensors")
     if single.is_file():
         return safetensors.read(single)
     index = jsonfile.load(folder, INDEX)
     if index is None:
-        raise UnsupportedError(f"{folder.name!r} cannot be read as {no_weights(folder.path)}")
+        raise UnsupportedError(f"{what} cannot be read: {no_weights(folder.path)}")
     places = index.get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
         raise FormatError(

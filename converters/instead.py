@@ -37,9 +37,9 @@ NO_WEIGHTS = (
 )  # fmt: skip
 
 
-def no_checkpoint(path: Path) -> str:
-    """The sentence for a directory without config.json."""
-    start = f"{printable(path.name)!r} has no config.json"
+def no_checkpoint(path: Path, what: str) -> str:
+    """The sentence for a directory without config.json, which is called `what`."""
+    start = f"{what} has no config.json"
     for patterns, meaning in NO_CONFIG:
         if found := _first(path, patterns):
             return (

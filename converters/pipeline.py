@@ -91,18 +91,30 @@ def open_source(source: str | os.PathLike[str], follow_links: str | os.PathLike[
     path = Path(source)
     try:
         if path.is_dir():
-            with named(path):
-                return open_directory(path, follow_links=Path(follow_links) if follow_links else None)
+            links = Path(follow_links) if follow_links else None
+            return here(path, lambda: open_directory(path, follow_links=links))
         if path.suffix in (".safetensors", ".json") and path.is_file():
             raise UsageError(
                 f"{path.name!r} is one file of a checkpoint; the directory that holds it is needed"
             )
         if path.exists():
-            with named(path):
-                return open_file(path)
+            return here(path, lambda: open_file(path))
     except OSError as error:
         raise EdgeqError(f"{str(source)!r:.120} cannot be read ({error.strerror or error})") from None
     return open_hub(os.fspath(source) if isinstance(source, str) else path.as_posix())
+
+
+def here(path: Path, opened: Callable[[], Source]) -> Source:
+    """A file or a directory as source: what is wrong with it, or its tokenizer, starts with its path."""
+    with named(path):
+        source = opened()
+    read = source.tokenizer
+
+    def tokenizer() -> tuple[dict[str, Any], bytes] | None:
+        with named(path):
+            return read()
+
+    return replace(source, tokenizer=tokenizer)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def read(path: Path) -> dict[str, tuple[str, tuple[int, ...], Array]]:
             raise FormatError(f"{path.name}: {size} bytes are too few for a safetensors file")
         head = file.read(foreign.HEAD_BYTES)
         kind = foreign.kind_of(head)
-        if kind not in (None, foreign.SAFETENSORS):
+        if kind is not None and kind is not foreign.SAFETENSORS:
             raise FormatError(f"{path.name}: not a safetensors file but {kind.what}: {kind.instead}")
         file.seek(8)
         header_bytes = int.from_bytes(head[:8], "little")

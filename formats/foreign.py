@@ -11,7 +11,8 @@ from dataclasses import dataclass
 HEAD_BYTES = 64  # that the kinds are known by
 RIGHT = "name an .edgeq file, a .gguf file or a checkpoint's directory"
 AGAIN = "download the file itself again"
-UNSAFE = "which can run code and is never loaded: get the model as safetensors or as GGUF"
+UNSAFE = "which can run code and is never loaded"
+LOADED = "get the model as safetensors or as GGUF"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def _kind(start: bytes, what: str, instead: str = RIGHT) -> Kind:
 SAFETENSORS = _kind(
     rb".{4}\0{4}\{",
     "a safetensors file, one of a checkpoint",
-    "name the directory that holds it beside config.json",
+    "name the directory that holds it and config.json",
 )
 
 TEXTS = (
@@ -53,18 +54,19 @@ KINDS = (
     _kind(rb'.{4}\0{4}\{\s*"__metadata__":\s*\{"format":\s*"edgeq r',
           "a reference that `edgeq eval` kept", "it goes with `edgeq eval kld --reference`; " + RIGHT),
     SAFETENSORS,
-    _kind(rb"PK\x03\x04.{26}[^/]{1,30}/(data\.pkl|byteorder|\.format|version)", "a PyTorch pickle", UNSAFE),
-    _kind(rb"\x80[\x02-\x05].?[\x8a\x95}\]c(]", "a Python pickle", UNSAFE),
+    _kind(rb"PK\x03\x04.{26}[^/]{1,30}/(data\.pkl|byteorder|\.format|version)", f"a PyTorch pickle, {UNSAFE}",
+          LOADED),
+    _kind(rb"\x80[\x02-\x05][\x8a\x8c\x95}\]c(XKJMNG]", f"a Python pickle, {UNSAFE}", LOADED),
     _kind(rb"PK\x03\x04", "a ZIP archive", "unpack it, and name what is inside"),
     _kind(rb"(\x1f\x8b|\xfd7zXZ|\x28\xb5\x2f\xfd|BZh|7z\xbc\xaf)", "a compressed file",
           "unpack it, and name what is inside"),
     _kind(rb"\x89PNG", "a PNG image"),
     _kind(rb"\xff\xd8\xff", "a JPEG image"),
     _kind(rb"%PDF", "a PDF document"),
-    _kind(rb"\x89HDF", "an HDF5 file, as Keras keeps models", "get the model as safetensors or as GGUF"),
-    _kind(rb".{4}TFL3", "a TensorFlow Lite model", "get the model as safetensors or as GGUF"),
+    _kind(rb"\x89HDF", "an HDF5 file, as Keras keeps models", LOADED),
+    _kind(rb".{4}TFL3", "a TensorFlow Lite model", LOADED),
     _kind(rb"\x08[\x01-\x20][\x12\x1a:B]", "an ONNX model, by its looks",
-          "get the model as safetensors or as GGUF"),
+          LOADED),
     _kind(rb"\x93NUMPY", "a NumPy array"),
     _kind(rb"(\x7fELF|MZ)", "a program"),
     _kind(rb"\0{16}", "a file that begins with zeros, as one whose download was not finished", AGAIN),

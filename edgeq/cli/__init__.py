@@ -62,10 +62,11 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         try:
             return super().resolve_command(ctx, args)
-        except click.UsageError as error:  # click tells near names of options, and of commands only later
-            if "Did you mean" not in error.message and (hint := near(args[0], COMMANDS)):
-                error.message = error.message.rstrip(".") + hint
-            raise
+        except click.UsageError as error:  # click tells near names of options, but not of lazy commands
+            hint = near(args[0], COMMANDS)
+            if "No such command" not in error.message or not hint:
+                raise
+            raise click.UsageError(error.message.rstrip(".") + hint, ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -46,7 +46,7 @@ def command(context: click.Context, tune: bool, force: bool, forget: bool, as_js
             terminal.say("\n".join(tuning.lines(measured["measured"])))
         if changed:
             terminal.say(
-                f"forgotten {'what --tune had found here' if changed['forgotten'] else 'nothing was kept'}"
+                f"forgotten   {'what --tune had found here' if changed['forgotten'] else 'nothing was kept'}"
             )
         count = len(problems.all)
         words = "1 thing is" if count == 1 else f"{count} things are"
@@ -90,7 +90,8 @@ def processor(found: Facts) -> str:
     name = facts["processor"] or "a processor that the system does not name"
     if not chosen:
         return f"{name}, {count}"
-    return f"{name}, {count}, {INSTRUCTIONS.get(chosen['chosen'], chosen['chosen'])} ({chosen['why']})"
+    why = "as EDGEQ_ISA asks" if chosen["forced"] else "the best that it has"
+    return f"{name}, {count}, {INSTRUCTIONS.get(chosen['chosen'], chosen['chosen'])} ({why})"
 
 
 def memory(found: Facts) -> str:

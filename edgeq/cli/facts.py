@@ -89,7 +89,7 @@ def gguf_facts(model: str) -> Facts:
         "source": {},
         "quantization": {},
         "other": {},
-        "cache": cache_facts(source and source.config),
+        "cache": cache_facts(source.config if source else None),
         "schemes": by_scheme(tensors),
         "tensors": tensors,
     }
@@ -104,7 +104,7 @@ def directory_facts(model: str) -> Facts:
     folder = jsonfile.Folder(path)
     config = jsonfile.load(folder, "config.json")
     if config is None:
-        raise FormatError(f"{model}: {no_checkpoint(path)}")
+        raise FormatError(f"{model}: {no_checkpoint(path, 'the directory')}")
     source, refused = tried(lambda: huggingface.open_directory(path))
     stored, _ = tried(lambda: huggingface.weights(folder))
     tensors = [
@@ -128,7 +128,7 @@ def directory_facts(model: str) -> Facts:
         "source": {},
         "quantization": {},
         "other": {},
-        "cache": cache_facts(source and source.config),
+        "cache": cache_facts(source.config if source else None),
         "schemes": by_scheme(tensors),
         "tensors": tensors,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from edgeq.errors import UsageError
 from edgeq.library.find import kind
 
 SHORT = 120  # characters of a value in the overview
+COUNT = re.compile(r"\[(\d{1,18}) values\]")  # how facts of a GGUF file tell of an array
 ITEMS = 8  # of a list in it
 CONTEXTS = (2048, 8192)  # tokens, for which the overview says what the cache takes
 READERS = {"edgeq": edgeq_facts, "gguf": gguf_facts, "directory": directory_facts}
@@ -32,7 +34,7 @@ def command(model: str, tensors: bool, template: bool, as_json: bool) -> None:
     facts = READERS[kind(model)](model)
     if template:
         if facts["chat_template"] is None:
-            raise UsageError(f"{model} has no chat template")
+            raise UsageError(f"{model} has no chat template: `edgeq chat` talks with it in plain lines")
         if as_json:
             terminal.say_json({"chat_template": facts["chat_template"]})
         else:
@@ -129,4 +131,6 @@ def words(value: Any) -> str:
     if isinstance(value, list):
         more = f" and {len(value) - ITEMS} more" if len(value) > ITEMS else ""
         return (", ".join(map(words, value[:ITEMS])) or "none") + more
+    if isinstance(value, str) and (many := COUNT.fullmatch(value)):
+        return terminal.counted(int(many[1]), "value")
     return str(value)

@@ -32,6 +32,8 @@ def cache_directory() -> Path:
 
 def kind(model: str | os.PathLike[str]) -> str:
     """ "edgeq", "gguf" or "directory". Raises UsageError when there is nothing of that name."""
+    if not os.fspath(model):
+        raise UsageError("the model's name is empty: name an .edgeq file, a .gguf file or a directory")
     path = Path(model)
     try:
         if path.is_dir():
@@ -44,7 +46,8 @@ def kind(model: str | os.PathLike[str]) -> str:
         if not path.is_file():
             raise UsageError(f"{path} is not a regular file: a model is mapped, which takes a file on a disk")
         with path.open("rb") as file:
-            return "gguf" if file.read(4) == b"GGUF" else "edgeq"
+            start = file.read(5)
+        return "gguf" if start[:4] == b"GGUF" or path.suffix == ".gguf" and start != b"EDGEQ" else "edgeq"
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}): name a file that you may read") from None
 
@@ -112,8 +115,7 @@ def resolve(
     while it is converted.
     """
     tell = tell or quiet
-    path = Path(model)
-    model_kind = kind(path)
+    path, model_kind = Path(model), kind(model)
     if model_kind == "edgeq":
         return path
     scheme = KEEP if keep else scheme_of(path, model_kind)

@@ -96,6 +96,9 @@ REQUIRE_BASE: Mapping[str, tuple[Any, ...]] = {
     "add_cross_attention": (False,),
 }
 
+# the way out, for those of them that have one
+INSTEAD = {"quantization_config": ": get the checkpoint before it was quantized, or a GGUF file of it"}
+
 
 def refuse(key: str, value: object, right: str, error: type[EdgeqError] = UnsupportedError) -> NoReturn:
     """Raise the one sentence that names a config's key, its value and what would be right."""
@@ -179,7 +182,7 @@ class BaseConfig:
             if value is not None and not any(same(value, a) for a in accepted):
                 right = " or ".join(repr(a) for a in dict.fromkeys(accepted)) or "its absence"
                 with troubles.noted():
-                    refuse(key, value, f"this family is written for {right}")
+                    refuse(key, value, f"this family is written for {right}{INSTEAD.get(key, '')}")
         with troubles.noted():
             words = cls._settled(raw)
         with troubles.noted():
