@@ -16,7 +16,7 @@ import gguf
 import numpy as np
 
 from edgeq.converters import convert
-from edgeq.formats.header import MAGIC, PRELUDE
+from edgeq.formats.header import MAGIC, PRELUDE, pack_prelude, parse_prelude
 from tests.converters.checkpoints import config, weights, write_directory, write_gguf
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 1024\n"
@@ -75,6 +75,15 @@ def damaged(folder: Path, story: bytes, tiny: bytes) -> None:
     (folder / "spoilt.edgeq").write_bytes(story[:200] + b"?" + story[201:])
     fields = list(PRELUDE.unpack(story[:64]))
     assert fields[0] == MAGIC
+    prelude = parse_prelude(story[:64], len(story))
+    header, rest = story[64 : 64 + prelude.header_bytes], story[64 + prelude.header_bytes :]
+    for name, old, new in (
+        ("family.edgeq", b'"family":"llama"', b'"family":"mamba"'),
+        ("names.edgeq", b'"name":"norm"', b'"name":"nrom"'),
+    ):
+        assert header.count(old) == 1
+        changed = header.replace(old, new)
+        (folder / name).write_bytes(pack_prelude(changed, len(story)) + changed + rest)
     newer = PRELUDE.pack(fields[0], 9, 9, *fields[3:])[:-4]
     (folder / "newer.edgeq").write_bytes(newer + struct.pack("<I", zlib.crc32(newer)) + story[64:])
     (folder / "cut.gguf").write_bytes(tiny[: len(tiny) // 2])
