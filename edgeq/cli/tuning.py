@@ -37,7 +37,9 @@ def measure(force: bool) -> dict[str, Any]:
 
     status = terminal.Status()
     if not force:
-        refuse(idle.wait(lambda taken: status.show(f"waiting for other programs, which {busy(taken)}")))
+        taken = idle.wait(lambda taken: status.show(f"waiting for other programs, which {busy(taken)}"))
+        status.clear()
+        refuse(taken)
     before = idle.times()
     found, choices = tune.tune(lambda subject: status.show(f"measuring {subject}"))
     status.clear()

@@ -104,6 +104,8 @@ RUN = (
     _is("an unknown option", "run story.edgeq --temprature 1", USAGE, "--temprature", "--temperature"),
     _is("no model", "run -p x", USAGE, "no model is given", "name an .edgeq file"),
     _is("an empty name", "run '' -p x", USAGE, "name is empty", "name an .edgeq file"),
+    _is("a name that clears the screen", "run no\x1b[2J.edgeq -p x", USAGE, "there is no file", "name an .edgeq"),
+    _is("a name without end", f"run {'a' * 300} -p x", USAGE, "File name too long", "name a file"),
     _is("two models", "run story.edgeq -m small.edgeq -p x", USAGE, "two models are given", "give one"),
     _is("two prompts", "run story.edgeq -p x -f short.txt", USAGE, "-p and with -f", "give one of them"),
     _is("an empty prompt", "run tiny.edgeq -p ''", USAGE, "tokenizer"),
