@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.converters.gguf_kinds import architecture_of
 from edgeq.converters.source import (
     Array,
     Source,
@@ -20,7 +21,7 @@ from edgeq.converters.source import (
     shared_tensors,
     token_ids,
 )
-from edgeq.errors import FormatError, UnsupportedError
+from edgeq.errors import FormatError, Troubles, UnsupportedError
 from edgeq.formats.ggml import TYPES
 from edgeq.formats.gguf import open_gguf
 from edgeq.formats.gguf_cursor import Strings
@@ -82,12 +83,7 @@ def open_file(path: Path) -> Source:
     sentence what is wrong with it."""
     file = open_gguf(path)
     metadata = file.metadata
-    architecture = metadata.get("general.architecture")
-    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise UnsupportedError(
-            f"general.architecture is {architecture!r:.80}, but only {known} are supported"
-        )
+    architecture = architecture_of(file, ARCHITECTURES)
     family_name = ARCHITECTURES[architecture]
     found = {
         name: SourceTensor(name, tensor.type, tensor.shape, tensor.data)
@@ -100,8 +96,12 @@ def open_file(path: Path) -> Source:
     raw = words(metadata, architecture, found)
     config: BaseConfig = family(family_name).Config.from_hf(raw)
     config = replace(config, tie_word_embeddings=tied)
-    _check_heads(metadata, architecture, config)
-    tensors = checked_tensors(family_name, config, found, lambda want: want.gguf_name)
+    troubles = Troubles()
+    with troubles.noted():
+        _check_heads(metadata, architecture, config)
+    with troubles.noted():
+        tensors = checked_tensors(family_name, config, found, lambda want: want.gguf_name)
+    troubles.tell()
     frequencies = Rope.from_hf(raw).inverse_frequencies(config.head_dim)
     if factors is not None:
         frequencies = (frequencies / _factors(factors, config)).astype(np.float32)
@@ -151,26 +151,29 @@ def _factor(scale: SourceTensor) -> float:
 def words(
     metadata: Mapping[str, Any], architecture: str, tensors: Mapping[str, SourceTensor]
 ) -> dict[str, Any]:
-    """The metadata as the words of a Hugging Face config, refusing by key and value what has no such word."""
+    """The metadata as the words of a Hugging Face config, refusing by key and value what has no such word,
+    all of it at once."""
+    troubles = Troubles()
     for key, accepted in REQUIRE.items():
         value = metadata.get(f"{architecture}.{key}")
         if value is not None and value not in accepted:
             right = " or ".join(map(repr, accepted))
-            raise UnsupportedError(f"{architecture}.{key} is {value!r:.80}, but only {right} is supported")
+            troubles.add(
+                UnsupportedError(f"{architecture}.{key} is {value!r:.80}, but only {right} is supported")
+            )
+    with troubles.noted():
+        scaling = _scaling(metadata, architecture)
     for key in NEEDED:
         if metadata.get(f"{architecture}.{key}") is None:
-            raise FormatError(f"{architecture}.{key} is missing; the file cannot be run without it")
+            troubles.add(FormatError(f"{architecture}.{key} is missing; the file cannot be run without it"))
     raw: dict[str, Any] = {"model_type": architecture}
     for key, word in WORDS.items():
-        value = metadata.get(f"{architecture}.{key}")
-        if isinstance(value, list):  # one value for each block
-            if len(set(map(repr, value))) != 1:
-                raise UnsupportedError(
-                    f"{architecture}.{key} is {value!r:.80}, but one value for all blocks is needed"
-                )
-            value = value[0]
-        if value is not None:
-            raw[word] = value
+        with troubles.noted():
+            value = _one_for_all(metadata.get(f"{architecture}.{key}"), f"{architecture}.{key}")
+            if value is not None:
+                raw[word] = value
+    troubles.tell()
+    raw["rope_scaling"] = scaling
     raw.setdefault("num_key_value_heads", raw["num_attention_heads"])
     if "head_dim" not in raw:
         raw["head_dim"] = _head_dim(raw["hidden_size"], raw["num_attention_heads"])
@@ -187,8 +190,16 @@ def words(
         raise FormatError("tensor 'token_embd.weight' is missing; a GGUF file with weights is needed")
     raw["vocab_size"] = embedding.shape[0]
     _check_vocabulary(metadata, architecture, embedding.shape[0])
-    raw["rope_scaling"] = _scaling(metadata, architecture)
     return raw
+
+
+def _one_for_all(value: Any, key: str) -> Any:
+    """A value, or of a list with one for each block the one that all have."""
+    if not isinstance(value, list):
+        return value
+    if len(set(map(repr, value))) != 1:
+        raise UnsupportedError(f"{key} is {value!r:.80}, but one value for all blocks is needed")
+    return value[0]
 
 
 def _head_dim(hidden: Any, heads: Any) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.converters import jsonfile, safetensors
+from edgeq.converters.instead import INDEX, no_checkpoint, no_weights
 from edgeq.converters.jsonfile import Folder
 from edgeq.converters.source import (
     Source,
@@ -19,11 +20,10 @@ from edgeq.converters.source import (
     shared_tensors,
     token_ids,
 )
-from edgeq.errors import FormatError, UnsupportedError
+from edgeq.errors import FormatError, Troubles, UnsupportedError
 from edgeq.models import family, row_of
 from edgeq.models.rope import Rope
 
-INDEX = "model.safetensors.index.json"
 SHARDS_MAX = 4096
 # Sampling defaults: whole numbers only, least, most.  The sampler takes all of these.
 GENERATION_NUMBERS: dict[str, tuple[bool, float, float]] = {
@@ -53,14 +53,18 @@ def open_directory(
     folder = Folder(path, follow_links)
     raw = jsonfile.load(folder, "config.json")
     if raw is None:
-        raise FormatError(f"{path.name!r} has no config.json; a Hugging Face checkpoint directory is needed")
-    raw["model_type"], family_name = row_of(raw)
-    config = family(family_name).Config.from_hf(raw)
-    found = {
-        key: SourceTensor(key, dtype, shape, data)
-        for key, (dtype, shape, data) in _weights(folder).items()
-        if not is_dead(key)
-    }
+        raise FormatError(no_checkpoint(path, name or "the directory"))
+    troubles = Troubles()
+    with troubles.noted():
+        raw["model_type"], family_name = row_of(raw)
+        config = family(family_name).Config.from_hf(raw)
+    with troubles.noted():
+        found = {
+            key: SourceTensor(key, dtype, shape, data)
+            for key, (dtype, shape, data) in weights(folder, name or "the directory").items()
+            if not is_dead(key)
+        }
+    troubles.tell()
     flag = raw.get("tie_word_embeddings")
     found, tied = shared_tensors(family_name, found, lambda row: row.hf_name, flag)
     config = replace(config, tie_word_embeddings=tied)
@@ -85,18 +89,17 @@ def _tokenizer(folder: Folder) -> tuple[dict[str, Any], bytes] | None:
     return tokenizers.from_directory(folder)
 
 
-def _weights(folder: Folder) -> dict[str, Any]:
-    """{name: (dtype, shape, data)} of model.safetensors, or of all shards that the index names."""
+def weights(folder: Folder, what: str = "the directory") -> dict[str, Any]:
+    """{name: (dtype, shape, data)} of model.safetensors, or of all shards that the index names.
+
+    `what` is the checkpoint's name in errors.
+    """
     single = folder.inside("model.safetensors")
     if single.is_file():
         return safetensors.read(single)
     index = jsonfile.load(folder, INDEX)
     if index is None:
-        pickled = any(folder.path.glob("*.bin")) or any(folder.path.glob("*.pt*"))
-        why = "its weights are pickled, which are never loaded" if pickled else "it has no weights"
-        raise UnsupportedError(
-            f"{folder.name!r} cannot be read as {why}; model.safetensors or {INDEX} is needed"
-        )
+        raise UnsupportedError(f"{what} cannot be read: {no_weights(folder.path)}")
     places = index.get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
         raise FormatError(
@@ -106,14 +109,14 @@ def _weights(folder: Folder) -> dict[str, Any]:
     if not 1 <= len(shards) <= SHARDS_MAX:
         raise FormatError(f"{INDEX}: weight_map names {len(shards)} files; 1 to {SHARDS_MAX} are allowed")
     found: dict[str, Any] = {}
+    absent = [shard for shard in shards if not _shard(folder, shard).is_file()]
+    if absent:
+        more = f" and {len(absent) - 1} more of {len(shards)} are" if len(absent) > 1 else " is"
+        raise FormatError(
+            f"{INDEX}: shard {absent[0]!r:.80}{more} not in {folder.name!r}; download all of the checkpoint"
+        )
     for shard in shards:
-        if not shard.endswith(".safetensors"):
-            raise FormatError(f"{INDEX}: shard {shard!r:.80} is no .safetensors file")
-        file = folder.inside(shard)
-        if not file.is_file():
-            raise FormatError(
-                f"{INDEX}: shard {shard!r:.80} is not in {folder.name!r}; download all of the checkpoint"
-            )
+        file = _shard(folder, shard)
         for name, entry in safetensors.read(file).items():
             if places.get(name) != shard:
                 raise FormatError(
@@ -126,6 +129,13 @@ def _weights(folder: Folder) -> dict[str, Any]:
             f"{places[missing[0]]}: tensor {missing[0]!r:.80} is missing, but {INDEX} promises it"
         )
     return found
+
+
+def _shard(folder: Folder, name: str) -> Path:
+    """Where a file is that the index names."""
+    if not name.endswith(".safetensors"):
+        raise FormatError(f"{INDEX}: shard {name!r:.80} is no .safetensors file")
+    return folder.inside(name)
 
 
 def _template(folder: Folder) -> str | None:

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeq.errors import FormatError
-from edgeq.formats import strictjson
+from edgeq.formats import foreign, strictjson
 
 TEXT_BYTES_MAX = 16 << 20  # of any JSON or text file beside weights and tokenizers
 
 
 def parse(text: bytes, where: str, marks_max: int = strictjson.MARKS_MAX) -> dict[str, Any]:
     """The object that `text` holds; FormatError names `where` for anything else."""
-    value = strictjson.parse(text.removeprefix(codecs.BOM_UTF8), where, marks_max=marks_max)
+    with explained(text, where):
+        value = strictjson.parse(text.removeprefix(codecs.BOM_UTF8), where, marks_max=marks_max)
     if not isinstance(value, dict):
         raise FormatError(f"{where} holds a JSON {type(value).__name__}, but an object is needed")
     return value
+
+
+@contextmanager
+def explained(data: bytes, where: str) -> Iterator[None]:
+    """A FormatError of the block says what kind of file it is that was read, where that is no such file."""
+    try:
+        yield
+    except FormatError:
+        kind = foreign.kind_of(data)
+        if kind is None or kind in foreign.TEXTS:
+            raise
+        raise FormatError(f"{where} is {kind.what}: {kind.instead}") from None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from edgeq.converters.hub import open_hub
 from edgeq.converters.huggingface import open_directory
 from edgeq.converters.recipe import Recipe, choose
 from edgeq.converters.source import Array, Source, SourceTensor
-from edgeq.errors import EdgeqError, FormatError, UsageError
+from edgeq.errors import EdgeqError, FormatError, UsageError, printable
 from edgeq.formats import (
     NUMBERS,
     SCHEMES,
@@ -83,20 +84,48 @@ def checked_target(source: str | os.PathLike[str] | None, output: str | os.PathL
 
 
 def open_source(source: str | os.PathLike[str], follow_links: str | os.PathLike[str] | None = None) -> Source:
-    """Open a checkpoint by what it is: a directory, a GGUF file, or else a hub name."""
+    """Open a checkpoint by what it is: a directory, a GGUF file, or else a hub name.
+
+    Of what is here every message starts with its path.
+    """
     path = Path(source)
     try:
         if path.is_dir():
-            return open_directory(path, follow_links=Path(follow_links) if follow_links else None)
+            links = Path(follow_links) if follow_links else None
+            return here(path, lambda: open_directory(path, follow_links=links))
         if path.suffix in (".safetensors", ".json") and path.is_file():
             raise UsageError(
                 f"{path.name!r} is one file of a checkpoint; the directory that holds it is needed"
             )
         if path.exists():
-            return open_file(path)
+            return here(path, lambda: open_file(path))
     except OSError as error:
         raise EdgeqError(f"{str(source)!r:.120} cannot be read ({error.strerror or error})") from None
     return open_hub(os.fspath(source) if isinstance(source, str) else path.as_posix())
+
+
+def here(path: Path, opened: Callable[[], Source]) -> Source:
+    """A file or a directory as source: what is wrong with it, or its tokenizer, starts with its path."""
+    with named(path):
+        source = opened()
+    read = source.tokenizer
+
+    def tokenizer() -> tuple[dict[str, Any], bytes] | None:
+        with named(path):
+            return read()
+
+    return replace(source, tokenizer=tokenizer)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Errors of the block start with the path, once."""
+    try:
+        yield
+    except EdgeqError as error:
+        where = printable(str(path))
+        said = str(error)
+        raise type(error)(said if said.startswith((where, str(path))) else f"{where}: {said}") from None
 
 
 def write(

@@ -17,13 +17,18 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from edgeq.errors import UsageError, printable, quote
+from edgeq.errors import UsageError, near, printable, quote
 from edgeq.formats import SCHEMES, Scheme
 from edgeq.models import BaseConfig, expected
 from edgeq.rounding import rounding_of
 
 CHOICES = tuple(name for name, row in SCHEMES.items() if row.number or rounding_of(row))
 KEEP = "keep"  # a choice beside the schemes: the one that holds a tensor's numbers as they are
+# llama.cpp's types: the scheme that is the same, or of edgeq's own the one of as many bits
+LLAMA_CPP = {
+    "Q4_0": "q4", "Q5_0": "q5", "Q8_0": "q8", "Q4_1": "q4m", "Q5_1": "q5m", "IQ4_NL": "t4", "IQ4": "e4",
+    "Q2_K": "e2", "Q3_K": "e3", "Q4_K": "e4", "Q5_K": "e5", "Q6_K": "e6", "IQ2": "e2", "IQ3": "e3",
+}  # fmt: skip
 SHIPPED = Path(__file__).parent / "recipes"
 BYTES_MAX = 64 << 10  # of a file
 LINE_BYTES_MAX = 1000  # tomllib takes the square of a dotted key's length, and a key is on one line
@@ -154,7 +159,9 @@ def load(given: str | os.PathLike[str]) -> Recipe:
         return parsed((SHIPPED / f"{given}.toml").read_bytes(), str(given))
     path = Path(given)
     if not path.is_file():
-        raise UsageError(f"recipe {str(given)!r:.120} is neither a file nor one of {', '.join(names)}")
+        raise UsageError(
+            f"recipe {str(given)!r:.120} is neither a file nor one of {', '.join(names)}{near(given, names)}"
+        )
     try:
         with path.open("rb") as file:
             data = file.read(BYTES_MAX + 1)
@@ -232,10 +239,19 @@ def _check_keys(words: Mapping[str, Any], known: tuple[str, ...], where: str) ->
             raise UsageError(f"{where}: key {quote(key)} is unknown; known are {', '.join(known)}")
 
 
+def meant(name: Any) -> str:
+    """The end of a sentence that tells which scheme there is for a name that none has."""
+    stem = re.sub("_(S|M|L|XL|XS)$", "", str(name)[:20].upper())
+    if stem in LLAMA_CPP:
+        return f"; for llama.cpp's {stem} there is {LLAMA_CPP[stem]!r}"
+    return near(name, (*CHOICES, KEEP))
+
+
 def checked_scheme(name: Any, where: str = "") -> str:
     """The name of a scheme that any numbers can be given, or KEEP; UsageError for what is none."""
     if name not in CHOICES and name != KEEP:
         raise UsageError(
             f"{where}scheme {quote(name)} is unknown; one of {', '.join(CHOICES)} or {KEEP} is needed"
+            + meant(name)
         )
     return str(name)

@@ -13,6 +13,7 @@ from typing import Any
 from edgeq.converters import jsonfile
 from edgeq.converters.source import Array
 from edgeq.errors import FormatError
+from edgeq.formats import foreign
 from edgeq.formats.reader import FileMap, open_regular
 
 HEADER_BYTES_MAX = 16 << 20  # a hundred times what these families have
@@ -29,7 +30,12 @@ def read(path: Path) -> dict[str, tuple[str, tuple[int, ...], Array]]:
     with file:
         if size < 8:
             raise FormatError(f"{path.name}: {size} bytes are too few for a safetensors file")
-        header_bytes = int.from_bytes(file.read(8), "little")
+        head = file.read(foreign.HEAD_BYTES)
+        kind = foreign.kind_of(head)
+        if kind is not None and kind is not foreign.SAFETENSORS:
+            raise FormatError(f"{path.name}: not a safetensors file but {kind.what}: {kind.instead}")
+        file.seek(8)
+        header_bytes = int.from_bytes(head[:8], "little")
         if not 2 <= header_bytes <= min(HEADER_BYTES_MAX, size - 8):
             limit = min(HEADER_BYTES_MAX, size - 8)
             raise FormatError(
@@ -61,7 +67,8 @@ def _places(
             )
         position = end
     if position != data_bytes:
-        raise FormatError(f"{where}: the tensors need {position} bytes, but the file holds {data_bytes}")
+        why = f": cut off; {foreign.AGAIN}" if position > data_bytes else ""
+        raise FormatError(f"{where}: the tensors need {position} bytes, but the file holds {data_bytes}{why}")
     return places
 
 

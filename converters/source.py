@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edgeq.errors import FormatError, UnsupportedError
+from edgeq.errors import FormatError, Troubles, UnsupportedError
 from edgeq.formats import Parts, Scheme, dequantize
 from edgeq.formats.ggml import TYPES
 from edgeq.formats.reader import map_of
@@ -190,28 +190,34 @@ def checked_tensors(
     found: Mapping[str, SourceTensor],
     name_of: Callable[[Expected], str | None],
 ) -> dict[str, SourceTensor]:
-    """The found tensors by their names in the table; refuses a missing, unknown or misshapen one."""
-    rest = dict(found)
+    """The found tensors by their names in the table; refuses missing, unknown and misshapen ones,
+    all of them at once."""
+    rest, troubles = dict(found), Troubles()
     result = {}
     for want in expected(family, config):
         name = name_of(want)
-        if name is None:
-            continue
-        tensor = rest.pop(name, None)
-        if tensor is None:
-            raise FormatError(f"tensor {name!r} is missing; shape {list(want.shape)} is needed")
-        if tensor.shape != want.shape:
-            shape = list(tensor.shape)
-            raise FormatError(
-                f"tensor {tensor.name!r} has shape {shape}, but the config needs {list(want.shape)}"
-            )
-        if want.role == "vector":
-            check_vector(tensor)
-        if tensor.kind not in KINDS:
-            raise UnsupportedError(f"tensor {tensor.name!r} is {tensor.kind}, which no scheme holds")
-        result[want.name] = tensor
+        if name is not None:
+            with troubles.noted():
+                result[want.name] = _checked(rest.pop(name, None), name, want)
     left = sorted(rest)
     if left:
         more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
-        raise UnsupportedError(f"tensor {left[0]!r:.120}{more} is not one of family {family}'s")
+        troubles.add(UnsupportedError(f"tensor {left[0]!r:.120}{more} is not one of family {family}'s"))
+    troubles.tell()
     return result
+
+
+def _checked(tensor: SourceTensor | None, name: str, want: Expected) -> SourceTensor:
+    """The tensor of that name if it is what is wanted."""
+    if tensor is None:
+        raise FormatError(f"tensor {name!r} is missing; shape {list(want.shape)} is needed")
+    if tensor.shape != want.shape:
+        shape = list(tensor.shape)
+        raise FormatError(
+            f"tensor {tensor.name!r} has shape {shape}, but the config needs {list(want.shape)}"
+        )
+    if want.role == "vector":
+        check_vector(tensor)
+    if tensor.kind not in KINDS:
+        raise UnsupportedError(f"tensor {tensor.name!r} is {tensor.kind}, which no scheme holds")
+    return tensor

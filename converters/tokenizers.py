@@ -56,7 +56,10 @@ def from_directory(path: Path | Folder) -> tuple[dict[str, Any], bytes] | None:
     if text is not None:
         return finish(*_from_json(checked(text.removeprefix(codecs.BOM_UTF8)), settings))
     model = jsonfile.content(folder, "tokenizer.model", BLOB_BYTES_MAX)
-    return None if model is None else finish(*_from_model(model, settings))
+    if model is None:
+        return None
+    with jsonfile.explained(model, "tokenizer.model"):
+        return finish(*_from_model(model, settings))
 
 
 def from_gguf(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], bytes] | None:

@@ -5,8 +5,11 @@ be right; and how it quotes what a stranger wrote.
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 SHOWN_CHARS_MAX = 40
+TOLD_MAX = 8  # of the things that stand in one's way
 
 
 class EdgeqError(Exception):
@@ -60,3 +63,47 @@ def quote(value: object) -> str:
     """A hostile value for an error message: at most 40 characters, only ASCII, nothing a terminal obeys."""
     text = ascii(value[:60] if isinstance(value, str) else value)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def near(word: object, known: Iterable[str]) -> str:
+    """What a stranger may have meant by a word that is none of the known: "; did you mean 'q4'?", or ""."""
+    import difflib
+
+    names = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(str(word)[:SHOWN_CHARS_MAX].lower(), names, n=1, cutoff=0.6)
+    return f"; did you mean {names[found[0]]!r}?" if found else ""
+
+
+class Troubles:
+    """All that stands in the way of one thing, so that it is told at once.
+
+    Errors of `with troubles.noted():` are kept; `tell` raises them as one, of the kind of the first.
+    """
+
+    def __init__(self) -> None:
+        self.errors: list[EdgeqError] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.errors)
+
+    def add(self, error: EdgeqError) -> None:
+        """Keep an error that was not raised."""
+        self.errors.append(error)
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Keep the error of edgeq's own that ends the block, and go on after it."""
+        try:
+            yield
+        except EdgeqError as error:
+            self.add(error)
+
+    def tell(self) -> None:
+        """Raise one error with every message, the first TOLD_MAX of them; nothing where there are none."""
+        if not self.errors:
+            return
+        messages = list(dict.fromkeys(str(error) for error in self.errors))
+        where = messages[0].partition(": ")[0] + ": "  # said once, where others begin with it, too
+        told = [messages[0], *(message.removeprefix(where) for message in messages[1:TOLD_MAX])]
+        more = len(messages) - len(told)
+        raise type(self.errors[0])("; ".join(told) + (f"; and {more} more" if more else "")) from None

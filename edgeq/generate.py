@@ -241,7 +241,7 @@ def stream(
     if len(before) + len(prompt_ids) > model.context:
         raise UsageError(
             f"the prompt has {len(prompt_ids)} tokens{f' after {len(before)}' if before else ''}, "
-            f"but the context holds {model.context}"
+            f"but the context holds {model.context}: a shorter prompt or a larger context is needed"
         )
     if options is not None and sampling:
         raise UsageError(f"{min(sampling)} is given besides options, but only one of the two can count")
@@ -397,7 +397,10 @@ def encode(
     """
     if isinstance(prompt, str):
         if model.tokenizer is None:
-            raise UsageError("the model file holds no tokenizer, so the prompt must be token ids")
+            raise UsageError(
+                "the model file holds no tokenizer, so the prompt must be token ids: for texts convert the "
+                "model anew, from a source that has one"
+            )
         prompt, most = model.tokenizer.encode(prompt, add_bos=None if first else False, special=special), None
         if not prompt:
             raise UsageError("the prompt is empty, but generation needs at least one token to begin with")

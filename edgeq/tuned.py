@@ -102,13 +102,31 @@ def read(isa: str, cores: int, sources: str) -> Tuned:
     )
 
 
+def forget() -> bool:
+    """Let go of all findings for this kind of processor; whether there were any. OSError."""
+    kept = findings()
+    left = {name: value for name, value in kept.items() if not name.startswith(f"{processor()}, ")}
+    if len(left) == len(kept):
+        return False
+    if left:
+        keep(left)
+    else:
+        file().unlink(missing_ok=True)
+    return True
+
+
 def write(tuned: Tuned, isa: str, cores: int, sources: str) -> None:
     """Keep what was found, whole or not at all; findings for kernels of other sources go. OSError."""
-    place = file()
-    place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     end = key("", 0, sources).rpartition(", ")[2]
     kept = {name: value for name, value in findings().items() if name.endswith(end)}
     kept[key(isa, cores, sources)] = asdict(tuned)
+    keep(kept)
+
+
+def keep(kept: Mapping[str, Any]) -> None:
+    """Write the file of findings, whole or not at all. OSError."""
+    place = file()
+    place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, new = tempfile.mkstemp(dir=place.parent, prefix=".tuned-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as out:

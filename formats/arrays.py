@@ -18,6 +18,7 @@ import numpy as np
 
 from edgeq.errors import EdgeqError, FormatError, UsageError
 
+from .foreign import HEAD_BYTES, SAFETENSORS, kind_of
 from .strictjson import parse
 from .temporary import create, remove_stale
 
@@ -125,6 +126,10 @@ def open_arrays(path: str | os.PathLike[str], what: str) -> tuple[dict[str, str]
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= HEADER_MAX or 8 + length > nbytes:
+                file.seek(0)
+                kind = kind_of(file.read(HEAD_BYTES))
+                if kind is not None and kind is not SAFETENSORS:
+                    raise FormatError(f"{where} but {kind.what}")
                 raise FormatError(f"{where}: its header would have {length} bytes")
             raw = file.read(length)
             mapped = np.memmap(file, np.uint8, "r", 8 + length) if nbytes > 8 + length else NOTHING

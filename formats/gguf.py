@@ -18,6 +18,7 @@ from typing import Any
 
 from edgeq.errors import EdgeqError, FormatError, UnsupportedError, UsageError
 
+from .foreign import AGAIN, HEAD_BYTES, refusal
 from .ggml import NUMBERED, described, name_of
 from .gguf_cursor import HEADER_BYTES_MAX, UINT32, Cursor
 from .layout import round_up
@@ -158,7 +159,7 @@ def _open_one(where: Path, spent: int = 0) -> GGUFFile:
     file, file_bytes = open_regular(where)
     with file:
         try:
-            _check_start(file.read(8))
+            _check_start(file.read(HEAD_BYTES))
             return parse(FileMap.of(file, file_bytes, where), file_bytes, spent)
         except EdgeqError as error:
             raise type(error)(f"{where}: {error}") from None
@@ -204,17 +205,18 @@ def _joined(parts: list[GGUFFile], header_bytes: int) -> GGUFFile:
 
 def _check_start(raw: bytes) -> None:
     if raw[:4] != MAGIC:
-        raise FormatError(
-            f"not a GGUF file: it starts with {raw[:4].hex(' ') or 'nothing'}, not {MAGIC.hex(' ')}"
-        )
+        raise FormatError(refusal(raw, "a GGUF file", MAGIC))
     if len(raw) < 8:
-        raise FormatError(f"cut off: {len(raw)} bytes, but magic and version alone have 8")
-    version = int.from_bytes(raw[4:], "little")
+        raise FormatError(f"cut off: {len(raw)} bytes, but magic and version alone have 8; {AGAIN}")
+    version = int.from_bytes(raw[4:8], "little")
     if version not in VERSIONS:
-        if int.from_bytes(raw[4:], "big") in VERSIONS:
-            raise UnsupportedError("GGUF file is big-endian; only little-endian files can be read")
+        if int.from_bytes(raw[4:8], "big") in VERSIONS:
+            raise UnsupportedError(
+                "GGUF file is big-endian; only little-endian files can be read: get one that is"
+            )
         raise UnsupportedError(
-            f"GGUF version is {version}; versions {' and '.join(map(str, VERSIONS))} can be read"
+            f"GGUF version is {version}; versions {' and '.join(map(str, VERSIONS))} can be read: "
+            "get the model as one of these"
         )
 
 
@@ -286,10 +288,15 @@ def _place(
             nbytes = prod(row.shape) // kind.columns * kind.nbytes
         else:
             nbytes = max(limit - row.offset, 1)
+        if row.offset + nbytes > limit == file_bytes - start:
+            raise FormatError(
+                f"tensor {row.name} of {nbytes} bytes at data offset {row.offset} runs past the end of the "
+                f"file, at {limit}: it is cut off or damaged; {AGAIN}"
+            )
         if row.offset + nbytes > limit:
             raise FormatError(
-                f"tensor {row.name} of {nbytes} bytes at data offset {row.offset} runs into the next tensor "
-                f"or past the end of the file, at {limit}"
+                f"tensor {row.name} of {nbytes} bytes at data offset {row.offset} runs into the next tensor, "
+                f"at {limit}"
             )
         limit = row.offset
         sized[row.name] = GGUFTensor(row, start + row.offset, nbytes, mapped)

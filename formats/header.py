@@ -14,11 +14,12 @@ from typing import Any
 
 from edgeq.errors import EdgeqError, FormatError, UnsupportedError, quote
 
-from . import strictjson
+from . import foreign, strictjson
 from .layout import check_shape, geometry, place
 from .schemes import Scheme, scheme_of
 
 MAGIC = b"EDGEQ\0\r\n"
+AGAIN = "copy it again, or make it again"
 READ_VERSION = 1  # the newest meaning this code can read; a file says which one a reader needs
 WRITE_VERSION = 1  # the newest rules this code writes by
 PRELUDE = struct.Struct("<8sIIQQI24sI")
@@ -85,18 +86,18 @@ def parse_prelude(raw: bytes, file_bytes: int) -> Prelude:
     FormatError when they break a rule; UnsupportedError when the file needs a newer reader.
     """
     if raw[: len(MAGIC)] != MAGIC[: len(raw)] or not raw:
-        start = raw[: len(MAGIC)].hex(" ") or "nothing"
-        raise FormatError(f"not an .edgeq file: it starts with {start}, not {MAGIC.hex(' ')}")
+        raise FormatError(foreign.refusal(raw, "an .edgeq file", MAGIC))
     if len(raw) < PRELUDE_BYTES:
-        raise FormatError(f"cut off: {len(raw)} bytes, but the prelude alone has {PRELUDE_BYTES}")
+        raise FormatError(f"cut off: {len(raw)} bytes, but the prelude alone has {PRELUDE_BYTES}; {AGAIN}")
     _, read_version, write_version, header_bytes, declared, header_crc, reserved, crc = PRELUDE.unpack(
         raw[:PRELUDE_BYTES]
     )
     if zlib.crc32(raw[: PRELUDE_BYTES - 4]) != crc:
-        raise FormatError("prelude is damaged: its CRC-32 does not match")
+        raise FormatError(f"prelude is damaged: its CRC-32 does not match; {AGAIN}")
     if read_version > READ_VERSION:
         raise UnsupportedError(
-            f"file needs a newer edgeq: its read version is {read_version}, this one reads {READ_VERSION}"
+            f"file needs a newer edgeq: its read version is {read_version}, this one reads {READ_VERSION}; "
+            "upgrade edgeq, or convert the model with this one"
         )
     if read_version < 1 or write_version < read_version:
         raise FormatError(
@@ -107,7 +108,9 @@ def parse_prelude(raw: bytes, file_bytes: int) -> Prelude:
     if header_bytes > HEADER_BYTES_MAX:
         raise FormatError(f"header claims {header_bytes} bytes, more than the limit of {HEADER_BYTES_MAX}")
     if declared != file_bytes:
-        raise FormatError(f"file has {file_bytes} bytes, but its prelude says {declared}: cut off or altered")
+        raise FormatError(
+            f"file has {file_bytes} bytes, but its prelude says {declared}: cut off or altered; {AGAIN}"
+        )
     if PRELUDE_BYTES + header_bytes > file_bytes:
         raise FormatError(
             f"header claims {header_bytes} bytes, but only {file_bytes - PRELUDE_BYTES} follow the prelude"

@@ -17,7 +17,7 @@ import numpy as np
 from edgeq.errors import EdgeqError, FormatError, OutOfMemoryError, UsageError, printable, shown, size
 
 from .encoding import decode, row_blocks, views
-from .header import PRELUDE_BYTES, Entry, Prelude, parse_header, parse_prelude, parse_tensors
+from .header import AGAIN, PRELUDE_BYTES, Entry, Prelude, parse_header, parse_prelude, parse_tensors
 from .layout import Geometry, geometry
 from .schemes import TILE_ROWS, Array, Scheme
 
@@ -217,7 +217,7 @@ def open_model(path: str | os.PathLike[str]) -> ModelFile:
             prelude = parse_prelude(file.read(PRELUDE_BYTES), file_bytes)
             raw = file.read(prelude.header_bytes)
             if zlib.crc32(raw) != prelude.header_crc:
-                raise FormatError("header is damaged: its CRC-32 does not match")
+                raise FormatError(f"header is damaged: its CRC-32 does not match; {AGAIN}")
             header = parse_header(raw)
             entries = parse_tensors(header, prelude.header_bytes, file_bytes)
             mapped = FileMap.of(file, file_bytes, where)

@@ -63,12 +63,13 @@ ARROWS: dict[str, set[str]] = {
     },
     "demo": set(),
     "__init__": {"engine"},
+    "idle": set(),
     "ends": set(),
     "__main__": {"cli", "ends"},
     "cli": {
         "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats",
         "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache", "demo", "cores", "tune",
-        "tuned", "ends", "library",
+        "tuned", "idle", "ends", "library",
     },
 }  # fmt: skip
 

@@ -50,6 +50,20 @@ def test_findings_for_former_kernels_go(place: Path) -> None:
     assert set(tuned.findings()) == {tuned.key(isa, 4, SOURCES) for isa in ("avx2", "generic")}
 
 
+def test_forgetting_is_of_this_processor_alone(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tuned.forget() is False and not place.exists()
+    tuned.write(FOUND, "avx2", 4, SOURCES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuned, "processor", lambda: "another")
+        tuned.write(FOUND, "avx2", 4, SOURCES)
+    tuned.write(FOUND, "generic", 2, SOURCES)
+    assert tuned.forget() is True and tuned.forget() is False
+    assert tuned.read("avx2", 4, SOURCES) == tuned.read("generic", 2, SOURCES) == Tuned()
+    monkeypatch.setattr(tuned, "processor", lambda: "another")
+    assert tuned.read("avx2", 4, SOURCES) == FOUND
+    assert tuned.forget() is True and list(place.parent.iterdir()) == []
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "[" * 100_000, "\xff", '{"a": 1}'])
 def test_a_damaged_file_means_the_defaults(text: str, place: Path) -> None:
     place.parent.mkdir()

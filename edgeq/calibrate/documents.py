@@ -111,7 +111,7 @@ def _documents(path: Path) -> list[Document]:
             raise FormatError(f"{where} has more than {DOCUMENTS_MAX} documents")
         documents.append(document)
     if not documents:
-        raise FormatError(f"{where} holds no text")
+        raise FormatError(f"{where} holds no text, but some is needed")
     return documents
 
 
@@ -123,7 +123,8 @@ def _content(path: Path, where: str) -> bytes:
                 raise UsageError(f"{where} is not a regular file")
             data = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
-        raise UsageError(f"{where} cannot be read: {error.strerror or error}") from None
+        why = error.strerror or error
+        raise UsageError(f"{where} cannot be read: {why}; name a text file that can be") from None
     except ValueError:  # a NUL in the name
         raise UsageError(f"{where} is no path") from None
     if len(data) > FILE_BYTES_MAX:

@@ -20,6 +20,7 @@ import click
 
 from edgeq.cli import terminal
 from edgeq.ends import EXIT_FAILED, EXIT_MODEL, complain, ended
+from edgeq.errors import near
 
 __all__ = ["COMMANDS", "EXIT_FAILED", "EXIT_MODEL", "cli", "prepare_process", "run_command"]
 
@@ -55,6 +56,17 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = importlib.import_module(f"edgeq.cli.{cmd_name}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:  # click tells near names of options, but not of lazy commands
+            hint = near(args[0], COMMANDS)
+            if "No such command" not in error.message or not hint:
+                raise
+            raise click.UsageError(error.message.rstrip(".") + hint, ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

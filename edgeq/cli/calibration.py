@@ -142,7 +142,7 @@ def tokenizer_of(model: str) -> Tokenizer:
 
             header, blob = from_directory(Path(model)) or (None, b"")
     if header is None:
-        raise UsageError(f"{model} has no tokenizer")
+        raise UsageError(f"{model} has no tokenizer: name a model that has one")
     return tokenizer.load(header, blob)
 
 

@@ -95,7 +95,10 @@ class Chat:
         ignore_eos: bool = False,
     ) -> None:
         if model.tokenizer is None:
-            raise UsageError("the model file holds no tokenizer, so it cannot chat")
+            raise UsageError(
+                "the model file holds no tokenizer, so it cannot chat: convert it anew, from a source that "
+                "has one"
+            )
         self.model = model
         self.options = options
         self.template = model.chat_template or PLAIN_TEMPLATE

@@ -2,224 +2,159 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
-import sys
-import warnings
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import click
 
 from edgeq.cli import EXIT_FAILED, terminal
+from edgeq.cli.examine import OPTIONAL, PACKAGES, Facts, Problems, examine
+from edgeq.cli.machine import INSTRUCTIONS
 from edgeq.cli.options import json_option
-from edgeq.errors import EdgeqError
-from edgeq.library.find import cache_directory
-
-PACKAGES = (
-    "numpy",
-    "numba",
-    "llvmlite",
-    "tokenizers",
-    "sentencepiece",
-    "jinja2",
-    "huggingface_hub",
-)
+from edgeq.errors import UsageError, size
 
 
 @click.command("doctor")
 @click.option("--tune", is_flag=True, help="Measure which tiles and threads are fastest here, and keep it.")
+@click.option("--force", is_flag=True, help="With --tune: measure though other programs are busy.")
+@click.option("--forget", is_flag=True, help="Undo --tune: take the defaults again.")
 @json_option
 @click.pass_context
-def command(context: click.Context, tune: bool, as_json: bool) -> None:
-    """Show processor, instruction set and why it was chosen, memory, cache and versions. Exit code 1 if
-    something is wrong."""
-    measured = measure() if tune else {}
-    facts = {**examine(), **measured}
+def command(context: click.Context, tune: bool, force: bool, forget: bool, as_json: bool) -> None:
+    """Show processor, instruction set and why it was chosen, memory, disk, cache and versions, and of each
+    whether it is well. Exit code 1 if something is not.
+
+    --tune measures for half a minute and wants an idle machine: it waits for other programs a little while,
+    then it refuses."""
+    from edgeq.cli import tuning
+
+    if tune and forget:
+        raise UsageError("--tune and --forget exclude each other: give one of them")
+    if force and not tune:
+        raise UsageError("--force goes with --tune: give both, or neither")
+    changed: Facts = {}
+    if forget:
+        changed = {"forgotten": tuning.forget()}
+    measured = tuning.measure(force) if tune else {}
+    found, problems = examine()
+    found["tuned"] = tuning.tuning()
     if as_json:
-        terminal.say_json(facts)
+        terminal.say_json({**found, "problems": problems.all, **measured, **changed})
     else:
-        for part, values in facts.items():
-            if isinstance(values, dict):
-                terminal.say(f"{part}:")
-                for name, value in values.items():
-                    terminal.say(f"  {name.replace('_', ' ')}: {spell(name, value)}")
-        terminal.say("\n".join(f"problem: {problem}" for problem in facts["problems"]) or "all is well")
-    if facts["problems"]:
+        for name, sentence in lines(found, problems):
+            terminal.say(terminal.one_line_kept(f"{name:11} {sentence}"))
+        if measured:
+            terminal.say("\n".join(tuning.lines(measured["measured"])))
+        if changed:
+            terminal.say(
+                f"forgotten   {'what --tune had found here' if changed['forgotten'] else 'nothing was kept'}"
+            )
+        count = len(problems.all)
+        words = "1 thing is" if count == 1 else f"{count} things are"
+        terminal.say(f"{words} not well" if count else "all is well")
+    if problems.all:
         context.exit(EXIT_FAILED)
 
 
-def spell(name: str, value: Any) -> str:
-    if isinstance(value, dict):
-        return "; ".join(f"{key}: {spell('', text)}" for key, text in value.items()) or "none"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "none"
-    if name.endswith("bytes") and isinstance(value, int):
-        return terminal.size(value)
-    return terminal.one_line(str(value))
+def lines(found: Facts, problems: Problems) -> Iterator[tuple[str, str]]:
+    """(name, what is so and whether it is well), and below it what is not well there."""
+    for name, words in LINES.items():
+        wrong = problems.of.get(name, [])
+        sentence = words(found)
+        if sentence or wrong:
+            yield name, f"{sentence or 'not known'}: {'not well' if wrong else 'well'}"
+        for each in wrong:
+            yield "", each
 
 
-def examine() -> dict[str, Any]:
-    """All facts, JSON-able; "problems" is a list of sentences."""
-    import psutil
-
-    from edgeq import __version__
-
-    problems: list[str] = []
-    memory = psutil.virtual_memory()
-    return {
-        "edgeq": {
-            "version": __version__,
-            "python": f"{platform.python_version()} ({sys.executable})",
-            **{name: version(name, problems) for name in PACKAGES},
-        },
-        "machine": {
-            "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-            "page_size": os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else None,
-            "memory_bytes": memory.total,
-            "memory_free_bytes": memory.available,
-            "cores_physical": psutil.cpu_count(logical=False),
-            "cores_allowed": len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count(),
-        },
-        "instructions": instructions(problems),
-        "kernels": kernels(problems),
-        "tuned": tuning(),
-        "cache": cache(problems),
-        "problems": problems,
-    }
+def installed(found: Facts) -> str:
+    facts = found["edgeq"]
+    libraries = ", ".join(f"{name} {facts[name]}" for name in PACKAGES if name not in OPTIONAL)
+    beside = ", ".join(f"{name} {facts[name]}" for name in OPTIONAL)
+    return f"{facts['version']} with Python {facts['python']}, {libraries}; {beside}"
 
 
-def version(name: str, problems: list[str]) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        if name != "huggingface_hub":
-            problems.append(f"the package {name} is missing: install edgeq again with pip")
-        return "not installed"
+def system(found: Facts) -> str:
+    facts = found["machine"]
+    page = f", pages of {facts['page_size']} bytes" if facts["page_size"] else ""
+    return ", ".join(filter(None, (facts["board"], facts["system"]))) + page
 
 
-def instructions(problems: list[str]) -> dict[str, Any]:
-    """The processor and the instruction set that is chosen for it, with the reason."""
-    from edgeq.simd import host
-    from edgeq.simd.isa import ISAS
-
-    try:
-        chosen = host.host_isa()
-    except (
-        EdgeqError
-    ) as error:  # EDGEQ_ISA asks for what this processor lacks, or there are no kernels for it
-        problems.append(str(error))
-        return {}
-    forced = os.environ.get("EDGEQ_ISA")
-    needs = ", ".join(sorted(chosen.needs))
-    why = "EDGEQ_ISA asks for it" if forced else "the best that this processor has"
-    others = {row.name: host.reason(row) or "would run too" for row in ISAS if row != chosen}
-    return {
-        "chosen": chosen.name,
-        "forced": bool(forced),
-        "why": why + (f": it has {needs}" if needs else ""),
-        "features_found": sorted(host.host_features()),
-        "others": others,
-    }
+def processor(found: Facts) -> str:
+    """Its name, the cores that edgeq may use, and what was chosen for it and why."""
+    facts, chosen = found["machine"], found["instructions"]
+    cores = facts["cores_physical"]
+    allowed = facts["cores_allowed"]
+    count = terminal.counted(cores, "core") if cores else terminal.counted(allowed, "processor")
+    if cores and allowed != cores:
+        count += f", of which {terminal.counted(allowed, 'processor')} can be used"
+    name = facts["processor"] or "a processor that the system does not name"
+    if not chosen:
+        return f"{name}, {count}"
+    why = "as EDGEQ_ISA asks" if chosen["forced"] else "the best that it has"
+    return f"{name}, {count}, {INSTRUCTIONS.get(chosen['chosen'], chosen['chosen'])} ({why})"
 
 
-def kernels(problems: list[str]) -> dict[str, Any]:
-    """Where this machine's kernels come from, and whether the compiler starts for what no pack has."""
-    from edgeq.packs import build, folder, store
-    from edgeq.simd.host import host_isa
-    from edgeq.simd.target import Target
-
-    try:
-        target = Target.of(host_isa().name)
-    except EdgeqError:  # told with the instructions
-        return {}
-    with warnings.catch_warnings(record=True) as refused:
-        warnings.simplefilter("always")
-        used = list(store.packs(target))
-    problems.extend(str(warning.message) for warning in refused)
-    needed = {tag.named(name) for name, tag in build.all_kernels(target)}
-    there = {name for loaded in used for name in loaded.pack.kernels}
-    return {
-        "tier": target.name,
-        "packs": {str(loaded.path): f"{len(loaded.pack.kernels)} kernels" for loaded in used},
-        "to_compile": len(needed - there),
-        "installed_packs": str(store.SHIPPED),
-        "own_packs": str(folder.packs_folder()),
-        "compiler": compiler(problems),
-    }
+def memory(found: Facts) -> str:
+    facts = found["machine"]
+    return f"{size(facts['memory_bytes'])}, of which {size(facts['memory_free_bytes'])} are free"
 
 
-def tuning() -> dict[str, Any]:
-    """What `--tune` found to be better than the defaults, where the engine looks for it."""
-    from edgeq import tuned
-    from edgeq.cores import default_threads
-    from edgeq.kernels import sources
-    from edgeq.simd.host import host_isa
-
-    cores = default_threads()
-    try:
-        found = tuned.read(host_isa().name, cores, sources.digest())
-    except EdgeqError:  # told with the instructions
-        return {}
-    return {
-        "threads": found.threads or f"{cores}, the default",
-        "tiles": dict(found.tiles) or "the instruction set's own",
-        "file": str(tuned.file()),
-    }
+def kernels(found: Facts) -> str:
+    """Where they come from, and what the first run of a model still has to compile."""
+    facts = found["kernels"]
+    if not facts:
+        return ""
+    packs = ", ".join(f"{count} in {path}" for path, count in facts["packs"].items()) or "no packs"
+    left = facts["to_compile"]
+    rest = (
+        f"{left} more are compiled when a model needs them, by {facts['compiler']}"
+        if left
+        else "nothing is left to compile"
+    )
+    return f"{packs} for {facts['tier']}; {rest}"
 
 
-def measure() -> dict[str, Any]:
-    """Find what is fastest here and keep it; the figures."""
-    from edgeq import tune, tuned
-    from edgeq.cores import default_threads
-    from edgeq.kernels import sources
-    from edgeq.simd.host import host_isa
-
-    status = terminal.Status()
-    found, choices = tune.tune(lambda subject: status.show(f"measuring {subject}"))
-    status.clear()
-    tuned.write(found, host_isa().name, default_threads(), sources.digest())
-    return {"measured": {choice.subject: choice.to_json() for choice in choices}}
+def cache(found: Facts) -> str:
+    facts = found["cache"]
+    models = terminal.counted(len(facts["converted_models"]), "converted model")
+    files = terminal.counted(facts["files"], "file")
+    return f"{facts['directory']}, {models}, {size(facts['bytes'])} in {files}"
 
 
-def compiler(problems: list[str]) -> str:
-    """What compiles kernels here, after a look whether it starts."""
-    from edgeq.packs import build
-
-    try:
-        import edgeq.simd.compile
-        import edgeq.simd.frontend  # noqa: F401
-    except Exception as error:  # numba or LLVM cannot start here: that is what a doctor is asked for
-        problems.append(f"the compiler does not start: {type(error).__name__}: {error}")
-        return "does not start"
-    return build.compiler()
+def disk(found: Facts) -> str:
+    facts = found["cache"]
+    return f"{size(facts['disk_free_bytes'])} of {size(facts['disk_bytes'])} are free where the cache is"
 
 
-def cache(problems: list[str]) -> dict[str, Any]:
-    """Where the cache is, what it holds, and whether it can be written and belongs to this user alone."""
-    models = cache_directory()
-    root = models.parent
-    files = [path for path in root.rglob("*") if path.is_file()] if root.is_dir() else []
-    place = next(path for path in (root, *root.parents) if path.exists())
-    writable = os.access(place, os.W_OK | os.X_OK)
-    if not writable:
-        problems.append(f"the cache {root} cannot be written: set XDG_CACHE_HOME to a directory that can be")
-    if root.is_dir() and hasattr(os, "getuid"):
-        facts = root.stat()
-        if facts.st_uid != os.getuid():
-            problems.append(f"the cache {root} belongs to another user (id {facts.st_uid})")
-        elif facts.st_mode & 0o022:
-            problems.append(f"the cache {root} can be written by other users: chmod go-w {root}")
-    import shutil
+def temporary(found: Facts) -> str:
+    facts = found["temporary"]
+    return f"{facts['directory']}, {size(facts['disk_free_bytes'])} free" if facts else ""
 
-    return {
-        "directory": str(root),
-        "writable": writable,
-        "converted_models": [path.name for path in files if path.suffix == ".edgeq"],
-        "files": len(files),
-        "bytes": sum(path.stat().st_size for path in files),
-        "disk_free_bytes": shutil.disk_usage(Path(place)).free,
-    }
+
+def tuned(found: Facts) -> str:
+    """What `--tune` found, or that nobody asked."""
+    facts = found["tuned"]
+    if not facts:
+        return ""
+    tiles = facts["tiles"]
+    if not isinstance(tiles, dict) and not isinstance(facts["threads"], int):
+        return "the defaults; `edgeq doctor --tune` measures whether something else is faster here"
+    what = (
+        [f"{name} in tiles of {tokens}" for name, tokens in tiles.items()] if isinstance(tiles, dict) else []
+    )
+    what.append(f"threads {facts['threads']}")
+    return f"{', '.join(what)}; kept in {facts['file']}"
+
+
+# in the order in which they are told; problems belong to a line by its name
+LINES: dict[str, Callable[[Facts], str]] = {
+    "edgeq": installed,
+    "system": system,
+    "processor": processor,
+    "memory": memory,
+    "kernels": kernels,
+    "cache": cache,
+    "disk": disk,
+    "temporary": temporary,
+    "tuned": tuned,
+}

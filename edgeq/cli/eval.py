@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeq.cli import engine, terminal
+from edgeq.cli.files import read_bytes
 from edgeq.cli.options import (
     combine,
     engine_options,
@@ -239,7 +240,7 @@ def choice(
     from edgeq.evaluate.choices import choices, items_of
 
     terms = terms_of(wanted, ("acc", "acc_norm"))
-    data, status = Path(file).read_bytes(), terminal.Status(quiet)
+    data, status = read_bytes(file), terminal.Status(quiet)
     items = items_of(data, file, limit)
     with load(model, options, quiet, "model") as loaded:
         result = choices(loaded, items, data, progress=progress(status, "acc", "item"))
@@ -304,7 +305,7 @@ def load(name: str, options: dict[str, Any], quiet: bool, role: str) -> Model:
 
 
 def read_text(file: str, chars: int | None) -> str:
-    return utf8(Path(file).read_bytes(), file)[:chars]
+    return utf8(read_bytes(file), file)[:chars]
 
 
 def progress(status: terminal.Status, what: str, part: str = "window") -> Callable[[int, int, float], None]:

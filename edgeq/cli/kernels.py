@@ -62,7 +62,9 @@ def build(
     elif len(targets) > 1 and not output.is_dir():
         raise UsageError(f"{output} is no directory, but there are {len(targets)} packs to write into it.")
     elif not output.absolute().parent.is_dir():
-        raise UsageError(f"there is no directory {output.absolute().parent} to write into.")
+        raise UsageError(
+            f"there is no directory {output.absolute().parent} to write into: name one that is there."
+        )
     assert into is not None
     for target in targets:
         path = into / (target.name + BUILT) if into.is_dir() else into
@@ -82,7 +84,7 @@ def chosen(tier: str | None, cpu: str | None, every: bool) -> list[Target]:
     from edgeq.simd.target import Target
 
     if sum((tier is not None, cpu is not None, every)) > 1:
-        raise UsageError("--tier, --cpu and --all exclude each other.")
+        raise UsageError("--tier, --cpu and --all exclude each other: give one of them.")
     if every:
         return [Target.of(row.name) for row in ISAS if row.machine]
     if cpu is not None:

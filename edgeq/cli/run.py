@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
 from edgeq.cli import engine, terminal
+from edgeq.cli.files import read_bytes
 from edgeq.cli.options import (
     engine_options,
     generation_options,
@@ -83,7 +83,7 @@ def read_prompt(prompt: str | None, file: str | None) -> str:
         data = prompt.encode("utf-8", "surrogateescape")
         return utf8(data, "the prompt")
     if file is not None and file != "-":
-        data = Path(file).read_bytes()
+        data = read_bytes(file)
     elif sys.stdin is None or (file is None and sys.stdin.isatty()):
         raise UsageError("no prompt is given: use -p TEXT or -f FILE, or pipe text into stdin")
     else:

@@ -47,7 +47,7 @@ def command(
     from edgeq.quantize.sensitivity import MEASURED, rank_correlation
 
     if output is not None and not output.parent.is_dir():  # told before hours of work
-        raise UsageError(f"{output} cannot be written: its folder is not there")
+        raise UsageError(f"{output} cannot be written: its folder is not there; name one that is")
     texts = read(files) if files else None
     with shares(quiet) as progress:
         found = measure(

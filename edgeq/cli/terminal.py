@@ -93,6 +93,11 @@ def save_json(path: Path, value: Any) -> None:
         raise EdgeqError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
+def counted(count: int, what: str) -> str:
+    """A number of things for people: '1 file', '2,000 files'."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> str:
     """Columns under their heads; the first `left` columns are set left, the others (numbers) right."""
     lines = [list(head)] + [[one_line(str(cell)) for cell in row] for row in rows]

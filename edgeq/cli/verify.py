@@ -22,7 +22,9 @@ def command(context: click.Context, model: str, as_json: bool, quiet: bool) -> N
     Exit code 0 when it is sound, 3 when it is not; every problem is one line.
     """
     if kind(model) != "edgeq":
-        raise UsageError(f"{model} is no .edgeq file: verify checks .edgeq files")
+        raise UsageError(
+            f"{model} is no .edgeq file: verify checks .edgeq files, which `edgeq convert` makes"
+        )
     from edgeq.formats import verify
 
     with progress_bar(quiet, "verify") as progress:

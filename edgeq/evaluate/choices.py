@@ -148,7 +148,7 @@ def items_of(data: bytes, where: str, most: int | None = None) -> list[Item]:
             raise FormatError(f"{where}, line {number}, has {error}, and is no item") from None
         found.append(item)
     if not found:
-        raise FormatError(f"{where} has no items")
+        raise FormatError(f"{where} has no items: one JSON object on each line is needed")
     return found
 
 

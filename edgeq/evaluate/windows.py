@@ -117,14 +117,16 @@ def cut(
     if context is None:
         context = min(way.context, model.context)
     if not CONTEXT_MIN <= context <= model.context:
-        raise UsageError(
-            f"the window is {context} tokens, but must be from {CONTEXT_MIN} "
-            f"to the model's context of {model.context}"
-        )
+        few = context < CONTEXT_MIN
+        right = f"at least {CONTEXT_MIN}" if few else f"at most the model's context of {model.context}"
+        raise UsageError(f"the window is {context} tokens, but must be {right}")
     ids = np.array(encode(model, text), dtype=np.int64)
     count = len(ids) // context
     if count == 0:
-        raise UsageError(f"the text has {len(ids)} tokens, but one window needs {context}")
+        raise UsageError(
+            f"the text has {len(ids)} tokens, but one window needs {context}: give a longer text, or a "
+            "smaller context"
+        )
     windows = ids[: count * context].reshape(count, context).copy()
     bos = model.tokenizer.bos_id if model.tokenizer is not None else None
     if way.bos and bos is not None and ids[0] == bos:

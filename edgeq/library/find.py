@@ -7,9 +7,10 @@ import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
-from edgeq.errors import UsageError
+from edgeq.errors import UsageError, near
 from edgeq.errors import size as size_of
 
 Progress = Callable[[int, int, str], None]
@@ -17,6 +18,7 @@ Tell = Callable[[str], object]
 KEEP = "keep"  # converters.KEEP, which is heavy to import
 GROWTH = 1.05  # times the source: less is padding and the alignment of tensors
 FLOATS = ("F32", "F16", "BF16", "F64")  # GGUF's types of numbers that are not quantized
+NEAR_MAX = 1000  # files of a folder, among which one of a similar name is looked for
 CONVERSION = 4  # raised when the same source becomes another file, so that no copy of before is taken for it
 
 
@@ -30,17 +32,33 @@ def cache_directory() -> Path:
 
 def kind(model: str | os.PathLike[str]) -> str:
     """ "edgeq", "gguf" or "directory". Raises UsageError when there is nothing of that name."""
+    if not os.fspath(model):
+        raise UsageError("the model's name is empty: name an .edgeq file, a .gguf file or a directory")
     path = Path(model)
-    if path.is_dir():
-        return "directory"
-    if not path.exists():
-        raise UsageError(
-            f"there is no file or directory {path}: name an .edgeq file, a .gguf file or a directory"
-        )
-    if not path.is_file():
-        raise UsageError(f"{path} is not a regular file")
-    with path.open("rb") as file:
-        return "gguf" if file.read(4) == b"GGUF" else "edgeq"
+    try:
+        if path.is_dir():
+            return "directory"
+        if not path.exists():
+            raise UsageError(
+                f"there is no file or directory {path}: name an .edgeq file, a .gguf file or a directory"
+                + near_file(path)
+            )
+        if not path.is_file():
+            raise UsageError(f"{path} is not a regular file: a model is mapped, which takes a file on a disk")
+        with path.open("rb") as file:
+            start = file.read(5)
+        return "gguf" if start[:4] == b"GGUF" or path.suffix == ".gguf" and start != b"EDGEQ" else "edgeq"
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}): name a file that you may read") from None
+
+
+def near_file(path: Path) -> str:
+    """The end of a sentence that names the file, among the first of its folder, whose name is nearest."""
+    try:
+        beside = [one.name for one in islice(path.parent.iterdir(), NEAR_MAX)]
+    except OSError:
+        return ""
+    return near(path.name, beside)
 
 
 def scheme_of(path: Path, model_kind: str) -> str:
@@ -97,8 +115,7 @@ def resolve(
     while it is converted.
     """
     tell = tell or quiet
-    path = Path(model)
-    model_kind = kind(path)
+    path, model_kind = Path(model), kind(model)
     if model_kind == "edgeq":
         return path
     scheme = KEEP if keep else scheme_of(path, model_kind)
@@ -115,9 +132,9 @@ def resolve(
             f"the cache {target.parent} cannot be made ({error.strerror}): set XDG_CACHE_HOME to a directory "
             f"that can be written, or convert with `edgeq convert {path} -o FILE`"
         ) from None
-    tell(f"converting {path} to {scheme}, once, into {target}")
 
-    def sizes(output: int, source: int) -> None:
+    def sizes(output: int, source: int) -> None:  # called once the source is found to be one
+        tell(f"converting {path} to {scheme}, once, into {target}")
         if line := growth(output, source):
             tell(line)
 

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from edgeq.errors import FormatError, UnsupportedError
+from edgeq.errors import EdgeqError, FormatError, Troubles, UnsupportedError, printable
 from edgeq.models.base import BaseConfig, Expected, Tensor, expand
 
 if TYPE_CHECKING:
     from edgeq.formats import ModelFile
+    from edgeq.formats import Tensor as FileTensor
 
 __all__ = [
     "FAMILIES",
@@ -82,28 +83,42 @@ def expected(name: str, config: BaseConfig) -> list[Expected]:
 def check(file: ModelFile) -> BaseConfig:
     """Hold an open model file against its family: config words, then each tensor's shape, scheme and layout.
 
-    Returns the family's Config; FormatError (UnsupportedError for the family) names the first thing wrong.
+    Returns the family's Config; FormatError (UnsupportedError for the family) begins with the path and names
+    all that is wrong.
     """
+    try:
+        return _fits(file)
+    except EdgeqError as error:
+        raise type(error)(f"{printable(str(file.path))}: {error}") from None
+
+
+def _fits(file: ModelFile) -> BaseConfig:
     config: BaseConfig = family(file.family).Config.from_header(file.config)
-    rest = dict(file.tensors)
+    rest, troubles = dict(file.tensors), Troubles()
     for want in expected(file.family, config):
-        tensor = rest.pop(want.name, None)
-        if tensor is None:
-            raise FormatError(f"tensor {want.name!r} is missing; shape {list(want.shape)} is needed")
-        if tuple(tensor.shape) != want.shape:
-            raise FormatError(
-                f"tensor {want.name!r} has shape {list(tensor.shape)}, but {list(want.shape)} is needed"
-            )
-        scheme, layout = tensor.scheme.name, tensor.layout
-        if want.role == "vector":
-            if (scheme, layout) != ("f32", "plain"):
-                raise FormatError(f"tensor {want.name!r} is {scheme} {layout}, but f32 plain is needed")
-        elif layout != "lines16" or scheme == "bytes":
-            raise FormatError(f"tensor {want.name!r} is {scheme} {layout}, but a matrix in lines16 is needed")
-    _check_tokenizer(file, rest)
+        with troubles.noted():
+            _check_tensor(rest.pop(want.name, None), want)
+    with troubles.noted():
+        _check_tokenizer(file, rest)
     if rest:
-        raise FormatError(f"tensor {min(rest)!r} is not one of family {file.family}'s")
+        troubles.add(FormatError(f"tensor {min(rest)!r} is not one of family {file.family}'s"))
+    troubles.tell()
     return config
+
+
+def _check_tensor(tensor: FileTensor | None, want: Expected) -> None:
+    if tensor is None:
+        raise FormatError(f"tensor {want.name!r} is missing; shape {list(want.shape)} is needed")
+    if tuple(tensor.shape) != want.shape:
+        raise FormatError(
+            f"tensor {want.name!r} has shape {list(tensor.shape)}, but {list(want.shape)} is needed"
+        )
+    scheme, layout = tensor.scheme.name, tensor.layout
+    if want.role == "vector":
+        if (scheme, layout) != ("f32", "plain"):
+            raise FormatError(f"tensor {want.name!r} is {scheme} {layout}, but f32 plain is needed")
+    elif layout != "lines16" or scheme == "bytes":
+        raise FormatError(f"tensor {want.name!r} is {scheme} {layout}, but a matrix in lines16 is needed")
 
 
 def _check_tokenizer(file: ModelFile, rest: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, NoReturn, Self
 
-from edgeq.errors import EdgeqError, FormatError, UnsupportedError
+from edgeq.errors import EdgeqError, FormatError, Troubles, UnsupportedError
 from edgeq.models.rope import Rope
 
 
@@ -96,6 +96,9 @@ REQUIRE_BASE: Mapping[str, tuple[Any, ...]] = {
     "add_cross_attention": (False,),
 }
 
+# the way out, for those of them that have one
+INSTEAD = {"quantization_config": ": get the checkpoint before it was quantized, or a GGUF file of it"}
+
 
 def refuse(key: str, value: object, right: str, error: type[EdgeqError] = UnsupportedError) -> NoReturn:
     """Raise the one sentence that names a config's key, its value and what would be right."""
@@ -170,14 +173,26 @@ class BaseConfig:
     def from_hf(cls, raw: Mapping[str, Any]) -> Self:
         """The config of a checkpoint's config.json, whose model_type settles what an absent word means.
 
-        UnsupportedError names the first key not honoured. A word that is null is not an absent one: it is
+        UnsupportedError names every key not honoured. A word that is null is not an absent one: it is
         refused where the reference has no null.
         """
+        troubles = Troubles()
         for key, accepted in cls.REQUIRE.items():
             value = raw.get(key)
             if value is not None and not any(same(value, a) for a in accepted):
                 right = " or ".join(repr(a) for a in dict.fromkeys(accepted)) or "its absence"
-                refuse(key, value, f"this family is written for {right}")
+                with troubles.noted():
+                    refuse(key, value, f"this family is written for {right}{INSTEAD.get(key, '')}")
+        with troubles.noted():
+            words = cls._settled(raw)
+        with troubles.noted():
+            Rope.from_hf(raw)
+        troubles.tell()
+        return cls(**words)
+
+    @classmethod
+    def _settled(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """The words of a checkpoint, with those that it lacks."""
         given = cls._with_defaults(raw)
         words = cls._words(given, UnsupportedError)
         window = words["sliding_window"] = cls._window(given)
@@ -185,8 +200,7 @@ class BaseConfig:
         attention = "full_attention" if window is None else "sliding_attention"
         if layers is not None and layers != [attention] * count:
             refuse("layer_types", layers, f"each of the {count} layers must be {attention!r}")
-        Rope.from_hf(raw)
-        return cls(**words)
+        return words
 
     @classmethod
     def from_header(cls, raw: Mapping[str, Any]) -> Self:

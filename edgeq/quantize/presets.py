@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeq.converters.recipe import Recipe, choose, load
-from edgeq.errors import UsageError
+from edgeq.errors import UsageError, near
 
 from .methods import METHODS
 from .quality import LADDER
@@ -156,5 +156,7 @@ PRESETS: Mapping[str, Preset] = {
 def preset_of(name: str) -> Preset:
     """The row of that name; UsageError for a name that none has."""
     if name not in PRESETS:
-        raise UsageError(f"preset {name!r:.80} is unknown; known are {', '.join(PRESETS)}")
+        raise UsageError(
+            f"preset {name!r:.80} is unknown; known are {', '.join(PRESETS)}{near(name, PRESETS)}"
+        )
     return PRESETS[name]

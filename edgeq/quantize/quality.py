@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeq.arguments import whole
-from edgeq.errors import UsageError
+from edgeq.errors import UsageError, near
 
 from .methods import METHODS
 
@@ -43,7 +43,9 @@ def preset(quality: str, steps: Sequence[str] | None = None, tokens: int | None 
     found = QUALITIES[quality]
     for name in steps or ():
         if name not in METHODS:
-            raise UsageError(f"method {name!r:.80} is unknown; known are {', '.join(METHODS)}")
+            raise UsageError(
+                f"method {name!r:.80} is unknown; known are {', '.join(METHODS)}{near(name, METHODS)}"
+            )
     if steps and not METHODS[steps[0]].begins:
         begin = " or ".join(name for name, row in METHODS.items() if row.begins)
         raise UsageError(f"method {steps[0]} goes on from another: begin with {begin}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from edgeq.converters import CHOICES
 from edgeq.converters.recipe import shipped
 from edgeq.formats import SCHEMES
 from tests.cli.conftest import Call
-from tests.converters.checkpoints import config, weights, write_gguf
+from tests.converters.checkpoints import config, weights, write_directory, write_gguf
 
 
 def test_convert_without_rounding(call: Call, demo_checkpoint: Path, tmp_path: Path) -> None:
@@ -216,3 +217,41 @@ def test_verify_tells_damage(call: Call, story: Path, tmp_path: Path) -> None:
         result = call("verify", str(bad))
         assert result.code == 3 and result.out.count("\n") == 1
         assert call("show", str(bad)).code == 3
+
+
+def test_show_a_directory(call: Call, demo_checkpoint: Path) -> None:
+    facts = json.loads(call("show", str(demo_checkpoint), "--json", "--tensors").out)
+    assert facts["kind"] == "directory" and facts["family"] == "llama" and facts["refused"] is None
+    assert len(facts["tensors"]) == 47 and facts["cache"]["tokens_max"] == 512
+    out = call("show", str(demo_checkpoint)).out
+    assert "kind        a checkpoint's directory" in out and "context     512 tokens" in out
+    assert "a token: " in out and "tie_word_embeddings: yes" in out
+
+
+def test_show_says_what_is_in_the_way(call: Call, tmp_path: Path) -> None:
+    """Beside what there is; the exit code is that of a file that could be read."""
+    words = config(mlp_bias=True, sliding_window=None)
+    source = write_directory(tmp_path / "in", words, weights(words))
+    gguf_file = write_gguf(tmp_path / "in.gguf", config(), weights(config()), expert_count=8)
+    for path, reason in ((source, "mlp_bias is True"), (gguf_file, "llama.expert_count is 8")):
+        result = call("show", str(path))
+        assert result.code == 0 and "in the way  " in result.out and reason in result.out
+        assert "size        " in result.out and "cache  " not in result.out
+        assert reason in json.loads(call("show", str(path), "--json").out)["refused"]
+
+
+def test_show_speaks_to_people(call: Call, tmp_path: Path, story: Path) -> None:
+    words = config(
+        rope_scaling={"rope_type": "linear", "factor": 2.0}, eos_token_id=[2, 3], sliding_window=None
+    )
+    source = write_directory(tmp_path / "in", words, weights(words))
+    gguf_file = write_gguf(
+        tmp_path / "in.gguf", config(), weights(config()), tokenizer__ggml__tokens=["a"] * 50
+    )
+    for path in (source, gguf_file, story):
+        out = call("show", str(path), "--tensors").out
+        assert not re.search(r"\b(None|True|False|nan)\b|[{}\[\]]", out.replace(str(tmp_path), ""))
+    out = call("show", str(source)).out
+    assert "rope_scaling: rope_type linear, factor 2" in out and "sliding_window: none" in out
+    assert "eos_token_id: 2, 3" in out and "context     128 tokens" in out
+    assert "tokenizer.ggml.tokens: 50 values" in call("show", str(gguf_file)).out

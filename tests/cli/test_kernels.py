@@ -165,7 +165,10 @@ def test_doctor_tells_of_packs_that_are_refused(call: Call, place: Path) -> None
     place.mkdir(parents=True)
     (place / "odd.pack").write_bytes(b"odd" * 50)
     result = call("doctor")
-    assert result.code == 1 and "problem: a pack of kernels is not used" in result.out
+    lines = result.out.splitlines()
+    (at,) = [number for number, line in enumerate(lines) if line.startswith("kernels ")]
+    assert result.code == 1 and lines[at].endswith(": not well")
+    assert lines[at + 1].startswith("            a pack of kernels is not used")
 
 
 @pytest.mark.parametrize("quiet", [False, True])

@@ -56,7 +56,7 @@ def test_a_prompt_must_be_utf8_and_given_once(call: Call, model: str, tmp_path: 
     assert result.code == 2 and "stdin is not UTF-8 text: byte 2 is 0xff" in result.err
     assert "give one of them" in call("run", model, "-p", "a", "-f", "b").err
     missing = call("run", model, "-f", str(tmp_path / "none"))
-    assert missing.code == 1 and "No such file" in missing.err
+    assert missing.code == 2 and f"there is no file {tmp_path / 'none'}" in missing.err
 
 
 @pytest.mark.parametrize("word", ["-n", "--predict", "--n-predict", "--max-tokens"])

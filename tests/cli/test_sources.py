@@ -148,3 +148,43 @@ def test_growth_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     ]:
         sources.tell_growth(output, source)
         assert capsys.readouterr().err == words
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(13, "Permission denied"), "cannot be read (Permission denied): name a file that"),
+        (OSError(5, "Input/output error"), "cannot be read (Input/output error)"),
+    ],
+)
+def test_a_file_that_cannot_be_read(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, words: str
+) -> None:
+    """Whoever runs the test: root may read everything."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise error
+
+    (tmp_path / "m.edgeq").write_bytes(b"x")
+    monkeypatch.setattr(Path, "open", refused)
+    result = call("run", str(tmp_path / "m.edgeq"), "-p", "x")
+    assert result.code == 2 and result.err.startswith(f"edgeq: error: {tmp_path / 'm.edgeq'} {words}")
+
+
+def test_the_nearest_name_of_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stories-q4.edgeq", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    assert find.near_file(tmp_path / "storeis-q4.edgeq") == "; did you mean 'stories-q4.edgeq'?"
+    assert find.near_file(tmp_path / "mistral.gguf") == find.near_file(tmp_path / "no" / "notes.txt") == ""
+    monkeypatch.setattr(find, "NEAR_MAX", 0)
+    assert find.near_file(tmp_path / "note.txt") == ""
+
+
+def test_a_name_tells_what_was_meant_to_be(tmp_path: Path) -> None:
+    """A file that begins like neither is of the kind that its name says."""
+    for name, start, kind in (
+        ("a.gguf", b"<html>", "gguf"), ("a.edgeq", b"<html>", "edgeq"), ("b.gguf", b"EDGEQ\0\r\n", "edgeq"),
+        ("b.edgeq", b"GGUF", "gguf"),
+    ):  # fmt: skip
+        (tmp_path / name).write_bytes(start)
+        assert find.kind(tmp_path / name) == kind

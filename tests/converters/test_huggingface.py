@@ -212,7 +212,7 @@ def test_no_flag_is_guessed(tmp_path: Path) -> None:
 
 
 def broken(tmp_path: Path, change: Any, **words: Any) -> str:
-    """The sentence with which a directory is refused after `change(tensors)`."""
+    """The sentence with which a directory is refused after `change(tensors)`, without its path."""
     settled = config(**words)
     tensors = weights(settled)
     change(tensors)
@@ -220,7 +220,7 @@ def broken(tmp_path: Path, change: Any, **words: Any) -> str:
     with pytest.raises(EdgeqError) as caught:
         convert(source, tmp_path / "out.edgeq", scheme="q8")
     assert sorted(os.listdir(tmp_path)) == ["in"]
-    return str(caught.value)
+    return str(caught.value).removeprefix(f"{source}: ")
 
 
 def test_missing_tensor(tmp_path: Path) -> None:
@@ -440,3 +440,73 @@ def test_real_checkpoints(tmp_path: Path, data_dir: Path) -> None:
             for name, value in found.items():
                 distance = np.linalg.norm(value - exact[name]) / np.linalg.norm(exact[name])
                 assert distance <= limit, (model.name, scheme, name, distance)
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    """Of the config, of the weights beside it, and of tensors, each with what would be right."""
+    words = config(mlp_bias=True, rope_scaling={"type": "yarn", "factor": 4.0}, vocab_size=0)
+    source = write_directory(tmp_path / "in", config() | words, weights(config()))
+    (source / "model.safetensors").rename(source / "pytorch_model.bin")
+    with pytest.raises(UnsupportedError) as caught:
+        huggingface.open_directory(source)
+    assert str(caught.value).count("; ") >= 3
+    for told in (
+        "config: mlp_bias is True",
+        "; vocab_size is 0",
+        "'yarn'",
+        "pickled, which are never loaded",
+    ):
+        assert told in str(caught.value)
+    (source / "pytorch_model.bin").unlink()
+    tensors = weights(config())
+    for name in ("model.norm.weight", "lm_head.weight"):
+        tensors[name] = tensors[name][:7]
+    del tensors["model.layers.0.input_layernorm.weight"]
+    write_directory(source, config(), tensors | {"x": np.ones(1, np.float32), "y": np.ones(1, np.float32)})
+    with pytest.raises(FormatError) as found:
+        convert(source, tmp_path / "out.edgeq")
+    assert str(found.value).startswith(f"{source}: tensor ")
+    told_of = (
+        "norm.weight' has shape [7]", "lm_head.weight' has shape", "input_layernorm.weight' is missing",
+        "'x' (and 1 more) is not one of family",
+    )  # fmt: skip
+    for told in told_of:
+        assert told in str(found.value)
+
+
+def test_only_the_first_of_many_are_told(tmp_path: Path) -> None:
+    source = write_directory(tmp_path / "in", config(), {"x": np.ones(1, np.float32)})
+    with pytest.raises(FormatError) as caught:
+        huggingface.open_directory(source)
+    assert str(caught.value).count("is missing") == 8 and str(caught.value).endswith("; and 14 more")
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ([], "has no config.json, for it is empty"),
+        (["notes.txt"], "has no config.json; a Hugging Face checkpoint directory is needed"),
+        (["b.gguf", "a.gguf"], "name one of them, such as {path}/a.gguf"),
+        (["m.edgeq"], "name one of them, such as {path}/m.edgeq"),
+        (["sub/config.json"], "but the directory {path}/sub in it has: name that"),
+        (["snapshots/0ab/config.json"], "but the directory {path}/snapshots/0ab in it has: name that"),
+        (["Q4/m.gguf"], "name one of them, such as {path}/Q4/m.gguf"),
+        (["adapter_config.json", "adapter_model.safetensors"], "a LoRA adapter"),
+        (["params.json", "consolidated.00.pth"], "in its maker's own form"),
+        (["model.safetensors"], "put the config.json of their model beside them"),
+        (["pytorch_model.bin"], "weights that are pickled, such as {path}/pytorch_model.bin"),
+        (["config.json"], "it has no weights; model.safetensors or model.safetensors.index.json is needed"),
+        (["config.json", "m.gguf"], "its weights are in GGUF files: name one of them, such as {path}/m.gguf"),
+        (["config.json", "model-00001-of-00002.safetensors"], "in parts without their index"),
+        (["config.json", "pytorch_model.bin"], "its weights are pickled"),
+        (["config.json", "unet.safetensors"], "names of their own, such as {path}/unet.safetensors"),
+        (["config.json", "m.edgeq"], "name one of them, such as {path}/m.edgeq"),
+    ],
+)
+def test_what_to_name_in_place_of_a_directory(tmp_path: Path, files: list[str], sentence: str) -> None:
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(json.dumps(config()))
+    with pytest.raises(EdgeqError) as caught:
+        huggingface.open_directory(tmp_path)
+    assert sentence.format(path=tmp_path) in str(caught.value)

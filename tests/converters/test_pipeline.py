@@ -214,13 +214,13 @@ class Named:
     """Enough of an open model file for `models.check`."""
 
     def __init__(self, file: Any, drop: str = "", add: dict[str, Any] | None = None, **header: Any) -> None:
-        self.family, self.config = file.family, file.config
+        self.path, self.family, self.config = file.path, file.family, file.config
         self.header = file.header | header
         self.tensors = {name: tensor for name, tensor in file.tensors.items() if name != drop} | (add or {})
 
 
 def test_check(tmp_path: Path, source: Path) -> None:
-    """`models.check` takes what the converter writes and names the first thing that is wrong."""
+    """`models.check` takes what the converter writes and names all that is wrong."""
     convert(source, tmp_path / "out.edgeq")
     with open_model(tmp_path / "out.edgeq") as file:
         up, norm, embed = (file.tensors[name] for name in ("blocks.1.up", "norm", "embed"))
@@ -241,8 +241,14 @@ def test_check(tmp_path: Path, source: Path) -> None:
             ),
         }
         for sentence, named in wrong.items():
-            with pytest.raises(FormatError, match=sentence):
+            with pytest.raises(FormatError, match=sentence) as caught:
                 models.check(named)  # type: ignore[arg-type]
+            assert str(caught.value).startswith(f"{file.path}: ")
+        two = Named(file, drop="blocks.1.up", add={"x": norm}, tokenizer={"tensor": "words"})
+        with pytest.raises(
+            FormatError, match="'blocks.1.up' is missing.*; the header's token.*; tensor 'x' is"
+        ):
+            models.check(two)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -274,3 +274,17 @@ def test_the_page_tells_of_each_recipe() -> None:
     assert sorted(re.findall(r"^\| `([\w-]+)` \|", section, re.MULTILINE)) == sorted(recipe.shipped())
     (example,) = re.findall(r"^```toml\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     assert recipe.parsed(example.encode(), "q4-mixed") == recipe.shipped()["q4-mixed"]
+
+
+def test_names_of_llama_cpp_have_one_here() -> None:
+    """Each type's own is a scheme that rounds; with the words of its mixtures, too."""
+    assert set(recipe.LLAMA_CPP.values()) <= set(recipe.CHOICES)
+    for given, stem, scheme in (
+        ("Q4_K_M", "Q4_K", "e4"), ("q8_0", "Q8_0", "q8"), ("IQ3_XS", "IQ3", "e3"), ("Q3_K_XL", "Q3_K", "e3"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=f"for llama.cpp's {stem} there is '{scheme}'$"):
+            recipe.checked_scheme(given)
+    with pytest.raises(UsageError, match="did you mean 'nf4'"):
+        recipe.checked_scheme("nf5")
+    with pytest.raises(UsageError, match="is needed$"):
+        recipe.checked_scheme(None)

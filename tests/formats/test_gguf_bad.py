@@ -122,7 +122,8 @@ BAD: dict[str, tuple[bytes, str]] = {
         "tensor count is 65537, more than the limit of 65536",
     ),
     "as many tensors as allowed in a short file": (
-        build([], [vector(f"{i:x}", offset=32 * i) for i in range(65536)], bytes(100)), "runs into the next"
+        build([], [vector(f"{i:x}", offset=32 * i) for i in range(65536)], bytes(100)),
+        "past the end of the file",
     ),
     "strings past the end": (pairs(array_header(STRING, 1000) + bytes(999)), "key k has 1000 strings"),
     "one string past the end": (
@@ -158,7 +159,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     ),
     "rows not whole blocks": (tensors(vector(size=33, kind=2), data_bytes=64), "not whole blocks of 32"),
     "offset not aligned": (tensors(vector(offset=8), data_bytes=64), "tensor a has offset 8, which"),
-    "offset past the end": (tensors(vector(offset=64), data_bytes=64), "the next tensor or past"),
+    "offset past the end": (tensors(vector(offset=64), data_bytes=64), "past the end of the file"),
     "offset 2^64 - 32": (tensors(vector(offset=(1 << 64) - 32), data_bytes=64), "past the end of the file"),
     "data cut off": (tensors(vector(), data_bytes=31), "of the file, at 31"),
     "no data": (build([], [vector()])[:-1], "data would start|past the end"),

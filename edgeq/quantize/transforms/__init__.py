@@ -9,7 +9,7 @@ from typing import Any
 from edgeq.converters.recipe import Recipe, choose, matrices
 from edgeq.converters.source import Source
 from edgeq.cores import default_threads
-from edgeq.errors import UsageError
+from edgeq.errors import UsageError, near
 from edgeq.runtime.dense import Dense
 
 from .awq import Awq
@@ -92,5 +92,7 @@ def _transformed(
 def made(name: str, **options: Any) -> Transform:
     """The transform of that name; UsageError for a name that none has."""
     if name not in TRANSFORMS:
-        raise UsageError(f"transform {name!r:.80} is unknown; known are {', '.join(TRANSFORMS)}")
+        raise UsageError(
+            f"transform {name!r:.80} is unknown; known are {', '.join(TRANSFORMS)}{near(name, TRANSFORMS)}"
+        )
     return TRANSFORMS[name].make(**options)

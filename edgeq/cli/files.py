@@ -1,0 +1,27 @@
+"""Files that a person names beside the model: prompts, texts, items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeq.errors import UsageError, printable, size
+
+BYTES_MAX = 1 << 30  # of a text: more is a mistake, such as a model's file or a device without an end
+
+
+def read_bytes(file: str) -> bytes:
+    """All bytes of a file, or of a pipe such as a shell's <(...); UsageError says why there are none."""
+    name = printable(file)
+    try:
+        if Path(file).is_dir():
+            raise UsageError(f"{name} is a directory, but a text file is needed: name a file in it")
+        with open(file, "rb") as stream:
+            data = stream.read(BYTES_MAX + 1)
+    except FileNotFoundError:
+        raise UsageError(f"there is no file {name}: name one that is there, with its folder") from None
+    except (OSError, ValueError) as error:  # a NUL in a name is a ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{name} cannot be read ({reason}): name a text file that you may read") from None
+    if len(data) > BYTES_MAX:
+        raise UsageError(f"{name} has more than {size(BYTES_MAX)}: give a part of it")
+    return data
