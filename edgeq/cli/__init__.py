@@ -24,6 +24,7 @@ from edgeq.ends import EXIT_FAILED, EXIT_MODEL, complain, ended
 __all__ = ["COMMANDS", "EXIT_FAILED", "EXIT_MODEL", "cli", "prepare_process", "run_command"]
 
 COMMANDS = {
+    "pull": "Fetch a model from the Hugging Face hub, and convert it.",
     "convert": "Convert a checkpoint (directory, GGUF file or hub name) into one .edgeq file.",
     "quantize": "Make a small .edgeq file that stays close to a model, by calibration.",
     "run": "Continue a prompt.",
@@ -83,8 +84,9 @@ def print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 def cli() -> None:
     """Run block-quantized language models on CPUs: one file, kernels compiled on this machine, no network.
 
-    MODEL is an .edgeq file; a .gguf file or a directory with a Hugging Face checkpoint is converted on the
-    way, once, into the cache."""
+    MODEL is an .edgeq file; a .gguf file, a directory with a Hugging Face checkpoint or a model on the
+    Hugging Face hub (OWNER/NAME, OWNER/NAME:Q4_K_M) is converted on the way, once, into the cache.
+    """
 
 
 def run_command(arguments: Sequence[str] | None = None) -> int:
