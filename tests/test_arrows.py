@@ -235,8 +235,9 @@ def heavy_after(code: str) -> list[str]:
 
 MODULES = [
     "edgeq", "edgeq.calibrate.texts", "edgeq.cli", "edgeq.converters", "edgeq.demo", "edgeq.errors",
-    "edgeq.formats", "edgeq.formats.gguf", "edgeq.formats.schemes", "edgeq.hub", "edgeq.library", "edgeq.models",
-    "edgeq.models.llama", "edgeq.models.qwen2", "edgeq.models.qwen3", "edgeq.packs.store", "edgeq.rounding",
+    "edgeq.formats", "edgeq.formats.gguf", "edgeq.formats.schemes", "edgeq.hub", "edgeq.library",
+    "edgeq.models", "edgeq.models.llama", "edgeq.models.qwen2", "edgeq.models.qwen3", "edgeq.packs.store",
+    "edgeq.rounding",
 ]  # fmt: skip
 
 

@@ -114,7 +114,7 @@ def found(repository: Repository, name: Name) -> Snapshot:
     if (there := left(repository, name)) is None:
         raise NetworkError(
             f"{str(name)!r} is no local file or directory, it is not in the hub's cache "
-            f"{repository.path.parent}, and HF_HUB_OFFLINE keeps the client offline: unset HF_HUB_OFFLINE, or "
+            f"{repository.path.parent}, and HF_HUB_OFFLINE keeps the client offline: unset it, or "
             "name a file or directory"
         )
     return there
