@@ -92,13 +92,14 @@ class Repository:
             return
         with writing(place):
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.unlink(missing_ok=True)
+            made = place.with_name(f"{os.getpid()}.tmp")
             try:
-                place.symlink_to(os.path.relpath(self.blob(entry), place.parent))
+                made.symlink_to(os.path.relpath(self.blob(entry), place.parent))
             except OSError as error:
                 if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP):
                     raise
-                self.blob(entry).replace(place)  # a disk that knows no links
+                made = self.blob(entry)  # a disk that knows no links
+            made.replace(place)
 
     def forget(self, commit: str, entry: Entry) -> None:
         """Remove a file that is not what the hub has."""

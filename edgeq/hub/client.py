@@ -25,6 +25,7 @@ from .reasons import pause, reason
 Result = TypeVar("Result")
 HUB = "https://huggingface.co"
 ANSWER_S = 8.0  # from asking to the answer's first byte, and between two parts of it
+FACTS, BYTES = "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"  # the client's names for seconds to wait
 TRIES = 3  # without a byte between them; with ANSWER_S: the end comes within 30 s
 CUTS_MAX = 100  # of one file, each after some bytes
 LISTING_BYTES_MAX = 32 << 20
@@ -51,9 +52,9 @@ def offline() -> bool:
     return word.lower() in TRUE
 
 
-def answer_seconds() -> float:
-    """ANSWER_S, or what HF_HUB_DOWNLOAD_TIMEOUT asks for."""
-    word = os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT", "")
+def answer_seconds(variable: str = BYTES) -> float:
+    """ANSWER_S, or what the person's own variable asks for."""
+    word = os.environ.get(variable, "")
     return float(word) if word.isascii() and word.isdecimal() and int(word) else ANSWER_S
 
 
@@ -62,7 +63,7 @@ def listing(name: Name) -> Listing:
     url = f"{endpoint()}/api/models/{name.repository}/revision/{quote(name.revision, safe='')}"
 
     def ask() -> Listing:
-        with opened(url, params={"blobs": "true"}) as response:
+        with opened(url, params={"blobs": "true"}, limit=FACTS) as response:
             data = bytearray()
             for piece in response.iter_bytes():
                 data += piece
@@ -105,13 +106,15 @@ def named(name: Name) -> Iterator[None]:
 
 
 @contextmanager
-def opened(url: str, *, start: int = 0, params: dict[str, str] | None = None) -> Iterator[Any]:
+def opened(
+    url: str, *, start: int = 0, params: dict[str, str] | None = None, limit: str = BYTES
+) -> Iterator[Any]:
     """The hub's answer, of which no byte is read yet, from byte `start` on where the hub can do that."""
     session, headers, check = client()
     headers["Accept-Encoding"] = "identity"  # sizes and ranges are those of the file
     if start:
         headers["Range"] = f"bytes={start}-"
-    seconds = answer_seconds()
+    seconds = answer_seconds(limit)
 
     def ask() -> Any:
         response = session.send(

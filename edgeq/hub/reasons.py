@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Collection, Iterator
 
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
@@ -37,6 +38,10 @@ SYSTEM = {
     errno.EDQUOT: FULL,
     errno.EACCES: "{file} cannot be written; set HF_HOME to a directory that can",
     errno.EROFS: "{file} cannot be written; set HF_HOME to a directory that can",
+}
+WAITS = {  # headers, and where in them the seconds are
+    "Retry-After": re.compile(r"(\d{1,6})", re.ASCII),
+    "RateLimit": re.compile(r"[^;]*;\s*r=0;\s*t=(\d{1,6})", re.ASCII),
 }
 FIRST_PAUSE_S = 1.0  # before the second try; twice that before the third
 PASSING = ("TransportError", "ConnectionError", "TimeoutError")  # kinds of what may be over a second later
@@ -88,12 +93,12 @@ def status_of(error: BaseException) -> int | None:
 
 
 def retry_after(error: BaseException) -> int | None:
-    """The seconds that the hub's answer asks to wait."""
+    """The seconds that the hub's answer asks to wait, in either of the headers that say so."""
     for one in chain(error):
         headers = getattr(getattr(one, "response", None), "headers", None) or {}
-        text = str(headers.get("Retry-After", ""))
-        if text.isascii() and text.isdecimal() and len(text) < 7:
-            return int(text)
+        for name, form in WAITS.items():
+            if found := form.fullmatch(str(headers.get(name, ""))):
+                return int(found[1])
     return None
 
 

@@ -100,7 +100,7 @@ class Growing:
         with opened(self._url, start=self.size) as response:
             if self.size and not continues(response, self.size, self._entry.size):
                 self.restart()
-            for piece in response.iter_raw():
+            for piece in response.iter_bytes():
                 self._append(piece)
                 if self.size > self._entry.size:
                     return

@@ -44,7 +44,8 @@ def hub(
         "HF_TOKEN",
     ):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.delenv("HF_HUB_DOWNLOAD_TIMEOUT", raising=False)
+    for name in (client.FACTS, client.BYTES):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(reasons, "FIRST_PAUSE_S", 0.0)
     monkeypatch.setattr(client, "ANSWER_S", float(STUCK_S))
     monkeypatch.chdir(tmp_path)

@@ -105,7 +105,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if words[2:3] == ["resolve"]:
             return self.resolve("/".join(words[:2]), words[3], "/".join(words[4:]))
         if words[:1] == ["bytes"]:
-            return self.bytes("/".join(words[1:3]), "/".join(words[3:]))
+            return self.content("/".join(words[1:3]), "/".join(words[3:]))
         return self.answer(404, b"")
 
     do_HEAD = do_GET
@@ -138,7 +138,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(302, b"", headers | {"Location": f"http://localhost:{self.hub.port}{place}"})
         return self.answer(307, b"", headers | {"ETag": f'"{git_sha1(data)}"', "Location": place})
 
-    def bytes(self, name: str, file: str) -> None:
+    def content(self, name: str, file: str) -> None:
         data = self.hub.repositories[name].files[file]
         if any(word in file for word in self.hub.spoil):
             data = bytes(255 - byte for byte in data)

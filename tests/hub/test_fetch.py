@@ -64,8 +64,8 @@ def test_the_clients_own_functions_find_it(hub: Hub, monkeypatch: pytest.MonkeyP
 
     found = get("o/story-GGUF")
     place = Path(os.environ["HF_HOME"]) / "hub"
-    words = {"cache_dir": place, "local_files_only": True}
-    assert huggingface_hub.hf_hub_download("o/story-GGUF", FILE, **words) == os.fspath(found)
+    path = huggingface_hub.hf_hub_download("o/story-GGUF", FILE, cache_dir=place, local_files_only=True)
+    assert path == os.fspath(found)
     (row,) = huggingface_hub.scan_cache_dir(place).repos
     assert row.repo_id == "o/story-GGUF" and not huggingface_hub.scan_cache_dir(place).warnings
 

@@ -47,6 +47,7 @@ REFUSALS: dict[str, tuple[str, int, dict[str, str], str, int]] = {
     "too many": ("/api/", 429, {}, "too many requests (status 429); wait a few minutes and try again", 3),
     "wait long": ("/api/", 429, {"Retry-After": "7200"}, "(status 429); wait 7200 s and try again", 1),
     "wait": ("/api/", 429, {"Retry-After": "0"}, "(status 429); wait 0 s and try again", 3),
+    "rate": ("/api/", 429, {"RateLimit": '"api";r=0;t=7201'}, "(status 429); wait 7201 s and try again", 1),
     "too many files": ("/bytes/", 429, {}, "too many requests (status 429); wait a few minutes", 3),
     "down": ("/api/", 500, {}, "the hub has trouble (status 500); try again later", 3),
     "gateway": ("/resolve/", 503, {}, "the hub has trouble (status 503); try again later", 3),
@@ -69,11 +70,8 @@ def refused(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_refused(name: str, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_refused(name: str, hub: Hub, tmp_path: Path) -> None:
     word, status, headers, sentence, times = REFUSALS[name]
-    monkeypatch.setattr(
-        client, "ANSWER_S", 900.0
-    )  # more than the least and less than the most of Retry-After
     hub.refuse[word] = (status, headers)
     assert sentence.format(hub.endpoint) in refused("o/story")
     assert len(hub.paths(word)) == times
@@ -140,6 +138,8 @@ def test_a_limit_of_the_persons_own(monkeypatch: pytest.MonkeyPatch) -> None:
     for word, seconds in (("3", 3.0), ("0", client.ANSWER_S), ("x", client.ANSWER_S), ("", client.ANSWER_S)):
         monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", word)
         assert client.answer_seconds() == seconds
+    monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "4")
+    assert client.answer_seconds(client.FACTS) == 4.0
 
 
 def test_nobody_listens(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
