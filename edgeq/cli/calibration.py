@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,6 @@ import click
 
 from edgeq.cli import terminal
 from edgeq.cli.options import combine, force_option, json_option, quiet_option
-from edgeq.cli.sources import located
 from edgeq.errors import UsageError
 from edgeq.library.find import kind
 
@@ -127,7 +125,6 @@ def tokenizer_of(model: str) -> Tokenizer:
     from edgeq import tokenizer
 
     header: object
-    model = os.fspath(located(model))
     match kind(model):
         case "edgeq":
             from edgeq.formats import open_model

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeq.cli import terminal
 from edgeq.cli.options import json_option, model_argument
-from edgeq.cli.sources import located
 from edgeq.errors import EdgeqError, UsageError
 from edgeq.library.find import kind
 
@@ -30,7 +28,6 @@ CONTEXTS = (2048, 8192)  # tokens, for which the overview says what the cache ta
 def command(model: str, tensors: bool, template: bool, as_json: bool) -> None:
     """Show what MODEL (an .edgeq or .gguf file) holds. Nothing is converted and nothing of the file is
     run."""
-    model = os.fspath(located(model))
     found = kind(model)
     if found == "directory":
         raise UsageError(f"{model} is a directory: show takes an .edgeq or a .gguf file")

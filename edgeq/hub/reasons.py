@@ -23,12 +23,17 @@ CLIENT: tuple[tuple[tuple[str, ...], str], ...] = (
      f"the hub cannot be reached: it does not answer; check the connection and try again, {AGAIN}"),
     (("RemoteProtocolError", "ReadError", "WriteError", "Cut"),
      f"the hub cut the connection; try again, {AGAIN}"),
+    (("SSLError",),
+     "the hub's certificate is not accepted; check this machine's clock, then who runs the network"),
     (("TransportError", "ConnectError", "ConnectionError"),
      f"the hub cannot be reached (offline?); check the connection and try again, {AGAIN}"),
 )  # fmt: skip
 STATUS: tuple[tuple[Collection[int], str], ...] = (
     ((401, 403), f"the hub refuses the token or wants one (status {{status}}); {LOG_IN}"),
-    ((404, 410), "the hub has no such file any more (status {status}); try again, or name a @REVISION"),
+    (
+        (404, 410),
+        "the hub has nothing there (status {status}); check name and revision, and HF_ENDPOINT if set",
+    ),
     ((429,), f"too many requests (status {{status}}); wait {{wait}} and try again, {AGAIN}"),
     (range(500, 600), f"the hub has trouble (status {{status}}); try again later, {AGAIN}"),
 )

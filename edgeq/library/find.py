@@ -36,6 +36,11 @@ def kind(model: str | os.PathLike[str]) -> str:
     if path.is_dir():
         return "directory"
     if not path.exists():
+        if (name := hub_name(model)) is not None:
+            raise UsageError(
+                f"there is no file or directory {path}; `edgeq pull {name}` fetches it if it is a model on "
+                "the hub, and prints the path"
+            )
         raise UsageError(
             f"there is no file or directory {path}: name an .edgeq file, a .gguf file, a directory, or a "
             "model on the hub as OWNER/NAME"

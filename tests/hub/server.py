@@ -32,7 +32,8 @@ class Repository:
 
     @property
     def commit(self) -> str:
-        return hashlib.sha1(repr(sorted(self.files.items())).encode()).hexdigest()
+        tree = sorted((name, git_sha1(data)) for name, data in self.files.items())
+        return hashlib.sha1(repr(tree).encode()).hexdigest()
 
     def listing(self) -> dict[str, Any]:
         return {

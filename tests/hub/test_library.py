@@ -139,7 +139,10 @@ def test_convert_and_its_outputs_name(
         assert open_model(tmp_path / f"{file}.edgeq").header["source"]["name"].startswith(name[:3])
 
 
-def test_show_of_a_name(hub: Hub, gguf: bytes, capfd: pytest.CaptureFixture[str]) -> None:
-    hub.repositories["o/g"] = Repository({"a-Q8_0.gguf": gguf})
-    assert run_command(["show", "o/g", "--json"]) == 0
-    assert json.loads(capfd.readouterr().out)["kind"] == "gguf"
+@pytest.mark.parametrize("command", ["show", "verify"])
+def test_what_only_looks_at_a_file_fetches_none(
+    command: str, hub: Hub, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command([command, "o/story"]) == 2
+    assert "`edgeq pull o/story` fetches it if it is a model on the hub" in capfd.readouterr().err
+    assert not hub.asked

@@ -36,6 +36,8 @@ REASONS: dict[str, tuple[BaseException, str]] = {
     "no token": (failed("LocalTokenNotFoundError", OSError), "no token was found; log in with"),
     "offline by wish": (caused(LOCAL, OFFLINE), "HF_HUB_OFFLINE keeps the client offline"),
     "no network": (caused(LOCAL.__class__(), failed("ConnectError")), "cannot be reached (offline?); check"),
+    "clock": (caused(failed("ConnectError"), failed("SSLError", OSError)), "check this machine's clock"),
+    "cut": (failed("RemoteProtocolError", failed("TransportError").__class__), "the hub cut the connection;"),
     "proxy": (failed("ProxyError"), "the hub cannot be reached"),
     "slow": (failed("ReadTimeout", TimeoutError, SLOW), "the hub cannot be reached"),
     "forbidden": (failed(HTTP, OSError, status=403), "(status 403); log in with"),

@@ -43,7 +43,7 @@ REFUSALS: dict[str, tuple[str, int, dict[str, str], str, int]] = {
         1,
     ),
     "disabled": ("/api/", 403, DISABLED, "it is disabled there; another repository is needed", 1),
-    "gone": ("/bytes/", 404, {}, "the hub has no such file any more (status 404); try again", 1),
+    "gone": ("/bytes/", 404, {}, "the hub has nothing there (status 404); check name and revision", 1),
     "too many": ("/api/", 429, {}, "too many requests (status 429); wait a few minutes and try again", 3),
     "wait long": ("/api/", 429, {"Retry-After": "7200"}, "(status 429); wait 7200 s and try again", 1),
     "wait": ("/api/", 429, {"Retry-After": "0"}, "(status 429); wait 0 s and try again", 3),
@@ -123,7 +123,7 @@ def test_a_server_that_never_answers(word: str, hub: Hub, monkeypatch: pytest.Mo
 def test_the_end_comes_within_30_seconds() -> None:
     """Of a server that never answers, as the limits are: tries, each with its time, and pauses between."""
     assert reasons.pause(TimeoutError(), 1) == 1 and reasons.pause(TimeoutError(), 2) == 2
-    assert client.TRIES * client.ANSWER_S + 1 + 2 < 30
+    assert client.TRIES * client.ANSWER_S + 1 + 2 <= 25  # a slow machine imports for some seconds
 
 
 def test_it_is_said_whom_it_asks_before_it_is_asked(hub: Hub) -> None:
