@@ -65,6 +65,13 @@ def checkpoint(listing: Listing) -> list[Entry]:
     return found
 
 
+def readable(choice: Choice) -> bool:
+    """Whether a checkpoint has what none can be without; for files that nobody holds against a list."""
+    names = {entry.name for entry in choice.entries}
+    tokenizers = {"tokenizer.json", "tokenizer.model", "vocab.json"}
+    return choice.main is not None or ("config.json" in names and not tokenizers.isdisjoint(names))
+
+
 def pickled(listing: Listing) -> str:
     """A hint for a repository whose weights are pickles."""
     names = [entry.name for entry in listing.entries if entry.name.endswith((".bin", ".pt", ".pth"))]

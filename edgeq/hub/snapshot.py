@@ -4,22 +4,16 @@ first."""
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeq.errors import EdgeqError, NetworkError, size
+from edgeq.errors import EdgeqError, NetworkError
 
 from . import client
-from .cache import Repository, size_of
-from .choice import Choice, choose
-from .listing import Entry, Listing
+from .cache import Repository
+from .choice import Choice, choose, readable
+from .filling import Filling, Progress, Tell
 from .names import Name
-from .transfer import HASHED_BYTES, fetch_blob
-
-Progress = Callable[[int, int, str], None]
-Tell = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -69,10 +63,9 @@ def fetch(
         tell(f"{error}; what its cache has of {name.revision} is used")
         return there
     choice = choose(listing, name)
-    before = repository.listing(listing.commit)
-    checked = set(before[1]) if before else set()
-    get(repository, listing, choice, checked, name, tell, progress)
-    repository.keep(listing, checked, name.revision)
+    filling = Filling(name, repository, listing, tell, progress)
+    filling.fill(choice.entries)
+    repository.keep(listing, filling.checked, name.revision)
     return snapshot(repository, name, listing.commit, choice)
 
 
@@ -104,9 +97,10 @@ def left(repository: Repository, name: Name) -> Snapshot | None:
     if repository.listing(commit) is not None:  # it is known what belongs to it
         return known(repository, name)
     try:
-        return snapshot(repository, name, commit, choose(repository.found(commit), name))
+        choice = choose(repository.found(commit), name)
     except EdgeqError:
         return None
+    return snapshot(repository, name, commit, choice) if readable(choice) else None
 
 
 def found(repository: Repository, name: Name) -> Snapshot:
@@ -118,82 +112,3 @@ def found(repository: Repository, name: Name) -> Snapshot:
             "name a file or directory"
         )
     return there
-
-
-def get(
-    repository: Repository,
-    listing: Listing,
-    choice: Choice,
-    checked: set[str],
-    name: Name,
-    tell: Tell,
-    progress: Progress | None,
-) -> None:
-    """Let the snapshot have every file that is wanted, and `checked` its digest."""
-    commit = listing.commit
-    for entry in choice.entries:
-        if entry.digest in checked and available(repository, commit, entry):
-            continue
-        checked.discard(entry.digest)
-        if right(repository, commit, entry, progress):
-            checked.add(entry.digest)
-    missing = [entry for entry in choice.entries if entry.digest not in checked]
-    total, done = sum(entry.size for entry in missing), 0
-    if missing:
-        room(repository, missing)
-        files = "1 file" if len(missing) == 1 else f"{len(missing)} files"
-        tell(f"fetching {files}, {size(total)}, into {repository.path}")
-    for entry in missing:
-
-        def came(count: int, entry: Entry = entry, before: int = done) -> None:
-            if progress is not None:
-                progress(before + count, total, entry.name)
-
-        with client.named(name):
-            fetch_blob(repository, entry, client.file_url(name.repository, commit, entry.name), came, tell)
-        checked.add(entry.digest)
-        done += entry.size
-    for entry in choice.entries:
-        repository.link(commit, entry)
-
-
-def available(repository: Repository, commit: str, entry: Entry) -> bool:
-    """Whether the cache has a file's bytes, linked or not."""
-    return size_of(repository.blob(entry)) == entry.size or repository.has(commit, entry)
-
-
-def right(repository: Repository, commit: str, entry: Entry, progress: Progress | None) -> bool:
-    """Whether the cache has a file with the hub's checksum, whoever fetched it; a wrong one is removed."""
-    places = (repository.blob(entry), repository.file(commit, entry.name))
-    path = next((place for place in places if size_of(place) is not None), None)
-    if path is None:
-        return False
-    if size_of(path) == entry.size:
-        hasher, done = entry.hasher(), 0
-        with path.open("rb") as file:
-            while data := file.read(HASHED_BYTES):
-                hasher.update(data)
-                done += len(data)
-                if progress is not None:
-                    progress(done, entry.size, f"checking {entry.name}")
-        if hasher.hexdigest() == entry.digest:
-            return True
-    repository.forget(commit, entry)
-    return False
-
-
-def room(repository: Repository, missing: Iterable[Entry]) -> None:
-    """EdgeqError where the disk has not the room for what is to be fetched."""
-    needed = 0
-    for entry in missing:
-        part = repository.blob(entry)
-        needed += entry.size - min(entry.size, size_of(part.with_name(part.name + ".edgeq-part")) or 0)
-    place = repository.path
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if needed > free:
-        raise EdgeqError(
-            f"{repository.path} needs {size(needed)}, but its disk has {size(free)} free; make room, or set "
-            "HF_HOME to a directory on another disk"
-        )

@@ -39,7 +39,7 @@ def fetch_blob(repository: Repository, entry: Entry, url: str, came: Came, tell:
     not what the hub promised: it is gone then. Whatever else breaks it off, Ctrl-C too, leaves the part for
     the next try."""
     blob = repository.blob(entry)
-    part = blob.with_name(blob.name + ".edgeq-part")
+    part = part_of(blob)
     with writing(part):
         part.parent.mkdir(parents=True, exist_ok=True)
     with locked(part, tell) as file:
@@ -62,6 +62,11 @@ def fetch_blob(repository: Repository, entry: Entry, url: str, came: Came, tell:
         with writing(part):
             os.fsync(file.fileno())
             part.replace(blob)
+
+
+def part_of(blob: Path) -> Path:
+    """Where a blob grows."""
+    return blob.with_name(blob.name + ".edgeq-part")
 
 
 class Growing:

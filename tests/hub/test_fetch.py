@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgeq.errors import EdgeqError, NetworkError
-from edgeq.hub import Snapshot, client, fetch, parse, snapshot, transfer
+from edgeq.hub import Snapshot, client, fetch, filling, parse, transfer
 from tests.hub.conftest import GGUF, PARTS
 from tests.hub.server import Hub, sha256
 from tests.patience import until
@@ -216,14 +217,22 @@ def test_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_offline_with_what_another_program_fetched(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
-
     first = get("o/story-GGUF")
     shutil.rmtree(first.path.parents[2] / "edgeq")  # only edgeq makes that
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert get("o/story-GGUF") == first
     with pytest.raises(NetworkError, match="HF_HUB_OFFLINE"):
         get("o/story-GGUF:Q8_0")
+
+
+def test_offline_with_a_part_of_what_is_needed(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = get("o/story")
+    shutil.rmtree(first.path.parents[1] / "edgeq")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert get("o/story") == first
+    (first.path / "tokenizer.model").unlink()
+    with pytest.raises(NetworkError, match="HF_HUB_OFFLINE"):
+        get("o/story")
 
 
 def test_a_checkpoint_that_is_there_in_part_is_not_used(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,8 +245,6 @@ def test_a_checkpoint_that_is_there_in_part_is_not_used(hub: Hub, monkeypatch: p
 
 
 def test_a_hub_that_is_gone_and_a_cache(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
-
     first = get("o/story-GGUF")
     shutil.rmtree(first.path.parents[2] / "edgeq")
     hub.refuse["/api/"] = (500, {})
@@ -250,7 +257,7 @@ def test_a_hub_that_is_gone_and_a_cache(hub: Hub, monkeypatch: pytest.MonkeyPatc
 
 def test_a_full_disk_is_told_before_the_first_byte(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(snapshot.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(filling.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(
         EdgeqError, match="needs 800 kB, but its disk has 1 kB free; make room, or set HF_HOME"
     ) as e:
