@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
-from edgeq.errors import EdgeqError, NetworkError, UnsupportedError
+from edgeq.errors import EdgeqError, NetworkError
 
 from .listing import Listing
 from .names import Name
@@ -88,13 +88,14 @@ def file_url(repository: str, commit: str, file: str) -> str:
 
 @contextmanager
 def named(name: Name) -> Iterator[None]:
-    """Whatever the client raises inside is NetworkError with the reason; edgeq's own errors pass."""
+    """Whatever the client raises inside is NetworkError with the reason, and EdgeqError where there is no
+    client; edgeq's own errors pass."""
     try:
         yield
     except EdgeqError:
         raise
     except ImportError:
-        raise UnsupportedError(
+        raise EdgeqError(
             f"{str(name)!r} is no local file or directory, and the hub client is missing or older than 1.0: "
             "pip install 'edgeq[hub]'"
         ) from None

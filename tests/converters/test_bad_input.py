@@ -185,7 +185,7 @@ def test_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_hub_without_its_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(UnsupportedError, match=r"^'owner/name' is no local .* pip install 'edgeq\[hub\]'$"):
+    with pytest.raises(EdgeqError, match=r"^'owner/name' is no local .* pip install 'edgeq\[hub\]'$"):
         convert("owner/name", tmp_path / "out.edgeq")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edgeq.errors import NetworkError, UnsupportedError
+from edgeq.errors import EdgeqError, NetworkError
 from edgeq.hub import client, fetch, parse, reasons
 from tests.hub.server import Hub
 
@@ -172,5 +172,5 @@ def test_no_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     name = parse("o/story")
     assert name is not None
-    with pytest.raises(UnsupportedError, match=r"^'o/story' is no local .*pip install 'edgeq\[hub\]'$"):
+    with pytest.raises(EdgeqError, match=r"^'o/story' is no local .*pip install 'edgeq\[hub\]'$"):
         fetch(name)
