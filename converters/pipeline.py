@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.converters.gguf import open_file
-from edgeq.converters.hub import open_hub
+from edgeq.converters.hub import open_hub, open_snapshot
 from edgeq.converters.huggingface import open_directory
 from edgeq.converters.recipe import Recipe, choose
 from edgeq.converters.source import Array, Source, SourceTensor
@@ -33,6 +33,7 @@ from edgeq.formats import (
     encode_rows,
     row_blocks,
 )
+from edgeq.hub import Snapshot
 from edgeq.models import BaseConfig, expected
 from edgeq.rounding import rounding_of
 
@@ -55,6 +56,8 @@ def convert(
     follow_links: str | os.PathLike[str] | None = None,
 ) -> None:
     """Write the model `source` (checkpoint directory, .gguf file or hub name) as the .edgeq file `output`.
+
+    A name on the hub is fetched first, in silence: `edgeq.library.locate` tells of it and shows progress.
 
     `scheme` (q4 unless given) is for the matrices of the blocks; embedding and output head get 8 bits under a
     quantized scheme (e8 where that has a float for each row, else q8) and the same scheme under a float one,
@@ -84,12 +87,15 @@ def checked_target(source: str | os.PathLike[str] | None, output: str | os.PathL
 
 
 def open_source(source: str | os.PathLike[str], follow_links: str | os.PathLike[str] | None = None) -> Source:
-    """Open a checkpoint by what it is: a directory, a GGUF file, or else a hub name.
+    """Open a checkpoint by what it is: a directory, a GGUF file, what was fetched from the hub, or else a hub
+    name.
 
     Of what is here every message starts with its path.
     """
     path = Path(source)
     try:
+        if isinstance(source, Snapshot):
+            return open_snapshot(source)
         if path.is_dir():
             links = Path(follow_links) if follow_links else None
             return here(path, lambda: open_directory(path, follow_links=links))

@@ -52,8 +52,9 @@ ARROWS: dict[str, set[str]] = {
     "generate": {"arguments", "ownership", "sampling", "tokenizer"},
     "evaluate": {"arguments", "engine", "generate", "sampling", "tokenizer", "formats"},
     "rounding": {"formats"},
-    "converters": {"formats", "models", "rounding", "tokenizer"},
-    "library": {"converters", "formats"},
+    "hub": {"formats"},
+    "converters": {"formats", "hub", "models", "rounding", "tokenizer"},
+    "library": {"converters", "formats", "hub"},
     "calibrate": {
         "arguments", "cache", "chat", "converters", "formats", "models", "runtime", "tokenizer",
     },
@@ -69,7 +70,7 @@ ARROWS: dict[str, set[str]] = {
     "cli": {
         "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats",
         "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache", "demo", "cores", "tune",
-        "tuned", "idle", "ends", "library",
+        "tuned", "idle", "ends", "hub", "library",
     },
 }  # fmt: skip
 
@@ -235,8 +236,9 @@ def heavy_after(code: str) -> list[str]:
 
 MODULES = [
     "edgeq", "edgeq.calibrate.texts", "edgeq.cli", "edgeq.converters", "edgeq.demo", "edgeq.errors",
-    "edgeq.formats", "edgeq.formats.gguf", "edgeq.formats.schemes", "edgeq.models",
-    "edgeq.models.llama", "edgeq.models.qwen2", "edgeq.models.qwen3", "edgeq.packs.store", "edgeq.rounding",
+    "edgeq.formats", "edgeq.formats.gguf", "edgeq.formats.schemes", "edgeq.hub", "edgeq.library",
+    "edgeq.models", "edgeq.models.llama", "edgeq.models.qwen2", "edgeq.models.qwen3", "edgeq.packs.store",
+    "edgeq.rounding",
 ]  # fmt: skip
 
 

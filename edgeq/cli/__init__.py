@@ -2,8 +2,8 @@
 
 A command's module edgeq/cli/NAME.py holds a click command named `command`; its line in --help stands here, so
 that `edgeq --help` imports click and nothing else. Errors leave as one line `edgeq: error: ...` and an exit
-code: 0 done, 1 failed, 2 wrong usage, 3 bad or unsupported model file, 4 out of memory, 130 interrupted, 141
-nobody reads (edgeq/ends.py)."""
+code: 0 done, 1 failed, 2 wrong usage, 3 bad or unsupported model file, 4 out of memory, 5 no network, 130
+interrupted, 141 nobody reads (edgeq/ends.py)."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from edgeq.errors import near
 __all__ = ["COMMANDS", "EXIT_FAILED", "EXIT_MODEL", "cli", "prepare_process", "run_command"]
 
 COMMANDS = {
+    "pull": "Fetch a model from the Hugging Face hub, and convert it.",
     "convert": "Convert a checkpoint (directory, GGUF file or hub name) into one .edgeq file.",
     "quantize": "Make a small .edgeq file that stays close to a model, by calibration.",
     "run": "Continue a prompt.",
@@ -95,8 +96,9 @@ def print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 def cli() -> None:
     """Run block-quantized language models on CPUs: one file, kernels compiled on this machine, no network.
 
-    MODEL is an .edgeq file; a .gguf file or a directory with a Hugging Face checkpoint is converted on the
-    way, once, into the cache."""
+    MODEL is an .edgeq file; a .gguf file, a directory with a Hugging Face checkpoint or a model on the
+    Hugging Face hub (OWNER/NAME, OWNER/NAME:Q4_K_M) is converted on the way, once, into the cache.
+    """
 
 
 def run_command(arguments: Sequence[str] | None = None) -> int:

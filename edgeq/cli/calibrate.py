@@ -9,6 +9,7 @@ import click
 from edgeq.cli import terminal
 from edgeq.cli.options import force_option, json_option, quiet_option, threads_option
 from edgeq.cli.quantize import shares, text_options
+from edgeq.cli.sources import located
 from edgeq.errors import UsageError
 
 
@@ -67,9 +68,10 @@ def command(
         from edgeq.quantize.pipeline import keep_statistics
 
         texts = read(files) if files else None
+        model = located(source, quiet=quiet)
         with shares(quiet) as progress:
             keep_statistics(
-                source,
+                model,
                 output,
                 texts=texts,
                 tokens=tokens,

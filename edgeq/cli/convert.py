@@ -11,7 +11,7 @@ import click
 
 from edgeq.cli import terminal
 from edgeq.cli.options import force_option, json_option, quiet_option
-from edgeq.cli.sources import progress_bar, tell_growth
+from edgeq.cli.sources import located, output_name, progress_bar, tell_growth
 from edgeq.errors import UsageError
 
 Command = Callable[..., Any]
@@ -90,9 +90,11 @@ def command(
     """Convert SOURCE into one .edgeq file.
 
     SOURCE is a directory with a Hugging Face checkpoint, a .gguf file of any types (of several parts any
-    one), or a name on the Hugging Face hub. --scheme keep loses nothing. FILE appears when it is complete."""
+    one), or a name on the Hugging Face hub, such as OWNER/NAME or OWNER/NAME:Q4_K_M. --scheme keep loses
+    nothing. FILE appears when it is complete.
+    """
     if output is None:
-        output = Path(source.rstrip("/\\")).name.removesuffix(".gguf") + ".edgeq"
+        output = output_name(source)
     target = Path(output)
     if target.is_dir():
         raise UsageError(f"{target} is a directory: name a file with -o")
@@ -102,10 +104,11 @@ def command(
     from edgeq.converters.recipe import choose
 
     chosen = choose(recipe, scheme, embed_scheme, output_scheme)
+    found = located(source, quiet=quiet)
     start = time.perf_counter()
     with progress_bar(quiet, "convert") as progress:
         convert(
-            source,
+            found,
             target,
             recipe=chosen,
             progress=progress,

@@ -14,6 +14,7 @@ import click
 from edgeq.cli import terminal
 from edgeq.cli.convert import scheme_option
 from edgeq.cli.options import combine, force_option, json_option, quiet_option, threads_option
+from edgeq.cli.sources import located, output_name
 from edgeq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def command(
         if not quiet:
             terminal.note(f"{row.name}: {row.about}; run it with --act {row.act}")
     if output is None:
-        output = Path(source.rstrip("/\\")).name.removesuffix(".gguf") + ".edgeq"
+        output = output_name(source)
     target = Path(output)
     if target.exists() and not force and not dry_run:
         raise UsageError(f"{target} exists: name another file with -o, or replace it with --force")
@@ -225,13 +226,14 @@ def command(
         max_ram=max_ram, allow_requantize=allow_requantize,
     )  # fmt: skip
     statistics = Statistics(stats) if stats else None
+    found = located(source, quiet=quiet)
     if dry_run:
-        tell_estimate(estimate(source, **common), as_json)
+        tell_estimate(estimate(found, **common), as_json)
         return
     start = time.perf_counter()
     with shares(quiet) as progress:
         result = quantize(
-            source, target, **common, texts=texts, statistics=statistics, transforms=before, seed=seed,
+            found, target, **common, texts=texts, statistics=statistics, transforms=before, seed=seed,
             progress=progress, tell=None if quiet else terminal.note,
         )  # fmt: skip
     tell_result(result, target.stat().st_size, time.perf_counter() - start, as_json)

@@ -9,6 +9,7 @@ import click
 from edgeq.cli import terminal
 from edgeq.cli.options import json_option, quiet_option, threads_option
 from edgeq.cli.quantize import requantize_option, shares, text_options
+from edgeq.cli.sources import located
 from edgeq.errors import UsageError
 
 
@@ -49,9 +50,10 @@ def command(
     if output is not None and not output.parent.is_dir():  # told before hours of work
         raise UsageError(f"{output} cannot be written: its folder is not there; name one that is")
     texts = read(files) if files else None
+    model = located(source, quiet=quiet)
     with shares(quiet) as progress:
         found = measure(
-            source,
+            model,
             texts=texts,
             tokens=tokens,
             threads=threads,

@@ -10,13 +10,36 @@ from typing import Any
 
 from edgeq import library
 from edgeq.cli import terminal
+from edgeq.hub import Snapshot
 from edgeq.library.find import Progress, growth
 
 
 def resolve(model: str, *, quiet: bool = False, keep: bool = False) -> Path:
     """`library.resolve` with its lines and its progress on stderr."""
+    return converted(located(model, quiet=quiet), quiet=quiet, keep=keep)
+
+
+def located(model: str, *, quiet: bool = False, refresh: bool = False) -> Path | Snapshot:
+    """`library.locate` with its lines and its progress on stderr."""
+    with progress_bar(quiet, "fetch") as progress:
+        tell = None if quiet else terminal.note
+        return library.locate(model, refresh=refresh, tell=tell, progress=progress)
+
+
+def converted(source: Path | Snapshot, *, quiet: bool = False, keep: bool = False) -> Path:
+    """`library.resolve` of what is on this machine."""
     with progress_bar(quiet, "convert") as progress:
-        return library.resolve(model, keep=keep, tell=None if quiet else terminal.note, progress=progress)
+        return library.resolve(source, keep=keep, tell=None if quiet else terminal.note, progress=progress)
+
+
+def output_name(source: str) -> str:
+    """The name of the .edgeq file that is made of a source where the person names none."""
+    name = library.hub_name(source)
+    if name is None:
+        return Path(source.rstrip("/\\")).name.removesuffix(".gguf") + ".edgeq"
+    if name.file is not None:
+        return Path(name.file).stem + ".edgeq"
+    return name.repository.partition("/")[2] + (f"-{name.type}" if name.type else "") + ".edgeq"
 
 
 def tell_growth(output: int, source: int) -> None:

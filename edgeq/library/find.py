@@ -1,5 +1,6 @@
-"""From what a person names as a model to an .edgeq file: a checkpoint or GGUF file is converted once, into
-the cache. What runs is converted to be small and fast; what is measured keeps its numbers."""
+"""From what a person names as a model to an .edgeq file: a hub name is fetched, a checkpoint or GGUF file is
+converted once, into the cache. What runs is converted to be small and fast; what is measured keeps its
+numbers."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from edgeq.errors import UsageError, near
 from edgeq.errors import size as size_of
+from edgeq.hub import Name, Snapshot, fetch, parse
 
 Progress = Callable[[int, int, str], None]
 Tell = Callable[[str], object]
@@ -39,9 +41,14 @@ def kind(model: str | os.PathLike[str]) -> str:
         if path.is_dir():
             return "directory"
         if not path.exists():
+            if (name := hub_name(model)) is not None:
+                raise UsageError(
+                    f"there is no file or directory {path}; `edgeq pull {name}` fetches it if it is a model "
+                    "on the hub, and prints the path"
+                )
             raise UsageError(
-                f"there is no file or directory {path}: name an .edgeq file, a .gguf file or a directory"
-                + near_file(path)
+                f"there is no file or directory {path}: name an .edgeq file, a .gguf file, a directory, or a "
+                f"model on the hub as OWNER/NAME{near_file(path)}"
             )
         if not path.is_file():
             raise UsageError(f"{path} is not a regular file: a model is mapped, which takes a file on a disk")
@@ -77,9 +84,42 @@ def scheme_of(path: Path, model_kind: str) -> str:
     return "q4"
 
 
-def cached_path(path: Path, scheme: str) -> Path:
+def hub_name(model: str | os.PathLike[str]) -> Name | None:
+    """The name on the hub that `model` is where nothing here is called so; None for all else.
+
+    OWNER/NAME/FILE is a file that is missing where there is a directory OWNER; hf:// before it says that it
+    is not.
+    """
+    text = model if isinstance(model, str) else Path(model).as_posix()
+    name = None if os.path.exists(text) else parse(text)
+    if name is not None and name.file is not None and os.path.isdir(text.partition("/")[0]):
+        return None
+    return name
+
+
+def locate(
+    model: str | os.PathLike[str],
+    *,
+    refresh: bool = False,
+    tell: Tell | None = None,
+    progress: Progress | None = None,
+) -> Path | Snapshot:
+    """The files of `model` on this machine, fetched from the hub where it is a hub name; see `hub.fetch`.
+
+    UsageError where there is no such model. A Snapshot is a path, too, and knows where it is from.
+    """
+    if isinstance(model, Snapshot):
+        return model
+    name = hub_name(model)
+    if name is not None:
+        return fetch(name, refresh=refresh, tell=tell, progress=progress)
+    kind(model)
+    return Path(model)
+
+
+def cached_path(path: Path, scheme: str, label: str | None = None) -> Path:
     """The cache's file for this source in its present state (path, size and time of each of its files) and
-    scheme."""
+    scheme. It is called after the source, or `label`."""
     from edgeq import __version__
 
     if path.is_dir():
@@ -97,7 +137,7 @@ def cached_path(path: Path, scheme: str) -> Path:
             f"{os.fspath(file)}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode(errors="surrogateescape")
         )
     source = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
-    name = "".join(c if c.isalnum() or c in "._-" else "-" for c in path.stem)[:80]
+    name = "".join(c if c.isalnum() or c in "._-" else "-" for c in label or path.stem)[:80]
     return cache_directory() / f"{name}-{scheme}-{source}-{state.hexdigest()[:12]}.edgeq"
 
 
@@ -109,19 +149,21 @@ def resolve(
     progress: Progress | None = None,
 ) -> Path:
     """The .edgeq file for `model`, converted into the cache when it is something else; UsageError where
-    there is no such model or no place for it.
+    there is no such model or no place for it, NetworkError where the hub does not give it.
 
-    keep: no number of it is rounded. tell(line) is called with what is done, progress(done, total, tensor)
-    while it is converted.
+    keep: no number of it is rounded. tell(line) is called with what is done, progress(done, total, what)
+    while it is fetched and converted, with a file or a tensor.
     """
     tell = tell or quiet
-    path, model_kind = Path(model), kind(model)
+    source = locate(model, tell=tell, progress=progress)
+    path, label = Path(source), source.label if isinstance(source, Snapshot) else None
+    model_kind = kind(source)
     if model_kind == "edgeq":
         return path
     scheme = KEEP if keep else scheme_of(path, model_kind)
-    target = cached_path(path, scheme)
+    target = cached_path(path, scheme, label)
     if target.is_file():
-        tell(f"using {target}, converted earlier from {path}")
+        tell(f"using {target}, converted earlier from {source}")
         return target
     from edgeq.converters import convert
 
@@ -130,15 +172,15 @@ def resolve(
     except OSError as error:
         raise UsageError(
             f"the cache {target.parent} cannot be made ({error.strerror}): set XDG_CACHE_HOME to a directory "
-            f"that can be written, or convert with `edgeq convert {path} -o FILE`"
+            f"that can be written, or convert with `edgeq convert {model} -o FILE`"
         ) from None
 
-    def sizes(output: int, source: int) -> None:  # called once the source is found to be one
-        tell(f"converting {path} to {scheme}, once, into {target}")
-        if line := growth(output, source):
+    def sizes(output: int, stored: int) -> None:  # called once the source is found to be one
+        tell(f"converting {source} to {scheme}, once, into {target}")
+        if line := growth(output, stored):
             tell(line)
 
-    convert(path, target, scheme=scheme, progress=progress, sizes=sizes)
+    convert(source, target, scheme=scheme, progress=progress, sizes=sizes)
     prefix = target.name.rsplit("-", 1)[0]
     for old in target.parent.glob(f"{prefix}-????????????.edgeq"):  # the same source in an earlier state
         if old != target:

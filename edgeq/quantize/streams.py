@@ -40,9 +40,7 @@ class Streams:
     ahead: set[str] = field(default_factory=set)  # parts whose exact rows are behind the layer already
 
     @classmethod
-    def of(
-        cls, ids: Mapping[str, Array], exact: Array, rounded: Array, parts: Collection[str]
-    ) -> Streams:
+    def of(cls, ids: Mapping[str, Array], exact: Array, rounded: Array, parts: Collection[str]) -> Streams:
         """From ids [windows, tokens] and both embeddings, float32 [vocabulary, hidden]; the quantized model's
         rows for these parts of the ids.
         """

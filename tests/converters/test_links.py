@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from edgeq.converters import convert
-from edgeq.converters.hub import WANTED
 from edgeq.errors import FormatError
 from edgeq.formats import open_model
+from edgeq.hub.choice import WANTED
 from tests.converters.checkpoints import config, weights, write_directory
 
 

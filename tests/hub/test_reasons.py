@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import errno
-import http.server
-import os
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from edgeq.converters import hub
-from tests.patience import STUCK_S
-
-ROOT = Path(__file__).resolve().parents[2]
+from edgeq.hub import reasons
 
 
 def failed(name: str, *bases: type[BaseException], status: int | None = None) -> BaseException:
@@ -47,6 +36,8 @@ REASONS: dict[str, tuple[BaseException, str]] = {
     "no token": (failed("LocalTokenNotFoundError", OSError), "no token was found; log in with"),
     "offline by wish": (caused(LOCAL, OFFLINE), "HF_HUB_OFFLINE keeps the client offline"),
     "no network": (caused(LOCAL.__class__(), failed("ConnectError")), "cannot be reached (offline?); check"),
+    "clock": (caused(failed("ConnectError"), failed("SSLError", OSError)), "check this machine's clock"),
+    "cut": (failed("RemoteProtocolError", failed("TransportError").__class__), "the hub cut the connection;"),
     "proxy": (failed("ProxyError"), "the hub cannot be reached"),
     "slow": (failed("ReadTimeout", TimeoutError, SLOW), "the hub cannot be reached"),
     "forbidden": (failed(HTTP, OSError, status=403), "(status 403); log in with"),
@@ -62,75 +53,11 @@ REASONS: dict[str, tuple[BaseException, str]] = {
 @pytest.mark.parametrize("name", REASONS)
 def test_reason(name: str) -> None:
     error, words = REASONS[name]
-    said = hub.reason(error, "owner/name", "v2")
+    said = reasons.reason(error, "owner/name", "v2")
     assert words in said and "\n" not in said and "Client Error" not in said and len(said) < 250
 
 
 def test_exceptions_that_cause_each_other() -> None:
     first, second = ValueError("first"), ValueError("second")
     first.__context__, second.__context__ = second, first
-    assert hub.reason(first, "o/n", "main") == "first"
-
-
-class Answers(http.server.BaseHTTPRequestHandler):
-    """A hub that refuses everything, as the real one does."""
-
-    REFUSALS = {
-        "gated": (401, "GatedRepo", "Access to model o/gated is restricted. Log in."),
-        "missing": (404, "RepoNotFound", "Repository not found"),
-        "revision": (404, "RevisionNotFound", "Invalid rev id: nope"),
-        "down": (500, "", ""),
-    }
-
-    def do_GET(self) -> None:
-        code, kind, why = next(answer for word, answer in self.REFUSALS.items() if word in self.path)
-        self.send_response(code)
-        for key, value in (("X-Error-Code", kind), ("X-Error-Message", why), ("Content-Length", "0")):
-            self.send_header(key, value)
-        self.end_headers()
-
-    do_HEAD = do_GET
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def server() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as found:
-        thread = threading.Thread(target=found.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{found.server_port}"
-        found.shutdown()
-        thread.join()
-
-
-ASK = """
-import sys
-from edgeq.converters.hub import open_hub
-from edgeq.errors import UnsupportedError
-for name in sys.argv[1:]:
-    try:
-        open_hub(name)
-    except UnsupportedError as error:
-        print(error)
-"""
-
-
-def test_with_the_client_itself(server: str, tmp_path: Path) -> None:
-    pytest.importorskip("huggingface_hub")
-    names = ["o/gated", "o/missing", "o/revision@nope", "o/down"]
-    env = {**os.environ, "HF_ENDPOINT": server, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
-    for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        env.pop(proxy, None)
-    command = [sys.executable, "-c", ASK, *names]
-    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=STUCK_S)
-    said = done.stdout.splitlines()
-    words = ["it is gated", "it was not found there", "it has no revision 'nope'", "the hub"]
-    assert len(said) == 4, done.stderr
-    assert all(word in line for word, line in zip(words, said, strict=True)), said
-    env["HF_HUB_OFFLINE"] = "1"
-    done = subprocess.run(
-        [*command[:3], "o/n"], env=env, cwd=ROOT, capture_output=True, text=True, timeout=STUCK_S
-    )
-    assert "HF_HUB_OFFLINE keeps the client offline" in done.stdout, done.stderr
+    assert reasons.reason(first, "o/n", "main") == "first"

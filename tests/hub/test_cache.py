@@ -1,0 +1,56 @@
+"""Where the cache is: as the hub's client has it, which is asked in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgeq.hub import cache
+from edgeq.hub.listing import Listing
+from tests.patience import STUCK_S
+
+NAMES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME")
+PLACES: list[dict[str, str]] = [
+    {"HOME": "/h"},
+    {"HOME": "/h", "XDG_CACHE_HOME": "/x"},
+    {"HOME": "/h", "HF_HOME": "~/hf", "XDG_CACHE_HOME": "/x"},
+    {"HOME": "/h", "HF_HOME": "/hf", "HF_HUB_CACHE": "$HOME/hub"},
+    {"HOME": "/h", "HUGGINGFACE_HUB_CACHE": "/old"},
+]
+ASK = "from huggingface_hub.constants import HF_HUB_CACHE; print(HF_HUB_CACHE)"
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_root_is_the_clients(place: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("huggingface_hub")
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    done = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True, timeout=STUCK_S)
+    assert os.fspath(cache.root()) == done.stdout.strip(), done.stderr
+
+
+@pytest.mark.parametrize(
+    "note", ["", "[]", "{}", '{"files": [["../x", 1, "0"]], "checked": []}', "[" * 99_999]
+)
+def test_a_note_that_is_none(note: str, tmp_path: Path) -> None:
+    """It is made anew, as if there had been none."""
+    repository = cache.Repository(tmp_path)
+    (tmp_path / "edgeq").mkdir()
+    (tmp_path / "edgeq" / f"{'0' * 40}.json").write_text(note)
+    assert repository.listing("0" * 40) is None
+    repository.keep(Listing("0" * 40, ()), (), "v1")
+    assert repository.listing("0" * 40) == (Listing("0" * 40, ()), frozenset())
+    assert repository.commit("v1") == "0" * 40
+
+
+@pytest.mark.parametrize("text", ["", "main", "../" * 20, "\xff"])
+def test_a_ref_that_is_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "refs").mkdir()
+    (tmp_path / "refs" / "main").write_bytes(text.encode("latin-1"))
+    assert cache.Repository(tmp_path).commit("main") is None
