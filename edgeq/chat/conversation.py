@@ -24,7 +24,7 @@ class Conversation(Unique):
     """Messages in turn, of which only what is new is computed; a context manager.
 
     Everything may be changed between two answers: `messages` (without the system's), `system`, `options`,
-    `max_tokens`, `stop`, `ignore_eos`, `tools`, `chat_template` (None: the model's) and
+    `max_tokens`, `stop`, `ignore_eos`, `logprobs`, `tools`, `chat_template` (None: the model's) and
     `chat_template_kwargs`. When the context is full, the oldest exchanges are forgotten; `Answer.forgotten`
     says how many messages. With a seed each turn draws its own numbers, the same ones in each conversation
     of that seed.
@@ -46,6 +46,7 @@ class Conversation(Unique):
         max_tokens: int | None = None,
         stop: str | Sequence[str] = (),
         ignore_eos: bool = False,
+        logprobs: int | None = None,
         **sampling: Any,
     ) -> None:
         self._begin()
@@ -64,6 +65,7 @@ class Conversation(Unique):
         self.max_tokens = max_tokens
         self.stop = stop
         self.ignore_eos = ignore_eos
+        self.logprobs = logprobs
         self.turns = 0
         self.last: Answer | None = None
         self._calls = Line()
@@ -105,6 +107,7 @@ class Conversation(Unique):
             max_tokens=self.max_tokens,
             stop=self._stops(),
             ignore_eos=self.ignore_eos,
+            logprobs=self.logprobs,
         )
         self.turns += 1
         self.messages = messages[forgotten:]
