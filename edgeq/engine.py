@@ -272,8 +272,8 @@ class Model(Unique):
         if self._closed or self._runner is None:
             return f"<edgeq.Model {name}: closed>"
         return (
-            f"<edgeq.Model {name}: {self.file.family}, {self.config.num_hidden_layers} layers, "
-            f"context {self.context}, kv {self.kv}, act {self.act}, {self.threads} threads>"
+            f"<edgeq.Model {name}: {self.file.family}, layers {self.config.num_hidden_layers}, "
+            f"context {self.context}, kv {self.kv}, act {self.act}, threads {self.threads}>"
         )
 
     def __enter__(self) -> Model:
