@@ -1,4 +1,4 @@
-"""Every piece of Python in docs/python.md and README.md runs, from top to bottom, as a reader would run it."""
+"""Every piece of Python in docs/python.md and README.md runs, from top to bottom, as a reader would."""
 
 from __future__ import annotations
 
@@ -49,5 +49,3 @@ def test_every_piece_of_python_runs(name: str, folder: Path, capsys: pytest.Capt
     for line, source in found:
         exec(compile("\n" * line + source, str(ROOT / name), "exec"), names)
     assert found and capsys.readouterr().out
-
-

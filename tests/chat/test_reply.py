@@ -77,7 +77,12 @@ def test_tools_reach_the_template_that_knows_them() -> None:
         (fakes.TEMPLATE, HI, {"temprature": 1}, "'temprature' is no sampling option"),
         (fakes.TEMPLATE, HI, {"chat_template": 3}, "chat_template is 3"),
         (fakes.TEMPLATE, HI, {"stop": 3}, "stop is 3"),
-        (fakes.TEMPLATE, [{"role": "user", "content": "x" * 500}], {}, "tokens do not fit in the context of 400"),
+        (
+            fakes.TEMPLATE,
+            [{"role": "user", "content": "x" * 500}],
+            {},
+            "tokens do not fit in the context of 400",
+        ),
     ],
 )
 def test_what_cannot_be_honoured(template: str | None, messages: Any, options: Any, words: str) -> None:
