@@ -14,7 +14,11 @@ from edgeq.converters import convert
 from tests.golden import gguf_checkpoint, reference
 
 ROOT = Path(__file__).resolve().parent.parent
-TEMPLATE = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}Once upon a time"
+TEMPLATE = (
+    "{% for m in messages %}"
+    "{{ 'Once upon a time' if m['role'] == 'assistant' }}{{ m['content'] }}\n"
+    "{% endfor %}Once upon a time"
+)
 
 
 def blocks(name: str) -> Iterator[tuple[int, str]]:
