@@ -51,7 +51,7 @@ ARROWS: dict[str, set[str]] = {
         "library", "arguments",
     },
     "generate": {"arguments", "ownership", "sampling", "tokenizer"},
-    "chat": {"generate", "ownership", "sampling", "tokenizer"},
+    "chat": {"arguments", "generate", "ownership", "sampling", "tokenizer"},
     "evaluate": {"arguments", "engine", "generate", "sampling", "tokenizer", "formats"},
     "rounding": {"formats"},
     "converters": {"formats", "models", "rounding", "tokenizer"},

@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 
 from edgeq.chat import copied
 from edgeq.chat.answer import Answer
-from edgeq.chat.plain import STOPS
-from edgeq.chat.prompt import ChatModel, Message, prompt_ids, template_of
+from edgeq.chat.prompt import ChatModel, Message, prompt_ids, stops_with, template_of, words_of
 from edgeq.errors import UsageError, shown
 from edgeq.generate import options_for, remaining, stream
 from edgeq.ownership import Line, Turn, Unique
@@ -61,7 +60,7 @@ class Conversation(Unique):
         self.messages = copied(messages)
         self.tools = tools
         self.chat_template = chat_template
-        self.chat_template_kwargs = dict(chat_template_kwargs or {})
+        self.chat_template_kwargs = words_of(chat_template_kwargs)
         self.max_tokens = max_tokens
         self.stop = stop
         self.ignore_eos = ignore_eos
@@ -80,7 +79,7 @@ class Conversation(Unique):
         UsageError, and changes nothing, where the message does not fit in the context.
         """
         new = {"role": "user", "content": message} if isinstance(message, str) else message
-        return self._alone("be asked", lambda: self._answer([*self.messages, *copied([new])]))
+        return self._alone("be asked", lambda: self._answer([*self.messages, new]))
 
     def again(self) -> Answer:
         """Another answer to the last message, in place of the one it had; UsageError where there is none."""
@@ -94,7 +93,8 @@ class Conversation(Unique):
 
         return self._alone("answer again", again)
 
-    def _answer(self, messages: list[dict[str, Any]]) -> Answer:
+    def _answer(self, asked: Sequence[Message]) -> Answer:
+        messages = copied(asked)
         ids, forgotten = self._prompt(messages)
         options = self.options
         if options.seed is not None:
@@ -105,7 +105,7 @@ class Conversation(Unique):
             sequence=self.sequence,
             options=options,
             max_tokens=self.max_tokens,
-            stop=self._stops(),
+            stop=stops_with(self.stop, template_of(self.model, self.chat_template)),
             ignore_eos=self.ignore_eos,
             logprobs=self.logprobs,
         )
@@ -118,10 +118,6 @@ class Conversation(Unique):
         """Make an answer that ended part of the conversation, unless that was forgotten meanwhile."""
         if answer is self.last:
             self.messages.append(answer.message)
-
-    def _stops(self) -> tuple[str, ...]:
-        stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
-        return stops + STOPS.get(template_of(self.model, self.chat_template), ())
 
     # the context ----------------------------------------------------------------------------------------
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from edgeq import arguments
 from edgeq.chat import encode_chat
+from edgeq.chat.plain import STOPS
 from edgeq.chat.sandbox import variables
-from edgeq.errors import UsageError, quote
+from edgeq.errors import UsageError, shown
 from edgeq.generate import LanguageModel
 
 Message = Mapping[str, Any]
@@ -39,9 +41,9 @@ def prompt_ids(
     if model.tokenizer is None:
         raise UsageError("the model file holds no tokenizer, so it cannot chat")
     template = template_of(model, chat_template)
-    words = dict(chat_template_kwargs or {})
-    if taken := sorted(OWN.intersection(words)):
-        raise UsageError(f"{taken[0]} is given in chat_template_kwargs, but edgeq sets it itself")
+    words = words_of(chat_template_kwargs)
+    if not isinstance(system, str | None):
+        raise UsageError(f"system is {shown(system)}, but must be a text")
     if tools is not None:
         check_tools(tools, template)
         words["tools"] = list(tools)
@@ -59,13 +61,32 @@ def template_of(model: ChatModel, chat_template: str | None) -> str:
             "(edgeq.chat.plain.PLAIN_TEMPLATE is plain lines), or continue a text with generate"
         )
     if not isinstance(template, str):
-        raise UsageError(f"chat_template is {quote(template)}, but must be the text of a template")
+        raise UsageError(f"chat_template is {shown(template)}, but must be the text of a template")
     return template
+
+
+def words_of(chat_template_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a template is told by the caller; UsageError for names that are edgeq's to fill."""
+    if not isinstance(chat_template_kwargs, Mapping | None):
+        raise UsageError(
+            f"chat_template_kwargs is {shown(chat_template_kwargs)}, but must be names and values"
+        )
+    words = dict(chat_template_kwargs or {})
+    if taken := sorted(OWN.intersection(words)):
+        raise UsageError(f"{taken[0]} is given in chat_template_kwargs, but edgeq sets it itself")
+    return words
+
+
+def stops_with(stop: str | Sequence[str], template: str) -> str | Sequence[str]:
+    """The strings that end an answer: the caller's, and those that stand for the template's missing end."""
+    given = (stop,) if isinstance(stop, str) else stop
+    own = STOPS.get(template, ())
+    return (*given, *own) if own and arguments.is_sequence(given) else given  # else `stream` refuses it
 
 
 def check_tools(tools: object, template: str) -> None:
     """UsageError unless tools are a list of objects and the template does something with them."""
     if not isinstance(tools, list | tuple) or not all(isinstance(tool, Mapping) for tool in tools):
-        raise UsageError(f"tools are {quote(tools)}, but must be a list of objects that describe a tool each")
+        raise UsageError(f"tools are {shown(tools)}, but must be a list of objects that describe a tool each")
     if tools and "tools" not in variables(template):
         raise UsageError("tools are given, but the model's chat template knows no tools")

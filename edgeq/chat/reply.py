@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeq.chat.answer import Answer
-from edgeq.chat.plain import STOPS
-from edgeq.chat.prompt import ChatModel, Message, prompt_ids, template_of
+from edgeq.chat.prompt import ChatModel, Message, prompt_ids, stops_with, template_of
 from edgeq.generate import TokenSequence, keywords, remaining, stream
 
 
@@ -37,8 +36,6 @@ def reply(
         chat_template=chat_template,
         chat_template_kwargs=chat_template_kwargs,
     )
-    own = STOPS.get(template_of(model, chat_template), ())
-    if own:  # what is no text, `stream` refuses by name
-        stop = (stop, *own) if isinstance(stop, str) else (*stop, *own)
+    stop = stops_with(stop, template_of(model, chat_template))
     new = ids if sequence is None else remaining(sequence, ids)
     return Answer(stream(model, new, sequence=sequence, stop=stop, **keywords(options)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -101,6 +102,22 @@ def test_an_answer_is_cancelled_from_another_thread() -> None:
         assert "".join(chat.ask("More")) == fakes.SONG
 
 
+def test_a_task_that_is_cancelled_leaves_what_was_answered() -> None:
+    with chatting() as chat:
+
+        async def main() -> None:
+            async for piece in chat.ask("Hi"):
+                if piece == "n":
+                    task = asyncio.current_task()
+                    assert task is not None
+                    task.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(main())
+        assert roles(chat) == ["user", "assistant"] and chat.messages[-1]["content"].startswith("on")
+        assert "".join(chat.ask("More")) == fakes.SONG
+
+
 def test_another_call_meanwhile_is_refused() -> None:
     with chatting() as chat:
 
@@ -193,11 +210,34 @@ def test_tools_and_words_of_the_template() -> None:
         chat.ask("Rain?")
     with chatting(tools="weather") as chat, pytest.raises(UsageError, match="tools are 'weather'"):
         chat.ask("Rain?")
-    with (
-        chatting(chat_template_kwargs={"messages": []}) as chat,
-        pytest.raises(UsageError, match="^messages"),
-    ):
-        chat.ask("Rain?")
+    for words in ({"messages": []}, 3):
+        with pytest.raises(UsageError, match="chat_template_kwargs"), chatting(chat_template_kwargs=words):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("stop", 3, "stop is 3"),
+        ("system", 3, "system is 3, but must be a text"),
+        ("messages", [{"content": "Hi"}], 'message 0 is not an object with a "role"'),
+        ("messages", "Hi", 'message 0 is not an object with a "role"'),
+        ("chat_template", 3, "chat_template is 3"),
+        ("logprobs", "all", "logprobs is 'all'"),
+        ("max_tokens", -2, "max_tokens is -2"),
+    ],
+)
+@pytest.mark.parametrize("template", [fakes.TEMPLATE, PLAIN_TEMPLATE])
+def test_what_was_set_wrong_is_told_by_the_next_call(
+    template: str, name: str, value: Any, words: str
+) -> None:
+    with chatting(template) as chat:
+        right = getattr(chat, name)
+        setattr(chat, name, value)
+        with pytest.raises(UsageError, match=words):
+            chat.ask("Hi")
+        setattr(chat, name, right)
+        assert "".join(chat.ask("Hi")) == fakes.SONG and roles(chat) == ["user", "assistant"]
 
 
 def test_a_template_tells_what_it_asks_for() -> None:
