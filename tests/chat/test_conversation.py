@@ -210,7 +210,8 @@ def test_tools_and_words_of_the_template() -> None:
         chat.ask("Rain?")
     with chatting(tools="weather") as chat, pytest.raises(UsageError, match="tools are 'weather'"):
         chat.ask("Rain?")
-    for words in ({"messages": []}, 3):
+    wrong: tuple[Any, ...] = ({"messages": []}, 3)
+    for words in wrong:
         with pytest.raises(UsageError, match="chat_template_kwargs"), chatting(chat_template_kwargs=words):
             pass
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def model(demo_file: Callable[[str], Path]) -> Iterator[engine.Model]:
 
 
 def test_a_conversation_answers_as_if_all_were_read_anew(model: engine.Model) -> None:
-    options = {"chat_template": TEMPLATE, "temperature": 0.0, "max_tokens": 24, "logprobs": 1}
+    options: dict[str, Any] = {"chat_template": TEMPLATE, "temperature": 0.0, "max_tokens": 24, "logprobs": 1}
     with model.conversation(**options) as chat:
         for question in ("Tell me of a cat.", "And of a dog.", "More."):
             kept = chat.ask(question).read()

@@ -47,7 +47,7 @@ def test_a_file_is_opened_as_it_is(demo_file: Callable[[str], Path], converted: 
 @pytest.mark.parametrize("word", ["tell", "converting"])
 def test_callbacks_are_checked_first(demo_checkpoint: Path, converted: Path, word: str) -> None:
     with pytest.raises(UsageError, match=f"{word} is 3, but must be a function"):
-        edgeq.load(demo_checkpoint, **{word: 3})
+        edgeq.load(demo_checkpoint, **{word: 3})  # type: ignore[arg-type]
     assert not converted.exists()
 
 
