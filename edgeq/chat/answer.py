@@ -8,6 +8,7 @@ from typing import Any
 
 from edgeq.generate import Generation, Piece, Result, Timings, Usage
 from edgeq.generate.asynchronous import in_threads
+from edgeq.ownership import Unique
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class ChatResult(Result):
     forgotten: int
 
 
-class Answer(Iterator[Piece]):
+class Answer(Unique, Iterator[Piece]):
     """An iterator over pieces of text, with `async for` too; also a context manager.
 
     `generation` has all there is to know of it. `forgotten` is how many of the conversation's oldest messages
@@ -33,6 +34,7 @@ class Answer(Iterator[Piece]):
         forgotten: int = 0,
         ended: Callable[[Answer], object] | None = None,
     ) -> None:
+        self._begin()
         self.generation = generation
         self.forgotten = forgotten
         self._ended = ended
