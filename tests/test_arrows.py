@@ -235,9 +235,10 @@ def heavy_after(code: str) -> list[str]:
 
 
 MODULES = [
-    "edgeq", "edgeq.calibrate.texts", "edgeq.cli", "edgeq.converters", "edgeq.demo", "edgeq.errors",
-    "edgeq.formats", "edgeq.formats.gguf", "edgeq.formats.schemes", "edgeq.models",
-    "edgeq.models.llama", "edgeq.models.qwen2", "edgeq.models.qwen3", "edgeq.packs.store", "edgeq.rounding",
+    "edgeq", "edgeq.calibrate.texts", "edgeq.chat.conversation", "edgeq.cli", "edgeq.converters",
+    "edgeq.demo", "edgeq.errors", "edgeq.formats", "edgeq.formats.gguf", "edgeq.formats.schemes",
+    "edgeq.generate", "edgeq.library", "edgeq.models", "edgeq.models.llama", "edgeq.models.qwen2",
+    "edgeq.models.qwen3", "edgeq.packs.store", "edgeq.rounding",
 ]  # fmt: skip
 
 
