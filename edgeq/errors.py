@@ -28,6 +28,10 @@ class NetworkError(EdgeqError):
     """The network, or who was asked over it, did not give what was wanted."""
 
 
+class CancelledError(EdgeqError):
+    """A call was broken off because somebody asked for that."""
+
+
 class OutOfMemoryError(EdgeqError, MemoryError):
     """The system has less memory, or fewer of something else, than is needed."""
 

@@ -40,16 +40,18 @@ ARROWS: dict[str, set[str]] = {
     "ops": {"runtime", "catalog"},
     "models": {"ops", "runtime", "formats"},
     "tokenizer": {"formats"},
-    "chat": {"tokenizer"},
     "sampling": set(),
     "runner": {
         "models", "runtime", "packs", "tuned", "cores", "cache", "catalog", "simd", "formats",
         "ownership",
     },
+    "sequence": {"arguments", "cache", "ownership"},
     "engine": {
-        "runner", "models", "cache", "packs", "formats", "ownership", "tokenizer", "generate", "arguments",
+        "runner", "sequence", "models", "packs", "formats", "ownership", "tokenizer", "generate", "chat",
+        "library", "arguments",
     },
     "generate": {"arguments", "ownership", "sampling", "tokenizer"},
+    "chat": {"arguments", "generate", "ownership", "sampling", "tokenizer"},
     "evaluate": {"arguments", "engine", "generate", "sampling", "tokenizer", "formats"},
     "rounding": {"formats"},
     "hub": {"formats"},
@@ -63,7 +65,7 @@ ARROWS: dict[str, set[str]] = {
         "runtime", "tokenizer",
     },
     "demo": set(),
-    "__init__": {"engine"},
+    "__init__": {"chat", "converters", "engine"},
     "idle": set(),
     "ends": set(),
     "__main__": {"cli", "ends"},
@@ -235,10 +237,10 @@ def heavy_after(code: str) -> list[str]:
 
 
 MODULES = [
-    "edgeq", "edgeq.calibrate.texts", "edgeq.cli", "edgeq.converters", "edgeq.demo", "edgeq.errors",
-    "edgeq.formats", "edgeq.formats.gguf", "edgeq.formats.schemes", "edgeq.hub", "edgeq.library",
-    "edgeq.models", "edgeq.models.llama", "edgeq.models.qwen2", "edgeq.models.qwen3", "edgeq.packs.store",
-    "edgeq.rounding",
+    "edgeq", "edgeq.calibrate.texts", "edgeq.chat.conversation", "edgeq.cli", "edgeq.converters",
+    "edgeq.demo", "edgeq.errors", "edgeq.formats", "edgeq.formats.gguf", "edgeq.formats.schemes",
+    "edgeq.generate", "edgeq.hub", "edgeq.library", "edgeq.models", "edgeq.models.llama",
+    "edgeq.models.qwen2", "edgeq.models.qwen3", "edgeq.packs.store", "edgeq.rounding",
 ]  # fmt: skip
 
 

@@ -295,6 +295,16 @@ def compiled(template: str) -> Any:
         raise UnsupportedError(f"the chat template cannot be compiled: {sentence(error)}") from None
 
 
+@lru_cache(maxsize=8)
+def variables(template: str) -> frozenset[str]:
+    """What a template asks for by name: "messages", and perhaps "tools", "enable_thinking". Raises as
+    `compiled`."""
+    from jinja2.meta import find_undeclared_variables
+
+    compiled(template)  # within its limits
+    return frozenset(find_undeclared_variables(environment().parse(template)))
+
+
 def run(template: str, variables: dict[str, Any]) -> tuple[str, list[tuple[str, Text]]]:
     """(what a template prints, a Text where some of it is its own; what its own text was lost in, as
     Meter.forget has it). Raises UnsupportedError for a template that breaks a limit or fails, UsageError when

@@ -11,7 +11,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from edgeq.errors import UsageError, near
+from edgeq.errors import UsageError, near, printable
 from edgeq.errors import size as size_of
 from edgeq.hub import Name, Snapshot, fetch, parse
 
@@ -37,26 +37,27 @@ def kind(model: str | os.PathLike[str]) -> str:
     if not os.fspath(model):
         raise UsageError("the model's name is empty: name an .edgeq file, a .gguf file or a directory")
     path = Path(model)
+    said = printable(str(path))
     try:
         if path.is_dir():
             return "directory"
         if not path.exists():
             if (name := hub_name(model)) is not None:
                 raise UsageError(
-                    f"there is no file or directory {path}; `edgeq pull {name}` fetches it if it is a model "
+                    f"there is no file or directory {said}; `edgeq pull {name}` fetches it if it is a model "
                     "on the hub, and prints the path"
                 )
             raise UsageError(
-                f"there is no file or directory {path}: name an .edgeq file, a .gguf file, a directory, or a "
+                f"there is no file or directory {said}: name an .edgeq file, a .gguf file, a directory, or a "
                 f"model on the hub as OWNER/NAME{near_file(path)}"
             )
         if not path.is_file():
-            raise UsageError(f"{path} is not a regular file: a model is mapped, which takes a file on a disk")
+            raise UsageError(f"{said} is not a regular file: a model is mapped, which takes a file on a disk")
         with path.open("rb") as file:
             start = file.read(5)
         return "gguf" if start[:4] == b"GGUF" or path.suffix == ".gguf" and start != b"EDGEQ" else "edgeq"
     except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror}): name a file that you may read") from None
+        raise UsageError(f"{said} cannot be read ({error.strerror}): name a file that you may read") from None
 
 
 def near_file(path: Path) -> str:
@@ -180,7 +181,7 @@ def resolve(
         if line := growth(output, stored):
             tell(line)
 
-    convert(source, target, scheme=scheme, progress=progress, sizes=sizes)
+    convert(source, target, scheme=scheme, progress=progress, sizes=sizes, overwrite=True)
     prefix = target.name.rsplit("-", 1)[0]
     for old in target.parent.glob(f"{prefix}-????????????.edgeq"):  # the same source in an earlier state
         if old != target:

@@ -239,6 +239,10 @@ REST = (
     _is("measuring and forgetting", "doctor --tune --forget", USAGE, "exclude each other", "give one"),
     _is("force of nothing", "doctor --force", USAGE, "--force goes with --tune"),
     _is("something for the doctor", "doctor story.edgeq", USAGE, "unexpected", "story.edgeq"),
+    _is("what is no name", "pull nowhere", USAGE, "'nowhere' is no name on the hub", "OWNER/NAME"),
+    _is("a file to be fetched", "pull story.edgeq", USAGE, "is a file or directory here", "OWNER/NAME"),
+    _is("two forms of a name in one", "pull o/n:Q4_K_M/x.gguf", USAGE, "OWNER/NAME"),
+    _is("the hub, offline", "pull o/n --no-convert", 5, "HF_HUB_OFFLINE"),
     _is("no tokens", "demo -n 0", USAGE, "0 is not in the range", "x>=1"),
     _is("something for a list", "schemes q4", USAGE, "unexpected", "q4"),
 )  # fmt: skip

@@ -457,9 +457,9 @@ def test_a_tensors_scale_is_taken_with_it(tmp_path: Path) -> None:
         assert file.tensors["blocks.0.q"].scheme.name == file.tensors["output"].scheme.name == "nv4"
     np.testing.assert_array_equal(found["blocks.0.q"], query)
     np.testing.assert_array_equal(found["output"], head)
-    convert(path, tmp_path / "out.edgeq", scheme="q8")
+    convert(path, tmp_path / "q8.edgeq", scheme="q8")
     np.testing.assert_array_equal(
-        arrays(tmp_path / "out.edgeq")["blocks.0.q"], dequantize(quantize(query, "q8"), "q8")
+        arrays(tmp_path / "q8.edgeq")["blocks.0.q"], dequantize(quantize(query, "q8"), "q8")
     )
 
 
@@ -468,8 +468,9 @@ def test_a_head_with_another_scale_is_another_tensor(tmp_path: Path) -> None:
     head = random_blocks("NVFP4", 50, 256)
     for scale, tied in ((1.0, True), (2.0, False)):
         further = {"output.weight": ("NVFP4", head), "output.scale": one(scale)}
-        convert(scaled(tmp_path, further, tie_word_embeddings=True), tmp_path / "out.edgeq", scheme="keep")
-        found = arrays(tmp_path / "out.edgeq")
+        out = tmp_path / f"{scale}.edgeq"
+        convert(scaled(tmp_path, further, tie_word_embeddings=True), out, scheme="keep")
+        found = arrays(out)
         assert ("output" in found) is not tied
         if not tied:
             np.testing.assert_array_equal(found["output"], 2 * found["embed"])

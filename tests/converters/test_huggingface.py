@@ -248,7 +248,7 @@ def test_buffers_that_nothing_reads_are_left_out(tmp_path: Path, buffer: str) ->
     assert len(arrays(tmp_path / "out.edgeq")) == len(tensors)
     name = "x_" + buffer  # another word that only ends alike
     with pytest.raises(UnsupportedError, match=f"'{name}' is not one of family"):
-        convert(write_directory(tmp_path / "in", words, tensors | {name: np.ones(8)}), tmp_path / "out.edgeq")
+        convert(write_directory(tmp_path / "in", words, tensors | {name: np.ones(8)}), tmp_path / "no.edgeq")
 
 
 @pytest.mark.parametrize(
@@ -434,7 +434,7 @@ def test_real_checkpoints(tmp_path: Path, data_dir: Path) -> None:
     for model in sorted((data_dir / "models").iterdir()):
         exact = None
         for scheme, limit in limits.items():
-            convert(model, tmp_path / "out.edgeq", scheme=scheme)
+            convert(model, tmp_path / "out.edgeq", scheme=scheme, overwrite=True)
             found = arrays(tmp_path / "out.edgeq")
             exact = exact or found
             for name, value in found.items():

@@ -69,7 +69,7 @@ def test_tokenizer_json_and_shards(checkpoint: Path, tmp_path: Path) -> None:
     convert(checkpoint, tmp_path / "out.edgeq")
     moved(checkpoint, shard)
     with pytest.raises(FormatError, match=f"'{shard}' is a link"):
-        convert(checkpoint, tmp_path / "out.edgeq")
+        convert(checkpoint, tmp_path / "no.edgeq")
 
 
 def test_a_hub_cache_links_to_its_blobs(checkpoint: Path, tmp_path: Path) -> None:

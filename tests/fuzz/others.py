@@ -1,4 +1,4 @@
-"""Mutants of chat templates, packs of kernels, recipes, tuned values, calibration text, files of moments."""
+"""Mutants of chat templates, conversations, packs, recipes, tuned values, calibration text, moments."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ import numpy as np
 from edgeq import models, tuned
 from edgeq.calibrate import statistics, texts
 from edgeq.chat import encode_chat, render
+from edgeq.chat.conversation import Conversation
 from edgeq.converters import CHOICES, KEEP, recipe
 from edgeq.errors import EdgeqError
+from edgeq.formats import strictjson
 from edgeq.packs.pack import MAGIC, PRELUDE, Pack, decoded
 from edgeq.simd.target import Target
 from edgeq.tokenizer import Tokenizer, load
+from tests.cli import fakes
 from tests.fuzz import mutate, vocabularies
 from tests.fuzz.edgeq_files import CONFIG
 from tests.fuzz.sparse import parts, sparse, write
@@ -171,6 +174,24 @@ def tuned_seeds() -> list[bytes]:
     key = tuned.key(ISA, CORES, SOURCES)
     found = {key: {"tiles": {tuned.TILED[0]: 4, tuned.TILED[-1]: 8}, "threads": 1}, "other": {"tiles": {}}}
     return [json.dumps(found).encode(), b"{}"]
+
+
+def conversation_seeds() -> list[bytes]:
+    """Saved conversations, with the system's message and without."""
+    return [json.dumps({"messages": messages}).encode() for messages in (MESSAGES, MESSAGES[1:2], [])]
+
+
+def read_conversation(data: bytes, folder: Path) -> None:
+    """What is taken is told again as it was, and becomes a prompt or is refused."""
+    model = fakes.Model(folder / "model.edgeq", context=4000)
+    model.chat_template = fakes.TEMPLATE
+    with Conversation(model) as chat:
+        value = strictjson.parse(data, "the conversation")
+        chat.restore(value)
+        again = Conversation(model)
+        again.restore(chat.to_json())
+        assert again.to_json() == chat.to_json()
+        chat.ask("More.").close()
 
 
 def read_tuned(data: bytes, folder: Path) -> None:
