@@ -295,6 +295,14 @@ def compiled(template: str) -> Any:
         raise UnsupportedError(f"the chat template cannot be compiled: {sentence(error)}") from None
 
 
+def variables(template: str) -> frozenset[str]:
+    """The variables that a template asks for. Raises UnsupportedError for one that cannot be compiled."""
+    from jinja2.meta import find_undeclared_variables
+
+    compiled(template)  # what it refuses is never parsed below
+    return frozenset(find_undeclared_variables(environment().parse(template)))
+
+
 def run(template: str, variables: dict[str, Any]) -> tuple[str, list[tuple[str, Text]]]:
     """(what a template prints, a Text where some of it is its own; what its own text was lost in, as
     Meter.forget has it). Raises UnsupportedError for a template that breaks a limit or fails, UsageError when
