@@ -101,7 +101,11 @@ class Tokens:
         return logits if all_logits else logits[0]
 
     def step(
-        self, ids: Sequence[int], *, progress: Callable[..., Any] | None = None
+        self,
+        ids: Sequence[int],
+        *,
+        progress: Callable[..., Any] | None = None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> tuple[NDArray[np.float32], int]:
         """The logits after `ids` and the token that is likeliest there."""
         logits = self.feed(ids)

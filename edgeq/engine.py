@@ -22,7 +22,7 @@ import numpy as np
 from edgeq import arguments, formats, models
 from edgeq.arguments import whole
 from edgeq.cache import Cache
-from edgeq.errors import OutOfMemoryError, UsageError, printable, shown, size
+from edgeq.errors import CancelledError, OutOfMemoryError, UsageError, printable, shown, size
 from edgeq.ownership import Line, Turn, Unique, waiting
 from edgeq.packs import store
 from edgeq.runner import Runner
@@ -34,6 +34,7 @@ CONTEXT_DEFAULT = 8192  # unless the model ends earlier
 ACTS = ("int8", "f32")
 
 Progress = Callable[[int, int], None]
+Cancelled = Callable[[], bool]
 
 
 def load(
@@ -255,34 +256,52 @@ class Sequence(Unique):
         return cache
 
     def feed(
-        self, ids: Ids[int], *, all_logits: bool = False, progress: Progress | None = None
+        self,
+        ids: Ids[int],
+        *,
+        all_logits: bool = False,
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
     ) -> np.ndarray:
         """Append ids; float32 [vocab_size] of the last, or with all_logits [len(ids), vocab_size].
 
         UsageError where an id is outside the vocabulary, there is none, or they pass the context; where the
         sequence is being fed or cut by another call; and where a signal's handler or a finalizer feeds
         within a pass. OutOfMemoryError where the logits have no room. progress(done, total) is called as the
-        tokens are done. Interrupted, the sequence holds the passes that were finished.
+        tokens are done. cancelled() is asked before a pass and between its pieces, and answers at once; when
+        it says yes, the pass is broken off and the call ends with CancelledError. Interrupted in whatever
+        way, the sequence holds the passes that were finished.
         """
-        logits, _ = self._claimed(ids, all_logits, progress)
+        logits, _ = self._claimed(ids, all_logits, progress, cancelled)
         return logits if all_logits else logits[-1]
 
-    def step(self, ids: Ids[int], *, progress: Progress | None = None) -> tuple[np.ndarray, int]:
+    def step(
+        self, ids: Ids[int], *, progress: Progress | None = None, cancelled: Cancelled | None = None
+    ) -> tuple[np.ndarray, int]:
         """`feed`, and what is then the `likeliest`, whatever other threads do to the sequence."""
-        logits, likeliest = self._claimed(ids, False, progress)
+        logits, likeliest = self._claimed(ids, False, progress, cancelled)
         return logits[-1], likeliest
 
-    def _claimed(self, ids: Ids[int], all_logits: bool, progress: Progress | None) -> tuple[np.ndarray, int]:
+    def _claimed(
+        self,
+        ids: Ids[int],
+        all_logits: bool,
+        progress: Progress | None,
+        cancelled: Cancelled | None = None,
+    ) -> tuple[np.ndarray, int]:
         arguments.callback("progress", progress)
+        arguments.callback("cancelled", cancelled)
         new = arguments.token_ids(ids, self.model.vocab_size, self.model.context)
         turn = Turn("the sequence is being fed")
         try:
             self._calls.claim(turn, "be fed")
-            return self._feed(new, all_logits, progress), self._held.likeliest
+            return self._feed(new, all_logits, progress, cancelled), self._held.likeliest
         finally:
             turn.over = True
 
-    def _feed(self, new: np.ndarray, all_logits: bool, progress: Progress | None) -> np.ndarray:
+    def _feed(
+        self, new: np.ndarray, all_logits: bool, progress: Progress | None, cancelled: Cancelled | None
+    ) -> np.ndarray:
         """`feed`, with the turn: float32 [1 or, with all_logits, len(new), vocab_size]."""
         self._check_room(len(new))
         runner = self.model.runner
@@ -292,18 +311,20 @@ class Sequence(Unique):
             part = new[at : at + step]
             done = at + len(part)
             outputs = len(part) if all_logits else int(done == len(new))
-            self._pass(part, out[at:done] if all_logits else out[:outputs])
+            self._pass(part, out[at:done] if all_logits else out[:outputs], cancelled)
             if progress:
                 progress(done, len(new))
         return out
 
-    def _pass(self, part: np.ndarray, out: np.ndarray) -> None:
+    def _pass(self, part: np.ndarray, out: np.ndarray, cancelled: Cancelled | None) -> None:
         """One pass; the logits of its last tokens into `out`."""
         model, cache, held = self.model, self.cache, self._held
 
         def go_on() -> None:
             if model._closed or self._cache is not cache:
                 raise UsageError(f"the {'model' if model._closed else 'sequence'} was closed.")
+            if cancelled is not None and cancelled():
+                raise CancelledError("the call was cancelled.")
 
         turn = Turn("a pass is under way")
         try:
@@ -315,6 +336,7 @@ class Sequence(Unique):
             turn.ring()
             if model._closed:  # perhaps by a handler that came into the pass and could not wait for it
                 model.close()
+        cancelled = None  # too late: the pass is done
         go_on()
         self._held = held.more(part.tolist(), likeliest)
 

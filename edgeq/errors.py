@@ -21,6 +21,10 @@ class UnsupportedError(EdgeqError):
     """A model asks for something this version cannot honour."""
 
 
+class CancelledError(EdgeqError):
+    """A call was broken off because somebody asked for that."""
+
+
 class OutOfMemoryError(EdgeqError, MemoryError):
     """The system has less memory, or fewer of something else, than is needed."""
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgeq import arguments
 from edgeq.arguments import is_int
-from edgeq.errors import FormatError, UsageError, shown
+from edgeq.errors import CancelledError, FormatError, UsageError, shown
 from edgeq.ownership import Line, Turn, Unique
 from edgeq.sampling import Sampler, SamplingOptions, check_option
 
@@ -32,7 +32,11 @@ class TokenSequence(Protocol):
         self, ids: Sequence[int], *, all_logits: bool = False, progress: Callable[..., Any] | None = None
     ) -> NDArray[np.float32]: ...
     def step(
-        self, ids: Sequence[int], *, progress: Callable[..., Any] | None = None
+        self,
+        ids: Sequence[int],
+        *,
+        progress: Callable[..., Any] | None = None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> tuple[NDArray[np.float32], int]: ...
     def truncate(self, n: int) -> None: ...
     def close(self) -> None: ...
@@ -132,10 +136,10 @@ class Generation(Unique, Iterator[str]):
 
     `prompt_ids` went in; `ids` are the tokens that came out, without the end token; `text` is what was
     yielded so far, the decoded ids up to a stop string. `finish_reason` is "eos" (end token), "stop" (stop
-    string), "length" (max_tokens or the context's end), or None while it runs and when it was broken off.
-    `seed` draws the same tokens again. Pieces may be empty (a token that ends inside a character or a
-    possible stop string). An exception, KeyboardInterrupt included, ends the iteration and leaves all of
-    these as they were; `close` ends it early.
+    string), "length" (max_tokens or the context's end), "cancelled" (by `cancel`), or None while it runs and
+    when it was broken off. `seed` draws the same tokens again. Pieces may be empty (a token that ends inside
+    a character or a possible stop string). An exception, KeyboardInterrupt included, ends the iteration and
+    leaves all of these as they were; `close` ends it early.
     """
 
     def __init__(
@@ -152,11 +156,17 @@ class Generation(Unique, Iterator[str]):
         self.seed = sampler.seed
         self._sampler = sampler
         self._pieces: list[str] = []
+        self._cancelled = False
         self._run: Generator[str, None, None] = _nothing()
 
     @property
     def text(self) -> str:
         return "".join(self._pieces)
+
+    @property
+    def over(self) -> bool:
+        """Whether no piece will come any more."""
+        return inspect.getgeneratorstate(self._run) == inspect.GEN_CLOSED
 
     def __iter__(self) -> Generation:
         return self
@@ -180,6 +190,11 @@ class Generation(Unique, Iterator[str]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def cancel(self) -> None:
+        """Let the iteration end soon, within a pass under way too. May come from any thread, a callback or a
+        signal's handler; when it has ended, there is nothing to cancel."""
+        self._cancelled = True
+
     def close(self) -> None:
         """End the generation and free its cache, unless the sequence was the caller's."""
         turn = Turn("the generation is being closed")
@@ -190,6 +205,17 @@ class Generation(Unique, Iterator[str]):
             self._run.close()
         finally:
             turn.over = True
+
+    def _step(
+        self,
+        sequence: TokenSequence,
+        ids: Sequence[int],
+        progress: Callable[..., Any] | None = None,
+    ) -> tuple[NDArray[np.float32], int]:
+        """The sequence's; CancelledError once `cancel` was called."""
+        if self._cancelled:
+            raise CancelledError("the generation was cancelled")
+        return sequence.step(ids, progress=progress, cancelled=lambda: self._cancelled)
 
     def _vanished(self) -> bool:
         """Whether, though nobody else has the turn, it is at work: its thread vanished in a `fork`."""
@@ -270,7 +296,7 @@ def _run(
     sequence = given if given is not None else model.sequence()
     try:
         start = time.perf_counter()
-        logits, likeliest = sequence.step(generation.prompt_ids, progress=progress)
+        logits, likeliest = generation._step(sequence, generation.prompt_ids, progress)
         history += generation.prompt_ids
         times.prompt_seconds = time.perf_counter() - start
         while len(generation.ids) < limit:
@@ -278,7 +304,7 @@ def _run(
             if generation.ids:
                 if len(history) > model.context:
                     break
-                logits, likeliest = sequence.step(history[-1:])
+                logits, likeliest = generation._step(sequence, history[-1:])
                 times.decode_passes += 1
             token = likeliest if plain else -1
             if token < 0:  # a sampler's choice, or its word on logits that are not finite
@@ -308,6 +334,8 @@ def _run(
         if rest:
             generation._pieces.append(rest)
             yield rest
+    except CancelledError:
+        generation.finish_reason = "cancelled"
     finally:
         if given is None:
             sequence.close()

@@ -64,7 +64,11 @@ class FakeSequence:
         return np.stack(rows) if all_logits else rows[-1]
 
     def step(
-        self, ids: Sequence[int], *, progress: Callable[..., Any] | None = None
+        self,
+        ids: Sequence[int],
+        *,
+        progress: Callable[..., Any] | None = None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> tuple[NDArray[np.float32], int]:
         logits = self.feed(ids, progress=progress)
         return logits, int(logits.argmax()) if np.isfinite(logits).all() else -1

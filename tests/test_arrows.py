@@ -40,7 +40,6 @@ ARROWS: dict[str, set[str]] = {
     "ops": {"runtime", "catalog"},
     "models": {"ops", "runtime", "formats"},
     "tokenizer": {"formats"},
-    "chat": {"tokenizer"},
     "sampling": set(),
     "runner": {
         "models", "runtime", "packs", "tuned", "cores", "cache", "catalog", "simd", "formats",
@@ -50,6 +49,7 @@ ARROWS: dict[str, set[str]] = {
         "runner", "models", "cache", "packs", "formats", "ownership", "tokenizer", "generate", "arguments",
     },
     "generate": {"arguments", "ownership", "sampling", "tokenizer"},
+    "chat": {"generate", "ownership", "sampling", "tokenizer"},
     "evaluate": {"arguments", "engine", "generate", "sampling", "tokenizer", "formats"},
     "rounding": {"formats"},
     "converters": {"formats", "models", "rounding", "tokenizer"},

@@ -23,7 +23,7 @@ from edgeq.chat.sandbox import run
 from edgeq.errors import UnsupportedError, UsageError
 from edgeq.tokenizer import Tokenizer
 
-__all__ = ["encode_chat", "render"]
+__all__ = ["copied", "encode_chat", "render"]
 
 MESSAGES_MAX = 10_000
 INPUT_CHARS_MAX = 4 << 20
@@ -105,6 +105,12 @@ def _inputs(
     inputs = {"messages": [copied.message(message) for message in listed], "tools": None, "documents": None}
     inputs |= {key: copied.value(value, 0) for key, value in variables.items()}
     return {**trusted, **inputs, "add_generation_prompt": bool(add_generation_prompt)}
+
+
+def copied(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The messages as plain data of their own, checked as `render` checks them."""
+    copy = _Copy()
+    return [copy.value(message, 0) for message in messages_of(messages)]
 
 
 def messages_of(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

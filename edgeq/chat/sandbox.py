@@ -295,11 +295,13 @@ def compiled(template: str) -> Any:
         raise UnsupportedError(f"the chat template cannot be compiled: {sentence(error)}") from None
 
 
+@lru_cache(maxsize=8)
 def variables(template: str) -> frozenset[str]:
-    """The variables that a template asks for. Raises UnsupportedError for one that cannot be compiled."""
+    """What a template asks for by name: "messages", and perhaps "tools", "enable_thinking". Raises as
+    `compiled`."""
     from jinja2.meta import find_undeclared_variables
 
-    compiled(template)  # what it refuses is never parsed below
+    compiled(template)  # within its limits
     return frozenset(find_undeclared_variables(environment().parse(template)))
 
 

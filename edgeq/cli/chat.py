@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,21 +21,12 @@ from edgeq.cli.options import (
     take_escape,
 )
 from edgeq.cli.run import utf8
-from edgeq.errors import EdgeqError, UsageError
+from edgeq.errors import EdgeqError
 
 if TYPE_CHECKING:
+    from edgeq.chat.answer import Answer
+    from edgeq.chat.conversation import Conversation
     from edgeq.engine import Model
-    from edgeq.generate import Generation, SamplingOptions
-
-# For a file without a template: plain lines, which models without chat training can follow.
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if message['role'] == 'system' %}{{ message['content'] }}\n\n"
-    "{% else %}{{ 'User' if message['role'] == 'user' else 'Assistant' }}: {{ message['content'] | trim }}\n"
-    "{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
-)
-PLAIN_STOP = ("\nUser:",)
 
 HELP = """\
 /help    these lines (also /?)
@@ -68,121 +58,25 @@ def command(model: str, system: str | None, **options: Any) -> None:
     if system is not None:
         system = utf8(escape(system).encode("utf-8", "surrogateescape"), "the system prompt")
     sampling = sampling_values(options)
-    with engine.load(model, options, quiet=quiet) as loaded:
-        from edgeq.generate import options_for
-
-        chat = Chat(loaded, options_for(loaded, **sampling), system, **options)
-        with contextlib.closing(chat):
-            if not quiet:
-                plain = "" if loaded.chat_template else ", plain template"
-                terminal.note(
-                    f"{loaded.file.path.name}: {loaded.context} tokens of context{plain}; /help helps"
-                )
-            talk(chat)
+    with (
+        engine.load(model, options, quiet=quiet) as loaded,
+        begin(loaded, system=system or None, **sampling, **options) as chat,
+    ):
+        if not quiet:
+            plain = "" if loaded.chat_template else ", plain template"
+            terminal.note(f"{loaded.file.path.name}: {loaded.context} tokens of context{plain}; /help helps")
+        talk(chat)
 
 
-class Chat:
-    """A conversation: messages, and the sequence whose cache holds them as tokens."""
+def begin(model: Model, **options: Any) -> Conversation:
+    """A conversation; a model without a template gets plain lines."""
+    from edgeq.chat.conversation import Conversation
+    from edgeq.chat.plain import PLAIN_TEMPLATE
 
-    def __init__(
-        self,
-        model: Model,
-        options: SamplingOptions,
-        system: str | None = None,
-        *,
-        max_tokens: int = -1,
-        stop: tuple[str, ...] = (),
-        ignore_eos: bool = False,
-    ) -> None:
-        if model.tokenizer is None:
-            raise UsageError("the model file holds no tokenizer, so it cannot chat")
-        self.model = model
-        self.options = options
-        self.template = model.chat_template or PLAIN_TEMPLATE
-        self.system = [{"role": "system", "content": system}] if system else []
-        self.messages: list[dict[str, str]] = []
-        self.last: Generation | None = None
-        self.max_tokens = max_tokens
-        self.ignore_eos = ignore_eos
-        self.stop = stop if model.chat_template else stop + PLAIN_STOP
-        self.turns = 0
-        self.sequence = model.sequence()
-
-    def close(self) -> None:
-        self.sequence.close()
-
-    def clear(self) -> None:
-        """Forget the conversation; the system message stays."""
-        self.messages.clear()
-        self.sequence.truncate(0)
-        self.last = None
-
-    def ask(self, text: str) -> Iterator[str]:
-        """Stream the answer to a message. However it ends, what was answered is part of the conversation."""
-        self.messages.append({"role": "user", "content": text})
-        return self._answer()
-
-    def again(self) -> Iterator[str]:
-        """Stream another answer to the last message. Raises UsageError when there is none."""
-        if not self.messages:
-            raise UsageError("there is no message to answer again")
-        if self.messages[-1]["role"] == "assistant":
-            self.messages.pop()
-        return self._answer()
-
-    def _answer(self) -> Iterator[str]:
-        from edgeq.generate import remaining, stream
-
-        options = self.options
-        if (
-            options.seed is not None
-        ):  # each turn draws its own numbers, the same ones in a chat with the same seed
-            options = replace(options, seed=(options.seed + self.turns) % 2**64)
-        try:
-            generation = stream(
-                self.model,
-                remaining(self.sequence, self._prompt()),
-                sequence=self.sequence,
-                options=options,
-                max_tokens=self.max_tokens,
-                stop=self.stop,
-                ignore_eos=self.ignore_eos,
-            )
-        except EdgeqError:
-            self.messages.pop()
-            raise
-        self.turns += 1
-        self.last = generation
-        try:
-            with generation:
-                yield from generation
-        finally:
-            self.messages.append({"role": "assistant", "content": generation.text})
-
-    def _prompt(self) -> list[int]:
-        """The conversation as token ids; the oldest exchanges are dropped until an answer fits behind it."""
-        from edgeq.chat import encode_chat
-
-        room = self.model.context // 4
-        room = max(1, room if self.max_tokens < 0 else min(self.max_tokens, room))
-        kept = list(self.messages)
-        while True:
-            ids = encode_chat(self.model.tokenizer, self.template, self.system + kept)
-            later = [i for i, message in enumerate(kept) if i and message["role"] == "user"]
-            if len(ids) + (room if later else 1) <= self.model.context:
-                break
-            if not later:
-                raise UsageError(
-                    f"the message has {len(ids)} tokens, but the context holds {self.model.context}"
-                )
-            del kept[: later[0]]
-        if len(kept) < len(self.messages):
-            terminal.note("(the context is full: the beginning of the conversation is forgotten)")
-            self.messages = kept
-        return ids
+    return Conversation(model, chat_template=model.chat_template or PLAIN_TEMPLATE, **options)
 
 
-def talk(chat: Chat) -> None:
+def talk(chat: Conversation) -> None:
     """Read messages and commands until the end of input or /bye."""
     if sys.stdin is None:  # closed by who started us
         return
@@ -218,7 +112,7 @@ class Message:
         return self.is_line and self.text.strip() in names
 
 
-def obey(chat: Chat, message: Message) -> None:
+def obey(chat: Conversation, message: Message) -> None:
     """Do what a message says: a command of the chat, or to be sent to the model."""
     text = message.text
     if message.is_command("/help", "/?"):
@@ -238,23 +132,25 @@ def obey(chat: Chat, message: Message) -> None:
         print_answer(chat.ask(text))
 
 
-def print_answer(pieces: Iterator[str]) -> None:
+def print_answer(answer: Answer) -> None:
     """Print an answer as it comes; Ctrl-C stops it and is done with."""
+    if answer.forgotten:
+        terminal.note("(the context is full: the beginning of the conversation is forgotten)")
     first = True
-    with contextlib.closing(pieces), contextlib.suppress(KeyboardInterrupt):  # type: ignore[type-var]
-        for piece in pieces:
+    with answer, contextlib.suppress(KeyboardInterrupt):
+        for piece in answer:
             terminal.write(piece.lstrip() if first else piece)
             first = first and not piece.strip()
     terminal.write("\n")
 
 
-def stats(chat: Chat) -> str:
+def stats(chat: Conversation) -> str:
     used = (
         f"{len(chat.sequence.ids)} of {chat.model.context} tokens of context, {len(chat.messages)} messages"
     )
     if chat.last is None:
         return used
-    timings = chat.last.timings
+    timings = chat.last.generation.timings
     return f"{engine.timings_line(timings, timings.prompt_seconds + timings.generate_seconds)}\n{used}"
 
 

@@ -69,7 +69,11 @@ class Sequence_:
         return logits
 
     def step(
-        self, ids: Sequence[int], *, progress: Callable[..., Any] | None = None
+        self,
+        ids: Sequence[int],
+        *,
+        progress: Callable[..., Any] | None = None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> tuple[np.ndarray, int]:
         return self.feed(ids), self.next
 

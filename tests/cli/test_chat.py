@@ -1,4 +1,4 @@
-"""edgeq chat: the conversation, its cache across turns, the commands, and Ctrl-C at a real terminal."""
+"""edgeq chat: lines, commands, and Ctrl-C at a real terminal."""
 
 from __future__ import annotations
 
@@ -8,101 +8,15 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
-import pytest
 
-from edgeq.cli.chat import Chat
-from edgeq.errors import UsageError
-from edgeq.generate import SamplingOptions
 from tests.cli import fakes
 from tests.cli.conftest import Call
 from tests.patience import STUCK_S, until
 
 ROOT = Path(__file__).resolve().parents[2]
-GREEDY = SamplingOptions(temperature=0)
-
-
-@contextmanager
-def chatting(template: str | None = fakes.TEMPLATE, **options: object) -> Iterator[Chat]:
-    with fakes.Model("m.edgeq", context=options.pop("context", None)) as model:
-        model.chat_template = template
-        with closing(Chat(model, GREEDY, **options)) as chat:  # type: ignore[arg-type]
-            yield chat
-
-
-def said(chat: Chat) -> str:
-    return bytes(id for id in chat.sequence.ids if id < 256).decode()
-
-
-def test_an_answer_becomes_part_of_the_conversation() -> None:
-    with chatting(system="Be brief.") as chat:
-        assert "".join(chat.ask("Hi")) == fakes.SONG
-        assert said(chat).startswith("system: Be brief.\nuser: Hi\nassistant: one, two")
-        assert [message["role"] for message in chat.messages] == ["user", "assistant"]
-        assert "".join(chat.ask("More")) == fakes.SONG
-        assert f"assistant: {fakes.SONG}\nuser: More\nassistant: " in said(chat)
-
-
-def test_what_the_cache_holds_is_not_computed_again() -> None:
-    with chatting() as chat:
-        list(chat.ask("Hi"))
-        held = list(chat.sequence.ids)
-        list(chat.ask("More"))
-        fed = chat.sequence.fed  # type: ignore[attr-defined]
-        second = fed[1 + len(fakes.SONG) :]  # after the first prompt and one feed for each letter
-        assert held == chat.sequence.ids[: len(held)]
-        assert second[0] == len(chat.sequence.ids) - len(held) - len(fakes.SONG)
-
-
-def test_a_name_of_a_control_token_in_a_message_stays_text() -> None:
-    with chatting() as chat:
-        list(chat.ask("x</s>y"))
-        assert "user: x</s>y" in said(chat)
-        assert chat.sequence.ids.count(fakes.EOS) == 1  # the template's own, after the message
-
-
-def test_interrupted_answers_stay_as_far_as_they_came() -> None:
-    with chatting() as chat:
-        answer = chat.ask("Hi")
-        with closing(answer):  # type: ignore[type-var]
-            assert [next(answer) for _ in range(3)] == ["o", "n", "e"]
-        assert chat.messages[-1] == {"role": "assistant", "content": "one"}
-        assert "".join(chat.ask("More")) == fakes.SONG
-
-
-def test_regen_and_clear() -> None:
-    with chatting() as chat:
-        with pytest.raises(UsageError):
-            chat.again()
-        list(chat.ask("Hi"))
-        assert "".join(chat.again()) == fakes.SONG
-        assert len(chat.messages) == 2
-        chat.clear()
-        assert chat.messages == [] and chat.sequence.ids == []
-
-
-def test_a_full_context_forgets_the_oldest_exchange(capsys: pytest.CaptureFixture[str]) -> None:
-    with chatting(context=200) as chat:
-        for turn in range(6):
-            list(chat.ask(f"question {turn}"))
-        assert "forgotten" in capsys.readouterr().err
-        assert chat.messages[0]["role"] == "user" and chat.messages[0]["content"] != "question 0"
-        assert "question 5" in said(chat) and len(chat.sequence.ids) <= 200
-        kept = list(chat.messages)
-        with pytest.raises(UsageError, match="context holds 200"):
-            list(chat.ask("x" * 300))
-        assert chat.messages == kept
-
-
-def test_a_model_without_a_template_gets_plain_lines_and_stops_at_the_next() -> None:
-    with chatting(template=None) as chat:
-        chat.model.song = " Fine.\nUser: and you?"  # type: ignore[attr-defined]
-        assert "".join(chat.ask("How are you?")) == " Fine."
-        assert said(chat).startswith("User: How are you?\nAssistant: Fine.")
 
 
 def test_lines_on_stdin(call: Call, model: str) -> None:
@@ -116,6 +30,13 @@ def test_lines_on_stdin(call: Call, model: str) -> None:
     assert ">>>" not in result.out
     (made,) = result.models
     assert b"User: a\nb\n" in bytes(id for id in made.fed_ids if id < 256)
+
+
+def test_a_full_context_is_told_of(call: Call, model: str) -> None:
+    lines = b"".join(b"question %d\n" % turn for turn in range(6))
+    result = call("chat", model, "-q", "-c", "200", stdin=lines)
+    assert result.code == 0 and result.out.count(fakes.SONG) == 6
+    assert "the beginning of the conversation is forgotten" in result.err
 
 
 def test_the_end_of_input_leaves(call: Call, model: str) -> None:

@@ -73,13 +73,12 @@ def test_a_block_that_is_no_utf8_is_one_message(call: Call, model: str) -> None:
 
 
 def test_input_that_is_closed_is_at_its_end(call: Call, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgeq.cli.chat import Chat, talk
+    from edgeq.cli.chat import begin, talk
     from edgeq.cli.run import read_prompt
     from edgeq.errors import UsageError
-    from edgeq.generate import SamplingOptions
 
     monkeypatch.setattr("sys.stdin", None)
-    talk(Chat(fakes.Model(model), SamplingOptions()))  # type: ignore[arg-type]
+    talk(begin(fakes.Model(model)))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="no prompt is given"):
         read_prompt(None, None)
 
