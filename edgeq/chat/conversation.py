@@ -24,8 +24,8 @@ class Conversation(Unique):
     """Messages in turn, of which only what is new is computed; a context manager.
 
     Everything may be changed between two answers: `messages` (without the system's), `system`, `options`,
-    `max_tokens`, `stop`, `ignore_eos`, `tools`, `chat_template` (None: the model's) and
-    `chat_template_kwargs`. When the context is full, the oldest exchanges are forgotten; `Answer.forgotten`
+    `max_tokens`, `stop`, `ignore_eos`, `tools`, `chat_template` (None: the model's), `chat_template_kwargs`
+    and `progress`, called with (done, total) tokens while a prompt is read. When the context is full, the oldest exchanges are forgotten; `Answer.forgotten`
     says how many messages. With a seed each turn draws its own numbers, the same ones in each conversation
     of that seed.
 
@@ -64,6 +64,7 @@ class Conversation(Unique):
         self.max_tokens = max_tokens
         self.stop = stop
         self.ignore_eos = ignore_eos
+        self.progress: Callable[[int, int], object] | None = None
         self.turns = 0
         self.last: Answer | None = None
         self._calls = Line()
@@ -105,6 +106,7 @@ class Conversation(Unique):
             max_tokens=self.max_tokens,
             stop=self._stops(),
             ignore_eos=self.ignore_eos,
+            progress=self.progress,
         )
         self.turns += 1
         self.messages = messages[forgotten:]

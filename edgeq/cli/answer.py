@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from edgeq.chat.thoughts import Thoughts
 from edgeq.cli import terminal
@@ -23,13 +23,21 @@ class Look:
     thoughts: str = "fold"  # one of THOUGHTS
 
 
-def print_answer(pieces: Iterator[str], look: Look, working: Working, *, ends: str | None = None) -> None:
+class Pieces(Protocol):
+    """An answer as it comes."""
+
+    def __iter__(self) -> Pieces: ...
+    def __next__(self) -> str: ...
+    def close(self) -> object: ...
+
+
+def print_answer(pieces: Pieces, look: Look, working: Working, *, ends: str | None = None) -> None:
     """Print an answer as it comes; Ctrl-C stops it and is done with.
 
     ends: the tag that ends the thoughts which the prompt has begun.
     """
     page: Plain | Page = Page(look, working, ends) if sys.stdout.isatty() else Plain(working)
-    with contextlib.closing(pieces), working, contextlib.suppress(KeyboardInterrupt):  # type: ignore[type-var]
+    with contextlib.closing(pieces), working, contextlib.suppress(KeyboardInterrupt):
         for piece in pieces:
             page.piece(piece)
     page.end()
@@ -118,10 +126,11 @@ class Block:
         if not self._begun:
             text = text.lstrip()
             self._begun = bool(text)
-        self._out(self._wrap.push(terminal.clean(text)) if self._wrap is not None else text)
+        text = terminal.clean(text)
+        self._out(self._wrap.push(text) if self._wrap is not None else text)
 
     def end(self) -> None:
         self._out(self._wrap.flush() if self._wrap is not None else "")
 
     def _out(self, text: str) -> None:
-        terminal.write(text, dim=self.is_thought)
+        terminal.draw(text, dim=self.is_thought)

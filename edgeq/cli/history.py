@@ -6,11 +6,12 @@ the file (0600), in a folder of theirs (0700).
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import stat
 from pathlib import Path
+
+from edgeq.cli.private import write_private
 
 ENTRIES_MAX = 1000
 ENTRY_CHARS_MAX = 1 << 16  # a longer message is a file that was pasted, nothing to type again
@@ -52,7 +53,7 @@ class History:
             lines = file.read(FILE_BYTES_MAX).splitlines()
         entries = [entry for entry in map(_entry, lines) if entry is not None][-ENTRIES_MAX:]
         if len(lines) > ENTRIES_MAX or size > FILE_BYTES_MAX:
-            self._replace(entries)
+            write_private(self.path, b"".join(map(_line, entries)))
         return entries
 
     def append(self, message: str) -> None:
@@ -76,16 +77,6 @@ class History:
             os.close(descriptor)
             raise
         return descriptor
-
-    def _replace(self, entries: list[str]) -> None:
-        part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
-        try:
-            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.writelines(map(_line, entries))
-            part.replace(self.path)
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink()
 
 
 def _line(message: str) -> bytes:

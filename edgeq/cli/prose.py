@@ -4,77 +4,78 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 FENCE = "```"
 TAB = 8
-_WORDS = re.compile(r"\n|[^\S\n]+|[^\s]+")
+_TOKENS = re.compile(r"\n|[^\S\n]+|\S+")
 
 
 class Wrap:
     """Breaks lines between words so that none is wider than `width()` columns, which is asked at each word.
 
-    A word is held back until it is whole. One that is wider than a line stays whole too, for the terminal to
-    break; wide characters, as those of Chinese, are words of their own. What stands between lines of ```,
-    lines indented by a tab or four spaces and rows of tables (|) are left as they are.
+    What it is given appears at once: a word that turns out to be too long for its line is taken back with
+    backspaces and written again on the next. One that is wider than a line is left to the terminal to break;
+    wide characters, as those of Chinese, are words of their own. What stands between lines of ```, lines
+    indented by a tab or four spaces, and rows of tables (|) are left as they are.
     """
 
     def __init__(self, width: Callable[[], int]) -> None:
         self._width = width
         self._column = 0
-        self._space = self._word = ""  # held back: what stands before a word, and the word as far as it came
+        self._space = ""  # before the next word: held back, since a break takes its place
+        self._word = ""  # as far as it is printed
+        self._begins = 0  # the column behind the word before it
         self._line = ""  # how the line begins: enough to know a fence, an indentation or a table
         self._fenced = False
 
     def push(self, piece: str) -> str:
         """What is to be printed now."""
-        return "".join(map(self._token, _WORDS.findall(piece)))
+        return "".join(map(self._token, _TOKENS.findall(piece)))
 
     def flush(self) -> str:
         """What was held back, when no more will come."""
-        out = self._end_word()
-        out, self._space = out + self._space, ""
-        return out
+        space, self._space, self._word = self._space, "", ""
+        self._column = advance(self._column, space)
+        return space
 
     def _token(self, token: str) -> str:
-        """The output for a newline, a run of other spaces, or (a part of) a word."""
+        """The output for a newline, a run of other spaces, or a part of a word."""
         if len(self._line) < TAB:
             self._line += token
         if token == "\n":
             return self._end_line()
         if self._as_it_is():
-            out = self.flush() + token
-            self._column = advance(self._column, token)
-            return out
-        if token.isspace():
-            out = self._end_word()
             self._space += token
-            return out
-        return "".join(map(self._letter, token))
-
-    def _letter(self, letter: str) -> str:
-        if columns(letter) < 2:
-            self._word += letter
+            return self.flush()
+        if token.isspace():
+            self._space += token
+            self._word = ""
             return ""
-        out = self._end_word()
-        self._word = letter
-        return out + self._end_word()
+        return "".join(map(self._part, parts(token)))
+
+    def _part(self, part: str) -> str:
+        """The output for letters without a place to break between them."""
+        is_wide = columns(part[0]) == 2
+        if is_wide:
+            self._word = ""
+        if not self._word:
+            self._begins = self._column
+        word = self._word + part
+        if self._begins and advance(advance(self._column, self._space), part) > self._width():
+            out = take_back(self._word) + "\n" + word
+            self._column, self._begins = advance(0, word), 0
+        else:
+            out = self._space + part
+            self._column = advance(self._column, out)
+        self._column = behind_breaks(self._column, self._width() + 1)
+        self._space, self._word = "", "" if is_wide else word
+        return out
 
     def _as_it_is(self) -> bool:
         """Whether the line that is being printed is code or a row of a table."""
         begins = self._line
         return self._fenced or begins.startswith(("    ", "\t", "|")) or begins.lstrip().startswith(FENCE)
-
-    def _end_word(self) -> str:
-        if not self._word:
-            return ""
-        space, word = self._space, self._word
-        self._space = self._word = ""
-        after = advance(advance(self._column, space), word)
-        if self._column and after > self._width():
-            space, after = "\n", advance(0, word)
-        self._column = after % max(self._width(), 1) if after > self._width() else after
-        return space + word
 
     def _end_line(self) -> str:
         out = self.flush() + "\n"
@@ -82,6 +83,32 @@ class Wrap:
             self._fenced = not self._fenced
         self._column, self._line = 0, ""
         return out
+
+
+def behind_breaks(column: int, terminal: int) -> int:
+    """The column of a cursor, once a terminal of so many columns has broken what is wider."""
+    return column if column <= terminal else (column - 1) % terminal + 1
+
+
+def take_back(word: str) -> str:
+    """What removes a word that was just printed from its line."""
+    size = advance(0, word)
+    return "\b" * size + " " * size + "\b" * size
+
+
+def parts(token: str) -> Iterator[str]:
+    """A word, cut before and behind each wide character."""
+    narrow = ""
+    for letter in token:
+        if columns(letter) < 2:
+            narrow += letter
+            continue
+        if narrow:
+            yield narrow
+        yield letter
+        narrow = ""
+    if narrow:
+        yield narrow
 
 
 def advance(column: int, text: str) -> int:

@@ -50,15 +50,19 @@ def width() -> int:
     return max(shutil.get_terminal_size().columns - 1, 1)
 
 
-def write(text: str, stream: TextIO | None = None, *, dim: bool = False) -> None:
-    """Write and flush `text` to stdout (or `stream`), cleaned when that is a terminal; dimmed, where it can
-    be.
-    """
+def write(text: str, stream: TextIO | None = None) -> None:
+    """Write and flush `text` to stdout (or `stream`), cleaned when that is a terminal."""
     out = sys.stdout if stream is None else stream
     if text:
-        shown = clean(text) if out.isatty() else text
-        out.write(dimmed(shown, out) if dim else shown)
+        out.write(clean(text) if out.isatty() else text)
         out.flush()
+
+
+def draw(text: str, *, dim: bool = False) -> None:
+    """Write and flush to stdout what is clean already but for what edgeq itself put in to move the cursor."""
+    if text:
+        sys.stdout.write(dimmed(text, sys.stdout) if dim else text)
+        sys.stdout.flush()
 
 
 def dimmed(text: str, stream: TextIO) -> str:

@@ -27,7 +27,8 @@ class Working:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Working:
-        self.says("waiting for the model")
+        if not self._text:
+            self.says("waiting for the model")
         if self._status.moves:
             self._thread = threading.Thread(target=self._tick, name="edgeq-working", daemon=True)
             self._thread.start()

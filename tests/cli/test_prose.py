@@ -7,11 +7,12 @@ import itertools
 import pytest
 
 from edgeq.cli.prose import Wrap, advance, columns
+from tests.cli.screen import seen
 
 
 def wrapped(pieces: list[str], width: int) -> str:
     wrap = Wrap(lambda: width)
-    return "".join(map(wrap.push, pieces)) + wrap.flush()
+    return seen("".join(map(wrap.push, pieces)) + wrap.flush())
 
 
 def cut(text: str, size: int) -> list[str]:
@@ -42,7 +43,8 @@ def test_lines_are_as_full_as_they_can_be() -> None:
 
 
 def test_a_word_longer_than_the_line_is_the_terminals_to_break() -> None:
-    assert wrapped(["a bbbbbbbbbb c"], 4) == "a\nbbbbbbbbbb c"
+    assert wrapped(["a bbbbbbbbbb c"], 4) == "a\nbbbbbbbbbb\nc"  # it fills two lines of five
+    assert wrapped(["a bbbbbbbbbbbb c"], 4) == "a\nbbbbbbbbbbbb c"
 
 
 CODE = "Say it:\n```python\nprint('a long line of code that is never broken')\n\n    x\n```\nlike this one line\n"
@@ -56,9 +58,12 @@ def test_code_is_left_as_it_is(size: int) -> None:
         assert wrapped(cut(text, size), 12) == f"{kept}\nnot this\nline here"
 
 
-def test_words_are_shown_once_they_are_whole() -> None:
-    wrap = Wrap(lambda: 80)
-    assert [wrap.push(piece) for piece in ("wo", "rd", " ", "next", "\n")] == ["", "", "word", "", " next\n"]
+def test_letters_are_shown_as_they_come() -> None:
+    wrap = Wrap(lambda: 8)
+    assert [wrap.push(piece) for piece in ("wo", "rd", " ", "ne", "w\n")] == ["wo", "rd", "", " ne", "w\n"]
+    assert wrap.push("word ne") == "word ne"
+    assert wrap.push("xt") == "\b\b  \b\b\nnext"
+    assert wrap.push(" abcd") == "\nabcd"  # nothing of it was printed
 
 
 def test_wide_characters_take_two_columns_and_break_anywhere() -> None:
@@ -72,6 +77,6 @@ def test_tabs_reach_the_next_stop() -> None:
 
 
 def test_the_width_may_change_while_it_goes() -> None:
-    widths = itertools.chain([80] * 3, itertools.repeat(5))
+    widths = itertools.chain([80] * 2, itertools.repeat(5))
     wrap = Wrap(lambda: next(widths))
-    assert wrap.push("aa bb ") + wrap.push("cc dd ee ") + wrap.flush() == "aa bb\ncc dd\nee "
+    assert seen(wrap.push("aa bb ") + wrap.push("cc dd ee ")) == "aa bb\ncc dd\nee"
