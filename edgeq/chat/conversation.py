@@ -25,9 +25,9 @@ class Conversation(Unique):
 
     Everything may be changed between two answers: `messages` (without the system's), `system`, `options`,
     `max_tokens`, `stop`, `ignore_eos`, `tools`, `chat_template` (None: the model's), `chat_template_kwargs`
-    and `progress`, called with (done, total) tokens while a prompt is read. When the context is full, the oldest exchanges are forgotten; `Answer.forgotten`
-    says how many messages. With a seed each turn draws its own numbers, the same ones in each conversation
-    of that seed.
+    and `progress`, which is called with (done, total) tokens while a prompt is read. When the context is
+    full, the oldest exchanges are forgotten; `Answer.forgotten` says how many messages. With a seed each turn
+    draws its own numbers, the same ones in each conversation of that seed.
 
     One call at a time: another that comes meanwhile is refused with UsageError. `cancel` and `close` may come
     from any thread at any time. An answer that nobody read to its end is ended by the next call.

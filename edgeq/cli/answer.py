@@ -1,9 +1,10 @@
-"""How an answer appears: wrapped, its thoughts folded, on a terminal; into a pipe, every character as it is."""
+"""How an answer appears: on a terminal wrapped, its thoughts folded; in a pipe every character as it is."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,7 +27,7 @@ class Look:
 class Pieces(Protocol):
     """An answer as it comes."""
 
-    def __iter__(self) -> Pieces: ...
+    def __iter__(self) -> Iterator[str]: ...
     def __next__(self) -> str: ...
     def close(self) -> object: ...
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edgeq.chat.conversation import Conversation
     from edgeq.engine import Model
 
+
 @click.command("chat")
 @model_argument
 @click.option("-p", "--prompt", metavar="TEXT", help="The first message; the chat goes on behind its answer.")

@@ -54,8 +54,8 @@ def read_message(lines: Lines) -> Message | None:
     if is_line and text.lstrip().startswith(BLOCK):
         text, is_line = _block(text.lstrip()[len(BLOCK) :], lines), False
     text = utf8(text.encode("utf-8", "surrogateescape"), "the message")
-    if text.strip():
-        lines.keep(text)
+    if text.strip():  # what has several lines needs no marks to be no command
+        lines.keep(text if is_line or "\n" in text else f"{BLOCK}{text}{BLOCK}")
     return Message(text, is_line)
 
 

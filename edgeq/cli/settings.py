@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeq.cli.answer import THOUGHTS
 from edgeq.cli.template import think_switch
-from edgeq.errors import EdgeqError, UsageError, shown
+from edgeq.errors import EdgeqError, UsageError, quote, shown
 
 if TYPE_CHECKING:
     from edgeq.cli.session import Session
@@ -34,8 +34,6 @@ def settings() -> dict[str, Setting]:
 
 def setting(name: str) -> Setting:
     """The setting of a name; UsageError where there is none."""
-    from edgeq.errors import quote
-
     found = settings().get(ALIASES.get(name, name))
     if found is None:
         raise UsageError(f"{quote(name)} cannot be set: the names are {', '.join(settings())}")
@@ -50,7 +48,7 @@ def _sampling(name: str) -> Setting:
         return RANDOM if value is None else value
 
     def change(session: Session, word: str) -> None:
-        value: float | None = number(name, word)
+        value: Any = number(name, word)
         if name == "seed" and value == RANDOM:
             value = None
         session.chat.options = replace(session.chat.options, **{name: value})

@@ -31,7 +31,7 @@ class Slash:
         """UsageError where words are missing or none belong."""
         name = self.names[0]
         if words and not self.takes:
-            raise UsageError(f"{name} takes nothing behind it; /{name} {words:.20} would send it to the model")
+            raise UsageError(f"{name} takes nothing behind it; /{name} {words:.20} is a message to the model")
         if not words and self.takes and not self.takes.startswith("["):
             raise UsageError(f"{name} needs {self.takes}: {self.about}")
         self.do(session, words)
@@ -106,7 +106,9 @@ def load(session: Session, words: str) -> None:
 
 
 def file(session: Session, words: str) -> None:
-    path, text = PATH_AND_TEXT.fullmatch(words).groups()  # type: ignore[union-attr]  (it matches any words)
+    found = PATH_AND_TEXT.fullmatch(words)
+    assert found is not None  # it matches any words
+    path, text = found.groups()
     content = transcript.read_text(transcript.path_of(path))
     if not content.strip():
         raise UsageError(f"{path} holds no text")

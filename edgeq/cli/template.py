@@ -25,7 +25,7 @@ template_options = combine(
         "--chat-template-kwargs",
         "template_json",
         metavar="JSON",
-        help='What the template is told besides: \'{"enable_thinking": false}\'.',
+        help="What the template is told besides: '{\"enable_thinking\": false}'.",
     ),
     click.option(
         "--think/--no-think",
@@ -87,5 +87,5 @@ def _object(json: str) -> dict[str, Any]:
     except FormatError as error:
         raise UsageError(str(error)) from None
     if not isinstance(value, Mapping):
-        raise UsageError(f'--chat-template-kwargs is {shown(value)}, but must be an object such as {{"a": 1}}')
+        raise UsageError(f'--chat-template-kwargs is {shown(value)}, but must be an object: {{"a": 1}}')
     return dict(value)

@@ -1,4 +1,4 @@
-"""Conversations in files, {"messages": [{"role": ..., "content": ...}, ...]}, and texts that messages hold."""
+"""Conversations in files, as {"messages": [{"role": ..., "content": ...}, ...]}, and texts for messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgeq.cli.private import write_private
 from edgeq.cli.run import utf8
 from edgeq.errors import EdgeqError, FormatError, UsageError, printable, quote
 
-BYTES_MAX = 4 << 20  # about what a conversation may hold at all (edgeq.chat.INPUT_CHARS_MAX)
+BYTES_MAX = 16 << 20  # as UTF-8 of the characters that a conversation may hold (edgeq.chat.INPUT_CHARS_MAX)
 DEPTH_MAX = 16
 
 
@@ -46,11 +46,12 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(messages, list):
         raise UsageError(f'{where} is no saved conversation, which is {{"messages": [...]}}')
     for number, message in enumerate(messages, 1):
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
+        role = message.get("role") if isinstance(message, dict) else None
+        if not isinstance(role, str) or role not in ROLES:
             raise UsageError(f"message {number} in {where} has no role such as user or assistant")
         if not isinstance(message.get("content"), str):
             raise UsageError(f"message {number} in {where} has no text as its content")
-        if message["role"] == "system" and number > 1:
+        if role == "system" and number > 1:
             raise UsageError(f"message {number} in {where} is the system's, which can only be the first")
     return {"messages": messages}
 

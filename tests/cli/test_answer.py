@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
@@ -89,7 +89,7 @@ def test_control_characters_are_left_out_on_the_way(screen: Screen) -> None:
 def test_ctrl_c_ends_an_answer_and_prints_what_was_held_back(screen: Screen) -> None:
     closed = []
 
-    def pieces() -> Iterator[str]:
+    def pieces() -> Generator[str, None, None]:
         try:
             yield "Half a wo"
             raise KeyboardInterrupt
@@ -107,7 +107,7 @@ def test_a_silent_model_is_seen_to_work(screen: Screen, monkeypatch: pytest.Monk
     monkeypatch.setattr(working, "PATIENCE_S", 0)
     monkeypatch.setattr(working, "TICK_S", 0.001)
 
-    def pieces() -> Iterator[str]:
+    def pieces() -> Generator[str, None, None]:
         until(lambda: "waiting for the model... 0 s" in beside.getvalue(), "that the line appears")
         at_work.reads(3, 9)
         until(lambda: "reading: 3 of 9 tokens... 0 s" in beside.getvalue(), "that it tells the progress")

@@ -55,7 +55,11 @@ def test_commands_are_lines_and_not_blocks(call: Call, model: str) -> None:
     assert heard(result) == ["/bye", "/help", "//x"]
     for word in (b"/?", b"/help", b" /help "):
         result = call("chat", model, "-q", stdin=word)
-        assert re.search(r"^/help +these lines \(also /\?\)$", result.out, re.M) and "//  " in result.out and result.err == ""
+        assert (
+            re.search(r"^/help +these lines \(also /\?\)$", result.out, re.M)
+            and "//  " in result.out
+            and result.err == ""
+        )
 
 
 def test_a_line_that_is_no_utf8_is_told_of_and_the_chat_goes_on(call: Call, model: str) -> None:
