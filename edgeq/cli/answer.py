@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from edgeq.chat.thoughts import Thoughts
 from edgeq.cli import terminal
 from edgeq.cli.prose import Wrap
 from edgeq.cli.working import Working
@@ -67,6 +66,8 @@ class Page:
     """An answer on a terminal."""
 
     def __init__(self, look: Look, working: Working, ends: str | None) -> None:
+        from edgeq.chat.thoughts import Thoughts
+
         self._look, self._working = look, working
         self._thoughts = Thoughts(ends)
         self._tokens = 0  # of thoughts

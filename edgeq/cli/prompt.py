@@ -91,10 +91,11 @@ class Typed:
     def __init__(self, history: History | None) -> None:
         self._history = history
         self._readline = _readline()
-        self._pastes = self._readline is not None and "libedit" not in (self._readline.__doc__ or "")
+        is_gnu = self._readline is not None and "libedit" not in (self._readline.__doc__ or "")
+        self._pastes = is_gnu and sys.stdout.isatty()  # else input() reads without it
         if self._readline is not None:
             self._readline.set_auto_history(False)
-            if self._pastes:  # Python turns it off for its own prompt, which cannot do with several lines
+            if is_gnu:  # Python turns it off for its own prompt, which cannot do with several lines
                 self._readline.parse_and_bind("set enable-bracketed-paste on")
             for entry in self._kept():
                 self._readline.add_history(entry)

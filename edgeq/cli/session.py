@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edgeq.chat.thoughts import begun
 from edgeq.cli import slash, terminal
 from edgeq.cli.answer import Look, print_answer
 from edgeq.cli.prompt import Message
@@ -59,6 +58,8 @@ class Session:
         self._answer(self.chat.again)
 
     def _answer(self, ask: Callable[[], Answer]) -> None:
+        from edgeq.chat.thoughts import begun
+
         working = Working(self.quiet)
         self.chat.progress = working.reads
         answer = ask()

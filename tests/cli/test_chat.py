@@ -89,6 +89,29 @@ def test_pasted_lines_are_one_message(model: str, tmp_path: Path) -> None:
     assert [message["content"] for message in messages] == ['/bye\n\n\t"""two', fakes.SONG]
 
 
+REAL = "import sys; from edgeq.__main__ import main; sys.argv = ['edgeq', *{}]; sys.exit(main())"
+
+
+def test_a_real_model_at_a_terminal(story: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "talk.json"
+    arguments = ["chat", str(story), "--ignore-eos", "-p", "Once upon a time", "-t", "1"]
+    with Person(REAL.format(arguments)) as person:
+        person.wait_for(">>> ")
+        assert "cut off: the context of 512 tokens is full" in person.seen
+        person.type("/set max_tokens 20\n")
+        person.wait_for(">>> ")
+        person.paste("Lily had\na dog.")
+        person.type("\n")
+        person.wait_for("cut off after 20 tokens")
+        person.wait_for(">>> ")
+        person.type(f"/save {saved}\n")
+        person.wait_for(str(saved))
+        person.wait_for(">>> ")
+        person.leaves()
+    said = [message["content"] for message in json.loads(saved.read_text())["messages"]]
+    assert said[-2] == "Lily had\na dog." and len(said) % 2 == 0 and said[-1].strip()
+
+
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The history file of this test alone."""

@@ -20,6 +20,7 @@ from edgeq.cli.session import Session
 from edgeq.cli.transcript import BYTES_MAX
 from edgeq.errors import EdgeqError, UsageError
 from tests.cli import fakes
+from tests.cli.screen import Screen
 
 THINKING = fakes.TEMPLATE + "{% if enable_thinking is false %}<no>{% endif %}"
 
@@ -151,6 +152,17 @@ def test_undo_and_regen(session: Session, capsys: pytest.CaptureFixture[str]) ->
     says(session, "/undo")
     with pytest.raises(UsageError):
         says(session, "/undo")
+
+
+def test_thoughts_that_the_template_begins_are_no_answer(session: Session) -> None:
+    session.chat.chat_template = fakes.TEMPLATE + "<think>\n"
+    session.chat.model.song = "It is so.</think>Yes."  # type: ignore[attr-defined]
+    session.look.thoughts = "hide"
+    for line in ("Really?", "/regen"):  # the second time, most of the prompt is in the cache
+        screen = Screen()
+        with redirect_stdout(screen):
+            session.obey(Message(line, is_line=True))
+        assert screen.take() == "Yes.\n"
 
 
 # files --------------------------------------------------------------------------------------------------
