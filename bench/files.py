@@ -56,7 +56,7 @@ def converted(source: Path, path: Path, scheme: str) -> Path:
     folders = [ROOT / "edgeq" / name for name in ("formats", "converters", "quantize")]
     if stale(path, source, *(code for folder in folders for code in folder.rglob("*.py"))):
         say(f"converting to {path}")
-        convert(source, path, scheme=scheme)
+        convert(source, path, scheme=scheme, overwrite=True)
     return path
 
 

@@ -52,6 +52,7 @@ def convert(
     progress: Progress | None = None,
     sizes: Sizes | None = None,
     follow_links: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write the model `source` (checkpoint directory, .gguf file or hub name) as the .edgeq file `output`.
 
@@ -61,12 +62,14 @@ def convert(
     the name of one of edgeq's (`converters.recipe`), chooses for each tensor instead. Vectors stay float32.
     `progress(done, total, tensor)` is called with bytes of output, `sizes(output, source)` once, before
     anything is written, with bytes of the source's tensors. Links in a checkpoint's directory may lead into
-    the directory follow_links, and nowhere else. The file appears under its name only when it is whole; any
-    exception, KeyboardInterrupt included, leaves nothing behind. Raises UnsupportedError, FormatError or
-    UsageError.
+    the directory follow_links, and nowhere else. A file that is there is refused unless overwrite says that
+    it may be replaced. The file appears under its name only when it is whole; any exception,
+    KeyboardInterrupt included, leaves nothing behind. Raises UnsupportedError, FormatError or UsageError.
     """
     chosen = choose(recipe, scheme, embed_scheme, output_scheme)
     target = checked_target(source, output)
+    if target.exists() and not overwrite:
+        raise UsageError(f"{str(output)!r} exists; another name for the output, or overwrite=True, is needed")
     write(open_source(source, follow_links), target, chosen, progress, sizes)
 
 

@@ -45,8 +45,10 @@ ARROWS: dict[str, set[str]] = {
         "models", "runtime", "packs", "tuned", "cores", "cache", "catalog", "simd", "formats",
         "ownership",
     },
+    "sequence": {"arguments", "cache", "ownership"},
     "engine": {
-        "runner", "models", "cache", "packs", "formats", "ownership", "tokenizer", "generate", "arguments",
+        "runner", "sequence", "models", "packs", "formats", "ownership", "tokenizer", "generate", "chat",
+        "library", "arguments",
     },
     "generate": {"arguments", "ownership", "sampling", "tokenizer"},
     "chat": {"generate", "ownership", "sampling", "tokenizer"},
@@ -62,7 +64,7 @@ ARROWS: dict[str, set[str]] = {
         "runtime", "tokenizer",
     },
     "demo": set(),
-    "__init__": {"engine"},
+    "__init__": {"chat", "converters", "engine"},
     "ends": set(),
     "__main__": {"cli", "ends"},
     "cli": {

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
-from edgeq.generate import Generation
+from edgeq.generate import Generation, Piece, Result, Timings, Usage
+from edgeq.generate.asynchronous import in_threads
 
 
-class Answer(Iterator[str]):
-    """An iterator over pieces of text; also a context manager. `generation` has all there is to know of it.
+@dataclass(frozen=True)
+class ChatResult(Result):
+    """What came of an answer: the fields of `Result`, and as `Answer` has them:"""
 
-    forgotten: how many of the oldest messages no longer fitted in the context. However the answer ends (its
-    end, `close`, `cancel`, an exception), `message` is what there is of it.
+    message: dict[str, str]
+    forgotten: int
+
+
+class Answer(Iterator[Piece]):
+    """An iterator over pieces of text, with `async for` too; also a context manager.
+
+    `generation` has all there is to know of it. `forgotten` is how many of the conversation's oldest messages
+    no longer fitted in the context. However the answer ends (its end, `close`, `cancel`, an exception),
+    `message` and `result` are what there is of it.
     """
 
     def __init__(
@@ -40,10 +52,36 @@ class Answer(Iterator[str]):
         """As the generation's."""
         return self.generation.finish_reason
 
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far."""
+        return self.generation.usage
+
+    @property
+    def timings(self) -> Timings:
+        """Seconds so far."""
+        return self.generation.timings
+
+    @property
+    def result(self) -> ChatResult:
+        """What came of it so far."""
+        facts: dict[str, Any] = self.generation.facts()
+        message = {"role": "assistant", "content": facts["text"]}
+        return ChatResult(**facts, message=message, forgotten=self.forgotten)
+
+    def read(self) -> ChatResult:
+        """Go on to the end; what came of it."""
+        for _ in self:
+            pass
+        return self.result
+
     def __iter__(self) -> Answer:
         return self
 
-    def __next__(self) -> str:
+    def __aiter__(self) -> AsyncIterator[Piece]:
+        return in_threads(self)
+
+    def __next__(self) -> Piece:
         try:
             return next(self.generation)
         finally:
@@ -65,6 +103,9 @@ class Answer(Iterator[str]):
             self.generation.close()
         finally:
             self._look()
+
+    def __repr__(self) -> str:
+        return self.generation.told("Answer")
 
     def _look(self) -> None:
         """Tell that the answer has ended, once it has."""

@@ -24,10 +24,10 @@ class Conversation(Unique):
     """Messages in turn, of which only what is new is computed; a context manager.
 
     Everything may be changed between two answers: `messages` (without the system's), `system`, `options`,
-    `max_tokens`, `stop`, `ignore_eos`, `tools`, `chat_template` (None: the model's), `chat_template_kwargs`
-    and `progress`, which is called with (done, total) tokens while a prompt is read. When the context is
-    full, the oldest exchanges are forgotten; `Answer.forgotten` says how many messages. With a seed each turn
-    draws its own numbers, the same ones in each conversation of that seed.
+    `max_tokens`, `stop`, `ignore_eos`, `logprobs`, `tools`, `chat_template` (None: the model's),
+    `chat_template_kwargs` and `progress`, which is called with (done, total) tokens while a prompt is read.
+    When the context is full, the oldest exchanges are forgotten; `Answer.forgotten` says how many messages.
+    With a seed each turn draws its own numbers, the same ones in each conversation of that seed.
 
     One call at a time: another that comes meanwhile is refused with UsageError. `cancel` and `close` may come
     from any thread at any time. An answer that nobody read to its end is ended by the next call.
@@ -46,6 +46,7 @@ class Conversation(Unique):
         max_tokens: int | None = None,
         stop: str | Sequence[str] = (),
         ignore_eos: bool = False,
+        logprobs: int | None = None,
         **sampling: Any,
     ) -> None:
         self._begin()
@@ -64,6 +65,7 @@ class Conversation(Unique):
         self.max_tokens = max_tokens
         self.stop = stop
         self.ignore_eos = ignore_eos
+        self.logprobs = logprobs
         self.progress: Callable[[int, int], object] | None = None
         self.turns = 0
         self.last: Answer | None = None
@@ -106,6 +108,7 @@ class Conversation(Unique):
             max_tokens=self.max_tokens,
             stop=self._stops(),
             ignore_eos=self.ignore_eos,
+            logprobs=self.logprobs,
             progress=self.progress,
         )
         self.turns += 1

@@ -111,6 +111,7 @@ def command(
             progress=progress,
             sizes=None if quiet else tell_growth,
             follow_links=follow_links,
+            overwrite=force,
         )
     seconds, written = time.perf_counter() - start, target.stat().st_size
     if as_json:

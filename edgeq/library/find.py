@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from edgeq.errors import UsageError
+from edgeq.errors import UsageError, printable
 from edgeq.errors import size as size_of
 
 Progress = Callable[[int, int, str], None]
@@ -31,16 +31,20 @@ def cache_directory() -> Path:
 def kind(model: str | os.PathLike[str]) -> str:
     """ "edgeq", "gguf" or "directory". Raises UsageError when there is nothing of that name."""
     path = Path(model)
+    name = printable(str(path))
     if path.is_dir():
         return "directory"
     if not path.exists():
         raise UsageError(
-            f"there is no file or directory {path}: name an .edgeq file, a .gguf file or a directory"
+            f"there is no file or directory {name}: name an .edgeq file, a .gguf file or a directory"
         )
     if not path.is_file():
-        raise UsageError(f"{path} is not a regular file")
-    with path.open("rb") as file:
-        return "gguf" if file.read(4) == b"GGUF" else "edgeq"
+        raise UsageError(f"{name} is not a regular file")
+    try:
+        with path.open("rb") as file:
+            return "gguf" if file.read(4) == b"GGUF" else "edgeq"
+    except OSError as error:
+        raise UsageError(f"{name} cannot be read ({error.strerror or error})") from None
 
 
 def scheme_of(path: Path, model_kind: str) -> str:
@@ -121,7 +125,7 @@ def resolve(
         if line := growth(output, source):
             tell(line)
 
-    convert(path, target, scheme=scheme, progress=progress, sizes=sizes)
+    convert(path, target, scheme=scheme, progress=progress, sizes=sizes, overwrite=True)
     prefix = target.name.rsplit("-", 1)[0]
     for old in target.parent.glob(f"{prefix}-????????????.edgeq"):  # the same source in an earlier state
         if old != target:

@@ -116,8 +116,8 @@ def test_unknown_scheme(tmp_path: Path, source: Path, words: dict[str, str]) -> 
 
 def test_same_input_same_bytes(tmp_path: Path, source: Path) -> None:
     for scheme in CHOICES:
-        convert(source, tmp_path / "one.edgeq", scheme=scheme)
-        convert(source, tmp_path / "two.edgeq", scheme=scheme)
+        convert(source, tmp_path / "one.edgeq", scheme=scheme, overwrite=True)
+        convert(source, tmp_path / "two.edgeq", scheme=scheme, overwrite=True)
         assert (tmp_path / "one.edgeq").read_bytes() == (tmp_path / "two.edgeq").read_bytes()
 
 
@@ -146,15 +146,18 @@ def test_interruption_leaves_nothing(
             raise error
 
     with pytest.raises(error):
-        convert(source, target, progress=progress)
+        convert(source, target, progress=progress, overwrite=existing)
     assert os.listdir(tmp_path) == (["out.edgeq"] if existing else [])
     assert not existing or target.read_bytes() == b"what was there"
 
 
-def test_an_existing_file_is_replaced(tmp_path: Path, source: Path) -> None:
+def test_an_existing_file_is_replaced_where_that_is_asked_for(tmp_path: Path, source: Path) -> None:
     target = tmp_path / "out.edgeq"
     target.write_bytes(b"what was there")
-    convert(source, target)
+    with pytest.raises(UsageError, match=r"out.edgeq' exists; another name .* or overwrite=True, is needed"):
+        convert(source, target)
+    assert target.read_bytes() == b"what was there"
+    convert(source, target, overwrite=True)
     assert verify(target) == [] and os.listdir(tmp_path) == ["out.edgeq"]
 
 
@@ -203,7 +206,7 @@ def test_memory_is_a_few_row_blocks(tmp_path: Path, kind: str, scheme: str) -> N
     convert(path, tmp_path / "out.edgeq", scheme=scheme)  # imports and caches are not what is measured
     tracemalloc.start()
     try:
-        convert(path, tmp_path / "out.edgeq", scheme=scheme)
+        convert(path, tmp_path / "out.edgeq", scheme=scheme, overwrite=True)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -13,6 +13,7 @@ import pytest
 from edgeq import cache, engine, formats, memory
 from edgeq.errors import OutOfMemoryError, UsageError
 from edgeq.ownership import Line, Turn, here
+from edgeq.sequence import Held
 
 IDS = [1, 403, 407, 261, 378]
 
@@ -117,14 +118,14 @@ def test_a_pass_is_committed_as_a_whole(model: engine.Model, monkeypatch: Any) -
     """An exception in the middle of it changes neither ids nor likeliest, and the next pass is right."""
     sequence = model.sequence()
     sequence.feed(IDS)
-    likeliest, more = sequence.likeliest, engine.Held.more
+    likeliest, more = sequence.likeliest, Held.more
     assert likeliest == model.logits(IDS)[-1].argmax()
 
     def interrupted(*arguments: Any) -> None:
         more(*arguments)
         raise Interrupt
 
-    monkeypatch.setattr(engine.Held, "more", interrupted)
+    monkeypatch.setattr(Held, "more", interrupted)
     with pytest.raises(Interrupt):
         sequence.feed([7, 8, 9])
     assert (sequence.ids, sequence.likeliest) == (IDS, likeliest)

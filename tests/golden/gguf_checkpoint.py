@@ -98,6 +98,7 @@ def write(
     checkpoint: reference.Checkpoint,
     stored: Callable[[str, Array], Stored],
     vocabulary: tuple[list[bytes], list[float], list[int]],
+    chat_template: str | None = None,
 ) -> None:
     """Write the checkpoint with matrices as `stored` makes them of GGUF name and float32 [rows, columns];
     vocabulary: texts, scores, kinds."""
@@ -123,6 +124,8 @@ def write(
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
+    if chat_template is not None:
+        writer.add_chat_template(chat_template)
 
     for name, values in checkpoint.weights.items():
         name = gguf_name(name)

@@ -1,0 +1,39 @@
+"""From a prompt to a stream of text: `stream` is the loop of forward pass, sampler and decoder.
+
+A model is anything with the shape of `LanguageModel`: this package speaks token ids to it and knows nothing
+of files, kernels or commands.
+"""
+
+from edgeq.generate.defaults import eos_ids, file_defaults, keywords, options_for
+from edgeq.generate.generation import Generation
+from edgeq.generate.logprobs import TokenLogprob, TopLogprob
+from edgeq.generate.loop import stream
+from edgeq.generate.prompts import alike, encode, remaining
+from edgeq.generate.protocols import LanguageModel, TokenSequence
+from edgeq.generate.results import Piece, Result, Timings, Usage
+from edgeq.generate.stops import StopStrings, overlap
+from edgeq.sampling import Sampler, SamplingOptions
+
+__all__ = [
+    "Generation",
+    "LanguageModel",
+    "Piece",
+    "Result",
+    "Sampler",
+    "SamplingOptions",
+    "StopStrings",
+    "Timings",
+    "TokenLogprob",
+    "TokenSequence",
+    "TopLogprob",
+    "Usage",
+    "alike",
+    "encode",
+    "eos_ids",
+    "file_defaults",
+    "keywords",
+    "options_for",
+    "overlap",
+    "remaining",
+    "stream",
+]

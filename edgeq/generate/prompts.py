@@ -1,0 +1,52 @@
+"""A prompt's token ids, and how much of them a sequence holds already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgeq import arguments
+from edgeq.errors import UsageError
+from edgeq.generate.protocols import LanguageModel, TokenSequence
+
+
+def encode(
+    model: LanguageModel,
+    prompt: str | Sequence[int],
+    *,
+    first: bool = True,
+    special: bool = False,
+    most: int | None = None,
+) -> list[int]:
+    """The prompt's token ids, checked; a text at the beginning of a sequence begins as the tokenizer says
+    (BOS).
+
+    Raises UsageError when there is no tokenizer for a text, no token at all, an id outside the vocabulary, or
+    more than `most` ids are given.
+    """
+    if isinstance(prompt, str):
+        if model.tokenizer is None:
+            raise UsageError("the model file holds no tokenizer, so the prompt must be token ids")
+        prompt, most = model.tokenizer.encode(prompt, add_bos=None if first else False, special=special), None
+        if not prompt:
+            raise UsageError("the prompt is empty, but generation needs at least one token to begin with")
+    listed: list[int] = arguments.token_ids(prompt, model.vocab_size, most).tolist()
+    return listed
+
+
+def remaining(sequence: TokenSequence, ids: Sequence[int]) -> list[int]:
+    """Keep what `sequence` holds of `ids` from their beginning, forget the rest, and return the ids left to
+    feed.
+
+    At least one id is left, since the next token's logits come out of feeding it.
+    """
+    held = list(sequence.ids)
+    keep = max(0, min(alike(held, ids), len(ids) - 1))
+    if keep < len(held):
+        sequence.truncate(keep)
+    return list(ids[keep:])
+
+
+def alike(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many ids of the two are the same from the beginning."""
+    pairs = zip(a, b, strict=False)
+    return next((n for n, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))
