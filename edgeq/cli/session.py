@@ -78,7 +78,9 @@ class Session:
 
 
 def cut(answer: Answer, chat: Conversation) -> str | None:
-    """Why an answer ended before the model ended it; None where it did not."""
+    """Why an answer ended before the model ended it, where that is not to be seen; else None."""
+    if answer.finish_reason is None and not answer.text:  # the question, perhaps a long file, is still there
+        return "stopped before the first word; /undo takes the message back"
     if answer.finish_reason != "length":
         return None
     count, most = len(answer.generation.ids), chat.max_tokens

@@ -105,6 +105,19 @@ def test_an_answer_that_fills_the_context_says_so(
     assert capsys.readouterr().err == "(cut off: the context of 40 tokens is full)\n"
 
 
+def test_a_message_that_was_stopped_while_it_was_read_can_be_taken_back(
+    session: Session, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session.chat.sequence, "step", interrupted)
+    assert says(session, "a long file") == "\n" and asked(session) == ["a long file"]
+    assert "(stopped before the first word; /undo takes the message back)" in capsys.readouterr().err
+    says(session, "/undo")
+    assert asked(session) == []
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
