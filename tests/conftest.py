@@ -24,6 +24,7 @@ _worker = os.environ.get("PYTEST_XDIST_WORKER", "")
 _kept = os.path.abspath(os.environ.get("EDGEQ_TEST_CACHE") or _cache.name)
 os.environ["EDGEQ_TEST_CACHE"] = os.path.join(_kept, _worker)
 os.environ["XDG_CACHE_HOME"] = os.environ["EDGEQ_TEST_CACHE"]
+os.environ["XDG_STATE_HOME"] = os.path.join(os.environ["EDGEQ_TEST_CACHE"], "state")
 os.environ.pop("EDGEQ_KERNELS", None)
 os.umask(0o022)  # files that others can write are refused, and some tests make files
 os.makedirs(os.environ["EDGEQ_TEST_CACHE"], exist_ok=True)

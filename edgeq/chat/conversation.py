@@ -23,10 +23,10 @@ class Conversation(Unique):
     """Messages in turn, of which only what is new is computed; a context manager.
 
     Everything may be changed between two answers: `messages` (without the system's), `system`, `options`,
-    `max_tokens`, `stop`, `ignore_eos`, `logprobs`, `tools`, `chat_template` (None: the model's) and
-    `chat_template_kwargs`. When the context is full, the oldest exchanges are forgotten; `Answer.forgotten`
-    says how many messages. With a seed each turn draws its own numbers, the same ones in each conversation
-    of that seed.
+    `max_tokens`, `stop`, `ignore_eos`, `logprobs`, `tools`, `chat_template` (None: the model's),
+    `chat_template_kwargs` and `progress`, which is called with (done, total) tokens while a prompt is read.
+    When the context is full, the oldest exchanges are forgotten; `Answer.forgotten` says how many messages.
+    With a seed each turn draws its own numbers, the same ones in each conversation of that seed.
 
     One call at a time: another that comes meanwhile is refused with UsageError. `cancel` and `close` may come
     from any thread at any time. An answer that nobody read to its end is ended by the next call.
@@ -67,6 +67,7 @@ class Conversation(Unique):
         self.stop = stop
         self.ignore_eos = ignore_eos
         self.logprobs = logprobs
+        self.progress: Callable[[int, int], object] | None = None
         self.turns = 0
         self.last: Answer | None = None
         self._calls = Line()
@@ -110,6 +111,7 @@ class Conversation(Unique):
             stop=stops_with(self.stop, template_of(self.model, self.chat_template)),
             ignore_eos=self.ignore_eos,
             logprobs=self.logprobs,
+            progress=self.progress,
         )
         self.turns += 1
         self.messages = messages[forgotten:]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import sys
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeq.cli import engine, terminal
+from edgeq.cli.answer import Look
+from edgeq.cli.history import OFF, History, history_path, wanted
 from edgeq.cli.options import (
     engine_options,
     generation_options,
@@ -18,168 +18,103 @@ from edgeq.cli.options import (
     quiet_option,
     sampling_options,
     sampling_values,
+    take,
     take_escape,
 )
+from edgeq.cli.prompt import Message, lines_of_stdin, read_message
 from edgeq.cli.run import utf8
-from edgeq.errors import EdgeqError
+from edgeq.cli.session import Session
+from edgeq.cli.template import template_given, template_options, words_given
+from edgeq.cli.transcript import read_text
+from edgeq.errors import EdgeqError, UsageError
 
 if TYPE_CHECKING:
-    from edgeq.chat.answer import Answer
     from edgeq.chat.conversation import Conversation
     from edgeq.engine import Model
-
-HELP = """\
-/help    these lines (also /?)
-/clear   forget the conversation
-/regen   another answer to the last question
-/stats   what the last answer took
-/bye     leave (also /exit, /quit, Ctrl-D)
-//       begins a message with one slash; /words that are not above are the model's, as /no_think
-\"\"\"      begins and ends a message of several lines
-Ctrl-C   stops the answer and keeps the chat"""
-LEAVE = ("/bye", "/exit", "/quit")
 
 
 @click.command("chat")
 @model_argument
+@click.option("-p", "--prompt", metavar="TEXT", help="The first message; the chat goes on behind its answer.")
+@click.option("-f", "--file", type=click.Path(), metavar="FILE", help="Take the first message from FILE.")
 @click.option("-sys", "--system", metavar="TEXT", help="What the model is told before the conversation.")
+@template_options
 @generation_options
 @sampling_options
 @engine_options()
+@click.option("--no-wrap", is_flag=True, help="Break lines at the terminal's edge, also within words.")
+@click.option(
+    "--no-history",
+    is_flag=True,
+    help=f"Neither keep what is typed for other chats nor offer theirs ({OFF}=1 does the same).",
+)
 @quiet_option
-def command(model: str, system: str | None, **options: Any) -> None:
+def command(model: str, prompt: str | None, file: str | None, system: str | None, **options: Any) -> None:
     """Talk with MODEL. /help lists what can be said to edgeq itself; Ctrl-C stops an answer, Ctrl-D leaves.
 
     The template comes from the file; special tokens in what you type are text. Lines on stdin work too. In
-    what -sys and --stop give, \\n is a line end and \\\\ a backslash; --no-escape leaves it as it is.
+    what -p, -sys and --stop give, \\n is a line end and \\\\ a backslash; --no-escape leaves it as it is.
     """
-    quiet = options.pop("quiet")
+    quiet, wrap, no_history = options.pop("quiet"), not options.pop("no_wrap"), options.pop("no_history")
     escape = take_escape(options)
+    first = first_message(None if prompt is None else escape(prompt), file)
     if system is not None:
         system = utf8(escape(system).encode("utf-8", "surrogateescape"), "the system prompt")
+    template = template_given(options.pop("template_file"))
+    words = take(options, "template_json", "think")
     sampling = sampling_values(options)
+    history = History(history_path()) if wanted(no_history) and terminal.is_person() else None
     with (
         engine.load(model, options, quiet=quiet) as loaded,
-        begin(loaded, system=system or None, **sampling, **options) as chat,
+        begin(loaded, template, system=system or None, **sampling, **options) as chat,
     ):
+        session = Session(chat, Look(wordwrap=wrap), quiet)
+        chat.chat_template_kwargs = words_given(session.template, words["template_json"], words["think"])
         if not quiet:
-            plain = "" if loaded.chat_template else ", plain template"
+            plain = "" if template or loaded.chat_template else ", plain template"
             terminal.note(f"{loaded.file.path.name}: {loaded.context} tokens of context{plain}; /help helps")
-        talk(chat)
+        talk(session, history, first)
 
 
-def begin(model: Model, **options: Any) -> Conversation:
-    """A conversation; a model without a template gets plain lines."""
+def begin(model: Model, template: str | None = None, **options: Any) -> Conversation:
+    """A conversation; a model without a template gets plain lines, unless one is given."""
     from edgeq.chat.conversation import Conversation
     from edgeq.chat.plain import PLAIN_TEMPLATE
 
-    return Conversation(model, chat_template=model.chat_template or PLAIN_TEMPLATE, **options)
+    return Conversation(model, chat_template=template or model.chat_template or PLAIN_TEMPLATE, **options)
 
 
-def talk(chat: Conversation) -> None:
-    """Read messages and commands until the end of input or /bye."""
+def first_message(prompt: str | None, file: str | None) -> Message | None:
+    """What -p or -f says before anybody is asked. UsageError where it is two, none at all or no text."""
+    if prompt is not None and file is not None:
+        raise UsageError("a first message is given with -p and with -f: give one of them")
+    if file is not None:
+        prompt = read_text(Path(file))
+    elif prompt is not None:
+        prompt = utf8(prompt.encode("utf-8", "surrogateescape"), "the first message")
+    if prompt is not None and not prompt.strip():
+        raise UsageError("the first message is empty")
+    return None if prompt is None else Message(prompt, is_line=False)
+
+
+def talk(session: Session, history: History | None = None, first: Message | None = None) -> None:
+    """Answer the first message, then read messages and commands until the end of input or /bye."""
+    if first is not None and not terminal.is_person():
+        session.obey(first)  # an error of it is the command's
+        first = None
     if sys.stdin is None:  # closed by who started us
         return
-    person = sys.stdin.isatty()
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # bytes that are no UTF-8: see read_message
-    if person:
-        with contextlib.suppress(ImportError):
-            import readline  # noqa: F401  (gives input() its editing and history)
-    while True:
+    lines = lines_of_stdin(history)
+    while not session.over:
         try:
-            message = read_message(person)
-            if message is None or message.is_command(*LEAVE):
+            message, first = first or read_message(lines), None
+            if message is None:
                 return
             if message.text.strip():
-                obey(chat, message)
+                session.obey(message)
         except KeyboardInterrupt:
-            if not person:
+            if not terminal.is_person():
                 raise
             terminal.note("")
         except EdgeqError as error:
             terminal.note(f"edgeq: error: {error}")
-
-
-@dataclass(frozen=True)
-class Message:
-    """What was typed. A line may be a command; what stood between two \"\"\" never is one."""
-
-    text: str
-    is_line: bool
-
-    def is_command(self, *names: str) -> bool:
-        return self.is_line and self.text.strip() in names
-
-
-def obey(chat: Conversation, message: Message) -> None:
-    """Do what a message says: a command of the chat, or to be sent to the model."""
-    text = message.text
-    if message.is_command("/help", "/?"):
-        terminal.say(HELP)
-    elif message.is_command("/clear"):
-        chat.clear()
-    elif message.is_command("/stats"):
-        terminal.say(stats(chat))
-    elif message.is_command("/regen"):
-        print_answer(chat.again())
-    else:
-        word = text.strip()
-        if message.is_line and word.startswith("//"):
-            text = text.replace("//", "/", 1)
-        elif message.is_line and word.startswith("/") and word[1:].isalpha():
-            terminal.note(f"edgeq: warning: {word} is unknown to edgeq (see /help), so the model gets it")
-        print_answer(chat.ask(text))
-
-
-def print_answer(answer: Answer) -> None:
-    """Print an answer as it comes; Ctrl-C stops it and is done with."""
-    if answer.forgotten:
-        terminal.note("(the context is full: the beginning of the conversation is forgotten)")
-    first = True
-    with answer, contextlib.suppress(KeyboardInterrupt):
-        for piece in answer:
-            terminal.write(piece.lstrip() if first else piece)
-            first = first and not piece.strip()
-    terminal.write("\n")
-
-
-def stats(chat: Conversation) -> str:
-    used = (
-        f"{len(chat.sequence.ids)} of {chat.model.context} tokens of context, {len(chat.messages)} messages"
-    )
-    if chat.last is None:
-        return used
-    timings = chat.last.generation.timings
-    return f"{engine.timings_line(timings, timings.prompt_seconds + timings.generate_seconds)}\n{used}"
-
-
-def read_message(person: bool) -> Message | None:
-    """One message: a line, or the lines between two \"\"\". None at the end of input.
-
-    Raises UsageError, after all of it was read, when it is no UTF-8.
-    """
-    line = read_line(">>> ", person)
-    if line is None:
-        return None
-    is_line = not line.lstrip().startswith('"""')
-    if not is_line:
-        lines = [line.lstrip()[3:]]
-        while '"""' not in lines[-1]:
-            more = read_line("... ", person)
-            if more is None:
-                break
-            lines.append(more)
-        line = "\n".join(lines).replace('"""', "").strip("\n")
-    return Message(utf8(line.encode("utf-8", "surrogateescape"), "the message"), is_line)
-
-
-def read_line(prompt: str, person: bool) -> str | None:
-    if not person:
-        line = sys.stdin.readline()
-        return line.rstrip("\n") if line else None
-    try:
-        return input(prompt)
-    except EOFError:
-        terminal.write("\n")
-        return None

@@ -8,6 +8,7 @@ into tokens; into a pipe or a file the text goes as it is."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -39,6 +40,16 @@ def one_line_kept(text: str) -> str:
     return clean(text).replace("\n", " ").replace("\t", " ")
 
 
+def is_person() -> bool:
+    """Whether stdin is someone who types."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def width() -> int:
+    """The columns that a line may have; the last one stays free, since some terminals break behind it."""
+    return max(shutil.get_terminal_size().columns - 1, 1)
+
+
 def write(text: str, stream: TextIO | None = None) -> None:
     """Write and flush `text` to stdout (or `stream`), cleaned when that is a terminal."""
     out = sys.stdout if stream is None else stream
@@ -47,14 +58,30 @@ def write(text: str, stream: TextIO | None = None) -> None:
         out.flush()
 
 
+def draw(text: str, *, dim: bool = False) -> None:
+    """Write and flush to stdout what is clean already but for what edgeq itself put in to move the cursor."""
+    if text:
+        sys.stdout.write(dimmed(text, sys.stdout) if dim else text)
+        sys.stdout.flush()
+
+
+def dimmed(text: str, stream: TextIO) -> str:
+    """`text` as it is dimmed on `stream`: not at all where that is no terminal, or none that can (TERM=dumb),
+    or where nobody wants it (NO_COLOR).
+    """
+    plain = not stream.isatty() or os.environ.get("TERM") == "dumb" or os.environ.get("NO_COLOR")
+    return text if plain else f"\x1b[2m{text}\x1b[0m"
+
+
 def say(text: str = "") -> None:
     """A line of a command's answer, on stdout."""
     write(text + "\n")
 
 
-def note(text: str) -> None:
+def note(text: str, *, dim: bool = False) -> None:
     """A line beside the answer, on stderr: always cleaned, always one line."""
-    print(one_line(text), file=sys.stderr, flush=True)
+    line = one_line(text)
+    print(dimmed(line, sys.stderr) if dim else line, file=sys.stderr, flush=True)
 
 
 class Status:
@@ -65,8 +92,7 @@ class Status:
 
     def show(self, text: str) -> None:
         if self.moves:
-            width = shutil.get_terminal_size().columns - 1
-            sys.stderr.write(f"\r\x1b[K{one_line(text)[:width]}")
+            sys.stderr.write(f"\r\x1b[K{one_line(text)[: width()]}")
             sys.stderr.flush()
 
     def clear(self) -> None:

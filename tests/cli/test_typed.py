@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,11 @@ def test_commands_are_lines_and_not_blocks(call: Call, model: str) -> None:
     assert heard(result) == ["/bye", "/help", "//x"]
     for word in (b"/?", b"/help", b" /help "):
         result = call("chat", model, "-q", stdin=word)
-        assert "/help    these lines (also /?)" in result.out and "//  " in result.out and result.err == ""
+        assert (
+            re.search(r"^/help +these lines \(also /\?\)$", result.out, re.M)
+            and "//  " in result.out
+            and result.err == ""
+        )
 
 
 def test_a_line_that_is_no_utf8_is_told_of_and_the_chat_goes_on(call: Call, model: str) -> None:
@@ -75,10 +80,11 @@ def test_a_block_that_is_no_utf8_is_one_message(call: Call, model: str) -> None:
 def test_input_that_is_closed_is_at_its_end(call: Call, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgeq.cli.chat import begin, talk
     from edgeq.cli.run import read_prompt
+    from edgeq.cli.session import Session
     from edgeq.errors import UsageError
 
     monkeypatch.setattr("sys.stdin", None)
-    talk(begin(fakes.Model(model)))  # type: ignore[arg-type]
+    talk(Session(begin(fakes.Model(model))))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="no prompt is given"):
         read_prompt(None, None)
 

@@ -64,6 +64,7 @@ MADE: dict[
     "added-tokens": (16 << 20, _as_it_is),
     "tokenizer-json": (64 << 20, _as_it_is),
     "pack": (60 << 20, _pack),
+    "conversation": (16 << 20, _as_it_is),
     "tuned": (16 << 20, _as_it_is),
 }
 SLACK = 4096  # bytes that a body may be longer than its size

@@ -170,6 +170,23 @@ def read_recipe(data: bytes, folder: Path) -> None:
 ISA, CORES, SOURCES = "x86-avx2", 2, "0" * 64
 
 
+def conversation_seeds() -> list[bytes]:
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi é\n"},
+        {"role": "assistant", "content": "<think>\n</think>Yes."},
+    ]
+    return [json.dumps(value).encode() for value in ({"messages": messages}, messages[1:], [])]
+
+
+def read_conversation(data: bytes, folder: Path) -> None:
+    from edgeq.cli.transcript import load
+
+    path = folder / "talk.json"
+    path.write_bytes(data)
+    load(path)
+
+
 def tuned_seeds() -> list[bytes]:
     key = tuned.key(ISA, CORES, SOURCES)
     found = {key: {"tiles": {tuned.TILED[0]: 4, tuned.TILED[-1]: 8}, "threads": 1}, "other": {"tiles": {}}}

@@ -73,6 +73,8 @@ PARSERS = {
         Parser("recipe", others.recipe_seeds, others.recipe_mutant, others.read_recipe, 300, 2),
         Parser("calibration-text", others.texts_seeds, checkpoints.json_mutant, others.read_texts, 300, 2),
         Parser("moments", others.stats_seeds, others.stats_mutant, others.read_stats, 300, 2),
+        Parser("conversation", others.conversation_seeds, checkpoints.json_mutant, others.read_conversation,
+               300, 2),
         Parser("tuned", others.tuned_seeds, checkpoints.json_mutant, others.read_tuned, 300, 2),
     )
 }  # fmt: skip
