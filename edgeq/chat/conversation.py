@@ -49,10 +49,6 @@ class Conversation(Unique):
         **sampling: Any,
     ) -> None:
         self._begin()
-        if model.tokenizer is None:
-            raise UsageError(
-                "the model file holds no tokenizer, so it cannot chat: convert it anew, from a source that has one"
-            )
         if options is not None and sampling:
             raise UsageError(f"{min(sampling)} is given besides options, but only one of the two can count")
         template_of(model, chat_template)

@@ -38,10 +38,6 @@ def prompt_ids(
     chat_template: instead of the model's own. chat_template_kwargs: whatever else the template is told, as
     {"enable_thinking": False}. Raises as `encode_chat`, and UsageError for what cannot be honoured.
     """
-    if model.tokenizer is None:
-        raise UsageError(
-            "the model file holds no tokenizer, so it cannot chat: convert it anew, from a source that has one"
-        )
     template = template_of(model, chat_template)
     words = words_of(chat_template_kwargs)
     if not isinstance(system, str | None):
@@ -55,7 +51,12 @@ def prompt_ids(
 
 
 def template_of(model: ChatModel, chat_template: str | None) -> str:
-    """The template that is given, else the model's; UsageError where there is none."""
+    """The template that is given, else the model's; UsageError where there is none, or no tokenizer."""
+    if model.tokenizer is None:
+        raise UsageError(
+            "the model file holds no tokenizer, so it cannot chat: convert it anew, from a source that has "
+            "one"
+        )
     template = chat_template if chat_template is not None else model.chat_template
     if template is None:
         raise UsageError(

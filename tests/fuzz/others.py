@@ -18,9 +18,9 @@ from edgeq import models, tuned
 from edgeq.calibrate import statistics, texts
 from edgeq.chat import encode_chat, render
 from edgeq.chat.conversation import Conversation
+from edgeq.cli import transcript
 from edgeq.converters import CHOICES, KEEP, recipe
 from edgeq.errors import EdgeqError
-from edgeq.formats import strictjson
 from edgeq.packs.pack import MAGIC, PRELUDE, Pack, decoded
 from edgeq.simd.target import Target
 from edgeq.tokenizer import Tokenizer, load
@@ -170,23 +170,6 @@ def read_recipe(data: bytes, folder: Path) -> None:
 ISA, CORES, SOURCES = "x86-avx2", 2, "0" * 64
 
 
-def conversation_seeds() -> list[bytes]:
-    messages = [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "Hi é\n"},
-        {"role": "assistant", "content": "<think>\n</think>Yes."},
-    ]
-    return [json.dumps(value).encode() for value in ({"messages": messages}, messages[1:], [])]
-
-
-def read_conversation(data: bytes, folder: Path) -> None:
-    from edgeq.cli.transcript import load
-
-    path = folder / "talk.json"
-    path.write_bytes(data)
-    load(path)
-
-
 def tuned_seeds() -> list[bytes]:
     key = tuned.key(ISA, CORES, SOURCES)
     found = {key: {"tiles": {tuned.TILED[0]: 4, tuned.TILED[-1]: 8}, "threads": 1}, "other": {"tiles": {}}}
@@ -195,16 +178,19 @@ def tuned_seeds() -> list[bytes]:
 
 def conversation_seeds() -> list[bytes]:
     """Saved conversations, with the system's message and without."""
-    return [json.dumps({"messages": messages}).encode() for messages in (MESSAGES, MESSAGES[1:2], [])]
+    return [json.dumps({"messages": messages}).encode() for messages in (MESSAGES, MESSAGES[1:2], [])] + [
+        json.dumps(MESSAGES[1:2]).encode()
+    ]
 
 
 def read_conversation(data: bytes, folder: Path) -> None:
     """What is taken is told again as it was, and becomes a prompt or is refused."""
+    path = folder / "talk.json"
+    path.write_bytes(data)
     model = fakes.Model(folder / "model.edgeq", context=4000)
     model.chat_template = fakes.TEMPLATE
     with Conversation(model) as chat:
-        value = strictjson.parse(data, "the conversation")
-        chat.restore(value)
+        chat.restore(transcript.load(path))
         again = Conversation(model)
         again.restore(chat.to_json())
         assert again.to_json() == chat.to_json()

@@ -67,8 +67,6 @@ PARSERS = {
         Parser("sentencepiece", checkpoints.pieces_seeds, checkpoints.pieces_mutant,
                checkpoints.tokenizer_reader("sentencepiece", "tokenizer.model"), 300, 0.3),
         Parser("template", others.template_seeds, others.template_mutant, others.read_template, 200, 0.2),
-        Parser("conversation", others.conversation_seeds, checkpoints.json_mutant, others.read_conversation,
-               300, 2),
         Parser("pack", others.pack_seeds, others.pack_mutant, others.read_pack, 300, 4),
         Parser("recipe", others.recipe_seeds, others.recipe_mutant, others.read_recipe, 300, 2),
         Parser("calibration-text", others.texts_seeds, checkpoints.json_mutant, others.read_texts, 300, 2),
