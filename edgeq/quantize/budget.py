@@ -41,7 +41,7 @@ def check(budget: Budget, source: Source) -> None:
             raise UsageError(f"a budget of {budget.bits_per_weight} bits a weight is none")
         there = room_of(budget.bits_per_weight, source)
     else:
-        least = head_bytes(source) + file_bytes(source, recipe_of("", small))
+        least = file_bytes(source, recipe_of("", small))
     if there is None or least > there:
         raise UsageError(f"the smallest schemes take {least} bytes, more than the {there} that there are")
 
@@ -68,11 +68,10 @@ def recipe_within(budget: Budget, source: Source, rows: Sequence[Sensitivity]) -
         room = room_of(budget.bits_per_weight, source)
         return recipe_of(f"{budget.bits_per_weight:g} bits a weight", allocate(costs, sizes, room))
     assert budget.size is not None
-    head = head_bytes(source)
-    room = budget.size - head
+    room = budget.size - head_bytes(source)
     while True:
         chosen = recipe_of(f"{budget.size} bytes", allocate(costs, sizes, room))
-        over = file_bytes(source, chosen) + head - budget.size
+        over = file_bytes(source, chosen) - budget.size
         if over <= 0:
             return chosen
         room -= over
@@ -84,8 +83,8 @@ def recipe_of(name: str, schemes: Mapping[str, str]) -> Recipe:
 
 
 def file_bytes(source: Source, recipe: Recipe) -> int:
-    """Bytes of a file but its head."""
-    at = 0
+    """Bytes of a file, at the most: from a larger head on, no tensor's place is before the one that it has."""
+    at = head_bytes(source)
     spoken = source.tokenizer()
     sizes = [plan.nbytes for plan in converting.planned(source.family, source.config, recipe, source.tensors)]
     for nbytes in [*sizes, len(spoken[1]) if spoken else 0]:
