@@ -83,7 +83,7 @@ def recipe_of(name: str, schemes: Mapping[str, str]) -> Recipe:
 
 
 def file_bytes(source: Source, recipe: Recipe) -> int:
-    """Bytes of a file, at the most: from a larger head on, no tensor's place is before the one that it has."""
+    """Bytes of a file, at the most: behind a larger head no tensor lies before the place that it has."""
     at = head_bytes(source)
     spoken = source.tokenizer()
     sizes = [plan.nbytes for plan in converting.planned(source.family, source.config, recipe, source.tensors)]
