@@ -9,9 +9,17 @@ import contextlib
 import os
 import sys
 
-from edgeq.errors import EdgeqError, FormatError, OutOfMemoryError, UnsupportedError, UsageError
+from edgeq.errors import (
+    EdgeqError,
+    FormatError,
+    NetworkError,
+    OutOfMemoryError,
+    UnsupportedError,
+    UsageError,
+)
 
-EXIT_FAILED, EXIT_USAGE, EXIT_MODEL, EXIT_MEMORY, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 3, 4, 130, 141
+EXIT_FAILED, EXIT_USAGE, EXIT_MODEL, EXIT_MEMORY, EXIT_NETWORK = 1, 2, 3, 4, 5
+EXIT_INTERRUPTED, EXIT_PIPE = 130, 141
 MESSAGE_CHARS_MAX = 2000  # of another library's error
 
 
@@ -41,6 +49,8 @@ def outcome(error: BaseException) -> tuple[int, str]:
         return EXIT_MODEL, str(error)
     if isinstance(error, OutOfMemoryError):
         return EXIT_MEMORY, str(error)
+    if isinstance(error, NetworkError):
+        return EXIT_NETWORK, str(error)
     if isinstance(error, EdgeqError):
         return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED, str(error)
     text = str(error)[:MESSAGE_CHARS_MAX]

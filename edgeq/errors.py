@@ -21,6 +21,10 @@ class UnsupportedError(EdgeqError):
     """A model asks for something this version cannot honour."""
 
 
+class NetworkError(EdgeqError):
+    """The network, or who was asked over it, did not give what was wanted."""
+
+
 class OutOfMemoryError(EdgeqError, MemoryError):
     """The system has less memory, or fewer of something else, than is needed."""
 

@@ -2,8 +2,8 @@
 
 A command's module edgeq/cli/NAME.py holds a click command named `command`; its line in --help stands here, so
 that `edgeq --help` imports click and nothing else. Errors leave as one line `edgeq: error: ...` and an exit
-code: 0 done, 1 failed, 2 wrong usage, 3 bad or unsupported model file, 4 out of memory, 130 interrupted, 141
-nobody reads (edgeq/ends.py)."""
+code: 0 done, 1 failed, 2 wrong usage, 3 bad or unsupported model file, 4 out of memory, 5 no network, 130
+interrupted, 141 nobody reads (edgeq/ends.py)."""
 
 from __future__ import annotations
 

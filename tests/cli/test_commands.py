@@ -11,7 +11,14 @@ import pytest
 
 import edgeq
 from edgeq import cli, tune, tuned
-from edgeq.errors import EdgeqError, FormatError, UnsupportedError, UsageError
+from edgeq.errors import (
+    EdgeqError,
+    FormatError,
+    NetworkError,
+    OutOfMemoryError,
+    UnsupportedError,
+    UsageError,
+)
 from tests.cli.conftest import Call
 from tests.patience import STUCK_S
 
@@ -96,6 +103,8 @@ def test_wrong_usage_is_one_line_and_exit_code_2(call: Call, arguments: list[str
         (FormatError("broken"), 3),
         (UnsupportedError("broken"), 3),
         (MemoryError("broken"), 4),
+        (OutOfMemoryError("broken"), 4),
+        (NetworkError("broken"), 5),
         (OSError(28, "broken", "file"), 1),
         (KeyboardInterrupt(), 130),
         (BrokenPipeError(), 141),
