@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "formats": set(),
+    "sizes": set(),
     "ownership": set(),
     "arguments": set(),
     "threads": set(),
@@ -53,7 +54,7 @@ ARROWS: dict[str, set[str]] = {
     "evaluate": {"arguments", "engine", "generate", "sampling", "tokenizer", "formats"},
     "rounding": {"formats"},
     "converters": {"formats", "models", "rounding", "tokenizer"},
-    "library": {"converters", "formats"},
+    "library": {"converters", "formats", "sizes"},
     "calibrate": {
         "arguments", "cache", "chat", "converters", "formats", "models", "runtime", "tokenizer",
     },
@@ -68,7 +69,7 @@ ARROWS: dict[str, set[str]] = {
     "cli": {
         "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats",
         "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache", "demo", "cores", "tune",
-        "tuned", "ends", "library",
+        "tuned", "ends", "library", "sizes",
     },
 }  # fmt: skip
 

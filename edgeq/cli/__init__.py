@@ -19,6 +19,8 @@ from types import FrameType
 import click
 
 from edgeq.cli import terminal
+from edgeq.cli.common import dressed
+from edgeq.cli.spelling import renamed, understood
 from edgeq.ends import EXIT_FAILED, EXIT_MODEL, complain, ended
 
 __all__ = ["COMMANDS", "EXIT_FAILED", "EXIT_MODEL", "cli", "prepare_process", "run_command"]
@@ -29,6 +31,8 @@ COMMANDS = {
     "run": "Continue a prompt.",
     "chat": "Talk with a model.",
     "bench": "Measure tokens per second and memory.",
+    "list": "List the converted models that are kept, and what they take.",
+    "rm": "Remove converted models.",
     "show": "Show what a model file holds.",
     "verify": "Check every byte of a model file.",
     "eval": "Measure quality: perplexity, divergence from a reference, multiple choice.",
@@ -43,6 +47,8 @@ COMMANDS = {
     "demo": "Convert a tiny bundled model and let it tell a story.",
 }
 
+MODULES = {"list": "listed", "rm": "remove"}  # where a command's name is Python's, or says too little
+
 
 class LazyGroup(click.Group):
     """A group whose commands are the rows of COMMANDS; a command's module is imported when it is called."""
@@ -53,8 +59,19 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"edgeq.cli.{cmd_name}").command
-        return command
+        return dressed(importlib.import_module(f"edgeq.cli.{MODULES.get(cmd_name, cmd_name)}").command)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if ctx.resilient_parsing:  # a shell completes the words
+            return super().resolve_command(ctx, args)
+        if args[0] not in COMMANDS:
+            args = [*renamed(args[0]), *args[1:]]
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is None or command is None:
+            return name, command, rest
+        return name, command, understood(command, name, rest, ctx, terminal.note)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from edgeq.cli import terminal
+from edgeq.cli.common import QUIET_HELP
+from edgeq.errors import shown
 
 Function = Callable[..., Any]
 
@@ -25,28 +26,68 @@ def combine(*decorators: Callable[[Function], Function]) -> Callable[[Function],
     return decorate
 
 
+model_option = click.option(
+    "-m",
+    "--model",
+    "model_option",
+    type=click.Path(),
+    metavar="MODEL",
+    help="The model, instead of the argument.",
+)
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: lines to type."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
 def model_argument(function: Function) -> Function:
     """MODEL as the argument or as -m: the function gets `model`, a string."""
 
     @click.argument("model", required=False, type=click.Path())
-    @click.option(
-        "-m",
-        "--model",
-        "model_option",
-        type=click.Path(),
-        metavar="MODEL",
-        help="The model, instead of the argument.",
-    )
+    @model_option
     @functools.wraps(function)
     def wrapper(model: str | None, model_option: str | None, **rest: Any) -> Any:
-        if model is not None and model_option is not None:
-            raise click.UsageError(f"two models are given, {model} and -m {model_option}: give one of them")
-        given = model if model is not None else model_option
-        if given is None:
+        return function(model=one_model(model, model_option), **rest)
+
+    return wrapper
+
+
+def one_model(argument: str | None, option: str | None) -> str:
+    """The model that is named. UsageError where there is none, or two."""
+    if argument is not None and option is not None:
+        raise click.UsageError(f"two models are given, {argument} and -m {option}: give one of them")
+    given = argument if argument is not None else option
+    if given is None:
+        raise click.UsageError(
+            "no model is given: name an .edgeq file, a .gguf file or a checkpoint's directory"
+        )
+    return given
+
+
+def model_and_prompt(function: Function) -> Function:
+    """MODEL and PROMPT as arguments, or as -m and -p: the function gets `model`, and `prompt` or None.
+
+    Beside -m a lone argument is the prompt.
+    """
+
+    @click.argument("model", required=False, type=click.Path())
+    @click.argument("text", required=False, metavar="[PROMPT]")
+    @model_option
+    @click.option("-p", "--prompt", metavar="TEXT", help="The prompt, instead of the argument.")
+    @functools.wraps(function)
+    def wrapper(
+        model: str | None, text: str | None, model_option: str | None, prompt: str | None, **rest: Any
+    ) -> Any:
+        lone = text is None and prompt is None and rest["file"] in (None, "-")
+        if model_option is not None and lone:
+            model, text = None, model
+        if text is not None and prompt is not None:
             raise click.UsageError(
-                "no model is given: name an .edgeq file, a .gguf file or a checkpoint's directory"
+                f"two prompts are given, {shown(text)} and -p {shown(prompt)}: give one of them, in quotes"
             )
-        return function(model=given, **rest)
+        named = one_model(model, model_option)
+        return function(model=named, prompt=text if prompt is None else prompt, **rest)
 
     return wrapper
 
@@ -67,25 +108,45 @@ class Numbers(click.ParamType):
         return [int(word) for word in words]
 
 
-def ignored(_: click.Context, parameter: click.Parameter, value: Any) -> None:
-    if value is not None:
-        terminal.note(f"edgeq: warning: {parameter.opts[0]} is ignored: edgeq runs on the CPU")
+class Kind(click.ParamType):
+    """A kind of KV cache: edgeq's name, or llama.cpp's for the same."""
+
+    name = "KIND"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        word = str(value).lower()
+        if word not in KINDS:
+            wrong = f"{value!r} is not one of q8 (or q8_0), f16, f32"
+            self.fail(f"{wrong}: {INSTEAD[word]}" if word in INSTEAD else wrong, param, ctx)
+        return KINDS[word]
 
 
-gpu_layers = click.option(
-    "-ngl", "--gpu-layers", "--n-gpu-layers", expose_value=False, callback=ignored, hidden=True, metavar="N"
-)
+KINDS = {"q8": "q8", "q8_0": "q8", "f16": "f16", "f32": "f32"}
+INSTEAD = {
+    "bf16": "f32 holds every bf16 number, f16 takes as little room",
+    **dict.fromkeys(("q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"), "q8 is the smallest"),
+}
+
+
+def one_kind(_: click.Context, __: click.Parameter, kinds: tuple[str, ...]) -> str:
+    """The kind that was given, q8 without one; keys and values cannot differ."""
+    if len(set(kinds)) > 1:
+        raise click.UsageError(
+            f"keys and values of the KV cache are of one kind, but {kinds[0]} and {kinds[1]} are given"
+        )
+    return kinds[0] if kinds else "q8"
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 force_option = click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help=QUIET_HELP)
 
 threads_option = click.option(
     "-t",
     "--threads",
     type=click.IntRange(1, 4096),
     metavar="N",
-    help="Threads.  [default: the physical cores this process may use]",
+    help="Threads.  [default: this process's physical cores]",
 )
 
 
@@ -106,10 +167,11 @@ def engine_options(
         threads,
         click.option(
             "--kv",
-            type=click.Choice(["q8", "f16", "f32"]),
-            default="q8",
-            show_default=True,
-            help="Numbers in the KV cache.",
+            type=Kind(),
+            multiple=True,
+            callback=one_kind,
+            metavar="[q8|f16|f32]",
+            help="Numbers in the KV cache.  [default: q8]",
         ),
         click.option(
             "--act",
@@ -118,7 +180,6 @@ def engine_options(
             show_default=True,
             help="Activations in the products.",
         ),
-        gpu_layers,
     )
 
 

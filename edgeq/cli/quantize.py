@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,15 +14,13 @@ from edgeq.cli import terminal
 from edgeq.cli.convert import scheme_option
 from edgeq.cli.options import combine, force_option, json_option, quiet_option, threads_option
 from edgeq.errors import UsageError
+from edgeq.sizes import bytes_in
 
 if TYPE_CHECKING:
     from edgeq.quantize.estimate import Estimate
     from edgeq.quantize.run import Result
     from edgeq.quantize.transforms import Transform
 
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
-SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?[iI]?)[bB]?")
-DIGITS_MAX = 30
 EVERY_S = 0.2  # between two changes of the line on a terminal
 
 
@@ -35,10 +32,10 @@ class Bytes(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        match = SIZE.fullmatch(str(value).strip())
-        if match is None or match[2].upper() not in UNITS or len(match[1]) > DIGITS_MAX:
+        count = bytes_in(str(value))
+        if count is None:
             self.fail(f"{value!r} is no size such as 700M, 1.5G or 2GiB", param, ctx)
-        return int(float(match[1]) * UNITS[match[2].upper()])
+        return count
 
 
 class Names(click.ParamType):

@@ -12,6 +12,8 @@ from pathlib import Path
 from edgeq.errors import UsageError
 from edgeq.errors import size as size_of
 
+from . import kept
+
 Progress = Callable[[int, int, str], None]
 Tell = Callable[[str], object]
 KEEP = "keep"  # converters.KEEP, which is heavy to import
@@ -104,6 +106,7 @@ def resolve(
     scheme = KEEP if keep else scheme_of(path, model_kind)
     target = cached_path(path, scheme)
     if target.is_file():
+        kept.use(target)
         tell(f"using {target}, converted earlier from {path}")
         return target
     from edgeq.converters import convert
@@ -120,8 +123,11 @@ def resolve(
     def sizes(output: int, source: int) -> None:
         if line := growth(output, source):
             tell(line)
+        kept.make_room(target.parent, output, tell)
 
+    kept.limit_of(target.parent)  # a wrong EDGEQ_CACHE_LIMIT is told before the source is read
     convert(path, target, scheme=scheme, progress=progress, sizes=sizes)
+    kept.use(target)
     prefix = target.name.rsplit("-", 1)[0]
     for old in target.parent.glob(f"{prefix}-????????????.edgeq"):  # the same source in an earlier state
         if old != target:
