@@ -19,7 +19,7 @@ from types import FrameType
 import click
 
 from edgeq.cli import terminal
-from edgeq.cli.common import dressed
+from edgeq.cli.common import QUIET, dressed
 from edgeq.cli.spelling import renamed, understood
 from edgeq.ends import EXIT_FAILED, EXIT_MODEL, complain, ended
 
@@ -146,7 +146,10 @@ def prepare_process() -> None:
 
 
 def warned(message: Warning | str, *_: object, **__: object) -> None:
-    """A warning of the library as one line."""
+    """A warning of the library as one line; none for -q."""
+    context = click.get_current_context(silent=True)
+    if context is not None and context.meta.get(QUIET):
+        return
     terminal.note(f"edgeq: warning: {message}")
 
 

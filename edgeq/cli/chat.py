@@ -14,6 +14,7 @@ import click
 from edgeq.cli import engine, terminal
 from edgeq.cli.options import (
     engine_options,
+    examples,
     generation_options,
     model_argument,
     quiet_option,
@@ -50,7 +51,14 @@ Ctrl-C   stops the answer and keeps the chat"""
 LEAVE = ("/bye", "/exit", "/quit")
 
 
-@click.command("chat")
+@click.command(
+    "chat",
+    epilog=examples(
+        "edgeq chat model.edgeq",
+        'edgeq chat model.edgeq -sys "Answer in one sentence." --temp 0.3',
+        'echo "What is a leap year?" | edgeq chat model.edgeq -q',
+    ),
+)
 @model_argument
 @click.option("-sys", "--system", metavar="TEXT", help="What the model is told before the conversation.")
 @generation_options

@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import click
 
-COLUMN = 44  # characters of an option's help on a terminal of 80 columns
-UNBROKEN = "\0"  # a space at which no line ends, while lines are made
+QUIET_HELP = "Nothing on stderr but errors."
+QUIET = "edgeq.quiet"  # in a context's meta: whether -q is among the words
+SPACE, HYPHEN = "\0", "\1"  # a space and a hyphen at which no line ends, while lines are made
 WHOLE = re.compile(r"\[(?:default: |required)[^\]]*\]|`[^`]*`")
+INSIDE = re.compile(r"(?<=\w)-(?=\w)")
 
 
 class Formatter(click.HelpFormatter):
-    """Help in which [default: ...] and `a command` stand on one line where they can."""
+    """Help in which [default: ...], `a command` and --an-option stand on one line if that is wide enough."""
 
-    def write_dl(self, rows: object, col_max: int = 30, col_spacing: int = 2) -> None:
-        kept = [(first, kept_whole(second)) for first, second in rows]  # type: ignore[attr-defined]
-        super().write_dl(kept, col_max, col_spacing)
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        rows = list(rows)
+        first = min(max((len(term) for term, _ in rows), default=0), col_max) + col_spacing
+        width = self.width - first - 2
+        super().write_dl([(term, whole(text, width)) for term, text in rows], col_max, col_spacing)
+
+    def write_text(self, text: str) -> None:
+        super().write_text(whole(text, self.width - self.current_indent))
 
     def getvalue(self) -> str:
-        return super().getvalue().replace(UNBROKEN, " ")
+        return super().getvalue().replace(SPACE, " ").replace(HYPHEN, "-")
 
 
 class Context(click.Context):
     formatter_class = Formatter
 
 
-def kept_whole(text: str) -> str:
-    """`text` with what stays together, and fits into the narrowest column, as one word."""
+def whole(text: str, width: int) -> str:
+    """`text` with everything that stays together, and is not wider than a line, as one word."""
 
-    def whole(match: re.Match[str]) -> str:
-        return match[0].replace(" ", UNBROKEN) if len(match[0]) <= COLUMN else match[0]
+    def one_word(match: re.Match[str]) -> str:
+        return match[0].replace(" ", SPACE) if len(match[0]) <= width else match[0]
 
-    return WHOLE.sub(whole, text)
+    return INSIDE.sub(HYPHEN, WHOLE.sub(one_word, text))
 
 
 def dressed(command: click.Command) -> click.Command:
@@ -46,6 +54,3 @@ def dressed(command: click.Command) -> click.Command:
             click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, help=QUIET_HELP)
         )
     return command
-
-
-QUIET_HELP = "Nothing on stderr but errors."

@@ -19,8 +19,8 @@ def command(as_json: bool, quiet: bool) -> None:
     """List the converted models that are kept: name, source, scheme, bytes, and when it was used last.
 
     A model that is no .edgeq file is converted once, into a folder of the cache. Where its files would take
-    more than EDGEQ_CACHE_LIMIT (such as 20G; 0 is no limit; a quarter of the disk, and at most 50 GB, where it
-    is not set), those used least recently go before another is converted.
+    more than EDGEQ_CACHE_LIMIT (such as 20G; 0 is no limit; a quarter of the disk, and at most 50 GB, where
+    it is not set), those used least recently go before another is converted.
     """
     folder = cache_directory()
     there, limit = kept.entries(folder), kept.limit_of(folder)

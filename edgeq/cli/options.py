@@ -129,12 +129,12 @@ INSTEAD = {
 
 
 def one_kind(_: click.Context, __: click.Parameter, kinds: tuple[str, ...]) -> str:
-    """The kind that was given, q8 without one; keys and values cannot differ."""
+    """The kind that was given; keys and values cannot differ."""
     if len(set(kinds)) > 1:
         raise click.UsageError(
             f"keys and values of the KV cache are of one kind, but {kinds[0]} and {kinds[1]} are given"
         )
-    return kinds[0] if kinds else "q8"
+    return kinds[0]
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
@@ -150,28 +150,41 @@ threads_option = click.option(
 )
 
 
+def context_option(words: str) -> Callable[[Function], Function]:
+    """-c, with what it means to a command."""
+    return click.option(
+        "-c",
+        "--ctx-size",
+        "--context",
+        "context",
+        type=click.IntRange(0),
+        metavar="N",
+        help=words,
+    )
+
+
+models_context = context_option(
+    "Tokens of context; 0 takes all the model has.  [default: the model's, at most 8192]"
+)
+
+
 def engine_options(
     threads: Callable[[Function], Function] = threads_option,
+    context: Callable[[Function], Function] = models_context,
 ) -> Callable[[Function], Function]:
     """The options of edgeq.load: `context`, `threads`, `kv`, `act`."""
     return combine(
-        click.option(
-            "-c",
-            "--ctx-size",
-            "--context",
-            "context",
-            type=click.IntRange(0),
-            metavar="N",
-            help="Tokens of context; 0 takes all the model has.  [default: the model's, at most 8192]",
-        ),
+        context,
         threads,
         click.option(
             "--kv",
             type=Kind(),
             multiple=True,
+            default=("q8",),
+            show_default=True,
             callback=one_kind,
             metavar="[q8|f16|f32]",
-            help="Numbers in the KV cache.  [default: q8]",
+            help="Numbers in the KV cache.",
         ),
         click.option(
             "--act",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import select
@@ -15,7 +16,7 @@ from edgeq.errors import UsageError
 WAIT_S = 5.0  # for the first byte of a pipe beside -p: whoever started us may keep one open and write nothing
 
 
-def read_prompt(prompt: str | None, file: str | None) -> str:
+def read_prompt(prompt: str | None, file: str | None, *, quiet: bool = False) -> str:
     """The prompt's text: from -p or -f, with what is piped into stdin behind it, or from stdin alone.
 
     One newline at the end of a file or of stdin is no part of it. A newline stands between the two texts
@@ -32,7 +33,7 @@ def read_prompt(prompt: str | None, file: str | None) -> str:
     else:
         assert file is not None
         first = without_newline(utf8(Path(file).read_bytes(), file))
-    return joined(first, without_newline(utf8(piped(wait=file == "-"), "stdin")))
+    return joined(first, without_newline(utf8(piped(wait=file == "-", quiet=quiet), "stdin")))
 
 
 def joined(first: str, second: str) -> str:
@@ -45,7 +46,7 @@ def without_newline(text: str) -> str:
     return text[:-1] if text.endswith("\n") else text
 
 
-def piped(wait: bool = False) -> bytes:
+def piped(*, wait: bool = False, quiet: bool = False) -> bytes:
     """What is piped into stdin, or a file there; nothing from a terminal or another device.
 
     A pipe in which nothing comes within WAIT_S is left alone, with a line that says so, unless `wait`: a
@@ -55,15 +56,18 @@ def piped(wait: bool = False) -> bytes:
         return b""
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
-    except (OSError, io.UnsupportedOperation):  # no file of the system's
-        return sys.stdin.buffer.read()
+    except (OSError, io.UnsupportedOperation):  # no file of the system's, as where Python is embedded
+        with contextlib.suppress(OSError):
+            return sys.stdin.buffer.read()
+        return b""
     if stat.S_ISCHR(mode):
         return b""
     if not wait and not stat.S_ISREG(mode) and not select.select([sys.stdin], [], [], WAIT_S)[0]:
-        terminal.note(
-            f"edgeq: warning: nothing came on stdin in {WAIT_S:.0f} s, so the prompt is what was given "
-            "(-f - waits for its end, </dev/null says that there is none)"
-        )
+        if not quiet:
+            terminal.note(
+                f"edgeq: warning: nothing came on stdin in {WAIT_S:.0f} s, so the prompt is what was given "
+                "(-f - waits for its end, </dev/null says that there is none)"
+            )
         return b""
     return sys.stdin.buffer.read()
 

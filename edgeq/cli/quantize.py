@@ -12,7 +12,14 @@ import click
 
 from edgeq.cli import terminal
 from edgeq.cli.convert import scheme_option
-from edgeq.cli.options import combine, force_option, json_option, quiet_option, threads_option
+from edgeq.cli.options import (
+    Function,
+    combine,
+    force_option,
+    json_option,
+    quiet_option,
+    threads_option,
+)
 from edgeq.errors import UsageError
 from edgeq.sizes import bytes_in
 
@@ -49,23 +56,27 @@ class Names(click.ParamType):
         return tuple(word.strip() for word in str(value).split(",")) if isinstance(value, str) else value
 
 
-text_options = combine(
-    click.option(
-        "-f",
-        "--file",
-        "files",
-        multiple=True,
-        type=click.Path(),
-        metavar="TEXT",
-        help="Text to calibrate on, UTF-8 or JSON lines (can be repeated).  [default: edgeq's own]",
-    ),
-    click.option(
-        "--tokens",
-        type=click.IntRange(1536),
-        metavar="N",
-        help="Tokens of it to take.  [default: the preset's]",
-    ),
-)
+def text_options(tokens: str = "32768") -> Callable[[Function], Function]:
+    """The options of a text to calibrate on; `tokens` says how many are taken by default."""
+    return combine(
+        click.option(
+            "-f",
+            "--file",
+            "files",
+            multiple=True,
+            type=click.Path(),
+            metavar="TEXT",
+            help="Text to calibrate on, UTF-8 or JSON lines (can be repeated).  [default: edgeq's own]",
+        ),
+        click.option(
+            "--tokens",
+            type=click.IntRange(1536),
+            metavar="N",
+            help=f"Tokens of it to take.  [default: {tokens}]",
+        ),
+    )
+
+
 requantize_option = click.option(
     "--allow-requantize",
     is_flag=True,
@@ -101,8 +112,8 @@ class WithPresets(click.Command):
     "quantized ones before it.",
 )
 @scheme_option("--scheme", "Numbers of the weights, one of `edgeq schemes`.  [default: e4]")
-@scheme_option("--embed-scheme", "Numbers of the embedding.  [default: e8]")
-@scheme_option("--output-scheme", "Numbers of the output head.  [default: e8]")
+@scheme_option("--embed-scheme", "Numbers of the embedding.  [default: 8 bits, or --scheme if float]")
+@scheme_option("--output-scheme", "Numbers of the output head.  [default: 8 bits, or --scheme if float]")
 @click.option(
     "--recipe", type=click.Path(), metavar="RECIPE", help="A scheme for each tensor: see convert --help."
 )
@@ -137,7 +148,7 @@ class WithPresets(click.Command):
     metavar="NAME",
     help="A known name, of those below, in place of scheme, steps and transforms.",
 )
-@text_options
+@text_options("32768; with best 65536")
 @click.option(
     "--stats",
     type=click.Path(dir_okay=False),
@@ -146,7 +157,10 @@ class WithPresets(click.Command):
 )
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Kept in the file.")
 @click.option(
-    "--max-ram", type=Bytes(), metavar="SIZE", help="Memory to stay within, with fewer tokens of calibration."
+    "--max-ram",
+    type=Bytes(),
+    metavar="SIZE",
+    help="Memory to stay within, with fewer tokens of calibration.  [default: no limit]",
 )
 @click.option("--dry-run", is_flag=True, help="Tell what it will take, and do nothing.")
 @requantize_option

@@ -54,8 +54,8 @@ def command(model: str, prompt: str | None, file: str | None, **options: Any) ->
     The text goes to stdout as it comes; timings go to stderr. With --json, stdout gets one object with text,
     ids, prompt_ids, finish_reason, seed and timings."""
     escape = take_escape(options)
-    text = read_prompt(None if prompt is None else escape(prompt), file)
     as_json, quiet = options.pop("as_json"), options.pop("quiet")
+    text = read_prompt(None if prompt is None else escape(prompt), file, quiet=quiet)
     sampling = sampling_values(options)
     clock = engine.Clock()
     with engine.load(model, options, quiet=quiet) as loaded:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 
 import click
 
+from edgeq.cli.common import QUIET
 from edgeq.cli.foreign import IGNORED, REFUSED, Row, find
 
-QUIET = ("-q", "--quiet")
+SILENT = ("-q", "--quiet")
 
 
 class Words:
@@ -40,7 +41,7 @@ class Words:
     def _option(self, word: str) -> Iterator[str]:
         name, joined, value = word.partition("=")
         if name in self.takes:
-            self.quiet |= name in QUIET
+            self.quiet |= name in SILENT
             yield word
             if not joined:
                 yield from self._next(self.takes[name])
@@ -64,7 +65,7 @@ class Words:
                 raise click.UsageError(f"{name} is given without a value, such as {name} {row.value}")
         words = row.fate(value or "")
         if words is not None:
-            self.quiet |= words in QUIET
+            self.quiet |= words in SILENT
             yield from (word.replace("{}", value or "") for word in words.split())
         elif row.what == IGNORED:
             self.ignored.append(f"{name} is ignored: {row.words}")
@@ -126,6 +127,7 @@ def understood(
     except click.UsageError as error:
         error.ctx = context
         raise
+    context.meta[QUIET] = made.quiet
     if made.ignored and not made.quiet:
         note(f"edgeq: warning: {'; '.join(made.ignored)}")
     return made.out
