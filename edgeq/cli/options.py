@@ -131,9 +131,8 @@ INSTEAD = {
 def one_kind(_: click.Context, __: click.Parameter, kinds: tuple[str, ...]) -> str:
     """The kind that was given; keys and values cannot differ."""
     if len(set(kinds)) > 1:
-        raise click.UsageError(
-            f"keys and values of the KV cache are of one kind, but {kinds[0]} and {kinds[1]} are given"
-        )
+        given = " and ".join(dict.fromkeys(kinds))
+        raise click.UsageError(f"keys and values in the KV cache are of one kind, but {given} are given")
     return kinds[0]
 
 

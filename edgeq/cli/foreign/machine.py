@@ -55,7 +55,7 @@ MACHINE = (
     ignored("--rpc", "localhost:50052", "all is computed on this machine"),
     refused("--list-devices", "", "`edgeq doctor` shows the processor"),
     ignored("-fa --flash-attn", "[on|off|auto|1|0|true|false]", "attention never holds all scores at once"),
-    other("-ctk --cache-type-k", "q8_0", "--kv {}", "keys and values are of one kind"),
+    other("-ctk --cache-type-k", "f16", "--kv {}", "keys and values are of one kind"),
     other("-ctv --cache-type-v", "f16", "--kv {}", "keys and values are of one kind"),
     refused("--check-tensors", "", "`edgeq verify FILE` checks every byte"),
     refused("--override-kv", "KEY=int:1", "the header of the file counts"),

@@ -26,7 +26,7 @@ SHOW = Table(
     (
         refused("--modelfile", "", FILE),
         refused("--parameters", "", FILE),
-        refused("--template", "", FILE),
+        same("--template"),
         refused("--system", "", FILE),
         refused("--license", "", FILE),
         other("-v --verbose", "", "--tensors"),

@@ -58,11 +58,9 @@ def equal(one: str, other: str) -> bool:
         return one == other
 
 
-def same(
-    names: str, value: str = "", words: str = "", *, becomes: str | None = None, values: str | None = None
-) -> Row:
+def same(names: str, value: str = "", words: str = "", *, becomes: str | None = None) -> Row:
     """An option that means here what it means there: edgeq's own, or what edgeq does without being told."""
-    return Row(tuple(names.split()), value, SAME, words, becomes, fates(values))
+    return Row(tuple(names.split()), value, SAME, words, becomes)
 
 
 def other(
@@ -79,9 +77,4 @@ def ignored(names: str, value: str, words: str) -> Row:
 
 def refused(names: str, value: str, words: str, *, off: str | None = None) -> Row:
     """An option without which the answer would be another; with the value `off` it asks for nothing."""
-    return Row(tuple(names.split()), value, REFUSED, words, None, fates(off))
-
-
-def fates(nothing: str | None) -> dict[str, str]:
-    """A value with which the option asks for what edgeq does anyhow."""
-    return {} if nothing is None else {nothing: ""}
+    return Row(tuple(names.split()), value, REFUSED, words, None, {} if off is None else {off: ""})

@@ -9,8 +9,8 @@ GRAMMAR = "edgeq holds an answer to no grammar"
 
 SAMPLING = (
     same("-c --ctx-size", "64"),
-    same("-n --predict --n-predict", "3", values="-1"),
-    same("-s --seed", "7", values="-1"),
+    same("-n --predict --n-predict", "3"),
+    same("-s --seed", "7"),
     same("-e --escape", becomes=""),
     same("--no-escape"),
     same("--ignore-eos"),
