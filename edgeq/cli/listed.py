@@ -24,25 +24,26 @@ def command(as_json: bool, quiet: bool) -> None:
     """
     folder = cache_directory()
     there, limit = kept.entries(folder), kept.limit_of(folder)
+    origins = [kept.origin(entry) for entry in there]
     total = sum(entry.nbytes for entry in there)
     if as_json:
         rows = [
             {
                 "name": entry.name,
                 "file": str(entry.path),
-                "source": entry.source,
-                "scheme": entry.scheme,
+                "source": source,
+                "scheme": scheme,
                 "bytes": entry.nbytes,
                 "used": datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds"),
             }
-            for entry in there
+            for entry, (source, scheme) in zip(there, origins, strict=True)
         ]
         terminal.say_json({"folder": str(folder), "bytes": total, "limit": limit, "models": rows})
         return
     if there:
         cells = [
-            [entry.name, entry.source, entry.scheme, terminal.size(entry.nbytes), day(entry.used)]
-            for entry in there
+            [entry.name, *origin, terminal.size(entry.nbytes), day(entry.used)]
+            for entry, origin in zip(there, origins, strict=True)
         ]
         terminal.say(terminal.table(["name", "source", "scheme", "size", "last used"], cells, left=3))
     if not quiet:

@@ -32,8 +32,6 @@ class Kept:
 
     name: str
     path: Path
-    source: str
-    scheme: str
     nbytes: int
     used: float
 
@@ -47,7 +45,7 @@ def entries(folder: Path) -> list[Kept]:
             found.append((path, facts.st_size, facts.st_atime))
     short = Counter(short_name(path) for path, _, _ in found)
     made = [
-        Kept(short_name(path, full=short[short_name(path)] > 1), path, *origin(path), nbytes, used)
+        Kept(short_name(path, full=short[short_name(path)] > 1), path, nbytes, used)
         for path, nbytes, used in found
     ]
     return sorted(made, key=lambda entry: (-entry.used, entry.name))
@@ -61,14 +59,16 @@ def short_name(path: Path, full: bool = False) -> str:
     return f"{match[1]}-{match[2]}" if full else match[1]
 
 
-def origin(path: Path) -> tuple[str, str]:
-    """(source, scheme) as the header has them; empty where it is damaged or has none."""
+def origin(entry: Kept) -> tuple[str, str]:
+    """(source, scheme) as the header has them; empty where it is damaged or has none. To look is no use."""
     from edgeq.formats import open_model
 
     try:
-        with open_model(path) as file:
+        facts = entry.path.stat()
+        with open_model(entry.path) as file:
             source = file.header.get("source") or {}
-    except EdgeqError:
+        os.utime(entry.path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    except (EdgeqError, OSError):
         return "", ""
     return str(source.get("name") or ""), str(source.get("recipe") or "")
 
@@ -79,7 +79,7 @@ def named(folder: Path, names: Iterable[str]) -> list[Kept]:
     there, chosen = entries(folder), dict[Path, Kept]()
     for name in names:
         found = [entry for entry in there if name in (entry.name, entry.path.name, os.fspath(entry.path))]
-        found = found or [entry for entry in there if name in (entry.source, short_name(entry.path))]
+        found = found or [entry for entry in there if name in (short_name(entry.path), origin(entry)[0])]
         if not found:
             raise UsageError(f"no converted model is called {shown(name)}: `edgeq list` shows the names")
         if len(found) > 1:
