@@ -6,6 +6,7 @@ Imports nothing that an installation could lack, so that it can speak when somet
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -86,6 +87,8 @@ def outcome(error: BaseException) -> tuple[int, str]:
     text = str(error)[:MESSAGE_CHARS_MAX]
     if isinstance(error, MemoryError):
         return EXIT_MEMORY, f"out of memory{f': {text}' if text else ''}"
+    if getattr(error, "errno", None) == errno.ENOMEM or os.strerror(errno.ENOMEM) in text:
+        return EXIT_MEMORY, f"out of memory: {text}"  # of the system's calls, or while a library is mapped
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename is not None else ""
         return EXIT_FAILED, f"{name}{error.strerror or text}"

@@ -115,13 +115,9 @@ def test_a_terminal_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_stdin_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken(io.StringIO):
-        @property
-        def buffer(self) -> Broken:
-            return self
-
-        def read(self, _: int | None = -1) -> str:
+    class Broken(io.BytesIO):
+        def read(self, _: int | None = -1) -> bytes:
             raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("sys.stdin", Broken())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Broken()))
     assert piped() == b""

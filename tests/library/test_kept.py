@@ -129,7 +129,7 @@ def test_what_this_process_uses_stays(folder: Path, monkeypatch: pytest.MonkeyPa
     kept.use(used)
     os.utime(used, (1.0, 1.0))  # whatever else touches it
     file(folder, "other")
-    kept.make_room(folder, 10, [].append)
+    kept.make_room(folder, 10, list[str]().append)
     assert names(folder) == ["used-q4"]
 
 
