@@ -47,7 +47,11 @@ def process(name: str, error: str, *arguments: str, **environment: str) -> subpr
         ('RuntimeError("can\'t start new thread")', 1, "edgeq: error: the system gives no more threads"),
         ("OSError(5, 'Input/output error')", 1, "edgeq: error: Input/output error"),
         ("OSError(12, 'Cannot allocate memory')", 4, "edgeq: error: out of memory: [Errno 12] Cannot"),
-        ("ImportError('x.so: failed to map: Cannot allocate memory')", 4, "edgeq: error: out of memory: x.so"),
+        (
+            "ImportError('x.so: failed to map: Cannot allocate memory')",
+            4,
+            "edgeq: error: out of memory: x.so: failed",
+        ),
     ],
 )
 def test_what_fails_while_modules_are_imported(
