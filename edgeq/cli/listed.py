@@ -48,7 +48,8 @@ def command(as_json: bool, quiet: bool) -> None:
         terminal.say(terminal.table(["name", "source", "scheme", "size", "last used"], cells, left=3))
     if not quiet:
         most = f", of {terminal.size(limit)} at the most" if limit is not None else ""
-        terminal.note(f"{len(there)} converted models in {folder}, {terminal.size(total)}{most}")
+        what = f"{len(there)} converted model{'' if len(there) == 1 else 's'}"
+        terminal.note(f"{what} in {folder}, {terminal.size(total)}{most}")
 
 
 def day(seconds: float) -> str:
