@@ -18,8 +18,8 @@ from edgeq.cli.options import (
     sampling_values,
     take_escape,
 )
-from edgeq.cli.prompt import read_prompt as read_prompt
-from edgeq.cli.prompt import utf8 as utf8
+from edgeq.cli.piped import read_prompt as read_prompt
+from edgeq.cli.piped import utf8 as utf8
 
 
 @click.command(

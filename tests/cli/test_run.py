@@ -130,7 +130,7 @@ def test_values_out_of_range(call: Call, model: str, flag: str, value: str, word
 
 
 # The halting model reads stdin itself, so the prompt does not wait for what comes there.
-LEAVE_STDIN = "import edgeq.cli.prompt; edgeq.cli.prompt.WAIT_S = 0\n"
+LEAVE_STDIN = "import edgeq.cli.piped; edgeq.cli.piped.WAIT_S = 0\n"
 
 
 def child(*arguments: str, first: str = "") -> subprocess.Popen[str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeq.cli import prompt as prompts
-from edgeq.cli.prompt import joined, piped
+from edgeq.cli import piped as source
+from edgeq.cli.piped import from_stdin, joined
 from tests.cli.conftest import Call
 from tests.cli.fakes import BOS
 
@@ -83,17 +83,17 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 def test_a_pipe_is_read_to_its_end(pipe: int) -> None:
     os.write(pipe, b"text")
     os.dup2(os.open(os.devnull, os.O_WRONLY), pipe)  # as if it were closed
-    assert piped() == b"text"
+    assert from_stdin() == b"text"
 
 
 def test_a_pipe_that_says_nothing_is_left_alone(
     pipe: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As under ssh, or from a program that keeps it open."""
-    monkeypatch.setattr(prompts, "WAIT_S", 0)
-    assert piped() == b""
+    monkeypatch.setattr(source, "WAIT_S", 0)
+    assert from_stdin() == b""
     assert "nothing came on stdin in 0 s, so the prompt is what was given" in capsys.readouterr().err
-    assert piped(quiet=True) == b"" and capsys.readouterr().err == ""
+    assert from_stdin(quiet=True) == b"" and capsys.readouterr().err == ""
 
 
 def test_devices_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,16 +102,16 @@ def test_devices_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for path, found in ((tmp_path / "text", b"text"), (tmp_path / "empty", b""), (Path(os.devnull), b"")):
         with path.open() as stdin:
             monkeypatch.setattr("sys.stdin", stdin)
-            assert piped() == found
+            assert from_stdin() == found
     monkeypatch.setattr("sys.stdin", None)
-    assert piped() == b""
+    assert from_stdin() == b""
 
 
 def test_a_terminal_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     primary, secondary = os.openpty()
     with open(secondary) as stdin, open(primary):
         monkeypatch.setattr("sys.stdin", stdin)
-        assert piped() == b"" and piped(wait=True) == b""
+        assert from_stdin() == b"" and from_stdin(wait=True) == b""
 
 
 def test_a_stdin_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,4 +120,4 @@ def test_a_stdin_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Broken()))
-    assert piped() == b""
+    assert from_stdin() == b""

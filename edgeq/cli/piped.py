@@ -33,7 +33,7 @@ def read_prompt(prompt: str | None, file: str | None, *, quiet: bool = False) ->
     else:
         assert file is not None
         first = without_newline(utf8(Path(file).read_bytes(), file))
-    return joined(first, without_newline(utf8(piped(wait=file == "-", quiet=quiet), "stdin")))
+    return joined(first, without_newline(utf8(from_stdin(wait=file == "-", quiet=quiet), "stdin")))
 
 
 def joined(first: str, second: str) -> str:
@@ -46,7 +46,7 @@ def without_newline(text: str) -> str:
     return text[:-1] if text.endswith("\n") else text
 
 
-def piped(*, wait: bool = False, quiet: bool = False) -> bytes:
+def from_stdin(*, wait: bool = False, quiet: bool = False) -> bytes:
     """What is piped into stdin, or a file there; nothing from a terminal or another device.
 
     A pipe in which nothing comes within WAIT_S is left alone, with a line that says so, unless `wait`: a
