@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -133,7 +134,7 @@ def command(
         terminal.note(f"{target}: {terminal.size(written)}, {chosen.name}{why}, {seconds:.1f} s")
 
 
-def holds_quantized(source: str) -> bool:
+def holds_quantized(source: str | os.PathLike[str]) -> bool:
     """Whether the source is a .gguf file whose numbers are quantized already, so that they are kept."""
     if not Path(source).exists():  # a name on the hub, or the converter says what is wrong
         return False
