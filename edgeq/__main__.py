@@ -10,7 +10,10 @@ def main() -> int:
 
     Nothing leaves it as a traceback, neither a lack of memory nor Ctrl-C while modules are imported.
     """
+    from edgeq.ends import ended, open_streams
+
     try:
+        open_streams()
         if sys.argv[1:] == ["--version"]:  # answered before anything else is imported
             from edgeq import __version__
 
@@ -23,8 +26,6 @@ def main() -> int:
     except SystemExit:
         raise
     except BaseException as error:
-        from edgeq.ends import ended
-
         return ended(error)
 
 

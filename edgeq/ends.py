@@ -6,6 +6,8 @@ Imports nothing that an installation could lack, so that it can speak when somet
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 import sys
 
@@ -21,6 +23,35 @@ from edgeq.errors import (
 EXIT_FAILED, EXIT_USAGE, EXIT_MODEL, EXIT_MEMORY, EXIT_NETWORK = 1, 2, 3, 4, 5
 EXIT_INTERRUPTED, EXIT_PIPE = 130, 141
 MESSAGE_CHARS_MAX = 2000  # of another library's error
+
+
+class NobodyReads(io.TextIOBase):
+    """In place of a standard output that was closed before the process began: as a pipe without a reader."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+    def writable(self) -> bool:
+        return True
+
+
+def open_streams() -> None:
+    """Stand something in for each standard stream that who started us closed (`>&-`).
+
+    Their numbers are taken, so that no file that is opened later gets them: what a library writes to standard
+    output would go into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, this one
+    if sys.stdout is None:
+        sys.stdout = NobodyReads()
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (to the end of the process)
 
 
 def ended(error: BaseException) -> int:
@@ -56,6 +87,8 @@ def outcome(error: BaseException) -> tuple[int, str]:
     text = str(error)[:MESSAGE_CHARS_MAX]
     if isinstance(error, MemoryError):
         return EXIT_MEMORY, f"out of memory{f': {text}' if text else ''}"
+    if getattr(error, "errno", None) == errno.ENOMEM or os.strerror(errno.ENOMEM) in text:
+        return EXIT_MEMORY, f"out of memory: {text}"  # of the system's calls, or while a library is mapped
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename is not None else ""
         return EXIT_FAILED, f"{name}{error.strerror or text}"

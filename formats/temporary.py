@@ -19,6 +19,8 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
+BEGINNING = ".edgeq-"
+
 
 def create(target: Path) -> tuple[Path, BinaryIO]:
     """A new hidden file beside `target`, open for writing and locked.  OSError when that fails."""
@@ -51,12 +53,20 @@ def _lock(file: BinaryIO) -> bool:
 
 def remove_stale(target: Path) -> None:
     """Remove what writers of the same target left behind when they were killed; failing is no error."""
+    _sweep(target.parent, _stem(target))
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers of any target left behind in a folder; failing is no error."""
+    _sweep(folder, BEGINNING)
+
+
+def _sweep(folder: Path, beginning: str) -> None:
     if fcntl is None:
         return
-    stem = _stem(target)
     with contextlib.suppress(OSError):
-        for entry in os.scandir(target.parent):
-            if entry.name.startswith(stem) and entry.name.endswith(".partial"):
+        for entry in os.scandir(folder):
+            if entry.name.startswith(beginning) and entry.name.endswith(".partial"):
                 _remove(entry.path)
 
 
@@ -74,4 +84,4 @@ def _remove(path: str) -> None:
 
 def _stem(target: Path) -> str:
     """The beginning of the name, the same for all writers of a target and short whatever its length."""
-    return f".edgeq-{zlib.crc32(os.fsencode(target.name)):08x}-"
+    return f"{BEGINNING}{zlib.crc32(os.fsencode(target.name)):08x}-"

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "formats": set(),
+    "sizes": set(),
     "ownership": set(),
     "arguments": set(),
     "threads": set(),
@@ -56,7 +57,7 @@ ARROWS: dict[str, set[str]] = {
     "rounding": {"formats"},
     "hub": {"formats"},
     "converters": {"formats", "hub", "models", "rounding", "tokenizer"},
-    "library": {"converters", "formats", "hub"},
+    "library": {"converters", "formats", "hub", "sizes"},
     "calibrate": {
         "arguments", "cache", "chat", "converters", "formats", "models", "runtime", "tokenizer",
     },
@@ -72,7 +73,7 @@ ARROWS: dict[str, set[str]] = {
     "cli": {
         "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats",
         "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache", "demo", "cores", "tune",
-        "tuned", "idle", "ends", "hub", "library",
+        "tuned", "idle", "ends", "hub", "library", "sizes",
     },
 }  # fmt: skip
 

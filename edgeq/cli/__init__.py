@@ -19,6 +19,8 @@ from types import FrameType
 import click
 
 from edgeq.cli import terminal
+from edgeq.cli.common import QUIET, dressed
+from edgeq.cli.spelling import renamed, understood
 from edgeq.ends import EXIT_FAILED, EXIT_MODEL, complain, ended
 from edgeq.errors import near
 
@@ -31,6 +33,8 @@ COMMANDS = {
     "run": "Continue a prompt.",
     "chat": "Talk with a model.",
     "bench": "Measure tokens per second and memory.",
+    "list": "List the converted models that are kept, and what they take.",
+    "rm": "Remove converted models.",
     "show": "Show what a model file holds.",
     "verify": "Check every byte of a model file.",
     "eval": "Measure quality: perplexity, divergence from a reference, multiple choice.",
@@ -45,6 +49,8 @@ COMMANDS = {
     "demo": "Convert a tiny bundled model and let it tell a story.",
 }
 
+MODULES = {"list": "listed", "rm": "remove"}  # where a command's name is Python's, or says too little
+
 
 class LazyGroup(click.Group):
     """A group whose commands are the rows of COMMANDS; a command's module is imported when it is called."""
@@ -55,12 +61,24 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"edgeq.cli.{cmd_name}").command
-        return command
+        return dressed(importlib.import_module(f"edgeq.cli.{MODULES.get(cmd_name, cmd_name)}").command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if ctx.resilient_parsing:  # a shell completes the words
+            return super().resolve_command(ctx, args)
+        if args[0] not in COMMANDS:
+            args = [*renamed(args[0]), *args[1:]]
+        name, command, rest = self.command_of(ctx, args)
+        if name is None or command is None:
+            return name, command, rest
+        return name, command, understood(command, name, rest, ctx, terminal.note)
+
+    def command_of(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the words begin with; what is none is told with the nearest that there is."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:  # click tells near names of options, but not of lazy commands
@@ -143,7 +161,10 @@ def prepare_process() -> None:
 
 
 def warned(message: Warning | str, *_: object, **__: object) -> None:
-    """A warning of the library as one line."""
+    """A warning of the library as one line; none for -q."""
+    context = click.get_current_context(silent=True)
+    if context is not None and context.meta.get(QUIET):
+        return
     terminal.note(f"edgeq: warning: {message}")
 
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeq.cli import engine, terminal
-from edgeq.cli.options import Numbers, engine_options, json_option, model_argument, quiet_option, take
+from edgeq.cli.options import (
+    Numbers,
+    context_option,
+    engine_options,
+    json_option,
+    model_argument,
+    quiet_option,
+    take,
+)
 from edgeq.cli.sources import resolve
 
 if TYPE_CHECKING:
@@ -51,7 +59,15 @@ if TYPE_CHECKING:
     default=3,
     help="The median counts.  [default: 3]",
 )
-@engine_options(click.option("-t", "--threads", type=Numbers(), help="Numbers of threads, such as 1,2."))
+@engine_options(
+    threads=click.option(
+        "-t",
+        "--threads",
+        type=Numbers(),
+        help="Numbers of threads, such as 1,2.  [default: this process's physical cores]",
+    ),
+    context=context_option("Tokens of context.  [default: those that are measured]"),
+)
 @json_option
 @quiet_option
 def command(model: str, as_json: bool, quiet: bool, **options: Any) -> None:

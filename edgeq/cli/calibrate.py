@@ -23,7 +23,7 @@ from edgeq.errors import UsageError
     required=True,
     help="The file to write.",
 )
-@text_options
+@text_options()
 @click.option("--diagonal", is_flag=True, help="Keep squares alone: small, enough for importance.")
 @click.option(
     "--merge",

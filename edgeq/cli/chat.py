@@ -10,9 +10,11 @@ import click
 
 from edgeq.cli import engine, terminal
 from edgeq.cli.answer import Look
+from edgeq.cli.files import utf8
 from edgeq.cli.history import OFF, History, history_path, wanted
 from edgeq.cli.options import (
     engine_options,
+    examples,
     generation_options,
     model_argument,
     quiet_option,
@@ -22,7 +24,6 @@ from edgeq.cli.options import (
     take_escape,
 )
 from edgeq.cli.prompt import Message, lines_of_stdin, read_message
-from edgeq.cli.run import utf8
 from edgeq.cli.session import Session
 from edgeq.cli.template import template_given, template_options, words_given
 from edgeq.cli.transcript import read_text
@@ -33,7 +34,14 @@ if TYPE_CHECKING:
     from edgeq.engine import Model
 
 
-@click.command("chat")
+@click.command(
+    "chat",
+    epilog=examples(
+        "edgeq chat model.edgeq",
+        'edgeq chat model.edgeq -sys "Answer in one sentence." --temp 0.3',
+        'echo "What is a leap year?" | edgeq chat model.edgeq -q',
+    ),
+)
 @model_argument
 @click.option("-p", "--prompt", metavar="TEXT", help="The first message; the chat goes on behind its answer.")
 @click.option("-f", "--file", type=click.Path(), metavar="FILE", help="Take the first message from FILE.")

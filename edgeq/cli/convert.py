@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 import click
 
 from edgeq.cli import terminal
-from edgeq.cli.options import force_option, json_option, quiet_option
+from edgeq.cli.options import examples, force_option, json_option, quiet_option
 from edgeq.cli.sources import located, output_name, progress_bar, tell_growth
 from edgeq.errors import UsageError
+from edgeq.library.find import KEEP, kind, scheme_of
 
 Command = Callable[..., Any]
 
@@ -35,11 +37,21 @@ class WithRecipes(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         from edgeq.converters.recipe import shipped
 
+        super().format_epilog(ctx, formatter)
         with formatter.section("Recipes"):
             formatter.write_dl([(recipe.name, recipe.about) for recipe in shipped().values()])
 
 
-@click.command("convert", cls=WithRecipes)
+@click.command(
+    "convert",
+    cls=WithRecipes,
+    epilog=examples(
+        "edgeq convert model-dir -o model.edgeq",
+        "edgeq convert model-Q4_K_M.gguf",
+        "edgeq convert Qwen/Qwen3-0.6B -o small.edgeq --scheme e4",
+        "edgeq convert model-dir -o mixed.edgeq --recipe q4-mixed",
+    ),
+)
 @click.argument("source", type=click.Path())
 @click.option(
     "-o",
@@ -50,15 +62,16 @@ class WithRecipes(click.Command):
 )
 @scheme_option(
     "--scheme",
-    "Numbers of the weights, one of `edgeq schemes`; keep leaves each tensor's own.  [default: q4]",
+    "Numbers of the weights, one of `edgeq schemes`; keep leaves each tensor's own.  "
+    "[default: keep for a quantized .gguf, else q4]",
 )
 @scheme_option(
     "--embed-scheme",
-    "Numbers of the embedding.  [default: q8 or e8, or --scheme where that is not quantized]",
+    "Numbers of the embedding.  [default: 8 bits, or --scheme if that is keep or float]",
 )
 @scheme_option(
     "--output-scheme",
-    "Numbers of the output head.  [default: q8 or e8, or --scheme where that is not quantized]",
+    "Numbers of the output head.  [default: 8 bits, or --scheme if that is keep or float]",
 )
 @click.option(
     "--recipe",
@@ -103,8 +116,9 @@ def command(
     from edgeq.converters import convert
     from edgeq.converters.recipe import choose
 
-    chosen = choose(recipe, scheme, embed_scheme, output_scheme)
     found = located(source, quiet=quiet)
+    kept = recipe is None and scheme is None and holds_quantized(found)
+    chosen = choose(recipe, KEEP if kept else scheme, embed_scheme, output_scheme)
     start = time.perf_counter()
     with progress_bar(quiet, "convert") as progress:
         convert(
@@ -120,4 +134,12 @@ def command(
     if as_json:
         terminal.say_json({"file": str(target), "bytes": written, "recipe": chosen.name, "seconds": seconds})
     elif not quiet:
-        terminal.note(f"{target}: {terminal.size(written)}, {chosen.name}, {seconds:.1f} s")
+        why = " (the file's own numbers, as it is quantized; --scheme NAME rounds them)" if kept else ""
+        terminal.note(f"{target}: {terminal.size(written)}, {chosen.name}{why}, {seconds:.1f} s")
+
+
+def holds_quantized(source: str | os.PathLike[str]) -> bool:
+    """Whether the source is a .gguf file whose numbers are quantized already, so that they are kept."""
+    if not Path(source).exists():  # a name on the hub, or the converter says what is wrong
+        return False
+    return scheme_of(Path(source), kind(source)) == KEEP

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeq.cli import engine, terminal
-from edgeq.cli.files import read_bytes
+from edgeq.cli.files import read_bytes, utf8
 from edgeq.cli.options import (
     combine,
+    context_option,
     engine_options,
     force_option,
     json_option,
     model_argument,
     quiet_option,
 )
-from edgeq.cli.run import utf8
 from edgeq.errors import EdgeqError, UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ text_options = combine(
         "-f", "--file", type=click.Path(), metavar="TEXT", required=True, help="The text, a UTF-8 file."
     ),
     click.option(
-        "--chars", type=click.IntRange(1), metavar="N", help="Take only so many characters of the text."
+        "--chars",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Take only so many characters of the text.  [default: all]",
     ),
     click.option(
         "--protocol",
@@ -46,7 +49,9 @@ text_options = combine(
         show_default=True,
         help="Which tokens are scored: the second half of windows of 512, or all of windows of 2048.",
     ),
-    engine_options(),
+    engine_options(
+        context=context_option("Tokens of a window.  [default: 512, or 2048 for gptq]"),
+    ),
     gate_option,
     json_option,
     quiet_option,
@@ -224,7 +229,9 @@ def kld(
     help="Items, a JSON object a line: those of HellaSwag, ARC, PIQA, BLiMP or LAMBADA, or context, choices "
     "and answer.",
 )
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Take only the first N items.")
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", help="Take only the first N items.  [default: all]"
+)
 @engine_options()
 @gate_option
 @json_option

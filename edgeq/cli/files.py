@@ -25,3 +25,13 @@ def read_bytes(file: str) -> bytes:
     if len(data) > BYTES_MAX:
         raise UsageError(f"{name} has more than {size(BYTES_MAX)}: give a part of it")
     return data
+
+
+def utf8(data: bytes, what: str) -> str:
+    """The text of some bytes; UsageError says where in `what` they are no UTF-8."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{what} is not UTF-8 text: byte {error.start} is {data[error.start]:#04x}"
+        ) from None

@@ -37,7 +37,13 @@ def command() -> None:
     metavar="FILE",
     help="Write to FILE, or into the directory FILE, instead of the folder of packs.",
 )
-@click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="Processes that compile at a time.")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processes that compile at a time.  [default: as cores and memory allow]",
+)
 @quiet_option
 def build(
     tier: str | None, cpu: str | None, every: bool, output: Path | None, jobs: int | None, quiet: bool

@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
-from edgeq.cli import terminal
+from edgeq.cli.common import QUIET_HELP
+from edgeq.cli.kv import Kind, one_kind
+from edgeq.errors import shown
 
 Function = Callable[..., Any]
 
@@ -25,28 +27,68 @@ def combine(*decorators: Callable[[Function], Function]) -> Callable[[Function],
     return decorate
 
 
+model_option = click.option(
+    "-m",
+    "--model",
+    "model_option",
+    type=click.Path(),
+    metavar="MODEL",
+    help="The model, instead of the argument.",
+)
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: lines to type."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
 def model_argument(function: Function) -> Function:
     """MODEL as the argument or as -m: the function gets `model`, a string."""
 
     @click.argument("model", required=False, type=click.Path())
-    @click.option(
-        "-m",
-        "--model",
-        "model_option",
-        type=click.Path(),
-        metavar="MODEL",
-        help="The model, instead of the argument.",
-    )
+    @model_option
     @functools.wraps(function)
     def wrapper(model: str | None, model_option: str | None, **rest: Any) -> Any:
-        if model is not None and model_option is not None:
-            raise click.UsageError(f"two models are given, {model} and -m {model_option}: give one of them")
-        given = model if model is not None else model_option
-        if given is None:
+        return function(model=one_model(model, model_option), **rest)
+
+    return wrapper
+
+
+def one_model(argument: str | None, option: str | None) -> str:
+    """The model that is named. UsageError where there is none, or two."""
+    if argument is not None and option is not None:
+        raise click.UsageError(f"two models are given, {argument} and -m {option}: give one of them")
+    given = argument if argument is not None else option
+    if given is None:
+        raise click.UsageError(
+            "no model is given: name an .edgeq file, a .gguf file or a checkpoint's directory"
+        )
+    return given
+
+
+def model_and_prompt(function: Function) -> Function:
+    """MODEL and PROMPT as arguments, or as -m and -p: the function gets `model`, and `prompt` or None.
+
+    Beside -m a lone argument is the prompt.
+    """
+
+    @click.argument("model", required=False, type=click.Path())
+    @click.argument("text", required=False, metavar="[PROMPT]")
+    @model_option
+    @click.option("-p", "--prompt", metavar="TEXT", help="The prompt, instead of the argument.")
+    @functools.wraps(function)
+    def wrapper(
+        model: str | None, text: str | None, model_option: str | None, prompt: str | None, **rest: Any
+    ) -> Any:
+        lone = text is None and prompt is None and rest["file"] in (None, "-")
+        if model_option is not None and lone:
+            model, text = None, model
+        if text is not None and prompt is not None:
             raise click.UsageError(
-                "no model is given: name an .edgeq file, a .gguf file or a checkpoint's directory"
+                f"two prompts are given, {shown(text)} and -p {shown(prompt)}: give one of them, in quotes"
             )
-        return function(model=given, **rest)
+        named = one_model(model, model_option)
+        return function(model=named, prompt=text if prompt is None else prompt, **rest)
 
     return wrapper
 
@@ -67,48 +109,53 @@ class Numbers(click.ParamType):
         return [int(word) for word in words]
 
 
-def ignored(_: click.Context, parameter: click.Parameter, value: Any) -> None:
-    if value is not None:
-        terminal.note(f"edgeq: warning: {parameter.opts[0]} is ignored: edgeq runs on the CPU")
-
-
-gpu_layers = click.option(
-    "-ngl", "--gpu-layers", "--n-gpu-layers", expose_value=False, callback=ignored, hidden=True, metavar="N"
-)
-
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 force_option = click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help=QUIET_HELP)
 
 threads_option = click.option(
     "-t",
     "--threads",
     type=click.IntRange(1, 4096),
     metavar="N",
-    help="Threads.  [default: the physical cores this process may use]",
+    help="Threads.  [default: this process's physical cores]",
+)
+
+
+def context_option(words: str) -> Callable[[Function], Function]:
+    """-c, with what it means to a command."""
+    return click.option(
+        "-c",
+        "--ctx-size",
+        "--context",
+        "context",
+        type=click.IntRange(0),
+        metavar="N",
+        help=words,
+    )
+
+
+models_context = context_option(
+    "Tokens of context; 0 takes all the model has.  [default: the model's, at most 8192]"
 )
 
 
 def engine_options(
     threads: Callable[[Function], Function] = threads_option,
+    context: Callable[[Function], Function] = models_context,
 ) -> Callable[[Function], Function]:
     """The options of edgeq.load: `context`, `threads`, `kv`, `act`."""
     return combine(
-        click.option(
-            "-c",
-            "--ctx-size",
-            "--context",
-            "context",
-            type=click.IntRange(0),
-            metavar="N",
-            help="Tokens of context; 0 takes all the model has.  [default: the model's, at most 8192]",
-        ),
+        context,
         threads,
         click.option(
             "--kv",
-            type=click.Choice(["q8", "f16", "f32"]),
-            default="q8",
+            type=Kind(),
+            multiple=True,
+            default=("q8",),
             show_default=True,
+            callback=one_kind,
+            metavar="[q8|f16|f32]",
             help="Numbers in the KV cache.",
         ),
         click.option(
@@ -118,7 +165,6 @@ def engine_options(
             show_default=True,
             help="Activations in the products.",
         ),
-        gpu_layers,
     )
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edgeq.cli import terminal
+from edgeq.cli.files import utf8
 from edgeq.cli.history import History
-from edgeq.cli.run import utf8
 
 BLOCK = '"""'
 

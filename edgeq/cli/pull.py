@@ -23,10 +23,12 @@ def command(name: str, no_convert: bool, as_json: bool, quiet: bool) -> None:
     """Fetch the model NAME from the Hugging Face hub and convert it, as `edgeq run NAME` would.
 
     \b
-    NAME is  OWNER/NAME            a checkpoint, or of a repository of GGUF files the one of type Q4_K_M
-             OWNER/NAME:TYPE       the GGUF file of a type
-             OWNER/NAME/FILE.gguf  a file
-    each with @REVISION for another branch, tag or commit than main, or a page's address.
+    NAME is OWNER/NAME            a checkpoint; of GGUF files the Q4_K_M
+            OWNER/NAME:TYPE       the GGUF file of a type
+            OWNER/NAME/FILE.gguf  a file
+
+    With @REVISION behind it, it is of another branch, tag or commit than main; the address of its page is
+    understood, too.
 
     The hub is asked whether there is something newer; run and chat take what is there without asking. The
     path of what to run goes to stdout, with --no-convert that of what was fetched. Nothing is fetched twice,

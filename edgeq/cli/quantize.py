@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,18 +12,23 @@ import click
 
 from edgeq.cli import terminal
 from edgeq.cli.convert import scheme_option
-from edgeq.cli.options import combine, force_option, json_option, quiet_option, threads_option
+from edgeq.cli.options import (
+    Function,
+    combine,
+    force_option,
+    json_option,
+    quiet_option,
+    threads_option,
+)
 from edgeq.cli.sources import located, output_name
 from edgeq.errors import UsageError
+from edgeq.sizes import bytes_in
 
 if TYPE_CHECKING:
     from edgeq.quantize.estimate import Estimate
     from edgeq.quantize.run import Result
     from edgeq.quantize.transforms import Transform
 
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
-SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?[iI]?)[bB]?")
-DIGITS_MAX = 30
 EVERY_S = 0.2  # between two changes of the line on a terminal
 
 
@@ -36,10 +40,10 @@ class Bytes(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        match = SIZE.fullmatch(str(value).strip())
-        if match is None or match[2].upper() not in UNITS or len(match[1]) > DIGITS_MAX:
+        count = bytes_in(str(value))
+        if count is None:
             self.fail(f"{value!r} is no size such as 700M, 1.5G or 2GiB", param, ctx)
-        return int(float(match[1]) * UNITS[match[2].upper()])
+        return count
 
 
 class Names(click.ParamType):
@@ -53,23 +57,27 @@ class Names(click.ParamType):
         return tuple(word.strip() for word in str(value).split(",")) if isinstance(value, str) else value
 
 
-text_options = combine(
-    click.option(
-        "-f",
-        "--file",
-        "files",
-        multiple=True,
-        type=click.Path(),
-        metavar="TEXT",
-        help="Text to calibrate on, UTF-8 or JSON lines (can be repeated).  [default: edgeq's own]",
-    ),
-    click.option(
-        "--tokens",
-        type=click.IntRange(1536),
-        metavar="N",
-        help="Tokens of it to take.  [default: the preset's]",
-    ),
-)
+def text_options(tokens: str = "32768") -> Callable[[Function], Function]:
+    """The options of a text to calibrate on; `tokens` says how many are taken by default."""
+    return combine(
+        click.option(
+            "-f",
+            "--file",
+            "files",
+            multiple=True,
+            type=click.Path(),
+            metavar="TEXT",
+            help="Text to calibrate on, UTF-8 or JSON lines (can be repeated).  [default: edgeq's own]",
+        ),
+        click.option(
+            "--tokens",
+            type=click.IntRange(1536),
+            metavar="N",
+            help=f"Tokens of it to take.  [default: {tokens}]",
+        ),
+    )
+
+
 requantize_option = click.option(
     "--allow-requantize",
     is_flag=True,
@@ -105,8 +113,8 @@ class WithPresets(click.Command):
     "quantized ones before it.",
 )
 @scheme_option("--scheme", "Numbers of the weights, one of `edgeq schemes`.  [default: e4]")
-@scheme_option("--embed-scheme", "Numbers of the embedding.  [default: e8]")
-@scheme_option("--output-scheme", "Numbers of the output head.  [default: e8]")
+@scheme_option("--embed-scheme", "Numbers of the embedding.  [default: 8 bits, or --scheme if float]")
+@scheme_option("--output-scheme", "Numbers of the output head.  [default: 8 bits, or --scheme if float]")
 @click.option(
     "--recipe", type=click.Path(), metavar="RECIPE", help="A scheme for each tensor: see convert --help."
 )
@@ -141,7 +149,7 @@ class WithPresets(click.Command):
     metavar="NAME",
     help="A known name, of those below, in place of scheme, steps and transforms.",
 )
-@text_options
+@text_options("32768; with best 65536")
 @click.option(
     "--stats",
     type=click.Path(dir_okay=False),
@@ -150,7 +158,10 @@ class WithPresets(click.Command):
 )
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Kept in the file.")
 @click.option(
-    "--max-ram", type=Bytes(), metavar="SIZE", help="Memory to stay within, with fewer tokens of calibration."
+    "--max-ram",
+    type=Bytes(),
+    metavar="SIZE",
+    help="Memory to stay within, with fewer tokens of calibration.  [default: no limit]",
 )
 @click.option("--dry-run", is_flag=True, help="Tell what it will take, and do nothing.")
 @requantize_option

@@ -22,7 +22,7 @@ from edgeq.errors import UsageError
     metavar="FILE",
     help="Keep the figures, JSON.",
 )
-@text_options
+@text_options()
 @requantize_option
 @threads_option
 @json_option

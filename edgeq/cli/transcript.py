@@ -8,8 +8,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from edgeq.cli.files import utf8
 from edgeq.cli.private import write_private
-from edgeq.cli.run import utf8
 from edgeq.errors import EdgeqError, FormatError, UsageError, printable, quote
 
 BYTES_MAX = 16 << 20  # as UTF-8 of the characters that a conversation may hold (edgeq.chat.INPUT_CHARS_MAX)

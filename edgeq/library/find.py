@@ -15,6 +15,8 @@ from edgeq.errors import UsageError, near, printable
 from edgeq.errors import size as size_of
 from edgeq.hub import Name, Snapshot, fetch, parse
 
+from . import kept
+
 Progress = Callable[[int, int, str], None]
 Tell = Callable[[str], object]
 KEEP = "keep"  # converters.KEEP, which is heavy to import
@@ -164,6 +166,7 @@ def resolve(
     scheme = KEEP if keep else scheme_of(path, model_kind)
     target = cached_path(path, scheme, label)
     if target.is_file():
+        kept.use(target)
         tell(f"using {target}, converted earlier from {source}")
         return target
     from edgeq.converters import convert
@@ -180,8 +183,11 @@ def resolve(
         tell(f"converting {source} to {scheme}, once, into {target}")
         if line := growth(output, stored):
             tell(line)
+        kept.make_room(target.parent, output, tell)
 
+    kept.limit_of(target.parent)  # a wrong EDGEQ_CACHE_LIMIT is told before the source is read
     convert(source, target, scheme=scheme, progress=progress, sizes=sizes, overwrite=True)
+    kept.use(target)
     prefix = target.name.rsplit("-", 1)[0]
     for old in target.parent.glob(f"{prefix}-????????????.edgeq"):  # the same source in an earlier state
         if old != target:

@@ -46,6 +46,12 @@ def process(name: str, error: str, *arguments: str, **environment: str) -> subpr
         ("TypeError('odd')", 1, "edgeq: error: unexpected TypeError: odd; this is a fault of edgeq"),
         ('RuntimeError("can\'t start new thread")', 1, "edgeq: error: the system gives no more threads"),
         ("OSError(5, 'Input/output error')", 1, "edgeq: error: Input/output error"),
+        ("OSError(12, 'Cannot allocate memory')", 4, "edgeq: error: out of memory: [Errno 12] Cannot"),
+        (
+            "ImportError('x.so: failed to map: Cannot allocate memory')",
+            4,
+            "edgeq: error: out of memory: x.so: failed",
+        ),
     ],
 )
 def test_what_fails_while_modules_are_imported(
@@ -95,3 +101,43 @@ def test_what_nobody_expected(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 def test_a_message_without_end_is_cut() -> None:
     assert len(ends.outcome(TypeError("x" * 100_000))[1]) < 3000
     assert ends.outcome(EdgeqError("as it is")) == (1, "as it is")
+
+
+# closed streams ------------------------------------------------------------------------------------------
+
+
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    """A line for sh in which $EDGEQ is the command; what it ends with."""
+    environment = {**os.environ, "EDGEQ": f"{sys.executable} -m edgeq"}
+    return subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["$EDGEQ show {story} >&-", "$EDGEQ --help >&-", "$EDGEQ --version >&-", "$EDGEQ doctor --json >&- 2>&-"],
+)
+def test_a_closed_output_is_nobody_who_reads(line: str, story: Path) -> None:
+    ended = shell(line.format(story=story))
+    assert (ended.returncode, ended.stdout, ended.stderr) == (141, "", "")
+
+
+@pytest.mark.parametrize("line", ["show {story} --tensors --json", "--help"])
+def test_a_reader_that_goes_away(line: str, story: Path) -> None:
+    """It is gone before the first byte."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "edgeq", *line.format(story=story).split()]
+    with open(write, "wb") as gone:
+        ended = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
+def test_a_closed_output_does_not_become_a_file(tmp_path: Path, demo_checkpoint: Path) -> None:
+    """What is opened later gets other numbers than 0, 1 and 2, and an error's line is not in it."""
+    target = tmp_path / "out.edgeq"
+    ended = shell(f"$EDGEQ convert {demo_checkpoint} -o {target} <&- >&- 2>&-")
+    assert ended.returncode == 0 and target.read_bytes().startswith(b"EDGEQ")
+    ended = shell(f"$EDGEQ verify {target} >&- 2>&-")
+    assert ended.returncode == 141
+    ended = shell("$EDGEQ show nowhere 2>&-")
+    assert (ended.returncode, ended.stdout) == (2, "")

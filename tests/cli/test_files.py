@@ -69,6 +69,35 @@ def test_convert_by_a_recipe(call: Call, demo_checkpoint: Path, tmp_path: Path) 
     assert call(*words, "q4-mixed", "--force").err.split(", ")[1] == "q4-mixed"
 
 
+def test_convert_keeps_what_a_quantized_file_holds(call: Call, tmp_path: Path) -> None:
+    """Unless a scheme is asked for, as `run` does; its line says so."""
+    words = config("llama")
+    write_gguf(tmp_path / "m.gguf", words, weights(words), kind="Q8_0")
+    write_gguf(tmp_path / "f.gguf", words, weights(words), kind="F16")
+    target = tmp_path / "out.edgeq"
+
+    def converted(source: str, *options: str) -> tuple[str, str]:
+        result = call("convert", str(tmp_path / source), "-o", str(target), "--force", *options)
+        assert result.code == 0, result.err
+        facts = json.loads(call("show", str(target), "--json", "--tensors").out)
+        schemes = {tensor["name"]: tensor["scheme"] for tensor in facts["tensors"]}
+        return schemes["blocks.0.q"], result.err
+
+    scheme, line = converted("m.gguf")
+    assert scheme == "q8"
+    assert ", keep (the file's own numbers, as it is quantized; --scheme NAME rounds them), " in line
+    for source, options, wanted in [
+        ("m.gguf", ["--scheme", "q4"], "q4"),
+        ("m.gguf", ["--recipe", "q4-mixed"], "q4"),
+        ("m.gguf", ["--embed-scheme", "q8"], "q8"),
+        ("f.gguf", [], "q4"),
+    ]:
+        scheme, line = converted(source, *options)
+        assert scheme == wanted and ("own numbers" in line) == (options[:1] == ["--embed-scheme"])
+    told = json.loads(call("convert", str(tmp_path / "m.gguf"), "-o", str(target), "--force", "--json").out)
+    assert told["recipe"] == "keep"
+
+
 def test_help_lists_the_recipes(call: Call) -> None:
     text = call("convert", "--help").out.split("\nRecipes:\n")[1]
     assert [line.split()[0] for line in text.splitlines() if line[2:3].strip()] == sorted(shipped())

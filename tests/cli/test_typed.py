@@ -79,7 +79,7 @@ def test_a_block_that_is_no_utf8_is_one_message(call: Call, model: str) -> None:
 
 def test_input_that_is_closed_is_at_its_end(call: Call, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgeq.cli.chat import begin, talk
-    from edgeq.cli.run import read_prompt
+    from edgeq.cli.piped import read_prompt
     from edgeq.cli.session import Session
     from edgeq.errors import UsageError
 

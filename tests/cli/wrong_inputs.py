@@ -99,7 +99,7 @@ DIRECTORIES = (
 )  # fmt: skip
 
 RUN = (
-    _is("an unknown command", "rum story.edgeq", USAGE, "No such command 'rum'", "did you mean 'run'?"),
+    _is("an unknown command", "shwo story.edgeq", USAGE, "No such command 'shwo'", "did you mean 'show'?"),
     _is("an unknown command of a group", "eval pp story.edgeq", USAGE, "No such command 'pp'"),
     _is("an unknown option", "run story.edgeq --temprature 1", USAGE, "--temprature", "--temperature"),
     _is("no model", "run -p x", USAGE, "no model is given", "name an .edgeq file"),
@@ -107,7 +107,7 @@ RUN = (
     _is("a name that clears the screen", "run no\x1b[2J.edgeq -p x", USAGE, "there is no file", "name an .edgeq"),
     _is("a name without end", f"run {'a' * 300} -p x", USAGE, "File name too long", "name a file"),
     _is("two models", "run story.edgeq -m small.edgeq -p x", USAGE, "two models are given", "give one"),
-    _is("two prompts", "run story.edgeq -p x -f short.txt", USAGE, "-p and with -f", "give one of them"),
+    _is("two prompts", "run story.edgeq -p x -f short.txt", USAGE, "a text and -f", "give one of them"),
     _is("an empty prompt", "run tiny.edgeq -p ''", USAGE, "tokenizer"),
     _is("a prompt that is no UTF-8", "run story.edgeq -f latin.txt", USAGE, "latin.txt is not UTF-8", "byte 3"),
     _is("stdin that is no UTF-8", "run story.edgeq", USAGE, "stdin is not UTF-8", "byte 0", stdin=b"\xff"),
@@ -120,7 +120,7 @@ RUN = (
     _is("less than no context", "run story.edgeq -p x -c -1", USAGE, "-1 is not in the range", "x>=0"),
     _is("no threads", "run story.edgeq -p x -t 0", USAGE, "0 is not in the range", "1<=x<=4096"),
     _is("a word for a number", "run story.edgeq -p x -t many", USAGE, "'many'", "integer"),
-    _is("a cache that there is not", "run story.edgeq -p x --kv q2", USAGE, "--kv", "'q2'", "'q8'"),
+    _is("a cache that there is not", "run story.edgeq -p x --kv q2", USAGE, "--kv", "'q2'", "q8 (or q8_0), f16, f32"),
     _is("a temperature below zero", "run story.edgeq -p x --temp -1", USAGE, "temperature is -1.0", "at most"),
     _is("a probability above one", "run story.edgeq -p x --top-p 2", USAGE, "top_p is 2.0", "at most 1"),
     _is("a seed that is no number", "run story.edgeq -p x --seed lucky", USAGE, "'lucky'", "integer"),
@@ -239,6 +239,10 @@ REST = (
     _is("measuring and forgetting", "doctor --tune --forget", USAGE, "exclude each other", "give one"),
     _is("force of nothing", "doctor --force", USAGE, "--force goes with --tune"),
     _is("something for the doctor", "doctor story.edgeq", USAGE, "unexpected", "story.edgeq"),
+    _is("nothing to remove", "rm", USAGE, "name the models", "`edgeq list`", "--all"),
+    _is("a model that is not kept", "rm nowhere", USAGE, "nowhere", "`edgeq list`"),
+    _is("all, and some by name", "rm nowhere --all", USAGE, "--all"),
+    _is("something for what is kept", "list story.edgeq", USAGE, "unexpected", "story.edgeq"),
     _is("what is no name", "pull nowhere", USAGE, "'nowhere' is no name on the hub", "OWNER/NAME"),
     _is("a file to be fetched", "pull story.edgeq", USAGE, "is a file or directory here", "OWNER/NAME"),
     _is("two forms of a name in one", "pull o/n:Q4_K_M/x.gguf", USAGE, "OWNER/NAME"),

@@ -170,6 +170,8 @@ COMMANDS = (
     Command("kernels list", ("kernels", "list"), may_say="refused: "),
     Command("kernels clear", ("kernels", "clear")),
     Command("show", ("show", "model.edgeq")),
+    Command("list", ("list",)),
+    Command("rm", ("rm", "--all")),
     Command("quantize", ("quantize", "checkpoint", "-o", "made.edgeq", "--quality", "fast"), "made.edgeq"),
     Command("quantize --file", ("quantize", "checkpoint", "-o", "made.edgeq", *TEXT, *METHODS), "made.edgeq"),
     Command("quantize --stats --force",
