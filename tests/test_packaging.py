@@ -7,18 +7,22 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
+import edgeq
 from tests.patience import STUCK_S
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = {"edgeq": "edgeq", "formats": "edgeq/formats", "converters": "edgeq/converters"}
 SHIPPED = "edgeq/packs/shipped"
 LINKS = ("edgeq/formats", "edgeq/converters")
+AIMS = ("formats", "converters")  # what they lead to
 
 
 def tracked() -> list[str]:
@@ -162,3 +166,48 @@ def test_an_installed_wheel_runs_without_a_compiler(
     code, where, compilers = json.loads(done.stdout.splitlines()[-1])
     assert (code, compilers) == (0, []) and Path(where).is_relative_to(installed)
     assert not cache.exists()
+
+
+EDITABLE = (
+    "import sys; sys.path.insert(0, 'tools'); import backend; print(backend.build_editable(sys.argv[1]))"
+)
+FOUND = """
+import importlib.metadata, importlib.util, json
+import edgeq
+found = importlib.metadata.distribution("edgeq")
+parts = [importlib.util.find_spec(f"edgeq.{name}").origin for name in ("formats", "converters")]
+print(json.dumps([edgeq.__file__, parts, found.version, sorted(e.name for e in found.entry_points)]))
+"""
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["with links", "without links"])
+def test_an_editable_install_works_beside_the_checkout(tree: Path, tmp_path: Path, links: bool) -> None:
+    """A program that stands beside a clone named edgeq imports the package, not the clone's folder. Where the
+    clone has no links setuptools' finder is installed: there a program must stand elsewhere.
+    """
+    clone, out, own = tmp_path / "edgeq", tmp_path / "out", tmp_path / "venv"
+    shutil.copytree(tree, clone, symlinks=True)
+    if not links:
+        for name in LINKS:
+            (clone / name).unlink()
+    out.mkdir()
+    wheel = out / printed([sys.executable, "-c", EDITABLE, str(out)], clone)
+    venv.create(own, with_pip=False)
+    scheme = {"base": str(own), "platbase": str(own)}
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(sysconfig.get_path("purelib", "venv", scheme))
+    python = Path(sysconfig.get_path("scripts", "venv", scheme)) / Path(sys.executable).name
+    where, parts, version, commands = json.loads(
+        printed([str(python), "-c", FOUND], tmp_path if links else out)
+    )
+    assert Path(where) == clone / "edgeq" / "__init__.py"
+    assert [Path(part).parent for part in parts] == [clone / name for name in (LINKS if links else AIMS)]
+    assert (version, commands) == (edgeq.__version__, ["edgeq"])
+
+
+def printed(command: list[str], folder: Path) -> str:
+    """The last line that a command prints in the folder, found by no variable of Python's."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env, timeout=STUCK_S)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]

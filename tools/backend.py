@@ -20,12 +20,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import editable
 from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403  (the hooks that are setuptools' own)
 
 PACKS = Path("edgeq/packs/shipped")  # in the tree, which is where hooks are run
 COMPILING = ("click", "llvmlite", "numba", "numpy", "psutil")  # what `edgeq kernels build` imports
 Settings = dict[str, Any] | None
+
+build_editable = editable.build_editable
 
 
 def tiers(settings: Settings) -> list[str]:
