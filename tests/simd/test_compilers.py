@@ -138,13 +138,14 @@ def test_other_sources_are_not_compiled() -> None:
 
 
 MINE = """
-from edgeq.simd.sources import Entry
+from edgeq.simd.sources import Entry, Given
 
 def digest():
     return "of mine"
 
 def entry(kernel, tag):
-    return Entry(kernel, tag, lambda a, b, c: a + b + c, 3, returns=True)
+    given = Given(0), Given(1), Given(2)
+    return Entry(kernel, tag, lambda t, a, b, c: a + b + c, given, 3, returns=True)
 """
 
 
