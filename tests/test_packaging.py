@@ -130,7 +130,8 @@ def test_an_installed_wheel_runs_without_a_compiler(
     tree: Path, tmp_path: Path, demo_checkpoint: Path
 ) -> None:
     """An sdist brings packs, hands them on to wheel and sdist without compiling again, and who installs the
-    wheel starts a model without numba or llvmlite and keeps nothing.
+    wheel starts a model without numba or llvmlite and keeps nothing. They stay in the checkout, for its own
+    wheel and the next build.
     """
     from edgeq.converters import convert
     from edgeq.simd.host import host_isa
@@ -139,9 +140,16 @@ def test_an_installed_wheel_runs_without_a_compiler(
     target = Target.of(host_isa().name)
     if not target.isa_row.machine:
         pytest.skip("wheels have no packs for GENERIC")
-    source = unpacked(build(tree, "sdist", tmp_path / "sdist", target.isa), tmp_path / "unpacked")
-    assert not (tree / SHIPPED).exists()
+    checkout = tmp_path / "checkout"
+    shutil.copytree(tree, checkout, symlinks=True)
+    source = unpacked(build(checkout, "sdist", tmp_path / "sdist", target.isa), tmp_path / "unpacked")
     (pack,) = (source / SHIPPED).iterdir()
+    (kept,) = (checkout / SHIPPED).iterdir()
+    written = kept.stat().st_mtime_ns
+    build(checkout, "sdist", tmp_path / "sdist1", target.isa)
+    assert kept.read_bytes() == pack.read_bytes() and kept.stat().st_mtime_ns == written
+    own = build(checkout, "wheel", tmp_path / "wheel0")
+    assert f"{SHIPPED}/{target.name}.pack" in files_of(own)
     again = unpacked(build(source, "sdist", tmp_path / "sdist2", "all"), tmp_path / "unpacked2")
     assert (again / SHIPPED / pack.name).read_bytes() == pack.read_bytes()
     wheel = build(source, "wheel", tmp_path / "wheel")
