@@ -4,6 +4,7 @@ the target, which need not be this machine.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -12,6 +13,7 @@ from .sources import Entry
 from .target import Target
 
 
+@cache
 def target_machine(target: Target) -> Any:
     """LLVM's machine for the target."""
     llvm.initialize_all_targets()

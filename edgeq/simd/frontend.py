@@ -127,8 +127,13 @@ class Lower(lowering.Lower):
         super().setup_function(descriptor)
         self.function.attributes.add("noinline" if self.func_ir.func_id.func in CALLED else "alwaysinline")
 
-    def pre_block(self, block: Any) -> None:
-        """Nothing: places of variables are made when they are first written, and no block raises."""
+    def lower_block(self, block: Any) -> None:
+        """Statement by statement: places of variables are made when they are first written, no block raises,
+        and what goes wrong is told with the kernel's name.
+        """
+        for statement in block.body:
+            self.loc = statement.loc
+            self.lower_inst(statement)
 
     def delvar(self, name: str) -> None:
         """Nothing."""

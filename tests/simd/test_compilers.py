@@ -421,10 +421,12 @@ def test_no_threads(quick: Callable[..., None], monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("kernels", "cores", "megabytes", "processes"),
     [
-        (13, 8, 32000, 4),
-        (13, 2, 32000, 2),
-        (2, 8, 32000, 2),
-        (13, 8, 900, 2),
+        (13, 8, 32000, 2),
+        (13, 4, 32000, 2),
+        (13, 2, 32000, 1),
+        (11, 8, 32000, 1),
+        (2, 8, 32000, 1),
+        (13, 8, 900, 1),
         (13, 8, 100, 1),
         (1, 1, 100, 1),
     ],
