@@ -7,18 +7,22 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
+import edgeq
 from tests.patience import STUCK_S
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = {"edgeq": "edgeq", "formats": "edgeq/formats", "converters": "edgeq/converters"}
 SHIPPED = "edgeq/packs/shipped"
 LINKS = ("edgeq/formats", "edgeq/converters")
+AIMS = ("formats", "converters")  # what they lead to
 
 
 def tracked() -> list[str]:
@@ -126,7 +130,8 @@ def test_an_installed_wheel_runs_without_a_compiler(
     tree: Path, tmp_path: Path, demo_checkpoint: Path
 ) -> None:
     """An sdist brings packs, hands them on to wheel and sdist without compiling again, and who installs the
-    wheel starts a model without numba or llvmlite and keeps nothing.
+    wheel starts a model without numba or llvmlite and keeps nothing. They stay in the checkout, for its own
+    wheel and the next build.
     """
     from edgeq.converters import convert
     from edgeq.simd.host import host_isa
@@ -135,9 +140,16 @@ def test_an_installed_wheel_runs_without_a_compiler(
     target = Target.of(host_isa().name)
     if not target.isa_row.machine:
         pytest.skip("wheels have no packs for GENERIC")
-    source = unpacked(build(tree, "sdist", tmp_path / "sdist", target.isa), tmp_path / "unpacked")
-    assert not (tree / SHIPPED).exists()
+    checkout = tmp_path / "checkout"
+    shutil.copytree(tree, checkout, symlinks=True)
+    source = unpacked(build(checkout, "sdist", tmp_path / "sdist", target.isa), tmp_path / "unpacked")
     (pack,) = (source / SHIPPED).iterdir()
+    (kept,) = (checkout / SHIPPED).iterdir()
+    written = kept.stat().st_mtime_ns
+    build(checkout, "sdist", tmp_path / "sdist1", target.isa)
+    assert kept.read_bytes() == pack.read_bytes() and kept.stat().st_mtime_ns == written
+    own = build(checkout, "wheel", tmp_path / "wheel0")
+    assert f"{SHIPPED}/{target.name}.pack" in files_of(own)
     again = unpacked(build(source, "sdist", tmp_path / "sdist2", "all"), tmp_path / "unpacked2")
     assert (again / SHIPPED / pack.name).read_bytes() == pack.read_bytes()
     wheel = build(source, "wheel", tmp_path / "wheel")
@@ -162,3 +174,48 @@ def test_an_installed_wheel_runs_without_a_compiler(
     code, where, compilers = json.loads(done.stdout.splitlines()[-1])
     assert (code, compilers) == (0, []) and Path(where).is_relative_to(installed)
     assert not cache.exists()
+
+
+EDITABLE = (
+    "import sys; sys.path.insert(0, 'tools'); import backend; print(backend.build_editable(sys.argv[1]))"
+)
+FOUND = """
+import importlib.metadata, importlib.util, json
+import edgeq
+found = importlib.metadata.distribution("edgeq")
+parts = [importlib.util.find_spec(f"edgeq.{name}").origin for name in ("formats", "converters")]
+print(json.dumps([edgeq.__file__, parts, found.version, sorted(e.name for e in found.entry_points)]))
+"""
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["with links", "without links"])
+def test_an_editable_install_works_beside_the_checkout(tree: Path, tmp_path: Path, links: bool) -> None:
+    """A program that stands beside a clone named edgeq imports the package, not the clone's folder. Where the
+    clone has no links setuptools' finder is installed: there a program must stand elsewhere.
+    """
+    clone, out, own = tmp_path / "edgeq", tmp_path / "out", tmp_path / "venv"
+    shutil.copytree(tree, clone, symlinks=True)
+    if not links:
+        for name in LINKS:
+            (clone / name).unlink()
+    out.mkdir()
+    wheel = out / printed([sys.executable, "-c", EDITABLE, str(out)], clone)
+    venv.create(own, with_pip=False)
+    scheme = {"base": str(own), "platbase": str(own)}
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(sysconfig.get_path("purelib", "venv", scheme))
+    python = Path(sysconfig.get_path("scripts", "venv", scheme)) / Path(sys.executable).name
+    where, parts, version, commands = json.loads(
+        printed([str(python), "-c", FOUND], tmp_path if links else out)
+    )
+    assert Path(where) == clone / "edgeq" / "__init__.py"
+    assert [Path(part).parent for part in parts] == [clone / name for name in (LINKS if links else AIMS)]
+    assert (version, commands) == (edgeq.__version__, ["edgeq"])
+
+
+def printed(command: list[str], folder: Path) -> str:
+    """The last line that a command prints in the folder, found by no variable of Python's."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env, timeout=STUCK_S)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]

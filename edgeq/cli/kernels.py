@@ -44,9 +44,16 @@ def command() -> None:
     metavar="N",
     help="Processes that compile at a time.  [default: as cores and memory allow]",
 )
+@click.option("--update", is_flag=True, help="Leave packs alone that are of this edgeq's kernels.")
 @quiet_option
 def build(
-    tier: str | None, cpu: str | None, every: bool, output: Path | None, jobs: int | None, quiet: bool
+    tier: str | None,
+    cpu: str | None,
+    every: bool,
+    output: Path | None,
+    jobs: int | None,
+    update: bool,
+    quiet: bool,
 ) -> None:
     """Compile all kernels of a tier into one pack, by default for this processor.
 
@@ -74,6 +81,10 @@ def build(
     assert into is not None
     for target in targets:
         path = into / (target.name + BUILT) if into.is_dir() else into
+        if update and whole(path, target):
+            if not quiet:
+                terminal.note(f"{target}: {path} is of these kernels")
+            continue
         clock = engine.Clock()
         pack = whole_tier(target, jobs or affordable(), quiet)
         blob = pack.encoded()
@@ -103,6 +114,18 @@ def chosen(tier: str | None, cpu: str | None, every: bool) -> list[Target]:
         return [Target.of(by_name(tier.lower()).name)]
     except KeyError as error:
         raise UsageError(f"--tier: {error.args[0]}.") from None
+
+
+def whole(path: Path, target: Target) -> bool:
+    """Whether the file is a pack of all the tier's kernels as they are now."""
+    from edgeq.packs import build, store
+    from edgeq.packs.pack import PackError
+
+    try:
+        kernels = store.checked(path, target).pack.kernels
+    except (PackError, OSError):
+        return False
+    return all(tag.named(name) in kernels for name, tag in build.all_kernels(target))
 
 
 def whole_tier(target: Target, jobs: int, quiet: bool) -> Pack:

@@ -2,8 +2,8 @@
 `edgeq.simd.sources`.
 
 A kernel is a Python function (t, work, worker, workers, state, *operands). Its compiled form has one
-signature for all, (instruction, worker, workers) -> void: the entry made here reads the operands out of
-the instruction. A plain function's entry takes its operands and returns an int64.
+signature for all, (instruction, worker, workers) -> void: the entry reads the operands out of the
+instruction, where it is said here that they lie. A plain function's takes its operands and returns an int64.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.formats import schemes
-from edgeq.simd.sources import Entry
+from edgeq.simd.sources import Entry, Given
 from edgeq.simd.tag import Tag
 
 from .catalog import KERNELS, OPERANDS_AT, STATE_AT, WORK_AT
@@ -48,21 +48,20 @@ def function(kernel: str) -> Any:
     return found
 
 
+INSTRUCTION, WORKER, WORKERS = range(3)  # what the entry of a kernel that is no plain function takes
+
+
 def entry(kernel: str, tag: Tag) -> Entry:
     """The kernel's entry for the tag; KeyError for one that the catalog does not have."""
     row = KERNELS[kernel]
-    scope: dict[str, Any] = {"kernel": function(kernel), "tag": tag}
     if row.plain:
-        arguments = row.operands
-        call = ", ".join(("tag", *row.operands))
-    else:
-        from edgeq.simd.verbs import peek_i64
-
-        scope["peek_i64"] = peek_i64
-        arguments = ("instruction", "worker", "workers")
-        operands = (f"peek_i64(instruction + {OPERANDS_AT + 8 * n})" for n in range(len(row.operands)))
-        state = f"peek_i64(instruction + {STATE_AT})"
-        call = ", ".join(("tag", f"instruction + {WORK_AT}", "worker", "workers", state, *operands))
-    # numba has no calls by a list
-    exec(f"def entry({', '.join(arguments)}):\n    return kernel({call})\n", scope)
-    return Entry(kernel, tag, scope["entry"], len(arguments), returns=row.plain)
+        given = tuple(map(Given, range(len(row.operands))))
+        return Entry(kernel, tag, function(kernel), given, len(given), returns=True)
+    words = (STATE_AT, *(OPERANDS_AT + 8 * n for n in range(len(row.operands))))
+    given = (
+        Given(INSTRUCTION, WORK_AT),
+        Given(WORKER),
+        Given(WORKERS),
+        *(Given(INSTRUCTION, at, lies_there=True) for at in words),
+    )
+    return Entry(kernel, tag, function(kernel), given, 3, returns=False)

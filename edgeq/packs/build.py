@@ -18,7 +18,8 @@ from edgeq.simd.target import Target
 from .pack import Pack
 
 Progress = Callable[[int, int, str], None]  # (done, total, the kernel that is next to be done)
-FEW = 4  # processes that compile for somebody who waits: each more has its start to pay
+FEW = 2  # processes that compile for somebody who waits: each more has its start to pay
+WORTH = 6  # kernels for each of them: fewer take no longer than its start
 COMPILER_BYTES = 400_000_000  # of memory to be free for each process: it takes half of that
 
 
@@ -63,8 +64,10 @@ compiling = compilers.compiled  # a name of its own, for tests that have a quick
 
 
 def few(kernels: int) -> int:
-    """Processes that are worth their start for so many kernels that somebody waits for."""
-    return max(1, min(FEW, kernels, affordable()))
+    """Processes that are worth their start for so many kernels that somebody waits for; half of the cores are
+    left to who has other work.
+    """
+    return max(1, min(FEW, kernels // WORTH, affordable() // 2))
 
 
 def affordable() -> int:

@@ -4,6 +4,7 @@ the target, which need not be this machine.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -12,6 +13,7 @@ from .sources import Entry
 from .target import Target
 
 
+@cache
 def target_machine(target: Target) -> Any:
     """LLVM's machine for the target."""
     llvm.initialize_all_targets()
@@ -26,9 +28,10 @@ def typed(entry: Entry) -> tuple[str, str]:
     from numba import types
 
     from .frontend import written
+    from .verbs import TagType
 
     result = types.int64 if entry.returns else types.void
-    return written(entry.function, result(*[types.int64] * entry.arguments))
+    return written(entry.function, result(TagType(entry.tag), *[types.int64] * len(entry.given)))
 
 
 WRAPPER = """
@@ -36,6 +39,7 @@ define i64 @{symbol}({parameters}) {attributes} {{
   %result = alloca i64
   %error = alloca ptr
   store i64 0, ptr %result
+{words}
   %status = call i32 @"{native}"(ptr %result, ptr %error, {arguments})
   %value = load i64, ptr %result
   ret i64 %value
@@ -77,30 +81,57 @@ def module_of(entry: Entry, symbol: str, target: Target) -> Any:
     from outside.
     """
     try:
-        return optimized(*typed(entry), entry.arguments, symbol, target)
+        return optimized(*typed(entry), entry.arguments, symbol, target, call=call(entry))
     except RuntimeError as error:
         raise RuntimeError(f"kernel {entry}: {error}") from None
 
 
-CALLED = "{ noinline"  # how the attributes of functions that are not inlined begin
+CALLED = ") noinline\n"  # how the first line of a function ends that is not inlined
 
 
-def optimized(text: str, native: str, count: int, symbol: str, target: Target) -> Any:
-    """The module of a function that numba has written, with its native name and how many int64 it takes."""
+def call(entry: Entry) -> tuple[str, str]:
+    """How an entry calls its kernel: what it reads first, and the arguments."""
+    words, arguments = [], ["ptr null"]  # the tag has no bits
+    for n, (argument, offset, lies_there) in enumerate(entry.given):
+        value = f"%a{argument}"
+        if offset:
+            words.append(f"%s{n} = add i64 {value}, {offset}")
+            value = f"%s{n}"
+        if lies_there:
+            words.append(f"%p{n} = inttoptr i64 {value} to ptr")
+            words.append(f"%w{n} = load i64, ptr %p{n}, align 1")
+            value = f"%w{n}"
+        arguments.append(f"i64 {value}")
+    return "\n".join(words), ", ".join(arguments)
+
+
+def optimized(
+    text: str, native: str, count: int, symbol: str, target: Target, call: tuple[str, str] | None = None
+) -> Any:
+    """The module of a function that numba has written, with its native name, called by a C function of
+    `count` int64: with these, or as `call` has it.
+    """
     parameters = ", ".join(f"i64 %a{n}" for n in range(count))
+    words, arguments = call or ("", parameters)
     if target.stack:
-        text = text.replace(CALLED, f"{CALLED} alignstack={target.stack}")
+        text = text.replace(CALLED, f") noinline alignstack({target.stack})\n")
     attributes = f"alignstack({target.stack})" if target.stack else ""
     text += WRAPPER.format(
-        symbol=symbol, native=native, parameters=parameters, arguments=parameters, attributes=attributes
+        symbol=symbol,
+        native=native,
+        parameters=parameters,
+        words=words,
+        arguments=arguments,
+        attributes=attributes,
     )
     kept = {symbol}
     if not target.fuses:
         text += FUSED
         kept.add("fmaf")
-    module = llvm.parse_assembly(text)
     machine = target_machine(target)
-    module.triple, module.data_layout = target.triple, str(machine.target_data)
+    # before the text is read: it decides how what has no alignment of its own is aligned
+    layout = f'target triple = "{target.triple}"\ntarget datalayout = "{machine.target_data}"\n'
+    module = llvm.parse_assembly(layout + text)
     for value in (*module.functions, *module.global_variables):
         if value.name not in kept and not value.is_declaration:
             value.linkage = llvm.Linkage.internal

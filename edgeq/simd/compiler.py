@@ -8,6 +8,7 @@ stdout and stderr are one pipe. It ends when stdin does, or when nobody reads an
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import struct
@@ -81,6 +82,7 @@ def failure(error: Exception) -> Answer:
 
 def serve(module: str, digest: str) -> None:
     """Answer requests until there are no more, for kernels of the module: the parent's `Sources`."""
+    gc.disable()  # numba makes objects by the million that stay, and they would be looked through each time
     known = Sources(module, digest).imported()
     try:
         same = known.digest() == digest

@@ -2,7 +2,7 @@
 
 numba's own CPU target would optimize every function for this machine and emit it, which ends the process
 where a function uses an instruction of another one. So kernels have a target of their own in numba's sense:
-their modules are only linked, with neither CPU nor data layout in them, and `compile` gives them both.
+they are kept as text (`library`), with neither CPU nor data layout in it, and `compile` gives it both.
 """
 
 from __future__ import annotations
@@ -13,13 +13,9 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from numba.core import cpu, dispatcher, lowering, registry, types
-from numba.core import typed_passes as typed
-from numba.core import untyped_passes as untyped
-from numba.core.codegen import AOTCodeLibrary, AOTCPUCodegen
+from numba.core import cpu, dispatcher, lowering, registry, typed_passes, types
 from numba.core.compiler import CompilerBase
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.target_extension import (
     CPU,
     dispatcher_registry,
@@ -28,6 +24,9 @@ from numba.core.target_extension import (
     target_registry,
 )
 from numba.core.typing.context import BaseContext
+
+from .library import Codegen
+from .passes import Passes
 
 NAME = "edgeq"  # of the target in numba's registries
 
@@ -38,30 +37,6 @@ OPTIONS = dict(  # no entry for Python, no exceptions, division as in NumPy
     no_cpython_wrapper=True,
     no_cfunc_wrapper=True,
 )
-
-
-class Library(AOTCodeLibrary):
-    """A function's module and those of the functions that it calls, linked and nothing more."""
-
-    def _optimize_functions(self, module: Any) -> None:
-        """Left to LLVM's passes for the true target."""
-
-    def _optimize_final_module(self) -> None:
-        """Left to LLVM's passes for the true target."""
-
-    def get_pointer_to_function(self, name: str) -> int:
-        """That of no function: numba asks for the entry for Python when all is linked, and there is none."""
-        self._ensure_finalized()
-        return 0
-
-
-class Codegen(AOTCPUCodegen):
-    """Makes libraries whose modules are for no machine in particular."""
-
-    _library_class = Library
-
-    def set_env(self, name: str, environment: Any) -> None:
-        """Nothing: the environment is for Python objects, which kernels have none of."""
 
 
 # ---- division ----
@@ -84,19 +59,19 @@ class Context(cpu.CPUContext):
     @global_compiler_lock
     def init(self) -> None:
         self.is32bit = False
-        self._internal_codegen: Any = Codegen("edgeq")
+        self._internal_codegen: Any = Codegen()
         self._sizes: dict[str, int] = {}
 
     def load_additional_registries(self) -> None:
         from numba.core import inline_closurecall, optional  # noqa: F401  (they register what they lower)
         from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401
 
-    def get_function(self, function: Any, signature: Any, *rest: Any) -> Any:
+    def get_function(self, function: Any, signature: Any, _firstcall: bool = True) -> Any:
         """How a function is lowered: as numba does it, but for the division of integers."""
         known = isinstance(function, types.Callable)
         wanted = DIVISIONS.get(function.get_impl_key(signature.as_function())) if known else None
         if wanted is None or not isinstance(signature.return_type, types.Integer):
-            return super().get_function(function, signature, *rest)
+            return super().get_function(function, signature, _firstcall)
 
         def lower(b: Any, values: Any) -> Any:
             result = signature.return_type
@@ -129,6 +104,20 @@ class Typing(BaseContext):
     def load_additional_registries(self) -> None:
         """None: what kernels use is in numba's first ones."""
 
+    def init(self) -> None:
+        self._resolved: dict[Any, tuple[Any, Any]] = {}  # by what is called, itself and not its equal
+
+    def resolve_function_type(self, function: Any, given: Any, named: Any) -> Any:
+        """The signature of a call, which depends on nothing but what is called with what. numba asks for it
+        in each round of its inference, for the same few sums again and again.
+        """
+        if named:
+            return super().resolve_function_type(function, given, named)
+        key = id(function), tuple(given)
+        if key not in self._resolved:
+            self._resolved[key] = super().resolve_function_type(function, given, named), function
+        return self._resolved[key][0]
+
 
 class Lower(lowering.Lower):
     """Variables hold no references: nothing is counted, and nothing zeroed for who counts."""
@@ -137,6 +126,14 @@ class Lower(lowering.Lower):
         """What is not `called` is inlined, whatever LLVM thinks of its size."""
         super().setup_function(descriptor)
         self.function.attributes.add("noinline" if self.func_ir.func_id.func in CALLED else "alwaysinline")
+
+    def lower_block(self, block: Any) -> None:
+        """Statement by statement: places of variables are made when they are first written, no block raises,
+        and what goes wrong is told with the kernel's name.
+        """
+        for statement in block.body:
+            self.loc = statement.loc
+            self.lower_inst(statement)
 
     def delvar(self, name: str) -> None:
         """Nothing."""
@@ -147,37 +144,22 @@ class Lower(lowering.Lower):
             return self.builder.alloca(lltype, name=name)
 
 
-@register_pass(mutates_CFG=True, analysis_only=False)
-class Lowering(typed.NativeLowering):
+class Lowering(typed_passes.NativeLowering):
     """numba's typed statements to LLVM's."""
-
-    _name = "kernel_lowering"
 
     @property
     def lowering_class(self) -> Any:
         return Lower
 
 
-class Pipeline(CompilerBase):
-    """The passes of numba that kernels need: they have no closures, generators, exceptions or arrays."""
+PASSES = Passes(Lowering())
 
-    def define_pipelines(self) -> list[PassManager]:
-        passes = PassManager("kernel")
-        for one in (
-            untyped.TranslateByteCode,
-            untyped.FixupArgs,
-            untyped.IRProcessing,
-            untyped.ReconstructSSA,
-            typed.NopythonTypeInference,
-            typed.PreLowerStripPhis,
-            typed.IRLegalization,
-            typed.AnnotateTypes,
-            Lowering,
-            typed.NoPythonBackend,
-        ):
-            passes.add_pass(one, one.__name__)
-        passes.finalize()
-        return [passes]
+
+class Pipeline(CompilerBase):
+    """numba's compiler with the passes that kernels need."""
+
+    def define_pipelines(self) -> list[Passes]:
+        return [PASSES]
 
 
 class KernelTarget(registry.CPUTarget):
@@ -229,7 +211,7 @@ jit_registry[Anywhere] = lambda **options: native  # how the bodies of overloads
 
 def written(function: Callable[..., Any], signature: Any) -> tuple[str, str]:
     """The function and all it calls as LLVM text, not optimized, and the name it has there."""
-    dispatcher = native(function)
+    dispatcher = function if isinstance(function, Native) else native(function)
     dispatcher.compile(signature)
-    (one,) = dispatcher.overloads.values()
+    one: Any = dispatcher.overloads[signature.args]
     return one.library.get_llvm_str(), one.fndesc.llvm_func_name

@@ -9,13 +9,22 @@ from typing import Any, NamedTuple, Protocol
 from .tag import Tag
 
 
+class Given(NamedTuple):
+    """What a kernel is given of an int64 of its entry: that plus `offset`, or the int64 that lies there."""
+
+    argument: int  # which of the entry's
+    offset: int = 0
+    lies_there: bool = False
+
+
 class Entry(NamedTuple):
     """A kernel for a tag, as it is called from outside."""
 
     kernel: str
     tag: Tag
-    function: Callable[..., Any]  # of `arguments` int64, in what numba can type
-    arguments: int
+    function: Callable[..., Any]  # of the tag and of what is `given`, in what numba can type
+    given: tuple[Given, ...]
+    arguments: int  # int64 that the entry takes
     returns: bool  # an int64; else nothing
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bench import compile, files, machine, models, peers, quantize, scale, schemes, stress, weights
+from bench import bars, compile, files, machine, models, peers, quantize, scale, schemes, stress, weights
 from edgeq.errors import UnsupportedError
 from tests.patience import STUCK_S
 
@@ -330,3 +330,12 @@ def test_schemes_are_timed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     found = json.loads(lines[-1])
     assert [line.split()[0] for line in lines[2:4]] == ["q4", "k6"] == [r["scheme"] for r in found["rows"]]
     assert all(set(row["gmacs"]) == {"1", "3"} and row["gbps"] > 0 for row in found["rows"])
+
+
+def test_a_bar_that_is_missed_is_marked() -> None:
+    """And a command's words and variables are those of the bar: one that is quick, measured for once."""
+    (one,) = (bar for bar in bars.BARS if bar.words == ["--help"])
+    row = bars.row(one, Path("nowhere.edgeq"), turns=1)
+    assert row["limit_s"] == one.limit_s and row["cpu_s"] > 0 and row["first_s"] <= row["end_s"]
+    met, missed = {**row, "limit_s": 1e6}, {**row, "limit_s": 0.0}
+    assert ["over" in line for line in bars.table([met, missed]).splitlines()] == [False, False, True]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,23 @@ def test_build_is_for_this_processor(call: Call, place: Path) -> None:
     assert set(read(path).kernels) == {tag.named(name) for name, tag in build.all_kernels(HERE)}
     addresses = store.Kernels().load(build.all_kernels(HERE))
     assert len(addresses) == len(read(path).kernels)
+
+
+def test_update_leaves_alone_what_is_right(call: Call, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pack of these kernels stays as it is; one of other kernels, of a part of them, or none is made."""
+    path = place / f"{HERE.name}.pack"
+    assert call("kernels", "build", "--update", "-q", "-j", "1").code == 0
+    whole = path.read_bytes()
+    made_at = path.stat().st_mtime_ns
+    result = call("kernels", "build", "--update", "-j", "1")
+    assert result.code == 0 and "is of these kernels" in result.err and str(path) in result.err
+    assert path.stat().st_mtime_ns == made_at
+    pack = read(path)
+    part = replace(pack, kernels=dict(list(pack.kernels.items())[:1]))
+    for other in (replace(pack, sources="of others").encoded(), part.encoded(), b"no pack"):
+        path.write_bytes(other)
+        assert call("kernels", "build", "--update", "-q", "-j", "1").code == 0
+        assert path.read_bytes() == whole
 
 
 def test_build_for_a_board(call: Call, tmp_path: Path, place: Path) -> None:

@@ -24,6 +24,18 @@ Builder = Any  # ir.IRBuilder: llvmlite carries no types
 Value = Any
 
 
+class Short(ir.Constant):
+    """A constant for which LLVM has a word."""
+
+    def __init__(self, t: Any, values: Any, word: str):
+        super().__init__(t, values)
+        self._word = word
+
+    def get_reference(self) -> str:
+        """What is written of it: llvmlite would write out each number."""
+        return self._word
+
+
 _vectors: dict[tuple[str, str], Value] = {}  # by what is written of them
 
 
@@ -33,8 +45,16 @@ def vector(t: Any, values: Sequence[float] | None) -> Value:
     """
     key = str(t), repr(values)
     if key not in _vectors:
-        _vectors[key] = ir.Constant(t, ir.Undefined if values is None else values)
+        _vectors[key] = _vector(t, values)
     return _vectors[key]
+
+
+def _vector(t: Any, values: Sequence[float] | None) -> Value:
+    if values is None:
+        return Short(t, ir.Undefined, "undef")
+    if all(repr(v) in ("0", "0.0") for v in values):  # not -0.0
+        return Short(t, values, "zeroinitializer")
+    return ir.Constant(t, values)
 
 
 def const(t: Any, v: float) -> Value:
