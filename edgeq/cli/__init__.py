@@ -112,7 +112,7 @@ def print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     help="Show the version.",
 )
 def cli() -> None:
-    """Run block-quantized language models on CPUs: one file, kernels compiled on this machine, no network.
+    """Run block-quantized language models on CPUs: one file, and kernels compiled on this machine.
 
     MODEL is an .edgeq file; a .gguf file, a directory with a Hugging Face checkpoint or a model on the
     Hugging Face hub (OWNER/NAME, OWNER/NAME:Q4_K_M) is converted on the way, once, into the cache.
