@@ -63,8 +63,10 @@ def kind(model: str | os.PathLike[str]) -> str:
 
 
 def near_file(path: Path) -> str:
-    """The end of a sentence that names the file, among the first of its folder, whose name is nearest. A suffix
-    that both have makes no names near."""
+    """The end of a sentence that names the file, among the first of its folder, whose name is nearest.
+
+    A suffix that both have makes no names near.
+    """
     try:
         beside = [one.name for one in islice(path.parent.iterdir(), NEAR_MAX)]
     except OSError:

@@ -29,8 +29,8 @@ class Person:
         before: str = "",
         folder: Path = ROOT,
     ) -> None:
-        """program: source of Python, or a command's words. before: what was typed before it began. folder: in which
-        it runs."""
+        """program: source of Python, or a command's words. before: what was typed before it began.
+        folder: in which it runs."""
         self.end, other = pty.openpty()
         self.type(before)
         given = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb", **env}

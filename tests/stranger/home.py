@@ -1,7 +1,7 @@
-"""The person's folder: files under the names that README and docs use, so that their commands run as they stand there.
+"""The person's folder: files under the names that README and docs use, so that their commands run unchanged.
 
-The model is stories260K, also where a page says Qwen3: a directory under a hub's name wins over the hub. Nothing
-is asked of the network, and the kernels are those that the other tests compiled.
+The model is stories260K, also where a page says Qwen3: a directory under a hub's name wins over the hub.
+Nothing is asked of the network, and the kernels are those that the other tests compiled.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ TEMPLATE = (
     "{{ 'Once upon a time' if m['role'] == 'assistant' }}{{ m['content'] }}\n"
     "{% endfor %}{{ '' if enable_thinking else 'Once upon a time' }}"
 )
-CHECKPOINTS = {  # and how many tokens of context each has: an answer of a million is broken off by Ctrl-C, if by anything
+# How many tokens of context each has: an answer of so many as the last's is ended by Ctrl-C, if by anything.
+CHECKPOINTS = {
     "model-dir": 512,
     "checkpoint-dir": 512,
     "Qwen/Qwen3-0.6B": 512,
     "HuggingFaceTB/SmolLM2-135M-Instruct": 1 << 20,
 }
 GGUF = {"model-Q4_K_M.gguf": "q4_0", "model-Q8_0.gguf": "q8_0", "model.gguf": "q8_0"}
-TEXTS = ("text.txt", "wiki.test.raw")
+TEXTS = ("text.txt", "wiki.test.raw", "mine.txt")
 SMALL = {
     "story.txt": "Once upon a time, there was a little girl\n",
     "notes.txt": "Lily had a dog.\n",
     "letter.txt": "Lily wanted to play.\nShe had a ball.\n",
     "manual.txt": "The red button starts the machine.\n\nThe green button stops it.\n",
-    "chats.jsonl": '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}\n',
+    "chats.jsonl": '{"messages": [{"role": "user", "content": "Hi"}, {"role": "tool", "content": "Ho!"}]}\n',
     "hellaswag_val.jsonl": '{"ctx": "Lily had a", "endings": ["dog.", "zzzz qqqq."], "label": 0}\n',
     "picture.png": "\x89PNG",
 }

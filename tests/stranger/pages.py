@@ -1,4 +1,4 @@
-"""What README and docs tell a person to type: commands, options, pieces of Python, by the page that has them."""
+"""What README and docs tell a person to type: commands, options, pieces of Python, each by its page."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def spans(page: str) -> frozenset[str]:
 
 @cache
 def commands(page: str) -> frozenset[str]:
-    """Lines of the page's shell blocks, without comments, their parts between `&&`, and what is in backquotes."""
+    """Lines of the page's shell blocks, without comments, their parts between `&&`, what is in backquotes."""
     lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
     lines = [re.sub(r"\s+# .*", "", line).strip() for line in lines]
     parts = [part.strip() for line in lines for part in line.split(" && ")]

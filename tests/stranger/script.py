@@ -44,8 +44,8 @@ def printed(ended: Ended) -> str:
 class Step:
     """A command of a page, in the words that stand there.
 
-    out, err: regular expressions that must be found in what is printed. but: words of the command, and what this
-    person types in their place. also: what is typed behind it. check: what else is wrong, given the folder too.
+    out, err: regular expressions that must be found in what is printed. but: words of the command, and what
+    is typed in their place. also: what is typed behind it. check: what else is wrong, by the folder too.
     """
 
     want: str
