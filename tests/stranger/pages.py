@@ -49,7 +49,7 @@ def has_word(word: str) -> bool:
     return any(span.split()[:1] == [word] for page in PAGES for span in spans(page))
 
 
-def python(page: str, beginning: str) -> str:
-    """The one piece of Python in the page that begins so."""
-    (found,) = [block for block in blocks(page, "python") if block.startswith(beginning)]
-    return found
+def python(page: str, beginning: str) -> str | None:
+    """The piece of Python in the page that begins so; None where it is not exactly one."""
+    found = [block for block in blocks(page, "python") if block.startswith(beginning)]
+    return found[0] if len(found) == 1 else None

@@ -123,8 +123,9 @@ class Snippet:
     out: tuple[str, ...] = ()
 
     def run(self, home: Path, env: Mapping[str, str]) -> Iterator[str]:
-        source = "\n".join(pages.python(self.page, beginning) for beginning in self.beginnings)
-        (home / "mine.py").write_text(source, encoding="utf-8")
+        sources = {beginning: pages.python(self.page, beginning) for beginning in self.beginnings}
+        yield from (f"{self.page} has not one piece {name!r}" for name, source in sources.items() if not source)
+        (home / "mine.py").write_text("\n".join(filter(None, sources.values())), encoding="utf-8")
         done = subprocess.run(
             [home / ".venv/bin/python", "mine.py"],
             stdin=subprocess.DEVNULL, capture_output=True, cwd=home, env=env, timeout=STUCK_S,
