@@ -124,7 +124,7 @@ class Snippet:
 
     def run(self, home: Path, env: Mapping[str, str]) -> Iterator[str]:
         sources = {beginning: pages.python(self.page, beginning) for beginning in self.beginnings}
-        yield from (f"{self.page} has not one piece {name!r}" for name, source in sources.items() if not source)
+        yield from (f"{self.page} lacks a piece {name!r}" for name, source in sources.items() if not source)
         (home / "mine.py").write_text("\n".join(filter(None, sources.values())), encoding="utf-8")
         done = subprocess.run(
             [home / ".venv/bin/python", "mine.py"],
