@@ -56,14 +56,18 @@ class Compiling:
             self._status.show(kernel)
             return
         if self._clock is None and not self._quiet and not self._status.moves:
-            terminal.note(f"compiling {total} kernels for this processor, once")
+            terminal.note(f"compiling {kernels(total)} for this processor, once")
         self._clock, self._total = self._clock or Clock(), total
         self._status.show(f"compiling for this processor, once: {done + 1} of {total}, {kernel}")
 
     def end(self) -> None:
         self._status.clear()
         if self._clock is not None and not self._quiet:
-            terminal.note(f"compiled {self._total} kernels in {self._clock.seconds:.1f} s")
+            terminal.note(f"compiled {kernels(self._total)} in {self._clock.seconds:.1f} s")
+
+
+def kernels(count: int) -> str:
+    return "1 kernel" if count == 1 else f"{count} kernels"
 
 
 def timings_line(timings: Timings, total_seconds: float) -> str:

@@ -25,7 +25,7 @@ def read_prompt(prompt: str | None, file: str | None, *, quiet: bool = False) ->
     if prompt is not None and file not in (None, "-"):
         raise UsageError("two prompts are given, a text and -f: give one of them")
     if prompt is None and file in (None, "-"):
-        if sys.stdin is None or (file is None and sys.stdin.isatty()):
+        if sys.stdin is None or (file is None and holds_nothing()):
             raise UsageError("no prompt is given: use -p TEXT or -f FILE, or pipe text into stdin")
         return without_newline(utf8(sys.stdin.buffer.read(), "stdin"))
     if prompt is not None:
@@ -44,6 +44,15 @@ def joined(first: str, second: str) -> str:
 
 def without_newline(text: str) -> str:
     return text[:-1] if text.endswith("\n") else text
+
+
+def holds_nothing() -> bool:
+    """Whether stdin is closed, a terminal or another device, as /dev/null."""
+    if sys.stdin is None or sys.stdin.isatty():
+        return True
+    with contextlib.suppress(OSError, io.UnsupportedOperation):  # no file of the system's: Python is embedded
+        return stat.S_ISCHR(os.fstat(sys.stdin.fileno()).st_mode)
+    return False
 
 
 def from_stdin(*, wait: bool = False, quiet: bool = False) -> bytes:

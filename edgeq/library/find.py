@@ -63,12 +63,15 @@ def kind(model: str | os.PathLike[str]) -> str:
 
 
 def near_file(path: Path) -> str:
-    """The end of a sentence that names the file, among the first of its folder, whose name is nearest."""
+    """The end of a sentence that names the file, among the first of its folder, whose name is nearest.
+
+    A suffix that both have makes no names near.
+    """
     try:
         beside = [one.name for one in islice(path.parent.iterdir(), NEAR_MAX)]
     except OSError:
         return ""
-    return near(path.name, beside)
+    return near(path.name, [one for one in beside if near(path.stem, [Path(one).stem])])
 
 
 def scheme_of(path: Path, model_kind: str) -> str:
@@ -127,12 +130,14 @@ def cached_path(path: Path, scheme: str, label: str | None = None) -> Path:
 
     if path.is_dir():
         path = path.resolve()
+        stem = path.name  # of Qwen3-0.6B, ".6B" is no suffix
         files = sorted(p for p in path.iterdir() if p.is_file())
     else:
         from edgeq.formats.gguf import part_paths
 
         files = [part.resolve() for part in part_paths(path) if part.is_file()]
         path = files[0]
+        stem = path.stem
     state = hashlib.sha256(f"{__version__}\0{CONVERSION}\0{scheme}\0".encode())
     for file in files:
         facts = file.stat()
@@ -140,7 +145,7 @@ def cached_path(path: Path, scheme: str, label: str | None = None) -> Path:
             f"{os.fspath(file)}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode(errors="surrogateescape")
         )
     source = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
-    name = "".join(c if c.isalnum() or c in "._-" else "-" for c in label or path.stem)[:80]
+    name = "".join(c if c.isalnum() or c in "._-" else "-" for c in label or stem)[:80]
     return cache_directory() / f"{name}-{scheme}-{source}-{state.hexdigest()[:12]}.edgeq"
 
 

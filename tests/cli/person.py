@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -21,14 +21,22 @@ ROOT = Path(__file__).resolve().parents[2]
 class Person:
     """Someone at a terminal: types, pastes, reads what appears, presses Ctrl-C; a context."""
 
-    def __init__(self, program: str, env: Mapping[str, str] = {}, *, before: str = "") -> None:  # noqa: B006
-        """program: source of Python. before: what was typed before it began."""
+    def __init__(
+        self,
+        program: str | Sequence[str],
+        env: Mapping[str, str] = {},  # noqa: B006
+        *,
+        before: str = "",
+        folder: Path = ROOT,
+    ) -> None:
+        """program: source of Python, or a command's words. before: what was typed before it began.
+        folder: in which it runs."""
         self.end, other = pty.openpty()
         self.type(before)
         given = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb", **env}
+        command = [sys.executable, "-c", program] if isinstance(program, str) else program
         self.process = subprocess.Popen(
-            [sys.executable, "-c", program],
-            stdin=other, stdout=other, stderr=other, cwd=ROOT, env=given, start_new_session=True,
+            command, stdin=other, stdout=other, stderr=other, cwd=folder, env=given, start_new_session=True,
         )  # fmt: skip
         os.close(other)
         self.seen = self.unread = ""

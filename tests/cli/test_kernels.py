@@ -189,6 +189,15 @@ def test_doctor_tells_of_packs_that_are_refused(call: Call, place: Path) -> None
     assert lines[at + 1].startswith("            a pack of kernels is not used")
 
 
+def test_one_kernel_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    telling = Compiling(quiet=False)
+    telling(0, 1, "one")
+    telling.end()
+    assert capsys.readouterr().err.startswith(
+        "compiling 1 kernel for this processor, once\ncompiled 1 kernel in "
+    )
+
+
 @pytest.mark.parametrize("quiet", [False, True])
 def test_a_run_tells_that_it_waits_and_compiles(quiet: bool, capsys: pytest.CaptureFixture[str]) -> None:
     telling = Compiling(quiet)

@@ -12,6 +12,7 @@ import pytest
 
 from edgeq.cli import piped as source
 from edgeq.cli.piped import from_stdin, joined
+from edgeq.errors import UsageError
 from tests.cli.conftest import Call
 from tests.cli.fakes import BOS
 
@@ -48,6 +49,14 @@ def test_a_prompt_as_an_argument(call: Call, model: str) -> None:
 def test_two_prompts_or_models(call: Call, model: str, words: list[str], told: str) -> None:
     result = call("run", *(word.replace("MODEL", model) for word in words))
     assert result.code == 2 and told in result.err and result.err.count("\n") == 1
+
+
+def test_dev_null_is_no_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(os.devnull, encoding="utf-8") as nothing:
+        monkeypatch.setattr("sys.stdin", nothing)
+        with pytest.raises(UsageError, match="no prompt is given"):
+            source.read_prompt(None, None)
+        assert source.read_prompt(None, "-") == ""  # asked for by name
 
 
 @pytest.mark.parametrize(

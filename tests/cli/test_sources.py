@@ -176,8 +176,18 @@ def test_the_nearest_name_of_the_same_folder(tmp_path: Path, monkeypatch: pytest
         (tmp_path / name).write_bytes(b"x")
     assert find.near_file(tmp_path / "storeis-q4.edgeq") == "; did you mean 'stories-q4.edgeq'?"
     assert find.near_file(tmp_path / "mistral.gguf") == find.near_file(tmp_path / "no" / "notes.txt") == ""
+    (tmp_path / "s.edgeq").write_bytes(b"x")
+    assert find.near_file(tmp_path / "missing.edgeq") == ""  # the suffix alone is no likeness
     monkeypatch.setattr(find, "NEAR_MAX", 0)
     assert find.near_file(tmp_path / "note.txt") == ""
+
+
+def test_a_directory_keeps_its_whole_name(tmp_path: Path) -> None:
+    for name in ("Qwen3-0.6B", "plain"):
+        (tmp_path / name).mkdir()
+        assert find.cached_path(tmp_path / name, "q4").name.startswith(f"{name}-q4-")
+    (tmp_path / "Qwen3-0.6B.gguf").write_bytes(b"GGUF")
+    assert find.cached_path(tmp_path / "Qwen3-0.6B.gguf", "keep").name.startswith("Qwen3-0.6B-keep-")
 
 
 def test_a_name_tells_what_was_meant_to_be(tmp_path: Path) -> None:
