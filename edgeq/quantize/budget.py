@@ -18,6 +18,7 @@ from .sensitivity import CANDIDATES, Sensitivity, bytes_of
 
 ENTRY_BYTES = 420  # of a tensor in a file's head, at the most
 HEAD_BYTES = 8192  # of what else is there, but the chat template, unless it takes more
+ROOM_STEP = 256  # bytes of a budget that may be left for want of trying
 WORDS_BYTES = 2048  # of these, what a quantization says of itself
 
 
@@ -68,13 +69,26 @@ def recipe_within(budget: Budget, source: Source, rows: Sequence[Sensitivity]) -
         room = room_of(budget.bits_per_weight, source)
         return recipe_of(f"{budget.bits_per_weight:g} bits a weight", allocate(costs, sizes, room))
     assert budget.size is not None
-    room = budget.size - head_bytes(source)
-    while True:
-        chosen = recipe_of(f"{budget.size} bytes", allocate(costs, sizes, room))
-        over = file_bytes(source, chosen) - budget.size
-        if over <= 0:
-            return chosen
-        room -= over
+    name, most = f"{budget.size} bytes", budget.size
+
+    def fitting(room: int) -> tuple[Recipe, int]:
+        """The recipe for so many bytes of matrices, and by how much its file is too large."""
+        chosen = recipe_of(name, allocate(costs, sizes, room))
+        return chosen, file_bytes(source, chosen) - most
+
+    above = room = budget.size - head_bytes(source)
+    best, over = fitting(room)
+    while over > 0:
+        above, room = room, room - over
+        best, over = fitting(room)
+    while above - room > ROOM_STEP:  # what lies between tensors is less where other schemes are chosen
+        middle = (room + above) // 2
+        found, over = fitting(middle)
+        if over > 0:
+            above = middle
+        else:
+            best, room = found, middle
+    return best
 
 
 def recipe_of(name: str, schemes: Mapping[str, str]) -> Recipe:

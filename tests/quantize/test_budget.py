@@ -15,7 +15,7 @@ from edgeq.converters.recipe import Recipe, matrices
 from edgeq.converters.source import Source
 from edgeq.errors import UsageError
 from edgeq.formats import open_model, verify
-from edgeq.quantize.budget import Budget, check, file_bytes, head_bytes, recipe_of, recipe_within
+from edgeq.quantize.budget import ROOM_STEP, Budget, check, file_bytes, head_bytes, recipe_of, recipe_within
 from edgeq.quantize.pipeline import quantize
 from edgeq.quantize.sensitivity import CANDIDATES, Sensitivity, bytes_of
 from tests.converters.checkpoints import config, weights, write_directory
@@ -90,6 +90,8 @@ def test_a_file_is_within_its_bytes(
         path = tmp_path / "a.edgeq"
         pipeline.write(source, path, recipe, None, words=words, extra=extra)
         assert path.stat().st_size <= size and verify(path) == []
+        enough = recipe_within(Budget(size=file_bytes(source, recipe) + ROOM_STEP), source, rows)
+        assert sum(row.cost(schemes_of(enough, source)[row.name]) for row in rows) <= costs[-1]
     assert costs == sorted(costs, reverse=True) and set(schemes.values()) == {"e8"}
     with pytest.raises(UsageError, match="the smallest schemes take"):
         recipe_within(Budget(size=smallest - 8192), source, rows)
