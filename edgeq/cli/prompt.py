@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import select
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -98,7 +99,7 @@ class Typed:
             if is_gnu:  # Python turns it off for its own prompt, which cannot do with several lines
                 self._readline.parse_and_bind("set enable-bracketed-paste on")
             for entry in self._kept():
-                self._readline.add_history(entry)
+                self._offer(entry)
 
     def read(self, prompt: str) -> str | None:
         try:
@@ -111,13 +112,19 @@ class Typed:
         return text.rstrip("\n")
 
     def keep(self, message: str) -> None:
-        if self._readline is not None:
-            self._readline.add_history(message)
+        self._offer(message)
         if self._history is not None:
             try:
                 self._history.append(message)
             except OSError as error:
                 self._without(error)
+
+    def _offer(self, message: str) -> None:
+        """Let the arrow keys find a message, unless the editor cannot have it: letters that the locale lacks
+        (LC_ALL=C), a NUL in a damaged file."""
+        if self._readline is not None:
+            with suppress(ValueError):
+                self._readline.add_history(message)
 
     def _kept(self) -> list[str]:
         try:

@@ -58,7 +58,7 @@ def load(path: Path) -> dict[str, Any]:
 
 def save(path: Path, conversation: dict[str, Any]) -> None:
     """Write a conversation, for its owner to read. A file that holds something else is not replaced."""
-    if path.exists():
+    if os.path.exists(path):  # which Path.exists raises for a folder that may not be read, or a name too long
         try:
             load(path)
         except EdgeqError:
@@ -68,8 +68,9 @@ def save(path: Path, conversation: dict[str, Any]) -> None:
     data = json.dumps(conversation, ensure_ascii=False, allow_nan=False, indent=1).encode() + b"\n"
     try:
         write_private(path, data)
-    except OSError as error:
-        raise EdgeqError(f"{printable(str(path))} cannot be written: {error.strerror or error}") from None
+    except (OSError, RuntimeError) as error:  # the latter for a link that leads to itself
+        reason = getattr(error, "strerror", None) or error
+        raise EdgeqError(f"{printable(str(path))} cannot be written: {reason}") from None
 
 
 def _read(path: Path) -> bytes:
