@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from edgeq.errors import EdgeqError, NetworkError
 
-from .listing import Listing
+from .listing import COMMIT, Listing
 from .names import Name
 from .reasons import pause, reason
 
@@ -70,7 +70,10 @@ def listing(name: Name) -> Listing:
                 if len(data) > LISTING_BYTES_MAX:
                     break  # and is no JSON
         try:
-            return Listing.from_hub(json.loads(data))
+            found = Listing.from_hub(json.loads(data))
+            if COMMIT.fullmatch(name.revision) and found.commit != name.revision:
+                raise ValueError(f"another commit, {found.commit[:12]}")
+            return found
         except (ValueError, RecursionError) as error:
             raise NetworkError(
                 f"{str(name)!r}: {host()} does not answer as the hub does ({str(error)[:60]}); check "
@@ -122,6 +125,7 @@ def opened(
             session.build_request("GET", url, headers=headers, params=params, timeout=seconds), stream=True
         )
         try:
+            check_encrypted(response)
             check(response)
         except BaseException:
             response.close()
@@ -133,6 +137,17 @@ def opened(
         yield response
     finally:
         response.close()
+
+
+def check_encrypted(response: Any) -> None:
+    """NetworkError where a question over https was sent on to an address without: what answers there may be
+    anybody, and says which checksums are right."""
+    schemes = [step.url.scheme for step in (*response.history, response)]
+    if schemes[0] == "https" and "http" in schemes:
+        raise NetworkError(
+            f"{host()} sends on to {str(response.url.host)[:80]} without encryption, which edgeq does not "
+            "follow; check whether this network wants a login of its own"
+        )
 
 
 def client() -> tuple[Any, dict[str, str], Callable[[Any], None]]:
