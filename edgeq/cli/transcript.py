@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.cli.files import utf8
-from edgeq.cli.private import write_private
 from edgeq.errors import EdgeqError, FormatError, UsageError, printable, quote
+from edgeq.whole import write_whole
 
 BYTES_MAX = 16 << 20  # as UTF-8 of the characters that a conversation may hold (edgeq.chat.INPUT_CHARS_MAX)
 DEPTH_MAX = 16
@@ -67,10 +67,9 @@ def save(path: Path, conversation: dict[str, Any]) -> None:
             ) from None
     data = json.dumps(conversation, ensure_ascii=False, allow_nan=False, indent=1).encode() + b"\n"
     try:
-        write_private(path, data)
-    except (OSError, RuntimeError) as error:  # the latter for a link that leads to itself
-        reason = getattr(error, "strerror", None) or error
-        raise EdgeqError(f"{printable(str(path))} cannot be written: {reason}") from None
+        write_whole(path, data)
+    except OSError as error:
+        raise EdgeqError(f"{printable(str(path))} cannot be written: {error.strerror or error}") from None
 
 
 def _read(path: Path) -> bytes:
