@@ -7,7 +7,6 @@ prompt_toolkit takes seventy of them and 9 MB.
 from __future__ import annotations
 
 import io
-import select
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 from edgeq.cli import terminal
 from edgeq.cli.files import utf8
 from edgeq.cli.history import History
+from edgeq.cli.piped import ready
 
 BLOCK = '"""'
 
@@ -104,7 +104,7 @@ class Typed:
     def read(self, prompt: str) -> str | None:
         try:
             text = input(prompt)
-            while not self._pastes and _more_has_come():
+            while not self._pastes and ready(0):
                 text += "\n" + input("... ")
         except EOFError:
             terminal.write("\n")
@@ -147,10 +147,3 @@ def _readline() -> Any:
     except ImportError:
         return None
     return readline
-
-
-def _more_has_come() -> bool:
-    try:
-        return bool(select.select([sys.stdin], [], [], 0)[0])
-    except (OSError, ValueError):  # a system without select for files
-        return False

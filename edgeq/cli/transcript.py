@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from edgeq.cli.files import utf8
+from edgeq.cli.files import utf8, without_newline
 from edgeq.errors import EdgeqError, FormatError, UsageError, printable, quote
 from edgeq.whole import write_whole
 
@@ -27,8 +27,7 @@ def path_of(words: str) -> Path:
 
 def read_text(path: Path) -> str:
     """A file's text, without the newline at its end. UsageError where it is no text in UTF-8."""
-    text = utf8(_read(path), printable(str(path)))
-    return text[:-1] if text.endswith("\n") else text
+    return without_newline(utf8(_read(path), printable(str(path))))
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -248,9 +248,7 @@ def test_what_was_set_wrong_is_told_by_the_next_call(
 def test_messages_that_are_none_are_told(messages: Any, call: str) -> None:
     with chatting() as chat:
         chat.messages = messages
-        with pytest.raises(
-            UsageError, match="list of messages is expected|is not an object with"
-        ):
+        with pytest.raises(UsageError, match="list of messages is expected|is not an object with"):
             chat.ask("Hi") if call == "ask" else getattr(chat, call)()
 
 
