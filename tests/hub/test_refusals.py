@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from edgeq.errors import EdgeqError, NetworkError, UnsupportedError
+from edgeq.errors import EdgeqError, NetworkError, UnsupportedError, UsageError
 from edgeq.hub import client, fetch, parse, reasons
 from tests.hub.server import Hub
 
@@ -137,7 +137,13 @@ def test_it_is_said_whom_it_asks_before_it_is_asked(hub: Hub) -> None:
 
 
 def test_a_limit_of_the_persons_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    for word, seconds in (("3", 3.0), ("0", client.ANSWER_S), ("x", client.ANSWER_S), ("", client.ANSWER_S)):
+    for word, seconds in (
+        ("3", 3.0),
+        ("9" * 30, client.WAIT_S_MAX),
+        ("0", client.ANSWER_S),
+        ("x", client.ANSWER_S),
+        ("", client.ANSWER_S),
+    ):
         monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", word)
         assert client.answer_seconds() == seconds
     monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "4")
@@ -193,6 +199,26 @@ def test_nothing_is_taken_from_where_https_leads_to_http(
 def test_nobody_listens(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     assert "the hub cannot be reached (offline?); check the connection" in refused("o/story")
+
+
+@pytest.mark.parametrize("address", ["hub", "file:///etc", "http://[", "https://", "ftp://hub", "http://@"])
+def test_an_endpoint_that_is_none(hub: Hub, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    name = parse("o/story")
+    assert name is not None
+    with pytest.raises(UsageError, match="HF_ENDPOINT is .*, but must be an address such as https://hugg"):
+        fetch(name)
+
+
+def test_who_asks_is_not_told(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint.replace("//", "//me:secret@"))
+    assert client.host() == f"127.0.0.1:{hub.port}"
+
+
+def test_a_token_that_is_none(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_ä")
+    said = refused("o/story")
+    assert "the token has letters that no token has; log in with" in said and "hf_ä" not in said
 
 
 def test_a_late_answer_is_closed() -> None:
