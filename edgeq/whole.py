@@ -10,12 +10,10 @@ from pathlib import Path
 
 
 def write_whole(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Make or replace the file at `path`; where that is a link, what it leads to. OSError where that fails;
-    what was there stays then.
+    """Make or replace the file at `path`, a link too. OSError where that fails; what was there stays then.
 
     mode: who may do what with it, less what the umask takes away; its owner alone unless given.
     """
-    path = resolved(path)
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
@@ -29,7 +27,8 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o600) -> None:
 
 
 def resolved(path: Path) -> Path:
-    """Where links lead; OSError for one that leads to itself, which Python has as a RuntimeError."""
+    """Where links lead, for a file that a person may have elsewhere and linked. OSError for one that leads to
+    itself, which Python has as a RuntimeError."""
     try:
         return path.resolve()
     except RuntimeError:

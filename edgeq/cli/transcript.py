@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeq.cli.files import utf8, without_newline
 from edgeq.errors import EdgeqError, FormatError, UsageError, printable, quote
-from edgeq.whole import write_whole
+from edgeq.whole import resolved, write_whole
 
 BYTES_MAX = 16 << 20  # as UTF-8 of the characters that a conversation may hold (edgeq.chat.INPUT_CHARS_MAX)
 DEPTH_MAX = 16
@@ -66,7 +66,7 @@ def save(path: Path, conversation: dict[str, Any]) -> None:
             ) from None
     data = json.dumps(conversation, ensure_ascii=False, allow_nan=False, indent=1).encode() + b"\n"
     try:
-        write_whole(path, data)
+        write_whole(resolved(path), data)
     except OSError as error:
         raise EdgeqError(f"{printable(str(path))} cannot be written: {error.strerror or error}") from None
 

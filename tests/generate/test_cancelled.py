@@ -127,7 +127,7 @@ def test_a_task_that_is_cancelled_ends_its_generation() -> None:
     assert generation.finish_reason == "cancelled" and generation.text == ""
 
 
-def test_a_task_that_is_cancelled_twice_ends_its_generation_too() -> None:
+def test_a_task_that_is_cancelled_twice_ends_its_generation_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """As by a second Ctrl-C, or a time limit in a group that ends: nobody waits for the step any more, and
     after it there is text that was held back."""
     model = Slow()
@@ -142,7 +142,7 @@ def test_a_task_that_is_cancelled_twice_ends_its_generation_too() -> None:
         finally:
             assert generation.ids == [] or goes_on.wait(STUCK_S)
 
-    generation._step = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(generation, "_step", slow)
 
     async def reader() -> None:
         async for _ in generation:
