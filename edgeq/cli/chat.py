@@ -74,7 +74,7 @@ def command(model: str, prompt: str | None, file: str | None, system: str | None
         engine.load(model, options, quiet=quiet) as loaded,
         begin(loaded, template, system=system or None, **sampling, **options) as chat,
     ):
-        session = Session(chat, Look(wordwrap=wrap), quiet)
+        session = Session(chat, Look(wordwrap=wrap, thoughts="hide" if quiet else "fold"), quiet)
         chat.chat_template_kwargs = words_given(session.template, words["template_json"], words["think"])
         if not quiet:
             plain = "" if template or loaded.chat_template else ", plain template"

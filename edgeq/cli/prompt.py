@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from edgeq.cli import terminal
+from edgeq.cli import terminal, warned
 from edgeq.cli.files import utf8
 from edgeq.cli.history import History
 from edgeq.cli.piped import ready
@@ -136,7 +136,7 @@ class Typed:
     def _without(self, error: OSError) -> None:
         assert self._history is not None
         reason = error.strerror or error
-        terminal.note(f"edgeq: warning: the history {self._history.path} cannot be kept: {reason}")
+        warned(f"the history {self._history.path} cannot be kept: {reason}")
         self._history = None
 
 

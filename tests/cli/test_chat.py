@@ -29,9 +29,16 @@ def test_lines_on_stdin(call: Call, model: str) -> None:
 
 def test_a_full_context_is_told_of(call: Call, model: str) -> None:
     lines = b"".join(b"question %d\n" % turn for turn in range(6))
-    result = call("chat", model, "-q", "-c", "200", stdin=lines)
+    result = call("chat", model, "-c", "200", stdin=lines)
     assert result.code == 0 and result.out.count(fakes.SONG) == 6
     assert "the beginning of the conversation is forgotten" in result.err
+
+
+def test_quiet_means_nothing_but_errors(call: Call, model: str) -> None:
+    lines = b"/nonsense\n" + b"".join(b"question %d\n" % turn for turn in range(6))
+    result = call("chat", model, "-q", "-c", "200", "-n", "40", stdin=lines)
+    assert result.code == 0 and result.err == ""
+    assert call("chat", model, "-q", stdin=b"/set x 1\n").err.startswith("edgeq: error: 'x' cannot be set")
 
 
 def test_the_end_of_input_leaves(call: Call, model: str) -> None:
