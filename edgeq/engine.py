@@ -50,15 +50,16 @@ def load(
     """Open a model for running: whatever the commands take for MODEL.
 
     An .edgeq file is opened; what else is there is converted first, once, into the cache that the commands
-    use, which may take minutes. keep: no number is rounded then. tell(line) is called with what is done,
-    converting(done, total, tensor) with bytes while it is; both are quiet unless given, `tell=print` is not.
+    use, and a name on the Hugging Face hub is fetched before, which may take minutes. keep: no number is
+    rounded then. tell(line) is called with what is done, converting(done, total, name) with bytes while it
+    is; both are quiet unless given, `tell=print` is not.
 
     threads: workers, by default the physical cores this process may use, fewer for a tiny model. context:
     positions of a sequence at the most, by default the model's but not above 8192; 0 is all the model has.
     kv: the cache's numbers, "q8", "f16" or "f32". act: "int8" activations, or "f32", the exact meaning of
     the weights. progress(done, total, kernel) is called while kernels are compiled. FormatError,
-    UnsupportedError, UsageError or OutOfMemoryError say in one sentence what is wrong; a RuntimeWarning says
-    that the system has fewer threads to give.
+    UnsupportedError, UsageError, NetworkError or OutOfMemoryError say in one sentence what is wrong; a
+    RuntimeWarning says that the system has fewer threads to give.
     """
     options: dict[str, Any] = dict(threads=threads, context=context, kv=kv, act=act, progress=progress)
     return Model.from_pretrained(name_or_path, keep=keep, tell=tell, converting=converting, **options)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from edgeq.formats.schemes import SCHEMES, rounds_to
 from edgeq.kernels.catalog import KERNELS
+from edgeq.whole import write_whole
 
 TILES = (
     2,
@@ -127,11 +127,4 @@ def keep(kept: Mapping[str, Any]) -> None:
     """Write the file of findings, whole or not at all. OSError."""
     place = file()
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, new = tempfile.mkstemp(dir=place.parent, prefix=".tuned-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            json.dump(kept, out, indent=1)
-        os.replace(new, place)
-    except BaseException:
-        Path(new).unlink(missing_ok=True)
-        raise
+    write_whole(place, json.dumps(kept, indent=1).encode())

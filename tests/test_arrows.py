@@ -25,6 +25,7 @@ ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "formats": set(),
     "sizes": set(),
+    "whole": set(),
     "ownership": set(),
     "arguments": set(),
     "threads": set(),
@@ -36,7 +37,7 @@ ARROWS: dict[str, set[str]] = {
     "cache": {"catalog", "formats", "memory", "ownership"},
     "runtime": {"catalog", "cache", "formats", "memory", "ownership", "packs", "simd", "threads"},
     "cores": set(),
-    "tuned": {"catalog", "formats"},
+    "tuned": {"catalog", "formats", "whole"},
     "tune": {"ops", "catalog", "cores", "formats", "memory", "packs", "runtime", "simd", "tuned"},
     "ops": {"runtime", "catalog"},
     "models": {"ops", "runtime", "formats"},
@@ -55,7 +56,7 @@ ARROWS: dict[str, set[str]] = {
     "chat": {"arguments", "generate", "ownership", "sampling", "tokenizer"},
     "evaluate": {"arguments", "engine", "generate", "sampling", "tokenizer", "formats"},
     "rounding": {"formats"},
-    "hub": {"formats"},
+    "hub": {"formats", "whole"},
     "converters": {"formats", "hub", "models", "rounding", "tokenizer"},
     "library": {"converters", "formats", "hub", "sizes"},
     "calibrate": {
@@ -73,7 +74,7 @@ ARROWS: dict[str, set[str]] = {
     "cli": {
         "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats",
         "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache", "demo", "cores", "tune",
-        "tuned", "idle", "ends", "hub", "library", "sizes",
+        "tuned", "idle", "ends", "hub", "library", "sizes", "whole",
     },
 }  # fmt: skip
 

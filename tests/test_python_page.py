@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeq import errors
 from edgeq.converters import convert
 from tests.golden import gguf_checkpoint, reference
 
@@ -53,3 +54,11 @@ def test_every_piece_of_python_runs(name: str, folder: Path, capsys: pytest.Capt
     for line, source in found:
         exec(compile("\n" * line + source, str(ROOT / name), "exec"), names)
     assert found and capsys.readouterr().out
+
+
+def test_every_kind_of_error_is_told_of() -> None:
+    text = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    kinds = {
+        kind.__name__ for kind in errors.EdgeqError.__subclasses__() if kind.__module__ == errors.__name__
+    }
+    assert kinds <= set(re.findall(r"^\| `(\w+Error)` \|", text, re.M))

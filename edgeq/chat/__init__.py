@@ -23,7 +23,7 @@ from edgeq.chat.sandbox import run
 from edgeq.errors import UnsupportedError, UsageError
 from edgeq.tokenizer import Tokenizer
 
-__all__ = ["copied", "encode_chat", "render"]
+__all__ = ["copied", "encode_chat", "messages_of", "render"]
 
 MESSAGES_MAX = 10_000
 INPUT_CHARS_MAX = 4 << 20

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from edgeq.chat import copied
+from edgeq.chat import copied, messages_of
 from edgeq.chat.answer import Answer
 from edgeq.chat.prompt import ChatModel, Message, prompt_ids, stops_with, template_of, words_of
 from edgeq.errors import UsageError, shown
-from edgeq.generate import options_for, remaining, stream
+from edgeq.generate import limit_of, options_for, remaining, stream
 from edgeq.ownership import Line, Turn, Unique
 from edgeq.sampling import SamplingOptions
 
@@ -78,14 +78,15 @@ class Conversation(Unique):
         UsageError, and changes nothing, where the message does not fit in the context.
         """
         new = {"role": "user", "content": message} if isinstance(message, str) else message
-        return self._alone("be asked", lambda: self._answer([*self.messages, new]))
+        return self._alone("be asked", lambda: self._answer([*messages_of(self.messages), new]))
 
     def again(self) -> Answer:
         """Another answer to the last message, in place of the one it had; UsageError where there is none."""
 
         def again() -> Answer:
-            answered = self.messages[-1:] and self.messages[-1]["role"] == "assistant"
-            asked = self.messages[:-1] if answered else self.messages
+            asked = messages_of(self.messages)
+            if asked and asked[-1]["role"] == "assistant":
+                asked.pop()
             if not asked:
                 raise UsageError("there is no message to answer again")
             return self._answer(asked)
@@ -96,7 +97,7 @@ class Conversation(Unique):
         messages = copied(asked)
         ids, forgotten = self._prompt(messages)
         options = self.options
-        if options.seed is not None:
+        if isinstance(options, SamplingOptions) and options.seed is not None:  # else `stream` refuses them
             options = replace(options, seed=(options.seed + self.turns) % 2**64)
         generation = stream(
             self.model,
@@ -124,8 +125,8 @@ class Conversation(Unique):
     def _prompt(self, messages: list[dict[str, Any]]) -> tuple[list[int], int]:
         """The conversation as token ids, and how many of its oldest messages are not in there: exchanges are
         left out until an answer fits behind it."""
-        context, most = self.model.context, self.max_tokens
-        room = max(1, context // 4 if most is None or most < 0 else min(most, context // 4))
+        context = self.model.context
+        room = max(1, min(limit_of(self.max_tokens), context // 4))
         starts = [0, *(i for i, message in enumerate(messages) if i and message["role"] == "user")]
         found: dict[int, list[int]] = {}
 
@@ -161,12 +162,12 @@ class Conversation(Unique):
         there is none."""
 
         def undo() -> list[dict[str, Any]]:
-            asked = [i for i, message in enumerate(self.messages) if message["role"] == "user"]
+            messages = copied(self.messages)
+            asked = [i for i, message in enumerate(messages) if message["role"] == "user"]
             if not asked:
                 raise UsageError("there is no message to take back")
-            gone = self.messages[asked[-1] :]
-            self.messages, self.last = self.messages[: asked[-1]], None
-            return gone
+            self.messages, self.last = messages[: asked[-1]], None
+            return messages[asked[-1] :]
 
         return self._alone("take a message back", undo)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from edgeq import arguments
-from edgeq.chat import encode_chat
+from edgeq.chat import encode_chat, messages_of
 from edgeq.chat.plain import STOPS
 from edgeq.chat.sandbox import variables
 from edgeq.errors import UsageError, shown
@@ -14,6 +14,7 @@ from edgeq.generate import LanguageModel
 
 Message = Mapping[str, Any]
 OWN = frozenset(["messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "unk_token"])
+OWN |= {"tokenizer", "template", "add_bos"}  # parameters of `encode_chat`, which no template asks for
 
 
 class ChatModel(LanguageModel, Protocol):
@@ -46,7 +47,7 @@ def prompt_ids(
         check_tools(tools, template)
         words["tools"] = list(tools)
     if system is not None:
-        messages = [{"role": "system", "content": system}, *messages]
+        messages = [{"role": "system", "content": system}, *messages_of(messages)]
     return encode_chat(model.tokenizer, template, messages, **words)
 
 
@@ -75,6 +76,8 @@ def words_of(chat_template_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
             f"chat_template_kwargs is {shown(chat_template_kwargs)}, but must be names and values"
         )
     words = dict(chat_template_kwargs or {})
+    if odd := [name for name in words if not isinstance(name, str)]:
+        raise UsageError(f"{shown(odd[0])} is a name in chat_template_kwargs, but must be a text")
     if taken := sorted(OWN.intersection(words)):
         raise UsageError(f"{taken[0]} is given in chat_template_kwargs, but edgeq sets it itself")
     return words

@@ -24,7 +24,7 @@ from edgeq.cli.spelling import renamed, understood
 from edgeq.ends import EXIT_FAILED, EXIT_MODEL, complain, ended
 from edgeq.errors import near
 
-__all__ = ["COMMANDS", "EXIT_FAILED", "EXIT_MODEL", "cli", "prepare_process", "run_command"]
+__all__ = ["COMMANDS", "EXIT_FAILED", "EXIT_MODEL", "cli", "prepare_process", "run_command", "warned"]
 
 COMMANDS = {
     "pull": "Fetch a model from the Hugging Face hub, and convert it.",
@@ -161,7 +161,7 @@ def prepare_process() -> None:
 
 
 def warned(message: Warning | str, *_: object, **__: object) -> None:
-    """A warning of the library as one line; none for -q."""
+    """A warning, of the library's or a command's own, as one line; none for -q."""
     context = click.get_current_context(silent=True)
     if context is not None and context.meta.get(QUIET):
         return

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeq.cli import engine, terminal
 from edgeq.cli.answer import Look
-from edgeq.cli.files import utf8
+from edgeq.cli.files import read_bytes, utf8, without_newline
 from edgeq.cli.history import OFF, History, history_path, wanted
 from edgeq.cli.options import (
     engine_options,
@@ -26,8 +25,7 @@ from edgeq.cli.options import (
 from edgeq.cli.prompt import Message, lines_of_stdin, read_message
 from edgeq.cli.session import Session
 from edgeq.cli.template import template_given, template_options, words_given
-from edgeq.cli.transcript import read_text
-from edgeq.errors import EdgeqError, UsageError
+from edgeq.errors import EdgeqError, UsageError, printable
 
 if TYPE_CHECKING:
     from edgeq.chat.conversation import Conversation
@@ -76,7 +74,7 @@ def command(model: str, prompt: str | None, file: str | None, system: str | None
         engine.load(model, options, quiet=quiet) as loaded,
         begin(loaded, template, system=system or None, **sampling, **options) as chat,
     ):
-        session = Session(chat, Look(wordwrap=wrap), quiet)
+        session = Session(chat, Look(wordwrap=wrap, thoughts="hide" if quiet else "fold"), quiet)
         chat.chat_template_kwargs = words_given(session.template, words["template_json"], words["think"])
         if not quiet:
             plain = "" if template or loaded.chat_template else ", plain template"
@@ -97,7 +95,7 @@ def first_message(prompt: str | None, file: str | None) -> Message | None:
     if prompt is not None and file is not None:
         raise UsageError("a first message is given with -p and with -f: give one of them")
     if file is not None:
-        prompt = read_text(Path(file))
+        prompt = without_newline(utf8(read_bytes(file), printable(file)))
     elif prompt is not None:
         prompt = utf8(prompt.encode("utf-8", "surrogateescape"), "the first message")
     if prompt is not None and not prompt.strip():

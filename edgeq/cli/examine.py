@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from pathlib import Path
 from typing import Any
 
 from edgeq.cli import machine
@@ -196,10 +197,18 @@ def cache(problems: Problems) -> Facts:
         "writable": writable,
         "converted_models": [path.name for path in files if path.suffix == ".edgeq"],
         "files": len(files),
-        "bytes": sum(path.stat().st_size for path in files),
+        "bytes": sum(map(bytes_of, files)),
         "disk_bytes": disk.total,
         "disk_free_bytes": disk.free,
     }
+
+
+def bytes_of(path: Path) -> int:
+    """Bytes of a file; 0 for one that another process removed meanwhile, as conversions do with theirs."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def temporary(problems: Problems) -> Facts:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 from edgeq.errors import UsageError, printable, size
 
 BYTES_MAX = 1 << 30  # of a text: more is a mistake, such as a model's file or a device without an end
+PIECE_BYTES = 1 << 20
 
 
 def read_bytes(file: str) -> bytes:
@@ -16,15 +18,24 @@ def read_bytes(file: str) -> bytes:
         if Path(file).is_dir():
             raise UsageError(f"{name} is a directory, but a text file is needed: name a file in it")
         with open(file, "rb") as stream:
-            data = stream.read(BYTES_MAX + 1)
+            return all_of(stream, name)
     except FileNotFoundError:
         raise UsageError(f"there is no file {name}: name one that is there, with its folder") from None
     except (OSError, ValueError) as error:  # a NUL in a name is a ValueError
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{name} cannot be read ({reason}): name a text file that you may read") from None
-    if len(data) > BYTES_MAX:
-        raise UsageError(f"{name} has more than {size(BYTES_MAX)}: give a part of it")
-    return data
+
+
+def all_of(stream: BinaryIO, name: str) -> bytes:
+    """All bytes that a stream gives; UsageError for more than BYTES_MAX. In pieces, for the room for as many
+    bytes as are asked for is taken before the first one comes."""
+    pieces, count = list[bytes](), 0
+    while piece := stream.read(PIECE_BYTES):
+        pieces.append(piece)
+        count += len(piece)
+        if count > BYTES_MAX:
+            raise UsageError(f"{name} has more than {size(BYTES_MAX)}: give a part of it")
+    return b"".join(pieces)
 
 
 def utf8(data: bytes, what: str) -> str:
@@ -35,3 +46,8 @@ def utf8(data: bytes, what: str) -> str:
         raise UsageError(
             f"{what} is not UTF-8 text: byte {error.start} is {data[error.start]:#04x}"
         ) from None
+
+
+def without_newline(text: str) -> str:
+    """A file's text without the newline that ends its last line."""
+    return text[:-1] if text.endswith("\n") else text

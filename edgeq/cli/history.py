@@ -11,7 +11,7 @@ import os
 import stat
 from pathlib import Path
 
-from edgeq.cli.private import write_private
+from edgeq.whole import resolved, write_whole
 
 ENTRIES_MAX = 1000
 ENTRY_CHARS_MAX = 1 << 16  # a longer message is a file that was pasted, nothing to type again
@@ -53,7 +53,7 @@ class History:
             lines = file.read(FILE_BYTES_MAX).splitlines()
         entries = [entry for entry in map(_entry, lines) if entry is not None][-ENTRIES_MAX:]
         if len(lines) > ENTRIES_MAX or size > FILE_BYTES_MAX:
-            write_private(self.path, b"".join(map(_line, entries)))
+            write_whole(resolved(self.path), b"".join(map(_line, entries)))
         return entries
 
     def append(self, message: str) -> None:

@@ -10,7 +10,7 @@ import stat
 import sys
 
 from edgeq.cli import terminal
-from edgeq.cli.files import read_bytes, utf8
+from edgeq.cli.files import all_of, read_bytes, utf8, without_newline
 from edgeq.errors import UsageError
 
 WAIT_S = 5.0  # for the first byte of a pipe beside -p: whoever started us may keep one open and write nothing
@@ -27,7 +27,7 @@ def read_prompt(prompt: str | None, file: str | None, *, quiet: bool = False) ->
     if prompt is None and file in (None, "-"):
         if sys.stdin is None or (file is None and holds_nothing()):
             raise UsageError("no prompt is given: use -p TEXT or -f FILE, or pipe text into stdin")
-        return without_newline(utf8(sys.stdin.buffer.read(), "stdin"))
+        return without_newline(utf8(all_of(sys.stdin.buffer, "stdin"), "stdin"))
     if prompt is not None:
         first = utf8(prompt.encode("utf-8", "surrogateescape"), "the prompt")
     else:
@@ -40,10 +40,6 @@ def joined(first: str, second: str) -> str:
     """Two texts with a newline between, where white space does not part them already."""
     apart = not first or not second or first[-1].isspace()
     return first + second if apart else f"{first}\n{second}"
-
-
-def without_newline(text: str) -> str:
-    return text[:-1] if text.endswith("\n") else text
 
 
 def holds_nothing() -> bool:
@@ -67,15 +63,24 @@ def from_stdin(*, wait: bool = False, quiet: bool = False) -> bytes:
         mode = os.fstat(sys.stdin.fileno()).st_mode
     except (OSError, io.UnsupportedOperation):  # no file of the system's, as where Python is embedded
         with contextlib.suppress(OSError):
-            return sys.stdin.buffer.read()
+            return all_of(sys.stdin.buffer, "stdin")
         return b""
     if stat.S_ISCHR(mode):
         return b""
-    if not wait and not stat.S_ISREG(mode) and not select.select([sys.stdin], [], [], WAIT_S)[0]:
+    if not wait and not stat.S_ISREG(mode) and ready(WAIT_S) is False:
         if not quiet:
             terminal.note(
                 f"edgeq: warning: nothing came on stdin in {WAIT_S:.0f} s, so the prompt is what was given "
                 "(-f - waits for its end, </dev/null says that there is none)"
             )
         return b""
-    return sys.stdin.buffer.read()
+    return all_of(sys.stdin.buffer, "stdin")
+
+
+def ready(seconds: float) -> bool | None:
+    """Whether stdin has something, or its end, within so many seconds; None where the system cannot tell, as
+    Windows of a pipe."""
+    try:
+        return bool(select.select([sys.stdin], [], [], seconds)[0])
+    except (OSError, ValueError):
+        return None

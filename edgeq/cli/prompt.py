@@ -7,14 +7,15 @@ prompt_toolkit takes seventy of them and 9 MB.
 from __future__ import annotations
 
 import io
-import select
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from edgeq.cli import terminal
+from edgeq.cli import terminal, warned
 from edgeq.cli.files import utf8
 from edgeq.cli.history import History
+from edgeq.cli.piped import ready
 
 BLOCK = '"""'
 
@@ -98,12 +99,12 @@ class Typed:
             if is_gnu:  # Python turns it off for its own prompt, which cannot do with several lines
                 self._readline.parse_and_bind("set enable-bracketed-paste on")
             for entry in self._kept():
-                self._readline.add_history(entry)
+                self._offer(entry)
 
     def read(self, prompt: str) -> str | None:
         try:
             text = input(prompt)
-            while not self._pastes and _more_has_come():
+            while not self._pastes and ready(0):
                 text += "\n" + input("... ")
         except EOFError:
             terminal.write("\n")
@@ -111,13 +112,19 @@ class Typed:
         return text.rstrip("\n")
 
     def keep(self, message: str) -> None:
-        if self._readline is not None:
-            self._readline.add_history(message)
+        self._offer(message)
         if self._history is not None:
             try:
                 self._history.append(message)
             except OSError as error:
                 self._without(error)
+
+    def _offer(self, message: str) -> None:
+        """Let the arrow keys find a message, unless the editor cannot have it: letters that the locale lacks
+        (LC_ALL=C), a NUL in a damaged file."""
+        if self._readline is not None:
+            with suppress(ValueError):
+                self._readline.add_history(message)
 
     def _kept(self) -> list[str]:
         try:
@@ -129,7 +136,7 @@ class Typed:
     def _without(self, error: OSError) -> None:
         assert self._history is not None
         reason = error.strerror or error
-        terminal.note(f"edgeq: warning: the history {self._history.path} cannot be kept: {reason}")
+        warned(f"the history {self._history.path} cannot be kept: {reason}")
         self._history = None
 
 
@@ -140,10 +147,3 @@ def _readline() -> Any:
     except ImportError:
         return None
     return readline
-
-
-def _more_has_come() -> bool:
-    try:
-        return bool(select.select([sys.stdin], [], [], 0)[0])
-    except (OSError, ValueError):  # a system without select for files
-        return False

@@ -45,7 +45,7 @@ class Session:
         word = text.strip()
         if message.is_line and word.startswith("//"):
             text = text.replace("//", "/", 1)
-        elif message.is_line and word.startswith("/") and word[1:].isalpha():
+        elif message.is_line and word.startswith("/") and word[1:].isalpha() and not self.quiet:
             terminal.note(f"edgeq: warning: {word} is unknown to edgeq (see /help), so the model gets it")
         self.ask(text)
 
@@ -63,7 +63,7 @@ class Session:
         working = Working(self.quiet)
         self.chat.progress = working.reads
         answer = ask()
-        if answer.forgotten:
+        if answer.forgotten and not self.quiet:
             terminal.note("(the context is full: the beginning of the conversation is forgotten)")
         working.reads(0, len(answer.generation.prompt_ids))
         print_answer(answer, self.look, working, ends=begun(self._prompt_end(answer)))

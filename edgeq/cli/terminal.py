@@ -13,12 +13,12 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from edgeq.errors import EdgeqError
 from edgeq.errors import size as size
+from edgeq.whole import write_whole
 
 # C0 but tab and newline, DEL, C1; marks, embeddings, overrides and isolates of writing direction; U+2028 and
 # U+2029
@@ -109,13 +109,10 @@ def say_json(value: Any) -> None:
 
 def save_json(path: Path, value: Any) -> None:
     """One JSON object as a file, which appears whole."""
-    part = path.with_name(path.name + ".part")
+    data = json.dumps(value, allow_nan=False, indent=1).encode() + b"\n"
     try:
-        part.write_text(json.dumps(value, allow_nan=False, indent=1) + "\n")
-        part.replace(path)
+        write_whole(path, data, mode=0o666)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
         raise EdgeqError(f"{path} cannot be written: {error.strerror or error}") from None
 
 

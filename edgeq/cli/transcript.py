@@ -8,9 +8,9 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from edgeq.cli.files import utf8
-from edgeq.cli.private import write_private
+from edgeq.cli.files import utf8, without_newline
 from edgeq.errors import EdgeqError, FormatError, UsageError, printable, quote
+from edgeq.whole import resolved, write_whole
 
 BYTES_MAX = 16 << 20  # as UTF-8 of the characters that a conversation may hold (edgeq.chat.INPUT_CHARS_MAX)
 DEPTH_MAX = 16
@@ -27,8 +27,7 @@ def path_of(words: str) -> Path:
 
 def read_text(path: Path) -> str:
     """A file's text, without the newline at its end. UsageError where it is no text in UTF-8."""
-    text = utf8(_read(path), printable(str(path)))
-    return text[:-1] if text.endswith("\n") else text
+    return without_newline(utf8(_read(path), printable(str(path))))
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -58,7 +57,7 @@ def load(path: Path) -> dict[str, Any]:
 
 def save(path: Path, conversation: dict[str, Any]) -> None:
     """Write a conversation, for its owner to read. A file that holds something else is not replaced."""
-    if path.exists():
+    if os.path.exists(path):  # which Path.exists raises for a folder that may not be read, or a name too long
         try:
             load(path)
         except EdgeqError:
@@ -67,7 +66,7 @@ def save(path: Path, conversation: dict[str, Any]) -> None:
             ) from None
     data = json.dumps(conversation, ensure_ascii=False, allow_nan=False, indent=1).encode() + b"\n"
     try:
-        write_private(path, data)
+        write_whole(resolved(path), data)
     except OSError as error:
         raise EdgeqError(f"{printable(str(path))} cannot be written: {error.strerror or error}") from None
 

@@ -7,7 +7,7 @@ of files, kernels or commands.
 from edgeq.generate.defaults import eos_ids, file_defaults, keywords, options_for
 from edgeq.generate.generation import Generation
 from edgeq.generate.logprobs import TokenLogprob, TopLogprob
-from edgeq.generate.loop import stream
+from edgeq.generate.loop import limit_of, stream
 from edgeq.generate.prompts import alike, encode, remaining
 from edgeq.generate.protocols import LanguageModel, TokenSequence
 from edgeq.generate.results import Piece, Result, Timings, Usage
@@ -32,6 +32,7 @@ __all__ = [
     "eos_ids",
     "file_defaults",
     "keywords",
+    "limit_of",
     "options_for",
     "overlap",
     "remaining",

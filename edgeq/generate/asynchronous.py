@@ -34,11 +34,18 @@ async def in_threads(steps: Steps[T]) -> AsyncGenerator[T, None]:
                 return
             yield step
     finally:
-        if work is not None and not work.done():
+        if work is None or work.done():
+            steps.close()
+        else:
             steps.cancel()
+            work.add_done_callback(lambda work: _abandoned(work, steps))  # also where the wait is cancelled
             await asyncio.wait([work])
-            work.exception()  # which nobody is left to hear of
-        steps.close()
+
+
+def _abandoned(work: Future[T | None], steps: Steps[T]) -> None:
+    """After a step whose piece nobody takes."""
+    work.exception()  # which nobody is left to hear of
+    steps.close()
 
 
 def _next(steps: Steps[T]) -> T | None:

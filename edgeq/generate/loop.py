@@ -56,11 +56,7 @@ def stream(
     if not isinstance(options, SamplingOptions | None):
         raise UsageError(f"options are {shown(options)}, but must be SamplingOptions")
     stops = check_stops(stop, model)
-    if max_tokens is not None and (not is_int(max_tokens) or max_tokens < -1):
-        raise UsageError(
-            f"max_tokens is {shown(max_tokens)}, but must be a whole number of at least 0, or -1 for no limit"
-        )
-    limit = math.inf if max_tokens is None or max_tokens < 0 else int(max_tokens)
+    limit = limit_of(max_tokens)
     if sequence is not None and not hasattr(sequence, "step"):
         raise UsageError(f"sequence is {shown(sequence)}, but must be one that the model made")
     before = list(sequence.ids) if sequence is not None else []
@@ -88,6 +84,15 @@ def stream(
     asked = _Asked(sequence, before, limit, stops, ends, banned, best or 0, progress)
     generation._run = _run(generation, asked)
     return generation
+
+
+def limit_of(max_tokens: int | None) -> float:
+    """The most tokens that may be drawn, checked; infinity for no limit."""
+    if max_tokens is not None and (not is_int(max_tokens) or max_tokens < -1):
+        raise UsageError(
+            f"max_tokens is {shown(max_tokens)}, but must be a whole number of at least 0, or -1 for no limit"
+        )
+    return math.inf if max_tokens is None or max_tokens < 0 else int(max_tokens)
 
 
 @dataclass(frozen=True)

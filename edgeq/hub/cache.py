@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeq.errors import EdgeqError
+from edgeq.whole import write_whole
 
 from .listing import COMMIT, DIGEST, Entry, Listing
 from .reasons import SYSTEM
@@ -92,7 +94,7 @@ class Repository:
             return
         with writing(place):
             place.parent.mkdir(parents=True, exist_ok=True)
-            made = place.with_name(f"{os.getpid()}.tmp")
+            made = place.with_name(f".{secrets.token_hex(8)}.tmp")  # threads may link the same file at once
             try:
                 made.symlink_to(os.path.relpath(self.blob(entry), place.parent))
             except OSError as error:
@@ -126,16 +128,11 @@ def size_of(path: Path) -> int | None:
 
 
 def appear(path: Path, text: str) -> None:
-    """A small file that is there whole or not at all."""
+    """A small file of the cache, which other users may share; one that is right already is left alone."""
     if size_of(path) == len(text) and path.read_text() == text:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        part.write_text(text)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, text.encode(), mode=0o666)
 
 
 @contextmanager

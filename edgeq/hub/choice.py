@@ -98,9 +98,12 @@ def models(listing: Listing) -> list[str]:
 
 def is_model(file: str) -> bool:
     """Whether a file is a GGUF model by its name, or the first part of one."""
+    from edgeq.formats.gguf import PART_NAME
+
     if not file.lower().endswith(".gguf") or ASIDE.search(file):
         return False
-    return parts_of(file)[0] == file
+    found = PART_NAME.fullmatch(file.rpartition("/")[2])
+    return found is None or int(found["number"]) == 1
 
 
 def parts_of(file: str) -> list[str]:

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
-from edgeq.errors import EdgeqError, NetworkError
+from edgeq.errors import EdgeqError, NetworkError, UsageError, shown
 
-from .listing import Listing
+from .listing import COMMIT, Listing
 from .names import Name
 from .reasons import pause, reason
 
@@ -26,6 +26,7 @@ Result = TypeVar("Result")
 HUB = "https://huggingface.co"
 ANSWER_S = 7.0  # from asking to the answer's first byte, and between two parts of it
 FACTS, BYTES = "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"  # the client's names for seconds to wait
+WAIT_S_MAX = 86_400.0  # whatever they ask for: the system can wait for no more than some years
 TRIES = 3  # without a byte between them; with ANSWER_S and the pauses: 24 s, so that the end comes within 30
 CUTS_MAX = 100  # of one file, each after some bytes
 LISTING_BYTES_MAX = 32 << 20
@@ -37,13 +38,21 @@ class Cut(ConnectionError):
 
 
 def endpoint() -> str:
-    """The hub's address: HF_ENDPOINT, else huggingface.co."""
-    return (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+    """The hub's address: HF_ENDPOINT, else huggingface.co. UsageError where that is no address."""
+    address = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+    try:
+        parts = urlsplit(address)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise UsageError(f"HF_ENDPOINT is {shown(address)}, but must be an address such as {HUB}")
+    return address
 
 
 def host() -> str:
-    """Whom `endpoint` names, for a person."""
-    return urlsplit(endpoint()).netloc or endpoint()
+    """Whom `endpoint` names, for a person; not who asks, which an address can say, too."""
+    return urlsplit(endpoint()).netloc.rpartition("@")[2]
 
 
 def offline() -> bool:
@@ -55,7 +64,7 @@ def offline() -> bool:
 def answer_seconds(variable: str = BYTES) -> float:
     """ANSWER_S, or what the person's own variable asks for."""
     word = os.environ.get(variable, "")
-    return float(word) if word.isascii() and word.isdecimal() and int(word) else ANSWER_S
+    return min(float(word), WAIT_S_MAX) if word.isascii() and word.isdecimal() and int(word) else ANSWER_S
 
 
 def listing(name: Name) -> Listing:
@@ -70,7 +79,10 @@ def listing(name: Name) -> Listing:
                 if len(data) > LISTING_BYTES_MAX:
                     break  # and is no JSON
         try:
-            return Listing.from_hub(json.loads(data))
+            found = Listing.from_hub(json.loads(data))
+            if COMMIT.fullmatch(name.revision) and found.commit != name.revision:
+                raise ValueError(f"another commit, {found.commit[:12]}")
+            return found
         except (ValueError, RecursionError) as error:
             raise NetworkError(
                 f"{str(name)!r}: {host()} does not answer as the hub does ({str(error)[:60]}); check "
@@ -122,6 +134,7 @@ def opened(
             session.build_request("GET", url, headers=headers, params=params, timeout=seconds), stream=True
         )
         try:
+            check_encrypted(response)
             check(response)
         except BaseException:
             response.close()
@@ -133,6 +146,17 @@ def opened(
         yield response
     finally:
         response.close()
+
+
+def check_encrypted(response: Any) -> None:
+    """NetworkError where a question over https was sent on to an address without: what answers there may be
+    anybody, and says which checksums are right."""
+    schemes = [step.url.scheme for step in (*response.history, response)]
+    if schemes[0] == "https" and "http" in schemes:
+        raise NetworkError(
+            f"{host()} sends on to {str(response.url.host)[:80]} without encryption, which edgeq does not "
+            "follow; check whether this network wants a login of its own"
+        )
 
 
 def client() -> tuple[Any, dict[str, str], Callable[[Any], None]]:

@@ -12,6 +12,7 @@ from .names import plain
 COMMIT = re.compile(r"[0-9a-f]{40}")
 DIGEST = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 ENTRIES_MAX = 100_000
+SIZE_MAX = 1 << 50  # bytes of a file
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def entry_of(row: dict[str, Any]) -> Entry | None:
     name, size, digest = row.get("rfilename"), row.get("size"), row.get("blobId")
     if isinstance(row.get("lfs"), dict):
         size, digest = row["lfs"].get("size", size), row["lfs"].get("sha256") or row["lfs"].get("oid")
-    if not isinstance(name, str) or not plain(name) or type(size) is not int or size < 0:
+    if not isinstance(name, str) or not plain(name) or type(size) is not int or not 0 <= size <= SIZE_MAX:
         return None
     if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
         return None

@@ -17,6 +17,7 @@ CLIENT: tuple[tuple[tuple[str, ...], str], ...] = (
     (("LocalTokenNotFoundError",), f"no token was found; {LOG_IN}"),
     (("OfflineModeIsEnabled",), "it is not in the hub's cache and HF_HUB_OFFLINE keeps the client offline; "
      "unset HF_HUB_OFFLINE, or name a directory"),
+    (("UnicodeEncodeError", "LocalProtocolError"), f"the token has letters that no token has; {LOG_IN}"),
     (("ProxyError",),
      f"the hub cannot be reached through the proxy; check HTTPS_PROXY and try again, {AGAIN}"),
     (("TimeoutException", "TimeoutError"),

@@ -27,6 +27,8 @@ except (
 ):  # Windows: two processes that fetch one file would spoil it for each other, which its digest shows
     fcntl = None  # type: ignore[assignment]
 
+# a cache may be shared, and a link in it lead to a file that is none of the cache's
+OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 HASHED_BYTES = 4 << 20  # of a file at a time
 WAIT_S = 0.2  # between two looks at another process that fetches the same
 RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)")
@@ -139,7 +141,7 @@ def locked(path: Path, tell: Tell) -> Iterator[FileIO]:
     told = False
     while True:
         with writing(path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+            descriptor = os.open(path, OPEN, 0o644)
         with FileIO(descriptor, "r+b") as file:
             if not lock(descriptor):
                 if not told:

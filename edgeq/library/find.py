@@ -22,6 +22,7 @@ Tell = Callable[[str], object]
 KEEP = "keep"  # converters.KEEP, which is heavy to import
 GROWTH = 1.05  # times the source: less is padding and the alignment of tensors
 FLOATS = ("F32", "F16", "BF16", "F64")  # GGUF's types of numbers that are not quantized
+NAME_BYTES = 120  # of a source's name in that of its conversion: a file's may have 255 in all
 NEAR_MAX = 1000  # files of a folder, among which one of a similar name is looked for
 CONVERSION = 4  # raised when the same source becomes another file, so that no copy of before is taken for it
 
@@ -145,7 +146,8 @@ def cached_path(path: Path, scheme: str, label: str | None = None) -> Path:
             f"{os.fspath(file)}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode(errors="surrogateescape")
         )
     source = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
-    name = "".join(c if c.isalnum() or c in "._-" else "-" for c in label or stem)[:80]
+    name = "".join(c if c.isalnum() or c in "._-" else "-" for c in label or stem)
+    name = name.encode()[:NAME_BYTES].decode(errors="ignore")
     return cache_directory() / f"{name}-{scheme}-{source}-{state.hexdigest()[:12]}.edgeq"
 
 

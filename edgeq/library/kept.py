@@ -79,7 +79,8 @@ def named(folder: Path, names: Iterable[str]) -> list[Kept]:
     there, chosen = entries(folder), dict[Path, Kept]()
     for name in names:
         found = [entry for entry in there if name in (entry.name, entry.path.name, os.fspath(entry.path))]
-        found = found or [entry for entry in there if name in (short_name(entry.path), origin(entry)[0])]
+        if name and not found:  # a file without a source has "" for one
+            found = [entry for entry in there if name in (short_name(entry.path), origin(entry)[0])]
         if not found:
             raise UsageError(f"no converted model is called {shown(name)}: `edgeq list` shows the names")
         if len(found) > 1:
@@ -142,12 +143,14 @@ def make_room(folder: Path, wanted: int, tell: Callable[[str], object]) -> None:
     limit = limit_of(folder)
     if limit is None:
         return
-    there = [entry for entry in entries(folder) if entry.path not in in_use]
+    there = entries(folder)
     over = wanted + sum(entry.nbytes for entry in there) - limit
     gone, freed = [], 0
     for entry in reversed(there):
         if freed >= over:
             break
+        if entry.path in in_use:
+            continue
         with suppress(EdgeqError):  # it takes room, but what was asked for can be done
             freed += remove([entry])
             gone.append(entry.name)

@@ -112,7 +112,8 @@ class Server(socketserver.UnixStreamServer):
 
     def __init__(self, path: str, model: Any, max_tokens: int) -> None:
         self.model, self.max_tokens = model, max_tokens
-        Path(path).unlink(missing_ok=True)  # of a server that was killed
+        if Path(path).is_socket():  # of a server that was killed; nothing else is removed
+            Path(path).unlink(missing_ok=True)
         super().__init__(path, Handler)
 
 

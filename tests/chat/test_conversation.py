@@ -222,10 +222,12 @@ def test_tools_and_words_of_the_template() -> None:
         ("stop", 3, "stop is 3"),
         ("system", 3, "system is 3, but must be a text"),
         ("messages", [{"content": "Hi"}], 'message 0 is not an object with a "role"'),
-        ("messages", "Hi", 'message 0 is not an object with a "role"'),
+        ("messages", "Hi", "messages is a str where a list of messages is expected"),
         ("chat_template", 3, "chat_template is 3"),
         ("logprobs", "all", "logprobs is 'all'"),
         ("max_tokens", -2, "max_tokens is -2"),
+        ("max_tokens", "x", "max_tokens is 'x'"),
+        ("options", 3, "options are 3, but must be SamplingOptions"),
     ],
 )
 @pytest.mark.parametrize("template", [fakes.TEMPLATE, PLAIN_TEMPLATE])
@@ -239,6 +241,15 @@ def test_what_was_set_wrong_is_told_by_the_next_call(
             chat.ask("Hi")
         setattr(chat, name, right)
         assert "".join(chat.ask("Hi")) == fakes.SONG and roles(chat) == ["user", "assistant"]
+
+
+@pytest.mark.parametrize("messages", ["x", None, [5], [{}], [{"role": 5}]])
+@pytest.mark.parametrize("call", ["undo", "again", "ask"])
+def test_messages_that_are_none_are_told(messages: Any, call: str) -> None:
+    with chatting() as chat:
+        chat.messages = messages
+        with pytest.raises(UsageError, match="list of messages is expected|is not an object with"):
+            chat.ask("Hi") if call == "ask" else getattr(chat, call)()
 
 
 def test_a_template_tells_what_it_asks_for() -> None:

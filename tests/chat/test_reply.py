@@ -77,6 +77,9 @@ def test_tools_reach_the_template_that_knows_them() -> None:
         (fakes.TEMPLATE, HI, {"temprature": 1}, "'temprature' is no sampling option"),
         (fakes.TEMPLATE, HI, {"chat_template": 3}, "chat_template is 3"),
         (fakes.TEMPLATE, HI, {"stop": 3}, "stop is 3"),
+        (fakes.TEMPLATE, 5, {"system": "Be brief."}, "a int where a list of messages is expected"),
+        (fakes.TEMPLATE, HI, {"chat_template_kwargs": {1: 2}}, "1 is a name in chat_template_kwargs, but"),
+        (fakes.TEMPLATE, HI, {"chat_template_kwargs": {"add_bos": 1}}, "add_bos is given in chat_template"),
         (
             fakes.TEMPLATE,
             [{"role": "user", "content": "x" * 500}],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -28,9 +29,16 @@ def test_lines_on_stdin(call: Call, model: str) -> None:
 
 def test_a_full_context_is_told_of(call: Call, model: str) -> None:
     lines = b"".join(b"question %d\n" % turn for turn in range(6))
-    result = call("chat", model, "-q", "-c", "200", stdin=lines)
+    result = call("chat", model, "-c", "200", stdin=lines)
     assert result.code == 0 and result.out.count(fakes.SONG) == 6
     assert "the beginning of the conversation is forgotten" in result.err
+
+
+def test_quiet_means_nothing_but_errors(call: Call, model: str) -> None:
+    lines = b"/nonsense\n" + b"".join(b"question %d\n" % turn for turn in range(6))
+    result = call("chat", model, "-q", "-c", "200", "-n", "40", stdin=lines)
+    assert result.code == 0 and result.err == ""
+    assert call("chat", model, "-q", stdin=b"/set x 1\n").err.startswith("edgeq: error: 'x' cannot be set")
 
 
 def test_the_end_of_input_leaves(call: Call, model: str) -> None:
@@ -186,6 +194,16 @@ def test_the_first_message_is_an_option(call: Call, model: str, tmp_path: Path) 
         assert "User: and then\n" in heard(result.models)
 
 
+def test_the_first_message_from_a_pipe(call: Call, model: str, tmp_path: Path) -> None:
+    """As a shell's <(...) is one: whatever `run -f` takes."""
+    read, write = os.pipe()
+    os.write(write, b"Hi\n")
+    os.close(write)
+    result = call("chat", model, "-f", f"/dev/fd/{read}")
+    os.close(read)
+    assert result.code == 0 and heard(result.models).startswith("User: Hi\nAssistant:")
+
+
 def test_a_person_goes_on_behind_the_first_message(model: str) -> None:
     with Person(fakes.program("Model", "chat", model, "-p", "Hi")) as person:
         person.wait_for(fakes.SONG)
@@ -201,7 +219,7 @@ def test_a_person_goes_on_behind_the_first_message(model: str) -> None:
     [
         (["-p", "a", "-f", "b"], "a first message is given with -p and with -f"),
         (["-p", " "], "the first message is empty"),
-        (["-f", "none"], "none cannot be read: No such file"),
+        (["-f", "none"], "there is no file none: name one that is there"),
         (["-p", "x" * 500], "tokens, but the context holds 400"),
         (["--chat-template-kwargs", "3"], "is 3, but must be an object"),
         (["--chat-template-kwargs", "{"], "--chat-template-kwargs is not JSON"),

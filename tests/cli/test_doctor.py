@@ -114,6 +114,12 @@ def test_an_instruction_set_that_is_not_here(call: Call, monkeypatch: pytest.Mon
     assert result.code == 1 and "EDGEQ_ISA: " in result.out and "None" not in result.out
 
 
+def test_a_file_that_goes_meanwhile(tmp_path: Path) -> None:
+    """As the hidden one of a conversion that another process ends."""
+    (tmp_path / "there").write_bytes(b"abc")
+    assert [examine.bytes_of(tmp_path / name) for name in ("there", "gone")] == [3, 0]
+
+
 # the machine's names ------------------------------------------------------------------------------------
 
 PI = """processor\t: 0

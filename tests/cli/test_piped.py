@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from edgeq.cli import files
 from edgeq.cli import piped as source
 from edgeq.cli.piped import from_stdin, joined
 from edgeq.errors import UsageError
@@ -130,3 +132,31 @@ def test_a_stdin_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Broken()))
     assert from_stdin() == b""
+
+
+def test_a_system_that_cannot_tell_of_a_pipe_reads_it(pipe: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def select(*_: object) -> None:
+        raise OSError(10038, "An operation was attempted on something that is not a socket")
+
+    monkeypatch.setattr(source.select, "select", select)
+    os.write(pipe, b"text")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), pipe)
+    assert from_stdin() == b"text"
+
+
+def test_stdin_without_an_end(call: Call, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "BYTES_MAX", 1000)
+    for words in ([], ["-p", "a"]):
+        result = call("run", model, *words, stdin=b"x" * 1001)
+        assert result.code == 2 and "stdin has more than 1 kB: give a part of it" in result.err
+
+
+def test_no_more_room_is_taken_than_a_file_needs(tmp_path: Path) -> None:
+    """As many bytes as a text may have are not to be had on a board of 512 MB."""
+    (tmp_path / "text").write_bytes(b"ab" * files.PIECE_BYTES)
+    tracemalloc.start()
+    try:
+        assert files.read_bytes(str(tmp_path / "text")) == b"ab" * files.PIECE_BYTES
+        assert tracemalloc.get_traced_memory()[1] < 10 * files.PIECE_BYTES
+    finally:
+        tracemalloc.stop()

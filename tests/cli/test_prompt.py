@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from edgeq.cli import prompt
 from edgeq.cli.prompt import Message, read_message
 from edgeq.errors import UsageError
 from tests.cli.person import Person
@@ -50,6 +53,26 @@ def test_nothing_is_kept_of_nothing_and_of_what_is_refused() -> None:
     with pytest.raises(UsageError, match="not UTF-8"):
         read_message(script)
     assert script.kept == []
+
+
+def test_messages_that_the_editor_cannot_have_stop_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As GNU readline under LC_ALL=C, where a history has letters that this locale lacks."""
+    offered: list[str] = []
+
+    def add_history(message: str) -> None:
+        offered.append(message.encode("ascii").decode())
+        if "\0" in message:
+            raise ValueError("embedded null character")
+
+    editor = SimpleNamespace(
+        __doc__="GNU", set_auto_history=bool, parse_and_bind=bool, add_history=add_history
+    )
+    monkeypatch.setattr(prompt, "_readline", lambda: editor)
+    monkeypatch.setattr(prompt.Typed, "_kept", lambda self: ["one", "naïve", "a\0b"])
+    lines = prompt.Typed(None)
+    lines.keep("größer")
+    lines.keep("two")
+    assert offered == ["one", "a\0b", "two"]
 
 
 WITHOUT = """

@@ -204,6 +204,16 @@ def test_what_is_no_conversation_is_not_replaced(session: Session, tmp_path: Pat
         says(session, f"/save {tmp_path / 'no folder' / 'x.json'}")
 
 
+def test_a_name_that_no_file_can_have_ends_no_chat(session: Session, tmp_path: Path) -> None:
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    says(session, "Hi")
+    for name in ("x" * 300, "round"):
+        with pytest.raises(EdgeqError, match="cannot be written"):
+            says(session, f"/save {tmp_path / name}")
+        with pytest.raises(UsageError, match="cannot be read"):
+            says(session, f"/load {tmp_path / name}")
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [

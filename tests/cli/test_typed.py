@@ -36,9 +36,9 @@ def test_slash_words_of_models_reach_the_model(call: Call, model: str, line: str
 
 
 def test_a_lone_unknown_word_is_told_of_and_sent(call: Call, model: str) -> None:
-    result = call("chat", model, "-q", stdin=b"/halp\n")
+    result = call("chat", model, stdin=b"/halp\n")
     assert heard(result) == ["/halp"] and "/halp is unknown to edgeq (see /help)" in result.err
-    assert call("chat", model, "-q", stdin=b"/no_think\n/think about it\n").err == ""
+    assert "unknown" not in call("chat", model, stdin=b"/no_think\n/think about it\n").err
 
 
 @pytest.mark.parametrize(

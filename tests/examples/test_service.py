@@ -26,6 +26,7 @@ from tests.patience import STUCK_S, until
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = ROOT / "examples" / "service"
+SHORTER = ": a shorter prompt or a larger context is needed"
 SONG = "A song of some length, sung by a model without weights."
 
 
@@ -145,6 +146,14 @@ def singer(kind: type[Model] = Model) -> Any:
     return kind(context=200, script=script(SONG))
 
 
+def test_a_file_in_the_sockets_place_stays(tmp_path: Path) -> None:
+    """As where somebody names two models, or the two words the other way round."""
+    (tmp_path / "other.edgeq").write_bytes(b"a model")
+    with pytest.raises(OSError, match="in use"):
+        answer.Server(str(tmp_path / "other.edgeq"), singer(), max_tokens=1)
+    assert (tmp_path / "other.edgeq").read_bytes() == b"a model"
+
+
 def test_an_answer_is_pieces_and_an_end(serve: Any) -> None:
     *pieces, last = lines(serve(singer()), b"sing")
     assert "".join(piece["text"] for piece in pieces) == SONG
@@ -175,7 +184,7 @@ def test_what_fails_is_told_and_the_next_is_answered(
 TEXTS = [
     (b"\xff\xfe", "the text is no UTF-8: byte 0 cannot be decoded"),
     (b" \n", "the text is empty, so there is nothing to answer"),
-    (b"a" * 300, "the prompt has 301 tokens, but the context holds 200"),
+    (b"a" * 300, f"the prompt has 301 tokens, but the context holds 200{SHORTER}"),
     (b"a" * 5001, "the text has 5001 bytes, but at most 5000 are taken"),
 ]
 
@@ -284,7 +293,7 @@ def test_the_service_answers_one_after_the_other(socket_path: Path) -> None:
 def test_the_client_says_what_the_service_says(socket_path: Path) -> None:
     done = ask(socket_path, "word " * 2000)  # more than the context
     assert (done.returncode, done.stdout) == (1, "") and done.stderr.count("\n") == 1
-    assert re.match(r"answer\.py: usage: the prompt has .* but the context holds 512$", done.stderr)
+    assert re.match(rf"answer\.py: usage: the prompt has .* but the context holds 512{SHORTER}$", done.stderr)
     assert "usage: the text is no UTF-8: byte 0" in ask(socket_path, b"\xff").stderr
     with socket.socket(socket.AF_UNIX) as connection:  # gone before the answer
         connection.connect(str(socket_path))

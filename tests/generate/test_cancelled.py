@@ -127,6 +127,44 @@ def test_a_task_that_is_cancelled_ends_its_generation() -> None:
     assert generation.finish_reason == "cancelled" and generation.text == ""
 
 
+def test_a_task_that_is_cancelled_twice_ends_its_generation_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a second Ctrl-C, or a time limit in a group that ends: nobody waits for the step any more, and
+    after it there is text that was held back."""
+    model = Slow()
+    model.let_go.set()
+    generation = generation_of(model, stop=["story!"])
+    goes_on = threading.Event()
+    step = generation._step
+
+    def slow(*given: Any) -> Any:
+        try:
+            return step(*given)
+        finally:
+            assert generation.ids == [] or goes_on.wait(STUCK_S)
+
+    monkeypatch.setattr(generation, "_step", slow)
+
+    async def reader() -> None:
+        async for _ in generation:
+            model.let_go.clear()  # the next pass is to be cancelled
+
+    async def main() -> None:
+        read = asyncio.create_task(reader())
+        while not (generation.ids and model.at_work.is_set()):
+            await asyncio.sleep(0)
+        for _ in range(2):
+            read.cancel()
+            await asyncio.sleep(0)
+        goes_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await read
+        while not generation.over:
+            await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(main(), STUCK_S))
+    assert generation.finish_reason == "cancelled" and model.sequences[0].closed
+
+
 def test_an_error_reaches_the_task() -> None:
     model = FakeModel(script=script("story"))
     generation = generation_of(model, progress=lambda *_: None)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeq.hub import cache
-from edgeq.hub.listing import Listing
+from edgeq.hub.listing import Entry, Listing
 from tests.patience import STUCK_S
 
 NAMES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME")
@@ -54,3 +54,17 @@ def test_a_ref_that_is_none(text: str, tmp_path: Path) -> None:
     (tmp_path / "refs").mkdir()
     (tmp_path / "refs" / "main").write_bytes(text.encode("latin-1"))
     assert cache.Repository(tmp_path).commit("main") is None
+
+
+def test_a_link_that_another_process_of_the_same_number_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a container's, which is process 1 each time, or another thread of this one."""
+    repository, entry = cache.Repository(tmp_path), Entry("a/x.json", 2, "0" * 40)
+    place = repository.file("1" * 40, entry.name)
+    place.parent.mkdir(parents=True)
+    repository.blob(entry).parent.mkdir()
+    repository.blob(entry).write_bytes(b"{}")
+    place.with_name(f"{os.getpid()}.tmp").touch()
+    repository.link("1" * 40, entry)
+    assert place.is_symlink() and place.read_bytes() == b"{}"

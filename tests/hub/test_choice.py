@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgeq.errors import EdgeqError, UnsupportedError, UsageError
-from edgeq.hub import Name, parse
+from edgeq.hub import Name, choice, parse
 from edgeq.hub.choice import choose
 from edgeq.hub.listing import Entry, Listing
 
@@ -26,6 +26,20 @@ PARTS = ["b/m-BF16-00001-of-00002.gguf", "b/m-BF16-00002-of-00002.gguf"]
 def test_a_checkpoint_and_nothing_beside_it() -> None:
     beside = ["pytorch_model.bin", "onnx/model.json", "consolidated.safetensors", "adapter_model.safetensors"]
     assert chosen("o/n", *CHECKPOINT, *beside, "training_args.json", "run.py") == CHECKPOINT
+
+
+def test_a_list_of_very_many_parts_is_looked_through_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the parts of what is taken are spelled out."""
+    spelled: list[str] = []
+    whole = choice.parts_of
+
+    def noted(file: str) -> list[str]:
+        spelled.append(file)
+        return whole(file)
+
+    monkeypatch.setattr(choice, "parts_of", noted)
+    parts = [f"m{model}-Q8_0-{part:05}-of-00250.gguf" for model in range(4) for part in range(1, 251)]
+    assert chosen("o/n:Q4_0", *parts, "m-Q4_0.gguf") == ["m-Q4_0.gguf"] == spelled
 
 
 def test_shards_where_there_is_no_whole_file() -> None:

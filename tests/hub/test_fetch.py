@@ -316,3 +316,14 @@ def test_names_in_a_list_that_lead_elsewhere(hub: Hub, tmp_path: Path) -> None:
         files[name] = b"evil"
     with pytest.raises(EdgeqError, match="no file of type Q2_K"):
         get("o/story-GGUF:Q2_K")
+
+
+def test_a_part_is_never_written_through_a_link(hub: Hub, tmp_path: Path) -> None:
+    """As another user of a shared cache may have left one."""
+    mine = tmp_path / "mine"
+    mine.write_bytes(b"of the person's own")
+    part(tmp_path).parent.mkdir(parents=True)
+    part(tmp_path).symlink_to(mine)
+    with pytest.raises(EdgeqError, match="edgeq-part: Too many levels of symbolic links"):
+        get("o/story-GGUF")
+    assert mine.read_bytes() == b"of the person's own"

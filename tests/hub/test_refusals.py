@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from edgeq.errors import EdgeqError, NetworkError
+from edgeq.errors import EdgeqError, NetworkError, UnsupportedError, UsageError
 from edgeq.hub import client, fetch, parse, reasons
 from tests.hub.server import Hub
 
@@ -135,16 +137,88 @@ def test_it_is_said_whom_it_asks_before_it_is_asked(hub: Hub) -> None:
 
 
 def test_a_limit_of_the_persons_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    for word, seconds in (("3", 3.0), ("0", client.ANSWER_S), ("x", client.ANSWER_S), ("", client.ANSWER_S)):
+    for word, seconds in (
+        ("3", 3.0),
+        ("9" * 30, client.WAIT_S_MAX),
+        ("0", client.ANSWER_S),
+        ("x", client.ANSWER_S),
+        ("", client.ANSWER_S),
+    ):
         monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", word)
         assert client.answer_seconds() == seconds
     monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "4")
     assert client.answer_seconds(client.FACTS) == 4.0
 
 
+def test_a_commit_that_is_named_is_the_one_that_comes(hub: Hub) -> None:
+    listing = hub.repositories["o/story"].listing()
+    hub.junk["/api/"] = json.dumps(listing | {"sha": "1" * 40}).encode()
+    name = parse(f"o/story@{'2' * 40}")
+    assert name is not None
+    with pytest.raises(NetworkError, match=r"does not answer as the hub does \(another commit, 1{12}\)"):
+        fetch(name)
+
+
+def test_what_cannot_be_a_size_is_no_file(hub: Hub) -> None:
+    listing = hub.repositories["o/story"].listing()
+    for row in listing["siblings"]:
+        row["size"] = 10**400
+        row.pop("lfs", None)
+    hub.junk["/api/"] = json.dumps(listing).encode()
+    name = parse("o/story")
+    assert name is not None
+    with pytest.raises(UnsupportedError, match="neither weights in safetensors nor a GGUF file"):
+        fetch(name)
+
+
+@pytest.mark.parametrize(
+    ("steps", "is_followed"),
+    [
+        (["https://hub", "https://cdn"], True),
+        (["http://localhost", "http://cdn"], True),  # what the person themselves named
+        (["https://hub", "http://cdn"], False),
+        (["https://hub", "http://between", "https://cdn"], False),
+    ],
+)
+def test_nothing_is_taken_from_where_https_leads_to_http(
+    monkeypatch: pytest.MonkeyPatch, steps: list[str], is_followed: bool
+) -> None:
+    *history, last = (SimpleNamespace(url=SimpleNamespace(scheme=s.split(":")[0], host=s)) for s in steps)
+    closed: list[bool] = []
+    last.history, last.close = history, lambda: closed.append(True)
+    session = SimpleNamespace(build_request=lambda *_, **__: None, send=lambda *_, **__: last)
+    monkeypatch.setattr(client, "client", lambda: (session, {}, lambda _: None))
+    try:
+        with client.opened(steps[0]):
+            assert is_followed
+    except NetworkError as error:
+        assert "without encryption, which edgeq does not follow" in str(error) and not is_followed
+    assert closed == [True]
+
+
 def test_nobody_listens(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     assert "the hub cannot be reached (offline?); check the connection" in refused("o/story")
+
+
+@pytest.mark.parametrize("address", ["hub", "file:///etc", "http://[", "https://", "ftp://hub", "http://@"])
+def test_an_endpoint_that_is_none(hub: Hub, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    name = parse("o/story")
+    assert name is not None
+    with pytest.raises(UsageError, match="HF_ENDPOINT is .*, but must be an address such as https://hugg"):
+        fetch(name)
+
+
+def test_who_asks_is_not_told(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint.replace("//", "//me:secret@"))
+    assert client.host() == f"127.0.0.1:{hub.port}"
+
+
+def test_a_token_that_is_none(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_ä")
+    said = refused("o/story")
+    assert "the token has letters that no token has; log in with" in said and "hf_ä" not in said
 
 
 def test_a_late_answer_is_closed() -> None:

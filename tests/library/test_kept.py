@@ -71,6 +71,20 @@ def test_what_a_header_says(folder: Path, demo_checkpoint: Path) -> None:
     assert kept.entries(folder)[0].used == 1.0  # to look is no use
 
 
+def test_no_name_is_no_models_name(folder: Path) -> None:
+    file(folder, "damaged")  # without a source: `edgeq rm "$UNSET"` must not mean it
+    for name in ("", "*", "..", str(folder)):
+        with pytest.raises(UsageError, match="no converted model is called"):
+            kept.named(folder, [name])
+
+
+@pytest.mark.parametrize("letter", ["m", "é", "模"])
+def test_a_long_name_of_a_source_is_cut(tmp_path: Path, letter: str) -> None:
+    source = tmp_path / (letter * (250 // len(letter.encode())) + ".gguf")
+    source.write_bytes(b"GGUF")
+    assert len(os.fsencode(find.cached_path(source, "q4").name)) <= 255  # bytes, as file systems allow
+
+
 def test_removing(folder: Path) -> None:
     first, second = file(folder, "a", nbytes=7), file(folder, "b", nbytes=5)
     there = kept.entries(folder)
@@ -130,6 +144,14 @@ def test_what_this_process_uses_stays(folder: Path, monkeypatch: pytest.MonkeyPa
     os.utime(used, (1.0, 1.0))  # whatever else touches it
     file(folder, "other")
     kept.make_room(folder, 10, list[str]().append)
+    assert names(folder) == ["used-q4"]
+
+
+def test_what_this_process_uses_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEQ_CACHE_LIMIT", "250")
+    monkeypatch.setattr(kept, "in_use", {file(folder, "used")})
+    file(folder, "other", hours=1)
+    kept.make_room(folder, 100, list[str]().append)
     assert names(folder) == ["used-q4"]
 
 
