@@ -53,11 +53,11 @@ class FileMap:
 
 def map_of(view: Array) -> mmap.mmap | None:
     """The map that an array from `FileMap.view` lies in; None for an array of other memory."""
-    base: object = view
+    base: Any = view
     while isinstance(base, np.ndarray):
         base = base.base
     base = base.obj if isinstance(base, memoryview) else base
-    return base if isinstance(base, mmap.mmap) else None
+    return base if hasattr(base, "madvise") else None
 
 
 class Tensor:

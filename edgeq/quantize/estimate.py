@@ -24,7 +24,9 @@ TRIED = 512, 1024, 1024  # rows, columns and outputs of the product by which a m
 
 @dataclass(frozen=True)
 class Estimate:
-    """bytes of the finished file; the largest memory of the process; seconds, roughly; tokens learnt from."""
+    """bytes of the finished file, at the most; the largest memory of the process; seconds, roughly; tokens
+    learnt from.
+    """
 
     bytes: int
     memory: int

@@ -141,7 +141,7 @@ class Run:
             kept = [row.to_json() for row in found]
             work.keep("sensitivity", kept)
         rows = [Sensitivity(**row) for row in kept]
-        return recipe_within(budget, self.source, rows)
+        return recipe_within(budget, self.source, rows, self.quality.follow)
 
     @property
     def plan(self) -> dict[str, Any]:

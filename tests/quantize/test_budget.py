@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeq.converters import open_source, pipeline
@@ -139,3 +140,18 @@ def test_a_head_is_as_said(demo_checkpoint: Path, tmp_path: Path) -> None:
     with open_model(tmp_path / "a.edgeq") as file:
         head = len(json.dumps(file.header, ensure_ascii=False).encode())
         assert head <= head_bytes(source)
+
+
+def test_what_nothing_makes_up_for_counts_more(demo_checkpoint: Path) -> None:
+    """Under `best` embedding and head get more of the same room, as layers are followed and they are not."""
+    source = open_source(demo_checkpoint)
+    rows = [replace(row, divergence=float(row.weights)) for row in rows_of(source)]
+    sizes, taken = bytes_of(source, CANDIDATES), []
+    for bits in np.arange(4.0, 8.0, 0.1):
+        alone, followed = (
+            schemes_of(recipe_within(Budget(float(bits)), source, rows, follow), source)
+            for follow in (False, True)
+        )
+        ends = [name for name in alone if not name.startswith("blocks.")]
+        taken.append([sum(sizes[name][schemes[name]] for name in ends) for schemes in (alone, followed)])
+    assert all(a <= b for a, b in taken) and any(a < b for a, b in taken)

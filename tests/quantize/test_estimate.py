@@ -52,11 +52,11 @@ def test_it_holds_the_largest_layer_or_the_head() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["e4", "f16"])
-def test_bytes_are_those_of_the_file_but_its_head(scheme: str, demo_checkpoint: Path, tmp_path: Path) -> None:
+def test_bytes_are_those_of_the_file_at_the_most(scheme: str, demo_checkpoint: Path, tmp_path: Path) -> None:
     source, recipe = open_source(demo_checkpoint), choose(scheme=scheme)
     told = estimate(source, quality="fast", recipe=recipe, threads=1)
     quantize(source, tmp_path / "a.edgeq", quality="fast", recipe=recipe, threads=1)
-    assert 0 < (tmp_path / "a.edgeq").stat().st_size - told.bytes < 20_000
+    assert 0 <= told.bytes - (tmp_path / "a.edgeq").stat().st_size < 24_000
     assert told.tokens == 0 and told.seconds > 0 and told.memory > BASE_BYTES
 
 

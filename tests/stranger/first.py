@@ -14,9 +14,8 @@ from tests.stranger.script import NOTHING, Ended, Interrupted, Step
 
 README, USAGE, PYTHON, OPTIONS, PI = PAGES
 STORY = "there was a little girl named Lily"
-RUN = 'edgeq run qwen3.edgeq -p "The capital of France is" -n 32'
+RUN = 'edgeq run qwen3.edgeq "The capital of France is" -n 32'
 GREEDY = 'echo "Once upon a time" | edgeq run qwen3.edgeq --temp 0 --json'
-SECOND = 'edgeq run qwen3.edgeq "The capital of France is" -n 32'
 TIMINGS = (
     r"^load [\d.]+ s \| prompt \d+ tokens, [\d.]+/s \| generated \d+ tokens, [\d.]+/s \| total [\d.]+ s$"
 )
@@ -71,11 +70,10 @@ CONVERTED = (
          (r"\Aedgeq: error: qwen3\.edgeq exists: name another file with -o, or replace it with --force\n\Z",), 2),
     Step("the same again, and meant", USAGE, "edgeq convert Qwen/Qwen3-0.6B -o qwen3.edgeq", (NOTHING,),
          (r"\Aqwen3\.edgeq: 186 kB, q4",), also="--force"),
-    Step("a GGUF file as it is", README, "edgeq convert model-Q4_K_M.gguf -o model.edgeq --scheme keep", (NOTHING,),
-         (r"\Amodel\.edgeq: 2\d\d kB, keep, ",)),
-    Step("a GGUF file, unasked", README, "edgeq convert model-Q4_K_M.gguf -o model.edgeq --scheme keep", (NOTHING,),
-         (r"\Aunasked\.edgeq: .*keep \(the file's own numbers, as it is quantized; --scheme NAME rounds them\)",),
-         but={" --scheme keep": "", "model.edgeq": "unasked.edgeq"}),
+    Step("a GGUF file as it is", README, "edgeq convert model-Q4_K_M.gguf -o model.edgeq", (NOTHING,),
+         (r"\Amodel\.edgeq: 2\d\d kB, keep \(the file's own numbers, as it is quantized; --scheme NAME rounds them\)",)),
+    Step("a GGUF file as it is, said aloud", README, "edgeq convert model-Q4_K_M.gguf -o model.edgeq", (NOTHING,),
+         (r"\Aasked\.edgeq: 2\d\d kB, keep, ",), but={"model.edgeq": "asked.edgeq"}, also="--scheme keep"),
     Step("a scheme for each tensor", README, "edgeq convert model-dir -o mixed.edgeq --recipe q4-mixed", (NOTHING,),
          (r"\Aby-rules\.edgeq: 192 kB, q4-mixed",), but={"mixed.edgeq": "by-rules.edgeq"}),
     Step("what the file holds", PI, "edgeq show MODEL", (r"^family +llama$", r"^context +512 tokens$",
@@ -85,7 +83,8 @@ CONVERTED = (
 
 ANSWERED = (
     Step("a prompt", README, RUN, (r"\A.{10,}",), (TIMINGS, of_tokens(32, 16))),
-    Step("a prompt without -p", USAGE, SECOND, (r"\A.{10,}",), (TIMINGS, of_tokens(32, 16))),
+    Step("a prompt with -p", USAGE, RUN, (r"\A.{10,}",), (TIMINGS, of_tokens(32, 16)),
+         but={'"The capital': '-p "The capital'}),
     Step("a prompt through a pipe, as JSON", README, GREEDY, check=an_answer),
     Step("the same bytes again", README, GREEDY, check=the_same_answer),
     Step("a file's text beside a question", USAGE, 'cat notes.txt | edgeq run qwen3.edgeq -p "Summarize:"',
@@ -95,7 +94,7 @@ ANSWERED = (
          (r"\A named Lily\. She loved to play \n\Z",), (NOTHING,), also="-n 9 -q"),
     Step("to end before a word", USAGE, "edgeq run qwen3.edgeq -f story.txt --temp 0", (r"\A named Lily\. She \n\Z",),
          (NOTHING,), also="--stop loved -q"),
-    Step("a line that was written for llama.cpp", USAGE, SECOND, (r"\A.{10,}",),
+    Step("a line that was written for llama.cpp", USAGE, RUN, (r"\A.{10,}",),
          (r"\Aedgeq: warning: -ngl is ignored: edgeq runs on the CPU$", of_tokens(32, 16)),
          also="-ngl 99 -c 512 -t 2 --temp 0"),
     Step("a GGUF file without converting it first", USAGE, 'EDGEQ_CACHE_LIMIT=20G edgeq run model.gguf "Hi"', (r"\A.+",),

@@ -11,8 +11,8 @@ README, USAGE, PYTHON, OPTIONS, PI = PAGES
 IMPORT = "import edgeq\n"
 
 STEPS = (
-    Step("a chat model as docs/python.md has it", README, "edgeq convert model-Q4_K_M.gguf -o model.edgeq --scheme keep", (NOTHING,),
-         (r"\Amodel\.edgeq: 3\d\d kB, keep",), but={"Q4_K_M": "Q8_0", "keep": "keep --force"}),
+    Step("a chat model as docs/python.md has it", README, "edgeq convert model-Q4_K_M.gguf -o model.edgeq", (NOTHING,),
+         (r"\Amodel\.edgeq: 3\d\d kB, keep",), but={"Q4_K_M": "Q8_0"}, also="--force"),
     Snippet("a program", README, (IMPORT,), (r"\A.{10,}",)),
     Snippet("an answer in pieces, and a chat", PYTHON, (IMPORT,), (r"\A.{10,}",)),
     Snippet("to load what is not converted", PYTHON, (IMPORT, 'model = edgeq.load("model-Q8_0.gguf", tell=print)'),
