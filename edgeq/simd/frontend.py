@@ -105,7 +105,7 @@ class Typing(BaseContext):
         """None: what kernels use is in numba's first ones."""
 
     def init(self) -> None:
-        self._resolved: dict[Any, tuple[Any, Any]] = {}  # by what is called, itself and not its equal
+        self._resolved: dict[Any, tuple[Any, Any, Any]] = {}  # by what is called, itself and not its equal
 
     def resolve_function_type(self, function: Any, given: Any, named: Any) -> Any:
         """The signature of a call, which depends on nothing but what is called with what. numba asks for it
@@ -115,8 +115,17 @@ class Typing(BaseContext):
             return super().resolve_function_type(function, given, named)
         key = id(function), tuple(given)
         if key not in self._resolved:
-            self._resolved[key] = super().resolve_function_type(function, given, named), function
-        return self._resolved[key][0]
+            found = super().resolve_function_type(function, given, named)
+            self._resolved[key] = found, function, wanted_of(function, found)
+        found, _, wanted = self._resolved[key]
+        if wanted is not None:  # numba keeps what was wanted last, which may have been for its own target
+            function._impl_keys[found.args] = wanted
+        return found
+
+
+def wanted_of(function: Any, signature: Any) -> Any:
+    """What a call of a function's type is lowered by, where numba keeps that beside the type."""
+    return getattr(function, "_impl_keys", {}).get(signature.args) if signature is not None else None
 
 
 class Lower(lowering.Lower):

@@ -36,6 +36,20 @@ def test_numba_users_are_left_alone() -> None:
     assert doubled(np.arange(2)).tolist() == [0, 1, 0, 1]
 
 
+def test_what_numba_was_asked_for_meanwhile_changes_nothing() -> None:
+    """A type of a function is one object for all targets, and keeps by what it was lowered last."""
+    from numba import njit
+
+    @njit
+    def least(x: int, y: int) -> int:
+        return min(x, y)
+
+    for scheme in ("f32", "f16"):
+        compile.typed(sources.entry("matmul_float", tag(scheme)))  # has min, too
+        assert least(4, 3) == 3
+        least.recompile()
+
+
 def test_a_kernel_is_written_once() -> None:
     """Each of its functions is there, once, and nothing that is there is declared beside it."""
     text, name = compile.typed(sources.entry("matmul_float", tag("f32")))
