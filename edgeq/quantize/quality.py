@@ -29,7 +29,7 @@ class Quality:
 QUALITIES: Mapping[str, Quality] = {
     quality.name: quality
     for quality in (
-        Quality("fast", ("search",), 0, False, "a search for scales, without data"),
+        Quality("fast", ("finer",), 0, False, "a finer search for scales, without data"),
         Quality("good", LADDER, 32768, False, "with calibration: importance, GPTQ, descent"),
         Quality("best", LADDER, 65536, True, "layers fitted to the quantized ones before them, too"),
     )

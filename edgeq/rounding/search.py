@@ -14,6 +14,7 @@ same bits on every processor.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,16 +24,38 @@ from edgeq.formats import Parts, Scheme
 from edgeq.formats.schemes import ACT_GROUP, Array
 
 F32 = np.float32
-# of the scale that takes the largest magnitude to the end; the ends of four codes lie further inside
-TRIALS, TRIALS_OF_FOUR = (np.linspace(*ends, 7).astype(F32) for ends in ((0.8, 1.15), (0.6, 1.1)))
-BESIDE = np.array([0, -1, 1], F32)  # the nearest integer
-ROOM = (F32(1), F32(1.06))  # of the row's float
+ENDS, ENDS_OF_FOUR = (0.8, 1.15), (0.6, 1.1)  # of the scale that takes the largest magnitude to the end; the
+# ends of four codes lie further inside
 HALVES = 512  # half steps that are told apart, from -128 on
 CENTRE, LAST = F32(256), F32(HALVES - 1)
 ZERO, TWO = F32(0), F32(2)
 
 
-def search(x: Array, scheme: Scheme, importance: Array | None = None) -> Parts:
+@dataclass(frozen=True)
+class Effort:
+    """How much is tried: real scales between the ends, integers on each side of the nearest, and by how much
+    the row's float may be larger than the largest scale needs.
+    """
+
+    trials: int
+    beside: int
+    room: tuple[float, ...]
+
+    def scales(self, ends: tuple[float, float]) -> Array:
+        """float32 [trials] between the ends."""
+        return np.linspace(*ends, self.trials).astype(F32)
+
+    @property
+    def near(self) -> Array:
+        """float32: the nearest integer first, then those beside it."""
+        return np.array([0, *(side * n for n in range(1, self.beside + 1) for side in (-1, 1))], F32)
+
+
+USUAL = Effort(7, 1, (1.0, 1.06))
+FINER = Effort(13, 3, (1.0, 1.03, 1.06, 1.1))
+
+
+def search(x: Array, scheme: Scheme, importance: Array | None = None, effort: Effort = USUAL) -> Parts:
     """The parts of float32 [rows, cols], whole steps. A row's float is NaN where a value is not finite.
 
     importance, float32 [cols], of which none is negative: what the squared error of each column counts; None:
@@ -42,12 +65,12 @@ def search(x: Array, scheme: Scheme, importance: Array | None = None) -> Parts:
     assert kind is not None
     even, exponents = evened(x)
     counts = np.ones(x.shape[1], F32) if importance is None else importance.astype(F32)
-    fitting = Fitting(even.reshape(-1, ACT_GROUP), scheme, counts.reshape(-1, ACT_GROUP))
+    fitting = Fitting(even.reshape(-1, ACT_GROUP), scheme, counts.reshape(-1, ACT_GROUP), effort)
     real = fitting.real(signed=kind.low < 0).reshape(len(x), -1)
     largest = np.abs(real).max(axis=1, keepdims=True)
     tried = []
-    for room in ROOM:
-        unit = largest / F32(kind.high) * room
+    for room in effort.room:
+        unit = largest / F32(kind.high) * F32(room)
         sub, choice, error = fitting.integers(real, unit, -kind.high if kind.low < 0 else 0, kind.high)
         total = np.cumsum(error, axis=1, dtype=np.float64)[:, -1]  # in one order, whatever the processor
         tried.append((total, unit, sub, choice))
@@ -80,7 +103,7 @@ class Fitting:
     point, for each choice. The columns of block i count as counts[i % m], float32 [m, 32], say.
     """
 
-    def __init__(self, blocks: Array, scheme: Scheme, counts: Array):
+    def __init__(self, blocks: Array, scheme: Scheme, counts: Array, effort: Effort = USUAL):
         choices = len(scheme.values)
         tables = np.broadcast_to(scheme.tables, scheme.values.shape).astype(F32)
         middles = (np.arange(HALVES) + 0.5) / 2 - 128  # of half steps: no integer ends inside
@@ -88,7 +111,8 @@ class Fitting:
         self.grids = TWO * np.take_along_axis(tables, self.nearest.astype(np.int64), axis=1) + CENTRE
         self.zeros = np.broadcast_to(np.array(scheme.zeros, F32), choices).copy()
         self.blocks, self.counts, self.largest = blocks, counts, np.abs(tables).max()
-        self.trials = TRIALS if tables.shape[1] > 4 else TRIALS_OF_FOUR
+        self.trials = effort.scales(ENDS if tables.shape[1] > 4 else ENDS_OF_FOUR)
+        self.near = effort.near
 
     def real(self, signed: bool) -> Array:
         """The best real scale of each block, [n]."""
@@ -101,9 +125,9 @@ class Fitting:
         their choices and the errors, all [rows, groups].
         """
         centre = np.rint(real / np.where(unit > 0, unit, F32(1)))
-        integers = np.clip(centre[..., None] + BESIDE, F32(low), F32(high))
+        integers = np.clip(centre[..., None] + self.near, F32(low), F32(high))
         scales = integers * unit[..., None]
-        found = self.best(integers.reshape(-1, len(BESIDE)), scales.reshape(-1, len(BESIDE)))
+        found = self.best(integers.reshape(-1, len(self.near)), scales.reshape(-1, len(self.near)))
         best, choice, error = (part.reshape(real.shape) for part in found)
         return best, choice, error
 

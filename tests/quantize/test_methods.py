@@ -88,10 +88,17 @@ def test_importance_lowers_the_error_of_what_counts(name: str, dense: Dense) -> 
     assert error(given, run(given, "importance"), alone) < 0.97 * error(given, run(given, "search"), alone)
 
 
+@pytest.mark.parametrize("name", SEARCHED)
+def test_a_finer_search_lowers_the_error_of_weights(name: str, dense: Dense) -> None:
+    given = task(dense, name)
+    alone = np.eye(given.w.shape[1], dtype=np.float32)
+    assert error(given, run(given, "finer"), alone) < error(given, run(given, "search"), alone)
+
+
 @pytest.mark.parametrize("name", sorted({*SCHEMES_HERE} - {*SEARCHED}))
 def test_where_nothing_is_searched_for_importance_changes_nothing(name: str, dense: Dense) -> None:
     given = task(dense, name)
-    assert bits(run(given, "importance")) == bits(run(given, "search"))
+    assert bits(run(given, "importance")) == bits(run(given, "finer")) == bits(run(given, "search"))
 
 
 @pytest.mark.parametrize("name", SCHEMES_HERE)

@@ -11,7 +11,7 @@ from .descent import descent
 from .gptq import gptq
 from .hqq import hqq
 from .rtn import rtn
-from .search import importance, search
+from .search import finer, importance, search
 from .stochastic import stochastic
 
 
@@ -34,6 +34,7 @@ METHODS: Mapping[str, Row] = {
     "descent": Row(
         descent, "codes, scales and row floats one at a time, as long as the error falls", data=True
     ),
+    "finer": Row(finer, "the search of the weights with more scales and row floats tried", begins=True),
     # others' ways, to compare with
     "rtn": Row(rtn, "rounding around the largest magnitude, nothing searched", begins=True),
     "stochastic": Row(stochastic, "up or down by chance, right on average", begins=True),

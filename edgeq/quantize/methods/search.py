@@ -23,6 +23,16 @@ def search(task: Task, parts: Parts | None) -> Parts:
     return _quantized(task, rounding_of(task.scheme))
 
 
+def finer(task: Task, parts: Parts | None) -> Parts:
+    """The same with about twice as many scales and row floats tried, in one and a half times its time."""
+    from edgeq.rounding.search import FINER
+    from edgeq.rounding.search import search as searched
+
+    if task.scheme.sub is None:  # nothing is searched for
+        return search(task, parts)
+    return _quantized(task, partial(searched, effort=FINER))
+
+
 def importance(task: Task, parts: Parts | None) -> Parts:
     """Each column counts as the mean square of its inputs does: what its error does to the outputs, if inputs
     were independent (as llama.cpp's importance matrix has it).
