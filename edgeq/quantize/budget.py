@@ -82,13 +82,14 @@ def recipe_within(
         return recipe_of(f"{budget.bits_per_weight:g} bits a weight", allocate(costs, sizes, room))
     assert budget.size is not None
     name, most = f"{budget.size} bytes", budget.size
+    head, tail = around(source)
 
     def fitting(room: int) -> tuple[Recipe, int]:
         """The recipe for so many bytes of matrices, and by how much its file is too large."""
         chosen = recipe_of(name, allocate(costs, sizes, room))
-        return chosen, file_bytes(source, chosen) - most
+        return chosen, _bytes_between(source, chosen, head, tail) - most
 
-    above = room = budget.size - head_bytes(source)
+    above = room = budget.size - head
     best, over = fitting(room)
     while over > 0:
         above, room = room, room - over
@@ -110,9 +111,19 @@ def recipe_of(name: str, schemes: Mapping[str, str]) -> Recipe:
 
 def file_bytes(source: Source, recipe: Recipe) -> int:
     """Bytes of a file, at the most: behind a larger head no tensor lies before the place that it has."""
-    at = head_bytes(source)
+    return _bytes_between(source, recipe, *around(source))
+
+
+def around(source: Source) -> tuple[int, int]:
+    """Bytes before the tensors of a file, at the most, and of the tokenizer behind them."""
     spoken = source.tokenizer()
+    return head_bytes(source), len(spoken[1]) if spoken else 0
+
+
+def _bytes_between(source: Source, recipe: Recipe, head: int, tail: int) -> int:
+    """`file_bytes`, of what `around` told."""
+    at = head
     sizes = [plan.nbytes for plan in converting.planned(source.family, source.config, recipe, source.tensors)]
-    for nbytes in [*sizes, len(spoken[1]) if spoken else 0]:
+    for nbytes in [*sizes, tail]:
         at = place(at, nbytes) + nbytes
     return at
