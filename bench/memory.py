@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.known import KNOWN
 from edgeq import models
-from edgeq.cache import KINDS, CacheShape
+from edgeq.cache import KINDS, Plan, kind_of
 from edgeq.converters.pipeline import planned
 from edgeq.converters.recipe import CHOICES, choose
 
@@ -42,12 +42,12 @@ class Need:
         """For the words of a checkpoint's config.json. The tokenizer's bytes in the file are not counted."""
         family = models.family_of(words)
         c = models.family(family).Config.from_hf(words)
-        cache = CacheShape.of(kv, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, STEP)
+        cache = Plan.of(kind_of(kv), c.max_position_embeddings, c.cache_layers())
         sizes = {tensor.name: tensor.nbytes for tensor in planned(family, c, choose(scheme=scheme))}
         file = sum(sizes.values())
         skipped = sizes["embed"] if "output" in sizes else 0
         runtime = RUNTIME + PIECE * c.vocab_size
-        return cls(file, file - skipped, runtime, cache.nbytes // STEP, c.max_position_embeddings)
+        return cls(file, file - skipped, runtime, cache.token_bytes, c.max_position_embeddings)
 
     def context(self, memory_gb: float) -> int:
         """The longest context that fits on a board with so much memory; 0 where the model does not."""

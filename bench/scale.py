@@ -27,7 +27,7 @@ from typing import Any
 from bench.files import PLAIN, decode_bytes, default_directory, prepare, say
 from bench.peers import Worker, processor, warn_if_busy
 from bench.weights import SHAPES, Shape
-from edgeq.cache import CacheShape
+from edgeq.cache import LayerShape, Plan, kind_of
 from edgeq.cli.terminal import table
 from edgeq.cores import default_threads
 
@@ -78,10 +78,11 @@ class Model:
     def limit(self, limits: Limits, tokens: int, after: int) -> float:
         """Tokens per second, `tokens` of them at once after so many others."""
         s, (read, dot) = self.shape, limits
-        kv = CacheShape.of(CACHES[self.engine], s.layers, s.kv_heads, s.head_dim, after + tokens)
+        kind = kind_of(CACHES[self.engine])
+        cache = Plan.of(kind, after + tokens, [LayerShape(s.kv_heads, s.head_dim)] * s.layers)
         scores = 2 * s.layers * s.heads * s.head_dim * (after + tokens / 2)  # and values: for each token
         macs = tokens * (s.body_macs() + scores) + s.output_macs()
-        return tokens / max((decode_bytes(self.path) + kv.nbytes) / read, macs / dot)
+        return tokens / max((decode_bytes(self.path) + cache.bytes_for(after + tokens)) / read, macs / dot)
 
 
 class Bench:

@@ -19,8 +19,10 @@ import numpy as np
 
 from edgeq import memory
 from edgeq.formats.schemes import SCHEMES
-from edgeq.kernels.catalog import CODES, KERNELS, OPERANDS_AT, ROOM, STATE_AT, WIDTH, WORK_AT, State
+from edgeq.kernels import catalog
+from edgeq.kernels.catalog import BATCH_AT, CODES, KERNELS, OPERANDS_AT, ROOM, WIDTH, WORK_AT
 from edgeq.packs import store
+from edgeq.runtime.batch import Batch
 from edgeq.simd import isa
 from edgeq.simd.host import host_isa
 from edgeq.simd.tag import Tag
@@ -50,14 +52,15 @@ class Product:
         self.x_sum[:] = self.x.reshape(-1, 16).sum(1)
         self.y = memory.zeros(rows * ROWS, np.float32)
         self.scratch = memory.zeros(ROOM * COLUMNS)
-        self.state = memory.zeros(State.BYTES // 8, np.int64)
-        self.state[State.COUNT // 8] = tokens
+        self.batch = Batch(tokens, 1)
+        self.batch.count(tokens)
         operands: dict[str, Any] = dict(bias=0, y=self.y, y_stride=ROWS * 4, tiles=ROWS // 16, groups=groups)
-        operands |= dict(x=self.x, x_scale=self.x_scale, x_sum=self.x_sum, add=0, count_at=State.COUNT)
+        operands |= dict(x=self.x, x_scale=self.x_scale, x_sum=self.x_sum, add=0)
+        operands["count_at"] = catalog.Batch.COUNT
         operands |= dict(scratch=self.scratch, scratch_stride=self.scratch.nbytes)
         self.code = memory.zeros((copies, WIDTH // 8), np.int64)
         for matrix, line in zip(self.weights.matrices, self.code, strict=True):
-            line[STATE_AT // 8] = self.state.ctypes.data
+            line[BATCH_AT // 8] = self.batch.address
             operands["weights"] = matrix.address
             for at, operand in enumerate(KERNELS["matmul"].operands, OPERANDS_AT // 8):
                 value = operands[operand]

@@ -39,7 +39,7 @@ def cache_mb(model: Path) -> float:
     from edgeq import load
 
     with load(model, threads=1, context=CONTEXT) as loaded:
-        return loaded.cache_shape.nbytes / 1e6
+        return loaded.cache.context_bytes / 1e6
 
 
 def shared(model: Path, threads: int) -> dict[str, float]:

@@ -20,10 +20,13 @@ import numpy as np
 
 from edgeq import arguments, formats, models
 from edgeq.arguments import whole
+from edgeq.cache import PagePool, Plan
+from edgeq.cores import free_memory
 from edgeq.errors import OutOfMemoryError, UsageError, printable, shown
 from edgeq.ownership import Line, Turn, Unique, waiting
 from edgeq.packs import store
 from edgeq.runner import Runner
+from edgeq.sequence import Cancelled, Fed, Part, run_pass, wanted_of
 from edgeq.sequence import Sequence as Sequence
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ def load(
     context: int | None = None,
     kv: str = "q8",
     act: str = "int8",
+    cache_memory: int | None = None,
     progress: store.Progress | None = None,
     keep: bool = False,
     tell: Callable[[str], object] | None = None,
@@ -56,12 +60,15 @@ def load(
 
     threads: workers, by default the physical cores this process may use, fewer for a tiny model. context:
     positions of a sequence at the most, by default the model's but not above 8192; 0 is all the model has.
-    kv: the cache's numbers, "q8", "f16" or "f32". act: "int8" activations, or "f32", the exact meaning of
-    the weights. progress(done, total, kernel) is called while kernels are compiled. FormatError,
-    UnsupportedError, UsageError, NetworkError or OutOfMemoryError say in one sentence what is wrong; a
-    RuntimeWarning says that the system has fewer threads to give.
+    kv: the cache's numbers, "q8", "f16" or "f32". act: "int8" activations, or "f32", the exact meaning of the
+    weights. cache_memory: bytes that the caches of all sequences may take; by default as much as one whole
+    context needs, or a quarter of what the system has left where that is more. progress(done, total, kernel)
+    is called while kernels are compiled. FormatError, UnsupportedError, UsageError, NetworkError or
+    OutOfMemoryError say in one sentence what is wrong; a RuntimeWarning says that the system has fewer
+    threads to give.
     """
     options: dict[str, Any] = dict(threads=threads, context=context, kv=kv, act=act, progress=progress)
+    options["cache_memory"] = cache_memory
     return Model.from_pretrained(name_or_path, keep=keep, tell=tell, converting=converting, **options)
 
 
@@ -83,12 +90,14 @@ class Model(Unique):
         context: int | None = None,
         kv: str = "q8",
         act: str = "int8",
+        cache_memory: int | None = None,
         progress: store.Progress | None = None,
     ):
         self._begin()
         arguments.one_of("act", act, ACTS)
         arguments.callback("progress", progress)
         threads = None if threads is None else whole("threads", threads)
+        limit = None if cache_memory is None else whole("cache_memory", cache_memory)
         self.kv, self.act = kv, act
         self._passes = Line()
         self._tokenizer: Any = None
@@ -114,7 +123,8 @@ class Model(Unique):
             self.file.close()
             raise
         self.isa, self.threads = self._runner.isa, self._runner.threads
-        self.cache_shape = self._runner.cache_shape
+        self.cache = self._runner.plan
+        self.pool = PagePool(_cache_memory(self.cache) if limit is None else limit)
         if self._closed:  # by a callback or a handler, meanwhile
             self.close()
 
@@ -183,6 +193,52 @@ class Model(Unique):
     def sequence(self) -> Sequence:
         """A new, empty sequence with a cache of its own."""
         return Sequence(self)
+
+    @property
+    def pass_tokens(self) -> int:
+        """Tokens of one pass at the most, of all its sequences."""
+        return self.runner.limit
+
+    @property
+    def pass_outputs(self) -> int:
+        """Tokens of one pass whose logits can be had, at the most."""
+        return self.runner.outputs
+
+    def advance(self, parts: Ids[Part], *, cancelled: Cancelled | None = None) -> list[Fed]:
+        """One pass over several sequences of this model, each fed with ids of its own; what came of each.
+
+        At most `pass_tokens` ids, `pass_outputs` of them wanted. The same bits as of each sequence alone.
+        UsageError and the rest as from `Sequence.feed`; broken off, no sequence holds any of the ids.
+        """
+        arguments.callback("cancelled", cancelled)
+        checked = []
+        for part in parts:
+            ids = arguments.token_ids(part.ids, self.vocab_size, self.context)
+            checked.append((part.sequence, ids, wanted_of(part.wanted, len(ids))))
+        self._check_pass(checked)
+        turn = Turn("the sequence is being fed")
+        try:
+            for sequence, ids, _ in checked:
+                sequence._calls.claim(turn, "be fed")
+                sequence._check_open()
+                sequence._check_room(len(ids))
+            return run_pass(self, checked, cancelled)
+        finally:
+            turn.over = True
+
+    def _check_pass(self, parts: Ids[tuple[Sequence, np.ndarray, int]]) -> None:
+        """UsageError where the parts are no pass."""
+        sequences = [sequence for sequence, _, _ in parts]
+        if any(not isinstance(sequence, Sequence) or sequence.model is not self for sequence in sequences):
+            raise UsageError("a pass of this model is over sequences that it made.")
+        if len({id(sequence) for sequence in sequences}) < len(sequences) or not sequences:
+            raise UsageError("a pass is over at least one sequence, and over none twice.")
+        count, outputs = sum(len(ids) for _, ids, _ in parts), sum(wanted for _, _, wanted in parts)
+        if count > self.pass_tokens or outputs > self.pass_outputs:
+            raise UsageError(
+                f"{count} ids with the logits of {outputs} are more than a pass of {self.pass_tokens} with "
+                f"those of {self.pass_outputs}."
+            )
 
     def logits(self, ids: Ids[int]) -> np.ndarray:
         """float32 [len(ids), vocab_size]: after each id, the logits of the next."""
@@ -284,3 +340,9 @@ class Model(Unique):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _cache_memory(plan: Plan) -> int:
+    """Bytes of the caches of all sequences, where nobody says how many."""
+    free = free_memory()
+    return max(plan.page_bytes, min(plan.context_bytes, free), free // 4)

@@ -6,20 +6,19 @@ all, and whoever runs a pass holds that object: closing a model is letting go of
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from edgeq import formats, models, tuned
-from edgeq.cache import Cache, CacheShape
+from edgeq.cache import Plan, kind_of
 from edgeq.cores import default_threads
 from edgeq.errors import UsageError
 from edgeq.kernels import sources
-from edgeq.kernels.catalog import State
 from edgeq.ownership import Unique
 from edgeq.packs import store
 from edgeq.runtime import rotary
+from edgeq.runtime.batch import Segment
 from edgeq.runtime.pool import Pool, check_workers
 from edgeq.runtime.program import Program, Settings
 from edgeq.runtime.recorder import Recorder
@@ -33,7 +32,7 @@ WORKER_WORK = 2_000_000  # multiplications of a token that are worth one more wo
 
 
 class Runner(Unique):
-    """Runs passes of one model over the caches of its sequences, one at a time: the caller sees to that."""
+    """Runs passes of one model over the pages of its sequences, one at a time: the caller sees to that."""
 
     def __init__(
         self,
@@ -50,7 +49,7 @@ class Runner(Unique):
             check_workers(threads)  # before anything is made for so many
         self.config = c = config  # as `models.check` gave it
         self.isa, self.context = host_isa().name, context
-        self.cache_shape = CacheShape.of(kv, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, context)
+        self.plan = Plan(kind_of(kv), context)
         self._weights = Weights.of(file)
         work = sum(m.rows * m.columns for m in self._weights.matrices())
         self._layer_work = work / c.num_hidden_layers
@@ -62,7 +61,6 @@ class Runner(Unique):
         addresses = self._kernels.load([*Pool.requests(self.isa), *recorder.requests()], progress)
         self._program: Program = recorder.finish(addresses)
         self._pool = Pool(workers, self.isa)
-        self._bound: weakref.ref[Cache] | None = None
 
     def _record(self, family: str, act: str, workers: int) -> Recorder:
         c = self.config
@@ -78,9 +76,10 @@ class Runner(Unique):
                 outputs=max(1, min(limit, LOGITS_BYTES // (4 * c.vocab_size))),
                 tokens=host_isa().tokens,
                 tiles=self._tuned.tiles,
-            )
+            ),
+            self.plan,
         )
-        models.family(family).forward(recorder, c, self._weights, self._rotary, self.cache_shape)
+        models.family(family).forward(recorder, c, self._weights, self._rotary)
         return recorder
 
     @property
@@ -90,46 +89,37 @@ class Runner(Unique):
 
     @property
     def limit(self) -> int:
-        """Tokens of a pass at the most."""
+        """Rows of a pass at the most."""
         return self._program.settings.limit
 
     @property
     def outputs(self) -> int:
-        """Tokens of a pass whose logits can be had, at the most."""
+        """Rows of a pass whose logits can be had, at the most."""
         return self._program.settings.outputs
 
-    def run(
-        self, cache: Cache, position: int, ids: np.ndarray, outputs: int, go_on: Callable[[], object]
-    ) -> tuple[np.ndarray, int]:
-        """Run ids, int64 [1 to limit] of the vocabulary (the caller has checked that), at `position` and
-        after it; what the cache holds before it is read.
+    def run(self, segments: Sequence[Segment], go_on: Callable[[], object]) -> tuple[np.ndarray, np.ndarray]:
+        """A pass over rows of sequences, at most `limit` of them and `outputs` wanted, with ids of the
+        vocabulary (the caller has checked that) and pages that are theirs; what these hold of earlier
+        positions is read.
 
-        Gives (float32 [outputs, vocab_size], the logits after the last ids, a view that the next pass
-        overwrites; the token of the largest logit of the last, -1 where it has none or one is not finite).
-        go_on() is called between the pieces of a long pass; when it raises, positions from `position` on
-        hold nothing.
+        Gives (float32 [wanted, vocab_size], the logits after the wanted rows, segment by segment, and int64
+        [wanted], the token of the largest of each, -1 where one is not finite): views that the next pass
+        overwrites. go_on() is called between the pieces of a long pass; when it raises, the positions of
+        the segments hold nothing.
         """
-        program, count = self._program, len(ids)
-        fits = 1 <= count <= self.limit and 0 <= outputs <= self.outputs
-        if cache.shape != self.cache_shape or not fits:
-            raise UsageError(f"{count} ids and {outputs} outputs are no pass of this model.")
-        if not 0 <= position <= self.context - count:
-            raise UsageError(f"{position} + {count} tokens do not fit in the context of {self.context}.")
-        if self._bound is None or self._bound() is not cache:
-            self._bound = None  # an exception within leaves the code bound to neither
-            program.bind(cache)
-            self._bound = weakref.ref(cache)
-        self._rotary.ensure(position + count)
-        program.ids[:count] = ids
-        program.state[State.COUNT // 8] = count
-        program.state[State.POSITION // 8] = position
-        program.state[State.OUTPUTS // 8] = outputs
-        program.code[:, 2] = 0  # nothing of the pass's work is taken yet
-        for first, last in self._pieces(count):
+        program = self._program
+        for s in segments:
+            if not 0 <= s.start <= self.context - len(s.ids):
+                raise UsageError(
+                    f"{s.start} + {len(s.ids)} tokens do not fit in the context of {self.context}."
+                )
+        program.start(segments)
+        self._rotary.ensure(max(s.start + len(s.ids) for s in segments))
+        for first, last in self._pieces(sum(len(s.ids) for s in segments)):
             go_on()
             self._pool.run(program.code[first:last])
-        likeliest = int(program.likeliest[outputs - 1]) if outputs else -1
-        return program.logits[:outputs, : self.config.vocab_size], likeliest
+        outputs = sum(s.wanted for s in segments)
+        return program.logits[:outputs, : self.config.vocab_size], program.likeliest[:outputs]
 
     def close(self) -> None:
         """Send the threads home. No pass may be under way."""

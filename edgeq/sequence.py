@@ -1,7 +1,7 @@
-"""A sequence: token ids, and the cache of their keys and values.
+"""A sequence: token ids, and the pages of their keys and values.
 
 It is changed by one call at a time, and another one that comes meanwhile is refused. Nothing that a pass
-reads is freed under it: the pass holds the cache, and closing lets go of it.
+reads is freed under it: the pass holds the pages, and closing lets go of them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from edgeq import arguments
-from edgeq.cache import Cache
+from edgeq.cache import Table
 from edgeq.errors import CancelledError, OutOfMemoryError, UsageError, shown, size
 from edgeq.ownership import Line, Turn, Unique
+from edgeq.runtime.batch import Segment
 
 if TYPE_CHECKING:
     from edgeq.engine import Model
@@ -24,33 +25,58 @@ Progress = Callable[[int, int], None]
 Cancelled = Callable[[], bool]
 
 
+class Fed(NamedTuple):
+    """What comes of ids that were fed: of each of the last ones whose logits were wanted float32 [wanted,
+    vocab_size], and int64 [wanted], the token of the largest; -1 where one is not finite.
+    """
+
+    logits: np.ndarray
+    likeliest: np.ndarray
+
+
+class Part(NamedTuple):
+    """Of a pass over several sequences: what one of them is fed, and of how many of the last ids the logits
+    are wanted.
+    """
+
+    sequence: Sequence
+    ids: Ids[int]
+    wanted: int = 1
+
+
 class Held(NamedTuple):
     """What a sequence holds, exchanged as a whole: no exception and no thread comes between its parts."""
 
     ids: list[int]  # the tokens and perhaps more behind them; appended to, and otherwise left as it is
     length: int  # of the tokens
     likeliest: int
+    table: Table
 
     def cut(self, length: int) -> Held:
-        """The first `length` tokens alone, in a list of their own."""
-        return self if length == len(self.ids) else Held(self.ids[:length], length, -1)
+        """The first `length` tokens alone, or fewer where not all is there for the next, in a list of their
+        own.
+        """
+        if length == len(self.ids):
+            return self
+        table, length = self.table.cut(length)
+        return Held(self.ids[:length], length, -1, table)
 
-    def more(self, ids: list[int], likeliest: int) -> Held:
+    def more(self, ids: list[int], likeliest: int, table: Table) -> Held:
         """With ids behind the tokens."""
-        held = self.cut(self.length)  # without those that a pass appended and then was broken off
-        held.ids.extend(ids)
-        return Held(held.ids, len(held.ids), likeliest)
+        held = self if self.length == len(self.ids) else self._replace(ids=self.ids[: self.length])
+        held.ids.extend(ids)  # held.ids has none that a pass appended and then was broken off
+        return Held(held.ids, len(held.ids), likeliest, table)
 
 
 class Sequence(Unique):
-    """Token ids and the cache of their keys and values."""
+    """Token ids and the pages of their keys and values."""
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model, held: Held | None = None):
         self._begin()
         self.model = model
         self._calls = Line()
-        self._held = Held([], 0, -1)
-        self._cache: Cache | None = Cache(model.runner.cache_shape)
+        self._closed = False
+        self._held = held or Held([], 0, -1, Table.empty(model.runner.plan))
 
     @property
     def ids(self) -> list[int]:
@@ -68,12 +94,14 @@ class Sequence(Unique):
         return self._held.likeliest
 
     @property
-    def cache(self) -> Cache:
-        """The memory; UsageError when the sequence was closed."""
-        cache = self._cache
-        if cache is None:
+    def pages(self) -> Table:
+        """Where keys and values are; UsageError when the sequence was closed."""
+        self._check_open()
+        return self._held.table
+
+    def _check_open(self) -> None:
+        if self._closed:
             raise UsageError("the sequence was closed.")
-        return cache
 
     def feed(
         self,
@@ -87,78 +115,62 @@ class Sequence(Unique):
 
         UsageError where an id is outside the vocabulary, there is none, or they pass the context; where the
         sequence is being fed or cut by another call; and where a signal's handler or a finalizer feeds
-        within a pass. OutOfMemoryError where the logits have no room. progress(done, total) is called as the
-        tokens are done. cancelled() is asked before a pass and between its pieces, and answers at once; when
-        it says yes, the pass is broken off and the call ends with CancelledError. Interrupted in whatever
-        way, the sequence holds the passes that were finished.
+        within a pass. OutOfMemoryError where the logits or the cache have no room. progress(done, total) is
+        called as the tokens are done. cancelled() is asked before a pass and between its pieces, and answers
+        at once; when it says yes, the pass is broken off and the call ends with CancelledError. Interrupted
+        in whatever way, the sequence holds the passes that were finished.
         """
-        logits, _ = self._claimed(ids, all_logits, progress, cancelled)
-        return logits if all_logits else logits[-1]
+        fed = self._claimed(ids, None if all_logits else 1, progress, cancelled)
+        return fed.logits if all_logits else fed.logits[-1]
 
     def step(
-        self, ids: Ids[int], *, progress: Progress | None = None, cancelled: Cancelled | None = None
-    ) -> tuple[np.ndarray, int]:
-        """`feed`, and what is then the `likeliest`, whatever other threads do to the sequence."""
-        logits, likeliest = self._claimed(ids, False, progress, cancelled)
-        return logits[-1], likeliest
+        self,
+        ids: Ids[int],
+        *,
+        wanted: int = 1,
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> Fed:
+        """`feed`, with what comes of the last `wanted` ids, whatever other threads do to the sequence."""
+        return self._claimed(ids, wanted, progress, cancelled)
 
     def _claimed(
         self,
         ids: Ids[int],
-        all_logits: bool,
+        wanted: int | None,
         progress: Progress | None,
         cancelled: Cancelled | None = None,
-    ) -> tuple[np.ndarray, int]:
+    ) -> Fed:
         arguments.callback("progress", progress)
         arguments.callback("cancelled", cancelled)
         new = arguments.token_ids(ids, self.model.vocab_size, self.model.context)
+        wanted = len(new) if wanted is None else wanted_of(wanted, len(new))
         turn = Turn("the sequence is being fed")
         try:
             self._calls.claim(turn, "be fed")
-            return self._feed(new, all_logits, progress, cancelled), self._held.likeliest
+            return self._feed(new, wanted, progress, cancelled)
         finally:
             turn.over = True
 
     def _feed(
-        self, new: np.ndarray, all_logits: bool, progress: Progress | None, cancelled: Cancelled | None
-    ) -> np.ndarray:
-        """`feed`, with the turn: float32 [1 or, with all_logits, len(new), vocab_size]."""
+        self, new: np.ndarray, wanted: int, progress: Progress | None, cancelled: Cancelled | None
+    ) -> Fed:
+        """`step`, with the turn."""
+        self._check_open()
         self._check_room(len(new))
         runner = self.model.runner
-        step = min(runner.limit, runner.outputs) if all_logits else runner.limit
-        out = rows(len(new) if all_logits else 1, self.model.vocab_size)
+        step = min(runner.limit, runner.outputs) if wanted > runner.outputs else runner.limit
+        fed = Fed(rows(wanted, self.model.vocab_size), np.empty(wanted, np.int64))
+        silent = len(new) - wanted  # ids whose logits are not wanted
         for at in range(0, len(new), step):
-            part = new[at : at + step]
-            done = at + len(part)
-            outputs = len(part) if all_logits else int(done == len(new))
-            self._pass(part, out[at:done] if all_logits else out[:outputs], cancelled)
+            done = min(at + step, len(new))
+            outputs = max(0, done - max(at, silent))
+            (part,) = run_pass(self.model, [(self, new[at:done], outputs)], cancelled)
+            mine = slice(done - silent - outputs, done - silent) if outputs else slice(0)
+            fed.logits[mine], fed.likeliest[mine] = part
             if progress:
                 progress(done, len(new))
-        return out
-
-    def _pass(self, part: np.ndarray, out: np.ndarray, cancelled: Cancelled | None) -> None:
-        """One pass; the logits of its last tokens into `out`."""
-        model, cache, held = self.model, self.cache, self._held
-
-        def go_on() -> None:
-            if model._closed or self._cache is not cache:
-                raise UsageError(f"the {'model' if model._closed else 'sequence'} was closed.")
-            if cancelled is not None and cancelled():
-                raise CancelledError("the call was cancelled.")
-
-        turn = Turn("a pass is under way")
-        try:
-            model._passes.wait(turn)
-            logits, likeliest = model.runner.run(cache, held.length, part, len(out), go_on)
-            out[:] = logits
-        finally:
-            turn.over = True
-            turn.ring()
-            if model._closed:  # perhaps by a handler that came into the pass and could not wait for it
-                model.close()
-        cancelled = None  # too late: the pass is done
-        go_on()
-        self._held = held.more(part.tolist(), likeliest)
+        return fed
 
     def _check_room(self, more: int) -> None:
         count, context = self._held.length, self.model.context
@@ -168,8 +180,10 @@ class Sequence(Unique):
                 "a larger context or a shorter prompt is needed."
             )
 
-    def truncate(self, n: int) -> None:
-        """Forget everything after the first n tokens. UsageError as from `feed`."""
+    def truncate(self, n: int) -> int:
+        """Forget everything after the first n tokens; how many are left. They are fewer where the next token
+        would see what was given back: a window lets go of what is behind it. UsageError as from `feed`.
+        """
         turn = Turn("the sequence is being cut")
         try:
             self._calls.claim(turn, "be cut")
@@ -179,16 +193,89 @@ class Sequence(Unique):
                 raise UsageError(f"a sequence of {held.length} tokens cannot be cut to {shown(n)}.")
             if length < held.length:
                 self._held = held.cut(length)
+            return self._held.length
+        finally:
+            turn.over = True
+
+    def fork(self) -> Sequence:
+        """Another sequence of the same tokens, which shares the pages until one of the two writes to them.
+        UsageError as from `feed`.
+        """
+        turn = Turn("the sequence is being forked")
+        try:
+            self._calls.claim(turn, "be forked")
+            self._check_open()
+            held = self._held
+            held.table.freeze()
+            return Sequence(self.model, held._replace(ids=held.ids[: held.length]))
         finally:
             turn.over = True
 
     def close(self) -> None:
         """Let go of the cache. A call under way breaks its pass off and ends with UsageError."""
-        self._cache = None
+        self._closed = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        held = self._held
+        self._held = held._replace(table=Table.empty(held.table.plan))
 
     def __repr__(self) -> str:
-        closed = ", closed" if self._cache is None else ""
+        closed = ", closed" if self._closed else ""
         return f"<edgeq.Sequence: {self._held.length} of {self.model.context} tokens{closed}>"
+
+
+def run_pass(
+    model: Model, parts: Ids[tuple[Sequence, np.ndarray, int]], cancelled: Cancelled | None
+) -> list[Fed]:
+    """One pass: each sequence's ids, int64, and how many of the last are wanted; whoever calls has the turn
+    of all of them, and checked the ids and that there is room.
+    """
+    sequences = [sequence for sequence, _, _ in parts]
+
+    def go_on() -> None:
+        if model._closed or any(sequence._closed for sequence in sequences):
+            raise UsageError(f"the {'model' if model._closed else 'sequence'} was closed.")
+        if cancelled is not None and cancelled():
+            raise CancelledError("the call was cancelled.")
+
+    held = [sequence._held for sequence in sequences]
+    tables = [
+        h.table.prepared(model.pool, h.length, len(ids)) for h, (_, ids, _) in zip(held, parts, strict=True)
+    ]
+    segments = [
+        Segment(ids, h.length, wanted, table.addresses)
+        for h, table, (_, ids, wanted) in zip(held, tables, parts, strict=True)
+    ]
+    turn = Turn("a pass is under way")
+    try:
+        model._passes.wait(turn)
+        logits, likeliest = (part.copy() for part in model.runner.run(segments, go_on))
+    finally:
+        turn.over = True
+        turn.ring()
+        if model._closed:  # perhaps by a handler that came into the pass and could not wait for it
+            model.close()
+    cancelled = None  # too late: the pass is done
+    go_on()
+    at, fed = 0, []
+    for sequence, h, table, s in zip(sequences, held, tables, segments, strict=True):
+        part = slice(at, at + s.wanted)
+        last = int(likeliest[part][-1]) if s.wanted else -1
+        sequence._held = h.more(s.ids.tolist(), last, table)
+        if sequence._closed:  # by another thread, meanwhile
+            sequence._let_go()
+        fed.append(Fed(logits[part], likeliest[part]))
+        at += s.wanted
+    return fed
+
+
+def wanted_of(wanted: object, count: int) -> int:
+    """Of how many of the last of `count` ids the logits are wanted, checked."""
+    number = int(wanted) if arguments.is_int(wanted) else -1  # type: ignore[call-overload]
+    if not 0 <= number <= count:
+        raise UsageError(f"wanted is {shown(wanted)}, but must be a whole number from 0 to {count}.")
+    return number
 
 
 def rows(count: int, columns: int) -> np.ndarray:

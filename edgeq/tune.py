@@ -18,7 +18,7 @@ import numpy as np
 from edgeq import memory, ops
 from edgeq.cores import allowed_cpus, default_threads
 from edgeq.formats.schemes import NUMBERS, SCHEMES, TILE_ROWS, Part, Scheme
-from edgeq.kernels.catalog import WORK_AT, State
+from edgeq.kernels.catalog import WORK_AT
 from edgeq.packs import store
 from edgeq.runtime.pool import Pool
 from edgeq.runtime.program import Settings
@@ -122,7 +122,7 @@ class Passes:
 
     def seconds(self, tokens: int, clock: Callable[[], float]) -> float:
         """Of one pass."""
-        self.program.state[State.COUNT // 8] = self.program.state[State.OUTPUTS // 8] = tokens
+        self.program.batch.count(tokens)
         self.program.code[:, WORK_AT // 8] = 0
         start = clock()
         self.pool.run(self.program.code)

@@ -27,12 +27,12 @@ import numpy as np
 
 import edgeq
 from edgeq import memory, models
-from edgeq.cache import KINDS
+from edgeq.cache import KINDS, Page
 from edgeq.engine import ACTS, Model, Sequence
 from edgeq.formats import SCHEMES as ROWS
 from edgeq.formats import TensorPlan, Writer, encode
 from edgeq.formats.schemes import rounds_to
-from edgeq.kernels.catalog import KERNELS, WIDTH, State
+from edgeq.kernels.catalog import KERNELS, WIDTH, Batch
 from edgeq.kernels.roles import CACHE, INT8, SCRATCH, Operand
 from edgeq.models.rope import Rope
 from edgeq.runtime.arena import Buffer, Rows
@@ -121,8 +121,14 @@ class Run:
 
 # ---- runs in a filled arena ----
 def fill_cache(sequence: Sequence, pattern: Array) -> None:
-    for piece in sequence.cache._memory:
-        memory.fill(piece, pattern)
+    take = sequence.model.pool.take
+
+    def filled(nbytes: int) -> Page:
+        page = take(nbytes)
+        memory.fill(page.array, pattern)
+        return page
+
+    sequence.model.pool.take = filled  # type: ignore[method-assign]
 
 
 def outcome(model: Model, run: Run, pattern: Array) -> list[Array]:
@@ -183,9 +189,9 @@ class Steps:
                 yield from self.meant(i, role)
 
     def meant(self, i: Instruction, role: Operand) -> Iterator[tuple[Buffer, list[tuple[int, int]]]]:
-        state, handle = self.program.state, i.given[role.name]
+        batch, handle = self.program.batch.words, i.given[role.name]
         words: Any = i.operands
-        count = int(state[words.get("count_at", State.COUNT) // 8])
+        count = int(batch[words.get("count_at", Batch.COUNT) // 8])
         if isinstance(handle, Rows):
             b = handle.buffer
             yield b, [(b.address + n * handle.stride, handle.columns * 4) for n in range(count)]
@@ -195,6 +201,8 @@ class Steps:
             groups = -(-handle.columns // 32) if role.form is INT8 else 1
             sizes = (groups * 32, groups * 4, groups * 4) if role.form is INT8 else (role.item,)
             yield from ((b, [(b.address, count * size)]) for b, size in zip(buffers, sizes, strict=True))
+            return
+        if role.name == "finished":  # counters, which are zeros again
             return
         groups, share = -(-words["head_dim"] // 32), words["heads"] // words["kv_heads"]
         for b, item in zip(buffers, (32, 4, 4) if role.form is INT8 else (128,), strict=True):

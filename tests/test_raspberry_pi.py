@@ -15,7 +15,7 @@ import pytest
 from bench import boards, memory
 from bench.known import KNOWN
 from edgeq import cli, converters
-from edgeq.cache import CacheShape
+from edgeq.cache import LayerShape, Plan, kind_of
 from edgeq.cli import run_command
 from edgeq.formats import open_model
 from examples.service import answer
@@ -46,7 +46,8 @@ def test_a_need_is_what_the_file_and_the_cache_take(demo: Path, demo_checkpoint:
     need = memory.Need.of(words, "q4", "q8")
     with open_model(demo) as file:
         assert need.file == sum(t.nbytes for name, t in file.tensors.items() if name != "tokenizer")
-    assert need.read == need.file and need.token * 512 == CacheShape.of("q8", 5, 4, 8, 512).nbytes
+    plan = Plan.of(kind_of("q8"), 512, [LayerShape(4, 8)] * 5)
+    assert need.read == need.file and need.token * 256 == plan.page_bytes
 
 
 def test_an_embedding_that_is_no_head_is_not_read() -> None:

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from edgeq import models
-from edgeq.cache import Cache, CacheShape
+from edgeq.cache import PagePool, Plan, Table, kind_of
 from edgeq.converters.source import Source
 from edgeq.models import BaseConfig
 from edgeq.runtime.arena import Rows
 from edgeq.runtime.dense import Dense, rows_of, tiled
-from edgeq.runtime.instructions import CacheLayer
 from edgeq.runtime.program import Settings
 from edgeq.runtime.recorder import Recorder
 from edgeq.runtime.rotary import Tables
@@ -80,16 +79,16 @@ class Layer:
         self.dense, self.window = dense, window
         self.held = Held({**arrays, "rope.inverse_frequencies": source.frequencies})
         self._rope = Tables(source.frequencies, window)
-        shape = CacheShape.of("f32", 1, c.num_key_value_heads, c.head_dim, window)
-        recorder = Recorder(Settings(dense.isa, "f32", dense.workers, window, 1, dense.tokens))
+        plan = Plan(kind_of("f32"), window)
+        recorder = Recorder(Settings(dense.isa, "f32", dense.workers, window, 1, dense.tokens), plan)
         self.x = dense.zeros(window, c.hidden_size)
         rows = rows_of(self.x)
+        shapes = list(c.cache_layers())
         models.family(source.family).layer(
-            recorder, c, self.held.weights, i, rows, self._rope, CacheLayer(shape, 0)
+            recorder, c, self.held.weights, i, rows, self._rope, recorder.cache(shapes[i])
         )
         self._program = _apart(dense, recorder)
-        self._cache = Cache(shape)
-        self._program.bind(self._cache)
+        self._pages = Table.empty(plan).prepared(PagePool(plan.page_bytes * plan.pages), 0, window)
         self._rope.ensure(window)
         self.taps = list(taps(recorder, rows))
 
@@ -103,7 +102,7 @@ class Layer:
         """Go on to an instruction, or to the end."""
         place = len(self._program.code) if place is None else place
         if place > self._done:
-            self.dense.run(self._program, self._count, self._done, place)
+            self.dense.run(self._program, self._count, self._done, place, self._pages)
             self._done = place
 
     def read(self, tap: Tap) -> Array:

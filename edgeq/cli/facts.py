@@ -146,14 +146,14 @@ def cache_facts(config: BaseConfig | None) -> Facts | None:
     """Bytes of the key-value cache for each token of context, by kind; None for a model that cannot run."""
     if config is None:
         return None
-    from edgeq.cache import KINDS, CacheShape
+    from edgeq.cache import KINDS, Plan
 
-    c = config
-    shapes = {
-        kind: CacheShape.of(kind, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, 1) for kind in KINDS
+    most = config.max_position_embeddings
+    plans = {name: Plan.of(kind, most, config.cache_layers()) for name, kind in KINDS.items()}
+    return {
+        "bytes_per_token": {name: plan.token_bytes for name, plan in plans.items()},
+        "tokens_max": most,
     }
-    sizes = {kind: shape.nbytes // shape.capacity for kind, shape in shapes.items()}
-    return {"bytes_per_token": sizes, "tokens_max": c.max_position_embeddings}
 
 
 def kept_bytes(file: GGUFFile) -> int | None:

@@ -144,7 +144,8 @@ class Generation(Unique, Iterator[Piece]):
         """The sequence's; CancelledError once `cancel` was called."""
         if self._cancelled:
             raise CancelledError("the generation was cancelled")
-        return sequence.step(ids, progress=progress, cancelled=lambda: self._cancelled)
+        fed = sequence.step(ids, progress=progress, cancelled=lambda: self._cancelled)
+        return fed[0][-1], int(fed[1][-1])
 
     def __repr__(self) -> str:
         return self.told("Generation")

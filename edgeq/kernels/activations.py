@@ -28,10 +28,10 @@ from edgeq.simd.verbs import (
     sum_halves,
 )
 
-from .catalog import State
+from .catalog import Batch
 from .mathematics import silu
 
-COUNT = State.COUNT
+COUNT = Batch.COUNT
 ZERO = float32(0.0)
 SMALLEST = float32(1e-30)  # groups below this are stored as zeros: 127 / max would overflow
 
@@ -63,10 +63,10 @@ def quantize_group(a, b, x, x_scale, x_sum):
 
 
 @native
-def quantize(t, work, worker, workers, state, a, a_stride, x, x_scale, x_sum, dim):
+def quantize(t, work, worker, workers, batch, a, a_stride, x, x_scale, x_sum, dim):
     """Quantize `dim` columns of every token's row of a."""
     groups = (dim + 31) // 32
-    count = peek_i64(state + COUNT)
+    count = peek_i64(batch + COUNT)
     while True:
         n = fetch_add(work, 1)
         if n >= count:
@@ -94,11 +94,11 @@ PIECE = 8  # groups that a worker takes at a time
 
 
 @native
-def swiglu_quantize(t, work, worker, workers, state, gate, up, stride, x, x_scale, x_sum, dim):
+def swiglu_quantize(t, work, worker, workers, batch, gate, up, stride, x, x_scale, x_sum, dim):
     """silu(gate) * up, quantized."""
     groups = (dim + 31) // 32
     pieces = (groups + PIECE - 1) // PIECE
-    count = peek_i64(state + COUNT)
+    count = peek_i64(batch + COUNT)
     while True:
         task = fetch_add(work, 1)
         if task >= count * pieces:
@@ -119,9 +119,9 @@ def swiglu_quantize(t, work, worker, workers, state, gate, up, stride, x, x_scal
 
 
 @native
-def swiglu(t, work, worker, workers, state, gate, up, stride, y, y_stride, dim):
+def swiglu(t, work, worker, workers, batch, gate, up, stride, y, y_stride, dim):
     """silu(gate) * up."""
-    count = peek_i64(state + COUNT)
+    count = peek_i64(batch + COUNT)
     while True:
         n = fetch_add(work, 1)
         if n >= count:

@@ -40,9 +40,9 @@ def row_argmax(row, columns):
 
 
 @native
-def argmax(t, work, worker, workers, state, y, y_stride, columns, likeliest, count_at):
+def argmax(t, work, worker, workers, batch, y, y_stride, columns, likeliest, count_at):
     """likeliest [count] int64: row_argmax of each row of y."""
-    count = peek_i64(state + count_at)
+    count = peek_i64(batch + count_at)
     while True:
         n = fetch_add(work, 1)
         if n >= count:

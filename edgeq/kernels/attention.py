@@ -1,15 +1,14 @@
 """Attention over the cache: softmax(q . K) . V per query, in chunks of positions, each key read once for all
 queries of a task.
 
-A chunk is CHUNK positions from a multiple of CHUNK on. Its scores, their top and their exponentials are
-computed first; then its weighted sum of values is merged into the running one with the factors exp(old top
-- new top) and exp(chunk top - new top), as in FlashAttention (Dao 2023). Chunks come in ascending order
-and every query is masked on its own: nothing that lies at positions it does not see, not even a NaN, gets
-into its result, and that depends neither on the tile's other queries nor on how a prompt was cut into
-passes. A task is some queries of one key-value head: all its tiles are done with a chunk, which the first of
-them brought near, before the next is touched. With an INT8 cache the probabilities times the values' scales
-are quantized per 32 positions like any activation, both products are integer dots, and the sums of turned
-values are turned back at the end. Memory is described in `cache`; scratch in `catalog.Scratch`.
+A chunk is CHUNK positions from a multiple of CHUNK on, and lies on one page. Its scores, their top and their
+exponentials are computed first; then its weighted sum of values is merged into the running one with the
+factors exp(old top - new top) and exp(chunk top - new top), as in FlashAttention (Dao 2023). Chunks come in
+ascending order and every query is masked on its own: nothing that lies at positions it does not see, not even
+a NaN, gets into its result, and that depends neither on the tile's other queries nor on how a prompt was cut
+into passes. `sharing` says who does what. With an INT8 cache the probabilities times the values' scales are
+quantized per 32 positions like any activation, both products are integer dots, and the sums of turned values
+are turned back at the end. Memory is described in `cache`; scratch in `catalog.Scratch`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from numba import float32
 
 from edgeq.simd.verbs import (
     dots,
-    fetch_add,
     fma_each,
     fma_seen_each,
     keep,
@@ -26,7 +24,6 @@ from edgeq.simd.verbs import (
     load_f32,
     load_values,
     native,
-    peek_i64,
     prefetch,
     scaled_add_each,
     signed_dots,
@@ -38,74 +35,14 @@ from edgeq.simd.verbs import (
 )
 
 from .activations import ZERO, quantize_lines
-from .catalog import CHUNK, QUERIES, Scratch, State
-from .scratch import scratch_p, scratch_p_scale, scratch_tiles
-from .softmax import bounds, chunk_exponentials, clear_tile, emit_tile, first_chunk, merge_chunk, merge_values
+from .catalog import CHUNK, Scratch
+from .scratch import scratch_p, scratch_p_scale
+from .sharing import share_queries
+from .softmax import bounds, chunk_exponentials, merge_chunk, merge_values
 from .turn import turn
 
-COUNT, POSITION = State.COUNT, State.POSITION
 SCORES, OUT = Scratch.SCORES, Scratch.OUT
 AHEAD = 2048  # bytes that the stream of keys is asked for in advance
-
-
-@native
-def share_queries(
-    t, attend_chunk, complete, work, state, query, cache, sizes, y, y_stride, share, kv_heads, window, scratch
-):
-    """Attention of all queries of the pass, in tasks that workers take from `work`.
-
-    attend_chunk (as attend_chunk_int8) handles a tile, and complete (as turn_back) what came of all chunks;
-    query and cache are handed on, and sizes is (head_dim, capacity, rows). `share` queries share a key-value
-    head, and scratch is the worker's own.
-    """
-    total = peek_i64(state + COUNT) * share
-    start = peek_i64(state + POSITION)
-    head_dim = sizes[0]
-    dims = (head_dim + 31) // 32 * 32
-    parts = (total + QUERIES - 1) // QUERIES
-    while True:
-        task = fetch_add(work, 1)
-        if task >= parts * kv_heads:
-            break
-        i = task // parts
-        begin = (task % parts) * QUERIES
-        stop = min(begin + QUERIES, total)
-        tiles, tile_bytes = scratch + scratch_tiles(t), OUT + tokens(t) * dims * 4
-        tile = tiles
-        for _ in range(begin, stop, tokens(t)):
-            clear_tile(t, tile, dims)
-            tile += tile_bytes
-        base = first_chunk(start + begin // share, window)
-        while base <= start + (stop - 1) // share:
-            tile = tiles
-            for first in range(begin, stop, tokens(t)):
-                last = min(first + tokens(t), stop)
-                final = start + (last - 1) // share
-                if first_chunk(start + first // share, window) <= base and base <= final:
-                    attend_chunk(
-                        t,
-                        i,
-                        first,
-                        last,
-                        base,
-                        final,
-                        start,
-                        share,
-                        window,
-                        query,
-                        cache,
-                        sizes,
-                        scratch,
-                        tile,
-                    )
-                tile += tile_bytes
-            base += CHUNK
-        tile = tiles
-        for first in range(begin, stop, tokens(t)):
-            last = min(first + tokens(t), stop)
-            complete(tile, dims, last - first)
-            emit_tile(tile, dims, y, y_stride, first, last, i * share, share, head_dim)
-            tile += tile_bytes
 
 
 # ---- INT8 ----
@@ -164,18 +101,22 @@ def probabilities_int8(scores, value_scale, low, high, p, p_scale, end):
 
 @native
 def attend_chunk_int8(
-    t, i, first, last, base, final, start, share, window, query, cache, sizes, scratch, tile
+    t, i, first, last, base, final, start, share, window, query, page, cache, sizes, scratch, tile
 ):
-    """The chunk at `base`, for queries first.. < last of key-value head i, merged into their tile's sums."""
+    """The chunk at `base`, for queries first.. < last of key-value head i, merged into their tile's sums.
+
+    The cache is where its parts lie in the chunk's page, sizes is (head_dim, rows), and `start` the position
+    of a query 0; the last query's is `final`.
+    """
     q, q_scale, q_sum = query
     keys, key_scales, values, value_scales = cache
-    head_dim, capacity, rows = sizes
+    head_dim, rows = sizes
     groups = (head_dim + 31) // 32
     at = (i * rows + first) * groups
-    keys += (i * capacity + base) * groups * 32
-    key_scales += (i * capacity + base) * groups * 4
-    values += (i * capacity + base) * groups * 32
-    value_scales += (i * capacity + base) * 4
+    keys += page + i * CHUNK * groups * 32
+    key_scales += page + i * CHUNK * groups * 4
+    values += page + i * CHUNK * groups * 32
+    value_scales += page + i * CHUNK * 4
     scores, p, p_scale = scratch + SCORES, scratch + scratch_p(t), scratch + scratch_p_scale(t)
     end = (min(CHUNK, final + 1 - base) + 31) // 32 * 32
     for n in range(0, end, 16):
@@ -214,7 +155,7 @@ def attend_int8(
     work,
     worker,
     workers,
-    state,
+    batch,
     q,
     q_scale,
     q_sum,
@@ -227,11 +168,15 @@ def attend_int8(
     heads,
     kv_heads,
     head_dim,
-    capacity,
+    pages_at,
     rows,
     window,
     scratch,
     scratch_stride,
+    units,
+    block,
+    units_max,
+    finished,
 ):
     """y [count, heads, head_dim] from queries, keys and values as `cache.store_int8` lays them out."""
     share_queries(
@@ -239,16 +184,15 @@ def attend_int8(
         attend_chunk_int8,
         turn_back,
         work,
-        state,
+        workers,
+        batch,
         (q, q_scale, q_sum),
         (keys, key_scales, values, value_scales),
-        (head_dim, capacity, rows),
-        y,
-        y_stride,
-        heads // kv_heads,
         kv_heads,
-        window,
+        (heads // kv_heads, head_dim, rows, pages_at, window),
+        (y, y_stride),
         scratch + worker * scratch_stride,
+        (units, block, units_max, finished),
     )
 
 
@@ -277,14 +221,14 @@ def leave(tile, dims, count):
 
 @native
 def attend_chunk_float(
-    t, i, first, last, base, final, start, share, window, query, cache, sizes, scratch, tile
+    t, i, first, last, base, final, start, share, window, query, page, cache, sizes, scratch, tile
 ):
     """As attend_chunk_int8 over a cache of floats."""
-    head_dim, capacity, rows = sizes
+    head_dim, rows = sizes
     dims = (head_dim + 31) // 32 * 32
     q = query[0] + (i * rows + first) * dims * 4
-    keys = cache[0] + (i * capacity + base) * dims * value_bytes(t)
-    values = cache[1] + (i * capacity + base) * dims * value_bytes(t)
+    keys = page + cache[0] + i * CHUNK * dims * value_bytes(t)
+    values = page + cache[1] + i * CHUNK * dims * value_bytes(t)
     scores = scratch + SCORES
     begin, all_end = bounds(start + first // share, window, base)
     all_begin, end = bounds(start + (last - 1) // share, window, base)
@@ -312,7 +256,7 @@ def attend_float(
     work,
     worker,
     workers,
-    state,
+    batch,
     q,
     keys,
     values,
@@ -321,11 +265,15 @@ def attend_float(
     heads,
     kv_heads,
     head_dim,
-    capacity,
+    pages_at,
     rows,
     window,
     scratch,
     scratch_stride,
+    units,
+    block,
+    units_max,
+    finished,
 ):
     """As attend_int8 over a cache of floats of the tag's scheme (`cache.store_float`)."""
     share_queries(
@@ -333,14 +281,13 @@ def attend_float(
         attend_chunk_float,
         leave,
         work,
-        state,
+        workers,
+        batch,
         (q,),
         (keys, values),
-        (head_dim, capacity, rows),
-        y,
-        y_stride,
-        heads // kv_heads,
         kv_heads,
-        window,
+        (heads // kv_heads, head_dim, rows, pages_at, window),
+        (y, y_stride),
         scratch + worker * scratch_stride,
+        (units, block, units_max, finished),
     )

@@ -1,22 +1,23 @@
-"""Writing a pass's keys and values into the cache, and laying its queries out for attention.
+"""Writing a pass's keys and values into the pages of its sequences, and laying its queries out for attention.
 
-The cache of a layer holds, per key-value head, matrices packed as weights are, so that attention is a
-product with them. Keys are rows: tiles of 16 positions, columns the head's dimensions padded to 32. Values
-are columns: tiles of 16 dimensions (padded to 32), columns the positions. A key is stored less the layer's
-`centre` (float32 [kv_heads][dims padded to 32]): scores of one query all lose the same by it, so the softmax
-does not change, and what all keys have in common takes no bits. INT8: queries, keys and values are turned
-(`turn`) before they are rounded, queries and values after a division by their block. Keys are codes (value +
-128) with a float32 scale per position and 32 dimensions, values signed bytes (they meet probabilities, which
-are never negative) with one per position and head:
+A page holds CHUNK positions of some layers, and of each per key-value head matrices packed as weights are, so
+that attention is a product with them. Keys are rows: tiles of 16 positions, columns the head's dimensions
+padded to 32. Values are columns: tiles of 16 dimensions (padded to 32), columns the positions. A key is
+stored less the layer's `centre` (float32 [kv_heads][dims padded to 32]): scores of one query all lose the
+same by it, so the softmax does not change, and what all keys have in common takes no bits. INT8: queries,
+keys and values are turned (`turn`) before they are rounded, queries and values after a division by their
+block. Keys are codes (value + 128) with a float32 scale per position and 32 dimensions, values signed bytes
+(they meet probabilities, which are never negative) with one per position and head:
 
-    keys          [kv_heads][capacity / 16][groups][8 lines][64 bytes]
-    key_scales    [kv_heads][capacity / 16][groups][16]
-    values        [kv_heads][capacity / 32][dims / 16][8 lines][64 bytes]
-    value_scales  [kv_heads][capacity]
+    keys          [kv_heads][CHUNK / 16][groups][8 lines][64 bytes]
+    key_scales    [kv_heads][CHUNK / 16][groups][16]
+    values        [kv_heads][CHUNK / 32][dims / 16][8 lines][64 bytes]
+    value_scales  [kv_heads][CHUNK]
 
-Floats (f32 or f16): keys [kv_heads][capacity / 16][dims][16], values [kv_heads][capacity][dims]. Queries
-are regrouped by key-value head: row n * (heads / kv_heads) + h of key-value head i is token n's head i *
-share + h, multiplied by `scaling` (the float32's bits), so that attention reads each key once for all the
+Floats (f32 or f16): keys [kv_heads][CHUNK / 16][dims][16], values [kv_heads][CHUNK][dims]. The operands of
+these names are offsets in a page, and `pages_at` that of the layer's list of pages among its sequence's.
+Queries are regrouped by key-value head: row n * (heads / kv_heads) + h of key-value head i is row n's head i
+* share + h, multiplied by `scaling` (the float32's bits), so that attention reads each key once for all the
 queries that share it.
 """
 
@@ -48,10 +49,11 @@ from edgeq.simd.verbs import (
 )
 
 from .activations import SMALLEST, ZERO, quantize_group, quantize_lines
-from .catalog import Scratch, State
+from .batch import page_of_row, position_of
+from .catalog import CHUNK, Batch, Scratch
 from .turn import block, turn
 
-COUNT, POSITION = State.COUNT, State.POSITION
+COUNT = Batch.COUNT
 LINE, TURNED = Scratch.LINE, Scratch.TURNED
 FLIP = int32(-2139062144)  # 0x80808080: four int8 values to four codes
 
@@ -124,7 +126,7 @@ def store_int8(
     work,
     worker,
     workers,
-    state,
+    batch,
     a,
     a_stride,
     k,
@@ -142,7 +144,7 @@ def store_int8(
     heads,
     kv_heads,
     head_dim,
-    capacity,
+    pages_at,
     rows,
     scratch,
     scratch_stride,
@@ -150,7 +152,7 @@ def store_int8(
     """Queries a [count, heads, head_dim] to int8 q; keys k and values v [count, kv_heads, head_dim] into the
     cache.
     """
-    count = peek_i64(state + COUNT)
+    count = peek_i64(batch + COUNT)
     dims = (head_dim + 31) // 32 * 32
     share = heads // kv_heads
     inverse = float32(1.0) / float32(block(dims))
@@ -161,17 +163,17 @@ def store_int8(
         n = fetch_add(work, 1)
         if n >= count:
             break
-        position = peek_i64(state + POSITION) + n
+        page, position = page_of_row(batch, n, pages_at), position_of(batch, n) % CHUNK
         for i in range(kv_heads):
             row = i * head_dim * 4 + n * kv_stride
-            first = i * capacity  # position of this head
+            first = i * CHUNK  # position of this head
             lay_key(k + row, centre + i * dims * 4, head_dim, turned, dims)
             turn(turned, dims)
-            to_keys, to_scales = keys + first * dims, key_scales + first * dims // 8
+            to_keys, to_scales = page + keys + first * dims, page + key_scales + first * dims // 8
             store_key(turned, to_keys, to_scales, position // 16, position % 16, dims, line)
             lay(v + row, head_dim, inverse, turned, dims)
             turn(turned, dims)
-            to_values, to_scale = values + first * dims, value_scales + (first + position) * 4
+            to_values, to_scale = page + values + first * dims, page + value_scales + (first + position) * 4
             store_value(turned, to_values, to_scale, position, dims, line)
             for h in range(share):
                 head = a + n * a_stride + (i * share + h) * head_dim * 4
@@ -187,7 +189,7 @@ def store_float(
     work,
     worker,
     workers,
-    state,
+    batch,
     a,
     a_stride,
     k,
@@ -201,11 +203,11 @@ def store_float(
     heads,
     kv_heads,
     head_dim,
-    capacity,
+    pages_at,
     rows,
 ):
     """As store_int8 with floats in the tag's scheme and float32 queries [kv_heads][rows][dims]."""
-    count = peek_i64(state + COUNT)
+    count = peek_i64(batch + COUNT)
     dims = (head_dim + 31) // 32 * 32
     share = heads // kv_heads
     factor = float_bits(scaling)
@@ -214,11 +216,11 @@ def store_float(
         n = fetch_add(work, 1)
         if n >= count:
             break
-        position = peek_i64(state + POSITION) + n
+        page, position = page_of_row(batch, n, pages_at), position_of(batch, n) % CHUNK
         for i in range(kv_heads):
             row = i * head_dim * 4 + n * kv_stride
-            key = keys + ((i * capacity + position // 16 * 16) * dims + position % 16) * size
-            value = values + (i * capacity + position) * dims * size
+            key = page + keys + ((i * CHUNK + position // 16 * 16) * dims + position % 16) * size
+            value = page + values + (i * CHUNK + position) * dims * size
             middle = centre + i * dims * 4
             for d in range(head_dim):
                 poke_value(t, key + d * 16 * size, peek_f32(k + row + d * 4) - peek_f32(middle + d * 4))

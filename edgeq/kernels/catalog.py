@@ -1,9 +1,9 @@
 """What kernels there are and what operands each takes, readable without numba.
 
-An instruction is WIDTH bytes: the kernel's address, the address of the pass's state, a counter from which
+An instruction is WIDTH bytes: the kernel's address, the address of the pass's batch, a counter from which
 workers take chunks of work, flags, and then the words of the operands in the order of the row, each an
 int64. Addresses point to the first element; strides are in bytes; `*_at` is the offset of a word in the
-state. What a buffer holds beyond its columns and rows is said in `edgeq.runtime.arena`.
+batch. What a buffer holds beyond its columns and rows is said in `edgeq.runtime.arena`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .roles import (
     Derived,
     Float,
     In,
+    InBatch,
     InOut,
-    InState,
     Number,
     Operand,
     Out,
@@ -40,18 +40,30 @@ from .roles import (
 )
 
 WIDTH = 256  # bytes of one instruction
-STATE_AT, WORK_AT, FLAGS_AT, OPERANDS_AT = 8, 16, 24, 32
+BATCH_AT, WORK_AT, FLAGS_AT, OPERANDS_AT = 8, 16, 24, 32
 OPERANDS_MAX = (WIDTH - OPERANDS_AT) // 8
 BARRIER = 1  # flag: the workers meet after this instruction
 
 
-class State:
-    """Byte offsets of what one pass is about: written by the engine before each pass, read by kernels."""
+class Batch:
+    """What one pass is about, rows of any number of sequences: byte offsets of the words that kernels read,
+    and of the words of the tables that some of them are the addresses of. `runtime.batch` writes them.
 
-    COUNT = 0  # tokens in this pass
-    POSITION = 8  # position of the first of them
-    OUTPUTS = 16  # how many of the last tokens want logits
+    A segment is the rows of one sequence: one after another in the pass, at positions one after another.
+    A sequence's pages are a row of addresses, one for each chunk of CHUNK positions, for each group of
+    layers (`edgeq.cache.plan`) such a row.
+    """
+
+    COUNT = 0  # rows in this pass
+    OUTPUTS = 8  # of them those whose logits are wanted
+    SEGMENTS = 16
+    ROWS, WANTED, SEGMENT = 24, 32, 40  # addresses of the three tables
     BYTES = 64
+
+    POSITION, PAGES, ROW_BYTES = 0, 8, 16  # of a row: its position; where its sequence's pages are listed
+    WANTED_BYTES = 8  # an output is the number of its row
+    FIRST, LENGTH, START, OWN_PAGES = 0, 8, 16, 24  # of a segment: its first row, how many, and as of a row
+    SEGMENT_BYTES = 32
 
 
 class PoolState:
@@ -74,8 +86,9 @@ class PoolState:
     BYTES = 128  # before the workers' own
 
 
-CHUNK = 256  # positions that attention handles at a time; a cache holds a multiple
+CHUNK = 256  # positions that attention handles at a time, and that a page holds
 QUERIES = 32  # of one key-value head, that a worker takes at a time
+TASKS = 4  # of attention for each worker: where there are fewer, chunks are shared among workers too
 
 
 class Scratch:
@@ -96,7 +109,8 @@ class Scratch:
         self.p_scale = self.p + tokens * CHUNK  # float32 [T][CHUNK / 32]
         self.tiles = self.p_scale + tokens * CHUNK // 8
         tile = self.OUT + tokens * 4 * ((head_dim + 31) // 32 * 32)
-        self.bytes = self.tiles + -(-QUERIES // tokens) * tile
+        self.block = -(-QUERIES // tokens) * tile  # bytes of a task's tiles
+        self.bytes = self.tiles + self.block
 
 
 @dataclass(frozen=True)
@@ -166,7 +180,7 @@ ROOM = 2 * TILE  # bytes for each column of a tile unpacked: its codes, and line
 
 WEIGHTS = Weight("weights")
 IDS = In("ids", form=FLAT, item=8)
-COUNT = InState("count_at")
+COUNT = InBatch("count_at")
 EPSILON = Float("epsilon")
 ADDED = Number("add"), COUNT
 BIAS = Const("bias", ("tiles", TILE), optional=True)
@@ -188,7 +202,7 @@ HEADS = (
     Number("heads"),
     fact("kv_heads", "cache"),
     fact("head_dim", "cache"),
-    fact("capacity", "cache"),
+    fact("pages_at", "cache"),
     Number("rows"),
 )
 SOURCE = (
@@ -200,7 +214,12 @@ SOURCE = (
     Float("scaling"),
 )
 ATTENDED = Out("y", ALL_HEADS)
-WORKSPACE = Out("scratch", count="workers", form=SCRATCH)
+WORKSPACE = (
+    Out("scratch", count="workers", form=SCRATCH),
+    Out("units", "block", count="units_max", form=SCRATCH, item=1, named=("units", "block")),
+    Number("units_max"),
+    InOut("finished", count=(TASKS, "workers"), form=FLAT, item=8),
+)
 ONE_HEAD = Out("scratch", "head_dim", GROUP, "workers", SCRATCH, before=Scratch.TURNED)
 UNPACKED = Out("scratch", (ROOM, "groups", GROUP), count="workers", form=SCRATCH, item=1)
 
@@ -318,8 +337,8 @@ KERNELS = {
             In("cache", form=CACHE, named=KEYS_VALUES),
             ATTENDED,
             *HEADS,
-            Number("window"),
-            WORKSPACE,
+            fact("window", "cache"),
+            *WORKSPACE,
         ),
         ("q8",),
     ),
@@ -330,8 +349,8 @@ KERNELS = {
             In("cache", form=CACHE, named=("keys", "values")),
             ATTENDED,
             *HEADS,
-            Number("window"),
-            WORKSPACE,
+            fact("window", "cache"),
+            *WORKSPACE,
         ),
         CACHED,
     ),

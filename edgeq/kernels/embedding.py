@@ -29,15 +29,15 @@ from edgeq.simd.verbs import (
     values_at,
 )
 
-from .catalog import GROUP, State
+from .catalog import GROUP, Batch
 
-COUNT = State.COUNT
+COUNT = Batch.COUNT
 
 
 @native
-def embed(t, work, worker, workers, state, ids, weights, y, y_stride, tiles, groups):
+def embed(t, work, worker, workers, batch, ids, weights, y, y_stride, tiles, groups):
     """Rows of a quantized matrix (layout lines16): `formats.schemes.dequantize`, bit for bit."""
-    count = peek_i64(state + COUNT)
+    count = peek_i64(batch + COUNT)
     nothing = splat_f32(float32(0.0))  # added to products of integers, which have no minus zero
     while True:
         n = fetch_add(work, 1)
@@ -63,9 +63,9 @@ def embed(t, work, worker, workers, state, ids, weights, y, y_stride, tiles, gro
 
 
 @native
-def embed_float(t, work, worker, workers, state, ids, weights, y, y_stride, tiles, columns):
+def embed_float(t, work, worker, workers, batch, ids, weights, y, y_stride, tiles, columns):
     """Rows of a matrix of floats (layout lines16)."""
-    count = peek_i64(state + COUNT)
+    count = peek_i64(batch + COUNT)
     while True:
         n = fetch_add(work, 1)
         if n >= count:

@@ -164,7 +164,7 @@ def matmul(
     work,
     worker,
     workers,
-    state,
+    batch,
     x,
     x_scale,
     x_sum,
@@ -179,14 +179,14 @@ def matmul(
     scratch,
     scratch_stride,
 ):
-    """y[n] = W . x[n] (+ bias) (+ y[n] where add) for as many tokens as the state's word at count_at says."""
+    """y[n] = W . x[n] (+ bias) (+ y[n] where add) for as many tokens as the batch's word at count_at says."""
     share_tiles(
         t,
         unpack_once,
         tile_tokens,
         work,
         workers,
-        peek_i64(state + count_at),
+        peek_i64(batch + count_at),
         tiles,
         (weights, tiles, groups, scratch + worker * scratch_stride),
         (x, x_scale, x_sum),

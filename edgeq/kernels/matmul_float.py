@@ -113,7 +113,7 @@ def act_tokens(t, first, count, tile, w, x, bias, add, y, y_stride):
 
 @native
 def matmul_float(
-    t, work, worker, workers, state, x, x_stride, weights, bias, y, y_stride, tiles, columns, add, count_at
+    t, work, worker, workers, batch, x, x_stride, weights, bias, y, y_stride, tiles, columns, add, count_at
 ):
     """y[n] = W . x[n] (+ bias) (+ y[n] where add), W stored as floats."""
     share_tiles(
@@ -122,7 +122,7 @@ def matmul_float(
         float_tokens,
         work,
         workers,
-        peek_i64(state + count_at),
+        peek_i64(batch + count_at),
         tiles,
         (weights, tiles, columns),
         (x, x_stride),
@@ -136,7 +136,7 @@ def matmul_float(
 
 @native
 def matmul_act(
-    t, work, worker, workers, state, x, x_stride, weights, bias, y, y_stride, tiles, columns, add, count_at
+    t, work, worker, workers, batch, x, x_stride, weights, bias, y, y_stride, tiles, columns, add, count_at
 ):
     """y[n] = W . x[n] (+ bias) (+ y[n] where add), W stored as codes, x float32: the exact meaning of the
     weights.
@@ -147,7 +147,7 @@ def matmul_act(
         act_tokens,
         work,
         workers,
-        peek_i64(state + count_at),
+        peek_i64(batch + count_at),
         tiles,
         (weights, tiles, columns),
         (x, x_stride),

@@ -26,9 +26,10 @@ from edgeq.simd.verbs import (
 )
 
 from .activations import quantize_group
-from .catalog import State
+from .batch import counted_row
+from .catalog import Batch
 
-COUNT = State.COUNT
+COUNT = Batch.COUNT
 ZERO = float32(0.0)
 
 
@@ -50,15 +51,14 @@ def normed(x, weight, factor, left):
 
 
 @native
-def norm(t, work, worker, workers, state, a, a_stride, weight, y, y_stride, dim, epsilon, count_at):
-    """The last rows of a, as many as the state's word at count_at says, to the first rows of y."""
-    count = peek_i64(state + count_at)
-    a += (peek_i64(state + COUNT) - count) * a_stride
+def norm(t, work, worker, workers, batch, a, a_stride, weight, y, y_stride, dim, epsilon, count_at):
+    """The rows of a that are counted at count_at, to the first rows of y."""
+    count = peek_i64(batch + count_at)
     while True:
         n = fetch_add(work, 1)
         if n >= count:
             break
-        row = a + n * a_stride
+        row = a + counted_row(batch, count_at, n) * a_stride
         factor = root_mean_square_factor(row, dim, epsilon)
         for i in range(0, dim, 16):
             store_f32(y + n * y_stride + i * 4, normed(row + i * 4, weight + i * 4, factor, dim - i))
@@ -66,17 +66,16 @@ def norm(t, work, worker, workers, state, a, a_stride, weight, y, y_stride, dim,
 
 @native
 def norm_quantize(
-    t, work, worker, workers, state, a, a_stride, weight, x, x_scale, x_sum, dim, epsilon, count_at
+    t, work, worker, workers, batch, a, a_stride, weight, x, x_scale, x_sum, dim, epsilon, count_at
 ):
     """As `norm`, the result quantized to int8."""
-    count = peek_i64(state + count_at)
-    a += (peek_i64(state + COUNT) - count) * a_stride
+    count = peek_i64(batch + count_at)
     groups = (dim + 31) // 32
     while True:
         n = fetch_add(work, 1)
         if n >= count:
             break
-        row = a + n * a_stride
+        row = a + counted_row(batch, count_at, n) * a_stride
         factor = root_mean_square_factor(row, dim, epsilon)
         for g in range(groups):
             i = g * 32
@@ -91,9 +90,9 @@ def norm_quantize(
 
 
 @native
-def norm_heads(t, work, worker, workers, state, x, x_stride, weight, heads, head_dim, epsilon):
+def norm_heads(t, work, worker, workers, batch, x, x_stride, weight, heads, head_dim, epsilon):
     """Every head of every token's row of x normalized in place (QK-norm)."""
-    count = peek_i64(state + COUNT)
+    count = peek_i64(batch + COUNT)
     while True:
         n = fetch_add(work, 1)
         if n >= count:

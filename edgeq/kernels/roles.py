@@ -6,7 +6,7 @@ and how far it reaches. All of it is plain data, of which `edgeq.runtime` makes 
 extents.
 
 A size is the name of a word of the same row, or a product of such names and numbers. Besides words there are
-`tokens` (rows that the kernel handles: the pass's, or what its `InState` says), `read` (those and what full
+`tokens` (rows that the kernel handles: the pass's, or what its `InBatch` says), `read` (those and what full
 tiles of a product read beyond them), `limit` (tokens of a pass at the most) and `workers`.
 """
 
@@ -46,7 +46,7 @@ INT8 = Form(
 )  # int8, and for 32 columns a float32 scale and two int16 sums
 FLAT = Form("a buffer", ("",))  # numbers without gaps
 SCRATCH = Form("a workspace", ("", "_stride"))  # a piece of memory for each worker
-CACHE = Form("a layer of a cache", ())  # the words are named in the row
+CACHE = Form("a layer of a cache", ())  # offsets in a page; the words are named in the row
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ class Float(Role):
 
 
 @dataclass(frozen=True)
-class InState(Role):
-    """Where in the pass's state stands how many rows the kernel handles."""
+class InBatch(Role):
+    """Where in the pass's batch stands how many rows the kernel handles."""
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,22 @@ from __future__ import annotations
 
 from edgeq.simd.verbs import fetch_add, load_f32, native, peek_f32, peek_i64, poke_f32, store_f32
 
-from .catalog import State
+from .batch import position_of
+from .catalog import Batch
 
-COUNT, POSITION = State.COUNT, State.POSITION
+COUNT = Batch.COUNT
 
 
 @native
-def rotate(t, work, worker, workers, state, x, x_stride, cosine, sine, heads, head_dim):
+def rotate(t, work, worker, workers, batch, x, x_stride, cosine, sine, heads, head_dim):
     """Turn every head of every row of x in place; the tables are float32 [positions, head_dim / 2]."""
     half = head_dim // 2
-    count = peek_i64(state + COUNT)
+    count = peek_i64(batch + COUNT)
     while True:
         n = fetch_add(work, 1)
         if n >= count:
             break
-        table = (peek_i64(state + POSITION) + n) * half * 4
+        table = position_of(batch, n) * half * 4
         for h in range(heads):
             low = x + n * x_stride + h * head_dim * 4
             high = low + half * 4

@@ -87,18 +87,24 @@ def chunk_exponentials(scratch, n, low, high, end):
 
 
 @native
-def merge_chunk(scratch, tile):
-    """Merge the chunk's tops and sums into the tile's; leave the factors of the two sums of values.
+def merge_sums(scratch, tile, top, total):
+    """Merge tops and sums into the tile's; leave the factors of the two sums of values.
 
-    One lane per query: one that the chunk does not concern keeps all, and adds nothing to it.
+    One lane per query: one that they do not concern keeps all, and adds nothing to it.
     """
-    old, top = load_f32(tile + TOP), load_f32(scratch + CHUNK_TOP)
+    old = load_f32(tile + TOP)
     new = larger(old, top)
     kept, added = exp(old - new), exp(top - new)
     store_f32(tile + TOP, new)
-    store_f32(tile + SUM, load_f32(tile + SUM) * kept + load_f32(scratch + CHUNK_SUM) * added)
+    store_f32(tile + SUM, load_f32(tile + SUM) * kept + total * added)
     store_f32(scratch + KEPT, kept)
     store_f32(scratch + ADDED, added)
+
+
+@native
+def merge_chunk(scratch, tile):
+    """Merge the chunk's tops and sums into the tile's, as `merge_sums`."""
+    merge_sums(scratch, tile, load_f32(scratch + CHUNK_TOP), load_f32(scratch + CHUNK_SUM))
 
 
 @native
@@ -106,6 +112,15 @@ def merge_values(t, scratch, to, stride, acc):
     """Merge the chunk's sums of values for 16 dimensions into the tile's at `to`, queries `stride` apart."""
     old = load_each(t, to, stride, tokens(t))
     store_each(t, to, stride, merge_each(t, old, scratch + KEPT, acc, scratch + ADDED), tokens(t))
+
+
+@native
+def merge_tile(t, scratch, tile, other, dims):
+    """Merge another tile, into which one chunk was merged and nothing before, as that chunk would be."""
+    merge_sums(scratch, tile, load_f32(other + TOP), load_f32(other + SUM))
+    for i in range(0, dims * 4, 64):
+        acc = load_each(t, other + OUT + i, dims * 4, tokens(t))
+        merge_values(t, scratch, tile + OUT + i, dims * 4, acc)
 
 
 @native

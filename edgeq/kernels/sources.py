@@ -1,7 +1,7 @@
 """Kernels as they are compiled: the entry of each, and the digest of all that shapes its machine code. See
 `edgeq.simd.sources`.
 
-A kernel is a Python function (t, work, worker, workers, state, *operands). Its compiled form has one
+A kernel is a Python function (t, work, worker, workers, batch, *operands). Its compiled form has one
 signature for all, (instruction, worker, workers) -> void: the entry reads the operands out of the
 instruction, where it is said here that they lie. A plain function's takes its operands and returns an int64.
 """
@@ -19,9 +19,9 @@ from edgeq.formats import schemes
 from edgeq.simd.sources import Entry, Given
 from edgeq.simd.tag import Tag
 
-from .catalog import KERNELS, OPERANDS_AT, STATE_AT, WORK_AT
+from .catalog import BATCH_AT, KERNELS, OPERANDS_AT, WORK_AT
 
-COMMON = ("t", "work", "worker", "workers", "state")
+COMMON = ("t", "work", "worker", "workers", "batch")
 SCHEME_SOURCES = ("numbers.py", "scheme.py", "table.py")  # what a tag says of its scheme
 
 
@@ -57,7 +57,7 @@ def entry(kernel: str, tag: Tag) -> Entry:
     if row.plain:
         given = tuple(map(Given, range(len(row.operands))))
         return Entry(kernel, tag, function(kernel), given, len(given), returns=True)
-    words = (STATE_AT, *(OPERANDS_AT + 8 * n for n in range(len(row.operands))))
+    words = (BATCH_AT, *(OPERANDS_AT + 8 * n for n in range(len(row.operands))))
     given = (
         Given(INSTRUCTION, WORK_AT),
         Given(WORKER),

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, NoReturn, Self
 
+from edgeq.cache import LayerShape
 from edgeq.errors import EdgeqError, FormatError, Troubles, UnsupportedError
 from edgeq.models.rope import Rope
 
@@ -168,6 +169,11 @@ class BaseConfig:
     def rotary_size(self) -> int:
         """Number of rotation frequencies: one for each pair of a head's dimensions."""
         return self.head_dim // 2
+
+    def cache_layers(self) -> Iterator[LayerShape]:
+        """What each layer keeps of a token."""
+        for _ in range(self.num_hidden_layers):
+            yield LayerShape(self.num_key_value_heads, self.head_dim, self.sliding_window or 0)
 
     @classmethod
     def from_hf(cls, raw: Mapping[str, Any]) -> Self:

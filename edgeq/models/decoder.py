@@ -14,10 +14,9 @@ import numpy as np
 from edgeq import ops
 from edgeq.models.base import BaseConfig
 from edgeq.runtime import rotary
-from edgeq.runtime.instructions import CacheLayer
 
 if TYPE_CHECKING:
-    from edgeq.cache import CacheShape
+    from edgeq.cache import CacheLayer
     from edgeq.runtime.arena import Input, Rows
     from edgeq.runtime.recorder import Recorder
     from edgeq.runtime.weights import Matrix, Vector, Weights
@@ -77,7 +76,7 @@ def attention(
     q, k, v = project(p, c, b, ops.norm(p, x, b.norm1, (b.q, b.k, b.v), epsilon=c.rms_norm_eps))
     q = ops.rotate(p, q, rope, heads=c.num_attention_heads)
     k = ops.rotate(p, k, rope, heads=c.num_key_value_heads)
-    a = ops.attend(p, q, k, v, cache, window=c.sliding_window, centre=centre)
+    a = ops.attend(p, q, k, v, cache, centre=centre)
     return ops.matmul(p, b.o, ops.quantize(p, a, (b.o,)), add_to=x)
 
 
@@ -110,13 +109,11 @@ def head(p: Recorder, c: BaseConfig, w: Weights, x: Rows) -> None:
     ops.argmax(p, ops.matmul(p, w.head, h, outputs=True))
 
 
-def decode(
-    p: Recorder, c: BaseConfig, w: Weights, rope: rotary.Tables, cache: CacheShape, layer: Layer = layer
-) -> None:
+def decode(p: Recorder, c: BaseConfig, w: Weights, rope: rotary.Tables, layer: Layer = layer) -> None:
     """The whole pass, from ids to logits."""
     x = ops.embed(p, w.matrix("embed"))
-    for i in range(c.num_hidden_layers):
+    for i, shape in enumerate(c.cache_layers()):
         p.yield_point()
-        x = layer(p, c, w, i, x, rope, CacheLayer(cache, i))
+        x = layer(p, c, w, i, x, rope, p.cache(shape))
     p.yield_point()
     head(p, c, w, x)

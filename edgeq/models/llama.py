@@ -11,7 +11,6 @@ from edgeq.models.decoder import decode, head, layer
 from edgeq.models.folds import DECODER as FOLDS
 
 if TYPE_CHECKING:
-    from edgeq.cache import CacheShape
     from edgeq.runtime.recorder import Recorder
     from edgeq.runtime.rotary import Tables
     from edgeq.runtime.weights import Weights
@@ -43,6 +42,6 @@ TENSORS = DECODER
 __all__ = ["FOLDS", "TENSORS", "Config", "forward", "head", "layer"]
 
 
-def forward(p: Recorder, c: Config, w: Weights, rope: Tables, cache: CacheShape) -> None:
+def forward(p: Recorder, c: Config, w: Weights, rope: Tables) -> None:
     """Record the pass: plain projections."""
-    decode(p, c, w, rope, cache)
+    decode(p, c, w, rope)

@@ -12,7 +12,6 @@ from edgeq.models import decoder, folds
 from edgeq.models.base import DECODER, REQUIRE_BASE, BaseConfig, Tensor, window_of_layers
 
 if TYPE_CHECKING:
-    from edgeq.cache import CacheShape
     from edgeq.runtime.arena import Input, Rows
     from edgeq.runtime.recorder import Recorder
     from edgeq.runtime.rotary import Tables
@@ -63,6 +62,6 @@ layer, head = partial(decoder.layer, form=Block, project=project), decoder.head
 FOLDS = folds.DECODER
 
 
-def forward(p: Recorder, c: Config, w: Weights, rope: Tables, cache: CacheShape) -> None:
+def forward(p: Recorder, c: Config, w: Weights, rope: Tables) -> None:
     """Record the pass."""
-    decoder.decode(p, c, w, rope, cache, layer)
+    decoder.decode(p, c, w, rope, layer)

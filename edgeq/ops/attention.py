@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeq.kernels.catalog import Scratch
-from edgeq.runtime.arena import padded
+from edgeq.kernels.catalog import TASKS, Scratch
+from edgeq.runtime.arena import Buffer, Workspace, padded
 from edgeq.runtime.weights import Vector
 
 if TYPE_CHECKING:
+    from edgeq.cache import CacheLayer
     from edgeq.runtime.arena import Rows
-    from edgeq.runtime.instructions import CacheLayer
     from edgeq.runtime.recorder import Recorder
+
+UNITS = 512  # of attention that a pass may be shared in, where no single sequence has more
 
 
 def attend(
@@ -24,21 +26,23 @@ def attend(
     v: Rows,
     cache: CacheLayer,
     *,
-    window: int | None = None,
+    scale: float | None = None,
     centre: np.ndarray | None = None,
 ) -> Rows:
-    """[tokens, heads * head_dim]: causal attention of q, of that shape, over the layer's cache, after k and
-    v, [tokens, kv_heads * head_dim], were written to it; with a window, over the last so many positions.
+    """[rows, heads * head_dim]: causal attention of q, of that shape, over the layer's cache, after k and v,
+    [rows, kv_heads * head_dim], were written to it; over as many positions as the layer's window says.
 
-    centre, float32 [kv_heads, head_dim], is taken from every key before it is rounded. It changes the
-    scores of a query by one number, and so nothing but rounding: the nearer to all keys, the better.
+    Products of queries and keys are multiplied by `scale`, by default 1 / sqrt(head_dim). centre, float32
+    [kv_heads, head_dim], is taken from every key before it is rounded. It changes the scores of a query by
+    one number, and so nothing but rounding: the nearer to all keys, the better.
     """
     s, kv_heads, head_dim = p.settings, cache.kv_heads, cache.head_dim
     share = q.columns // head_dim // kv_heads
     rows = s.limit * share + s.tokens  # queries of a key-value head, and what a last tile reads beyond
-    int8 = cache.scheme == "q8"
+    int8 = cache.kind.scaled
     kind = "int8" if int8 else "float"
-    scratch = p.workspace(Scratch(s.tokens, head_dim).bytes)
+    room = Scratch(s.tokens, head_dim)
+    scratch = p.workspace(room.bytes)
     common: dict[str, Any] = dict(
         q=p.quantized(head_dim, kv_heads * rows) if int8 else p.floats(head_dim, kv_heads * rows),
         cache=cache,
@@ -51,13 +55,30 @@ def attend(
         k=k,
         v=v,
         centre=_centre(cache, centre),
-        scaling=1.0 / math.sqrt(head_dim),
+        scaling=1.0 / math.sqrt(head_dim) if scale is None else scale,
         **common,
         **(dict(scratch=scratch) if int8 else {}),
     )
     y = p.rows(q.columns)
-    p.emit(f"attend_{kind}", y=y, window=window or 0, scratch=scratch, **common)
+    units = _units(p)
+    p.emit(
+        f"attend_{kind}",
+        y=y,
+        scratch=scratch,
+        units=Workspace(Buffer(units * room.block), room.block),
+        units_max=units,
+        finished=p.finished,
+        **common,
+    )
     return y
+
+
+def _units(p: Recorder) -> int:
+    """Room for so many units: for those of the longest sequence and, where they are not too many, for those
+    of all tasks that are shared in units.
+    """
+    pages = p.plan.pages if p.plan else 1
+    return 0 if pages == 1 else min(TASKS * p.settings.workers * pages, max(2 * pages, UNITS))
 
 
 def _centre(cache: CacheLayer, centre: np.ndarray | None) -> Vector:
@@ -65,4 +86,4 @@ def _centre(cache: CacheLayer, centre: np.ndarray | None) -> Vector:
     rows = np.zeros((cache.kv_heads, padded(cache.head_dim)), np.float32)
     if centre is not None:
         rows[:, : cache.head_dim] = centre
-    return Vector(f"the centre of layer {cache.layer}", rows.reshape(-1))
+    return Vector("the centre of a layer's keys", rows.reshape(-1))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeq.errors import UsageError
-from edgeq.kernels.catalog import ROOM, State
+from edgeq.kernels.catalog import ROOM, Batch
 from edgeq.runtime.arena import Input, padded
 
 from .forms import quantized_for
@@ -54,7 +54,7 @@ def matmul(
         bias=bias,
         y=y,
         add=int(y is add_to),
-        count_at=State.OUTPUTS if outputs else State.COUNT,
+        count_at=Batch.OUTPUTS if outputs else Batch.COUNT,
     )
     return y
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from edgeq.kernels.catalog import State
+from edgeq.kernels.catalog import Batch
 
 from .forms import emit_forms
 
@@ -21,7 +21,7 @@ def norm(
     """[tokens, hidden]: x / sqrt(mean(x^2) + epsilon) * weight, [hidden], of each row of x, for the matrices
     that read it; with `outputs`, [outputs, hidden].
     """
-    count = State.OUTPUTS if outputs else State.COUNT
+    count = Batch.OUTPUTS if outputs else Batch.COUNT
     return emit_forms(p, "norm", x.columns, readers, a=x, weight=weight, epsilon=epsilon, count_at=count)
 
 

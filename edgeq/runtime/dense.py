@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from edgeq import memory
+from edgeq.cache import Table
 from edgeq.errors import UsageError
 from edgeq.formats.schemes import TILE_ROWS
-from edgeq.kernels.catalog import State
+from edgeq.kernels.catalog import WORK_AT, Batch
 from edgeq.ownership import Unique
 from edgeq.packs import store
 from edgeq.simd.host import host_isa
@@ -116,7 +117,7 @@ class Dense(Unique):
                 bias=None,
                 y=replace(rows_of(y[first:last]), columns=wide),
                 add=int(add),
-                count_at=State.COUNT,
+                count_at=Batch.COUNT,
             )
             self.run(self.finish(recorder), last - first)
 
@@ -125,13 +126,20 @@ class Dense(Unique):
         addresses = self._kernels.load([*Pool.requests(self.isa), *recorder.requests()], self._progress)
         return recorder.finish(addresses)
 
-    def run(self, program: Program, count: int, first: int = 0, last: int | None = None) -> None:
-        """Run instructions first to last - 1 of a program, for so many rows from position 0 on."""
-        program.state[State.COUNT // 8] = count
-        program.state[State.POSITION // 8] = 0
-        program.state[State.OUTPUTS // 8] = min(count, program.settings.outputs)
+    def run(
+        self,
+        program: Program,
+        count: int,
+        first: int = 0,
+        last: int | None = None,
+        pages: Table | None = None,
+    ) -> None:
+        """Run instructions first to last - 1 of a program, for so many rows from position 0 on of a sequence
+        with these pages.
+        """
+        program.batch.count(count, None if pages is None else pages.addresses)
         code = program.code[first:last]
-        code[:, 2] = 0  # nothing of the work is taken yet
+        code[:, WORK_AT // 8] = 0  # nothing of the work is taken yet
         self._pool.run(code)
 
     def close(self) -> None:

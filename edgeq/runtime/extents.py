@@ -7,14 +7,14 @@ memory checked, a program is held against it before it runs, and kernels against
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from edgeq.formats.layout import round_up
 from edgeq.formats.schemes import SCHEMES
 from edgeq.kernels import roles
-from edgeq.kernels.catalog import GROUP, KERNELS, Scratch, State
+from edgeq.kernels.catalog import CHUNK, GROUP, KERNELS, Batch, Scratch
 from edgeq.kernels.roles import Const, Operand, Role, Shaped, Tables, Weight
 
 from .arena import padded, spare_rows
@@ -36,7 +36,7 @@ class Call:
     """An instruction with its words as numbers, those of its program's sizes among them."""
 
     def __init__(self, instruction: Instruction, words: Mapping[str, int], sizes: Sizes):
-        only = words.get("count_at", State.COUNT) == State.OUTPUTS
+        only = words.get("count_at", Batch.COUNT) == Batch.OUTPUTS
         tokens = sizes.outputs if only else sizes.limit
         outside = dict(limit=sizes.limit, workers=sizes.workers, tokens=tokens)
         outside["read"] = tokens + (spare_rows(instruction.tag.tokens) if tokens > 1 else 0)
@@ -96,11 +96,8 @@ def scratch(role: Operand, c: Call) -> Bytes:
 
 
 def cache(role: Operand, c: Call) -> Bytes:
-    n = c["kv_heads"] * c["capacity"]
-    if "key_scales" in role.words:
-        scales = {"key_scales": n * groups(c["head_dim"]) * 4, "value_scales": n * 4}
-        return {"keys": n * c.padded, "values": n * c.padded, **scales}
-    return dict.fromkeys(role.words, n * c.padded * SCHEMES[c.instruction.tag.scheme].itemsize)
+    """Nothing at an address: its words are offsets in a page, see `on_page`."""
+    return {}
 
 
 FORMS: Mapping[roles.Form, Callable[[Any, Call], Bytes]] = {
@@ -140,3 +137,16 @@ def of(instruction: Instruction, words: Mapping[str, int], sizes: Sizes) -> Byte
         if reach:
             found |= reach(role, c)
     return found
+
+
+def on_page(instruction: Instruction, words: Mapping[str, int]) -> Iterator[int]:
+    """Where on a page what the instruction reads or writes of the parts of a layer's cache ends."""
+    heads = words["kv_heads"] * CHUNK
+    numbers = heads * padded(words["head_dim"]) * SCHEMES[instruction.tag.scheme].itemsize
+    (role,) = (r for r in KERNELS[instruction.kernel].shared if r.form is roles.CACHE)
+    sizes = {"keys": numbers, "values": numbers}
+    if "key_scales" in role.words:
+        codes = heads * padded(words["head_dim"])
+        sizes = {"keys": codes, "key_scales": codes // GROUP * 4, "values": codes, "value_scales": heads * 4}
+    for name in role.words:
+        yield words[name] + sizes[name]

@@ -1,6 +1,6 @@
 """What a program is made of: an instruction is a kernel with what it is given, as its words.
 
-Words are numbers and addresses, or what gets its address later: buffers of the arena, and parts of a cache.
+Words are numbers and addresses, or buffers of the arena, which get their addresses later.
 """
 
 from __future__ import annotations
@@ -9,52 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeq.cache import CacheShape
+from edgeq.cache import CacheLayer
 from edgeq.kernels.catalog import KERNELS
 from edgeq.kernels.roles import Const, Weight
 from edgeq.simd.tag import Tag
 
 from .arena import Buffer
 
-
-@dataclass(frozen=True)
-class OfCache:
-    """A word that is an address in the bound sequence's cache."""
-
-    layer: int
-    part: str
-
-
-@dataclass(frozen=True)
-class CacheLayer:
-    """Keys and values of a layer in whatever cache is bound, [kv_heads, capacity, head_dim] each."""
-
-    shape: CacheShape
-    layer: int
-
-    @property
-    def scheme(self) -> str:
-        return self.shape.kind
-
-    @property
-    def kv_heads(self) -> int:
-        return self.shape.kv_heads
-
-    @property
-    def head_dim(self) -> int:
-        return self.shape.head_dim
-
-    @property
-    def capacity(self) -> int:
-        return self.shape.capacity
-
-    @property
-    def words(self) -> tuple[OfCache, ...]:
-        return tuple(OfCache(self.layer, part) for part in self.shape.parts)
-
-
-Shared = Buffer | OfCache  # what instructions share, so that they may have to wait for each other
-Word = int | Shared
+Shared = Buffer | CacheLayer  # what instructions share, so that they may have to wait for each other
+Word = int | Buffer
 
 
 def called(kernel: str, given: Mapping[str, Any]) -> str:

@@ -10,13 +10,14 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from edgeq.cache import CacheLayer
 from edgeq.errors import UsageError
 from edgeq.kernels import roles
-from edgeq.kernels.catalog import KERNELS, State
-from edgeq.kernels.roles import Const, Derived, Float, InState, Number, Operand, Role, Shaped, Tables, Weight
+from edgeq.kernels.catalog import KERNELS, Batch
+from edgeq.kernels.roles import Const, Derived, Float, InBatch, Number, Operand, Role, Shaped, Tables, Weight
 
 from . import arena, rotary, weights
-from .instructions import CacheLayer, Shared, Word, called
+from .instructions import Shared, Word, called
 
 Given = Mapping[str, Any]  # by role
 
@@ -34,7 +35,7 @@ OTHERS: Mapping[type[Role], tuple[type | tuple[type, ...], str]] = {
     Tables: (rotary.Tables, "a pair of rotary tables"),
     Number: (int, "a whole number"),
     Float: ((int, float), "a number"),
-    InState: (int, "an offset in the state"),
+    InBatch: (int, "an offset in the batch"),
 }
 
 
@@ -63,8 +64,8 @@ def _check_kind(kernel: str, role: Role, given: Given) -> None:
     types, kind = (FORMS[role.form], role.form.name) if isinstance(role, Operand) else OTHERS[type(role)]
     if not isinstance(value, types) or isinstance(value, bool):
         what = f"a {type(value).__name__} as {role.name}, where {kind} is needed"
-    elif isinstance(role, InState) and value not in (State.COUNT, State.OUTPUTS):
-        what = f"{value} as {role.name}, where the state has no count of rows"
+    elif isinstance(role, InBatch) and value not in (Batch.COUNT, Batch.OUTPUTS):
+        what = f"{value} as {role.name}, where the batch has no count of rows"
     else:
         return
     raise UsageError(f"{called(kernel, given)} is given {what}.")
@@ -116,7 +117,7 @@ MADE: Mapping[type[Role], Callable[[str, Any, Given], tuple[Word]]] = {
     Derived: _derived,
     Const: _constant,
     Number: _number,
-    InState: _number,
+    InBatch: _number,
     Float: _float,
 }
 
@@ -137,12 +138,15 @@ def _check_width(kernel: str, role: Shaped, given: Given, found: Mapping[str, An
         raise UsageError(f"{called(kernel, given)} is given {what}.")
 
 
-def shared(kernel: str, found: Mapping[str, Any]) -> tuple[list[Shared], list[Shared]]:
+def shared(kernel: str, given: Given, found: Mapping[str, Any]) -> tuple[list[Shared], list[Shared]]:
     """What an instruction with these words (reads, writes)."""
     reads: list[Shared] = []
     writes: list[Shared] = []
     for role in KERNELS[kernel].shared:
-        touched = [found[name] for name in role.words if not isinstance(found[name], int)]
+        if role.form is roles.CACHE:
+            touched = [given[role.name]]
+        else:
+            touched = [found[name] for name in role.words if not isinstance(found[name], int)]
         if role.read(found):
             reads += touched
         if role.WRITTEN:

@@ -1,7 +1,7 @@
 """A recorded forward pass, ready to run for every pass of up to `limit` tokens.
 
-Buffers whose lives do not overlap share memory in one arena. Words that belong to a sequence (its cache) are
-filled in by `bind`.
+Buffers whose lives do not overlap share memory in one arena. What belongs to a sequence, its pages, is told
+with the rows of a pass (`batch`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgeq import memory
-from edgeq.cache import Cache
-from edgeq.kernels.catalog import BARRIER, FLAGS_AT, KERNELS, OPERANDS_AT, STATE_AT, WIDTH, State
+from edgeq.cache import CacheLayer, Plan
+from edgeq.errors import UsageError
+from edgeq.kernels.catalog import BARRIER, BATCH_AT, FLAGS_AT, KERNELS, OPERANDS_AT, WIDTH, WORK_AT
 from edgeq.ownership import Unique
 from edgeq.simd.tag import Request
 
 from . import extents
 from .arena import Buffer, Held, Rows, place
-from .instructions import Instruction, OfCache
+from .batch import Batch, Segment
+from .instructions import Instruction
 
 
 @dataclass
@@ -37,8 +39,9 @@ class Settings:
 
 
 class Program(Unique):
-    """`code` holds the instructions; `state`, `ids`, `logits` and `likeliest` are what a pass is given and
-    what it leaves; `yield_points` are the instructions before which a long pass may pause.
+    """`code` holds the instructions; `batch`, `ids`, `logits` and `likeliest` are what a pass is given and
+    what it leaves; `plan` says what the pages hold that it reads and writes; `yield_points` are the
+    instructions before which a long pass may pause.
 
     UsageError, with memory checked, where an instruction reaches beyond its buffers.
     """
@@ -53,17 +56,17 @@ class Program(Unique):
         ids: np.ndarray,
         logits: np.ndarray,
         likeliest: np.ndarray,
+        plan: Plan | None = None,
     ):
-        self.settings, self.yield_points = settings, yield_points
+        self.settings, self.yield_points, self.plan = settings, yield_points, plan
         self.ids, self.logits, self.likeliest = ids, logits, likeliest
-        self.state = memory.zeros(State.BYTES // 8, np.int64)
+        self.batch = Batch(settings.limit, settings.outputs)
         self.code = memory.zeros((len(instructions), WIDTH // 8), np.int64)
         self._instructions = instructions  # they hold the weights and tables that they read
-        self._cache_cells: list[tuple[int, int, OfCache]] = []
         self._arena = place(self._buffers())
         self._write(addresses)
         if memory.checked():
-            self._check(cached=False)
+            self._check()
 
     def _buffers(self) -> list[Buffer]:
         """Those of the arena, with the phases that they live in."""
@@ -80,18 +83,15 @@ class Program(Unique):
         return [b for b in found if not isinstance(b, Held)]
 
     def _write(self, addresses: Mapping[Request, int]) -> None:
-        """The code, but for the cache's addresses."""
+        """The code."""
         for n, i in enumerate(self._instructions):
             row = self.code[n]
             row[0] = addresses[i.kernel, i.tag]
-            row[STATE_AT // 8] = self.state.ctypes.data
+            row[BATCH_AT // 8] = self.batch.address
             row[FLAGS_AT // 8] = BARRIER * i.barrier
             for at, name in enumerate(KERNELS[i.kernel].operands, OPERANDS_AT // 8):
                 word = i.operands[name]
-                if isinstance(word, OfCache):
-                    self._cache_cells.append((n, at, word))
-                else:
-                    row[at] = word.address if isinstance(word, Buffer) else word
+                row[at] = word.address if isinstance(word, Buffer) else word
 
     def requests(self) -> set[Request]:
         """The kernels that the program calls."""
@@ -103,22 +103,25 @@ class Program(Unique):
         raw = np.frombuffer((ctypes.c_char * size).from_address(rows.buffer.address), np.float32)
         return raw.reshape(self.settings.limit, -1)[:, : rows.columns]
 
-    def bind(self, cache: Cache) -> None:
-        """Point the program at a sequence's cache."""
-        for row, at, ref in self._cache_cells:
-            self.code[row, at] = cache.address(ref.layer, ref.part)
-        if memory.checked():
-            self._check(cached=True)
+    def start(self, segments: Sequence[Segment]) -> None:
+        """Say what the next pass is about; UsageError as of `Batch.fill`."""
+        self.batch.fill(segments)
+        self.ids[: sum(len(s.ids) for s in segments)] = np.concatenate([s.ids for s in segments])
+        self.code[:, WORK_AT // 8] = 0  # nothing of the pass's work is taken yet
 
-    def _check(self, *, cached: bool) -> None:
-        """UsageError where an instruction reaches beyond its buffers, or with `cached` beyond the cache's."""
+    def _check(self) -> None:
+        """UsageError where an instruction reaches beyond its buffers, or a layer of the cache beyond its
+        page.
+        """
         s = self.settings
         sizes = extents.Sizes(s.limit, s.outputs, s.workers)
         for i, row in zip(self._instructions, self.code.tolist(), strict=True):
             numbers = dict(zip(KERNELS[i.kernel].operands, row[OPERANDS_AT // 8 :], strict=False))
             for name, nbytes in extents.of(i, numbers, sizes).items():
-                if isinstance(i.operands[name], OfCache) == cached:
-                    memory.require(numbers[name], nbytes, f"{i}'s operand {name}")
+                memory.require(numbers[name], nbytes, f"{i}'s operand {name}")
+            for layer in i.touches:
+                if isinstance(layer, CacheLayer) and layer.ends != tuple(extents.on_page(i, numbers)):
+                    raise UsageError(f"{i} reaches beyond its layer's part of a page.")
 
     def poison(self, pattern: np.ndarray) -> None:
         """Fill all that a pass computes in, and its results, with repetitions of some bytes. For tests: the

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from edgeq import memory
-from edgeq.kernels.catalog import GROUP
+from edgeq.cache import CacheLayer, LayerShape, Plan
+from edgeq.errors import UsageError
+from edgeq.kernels.catalog import GROUP, TASKS
 from edgeq.ownership import Unique
 from edgeq.simd.tag import Request, Tag
 
@@ -26,11 +28,12 @@ from .program import Program, Settings
 class Recorder(Unique):
     """Instructions so far. `ids`, `logits` and `likeliest` are what a pass is given and what it leaves."""
 
-    def __init__(self, settings: Settings):
-        self.settings = settings
+    def __init__(self, settings: Settings, plan: Plan | None = None):
+        self.settings, self.plan = settings, plan
         self.ids = Held.of(memory.zeros(settings.limit, np.int64))
         self.logits = Held.of(memory.zeros((0, 0), np.float32))
         self.likeliest = Held.of(memory.zeros(settings.outputs, np.int64))
+        self.finished = Held.of(memory.zeros(TASKS * settings.workers, np.int64))  # of attention's tasks
         self.yield_points: list[int] = []  # instructions before which a long pass may pause
         self.instructions: list[Instruction] = []
         self._since: dict[Shared, bool] = {}  # touched since the last barrier: written?
@@ -64,6 +67,14 @@ class Recorder(Unique):
         self.logits = Held.of(array)
         return Rows(self.logits, columns)
 
+    def cache(self, shape: LayerShape) -> CacheLayer:
+        """A layer's keys and values on the pages of the pass's sequences; UsageError without a plan of
+        those.
+        """
+        if self.plan is None:
+            raise UsageError("a program without pages has no cache.")
+        return self.plan.layer(shape)
+
     # ---- instructions ----
     def emit(self, kernel: str, **given: Any) -> None:
         """Append an instruction: the kernel, and what it is given for each of its roles in the catalog.
@@ -72,7 +83,7 @@ class Recorder(Unique):
         operands.check(kernel, given)
         scheme = operands.scheme(kernel, given)
         words = operands.words(kernel, given)
-        reads, writes = operands.shared(kernel, words)
+        reads, writes = operands.shared(kernel, given, words)
         if any(self._since.get(b) for b in reads) or any(b in self._since for b in writes):
             self.instructions[-1].barrier = True
             self._since.clear()
@@ -104,4 +115,5 @@ class Recorder(Unique):
             ids=self.ids.array,
             logits=self.logits.array,
             likeliest=self.likeliest.array,
+            plan=self.plan,
         )

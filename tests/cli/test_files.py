@@ -11,7 +11,7 @@ from pathlib import Path
 import gguf
 import pytest
 
-from edgeq.cache import CacheShape
+from edgeq.cache import LayerShape, Plan, kind_of
 from edgeq.converters import CHOICES
 from edgeq.converters.recipe import shipped
 from edgeq.formats import SCHEMES
@@ -109,8 +109,8 @@ def test_show_tells_what_the_context_costs(call: Call, demo_checkpoint: Path, tm
     cost = json.loads(call("show", str(target), "--json").out)["cache"]
     assert cost["tokens_max"] == 512
     for kind, size in cost["bytes_per_token"].items():  # 5 layers of 4 heads of 8 dimensions, padded to 32
-        shape = CacheShape.of(kind, 5, 4, 8, 512)
-        assert size * 512 == shape.nbytes
+        plan = Plan.of(kind_of(kind), 512, [LayerShape(4, 8)] * 5)
+        assert size * 256 == plan.page_bytes
     assert "a token" in call("show", str(target)).out
 
 

@@ -50,9 +50,9 @@ def test_a_pass_is_broken_off_within(model: engine.Model, monkeypatch: pytest.Mo
         sequence.step(IDS[:10], cancelled=asked)
     assert sequence.ids == [] and asked.calls == 3
     never = Asked(10**9)
-    logits, _ = sequence.step(IDS[:10], cancelled=never)
+    fed = sequence.step(IDS[:10], cancelled=never)
     assert never.calls == model.config.num_hidden_layers + 1
-    assert np.array_equal(logits, model.logits(IDS[:10])[-1])
+    assert np.array_equal(fed.logits[0], model.logits(IDS[:10])[-1])
 
 
 def test_what_cannot_be_asked_is_refused(model: engine.Model) -> None:

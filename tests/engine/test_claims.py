@@ -144,7 +144,7 @@ def test_a_step_is_told_of_its_own_end(model: engine.Model, monkeypatch: Any) ->
 
     def crowded(self: engine.Sequence, *arguments: Any) -> Any:
         result = feed(self, *arguments)
-        feed(self, [7, 8, 9], False, None)
+        feed(self, [7, 8, 9], 1, None)
         return result
 
     monkeypatch.setattr(engine.Sequence, "_claimed", crowded)
@@ -216,7 +216,7 @@ def test_want_of_memory(
             "MB cannot be mapped|kB cannot",
         ),
         "loading": (memory.np, "zeros", lambda: engine.load(demo_file("q4")), "1.00 GiB"),
-        "cache": (cache.memory, "pieces", model.sequence, "needs [0-9.]+ kB"),
+        "cache": (cache.pool.memory, "pieces", lambda: model.sequence().feed(IDS), "needs [0-9.]+ kB"),
         "logits": (engine.np, "empty", lambda: model.logits(IDS), "5 tokens need 10.2 kB"),
     }[where]
     monkeypatch.setattr(module, name, short)

@@ -12,6 +12,7 @@ import mmap
 import struct
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 from edgeq.formats import encode_parts
 from edgeq.formats.schemes import NUMBERS, SCHEMES, Part, Scheme
 from edgeq.kernels import meaning
-from edgeq.kernels.catalog import KERNELS, OPERANDS_AT, STATE_AT, WIDTH, State
+from edgeq.kernels.catalog import BATCH_AT, KERNELS, OPERANDS_AT, WIDTH, Batch
 from edgeq.packs.store import kernels
 from edgeq.runtime.arena import ALIGNMENT, SLACK
 from edgeq.simd import isa
@@ -150,17 +151,47 @@ def run(
     *,
     count: int,
     position: int = 0,
-    outputs: int = 0,
+    pages: int = 0,
+    wanted: Any = (),  # numbers of rows
     workers: int = 1,
-    **operands: int,
+    **operands: Any,
 ) -> None:
-    """Call the kernel once as every worker, at once where they are several, and check the canaries."""
+    """Call the kernel once as every worker, at once where they are several, and check the canaries. The pass
+    is `count` rows of one sequence from `position` on, whose pages are listed at an address.
+    """
     assert set(operands) == set(KERNELS[name].operands)
-    state = emulator.zeros(State.BYTES).view(np.int64)
-    for at, value in ((State.COUNT, count), (State.POSITION, position), (State.OUTPUTS, outputs)):
-        state[at // 8] = value
+    batch = batch_of([(count, position, pages)], wanted)
+    call_with(memory, name, tag, int(batch[0].ctypes.data), workers, operands)
+
+
+def batch_of(segments: Sequence[tuple[int, int, int]], wanted: Sequence[int] = ()) -> list[Array]:
+    """A pass's words, and the tables that they point to: of each segment its rows, the position of the first,
+    and where its pages are listed.
+    """
+    words = emulator.zeros(Batch.BYTES).view(np.int64)
+    rows = [(start + n, pages) for count, start, pages in segments for n in range(count)]
+    firsts = np.cumsum([0, *(count for count, _, _ in segments)])
+    tables = [
+        np.array(rows),
+        np.array([*wanted, 0]),
+        np.array([(first, *segment) for first, segment in zip(firsts, segments, strict=False)]),
+    ]
+    made = [words]
+    for at, table in zip((Batch.ROWS, Batch.WANTED, Batch.SEGMENT), tables, strict=True):
+        made.append(emulator.zeros(table.size * 8).view(np.int64))
+        made[-1][:] = table.reshape(-1)
+        words[at // 8] = made[-1].ctypes.data
+    words[Batch.COUNT // 8], words[Batch.OUTPUTS // 8] = len(rows), len(wanted)
+    words[Batch.SEGMENTS // 8] = len(segments)
+    return made
+
+
+def call_with(
+    memory: Memory, name: str, tag: Tag, batch: int, workers: int, operands: Mapping[str, int]
+) -> None:
+    """Call the kernel for a pass's words."""
     instruction = emulator.zeros(WIDTH).view(np.int64)
-    instruction[STATE_AT // 8] = state.ctypes.data
+    instruction[BATCH_AT // 8] = batch
     for at, operand in enumerate(KERNELS[name].operands, OPERANDS_AT // 8):
         instruction[at] = operands[operand]
     if emulator.CPU:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq.cache import Cache, CacheShape
+from edgeq.cache import LayerShape, Plan, kind_of
 from edgeq.formats import schemes
 from edgeq.kernels import meaning
-from edgeq.kernels.catalog import Scratch
-from tests.kernels.calling import Array, Memory, float32_bits, run, same_bits, tag_of
+from edgeq.kernels.catalog import TASKS, Scratch
+from tests.kernels.calling import (
+    Array,
+    Memory,
+    batch_of,
+    call_with,
+    float32_bits,
+    run,
+    same_bits,
+    tag_of,
+)
 from tests.simd.rows import EVERYWHERE, HERE
 
 
@@ -72,19 +82,21 @@ def centre_of(case: Case) -> Array:
 
 
 class Attention:
-    """The cache's memory and the operands of its kernels, as programs fill them in."""
+    """A sequence's pages and the operands of the kernels of a layer, as programs fill them in."""
 
-    def __init__(self, case: Case, kind: str, isa: str):
+    def __init__(self, case: Case, kind: str, isa: str, units: int = 99):
         self.case, self.kind = case, kind
         self.tag = tag_of(isa, kind)
         self.m = Memory()
         context = case.before + case.count
-        self.shape = CacheShape.of(kind, 1, case.kv_heads, case.head_dim, context)
+        plan = Plan(kind_of(kind), context)
+        self.layer = plan.layer(LayerShape(case.kv_heads, case.head_dim, case.window))
         self.rows = max(case.before, case.count) * case.share + self.tag.tokens
         queries = self.rows * case.kv_heads
-        dims = self.shape.dims
+        dims = self.dims = -(-case.head_dim // 32) * 32
         m = self.m
-        self.parts = {name: m.flat(nbytes, np.uint8, 0) for name, nbytes in self.shape.parts.items()}
+        self.pages = [m.flat(plan.page_bytes, np.uint8, 0) for _ in range(plan.pages)]
+        self.listed = m.put(np.array([0, *(page.address for page in self.pages)]))
         sizes = {"q": (dims, "i1"), "q_scale": (dims // 32, "f4"), "q_sum": (dims // 32 * 2, "i2")}
         if kind != "q8":
             sizes = {"q": (dims, "f4")}
@@ -92,17 +104,31 @@ class Attention:
         centre = np.zeros((case.kv_heads, dims), np.float32)
         centre[:, : case.head_dim] = centre_of(case)
         self.centre = m.put(centre)
-        self.scratch_bytes = Scratch(self.tag.tokens, case.head_dim).bytes
-        self.scratch = m.flat(2 * self.scratch_bytes // 4, np.float32, np.nan)
-        operands = {**self.parts, **self.query}
-        self.operands = {name: buffer.address for name, buffer in operands.items()} | dict(
+        room = Scratch(self.tag.tokens, case.head_dim)
+        self.scratch = m.flat(2 * room.bytes // 4, np.float32, np.nan)
+        self.names = list(kind_of(kind).parts(case.kv_heads, case.head_dim))
+        self.operands = {name: buffer.address for name, buffer in self.query.items()} | dict(
+            zip(self.names, self.layer.words, strict=True),
             heads=case.heads,
             kv_heads=case.kv_heads,
             head_dim=case.head_dim,
-            capacity=self.shape.capacity,
+            pages_at=8,  # behind those of another group
             rows=self.rows,
         )
-        self.own = dict(scratch=self.scratch.address, scratch_stride=self.scratch_bytes)
+        self.own = dict(scratch=self.scratch.address, scratch_stride=room.bytes)
+        self.finished = m.flat(TASKS * 2, np.int64, 0)
+        self.units = dict(
+            units=m.flat(units * room.block // 4, np.float32, np.nan).address,
+            block=room.block,
+            units_max=units,
+            finished=self.finished.address,
+        )
+
+    def part(self, name: str, dtype: Any = np.uint8) -> Array:
+        """[pages, numbers]: what the pages hold of a part."""
+        at = self.names.index(name)
+        first, last = self.layer.words[at], self.layer.ends[at]
+        return np.stack([page.values[first:last].view(dtype) for page in self.pages])
 
     @property
     def number(self) -> str:
@@ -118,6 +144,7 @@ class Attention:
             self.tag,
             count=count,
             position=position,
+            pages=self.listed.address,
             workers=workers,
             a=a.address,
             a_stride=a.stride,
@@ -139,13 +166,16 @@ class Attention:
             self.tag,
             count=case.count,
             position=case.before,
+            pages=self.listed.address,
             workers=workers,
             y=y.address,
             y_stride=y.stride,
             window=case.window,
             **self.operands,
             **self.own,
+            **self.units,
         )
+        assert not self.finished.values.any()
         return y.values.reshape(case.count, case.heads, case.head_dim)
 
     def queries(self, name: str, dtype: Any) -> Array:
@@ -210,6 +240,7 @@ def test_int8_everywhere(case: Case, name: str) -> None:
 def check_int8(case: Case, name: str) -> None:
     attention = Attention(case, "q8", name)
     got, (q, k, v) = attention.run(workers=2)
+    same_bits(Attention(case, "q8", name, units=0).run(workers=2)[0], got)
     query, _ = meaning.store_int8(q, k[:1], v[:1], centre_of(case), scaling(case))
     _, stored = meaning.store_int8(np.zeros_like(k), k, v, centre_of(case), 1.0)
     for part, dtype, want in zip(("q", "q_scale", "q_sum"), ("i1", "f4", "i2"), query, strict=True):
@@ -227,25 +258,27 @@ def padded(stored: meaning.Stored) -> meaning.Stored:
 
 
 def check_layout(attention: Attention, stored: meaning.Stored) -> None:
-    """The cache holds keys and values as `kernels.cache` says, and zeros where nothing was put."""
+    """The pages hold keys and values as `kernels.cache` says, and zeros where nothing was put."""
     whole = padded(stored)
     capacity, kv_heads, dims = whole.keys.shape
-    assert capacity == attention.shape.capacity
+    pages = len(attention.pages)
+    assert capacity == 256 * pages
     n = len(stored.keys)
+    by_head = (pages, kv_heads)
     for i in range(kv_heads):
         codes = whole.keys[:, i].view(np.uint8) ^ 0x80
-        lines = attention.parts["keys"].values.reshape(kv_heads, capacity // 16, dims // 4, 64)[i]
+        lines = attention.part("keys").reshape(*by_head, -1)[:, i].reshape(capacity // 16, dims // 4, 64)
         got = schemes.unpack([lines], (8,))
         np.testing.assert_array_equal(got[:n], codes[:n])
         assert not got[n:].any()
         (values,) = schemes.pack(np.ascontiguousarray(whole.values[:, i].T).view(np.uint8), (8,))
         values = values.reshape(dims // 16, capacity // 32, 8, 64).swapaxes(0, 1)
-        got = attention.parts["values"].values.reshape(kv_heads, capacity // 32, dims // 16, 8, 64)[i]
+        got = attention.part("values").reshape(*by_head, -1)[:, i].reshape(values.shape)
         np.testing.assert_array_equal(got, values)
         scales = whole.key_scales[:, i].reshape(capacity // 16, 16, -1).swapaxes(1, 2)
-        got = attention.parts["key_scales"].values.view(np.float32).reshape(kv_heads, *scales.shape)[i]
+        got = attention.part("key_scales", np.float32).reshape(*by_head, -1)[:, i].reshape(scales.shape)
         same_bits(got, scales)
-        got = attention.parts["value_scales"].values.view(np.float32).reshape(kv_heads, capacity)[i]
+        got = attention.part("value_scales", np.float32).reshape(*by_head, -1)[:, i].reshape(-1)
         same_bits(got, whole.value_scales[:, i])
 
 
@@ -261,6 +294,7 @@ def test_floats(case: Case, kind: str, name: str) -> None:
     dtype = {"f32": np.float32, "f16": np.float16}[kind]
     attention = Attention(case, kind, name)
     got, (q, k, v) = attention.run(workers=2)
+    same_bits(Attention(case, kind, name, units=0).run(workers=2)[0], got)
     query, keys, values = meaning.store_float(q, k, v, centre_of(case), scaling(case), dtype)
     same_bits(attention.queries("q", "f4")[..., : case.head_dim], query)
     same_bits(got, meaning.attend_float(query, keys, values, case.before, case.window))
@@ -286,22 +320,58 @@ def test_attention_is_softmax(case: Case) -> None:
     assert np.sqrt(((got - exact) ** 2).mean()) < 0.02 * size
 
 
-def test_the_cache_is_as_large_as_it_says() -> None:
-    """The last position of a full cache is in its memory, and nothing is past it (canaries)."""
+def test_a_page_is_as_large_as_it_says() -> None:
+    """The last position of a full page is in its memory, and nothing is past it (canaries)."""
     for case in (Case(64, 2, 1, 255, 1), Case(64, 1, 2, 511, 1)):
         for kind in ("q8", "f16"):
             attention = Attention(case, kind, HERE)
             attention.run()
-            assert attention.shape.capacity == case.before + 1
-            assert attention.parts["values"].values[-4:].any()
-    cache = Cache(CacheShape.of("q8", 3, 2, 80, 300))
-    ends = [
-        (cache.address(layer, part), cache.shape.parts[part])
-        for layer in range(3)
-        for part in cache.shape.parts
-    ]
-    for (a, size), (b, _) in zip(ends, ends[1:], strict=False):
-        assert a % 64 == 0 and a + size <= b
+            assert len(attention.pages) * 256 == case.before + 1
+            assert attention.part("values")[-1, -4:].any()
+
+
+def test_layers_are_apart_on_a_page() -> None:
+    plan = Plan.of(kind_of("q8"), 300, [LayerShape(2, 80, window) for window in (0, 100, 0)])
+    again = Plan(kind_of("q8"), 300)
+    layers = [again.layer(LayerShape(2, 80, window)) for window in (0, 100, 0)]
+    for group in (0, 1):
+        ends = [pair for c in layers if c.group.number == group for pair in zip(c.words, c.ends, strict=True)]
+        assert ends[0][0] == 0 and ends[-1][1] <= plan.groups[group].nbytes
+        for (a, end), (b, _) in itertools.pairwise(ends):
+            assert a % 64 == 0 and a < end <= b
+    assert [c.pages_at for c in layers] == [0, 16, 0] and plan.pages == 2
+
+
+# ---- several sequences in a pass ----
+@pytest.mark.parametrize("kind", ["q8", "f32"])
+@pytest.mark.parametrize("units", [0, 99])
+@pytest.mark.parametrize("window", [0, 70])
+def test_sequences_of_a_pass_do_not_meet(kind: str, units: int, window: int) -> None:
+    """Rows of three sequences in one pass are what each has alone."""
+    cases = [Case(64, 2, 3, before, count, window) for before, count in ((520, 1), (3, 40), (255, 2))]
+    alone = [Attention(case, kind, HERE).run() for case in cases]
+    count = sum(case.count for case in cases)
+    together = Attention(Case(64, 2, 3, 600, count, window), kind, HERE, units)
+    each = [Attention(case, kind, HERE) for case in cases]  # their pages
+    for attention, case, (_, (q, k, v)) in zip(each, cases, alone, strict=True):
+        ones = np.ones((case.before, *q.shape[1:]), np.float32)
+        attention.store(0, ones, k[: case.before], v[: case.before])
+    given = [(q, k[c.before :], v[c.before :]) for c, (_, (q, k, v)) in zip(cases, alone, strict=True)]
+    q, k, v = map(np.concatenate, zip(*given, strict=True))
+    centre = each[0].centre  # of the same heads, and so the same numbers
+    words = batch_of([(c.count, c.before, a.listed.address) for c, a in zip(cases, each, strict=True)])
+    m = together.m
+    a, keys, values = (m.rows(part.reshape(count, -1)) for part in (q, k, v))
+    y = m.rows(np.full((count, 6 * 64), np.nan, np.float32))
+    source = dict(a=a.address, a_stride=a.stride, k=keys.address, v=values.address, kv_stride=keys.stride)
+    more = dict(centre=centre.address, scaling=float32_bits(1 / 8))
+    own = together.own if kind == "q8" else {}
+    batch = int(words[0].ctypes.data)
+    call_with(m, f"store_{together.number}", together.tag, batch, 2, source | more | together.operands | own)
+    output = dict(y=y.address, y_stride=y.stride, window=window)
+    rest = together.operands | together.own | together.units
+    call_with(m, f"attend_{together.number}", together.tag, batch, 2, output | rest)
+    same_bits(y.values.reshape(count, 6, 64), np.concatenate([got for got, _ in alone]))
 
 
 # ---- what is not seen ----
@@ -333,8 +403,8 @@ def check_nothing_hidden_counts(case: Case, kind: str, isa: str, value: float) -
         k[hidden_from(case, row)] = value
         v[hidden_from(case, row)] = -value
         attention = Attention(case, kind, isa)
-        for part in attention.parts.values():
-            part.values[:] = 255  # as float16 and float32 no number
+        for page in attention.pages:
+            page.values[:] = 255  # as float16 and float32 no number
         with np.errstate(all="ignore"):
             got, _ = attention.run(given=(q, k, v))
         same_bits(got[row], want[row])

@@ -20,7 +20,6 @@ from edgeq.errors import UsageError
 from edgeq.kernels.catalog import KERNELS
 from edgeq.runtime import extents
 from edgeq.runtime.arena import Buffer
-from edgeq.runtime.instructions import OfCache
 from edgeq.runtime.weights import Vector
 from tests.kernels.test_program import PROGRAMS, FakeWeights, recorded
 
@@ -152,7 +151,12 @@ def test_all_memory_of_kernels_comes_from_here() -> None:
         if path.name != "memory.py" and path.relative_to(folder).parts[0] not in EXECUTABLE
     }
     taking = {path: text for path, text in sources.items() if ".ctypes.data" in text}
-    known = ("runtime/program.py", "runtime/weights.py", "runtime/pool.py", "cache.py")
+    known = (
+        "runtime/weights.py",
+        "runtime/pool.py",
+        "cache/pool.py",
+        "runtime/batch.py",
+    )
     assert {Path(name) for name in known} <= set(taking)
     assert not {path: MAKES.findall(text) for path, text in taking.items() if MAKES.search(text)}
 
@@ -167,7 +171,7 @@ ADDRESSES = {"weights", "bias", "weight", "centre", "cosine", "sine"}
 def test_every_address_has_an_extent(family: str, schemes: dict[str, str], act: str, kv: str) -> None:
     program = recorded(family, schemes, act, kv)
     for i, row in zip(program._instructions, program.code.tolist(), strict=True):
-        named = {k for k, v in i.operands.items() if k in ADDRESSES or isinstance(v, Buffer | OfCache)}
+        named = {k for k, v in i.operands.items() if k in ADDRESSES or isinstance(v, Buffer)}
         numbers = dict(zip(KERNELS[i.kernel].operands, row[4:], strict=False))
         assert set(extents.of(i, numbers, extents.Sizes(16, 4, 3))) == named, i.kernel
 

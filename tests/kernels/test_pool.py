@@ -25,12 +25,12 @@ from edgeq import ownership
 from edgeq.cores import default_threads
 from edgeq.errors import UsageError
 from edgeq.formats import encode
-from edgeq.kernels.catalog import BARRIER, FLAGS_AT, KERNELS, OPERANDS_AT, STATE_AT, WIDTH, WORK_AT, State
+from edgeq.kernels.catalog import BARRIER, BATCH_AT, FLAGS_AT, KERNELS, OPERANDS_AT, WIDTH, WORK_AT, Batch
 from edgeq.ownership import Lock, Locked
 from edgeq.packs.store import kernels
 from edgeq.runtime.pool import Pool
 from edgeq.simd.tag import Tag
-from tests.kernels.calling import Array, Memory, tag_of
+from tests.kernels.calling import Array, Memory, batch_of, tag_of
 from tests.patience import STUCK_S, until
 from tests.simd.rows import HERE
 
@@ -49,8 +49,7 @@ class Chain:
         weights = [self.m.put(encode(np.eye(rows, dtype=np.float32)[o], "f32")) for o in self.orders]
         self.start = rng.integers(-1000, 1000, (1, rows)).astype(np.float32)
         self.buffers = [self.m.rows(self.start), self.m.rows(self.start)]
-        self.state = np.zeros(State.BYTES // 8, np.int64)
-        self.state[State.COUNT // 8] = 1
+        self.batch = batch_of([(1, 0, 0)])
         self.code = np.zeros((length, WIDTH // 8), np.int64)
         for n, row in enumerate(self.code):
             x, y = self.buffers[n % 2], self.buffers[1 - n % 2]
@@ -64,11 +63,11 @@ class Chain:
                 tiles=rows // 16,
                 columns=rows,
                 add=0,
-                count_at=State.COUNT,
+                count_at=Batch.COUNT,
             )
-            row[0], row[STATE_AT // 8], row[FLAGS_AT // 8] = (
+            row[0], row[BATCH_AT // 8], row[FLAGS_AT // 8] = (
                 address,
-                self.state.ctypes.data,
+                self.batch[0].ctypes.data,
                 BARRIER * barriers,
             )
             for at, name in enumerate(KERNELS["matmul_float"].operands, OPERANDS_AT // 8):

@@ -10,7 +10,7 @@ import pytest
 
 from edgeq.formats.schemes import SCHEMES, dequantize
 from edgeq.kernels import meaning
-from edgeq.kernels.catalog import CODES, FLOATS, ROOM, State
+from edgeq.kernels.catalog import CODES, FLOATS, ROOM, Batch
 from edgeq.kernels.matmul import BLOCK, FEW, chunk_start
 from edgeq.simd.tag import Tag
 from tests.kernels.calling import (
@@ -94,13 +94,13 @@ def test_matmul(name: str, scheme: str) -> None:
         y, add = result(m, rng, count, rows, case)
         rest = y.values[count:].copy()
         bias, bias_values = bias_of(m, rng, rows, case)
-        at = State.OUTPUTS if case % 5 == 0 else State.COUNT
+        at = Batch.OUTPUTS if case % 5 == 0 else Batch.COUNT
         run(
             m,
             "matmul",
             tag,
             count=count + 3 if at else count,
-            outputs=count,
+            wanted=range(count),
             workers=1 + case % 3,
             **m.quantized(x, spare(count, tag)),
             weights=w.put(m),
@@ -158,7 +158,7 @@ def test_matmul_at_the_corners(name: str, scheme: str) -> None:
                         y_stride=y.stride,
                         **w.shape,
                         add=0,
-                        count_at=State.COUNT,
+                        count_at=Batch.COUNT,
                         **m.scratch(room(w), 1),
                     )
                     same_bits(y.values, meaning.matmul(q, w.parts, row))
@@ -189,7 +189,7 @@ def test_matmul_act(name: str, scheme: str) -> None:
             tiles=w.shape["tiles"],
             columns=columns,
             add=int(add is not None),
-            count_at=State.COUNT,
+            count_at=Batch.COUNT,
         )
         same_bits(y.values[:count], meaning.matmul_act(a, w.parts, w.scheme, bias_values, add))
 
@@ -223,7 +223,7 @@ def test_matmul_float(name: str, scheme: str) -> None:
             tiles=w.shape["tiles"],
             columns=columns,
             add=int(add is not None),
-            count_at=State.COUNT,
+            count_at=Batch.COUNT,
         )
         same_bits(y.values[:count], meaning.matmul_float(a, bias=bias_values, add=add, **w.numbers))
 

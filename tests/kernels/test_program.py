@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 
 from edgeq import memory, models, ops
-from edgeq.cache import CacheShape
+from edgeq.cache import CacheLayer, LayerShape, Plan, kind_of
 from edgeq.converters import convert
 from edgeq.errors import UsageError
 from edgeq.formats import open_model
 from edgeq.formats.layout import geometry
 from edgeq.formats.schemes import SCHEMES
-from edgeq.kernels.catalog import BARRIER, FLAGS_AT, KERNELS, OPERANDS_MAX, Kernel, State
+from edgeq.kernels.catalog import BARRIER, FLAGS_AT, KERNELS, OPERANDS_MAX, Batch, Kernel
 from edgeq.kernels.roles import In, Number, Role, fact
 from edgeq.models import decoder
-from edgeq.runtime.arena import ALIGNMENT, Buffer, Input, Rows, plan
-from edgeq.runtime.instructions import Instruction, OfCache
+from edgeq.runtime.arena import ALIGNMENT, Buffer, Held, Input, Rows, plan
+from edgeq.runtime.instructions import Instruction
 from edgeq.runtime.program import Program, Settings
 from edgeq.runtime.recorder import Recorder
 from edgeq.runtime.rotary import Tables
@@ -81,8 +81,9 @@ CONFIG = SimpleNamespace(
 )  # fmt: skip
 
 
-def recorder(act: str = "int8") -> Recorder:
-    return Recorder(Settings(isa="generic", act=act, workers=3, limit=16, outputs=4, tokens=4))
+def recorder(act: str = "int8", kv: str = "q8") -> Recorder:
+    settings = Settings(isa="generic", act=act, workers=3, limit=16, outputs=4, tokens=4)
+    return Recorder(settings, Plan(kind_of(kv), 300))
 
 
 def recorded(
@@ -93,19 +94,17 @@ def recorded(
     layers: int = 3,
     weights: type[FakeWeights] = FakeWeights,
 ) -> Program:
-    config = SimpleNamespace(**{**vars(CONFIG), "num_hidden_layers": layers})
-    p = recorder(act)
-    shape = CacheShape.of(kv, layers, 2, 20, 300)
-    models.family(family).forward(p, config, weights(config, schemes), Tables(np.ones(10), 64), shape)
+    config = SimpleNamespace(**vars(CONFIG), cache_layers=lambda: [LayerShape(2, 20)] * layers)
+    p = recorder(act, kv)
+    models.family(family).forward(p, config, weights(config, schemes), Tables(np.ones(10), 64))
     return p.finish(dict.fromkeys(p.requests(), 1))
 
 
-def place_of(shared: Buffer | OfCache) -> Range:
-    """Parts of caches have places below all addresses."""
+def place_of(shared: Buffer | CacheLayer) -> Range:
+    """Layers of the cache have places below all addresses."""
     if isinstance(shared, Buffer):
         return shared.address, shared.address + shared.nbytes, shared
-    at = -100 * (shared.layer * 8 + list("kv").index(shared.part[0]) + 4 * ("_" in shared.part) + 1)
-    return at, at + 1, shared
+    return shared.words[0] - (1 << 40), shared.ends[-1] - (1 << 40), shared
 
 
 def ranges(i: Instruction) -> tuple[list[Range], list[Range]]:
@@ -135,10 +134,18 @@ def check_side_by_side(program: Program) -> int:
     return pairs
 
 
+def counters(program: Program) -> Held:
+    """Of the tasks of attention, which are zeros between instructions."""
+    (found,) = {i.given["finished"] for i in program._instructions if "finished" in i.given}
+    assert isinstance(found, Held) and not found.array.any()
+    return found
+
+
 def check_nothing_is_lost(program: Program) -> None:
     """Every buffer that is read holds, in full, what was last written under its name."""
     held = [place_of(b) for b in program._instructions[0].reads]  # the pass's ids
     assert [(start, end - start) for start, end, _ in held] == [(program.ids.ctypes.data, program.ids.nbytes)]
+    held += [place_of(counters(program))]
     for i in program._instructions:
         reads, writes = ranges(i)
         for place in reads:
@@ -177,9 +184,8 @@ def test_a_missing_barrier_would_show() -> None:
 
 def buffers(program: Program) -> list[Buffer]:
     """Those of the arena, in the order of the program."""
-    own = {program.ids.ctypes.data, program.logits.ctypes.data, program.likeliest.ctypes.data}
     every = dict.fromkeys(b for i in program._instructions for b in i.touches if isinstance(b, Buffer))
-    return [b for b in every if b.address not in own]
+    return [b for b in every if not isinstance(b, Held)]
 
 
 def test_buffers_are_apart_and_aligned() -> None:
@@ -241,8 +247,7 @@ def test_every_operand_is_in_its_place() -> None:
     for i, row in zip(program._instructions, program.code, strict=True):
         for at, name in enumerate(KERNELS[i.kernel].operands, 4):
             operand = i.operands[name]
-            if not isinstance(operand, OfCache):
-                assert row[at] == (operand.address if isinstance(operand, Buffer) else operand)
+            assert row[at] == (operand.address if isinstance(operand, Buffer) else operand)
 
 
 # ---- what a family must not record ----
@@ -281,7 +286,7 @@ def test_a_sum_goes_to_rows_of_its_own_width() -> None:
         ("norm", dict(a="x", y="q", weight="norm1"), "a Matrix as y, where a buffer of rows is needed"),
         ("norm", dict(a="x", y="wide", weight="norm1"), "norm of norm1 is given y of 200 columns"),
         ("norm", dict(a="x", y="x", weight="q_norm"), "given weight of 20 columns, where 72 are needed"),
-        ("norm", dict(a="x", y="x", weight="norm1", count_at=State.POSITION), "no count of rows"),
+        ("norm", dict(a="x", y="x", weight="norm1", count_at=Batch.ROWS), "no count of rows"),
         ("rotate", dict(x="x", tables="tables", heads=6, head_dim=12), "tables of 20 columns, where 12"),
         ("rotate", dict(x="x", tables="tables", heads=6, head_dim=20), "x of 72 columns, where 120"),
         ("swiglu", dict(gate="x", up="wide", y="x"), "gate and up of different widths"),
@@ -300,7 +305,7 @@ def test_what_a_role_does_not_take_is_refused(kernel: str, given: dict[str, Any]
     }
     known |= {name: w.vector(name) for name in ("norm1", "q_norm")}
     count = len(p.instructions)
-    more = dict(epsilon=1e-5, count_at=State.COUNT) if "weight" in given else {}
+    more = dict(epsilon=1e-5, count_at=Batch.COUNT) if "weight" in given else {}
     with pytest.raises(UsageError, match=sentence):
         p.emit(kernel, **more | {name: known.get(value, value) for name, value in given.items()})
     assert len(p.instructions) == count

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeq.kernels import meaning
-from edgeq.kernels.catalog import FLOATS, KERNELS, State
+from edgeq.kernels.catalog import FLOATS, KERNELS, Batch
 from tests.kernels.calling import (
     Array,
     Memory,
@@ -23,7 +23,7 @@ from tests.simd.rows import EVERYWHERE, HERE, on_machines
 COUNTS = [1, 2, 3, 5, 9]
 COLUMNS = [1, 16, 31, 33, 64, 80, 129, 300]
 EPSILON = 1e-5
-COUNT, OUTPUTS = State.COUNT, State.OUTPUTS
+COUNT, OUTPUTS = Batch.COUNT, Batch.OUTPUTS
 
 
 def activations(rng: np.random.Generator, *shape: int) -> Array:
@@ -110,11 +110,13 @@ def test_swiglu(columns: int) -> None:
 @pytest.mark.parametrize("columns", COLUMNS)
 @pytest.mark.parametrize("count_at", [COUNT, OUTPUTS])
 def test_norm(columns: int, count_at: int) -> None:
-    """With OUTPUTS the last rows of x go to the first of the result."""
+    """With OUTPUTS the wanted rows of x go to the first of the result."""
     rng = np.random.default_rng(columns)
     for count in COUNTS:
         m = Memory()
-        wanted = count if count_at == COUNT else (count + 1) // 2
+        every = list(range(count))
+        rows = every if count_at == COUNT else sorted(rng.permutation(count)[: (count + 1) // 2].tolist())
+        wanted = len(rows)
         a, weight = activations(rng, count, columns), rng.normal(size=columns).astype(np.float32)
         x = m.rows(a)
         common: dict[str, Any] = dict(
@@ -126,7 +128,7 @@ def test_norm(columns: int, count_at: int) -> None:
             "norm",
             tag_of(HERE),
             count=count,
-            outputs=wanted,
+            wanted=rows,
             a=x.address,
             a_stride=x.stride,
             y=y.address,
@@ -134,11 +136,9 @@ def test_norm(columns: int, count_at: int) -> None:
             count_at=count_at,
             **common,
         )
-        want = meaning.norm(a[count - wanted :], weight, EPSILON)
+        want = meaning.norm(a[rows], weight, EPSILON)
         same_bits(y.values, want)
-        exact = a[count - wanted :] / np.sqrt(
-            (a[count - wanted :].astype(float) ** 2).mean(1, keepdims=True) + EPSILON
-        )
+        exact = a[rows] / np.sqrt((a[rows].astype(float) ** 2).mean(1, keepdims=True) + EPSILON)
         np.testing.assert_allclose(y.values, exact * weight, rtol=1e-6, atol=1e-30)
         operands, read = m.int8(wanted, columns)
         run(
@@ -146,14 +146,14 @@ def test_norm(columns: int, count_at: int) -> None:
             "norm_quantize",
             tag_of(HERE),
             count=count,
-            outputs=wanted,
+            wanted=rows,
             a=x.address,
             a_stride=x.stride,
             count_at=count_at,
             **common,
             **operands,
         )
-        same_int8(read(), meaning.norm_quantize(a[count - wanted :], weight, EPSILON), wanted)
+        same_int8(read(), meaning.norm_quantize(a[rows], weight, EPSILON), wanted)
 
 
 HEADS = [(1, 8), (3, 8), (4, 8), (2, 64), (1, 80), (2, 80), (5, 20), (3, 128)]

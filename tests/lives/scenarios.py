@@ -683,22 +683,22 @@ def interrupt_anywhere(path: str, threads: int, count: int, seed: int) -> None:
 
 @scenario
 def interrupt_between_sequences(path: str, threads: int, count: int, seed: int) -> None:
-    """An exception while a pass goes from one sequence's cache to another's: both stay right."""
+    """An exception while the program is told of another sequence's pass: both stay right."""
     model = edgeq.load(path, threads=threads)
     want = model.logits([*PROMPT, 5])[-1]
-    bind = model.runner._program.bind
+    start = model.runner._program.start
 
-    def broken(cache: Any) -> None:
-        bind(cache)
+    def broken(segments: Any) -> None:
+        start(segments)
         raise Interrupt
 
     for _ in range(count):
         one, two = model.sequence(), model.sequence()
         one.feed(PROMPT)
-        model.runner._program.bind = broken  # type: ignore[method-assign]
+        model.runner._program.start = broken  # type: ignore[method-assign]
         with contextlib.suppress(Interrupt):
             two.feed([7] * 9)
-        model.runner._program.bind = bind  # type: ignore[method-assign]
+        model.runner._program.start = start  # type: ignore[method-assign]
         two.close()
         del two
         junk()
@@ -924,7 +924,7 @@ def load_in_progress(path: str, threads: int, count: int, seed: int) -> None:
 def copies(path: str, threads: int, count: int, seed: int) -> None:
     model = edgeq.load(path, threads=threads)
     sequence = model.sequence()
-    for one in (model, sequence, sequence.cache, model.runner, model.generate(PROMPT)):
+    for one in (model, sequence, sequence.pages, model.runner, model.generate(PROMPT)):
         for way in (copy.copy, copy.deepcopy, pickle.dumps):
             with refused(type(one).__name__):
                 way(one)

@@ -1,0 +1,76 @@
+"""What kernels read of a pass's batch: see `catalog.Batch`."""
+
+from __future__ import annotations
+
+from edgeq.simd.verbs import native, peek_i64
+
+from .catalog import CHUNK, QUERIES, Batch
+
+OUTPUTS, ROWS, WANTED, SEGMENT = Batch.OUTPUTS, Batch.ROWS, Batch.WANTED, Batch.SEGMENT
+SEGMENTS, SEGMENT_BYTES = Batch.SEGMENTS, Batch.SEGMENT_BYTES
+POSITION, PAGES, ROW_BYTES, WANTED_BYTES = Batch.POSITION, Batch.PAGES, Batch.ROW_BYTES, Batch.WANTED_BYTES
+FIRST, LENGTH, START = Batch.FIRST, Batch.LENGTH, Batch.START
+
+
+@native
+def counted_row(batch, count_at, n):
+    """The n-th row of those whose number stands at count_at: of all, or of the outputs."""
+    if count_at == OUTPUTS:
+        return peek_i64(peek_i64(batch + WANTED) + n * WANTED_BYTES)
+    return n
+
+
+@native
+def position_of(batch, n):
+    """The position of row n in its sequence."""
+    return peek_i64(peek_i64(batch + ROWS) + n * ROW_BYTES + POSITION)
+
+
+@native
+def page_of(pages, position):
+    """The page of a position, of those listed at `pages`."""
+    return peek_i64(pages + position // CHUNK * 8)
+
+
+@native
+def page_of_row(batch, n, pages_at):
+    """The page of row n, in its sequence's list of pages that begins at pages_at."""
+    row = peek_i64(batch + ROWS) + n * ROW_BYTES
+    return page_of(peek_i64(row + PAGES) + pages_at, peek_i64(row + POSITION))
+
+
+# ---- blocks: up to QUERIES queries that share a key-value head, of one segment ----
+@native
+def blocks_of(segment, share):
+    """How many a segment has, where so many queries of a row share a head."""
+    return (peek_i64(segment + LENGTH) * share + QUERIES - 1) // QUERIES
+
+
+@native
+def blocks_in(batch, share):
+    """How many the pass has."""
+    total, segment = 0, peek_i64(batch + SEGMENT)
+    for _ in range(peek_i64(batch + SEGMENTS)):
+        total += blocks_of(segment, share)
+        segment += SEGMENT_BYTES
+    return total
+
+
+@native
+def block_at(batch, share, n):
+    """The segment of the pass's n-th block, and the first and last + 1 of its queries: query h of the pass's
+    row r is the r * share + h-th.
+    """
+    segment = peek_i64(batch + SEGMENT)
+    while n >= blocks_of(segment, share):
+        n -= blocks_of(segment, share)
+        segment += SEGMENT_BYTES
+    first = peek_i64(segment + FIRST)
+    begin = first * share + n * QUERIES
+    return segment, begin, min(begin + QUERIES, (first + peek_i64(segment + LENGTH)) * share)
+
+
+@native
+def row_zero(segment):
+    """The position that the pass's row 0 would have, were it of the segment."""
+    return peek_i64(segment + START) - peek_i64(segment + FIRST)

@@ -1,0 +1,227 @@
+"""How attention is shared among workers: by blocks of queries, and where these are few by chunks too.
+
+A task is a block of one key-value head (`batch`). Where the tasks are enough for all workers, each is done by
+one: all its tiles are done with a chunk, which the first of them brought near, before the next is touched.
+Else a unit of work is one chunk of a task, merged into tiles of its own, and whoever finishes the last unit
+of a task merges them all. A chunk's sums do not depend on other chunks, and they are merged in ascending
+order either way: the bits are the same.
+"""
+
+from __future__ import annotations
+
+from edgeq.simd.verbs import exchange, fetch_add, native, peek_i64, tokens
+
+from .batch import block_at, blocks_in, page_of, row_zero
+from .catalog import CHUNK, TASKS, Batch, Scratch
+from .scratch import scratch_tiles
+from .softmax import clear_tile, emit_tile, first_chunk, merge_tile
+
+OUT, OWN_PAGES = Scratch.OUT, Batch.OWN_PAGES
+
+
+@native
+def tile_bytes(t, dims):
+    """Of what a tile's queries have so far."""
+    return OUT + tokens(t) * dims * 4
+
+
+@native
+def clear_tiles(t, tile, dims, begin, stop):
+    """Nothing so far, for queries begin.. < stop."""
+    for _ in range(begin, stop, tokens(t)):
+        clear_tile(t, tile, dims)
+        tile += tile_bytes(t, dims)
+
+
+@native
+def sees(t, first, stop, base, zero, share, window):
+    """Whether one of the queries of the tile from `first` on sees something of the chunk at `base`."""
+    final = zero + (min(first + tokens(t), stop) - 1) // share
+    return first_chunk(zero + first // share, window) <= base and base <= final
+
+
+@native
+def attend_tiles(t, attend_chunk, i, segment, begin, stop, base, query, cache, shape, scratch, tile):
+    """Merge the chunk at `base` into the tiles of queries begin.. < stop of key-value head i."""
+    share, head_dim, rows, pages_at, window = shape
+    zero = row_zero(segment)
+    page = page_of(peek_i64(segment + OWN_PAGES) + pages_at, base)
+    for first in range(begin, stop, tokens(t)):
+        last = min(first + tokens(t), stop)
+        if sees(t, first, stop, base, zero, share, window):
+            final = zero + (last - 1) // share
+            attend_chunk(
+                t,
+                i,
+                first,
+                last,
+                base,
+                final,
+                zero,
+                share,
+                window,
+                query,
+                page,
+                cache,
+                (head_dim, rows),
+                scratch,
+                tile,
+            )
+        tile += tile_bytes(t, (head_dim + 31) // 32 * 32)
+
+
+@native
+def finish_tiles(t, complete, i, begin, stop, shape, output, tile):
+    """Their results, from what came of all chunks, to their places in y."""
+    share, head_dim = shape[0], shape[1]
+    y, y_stride = output
+    dims = (head_dim + 31) // 32 * 32
+    for first in range(begin, stop, tokens(t)):
+        last = min(first + tokens(t), stop)
+        complete(tile, dims, last - first)
+        emit_tile(tile, dims, y, y_stride, first, last, i * share, share, head_dim)
+        tile += tile_bytes(t, dims)
+
+
+@native
+def chunks_of(segment, begin, stop, share, window):
+    """Where the first chunk begins that one of the queries sees something of, and how many there are."""
+    zero = row_zero(segment)
+    base = first_chunk(zero + begin // share, window)
+    return base, (zero + (stop - 1) // share - base) // CHUNK + 1
+
+
+@native
+def units_of(batch, blocks, share, window):
+    """Chunks that the queries of a key-value head are attended in, those of each block counted."""
+    total = 0
+    for n in range(blocks):
+        segment, begin, stop = block_at(batch, share, n)
+        total += chunks_of(segment, begin, stop, share, window)[1]
+    return total
+
+
+@native
+def attend_block(t, attend_chunk, complete, i, segment, begin, stop, query, cache, shape, output, scratch):
+    """All chunks of a task, one after another."""
+    share, window = shape[0], shape[4]
+    dims = (shape[1] + 31) // 32 * 32
+    tiles = scratch + scratch_tiles(t)
+    clear_tiles(t, tiles, dims, begin, stop)
+    base, count = chunks_of(segment, begin, stop, share, window)
+    for _ in range(count):
+        attend_tiles(t, attend_chunk, i, segment, begin, stop, base, query, cache, shape, scratch, tiles)
+        base += CHUNK
+    finish_tiles(t, complete, i, begin, stop, shape, output, tiles)
+
+
+@native
+def merge_units(t, complete, i, segment, begin, stop, shape, output, scratch, unit, block):
+    """The results of a task whose units lie from `unit` on, so many bytes apart."""
+    share, window = shape[0], shape[4]
+    dims = (shape[1] + 31) // 32 * 32
+    zero = row_zero(segment)
+    tiles = scratch + scratch_tiles(t)
+    clear_tiles(t, tiles, dims, begin, stop)
+    base, count = chunks_of(segment, begin, stop, share, window)
+    for _ in range(count):
+        offset = 0
+        for first in range(begin, stop, tokens(t)):
+            if sees(t, first, stop, base, zero, share, window):
+                merge_tile(t, scratch, tiles + offset, unit + offset, dims)
+            offset += tile_bytes(t, dims)
+        base += CHUNK
+        unit += block
+    finish_tiles(t, complete, i, begin, stop, shape, output, tiles)
+
+
+@native
+def attend_unit(t, attend_chunk, complete, batch, blocks, n, query, cache, shape, output, scratch, room):
+    """The n-th unit, and if it was the last of its task what comes of them all."""
+    share, window = shape[0], shape[4]
+    units, block, _, finished = room
+    task, before = 0, 0
+    segment, begin, stop = block_at(batch, share, 0)
+    base, count = chunks_of(segment, begin, stop, share, window)
+    while n >= before + count:
+        before += count
+        task += 1
+        segment, begin, stop = block_at(batch, share, task % blocks)
+        base, count = chunks_of(segment, begin, stop, share, window)
+    i, chunk = task // blocks, n - before
+    unit = units + n * block
+    clear_tiles(t, unit, (shape[1] + 31) // 32 * 32, begin, stop)
+    attend_tiles(
+        t,
+        attend_chunk,
+        i,
+        segment,
+        begin,
+        stop,
+        base + chunk * CHUNK,
+        query,
+        cache,
+        shape,
+        scratch,
+        unit,
+    )
+    if fetch_add(finished + task * 8, 1) == count - 1:
+        exchange(finished + task * 8, 0)  # for the next pass
+        first = units + before * block
+        merge_units(t, complete, i, segment, begin, stop, shape, output, scratch, first, block)
+
+
+@native
+def share_queries(
+    t, attend_chunk, complete, work, workers, batch, query, cache, kv_heads, shape, output, scratch, room
+):
+    """Attention of all queries of the pass, in tasks or units that workers take from `work`.
+
+    attend_chunk (as attend_chunk_int8) handles a tile, and complete (as turn_back) what came of all chunks;
+    query and cache are handed on. shape is (queries that share a head, head_dim, rows, pages_at, window),
+    output (y, y_stride), scratch the worker's own. room is where units lie, their bytes and how many there is
+    room for, and counters of the units that each task has finished, zeros before and after.
+    """
+    share, window = shape[0], shape[4]
+    blocks = blocks_in(batch, share)
+    tasks = blocks * kv_heads
+    count = units_of(batch, blocks, share, window) * kv_heads if tasks < TASKS * workers else tasks
+    if tasks < count and count <= room[2]:
+        while True:
+            n = fetch_add(work, 1)
+            if n >= count:
+                break
+            attend_unit(
+                t,
+                attend_chunk,
+                complete,
+                batch,
+                blocks,
+                n,
+                query,
+                cache,
+                shape,
+                output,
+                scratch,
+                room,
+            )
+        return
+    while True:
+        task = fetch_add(work, 1)
+        if task >= tasks:
+            break
+        segment, begin, stop = block_at(batch, share, task % blocks)
+        attend_block(
+            t,
+            attend_chunk,
+            complete,
+            task // blocks,
+            segment,
+            begin,
+            stop,
+            query,
+            cache,
+            shape,
+            output,
+            scratch,
+        )
