@@ -171,8 +171,8 @@ def _rows(table: bytes, offset: int, file_bytes: int, layout: Layout) -> dict[tu
     last = (-1, "")
     for at, zero, padded, nbytes, xxh3 in ROW.iter_unpack(table):
         name = padded.rstrip(b"\0")
-        form = name.decode("ascii") if name.isascii() else ""
-        if zero or layout.nbytes(form) != nbytes:
+        form = name.decode("ascii", "replace")
+        if zero or not name.isascii() or layout.nbytes(form) != nbytes:
             raise DamagedError(f"its page of chunk {at} has {nbytes} bytes, which none here has")
         if (at, form) <= last:
             raise DamagedError("its pages are out of order")

@@ -78,7 +78,7 @@ class FakePool:
 
     def take(self, nbytes: int) -> FakePage:
         while self.used + nbytes > self.limit:
-            if not any([ask(nbytes) for ask in self.short]):
+            if not any(ask(nbytes) for ask in self.short):
                 raise OutOfMemoryError("the pool is full")
         page = FakePage(np.full(nbytes, 0xAA, np.uint8))  # what was there before
         self.used += nbytes

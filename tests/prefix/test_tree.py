@@ -1,4 +1,4 @@
-"""The tree against a dictionary of all prefixes, and what it does with its limit, threads and interruptions."""
+"""The tree against a dictionary of all prefixes, its limit, threads and interruptions."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_what_it_finds_can_be_gone_on_from(seed: int, layout: Layout) -> None:
     [
         # with pages of one form, wherever a text parts from another
         (Plain(), {0: 0, 1: 1, 7: 7, 19: 19}),
-        # a sequence of 19 tokens, 5 chunks, has chunks 1 and 2 far: what needs them near cannot be gone on from
+        # 19 tokens, 5 chunks, have chunks 1 and 2 far: what needs them near cannot be gone on from
         (NearFar(), {19: 19, 17: 17, 16: 4, 15: 4, 4: 4, 3: 3}),
         # its window has left chunks 0 to 2 behind, so only what reads no further back can be gone on from
         (Windowed(), {19: 19, 18: 18, 17: 17, 16: 0, 3: 0}),
@@ -115,9 +115,7 @@ def test_usable_lengths_by_brute_force() -> None:
             good = [
                 n
                 for n in range(1, length + 1)
-                if all(
-                    form in held[at] for at in range(-(-n // CHUNK)) for form in layout.needed(at, n)
-                )
+                if all(form in held[at] for at in range(-(-n // CHUNK)) for form in layout.needed(at, n))
             ]
             found = usable(length, held.__getitem__, layout)
             looked_at = [n for n in good if n == length or n % CHUNK in (0, CHUNK - 1)]
