@@ -46,7 +46,7 @@ def test_the_prompt_cache_is_the_engines(call: Call, model: str) -> None:
     """What is given reaches `edgeq.load`, and what is not leaves it as it is."""
     words = ["--prompt-cache", "here", "--prompt-cache-size", "1.5G", "--prompt-cache-ro"]
     for command in ("run", "chat"):
-        plain, told = (call(command, model, *more, stdin=b"sing\n").models[0] for more in ([], words))
+        plain, told = (call(command, model, *more, stdin=b"sing\n").models[-1] for more in ([], words))
         given = {name: value for name, value in told.options.items() if name not in plain.options}
         assert given == {
             "prompt_cache": "here",
