@@ -37,6 +37,7 @@ ARROWS: dict[str, set[str]] = {
     "cache": {"catalog", "formats", "memory", "ownership"},
     "runtime": {"catalog", "cache", "formats", "memory", "ownership", "packs", "simd", "threads"},
     "cores": set(),
+    "prefix": {"cores", "formats", "ownership"},
     "tuned": {"catalog", "formats", "whole"},
     "tune": {"ops", "catalog", "cores", "formats", "memory", "packs", "runtime", "simd", "tuned"},
     "ops": {"runtime", "catalog"},

@@ -16,6 +16,7 @@ from edgeq.cli.options import (
     examples,
     generation_options,
     model_argument,
+    prompt_cache_options,
     quiet_option,
     sampling_options,
     sampling_values,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 @generation_options
 @sampling_options
 @engine_options()
+@prompt_cache_options
 @click.option("--no-wrap", is_flag=True, help="Break lines at the terminal's edge, also within words.")
 @click.option(
     "--no-history",

@@ -12,6 +12,7 @@ import click
 from edgeq.cli.common import QUIET_HELP
 from edgeq.cli.kv import Kind, one_kind
 from edgeq.errors import shown
+from edgeq.sizes import bytes_in
 
 Function = Callable[..., Any]
 
@@ -109,6 +110,20 @@ class Numbers(click.ParamType):
         return [int(word) for word in words]
 
 
+class Bytes(click.ParamType):
+    """A number of bytes: 700M, 1.5G, 2GiB."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        count = bytes_in(str(value))
+        if count is None:
+            self.fail(f"{value!r} is no size such as 700M, 1.5G or 2GiB", param, ctx)
+        return count
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 force_option = click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help=QUIET_HELP)
@@ -166,6 +181,24 @@ def engine_options(
             help="Activations in the products.",
         ),
     )
+
+
+# Of edgeq.load, too, for the commands that go on where another process was.
+prompt_cache_options = combine(
+    click.option(
+        "--prompt-cache",
+        type=click.Path(),
+        metavar="DIR",
+        help="Keep what was computed in DIR, and compute what is new; DIR is made.",
+    ),
+    click.option(
+        "--prompt-cache-size",
+        type=Bytes(),
+        metavar="SIZE",
+        help="Bytes of DIR at the most; what was unused for longest goes.  [default: 1G]",
+    ),
+    click.option("--prompt-cache-ro", is_flag=True, help="Read DIR, and write nothing there."),
+)
 
 
 # Ranges are checked where the values are used (edgeq.sampling), so that the library and the command say the

@@ -13,6 +13,7 @@ import click
 from edgeq.cli import terminal
 from edgeq.cli.convert import scheme_option
 from edgeq.cli.options import (
+    Bytes,
     Function,
     combine,
     force_option,
@@ -22,7 +23,6 @@ from edgeq.cli.options import (
 )
 from edgeq.cli.sources import located, output_name
 from edgeq.errors import UsageError
-from edgeq.sizes import bytes_in
 
 if TYPE_CHECKING:
     from edgeq.quantize.estimate import Estimate
@@ -30,20 +30,6 @@ if TYPE_CHECKING:
     from edgeq.quantize.transforms import Transform
 
 EVERY_S = 0.2  # between two changes of the line on a terminal
-
-
-class Bytes(click.ParamType):
-    """A number of bytes: 700M, 1.5G, 2GiB."""
-
-    name = "SIZE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        count = bytes_in(str(value))
-        if count is None:
-            self.fail(f"{value!r} is no size such as 700M, 1.5G or 2GiB", param, ctx)
-        return count
 
 
 class Names(click.ParamType):

@@ -13,6 +13,7 @@ from edgeq.cli.options import (
     generation_options,
     json_option,
     model_and_prompt,
+    prompt_cache_options,
     quiet_option,
     sampling_options,
     sampling_values,
@@ -37,6 +38,7 @@ from edgeq.cli.piped import read_prompt
 @generation_options
 @sampling_options
 @engine_options()
+@prompt_cache_options
 @click.option(
     "--special", is_flag=True, help="Names of special tokens in the prompt are those tokens, not text."
 )

@@ -80,13 +80,14 @@ ELSEWHERE = {
     **{(name, "-t"): CORES for name in ("quantize", "sensitivity", "calibrate")},
     **{(name, "-f"): "edgeq's own" for name in ("quantize", "sensitivity", "calibrate")},
     **{(name, "-c"): "the model's, at most 8192" for name in ("run", "chat", "eval choice")},
+    **{(name, "--prompt-cache-size"): "1G" for name in ("run", "chat")},
 }
 # options without which something is not done or not given at all
 ABSENT = {
     "-m", "-p", "-f", "-sys", "--stop", "--chat-template", "--chat-template-kwargs",
     "--recipe", "--target-bpw", "--target-size", "--method", "--preset",
     "--transform", "--stats", "--gate", "--against", "--save-reference", "--merge", "--tokenizer", "--tier",
-    "--cpu",
+    "--cpu", "--prompt-cache",
 }  # fmt: skip
 ABSENT_THERE = {("sensitivity", "-o"), ("kernels build", "-o"), ("kernels build", "--cpu")}
 
@@ -138,10 +139,11 @@ def test_the_defaults_of_what_options_are_given_to(
     from edgeq.converters.recipe import choose
     from edgeq.engine import CONTEXT_DEFAULT
     from edgeq.evaluate.windows import PROTOCOLS
+    from edgeq.prefix.folder import LIMIT
     from edgeq.quantize.pipeline import keep_statistics, measure
     from edgeq.quantize.quality import QUALITIES
 
-    assert choose().name == "q4" and CONTEXT_DEFAULT == 8192
+    assert choose().name == "q4" and CONTEXT_DEFAULT == 8192 and LIMIT == 10**9
     assert {row.tokens for row in QUALITIES.values()} == {0, 32768, 65536}
     assert QUALITIES["good"].tokens == 32768 and QUALITIES["best"].tokens == 65536
     for function in (measure, keep_statistics):

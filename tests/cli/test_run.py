@@ -42,6 +42,21 @@ def test_json(call: Call, model: str) -> None:
     assert answer["timings"]["prompt_tokens"] == 3 and answer["timings"]["generated_tokens"] == 3
 
 
+def test_the_prompt_cache_is_the_engines(call: Call, model: str) -> None:
+    """What is given reaches `edgeq.load`, and what is not leaves it as it is."""
+    words = ["--prompt-cache", "here", "--prompt-cache-size", "1.5G", "--prompt-cache-ro"]
+    for command in ("run", "chat"):
+        plain, told = (call(command, model, *more, stdin=b"sing\n").models[-1] for more in ([], words))
+        given = {name: value for name, value in told.options.items() if name not in plain.options}
+        assert given == {
+            "prompt_cache": "here",
+            "prompt_cache_size": 1_500_000_000,
+            "prompt_cache_ro": True,
+        }
+    wrong = call("run", model, "-p", "x", "--prompt-cache-size", "much")
+    assert wrong.code == 2 and "'much' is no size such as 700M, 1.5G or 2GiB" in wrong.err
+
+
 @pytest.mark.parametrize("data", [b"hi \xc3\xa9", b"hi \xc3\xa9\n"])
 def test_prompt_from_file_and_stdin(call: Call, model: str, tmp_path: Path, data: bytes) -> None:
     file = tmp_path / "prompt.txt"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from tests.fuzz import checkpoints, edgeq_files, gguf_files, others, vocabularies
+from tests.fuzz import checkpoints, edgeq_files, gguf_files, others, prefixes, vocabularies
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -68,6 +68,7 @@ PARSERS = {
                checkpoints.tokenizer_reader("sentencepiece", "tokenizer.model"), 300, 0.3),
         Parser("template", others.template_seeds, others.template_mutant, others.read_template, 200, 0.2),
         Parser("pack", others.pack_seeds, others.pack_mutant, others.read_pack, 300, 4),
+        Parser("prefix", prefixes.seeds, prefixes.mutant, prefixes.read, 300, 2),
         Parser("recipe", others.recipe_seeds, others.recipe_mutant, others.read_recipe, 300, 2),
         Parser("calibration-text", others.texts_seeds, checkpoints.json_mutant, others.read_texts, 300, 2),
         Parser("moments", others.stats_seeds, others.stats_mutant, others.read_stats, 300, 2),

@@ -28,8 +28,6 @@ OPTIONS = (
     ("--rerank --reranking", ""),
     ("--pooling", "mean"),
     ("--embd-normalize", "2"),
-    ("--cache-prompt --no-cache-prompt", ""),
-    ("--cache-reuse", "256"),
     ("--cache-idle-slots --no-cache-idle-slots", ""),
     ("-cms --checkpoint-min-step", "256"),
     ("--metrics", ""),
