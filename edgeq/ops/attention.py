@@ -40,7 +40,7 @@ def attend(
     kind = "int8" if int8 else "float"
     scratch = p.workspace(Scratch(s.tokens, head_dim).bytes)
     common: dict[str, Any] = dict(
-        q=p.quantized(head_dim, kv_heads * rows) if int8 else p.floats(head_dim, kv_heads * rows),
+        q=p.floats(head_dim, kv_heads * rows),
         cache=cache,
         heads=share * kv_heads,
         rows=rows,

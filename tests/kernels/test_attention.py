@@ -13,6 +13,7 @@ from edgeq.cache import Cache, CacheShape
 from edgeq.formats import schemes
 from edgeq.kernels import meaning
 from edgeq.kernels.catalog import Scratch
+from edgeq.simd.verbs.wide import wide_of
 from tests.kernels.calling import Array, Memory, float32_bits, run, same_bits, tag_of
 from tests.simd.rows import EVERYWHERE, HERE
 
@@ -85,16 +86,13 @@ class Attention:
         dims = self.shape.dims
         m = self.m
         self.parts = {name: m.flat(nbytes, np.uint8, 0) for name, nbytes in self.shape.parts.items()}
-        sizes = {"q": (dims, "i1"), "q_scale": (dims // 32, "f4"), "q_sum": (dims // 32 * 2, "i2")}
-        if kind != "q8":
-            sizes = {"q": (dims, "f4")}
-        self.query = {name: m.flat(queries * n, t, 77) for name, (n, t) in sizes.items()}
+        self.query = m.flat(queries * dims, np.float32, 77)
         centre = np.zeros((case.kv_heads, dims), np.float32)
         centre[:, : case.head_dim] = centre_of(case)
         self.centre = m.put(centre)
         self.scratch_bytes = Scratch(self.tag.tokens, case.head_dim).bytes
         self.scratch = m.flat(2 * self.scratch_bytes // 4, np.float32, np.nan)
-        operands = {**self.parts, **self.query}
+        operands = {**self.parts, "q": self.query}
         self.operands = {name: buffer.address for name, buffer in operands.items()} | dict(
             heads=case.heads,
             kv_heads=case.kv_heads,
@@ -148,19 +146,23 @@ class Attention:
         )
         return y.values.reshape(case.count, case.heads, case.head_dim)
 
-    def queries(self, name: str, dtype: Any) -> Array:
-        """[count, heads, …] of what the queries' buffer holds."""
+    def queries(self) -> Array:
+        """float32 [count, heads, dims], what the queries' buffer holds."""
         case = self.case
-        by_head = (
-            self.query[name]
-            .values.view(dtype)
-            .reshape(case.kv_heads, self.rows, -1)[:, : case.count * case.share]
-        )
+        by_head = self.query.values.reshape(case.kv_heads, self.rows, -1)[:, : case.count * case.share]
         return (
             by_head.reshape(case.kv_heads, case.count, case.share, -1)
             .swapaxes(0, 1)
             .reshape(case.count, case.heads, -1)
         )
+
+    def numbers(self) -> meaning.Query:
+        """The same of an INT8 cache's."""
+        held = np.ascontiguousarray(self.queries())
+        dims = held.shape[-1]
+        raw = held.view(np.uint8)[..., : dims * 2]
+        layout = wide_of(self.tag).layout
+        return meaning.Query(layout.read(np.ascontiguousarray(raw)), held[..., dims // 2])
 
     def run(
         self, workers: int = 1, given: tuple[Array, Array, Array] | None = None
@@ -212,9 +214,8 @@ def check_int8(case: Case, name: str) -> None:
     got, (q, k, v) = attention.run(workers=2)
     query, _ = meaning.store_int8(q, k[:1], v[:1], centre_of(case), scaling(case))
     _, stored = meaning.store_int8(np.zeros_like(k), k, v, centre_of(case), 1.0)
-    for part, dtype, want in zip(("q", "q_scale", "q_sum"), ("i1", "f4", "i2"), query, strict=True):
-        held = attention.queries(part, dtype)
-        np.testing.assert_array_equal(held, want.reshape(held.shape))
+    for held, want in zip(attention.numbers(), query, strict=True):
+        np.testing.assert_array_equal(held, want)
     check_layout(attention, stored)
     want = meaning.attend_int8(query, stored, case.before, case.window)
     same_bits(got, want[..., : case.head_dim])
@@ -231,13 +232,11 @@ def check_layout(attention: Attention, stored: meaning.Stored) -> None:
     whole = padded(stored)
     capacity, kv_heads, dims = whole.keys.shape
     assert capacity == attention.shape.capacity
-    n = len(stored.keys)
     for i in range(kv_heads):
-        codes = whole.keys[:, i].view(np.uint8) ^ 0x80
+        codes = whole.keys[:, i].view(np.uint8)
         lines = attention.parts["keys"].values.reshape(kv_heads, capacity // 16, dims // 4, 64)[i]
         got = schemes.unpack([lines], (8,))
-        np.testing.assert_array_equal(got[:n], codes[:n])
-        assert not got[n:].any()
+        np.testing.assert_array_equal(got, codes)
         (values,) = schemes.pack(np.ascontiguousarray(whole.values[:, i].T).view(np.uint8), (8,))
         values = values.reshape(dims // 16, capacity // 32, 8, 64).swapaxes(0, 1)
         got = attention.parts["values"].values.reshape(kv_heads, capacity // 32, dims // 16, 8, 64)[i]
@@ -262,7 +261,7 @@ def test_floats(case: Case, kind: str, name: str) -> None:
     attention = Attention(case, kind, name)
     got, (q, k, v) = attention.run(workers=2)
     query, keys, values = meaning.store_float(q, k, v, centre_of(case), scaling(case), dtype)
-    same_bits(attention.queries("q", "f4")[..., : case.head_dim], query)
+    same_bits(attention.queries()[..., : case.head_dim], query)
     same_bits(got, meaning.attend_float(query, keys, values, case.before, case.window))
 
 

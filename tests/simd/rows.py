@@ -9,8 +9,9 @@ from typing import Any
 
 from edgeq.formats.schemes import ACT_GROUP, SCHEMES, Scheme
 from edgeq.simd import host, isa
-from edgeq.simd.isa.dots import Dots, SignedDots, dot4
+from edgeq.simd.isa.dots import Dots, dot4
 from edgeq.simd.isa.vectors import by_parts
+from edgeq.simd.isa.wide import WidePairs
 from edgeq.simd.target import host_machine
 from tests import emulator
 
@@ -31,7 +32,7 @@ class ByMeaning(isa.ISA):
         real = isa.by_name("avx2").lower
         dots: dict[str, Callable[..., Any]] = {
             "dots": partial(Dots, lookup=real["entries"], dot4=sliced),
-            "signed_dots": partial(SignedDots, sliced),
+            "wide": WidePairs,
         }
         return {**real, **dots}
 

@@ -15,8 +15,9 @@ from llvmlite import ir
 from edgeq.formats.schemes import Scheme
 
 from . import parts
-from .dots import BYTES, Activations, Dots, Floated, Tile
+from .dots import Activations, Dots, Floated, Tile
 from .generic import GENERIC, narrow_f16_native, widen_f16_native
+from .octets import DotOctets, LongOctets, MatrixOctets
 from .parts import Group
 from .quarters import (
     I8X16,
@@ -32,6 +33,7 @@ from .quarters import (
     neon,
     pair_sums,
     quarters,
+    smull,
 )
 from .vectors import (
     I16,
@@ -223,11 +225,6 @@ class MatrixDots(DotDots):
 
 
 # ---- every CPU: products of 16 bits ----
-def smull(b: Builder, v: Value, w: Value) -> Value:
-    """int16 products of eight signed bytes."""
-    return neon(b, "smull.v8i16", I16X8, v, w)
-
-
 class LongDots(ArmDots):
     """Two registers to four rows, as products are wider than bytes."""
 
@@ -310,8 +307,8 @@ SPELLINGS = {
     "i8mm": {
         **ARM,
         "dots": partial(MatrixDots, name="usdot", matrix_name="usmmla"),
-        "signed_dots": partial(MatrixDots, BYTES, "sdot", "smmla"),
+        "wide": MatrixOctets,
     },
-    "dotprod": {**ARM, "dots": DotDots, "signed_dots": partial(DotDots, BYTES)},
-    "neon": {**ARM, "dots": dots_neon, "signed_dots": partial(PairDots, BYTES)},
+    "dotprod": {**ARM, "dots": DotDots, "wide": DotOctets},
+    "neon": {**ARM, "dots": dots_neon, "wide": LongOctets},
 }

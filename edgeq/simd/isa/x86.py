@@ -11,7 +11,7 @@ from llvmlite import ir
 from edgeq.formats.schemes import ACT_GROUP, Scheme
 
 from . import parts
-from .dots import ACT_MAX, Dots, SignedDots, Tile
+from .dots import ACT_MAX, Dots, Tile
 from .generic import GENERIC, narrow_f16_native, widen_f16_native
 from .parts import Group
 from .vectors import (
@@ -33,6 +33,7 @@ from .vectors import (
     fma,
     vector,
 )
+from .wide import WidePairs
 
 I16X16, I32X8 = ir.VectorType(I16, 16), ir.VectorType(I32, 8)
 
@@ -67,6 +68,17 @@ def vpdpbusd(bits: int, b: Builder, acc: Value, u: Value, s: Value) -> Value:
         return call(b, f"llvm.x86.avx512.vpdpbusd.{bits}", acc.type, acc, u, s)
 
     return by_parts(b, 512 // bits, narrow, acc, u, s)
+
+
+def vpdpwssd(bits: int, b: Builder, acc: Value, v: Value, w: Value) -> Value:
+    """acc + int32 sums of the products of two neighbouring int16, in registers of that many bits."""
+
+    def narrow(acc: Value, v: Value, w: Value) -> Value:
+        if llvm.llvm_version_info[0] < 22:
+            v, w = b.bitcast(v, acc.type), b.bitcast(w, acc.type)
+        return call(b, f"llvm.x86.avx512.vpdpwssd.{bits}", acc.type, acc, v, w)
+
+    return by_parts(b, 512 // bits, narrow, acc, v, w)
 
 
 class WideVnniDots(Dots):
@@ -122,9 +134,9 @@ def maddubs(b: Builder, u: Value, s: Value) -> Value:
     return by_parts(b, 2, narrow, u, s)
 
 
-def dot4_maddubs(b: Builder, acc: Value, u: Value, s: Value) -> Value:
-    """Exact for u <= 127: 2 * 127 * 128 < 2**15."""
-    return b.add(acc, pair_products(b, maddubs(b, u, s), const(I16X32, 1)))
+def added_pairs(b: Builder, acc: Value, v: Value, w: Value) -> Value:
+    """acc + int32 sums of the products of two neighbouring int16."""
+    return b.add(acc, pair_products(b, v, w))
 
 
 def after(b: Builder, address: Value, values: Sequence[Value]) -> Value:
@@ -242,11 +254,11 @@ X86 = {
     "pause": pause,
 }
 SPELLINGS = {
-    "avx512vnni": {**X86, "dots": WideVnniDots, "signed_dots": partial(SignedDots, partial(vpdpbusd, 512))},
+    "avx512vnni": {**X86, "dots": WideVnniDots, "wide": partial(WidePairs, partial(vpdpwssd, 512))},
     "avxvnni": {
         **X86,
         "dots": partial(Dots, lookup=entries, dot4=partial(vpdpbusd, 256)),
-        "signed_dots": partial(SignedDots, partial(vpdpbusd, 256)),
+        "wide": partial(WidePairs, partial(vpdpwssd, 256)),
     },
-    "avx2": {**X86, "dots": dots_avx2, "signed_dots": partial(SignedDots, dot4_maddubs)},
+    "avx2": {**X86, "dots": dots_avx2, "wide": partial(WidePairs, added_pairs)},
 }
