@@ -60,6 +60,17 @@ def exp(x: Any) -> Array:
     return p * np.ldexp(F32(1.0), n.astype(np.int32))
 
 
+def exp2(x: Any) -> Array:
+    """2 to the x for x < 128, and 2**-126 below -126; NaN of NaN."""
+    x = np.where(F32(-126.0) > np.asarray(x, F32), F32(-126.0), np.asarray(x, F32))
+    n = np.rint(x).astype(F32)
+    r = x - n
+    p = np.full(x.shape, 0.001326472731307149, F32)
+    for c in (0.009671512991189957, 0.05550733581185341, 0.24022242426872253, 0.6931470036506653, 1.0):
+        p = fma(p, r, F32(c))
+    return p * np.ldexp(F32(1.0), n.astype(np.int32))
+
+
 def silu(x: Array) -> Array:
     """x / (1 + exp(-x)), the exponent at most 87."""
     return x / (F32(1.0) + exp(np.minimum(F32(0.0) - x, F32(87.0))))
@@ -275,6 +286,7 @@ def matmul_act(
 
 # ---- the cache ----
 WIDE_MAX = 32639
+LOG2_E = F32(1.4426950408889634)
 
 
 class Query(NamedTuple):
@@ -392,7 +404,11 @@ def attend_int8(q: Query, cache: Stored, position: int, window: int = 0) -> Arra
             numbers = np.rint(p * (scales * factor[:, None])).astype(np.int64)
             return (numbers @ head.values[at].astype(np.int64)).astype(F32), step
 
-        sums, total = _attend(scores, weighted, count, dims, position, window, query.x_scale)
+        def exponentials(below: Array, query: Query = query) -> Array:
+            return exp2(below * (query.x_scale * LOG2_E)[:, None])
+
+        given = scores, exponentials, weighted, query.x_scale
+        sums, total = _attend(*given, dims, position, window)
         out[:, h] = turn(sums) / total[:, None]
     return out
 
@@ -419,18 +435,19 @@ def attend_float(q: Array, keys: Array, values: Array, position: int, window: in
                 total = np.where(seen[:, n, None], fma(row[None, :], p[:, n, None], total), total)
             return total, ones
 
-        sums, total = _attend(scores, weighted, count, dims, position, window, ones)
+        sums, total = _attend(scores, exp, weighted, ones, dims, position, window)
         out[:, h] = sums / total[:, None]
     return out
 
 
 def _attend(
-    scores: Any, weighted: Any, count: int, dims: int, position: int, window: int, scale: Array
+    scores: Any, exponentials: Any, weighted: Any, scale: Array, dims: int, position: int, window: int
 ) -> tuple[Array, Array]:
     """Softmax over chunks of positions, merged as they come; one not seen changes nothing. The sums of values
     [count, dims] and of exponentials [count]. Scores are in steps of each query's `scale`, and a chunk's sums
     of values in steps that come with them.
     """
+    count = len(scale)
     own = position + np.arange(count)[:, None]  # the position of each query
     top = np.full(count, MASKED, F32)
     total = np.zeros(count, F32)
@@ -443,8 +460,8 @@ def _attend(
             seen &= there > own - window
         found = scores(at)
         chunk_top = np.where(seen, found, MASKED).max(1)
-        below = np.where(seen, found - chunk_top[:, None], F32(0.0)) * scale[:, None]
-        p = np.where(seen, exp(below), F32(0.0)).astype(F32)
+        below = np.where(seen, found - chunk_top[:, None], F32(0.0))
+        p = np.where(seen, exponentials(below), F32(0.0)).astype(F32)
         chunk_top = np.where(seen.any(1), chunk_top * scale, MASKED)
         lanes = np.zeros((count, LANES), F32)
         whole = padded(p)
