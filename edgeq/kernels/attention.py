@@ -6,97 +6,94 @@ exponentials are computed first; then its weighted sum of values is merged into 
 factors exp(old top - new top) and exp(chunk top - new top), as in FlashAttention (Dao 2023). Chunks come in
 ascending order and every query is masked on its own: nothing that lies at positions it does not see, not even
 a NaN, gets into its result, and that depends neither on the tile's other queries nor on how a prompt was cut
-into passes. `sharing` says who does what. With an INT8 cache the probabilities times the values' scales are
-quantized per 32 positions like any activation, both products are integer dots, and the sums of turned values
-are turned back at the end. Memory is described in `cache`; scratch in `catalog.Scratch`.
+into passes. `sharing` says who does what. With an INT8 cache both products are integer dots of numbers of 16
+bits and signed bytes (`probabilities`), the sums over a chunk's positions are exact, and those of turned
+values are turned back at the end. Memory is described in `cache`; scratch in `catalog.Scratch`.
 """
 
 from __future__ import annotations
 
-from numba import float32
-
 from edgeq.simd.verbs import (
-    dots,
+    floats_each,
     fma_each,
     fma_seen_each,
-    keep,
-    lines_at,
     load_f32,
     load_values,
+    merge_each,
     native,
+    no_sums,
+    peek_f32,
     prefetch,
-    scaled_add_each,
-    signed_dots,
-    splat_f32,
+    scale_each,
+    single,
     store_each,
     tokens,
     value_bytes,
+    wide_dots,
     zeros_each,
 )
 
-from .activations import ZERO, quantize_lines
 from .catalog import CHUNK, Scratch
-from .scratch import scratch_p, scratch_p_scale
+from .probabilities import chunk_probabilities, chunk_weights
+from .scratch import scratch_p
 from .sharing import share_queries
 from .softmax import bounds, chunk_exponentials, merge_chunk, merge_values
 from .turn import turn
 
-SCORES, OUT = Scratch.SCORES, Scratch.OUT
+SCORES, STEP, OUT = Scratch.SCORES, Scratch.STEP, Scratch.OUT
 AHEAD = 2048  # bytes that the stream of keys is asked for in advance
 
 
 # ---- INT8 ----
 @native
-def key_scores(t, line, scale, value, q, q_scale, q_sum, groups):
-    """The scores of 16 positions for the tile's queries.
+def key_scores(t, line, scale, value, q, groups):
+    """The scores of 16 positions for the tile's queries, in steps of the queries' scales.
 
     The values of the same positions, as many bytes from `value` on, are asked for meanwhile: their use jumps
     between dimensions, which no prefetcher of a CPU foresees.
     """
     acc = zeros_each(t)
-    for _ in range(groups):
+    for g in range(groups):
         for n in range(8):
             prefetch(line + AHEAD + n * 64)
             prefetch(value + n * 64)
-        sums = dots(t, lines_at(t, line), q, groups * 32, q_sum, groups * 4)
-        acc = scaled_add_each(t, acc, sums, load_f32(scale), q_scale, groups * 4)
+        sums = wide_dots(t, no_sums(t), line, q + g * 64, groups * 128)
+        acc = scale_each(t, floats_each(t, sums), load_f32(scale), acc)
         line += 512
         value += 512
         scale += 64
-        q += 32
-        q_scale += 4
-        q_sum += 4
     return acc
 
 
 @native
-def value_sums(t, line, p, p_scale, blocks, stride):
-    """The sums over `blocks` groups of 32 positions of p * value for 16 dimensions; lines of a group are
-    `stride` apart.
+def chunk_scores(t, cache, q, scores, groups, end):
+    """The scores of the chunk's positions up to `end`."""
+    keys, key_scales, values = cache
+    for n in range(0, end, 16):
+        at = n * groups
+        acc = key_scores(t, keys + at * 32, key_scales + at * 4, values + at * 32, q, groups)
+        store_each(t, scores + n * 4, CHUNK * 4, acc, tokens(t))
+
+
+@native
+def value_sums(t, line, p, steps, blocks, stride):
+    """The sums over `blocks` groups of 32 positions of p * value for 16 dimensions, times what each query's
+    numbers are worth; lines of a group are `stride` apart. A chunk's are exact: 256 * WIDE_MAX * 127 < 2**31.
     """
-    acc = zeros_each(t)
-    one = splat_f32(float32(1.0))
+    sums = no_sums(t)
     for _ in range(blocks):
-        acc = scaled_add_each(t, acc, signed_dots(t, line, p, CHUNK), one, p_scale, CHUNK // 8)
+        sums = wide_dots(t, sums, line, p, CHUNK * 2)
         line += stride
-        p += 32
-        p_scale += 4
-    return acc
+        p += 64
+    return merge_each(t, zeros_each(t), steps, floats_each(t, sums), steps)
 
 
 @native
-def probabilities_int8(scores, value_scale, low, high, p, p_scale, end):
-    """exp(score - top) * the position's value scale, quantized per 32 positions.
-
-    Masked again: the scale of a position that is not seen may be anything, and 0 * infinity is no number.
-    """
-    for i in range(0, end, 32):
-        a = load_f32(scores + i * 4) * load_f32(value_scale + i * 4)
-        b = load_f32(scores + i * 4 + 64) * load_f32(value_scale + i * 4 + 64)
-        if i < low or i + 32 > high:
-            a = keep(a, low - i, high - i, ZERO)
-            b = keep(b, low - i - 16, high - i - 16, ZERO)
-        quantize_lines(a, b, p + i, p_scale + i // 8)
+def chunk_values(t, values, p, scratch, tile, groups, blocks):
+    """The chunk's sums of values, merged into the tile's."""
+    for d in range(groups * 2):
+        acc = value_sums(t, values + d * 512, p, scratch + STEP, blocks, groups * 1024)
+        merge_values(t, scratch, tile + OUT + d * 64, groups * 128, acc)
 
 
 @native
@@ -108,38 +105,34 @@ def attend_chunk_int8(
     The cache is where its parts lie in the chunk's page, sizes is (head_dim, rows), and `start` the position
     of a query 0; the last query's is `final`.
     """
-    q, q_scale, q_sum = query
     keys, key_scales, values, value_scales = cache
     head_dim, rows = sizes
     groups = (head_dim + 31) // 32
-    at = (i * rows + first) * groups
+    q = query[0] + (i * rows + first) * groups * 128
     keys += page + i * CHUNK * groups * 32
     key_scales += page + i * CHUNK * groups * 4
     values += page + i * CHUNK * groups * 32
     value_scales += page + i * CHUNK * 4
-    scores, p, p_scale = scratch + SCORES, scratch + scratch_p(t), scratch + scratch_p_scale(t)
+    scores, p = scratch + SCORES, scratch + scratch_p(t)
     end = (min(CHUNK, final + 1 - base) + 31) // 32 * 32
-    for n in range(0, end, 16):
-        acc = key_scores(
-            t,
-            keys + n * groups * 32,
-            key_scales + n * groups * 4,
-            values + n * groups * 32,
-            q + at * 32,
-            q_scale + at * 4,
-            q_sum + at * 4,
-            groups,
-        )
-        store_each(t, scores + n * 4, CHUNK * 4, acc, tokens(t))
-    for n in range(tokens(t)):
-        low, high = bounds(start + min(first + n, last - 1) // share, window, base)
-        chunk_exponentials(scratch, n, low, high, end)
-        mine = scores + n * CHUNK * 4
-        probabilities_int8(mine, value_scales, low, high, p + n * CHUNK, p_scale + n * CHUNK // 8, end)
+    alone = last - first == 1
+    if alone:
+        chunk_scores(single(t), (keys, key_scales, values), q, scores, groups, end)
+    else:
+        chunk_scores(t, (keys, key_scales, values), q, scores, groups, end)
+    low, high = CHUNK, 0
+    for n in range(last - first):
+        before = low, high
+        low, high = bounds(start + (first + n) // share, window, base)
+        if before != (low, high):
+            chunk_weights(value_scales, low, high, scratch)
+        q_scale = peek_f32(q + n * groups * 128 + groups * 64)
+        chunk_probabilities(t, scratch, n, q_scale, low, high, end, p + n * CHUNK * 2)
     merge_chunk(scratch, tile)
-    for d in range(groups * 2):
-        acc = value_sums(t, values + d * 512, p, p_scale, end // 32, groups * 1024)
-        merge_values(t, scratch, tile + OUT + d * 64, groups * 128, acc)
+    if alone:
+        chunk_values(single(t), values, p, scratch, tile, groups, end // 32)
+    else:
+        chunk_values(t, values, p, scratch, tile, groups, end // 32)
 
 
 @native
@@ -157,8 +150,6 @@ def attend_int8(
     workers,
     batch,
     q,
-    q_scale,
-    q_sum,
     keys,
     key_scales,
     values,
@@ -186,7 +177,7 @@ def attend_int8(
         work,
         workers,
         batch,
-        (q, q_scale, q_sum),
+        (q,),
         (keys, key_scales, values, value_scales),
         kv_heads,
         (heads // kv_heads, head_dim, rows, pages_at, window),

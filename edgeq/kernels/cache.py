@@ -6,8 +6,8 @@ padded to 32. Values are columns: tiles of 16 dimensions (padded to 32), columns
 stored less the layer's `centre` (float32 [kv_heads][dims padded to 32]): scores of one query all lose the
 same by it, so the softmax does not change, and what all keys have in common takes no bits. INT8: queries,
 keys and values are turned (`turn`) before they are rounded, queries and values after a division by their
-block. Keys are codes (value + 128) with a float32 scale per position and 32 dimensions, values signed bytes
-(they meet probabilities, which are never negative) with one per position and head:
+block. Keys are signed bytes with a float32 scale per position and 32 dimensions, values with one per position
+and head:
 
     keys          [kv_heads][CHUNK / 16][groups][8 lines][64 bytes]
     key_scales    [kv_heads][CHUNK / 16][groups][16]
@@ -18,12 +18,17 @@ Floats (f32 or f16): keys [kv_heads][CHUNK / 16][dims][16], values [kv_heads][CH
 these names are offsets in a page, and `pages_at` that of the layer's list of pages among its sequence's.
 Queries are regrouped by key-value head: row n * (heads / kv_heads) + h of key-value head i is row n's head i
 * share + h, multiplied by `scaling` (the float32's bits), so that attention reads each key once for all the
-queries that share it.
+queries that share it. A row has dims * 4 bytes: float32, or with an INT8 cache dims numbers of 16 bits
+(`verbs.wide`) and then their scale, a float32: in 8 bits they would cost as much as keys do.
+
+Where zeros pad a block to twice or four times a power of two that holds the head, turning makes as many equal
+copies of it. Each copy is rounded elsewhere between two integers (`between`), so that their mean, which is
+what a product comes to, has steps so many times finer.
 """
 
 from __future__ import annotations
 
-from numba import float32, int32
+from numba import float32
 
 from edgeq.simd.verbs import (
     fetch_add,
@@ -45,17 +50,19 @@ from edgeq.simd.verbs import (
     splat_f32,
     store_f32,
     store_i8,
+    store_wide,
     value_bytes,
 )
 
-from .activations import SMALLEST, ZERO, quantize_group, quantize_lines
+from .activations import ZERO
 from .batch import page_of_row, position_of
 from .catalog import CHUNK, Batch, Scratch
+from .steps import BYTE_MAX, NUMBER_MAX, factor_of, step_of
 from .turn import block, turn
 
 COUNT = Batch.COUNT
 LINE, TURNED = Scratch.LINE, Scratch.TURNED
-FLIP = int32(-2139062144)  # 0x80808080: four int8 values to four codes
+COPY_MIN = 8  # dimensions of a copy, half a line: smaller heads count as so many
 
 
 @native
@@ -79,45 +86,71 @@ def lay_key(k, centre, head_dim, to, dims):
 
 
 @native
-def store_key(k, keys, scales, tile, lane, dims, line):
-    """The turned key k [dims] into its lane; `line` is room for 32 bytes."""
-    for g in range(dims // 32):
-        at = tile * (dims // 32) + g
-        a, b = load_f32(k + g * 128), load_f32(k + g * 128 + 64)
-        quantize_lines(a, b, line, scales + (at * 16 + lane) * 4)
-        for n in range(8):
-            poke_i32(keys + at * 512 + n * 64 + lane * 4, peek_i32(line + n * 4) ^ FLIP)
+def between(i, head_dim, dims):
+    """What is added to 16 dimensions from i on, in steps, before they are rounded: for each of a block's
+    equal copies another number, evenly spread between -1/2 and 1/2, and 0 where there are no copies.
+    """
+    size = block(dims)
+    last = dims - size  # where the one block that zeros pad begins
+    copy = COPY_MIN
+    while copy < head_dim - last:
+        copy *= 2
+    if i < last or copy >= size:
+        return splat_f32(ZERO)
+    share = float32(copy) / float32(size)
+    low = (float32((i - last) // copy) + float32(0.5)) * share - float32(0.5)
+    high = (float32((i - last + COPY_MIN) // copy) + float32(0.5)) * share - float32(0.5)
+    return keep(splat_f32(low), 0, COPY_MIN, high)
 
 
 @native
-def store_value(v, values, scale, position, dims, line):
+def largest(x, dims):
+    """The largest magnitude of x [dims], NaN where there is one."""
+    top = splat_f32(ZERO)
+    for i in range(0, dims, 16):
+        top = larger_magnitude(load_f32(x + i * 4), top)
+    return max_magnitude(top)
+
+
+@native
+def store_key(k, keys, scales, tile, lane, head_dim, dims, line):
+    """The turned key k [dims] into its lane; `line` is room for 32 bytes."""
+    for g in range(dims // 32):
+        at = tile * (dims // 32) + g
+        part = k + g * 128
+        top = largest(part, 32)
+        poke_f32(scales + (at * 16 + lane) * 4, step_of(top, BYTE_MAX))
+        factor = splat_f32(factor_of(top, BYTE_MAX))
+        for i in range(0, 32, 16):
+            x = load_f32(part + i * 4) * factor + between(g * 32 + i, head_dim, dims)
+            store_i8(line + i, nearest(x))
+        for n in range(8):
+            poke_i32(keys + at * 512 + n * 64 + lane * 4, peek_i32(line + n * 4))
+
+
+@native
+def store_value(v, values, scale, position, head_dim, dims, line):
     """The turned value v [dims] with one scale for all of it: byte (d % 16) * 4 + position % 4 of its line
     in each tile of 16 dimensions.
     """
-    top = splat_f32(ZERO)
-    for i in range(0, dims, 16):
-        top = larger_magnitude(load_f32(v + i * 4), top)
-    most = max_magnitude(top)
-    factor = ZERO
-    step = most * float32(1.0 / 127.0)
-    if most > SMALLEST:
-        factor = float32(127.0) / most
-    elif most == most:
-        step = ZERO
-    poke_f32(scale, step)
+    top = largest(v, dims)
+    poke_f32(scale, step_of(top, BYTE_MAX))
+    factor = splat_f32(factor_of(top, BYTE_MAX))
     to = values + (position // 32) * dims * 32 + (position % 32) // 4 * 64 + position % 4
     for i in range(0, dims, 16):
-        store_i8(line, nearest(load_f32(v + i * 4) * splat_f32(factor)))
+        store_i8(line, nearest(load_f32(v + i * 4) * factor + between(i, head_dim, dims)))
         for d in range(16):
             poke_u8(to + i * 32 + d * 4, peek_u8(line + d))
 
 
 @native
-def store_query(a, q, q_scale, q_sum, at, dims):
-    """The turned query a [dims], whose first group is the at-th."""
-    for g in range(dims // 32):
-        p, n = a + g * 128, at + g
-        quantize_group(load_f32(p), load_f32(p + 64), q + n * 32, q_scale + n * 4, q_sum + n * 4)
+def store_query(t, a, q, dims):
+    """The turned query a [dims] into its row: numbers of 16 bits, and behind them their scale."""
+    top = largest(a, dims)
+    factor = splat_f32(factor_of(top, NUMBER_MAX))
+    for i in range(0, dims, 16):
+        store_wide(t, q + i * 2, nearest(load_f32(a + i * 4) * factor))
+    poke_f32(q + dims * 2, step_of(top, NUMBER_MAX))
 
 
 @native
@@ -135,8 +168,6 @@ def store_int8(
     centre,
     scaling,
     q,
-    q_scale,
-    q_sum,
     keys,
     key_scales,
     values,
@@ -149,8 +180,8 @@ def store_int8(
     scratch,
     scratch_stride,
 ):
-    """Queries a [count, heads, head_dim] to int8 q; keys k and values v [count, kv_heads, head_dim] into the
-    cache.
+    """Queries a [count, heads, head_dim] to rows of q; keys k and values v [count, kv_heads, head_dim] into
+    the cache.
     """
     count = peek_i64(batch + COUNT)
     dims = (head_dim + 31) // 32 * 32
@@ -170,17 +201,16 @@ def store_int8(
             lay_key(k + row, centre + i * dims * 4, head_dim, turned, dims)
             turn(turned, dims)
             to_keys, to_scales = page + keys + first * dims, page + key_scales + first * dims // 8
-            store_key(turned, to_keys, to_scales, position // 16, position % 16, dims, line)
+            store_key(turned, to_keys, to_scales, position // 16, position % 16, head_dim, dims, line)
             lay(v + row, head_dim, inverse, turned, dims)
             turn(turned, dims)
             to_values, to_scale = page + values + first * dims, page + value_scales + (first + position) * 4
-            store_value(turned, to_values, to_scale, position, dims, line)
+            store_value(turned, to_values, to_scale, position, head_dim, dims, line)
             for h in range(share):
                 head = a + n * a_stride + (i * share + h) * head_dim * 4
                 lay(head, head_dim, factor, turned, dims)
                 turn(turned, dims)
-                at = (i * rows + n * share + h) * (dims // 32)
-                store_query(turned, q, q_scale, q_sum, at, dims)
+                store_query(t, turned, q + (i * rows + n * share + h) * dims * 4, dims)
 
 
 @native

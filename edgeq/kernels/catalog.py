@@ -98,16 +98,16 @@ class Scratch:
     what holds so far, for each tile of a task: two such lines, and the sums of values.
     """
 
-    KEPT, ADDED, CHUNK_TOP, CHUNK_SUM = range(0, 256, 64)
-    SCORES = 256  # float32 [T][CHUNK]
+    KEPT, ADDED, CHUNK_TOP, CHUNK_SUM, STEP, WEIGHT_STEP = range(0, 384, 64)
+    WEIGHTS = 384  # float32 [CHUNK], of the query at hand
+    SCORES = WEIGHTS + CHUNK * 4  # float32 [T][CHUNK]
     LINE, TURNED = 0, 64  # in store_int8 instead of all that: a line of bytes, a head's float32
     TOP, SUM = 0, 64  # in a tile
     OUT = 128  # float32 [T][head_dim padded to 32]
 
     def __init__(self, tokens: int, head_dim: int):
-        self.p = self.SCORES + tokens * CHUNK * 4  # int8 [T][CHUNK]
-        self.p_scale = self.p + tokens * CHUNK  # float32 [T][CHUNK / 32]
-        self.tiles = self.p_scale + tokens * CHUNK // 8
+        self.p = self.SCORES + tokens * CHUNK * 4  # numbers of 16 bits [T][CHUNK]
+        self.tiles = self.p + tokens * CHUNK * 2
         tile = self.OUT + tokens * 4 * ((head_dim + 31) // 32 * 32)
         self.block = -(-QUERIES // tokens) * tile  # bytes of a task's tiles
         self.bytes = self.tiles + self.block
@@ -313,7 +313,7 @@ KERNELS = {
         "cache",
         (
             *SOURCE,
-            Out("q", "head_dim", count=QUERY_ROWS, form=INT8),
+            Out("q", "head_dim", GROUP, QUERY_ROWS, FLAT),
             Out("cache", form=CACHE, named=KEYS_VALUES),
             *HEADS,
             ONE_HEAD,
@@ -333,7 +333,7 @@ KERNELS = {
     "attend_int8": Kernel(
         "attention",
         (
-            In("q", "head_dim", count=QUERY_ROWS, form=INT8),
+            In("q", "head_dim", GROUP, QUERY_ROWS, FLAT),
             In("cache", form=CACHE, named=KEYS_VALUES),
             ATTENDED,
             *HEADS,

@@ -60,6 +60,17 @@ def exp(x: Any) -> Array:
     return p * np.ldexp(F32(1.0), n.astype(np.int32))
 
 
+def exp2(x: Any) -> Array:
+    """2 to the x for x < 128, and 2**-126 below -126; NaN of NaN."""
+    x = np.where(F32(-126.0) > np.asarray(x, F32), F32(-126.0), np.asarray(x, F32))
+    n = np.rint(x).astype(F32)
+    r = x - n
+    p = np.full(x.shape, 0.001326472731307149, F32)
+    for c in (0.009671512991189957, 0.05550733581185341, 0.24022242426872253, 0.6931470036506653, 1.0):
+        p = fma(p, r, F32(c))
+    return p * np.ldexp(F32(1.0), n.astype(np.int32))
+
+
 def silu(x: Array) -> Array:
     """x / (1 + exp(-x)), the exponent at most 87."""
     return x / (F32(1.0) + exp(np.minimum(F32(0.0) - x, F32(87.0))))
@@ -83,8 +94,10 @@ def quantize(a: Array) -> Int8:
     padded[..., : a.shape[-1]] = a
     grouped = padded.reshape(*a.shape[:-1], groups, GROUP)
     top = np.abs(grouped).max(-1)
-    scale, factor = _steps(top)
-    scale = eleven_bits(scale)
+    some = top > SMALLEST
+    with np.errstate(divide="ignore", over="ignore"):
+        factor = np.where(some, F32(127.0) / top, F32(0.0)).astype(F32)
+    scale = eleven_bits(np.where(some, top * F32(1.0 / 127.0), F32(0.0)).astype(F32))
     x = np.rint(grouped * factor[..., None]).astype(np.int8)
     return Int8(x.reshape(padded.shape), scale, halves(x))
 
@@ -101,12 +114,12 @@ def eleven_bits(x: Array) -> Array:
     return ((word + odd + np.uint32(0xFFF)) & np.uint32(0xFFFFE000)).view(F32)
 
 
-def _steps(top: Array) -> tuple[Array, Array]:
-    """The scale and the factor that take numbers of at most `top` to -127..127; zeros below SMALLEST."""
+def _steps(top: Array, most: F32) -> tuple[Array, Array]:
+    """The scale and the factor that take numbers of at most `top` to -most..most; zeros below SMALLEST."""
     with np.errstate(divide="ignore", over="ignore"):
         some = top > SMALLEST
-        factor = np.where(some, F32(127.0) / top, F32(0.0)).astype(F32)
-        return np.where(some, top * F32(1.0 / 127.0), F32(0.0)).astype(F32), factor
+        factor = np.where(some, most / top, F32(0.0)).astype(F32)
+        return np.where(some, top / most, F32(0.0)).astype(F32), factor
 
 
 def swiglu(gate: Array, up: Array) -> Array:
@@ -272,6 +285,19 @@ def matmul_act(
 
 
 # ---- the cache ----
+WIDE_MAX = 32639
+LOG2_E = F32(1.4426950408889634)
+
+
+class Query(NamedTuple):
+    """Turned queries of an INT8 cache: x int32 [count, heads, head_dim padded to 32] in -WIDE_MAX..WIDE_MAX,
+    and their scales [count, heads].
+    """
+
+    x: Array
+    x_scale: Array
+
+
 class Stored(NamedTuple):
     """Turned keys and values of an INT8 cache: int8 [positions, kv_heads, head_dim padded to 32] with the
     keys' scales [positions, kv_heads, groups] and the values' [positions, kv_heads]. Values were divided by
@@ -306,18 +332,40 @@ def padded(x: Array) -> Array:
     return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % GROUP)])
 
 
-def store_int8(a: Array, k: Array, v: Array, centre: Array, scaling: float) -> tuple[Int8, Stored]:
+def between(head_dim: int) -> Array:
+    """float32 [head_dim padded to 32], what is added before rounding: zeros, but where a block's columns are
+    equal copies, a number for each copy.
+    """
+    dims = -(-head_dim // GROUP) * GROUP
+    size = block(dims)
+    copy = max(8, 1 << (head_dim - (dims - size) - 1).bit_length())
+    if copy >= size:
+        return np.zeros(dims, F32)
+    copies = size // copy
+    steps = (np.arange(copies) + 0.5) / copies - 0.5
+    return np.concatenate([np.zeros(dims - size), np.repeat(steps, copy)]).astype(F32)
+
+
+def rounded(x: Array, most: int, add: Array | None = None) -> tuple[Array, Array]:
+    """int32 x and the scale of its last axis, so that no integer is larger than `most`."""
+    scale, factor = _steps(np.abs(x).max(-1), F32(most))
+    x = x * factor[..., None]
+    return np.rint(x if add is None else x + add).astype(np.int32), scale
+
+
+def store_int8(a: Array, k: Array, v: Array, centre: Array, scaling: float) -> tuple[Query, Stored]:
     """Queries a [count, heads, head_dim] times `scaling`, keys less `centre` [kv_heads, head_dim] and values
     [count, kv_heads, head_dim].
     """
-    keys = quantize(turn(padded(k - centre)))
-    inverse = F32(1.0 / block(keys.x.shape[-1]))
-    v = turn(padded(v * inverse))
-    scale, factor = _steps(np.abs(v).max(-1))
-    values = np.rint(v * factor[..., None]).astype(np.int8)
-    return quantize(turn(padded(a * F32(F32(scaling) * inverse)))), Stored(
-        keys.x, keys.x_scale, values, scale
-    )
+    k = turn(padded(k - centre))
+    add = between(v.shape[-1])
+    grouped = *k.shape[:-1], k.shape[-1] // GROUP, GROUP
+    keys, key_scales = rounded(k.reshape(grouped), 127, add.reshape(grouped[-2:]))
+    inverse = F32(1.0 / block(k.shape[-1]))
+    values, value_scales = rounded(turn(padded(v * inverse)), 127, add)
+    query = Query(*rounded(turn(padded(a * F32(F32(scaling) * inverse))), WIDE_MAX))
+    stored = keys.reshape(k.shape).astype(np.int8), key_scales, values.astype(np.int8), value_scales
+    return query, Stored(*stored)
 
 
 def store_float(
@@ -329,7 +377,7 @@ def store_float(
 
 
 # ---- attention ----
-def attend_int8(q: Int8, cache: Stored, position: int, window: int = 0) -> Array:
+def attend_int8(q: Query, cache: Stored, position: int, window: int = 0) -> Array:
     """float32 [count, heads, head_dim padded]: queries of positions from `position` on over all they may see.
 
     q is [count, heads, ...]; head h sees key-value head h // (heads / kv_heads).
@@ -339,28 +387,28 @@ def attend_int8(q: Int8, cache: Stored, position: int, window: int = 0) -> Array
     out = np.empty((count, heads, dims), F32)
     for h in range(heads):
         i = h // share
-        query = Int8(*(part[:, h] for part in q))
+        query = Query(*(part[:, h] for part in q))
         head = Stored(*(part[:, i] for part in cache))
 
-        def scores(at: slice, query: Int8 = query, head: Stored = head) -> Array:
+        def scores(at: slice, query: Query = query, head: Stored = head) -> Array:
             total = np.zeros((count, len(head.keys[at])), F32)
             for g in range(dims // GROUP):
                 part = slice(g * GROUP, (g + 1) * GROUP)
                 sums = query.x[:, part].astype(np.int64) @ head.keys[at, part].astype(np.int64).T
-                both = head.key_scales[None, at, g] * query.x_scale[:, g, None]
-                total = fma(sums.astype(F32), both, total)
+                total = fma(sums.astype(F32), head.key_scales[None, at, g], total)
             return total
 
         def weighted(p: Array, seen: Array, at: slice, head: Stored = head) -> Array:
-            probabilities = quantize(np.where(seen, p * head.value_scales[None, at], F32(0.0)))
-            total = np.zeros((count, dims), F32)
-            for g in range(-(-p.shape[1] // GROUP)):
-                values = head.values[at][g * GROUP : (g + 1) * GROUP].astype(np.int64)
-                sums = probabilities.x[:, g * GROUP : g * GROUP + len(values)].astype(np.int64) @ values
-                total = fma(sums.astype(F32), probabilities.x_scale[:, g, None], total)
-            return total
+            scales = np.where(seen, head.value_scales[None, at], F32(0.0))
+            step, factor = _steps(scales.max(1), F32(WIDE_MAX))
+            numbers = np.rint(p * (scales * factor[:, None])).astype(np.int64)
+            return (numbers @ head.values[at].astype(np.int64)).astype(F32) * step[:, None]
 
-        sums, total = _attend(scores, weighted, count, dims, position, window)
+        def exponentials(below: Array, query: Query = query) -> Array:
+            return exp2(below * (query.x_scale * LOG2_E)[:, None])
+
+        given = scores, exponentials, weighted, query.x_scale
+        sums, total = _attend(*given, dims, position, window)
         out[:, h] = turn(sums) / total[:, None]
     return out
 
@@ -370,6 +418,7 @@ def attend_float(q: Array, keys: Array, values: Array, position: int, window: in
     count, heads, dims = q.shape
     share = heads // keys.shape[1]
     out = np.empty((count, heads, dims), F32)
+    ones = np.ones(count, F32)
     for h in range(heads):
         query = q[:, h]
         key, value = keys[:, h // share].astype(F32), values[:, h // share].astype(F32)
@@ -386,17 +435,18 @@ def attend_float(q: Array, keys: Array, values: Array, position: int, window: in
                 total = np.where(seen[:, n, None], fma(row[None, :], p[:, n, None], total), total)
             return total
 
-        sums, total = _attend(scores, weighted, count, dims, position, window)
+        sums, total = _attend(scores, exp, weighted, ones, dims, position, window)
         out[:, h] = sums / total[:, None]
     return out
 
 
 def _attend(
-    scores: Any, weighted: Any, count: int, dims: int, position: int, window: int
+    scores: Any, exponentials: Any, weighted: Any, scale: Array, dims: int, position: int, window: int
 ) -> tuple[Array, Array]:
     """Softmax over chunks of positions, merged as they come; one not seen changes nothing. The sums of values
-    [count, dims] and of exponentials [count].
+    [count, dims] and of exponentials [count]. Scores are in steps of each query's `scale`.
     """
+    count = len(scale)
     own = position + np.arange(count)[:, None]  # the position of each query
     top = np.full(count, MASKED, F32)
     total = np.zeros(count, F32)
@@ -409,7 +459,9 @@ def _attend(
             seen &= there > own - window
         found = scores(at)
         chunk_top = np.where(seen, found, MASKED).max(1)
-        p = np.where(seen, exp(np.where(seen, found - chunk_top[:, None], F32(0.0))), F32(0.0)).astype(F32)
+        below = np.where(seen, found - chunk_top[:, None], F32(0.0))
+        p = np.where(seen, exponentials(below), F32(0.0)).astype(F32)
+        chunk_top = np.where(seen.any(1), chunk_top * scale, MASKED)
         lanes = np.zeros((count, LANES), F32)
         whole = padded(p)
         for i in range(0, whole.shape[1], LANES):

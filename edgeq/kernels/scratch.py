@@ -10,14 +10,8 @@ from .catalog import Scratch
 
 @fact
 def scratch_p(tag: Tag) -> int:
-    """Of the weights of keys."""
+    """Of the numbers that multiply values."""
     return Scratch(tag.tokens, 0).p
-
-
-@fact
-def scratch_p_scale(tag: Tag) -> int:
-    """Of the scales of those weights."""
-    return Scratch(tag.tokens, 0).p_scale
 
 
 @fact

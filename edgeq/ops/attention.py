@@ -44,7 +44,7 @@ def attend(
     room = Scratch(s.tokens, head_dim)
     scratch = p.workspace(room.bytes)
     common: dict[str, Any] = dict(
-        q=p.quantized(head_dim, kv_heads * rows) if int8 else p.floats(head_dim, kv_heads * rows),
+        q=p.floats(head_dim, kv_heads * rows),
         cache=cache,
         heads=share * kv_heads,
         rows=rows,

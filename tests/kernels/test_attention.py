@@ -14,6 +14,7 @@ from edgeq.cache import LayerShape, Plan, kind_of
 from edgeq.formats import schemes
 from edgeq.kernels import meaning
 from edgeq.kernels.catalog import TASKS, Scratch
+from edgeq.simd.verbs.wide import wide_of
 from tests.kernels.calling import (
     Array,
     Memory,
@@ -97,17 +98,14 @@ class Attention:
         m = self.m
         self.pages = [m.flat(plan.page_bytes, np.uint8, 0) for _ in range(plan.pages)]
         self.listed = m.put(np.array([0, *(page.address for page in self.pages)]))
-        sizes = {"q": (dims, "i1"), "q_scale": (dims // 32, "f4"), "q_sum": (dims // 32 * 2, "i2")}
-        if kind != "q8":
-            sizes = {"q": (dims, "f4")}
-        self.query = {name: m.flat(queries * n, t, 77) for name, (n, t) in sizes.items()}
+        self.query = m.flat(queries * dims, np.float32, 77)
         centre = np.zeros((case.kv_heads, dims), np.float32)
         centre[:, : case.head_dim] = centre_of(case)
         self.centre = m.put(centre)
         room = Scratch(self.tag.tokens, case.head_dim)
         self.scratch = m.flat(2 * room.bytes // 4, np.float32, np.nan)
         self.names = list(kind_of(kind).parts(case.kv_heads, case.head_dim))
-        self.operands = {name: buffer.address for name, buffer in self.query.items()} | dict(
+        self.operands = {"q": self.query.address} | dict(
             zip(self.names, self.layer.words, strict=True),
             heads=case.heads,
             kv_heads=case.kv_heads,
@@ -178,19 +176,23 @@ class Attention:
         assert not self.finished.values.any()
         return y.values.reshape(case.count, case.heads, case.head_dim)
 
-    def queries(self, name: str, dtype: Any) -> Array:
-        """[count, heads, …] of what the queries' buffer holds."""
+    def queries(self) -> Array:
+        """float32 [count, heads, dims], what the queries' buffer holds."""
         case = self.case
-        by_head = (
-            self.query[name]
-            .values.view(dtype)
-            .reshape(case.kv_heads, self.rows, -1)[:, : case.count * case.share]
-        )
+        by_head = self.query.values.reshape(case.kv_heads, self.rows, -1)[:, : case.count * case.share]
         return (
             by_head.reshape(case.kv_heads, case.count, case.share, -1)
             .swapaxes(0, 1)
             .reshape(case.count, case.heads, -1)
         )
+
+    def numbers(self) -> meaning.Query:
+        """The same of an INT8 cache's."""
+        held = np.ascontiguousarray(self.queries())
+        dims = held.shape[-1]
+        raw = held.view(np.uint8)[..., : dims * 2]
+        layout = wide_of(self.tag).layout
+        return meaning.Query(layout.read(np.ascontiguousarray(raw)), held[..., dims // 2])
 
     def run(
         self, workers: int = 1, given: tuple[Array, Array, Array] | None = None
@@ -243,9 +245,8 @@ def check_int8(case: Case, name: str) -> None:
     same_bits(Attention(case, "q8", name, units=0).run(workers=2)[0], got)
     query, _ = meaning.store_int8(q, k[:1], v[:1], centre_of(case), scaling(case))
     _, stored = meaning.store_int8(np.zeros_like(k), k, v, centre_of(case), 1.0)
-    for part, dtype, want in zip(("q", "q_scale", "q_sum"), ("i1", "f4", "i2"), query, strict=True):
-        held = attention.queries(part, dtype)
-        np.testing.assert_array_equal(held, want.reshape(held.shape))
+    for held, want in zip(attention.numbers(), query, strict=True):
+        np.testing.assert_array_equal(held, want)
     check_layout(attention, stored)
     want = meaning.attend_int8(query, stored, case.before, case.window)
     same_bits(got, want[..., : case.head_dim])
@@ -263,14 +264,12 @@ def check_layout(attention: Attention, stored: meaning.Stored) -> None:
     capacity, kv_heads, dims = whole.keys.shape
     pages = len(attention.pages)
     assert capacity == 256 * pages
-    n = len(stored.keys)
     by_head = (pages, kv_heads)
     for i in range(kv_heads):
-        codes = whole.keys[:, i].view(np.uint8) ^ 0x80
+        codes = whole.keys[:, i].view(np.uint8)
         lines = attention.part("keys").reshape(*by_head, -1)[:, i].reshape(capacity // 16, dims // 4, 64)
         got = schemes.unpack([lines], (8,))
-        np.testing.assert_array_equal(got[:n], codes[:n])
-        assert not got[n:].any()
+        np.testing.assert_array_equal(got, codes)
         (values,) = schemes.pack(np.ascontiguousarray(whole.values[:, i].T).view(np.uint8), (8,))
         values = values.reshape(dims // 16, capacity // 32, 8, 64).swapaxes(0, 1)
         got = attention.part("values").reshape(*by_head, -1)[:, i].reshape(values.shape)
@@ -296,7 +295,7 @@ def test_floats(case: Case, kind: str, name: str) -> None:
     got, (q, k, v) = attention.run(workers=2)
     same_bits(Attention(case, kind, name, units=0).run(workers=2)[0], got)
     query, keys, values = meaning.store_float(q, k, v, centre_of(case), scaling(case), dtype)
-    same_bits(attention.queries("q", "f4")[..., : case.head_dim], query)
+    same_bits(attention.queries()[..., : case.head_dim], query)
     same_bits(got, meaning.attend_float(query, keys, values, case.before, case.window))
 
 

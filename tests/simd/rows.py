@@ -9,8 +9,9 @@ from typing import Any
 
 from edgeq.formats.schemes import ACT_GROUP, SCHEMES, Scheme
 from edgeq.simd import host, isa
-from edgeq.simd.isa.dots import Dots, SignedDots, dot4
+from edgeq.simd.isa.dots import Dots, dot4
 from edgeq.simd.isa.vectors import by_parts
+from edgeq.simd.isa.wide import WidePairs
 from edgeq.simd.target import host_machine
 from tests import emulator
 
@@ -31,7 +32,7 @@ class ByMeaning(isa.ISA):
         real = isa.by_name("avx2").lower
         dots: dict[str, Callable[..., Any]] = {
             "dots": partial(Dots, lookup=real["entries"], dot4=sliced),
-            "signed_dots": partial(SignedDots, sliced),
+            "wide": WidePairs,
         }
         return {**real, **dots}
 
@@ -39,7 +40,8 @@ class ByMeaning(isa.ISA):
 def by_meaning(name: str, bits: int) -> ByMeaning:
     row = isa.by_name(name)
     needs = isa.by_name("avx2").needs
-    return ByMeaning(f"{name}-meaning", row.machine, needs, row.tokens, "x86", row.unpacks_all, bits)
+    new = f"{name}-meaning"
+    return ByMeaning(new, row.machine, needs, row.tokens, "x86", unpacks_all=row.unpacks_all, bits=bits)
 
 
 STAND_INS = (by_meaning("avx512vnni", 512), by_meaning("avxvnni", 256))

@@ -23,9 +23,11 @@ from edgeq.simd import verbs
 from edgeq.simd.isa import by_name
 from edgeq.simd.isa.parts import halves
 from edgeq.simd.isa.vectors import I32X16, LANES
+from edgeq.simd.isa.wide import WIDE_MAX
 from edgeq.simd.tag import Tag
 from edgeq.simd.verbs.dots import dots_of
 from edgeq.simd.verbs.registry import MEANING
+from edgeq.simd.verbs.wide import wide_of
 from tests import emulator
 from tests.formats.parts import TOYS, random_parts
 from tests.kernels.calling import random_part
@@ -182,6 +184,8 @@ CASES = {
     "lane": Case("fn", "x", {2: small(0, 16)}),
     "column": Case("cn", "f", {2: small(0, 4)}),
     "zeros_each": Case("t", "F"),
+    "no_sums": Case("t", "I"),
+    "floats_each": Case("tI", "F"),
     "scaled_add_each": Case("tFIfan", "F", {6: stride}, schemes=("q8",), trials=32),
     "fma_each": Case("tFfan", "F", {5: stride}, trials=32),
     "fma_seen_each": Case("tFfan", "F", {4: sometimes_zero, 5: stride}, trials=64),
@@ -200,7 +204,8 @@ APART = {  # verbs with a test of their own below
     "values_at": "test_values_at",
     "with_room": "test_dots_of_codes_unpacked",
     **dict.fromkeys(("lines_at", "prefetch_group"), "test_lines_at"),
-    "signed_dots": "test_signed_dots",
+    "wide_dots": "test_wide_dots",
+    "store_wide": "test_numbers_of_16_bits",
     "call_kernel": "test_calls",
     "call_system": "test_calls",
 }
@@ -307,8 +312,11 @@ for h in range(halves(t)):
 store_f32(m + 2304, group_scale(t, w))
 store_f32(m + 2368, group_min(t, w))
 store_f32(m + 2432, row_floats(t, w))"""
-SIGNED_DOTS = f"""out = signed_dots(t, m + {2 * SLOT}, m + {3 * SLOT}, {X_STRIDE})
+WIDE_STRIDE = 96  # bytes from a token's numbers to the next one's
+WIDE_DOTS = f"""out = wide_dots(t, load_I(m), m + {2 * SLOT}, m + {3 * SLOT}, {WIDE_STRIDE})
 store_I(m, out)"""
+STORED_WIDE = f"""store_wide(t, m + {2 * SLOT}, load_i(m))
+store_wide(t, m + {2 * SLOT} + 32, load_i(m + 64))"""
 TILES = [(row, tokens) for row in runnable() for tokens in sorted({1, 3, row.tokens})]
 
 
@@ -502,21 +510,43 @@ def test_lines_at() -> None:
 
 
 @pytest.mark.parametrize("tag", [Tag(r.name, "q8", n) for r, n in TILES], ids=name_of)
-def test_signed_dots(tag: Tag) -> None:
-    """Signed bytes times 0..127: against the verb's meaning and against plain integers."""
-    call = compiled(SIGNED_DOTS, tag, "I")
+def test_wide_dots(tag: Tag) -> None:
+    """Signed bytes times numbers of 16 bits, added to what was there: against the verb's meaning and against
+    plain integers.
+    """
+    call = compiled(WIDE_DOTS, tag, "I")
     rng = np.random.default_rng(4)
     m = Memory()
     for trial in range(300):
-        values = corners(rng, trial, -128, 127, (LANES, 32), np.int8)
-        x = corners(rng, trial // 2, 0, 127, (tag.tokens, 32), np.int8)
+        values = corners(rng, trial, -127, 127, (LANES, 32), np.int8)
+        x = corners(rng, trial // 2, -WIDE_MAX, WIDE_MAX, (tag.tokens, 32), np.int32)
+        before = rng.integers(-(2**30), 2**30, (tag.tokens, LANES)).astype(np.int32)
+        m.put(0, before)
         m.put(2, pack(values.view(np.uint8), (8,))[0])
-        m.put(3, tile_of(x))
+        m.put(3, np.pad(wide_of(tag).layout.laid(x), ((0, 0), (0, WIDE_STRIDE - 64)), constant_values=99))
+        at = m.address + 2 * SLOT, m.address + 3 * SLOT, WIDE_STRIDE
+        meant = MEANING["wide_dots"](tag, before, *at)
         call(m.address)
         got = m.get(0, np.int32, tag.tokens * LANES).reshape(tag.tokens, LANES)
-        np.testing.assert_array_equal(got, x.astype(np.int64) @ values.astype(np.int64).T)
-        at = m.address + 2 * SLOT, m.address + 3 * SLOT, X_STRIDE
-        np.testing.assert_array_equal(got, MEANING["signed_dots"](tag, *at))
+        np.testing.assert_array_equal(got, before + x.astype(np.int64) @ values.astype(np.int64).T)
+        np.testing.assert_array_equal(got, meant)
+
+
+@pytest.mark.parametrize("tag", [Tag(row.name, "q8") for row in runnable()], ids=name_of)
+def test_numbers_of_16_bits(tag: Tag) -> None:
+    """What is stored is read again, by the layout that the instruction set says it has."""
+    call = compiled(STORED_WIDE, tag, "i")
+    layout, every = wide_of(tag).layout, np.arange(-WIDE_MAX, WIDE_MAX + 1, dtype=np.int32)
+    m = Memory()
+    for numbers in every[: len(every) // 32 * 32].reshape(-1, 32)[::7]:
+        m.put(0, numbers)
+        call(m.address)
+        got = m.get(2, np.uint8, 64).copy()
+        np.testing.assert_array_equal(got, layout.laid(numbers))
+        np.testing.assert_array_equal(layout.read(got), numbers)
+        for at in (0, 1):
+            MEANING["store_wide"](tag, m.address + 4 * SLOT + 32 * at, numbers[16 * at : 16 * at + 16])
+        np.testing.assert_array_equal(got, m.get(4, np.uint8, 64))
 
 
 # ---- calls ----

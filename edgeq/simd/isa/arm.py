@@ -15,7 +15,7 @@ from llvmlite import ir
 from edgeq.formats.schemes import Scheme
 
 from . import parts
-from .dots import BYTES, Activations, Dots, Floated, Tile
+from .dots import Activations, Dots, Floated, Tile
 from .generic import GENERIC, narrow_f16_native, widen_f16_native
 from .parts import Group
 from .quarters import (
@@ -29,9 +29,11 @@ from .quarters import (
     by_quarters,
     entries,
     filled,
+    hidden,
     neon,
     pair_sums,
     quarters,
+    smull,
 )
 from .vectors import (
     I16,
@@ -48,6 +50,7 @@ from .vectors import (
     pick,
     splat,
 )
+from .wide_arm import DotOctets, LongNumbers, MatrixOctets
 
 I16X64, I32X32 = ir.VectorType(I16, 64), ir.VectorType(I32, 32)
 MOST_AT_ONCE = 4  # quads whose codes stay in registers beside four tokens' sums
@@ -223,22 +226,12 @@ class MatrixDots(DotDots):
 
 
 # ---- every CPU: products of 16 bits ----
-def smull(b: Builder, v: Value, w: Value) -> Value:
-    """int16 products of eight signed bytes."""
-    return neon(b, "smull.v8i16", I16X8, v, w)
-
-
 class LongDots(ArmDots):
     """Two registers to four rows, as products are wider than bytes."""
 
     def words(self, b: Builder, x: Value, i: int) -> Registers:
-        """That all lanes are alike is hidden from the optimizer: it would take x's low half for the high one
-        too, and bring the codes' high half down to it by an instruction more.
-        """
-        hidden = ir.FunctionType(I8X16, [I8X16])
         addresses = [b.add(x, ir.Constant(I64, 4 * (i + n))) for n in range(self.quads)]
-        words = [b.bitcast(splat(b, at(b, p, I32), 4), I8X16) for p in addresses]
-        return [b.asm(hidden, "", "=w,0", [word], False) for word in words]
+        return [hidden(b, b.bitcast(splat(b, at(b, p, I32), 4), I8X16)) for p in addresses]
 
     def rows(self, b: Builder, accs: Tile) -> Tile:
         return [join(b, [self.widened(b, q) for q in quarters(b, acc)]) for acc in accs]
@@ -310,8 +303,8 @@ SPELLINGS = {
     "i8mm": {
         **ARM,
         "dots": partial(MatrixDots, name="usdot", matrix_name="usmmla"),
-        "signed_dots": partial(MatrixDots, BYTES, "sdot", "smmla"),
+        "wide": MatrixOctets,
     },
-    "dotprod": {**ARM, "dots": DotDots, "signed_dots": partial(DotDots, BYTES)},
-    "neon": {**ARM, "dots": dots_neon, "signed_dots": partial(PairDots, BYTES)},
+    "dotprod": {**ARM, "dots": DotDots, "wide": DotOctets},
+    "neon": {**ARM, "dots": dots_neon, "wide": LongNumbers},
 }

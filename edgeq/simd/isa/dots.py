@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from llvmlite import ir
 
-from edgeq.formats.schemes import ACT_GROUP, Floats, Scheme
+from edgeq.formats.schemes import ACT_GROUP, Scheme
 
 from . import parts
 from .parts import Group, Lookup
@@ -323,24 +323,3 @@ class LoopDots(Dots):
             return [self.four(b, acc, codes, x) for acc, x in zip(accs, xs_now, strict=True)]
 
         return group, repeat(b, run, accs, add)
-
-
-BYTES = Scheme(
-    "bytes in lines", planes=(8,), scale=Floats("f32", ACT_GROUP)
-)  # that stand for themselves, signed
-
-
-class SignedDots(Dots):
-    """Of signed bytes, which lie in lines as they are, and activations in 0..127. The operands of `dot4`
-    change places.
-    """
-
-    def __init__(self, dot4: Callable[..., Value] = dot4):
-        super().__init__(BYTES, dot4=dot4)
-
-    def four(self, b: Builder, acc: Value, codes: Value, x: Value) -> Value:
-        return self.dot4(b, acc, x, codes)
-
-
-class LoopSignedDots(SignedDots, LoopDots):
-    """The same in a loop."""

@@ -7,8 +7,9 @@ from typing import Any
 
 from llvmlite import ir
 
-from .dots import LoopDots, LoopSignedDots, entries
+from .dots import LoopDots, entries
 from .vectors import F16X16, F32X16, I16, I32X16, LANES, Builder, Value, const
+from .wide import LoopPairs
 
 
 def widen_f16(b: Builder, h: Value) -> Value:
@@ -60,7 +61,7 @@ def no_pause(b: Builder) -> None:
 
 GENERIC: Mapping[str, Callable[..., Any]] = dict(
     dots=LoopDots,  # (scheme) -> the Dots of its codes and signed activations
-    signed_dots=LoopSignedDots,  # () -> the Dots of signed bytes and activations in 0..127
+    wide=LoopPairs,  # () -> the Wide of signed bytes and numbers of 16 bits
     entries=entries,
     widen_f16=widen_f16,
     narrow_f16=narrow_f16,

@@ -11,7 +11,7 @@ from llvmlite import ir
 from edgeq.formats.schemes import ACT_GROUP, Scheme
 
 from . import parts
-from .dots import ACT_MAX, Dots, SignedDots, Tile
+from .dots import ACT_MAX, Dots, Tile
 from .generic import GENERIC, narrow_f16_native, widen_f16_native
 from .parts import Group
 from .vectors import (
@@ -33,6 +33,7 @@ from .vectors import (
     fma,
     vector,
 )
+from .wide import WidePairs
 
 I16X16, I32X8 = ir.VectorType(I16, 16), ir.VectorType(I32, 8)
 
@@ -120,11 +121,6 @@ def maddubs(b: Builder, u: Value, s: Value) -> Value:
         return call(b, "llvm.x86.avx2.pmadd.ub.sw", I16X16, u, s)
 
     return by_parts(b, 2, narrow, u, s)
-
-
-def dot4_maddubs(b: Builder, acc: Value, u: Value, s: Value) -> Value:
-    """Exact for u <= 127: 2 * 127 * 128 < 2**15."""
-    return b.add(acc, pair_products(b, maddubs(b, u, s), const(I16X32, 1)))
 
 
 def after(b: Builder, address: Value, values: Sequence[Value]) -> Value:
@@ -230,6 +226,45 @@ def dots_avx2(row: Scheme) -> Dots:
     return UnsignedDots(row) if row.unsigned_fits else SignDots(row)
 
 
+# ---- numbers of 16 bits ----
+def vpdpwssd(bits: int, b: Builder, acc: Value, v: Value, w: Value) -> Value:
+    """acc + the products of two neighbouring int16, in registers of that many bits."""
+
+    def narrow(acc: Value, v: Value, w: Value) -> Value:
+        if llvm.llvm_version_info[0] < 22:
+            v, w = b.bitcast(v, acc.type), b.bitcast(w, acc.type)
+        return call(b, f"llvm.x86.avx512.vpdpwssd.{bits}", acc.type, acc, v, w)
+
+    return by_parts(b, 512 // bits, narrow, acc, v, w)
+
+
+class Avx2Pairs(WidePairs):
+    """By vpmaddwd. The bytes of a line become int16 when their turn has come: there is room for no more."""
+
+    def pairs(self, b: Builder, acc: Value, v: Value, w: Value) -> Value:
+        return b.add(acc, pair_products(b, v, w))
+
+    def after(self, b: Builder, line: Value, accs: Tile) -> Value:
+        return after(b, line, accs)
+
+
+class VnniPairs(Avx2Pairs):
+    """By vpdpwssd, which waits for what it adds to: for a product, and not for the sums so far."""
+
+    def four(self, b: Builder, sums: Tile, words: Tile, numbers: Tile) -> Tile:
+        first = pair_products(b, words[0], numbers[0])
+        return [b.add(sums[0], vpdpwssd(256, b, first, words[1], numbers[1]))]
+
+
+class WideVnniPairs(WidePairs):
+    """By vpdpwssd in registers of 512 bits, of which there are enough for two sums of each token."""
+
+    chains = 2
+
+    def pairs(self, b: Builder, acc: Value, v: Value, w: Value) -> Value:
+        return vpdpwssd(512, b, acc, v, w)
+
+
 def pause(b: Builder) -> None:
     call(b, "llvm.x86.sse2.pause", ir.VoidType())
 
@@ -242,11 +277,11 @@ X86 = {
     "pause": pause,
 }
 SPELLINGS = {
-    "avx512vnni": {**X86, "dots": WideVnniDots, "signed_dots": partial(SignedDots, partial(vpdpbusd, 512))},
+    "avx512vnni": {**X86, "dots": WideVnniDots, "wide": WideVnniPairs},
     "avxvnni": {
         **X86,
         "dots": partial(Dots, lookup=entries, dot4=partial(vpdpbusd, 256)),
-        "signed_dots": partial(SignedDots, partial(vpdpbusd, 256)),
+        "wide": VnniPairs,
     },
-    "avx2": {**X86, "dots": dots_avx2, "signed_dots": partial(SignedDots, dot4_maddubs)},
+    "avx2": {**X86, "dots": dots_avx2, "wide": Avx2Pairs},
 }

@@ -35,7 +35,6 @@ from .dots import (
     quad,
     row_floats,
     scaled_add_each,
-    signed_dots,
     sub_min,
     sub_scale,
     tile_parts,
@@ -98,6 +97,7 @@ from .threads import (
     peek_shared,
     replace,
 )
+from .wide import floats_each, no_sums, store_wide, wide_dots
 
 __all__ = [
     "MEANING",
@@ -113,6 +113,7 @@ __all__ = [
     "exchange",
     "fetch_add",
     "float_bits",
+    "floats_each",
     "fma",
     "fma_each",
     "fma_seen_each",
@@ -137,6 +138,7 @@ __all__ = [
     "merge_each",
     "native",
     "nearest",
+    "no_sums",
     "opaque",
     "pause",
     "peek_f32",
@@ -157,13 +159,13 @@ __all__ = [
     "row_floats",
     "scale_each",
     "scaled_add_each",
-    "signed_dots",
     "single",
     "splat_f32",
     "store_each",
     "store_f16",
     "store_f32",
     "store_i8",
+    "store_wide",
     "stored",
     "sub_min",
     "sub_scale",
@@ -179,6 +181,7 @@ __all__ = [
     "value_bytes",
     "values_at",
     "whole",
+    "wide_dots",
     "with_room",
     "zeros_each",
 ]

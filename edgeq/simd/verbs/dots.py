@@ -9,7 +9,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from edgeq.formats.schemes import ACT_GROUP, TILE_ROWS, Scheme, unpack
+from edgeq.formats.schemes import TILE_ROWS, Scheme, unpack
 from edgeq.formats.schemes.values import integers, sub_mins, sub_scales
 
 from ..isa import parts
@@ -29,7 +29,6 @@ from .registry import (
     bundled,
     codes,
     each_f32,
-    each_i32,
     f32,
     members,
     memory,
@@ -178,12 +177,6 @@ def dots_of(tag: Tag) -> Dots:
     return dots if tag.codes == PACKED else dots.of_kept_codes()
 
 
-def signed_of(tag: Tag) -> Dots:
-    """How it adds up signed bytes times activations in 0..127."""
-    dots: Dots = tag.isa_row.lower["signed_dots"]()
-    return dots
-
-
 def each_sum(t: TagType) -> Bundle:
     """A sum of a group for each token, int32 or, where the tag's way of adding up says so, float32."""
     return Bundle(dots_of(t.tag).sum, t.tag.tokens)
@@ -207,20 +200,6 @@ def dots(t: Any, w: Any, x: int, stride: int, sums: int, sums_stride: int) -> An
         v *= _spread(row, sub_scales(found["sub"], row).astype(np.int32))
     dtype = np.int32 if dots_of(t).sum == I32X16 else np.float32
     return (_activations(t, x, stride, row.group) @ v.T).astype(dtype)
-
-
-def _signed_dots(b: Any, tag: Tag, line: Any, x: Any, stride: Any) -> Any:
-    dots = signed_of(tag)
-    group = Group(dots.row, {"low": line})
-    return bundled(b, I32X16, dots.sums(b, group, steps(b, tag, x, stride), [None] * tag.tokens))
-
-
-@verb(each_i32, (Tag, ADDRESS, ADDRESS, ADDRESS), _signed_dots)
-def signed_dots(t: Any, line: int, x: int, stride: int) -> Any:
-    """As `dots`, for a group of signed bytes in lines and activations in 0..127."""
-    lines = memory(line, np.uint8, ACT_GROUP // 4 * LINE).reshape(1, -1, LINE)
-    values = unpack([lines], (8,)).view(np.int8).astype(np.int32)
-    return (_activations(t, x, stride, ACT_GROUP) @ values.T).astype(np.int32)
 
 
 def _scaled_add(b: Any, tag: Tag, acc: Any, sums: Any, scale: Any, p: Any, stride: Any) -> Any:
