@@ -365,6 +365,36 @@ def store_float(
 
 
 # ---- attention ----
+def key_scores(q: Query, keys: Array, scales: Array) -> Array:
+    """[count, positions] of a head: q.x [count, dims] by int8 keys [positions, dims] with scales [positions,
+    groups], in steps of q's scales.
+    """
+    total = np.zeros((len(q.x), len(keys)), F32)
+    for g in range(keys.shape[1] // GROUP):
+        part = slice(g * GROUP, (g + 1) * GROUP)
+        sums = q.x[:, part].astype(np.int64) @ keys[:, part].astype(np.int64).T
+        total = fma(sums.astype(F32), scales[None, :, g], total)
+    return total
+
+
+class NearHead(NamedTuple):
+    """What a head's queries meet in an INT8 cache."""
+
+    query: Query
+    held: Stored
+
+    def scores(self, at: slice) -> tuple[Array, Array]:
+        """Of these positions, in steps of the queries' scales."""
+        return key_scores(self.query, self.held.keys[at], self.held.key_scales[at]), self.query.x_scale
+
+    def weighted(self, p: Array, seen: Array, at: slice) -> tuple[Array, Array]:
+        """The sums of values, and what their integers are worth."""
+        scales = np.where(seen, self.held.value_scales[None, at], F32(0.0))
+        step, factor = _steps(scales.max(1), F32(WIDE_MAX))
+        numbers = np.rint(p * (scales * factor[:, None])).astype(np.int64)
+        return (numbers @ self.held.values[at].astype(np.int64)).astype(F32), step
+
+
 def attend_int8(q: Query, cache: Stored, position: int, window: int = 0) -> Array:
     """float32 [count, heads, head_dim padded]: queries of positions from `position` on over all they may see.
 
@@ -374,25 +404,9 @@ def attend_int8(q: Query, cache: Stored, position: int, window: int = 0) -> Arra
     share = heads // cache.keys.shape[1]
     out = np.empty((count, heads, dims), F32)
     for h in range(heads):
-        i = h // share
-        query = Query(*(part[:, h] for part in q))
-        head = Stored(*(part[:, i] for part in cache))
-
-        def scores(at: slice, query: Query = query, head: Stored = head) -> Array:
-            total = np.zeros((count, len(head.keys[at])), F32)
-            for g in range(dims // GROUP):
-                part = slice(g * GROUP, (g + 1) * GROUP)
-                sums = query.x[:, part].astype(np.int64) @ head.keys[at, part].astype(np.int64).T
-                total = fma(sums.astype(F32), head.key_scales[None, at, g], total)
-            return total
-
-        def weighted(p: Array, seen: Array, at: slice, head: Stored = head) -> tuple[Array, Array]:
-            scales = np.where(seen, head.value_scales[None, at], F32(0.0))
-            step, factor = _steps(scales.max(1), F32(WIDE_MAX))
-            numbers = np.rint(p * (scales * factor[:, None])).astype(np.int64)
-            return (numbers @ head.values[at].astype(np.int64)).astype(F32), step
-
-        sums, total = _attend(scores, weighted, count, dims, position, window, query.x_scale)
+        held = Stored(*(part[:, h // share] for part in cache))
+        head = NearHead(Query(*(part[:, h] for part in q)), held)
+        sums, total = attend_chunks(head.scores, head.weighted, count, dims, position, window)
         out[:, h] = turn(sums) / total[:, None]
     return out
 
@@ -407,11 +421,11 @@ def attend_float(q: Array, keys: Array, values: Array, position: int, window: in
         query = q[:, h]
         key, value = keys[:, h // share].astype(F32), values[:, h // share].astype(F32)
 
-        def scores(at: slice, query: Array = query, key: Array = key) -> Array:
+        def scores(at: slice, query: Array = query, key: Array = key) -> tuple[Array, Array]:
             total = np.zeros((count, len(key[at])), F32)
             for d in range(dims):
                 total = fma(key[None, at, d], query[:, d, None], total)
-            return total
+            return total, ones
 
         def weighted(p: Array, seen: Array, at: slice, value: Array = value) -> tuple[Array, Array]:
             total = np.zeros((count, dims), F32)
@@ -419,17 +433,17 @@ def attend_float(q: Array, keys: Array, values: Array, position: int, window: in
                 total = np.where(seen[:, n, None], fma(row[None, :], p[:, n, None], total), total)
             return total, ones
 
-        sums, total = _attend(scores, weighted, count, dims, position, window, ones)
+        sums, total = attend_chunks(scores, weighted, count, dims, position, window)
         out[:, h] = sums / total[:, None]
     return out
 
 
-def _attend(
-    scores: Any, weighted: Any, count: int, dims: int, position: int, window: int, scale: Array
+def attend_chunks(
+    scores: Any, weighted: Any, count: int, dims: int, position: int, window: int
 ) -> tuple[Array, Array]:
     """Softmax over chunks of positions, merged as they come; one not seen changes nothing. The sums of values
-    [count, dims] and of exponentials [count]. Scores are in steps of each query's `scale`, and a chunk's sums
-    of values in steps that come with them.
+    [count, dims] and of exponentials [count]. With a chunk's scores comes what a step of each query's is, and
+    with its sums of values what a step of those is.
     """
     own = position + np.arange(count)[:, None]  # the position of each query
     top = np.full(count, MASKED, F32)
@@ -441,7 +455,7 @@ def _attend(
         seen = there <= own
         if window:
             seen &= there > own - window
-        found = scores(at)
+        found, scale = scores(at)
         chunk_top = np.where(seen, found, MASKED).max(1)
         below = np.where(seen, found - chunk_top[:, None], F32(0.0)) * scale[:, None]
         p = np.where(seen, exp(below), F32(0.0)).astype(F32)

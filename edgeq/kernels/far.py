@@ -1,0 +1,275 @@
+"""Attention over far pages (`narrow`): keys and values in few bits, by the products that weights have.
+
+A query of chunk c reads the first chunk and the chunks c - 1 and c in the near form, those between in the far
+one: which form a position has depends on positions alone, and so do the bits. All queries of a pass of one
+sequence are of one chunk. Far products are of bytes: a row of queries (`cache`) holds, behind its numbers of
+16 bits and their scale, the same query as any activation is quantized, and probabilities are quantized like
+that per 32 positions. The error of either is a tenth of what the codes leave.
+"""
+
+from __future__ import annotations
+
+from numba import float32
+
+from edgeq.simd.verbs import (
+    add_group_each,
+    fma_each,
+    group_parts,
+    load_f32,
+    native,
+    peek_f32,
+    prefetch_group,
+    single,
+    splat_f32,
+    store_each,
+    store_f32,
+    tile_parts,
+    tokens,
+    zeros_each,
+)
+
+from .activations import quantize_group
+from .attention import AHEAD, attend_chunk_int8, chunk_scores, key_scores, share_queries, turn_back
+from .catalog import CHUNK, GROUP, TILE, Scratch
+from .coarse import query_scales
+from .narrow import BLOCKS, matrix_bytes
+from .scratch import scratch_p
+from .softmax import bounds, chunk_exponentials, merge_chunk, merge_values
+from .turn import block
+
+ADDED, SCORES, OUT = Scratch.ADDED, Scratch.SCORES, Scratch.OUT
+ONE = float32(1.0)
+
+
+# ---- a chunk ----
+@native
+def is_far(base, own):
+    """Whether a query at position `own` reads the chunk at `base` in the far form."""
+    return base > 0 and base // CHUNK + 1 < own // CHUNK
+
+
+@native
+def product(t, parts, x, x_stride, scales, sums, stride, groups):
+    """The tile's sums over `groups` groups of a tile of rows; a token's scales and its sums lie `stride`
+    apart.
+    """
+    acc = zeros_each(t)
+    for g in range(groups):
+        w = group_parts(t, parts, g)
+        if tokens(t) == 1:
+            prefetch_group(t, w, AHEAD)
+        acc = add_group_each(t, acc, w, x + g * GROUP, x_stride, scales + g * 4, sums + g * 4, stride)
+    return acc
+
+
+@native
+def multiply_rows(rows, stride, columns, q, groups, count):
+    """Multiply rows of scores by the scales of their queries."""
+    for n in range(count):
+        scale = splat_f32(peek_f32(q + n * groups * 128 + groups * 64))
+        for i in range(0, columns, 16):
+            at = rows + n * stride + i * 4
+            store_f32(at, load_f32(at) * scale)
+
+
+@native
+def coded_scores(t, head, q, scores, groups, count, room):
+    """The chunk's scores where keys are codes beside their means; `room` is for the scores of 16 means."""
+    means, mean_scales, keys = head
+    store_each(t, room, 64, key_scores(t, means, mean_scales, keys, q, groups), tokens(t))
+    multiply_rows(room, 64, TILE, q, groups, count)
+    scales = query_scales(q, groups)
+    sums, x = scales + groups * 4, scales + groups * 8
+    one = splat_f32(ONE)
+    for tile in range(CHUNK // TILE):
+        parts = tile_parts(t, keys, CHUNK // TILE, groups * GROUP, tile)
+        acc = product(t, parts, x, groups * 128, scales, sums, groups * 128, groups)
+        store_each(t, scores + tile * 64, CHUNK * 4, fma_each(t, acc, one, room + tile * 4, 64), tokens(t))
+
+
+@native
+def near_scores(t, head, q, scores, groups, count, room):
+    """The chunk's scores where keys are near ones."""
+    chunk_scores(t, head, q, scores, groups, CHUNK)
+    multiply_rows(scores, CHUNK * 4, CHUNK, q, groups, count)
+
+
+@native
+def chunk_bytes(scores, p, p_scale, p_sum):
+    """A query's exponentials of the chunk as bytes."""
+    for i in range(0, CHUNK, GROUP):
+        a, b = load_f32(scores + i * 4), load_f32(scores + i * 4 + 64)
+        quantize_group(a, b, p + i, p_scale + i // 8, p_sum + i // 8)
+
+
+@native
+def coded_values(t, values, p, scratch, tile, groups):
+    """The chunk's sums of values, merged into the tile's."""
+    p_scale = p[0] + p[1]
+    for d in range(groups * 2):
+        parts = tile_parts(t, values, groups * 2, CHUNK, d)
+        acc = product(t, parts, p[0], CHUNK, p_scale, p_scale + p[1] // 8, CHUNK // 8, BLOCKS)
+        merge_values(t, scratch, tile + OUT + d * 64, groups * 128, acc)
+
+
+@native
+def attend_page(t, score, head, values, q, seen, groups, scratch, tile):
+    """A far page's positions, for queries first.. < last of a key-value head, merged into their tile's sums.
+
+    score is coded_scores or near_scores and head what it takes; `values` is the head's matrix, q the first
+    query's row, and seen (first, last, base, start, share, window).
+    """
+    first, last, base, start, share, window = seen
+    count, scores, p = last - first, scratch + SCORES, scratch + scratch_p(t)
+    size = tokens(t) * CHUNK
+    if count == 1:
+        score(single(t), head, q, scores, groups, count, p)
+    else:
+        score(t, head, q, scores, groups, count, p)
+    for n in range(count):
+        low, high = bounds(start + (first + n) // share, window, base)
+        chunk_exponentials(scratch, n, low, high, CHUNK)
+        p_scale = p + size + n * (CHUNK // 8)
+        chunk_bytes(scores + n * CHUNK * 4, p + n * CHUNK, p_scale, p_scale + size // 8)
+    merge_chunk(scratch, tile)
+    inverse = splat_f32(ONE / float32(block(groups * GROUP)))
+    store_f32(scratch + ADDED, load_f32(scratch + ADDED) * inverse)
+    if count == 1:
+        coded_values(single(t), values, (p, size), scratch, tile, groups)
+    else:
+        coded_values(t, values, (p, size), scratch, tile, groups)
+
+
+# ---- chunks of both forms ----
+@native
+def attend_chunk_coded(
+    t, i, first, last, base, final, start, share, window, query, cache, sizes, scratch, tile
+):
+    """As attend_chunk_int8, far chunks from coded pages: cache is (near parts, far parts, kv_heads)."""
+    near, far, kv_heads = cache
+    if is_far(base, final):
+        means, mean_scales, keys, values = far
+        groups = (sizes[0] + 31) // 32
+        at = base // CHUNK * kv_heads + i
+        matrix = at * matrix_bytes(t, CHUNK * groups * GROUP)
+        head = means + at * groups * 512, mean_scales + at * groups * 64, keys + matrix
+        q = query[0] + (i * sizes[2] + first) * groups * 128
+        seen = first, last, base, start, share, window
+        attend_page(t, coded_scores, head, values + matrix, q, seen, groups, scratch, tile)
+    else:
+        attend_chunk_int8(
+            t, i, first, last, base, final, start, share, window, query, near, sizes, scratch, tile
+        )
+
+
+@native
+def attend_chunk_coded_values(
+    t, i, first, last, base, final, start, share, window, query, cache, sizes, scratch, tile
+):
+    """As attend_chunk_coded where keys stay near and far pages have values alone."""
+    near, values, kv_heads = cache
+    if is_far(base, final):
+        groups = (sizes[0] + 31) // 32
+        matrix = (base // CHUNK * kv_heads + i) * matrix_bytes(t, CHUNK * groups * GROUP)
+        keys = near[0] + (i * sizes[1] + base) * groups * 32
+        head = keys, near[1] + (i * sizes[1] + base) * groups * 4, values + matrix
+        q = query[0] + (i * sizes[2] + first) * groups * 128
+        seen = first, last, base, start, share, window
+        attend_page(t, near_scores, head, values + matrix, q, seen, groups, scratch, tile)
+    else:
+        attend_chunk_int8(
+            t, i, first, last, base, final, start, share, window, query, near, sizes, scratch, tile
+        )
+
+
+@native
+def attend_coded(
+    t,
+    work,
+    worker,
+    workers,
+    state,
+    q,
+    means,
+    mean_scales,
+    far_keys,
+    far_values,
+    keys,
+    key_scales,
+    values,
+    value_scales,
+    y,
+    y_stride,
+    heads,
+    kv_heads,
+    head_dim,
+    capacity,
+    rows,
+    window,
+    scratch,
+    scratch_stride,
+):
+    """y [count, heads, head_dim] as attend_int8; far pages, [chunk][kv_heads] of each part, from `narrow`."""
+    share_queries(
+        t,
+        attend_chunk_coded,
+        turn_back,
+        work,
+        state,
+        (q,),
+        (
+            (keys, key_scales, values, value_scales),
+            (means, mean_scales, far_keys, far_values),
+            kv_heads,
+        ),
+        (head_dim, capacity, rows),
+        y,
+        y_stride,
+        heads // kv_heads,
+        kv_heads,
+        window,
+        scratch + worker * scratch_stride,
+    )
+
+
+@native
+def attend_coded_values(
+    t,
+    work,
+    worker,
+    workers,
+    state,
+    q,
+    far_values,
+    keys,
+    key_scales,
+    values,
+    value_scales,
+    y,
+    y_stride,
+    heads,
+    kv_heads,
+    head_dim,
+    capacity,
+    rows,
+    window,
+    scratch,
+    scratch_stride,
+):
+    """As attend_coded where keys stay near."""
+    share_queries(
+        t,
+        attend_chunk_coded_values,
+        turn_back,
+        work,
+        state,
+        (q,),
+        ((keys, key_scales, values, value_scales), far_values, kv_heads),
+        (head_dim, capacity, rows),
+        y,
+        y_stride,
+        heads // kv_heads,
+        kv_heads,
+        window,
+        scratch + worker * scratch_stride,
+    )

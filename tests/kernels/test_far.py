@@ -1,0 +1,152 @@
+"""Far pages and attention over them, bit for bit: each scheme, odd heads, grouped queries, windows, on every
+instruction set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from edgeq.formats import encode_parts
+from edgeq.formats.schemes import SCHEMES
+from edgeq.kernels import meaning, meaning_far
+from edgeq.kernels.catalog import CHUNK, FAR, FAR_PARTS
+from tests.kernels.calling import Array, run, same_bits, tag_of
+from tests.kernels.test_attention import Attention, Case, centre_of, inputs, scaling
+from tests.simd.rows import EVERYWHERE, HERE
+
+KINDS = [(scheme, suffix) for scheme in FAR for suffix in FAR_PARTS]
+CASES = [
+    Case(64, 2, 1, 1024, 1),
+    Case(64, 1, 8, 1024 + 17, 3),
+    Case(8, 2, 3, 768 + 40, 9),
+    Case(80, 2, 3, 1024 + 5, 5, 700),
+    Case(128, 1, 1, 768 + 200, 30, 300),
+]
+FEW = [CASES[n] for n in (1, 3)]
+
+
+@dataclass
+class Page:
+    """Bytes of the parts of a far page of all heads, by name."""
+
+    parts: dict[str, Array]
+
+    @classmethod
+    def of(cls, heads: list[meaning_far.Far], scheme: str) -> Page:
+        found: dict[str, list[Array]] = {}
+        for head in heads:
+            values = np.concatenate(list(encode_parts(head.values, SCHEMES[scheme])))
+            found.setdefault("far_values", []).append(values)
+            if head.means is None or head.mean_scales is None:
+                continue
+            keys = np.concatenate(list(encode_parts(head.keys, SCHEMES[scheme])))
+            (means,) = lines_of(head.means)
+            found.setdefault("means", []).append(means.reshape(-1))
+            scales = np.ascontiguousarray(head.mean_scales.T).view(np.uint8)
+            found.setdefault("mean_scales", []).append(scales.reshape(-1))
+            found.setdefault("far_keys", []).append(keys)
+        return cls({name: np.concatenate(parts) for name, parts in found.items()})
+
+
+def lines_of(keys: Array) -> list[Array]:
+    from edgeq.formats import schemes
+
+    return schemes.pack(keys.view(np.uint8), (8,))
+
+
+class FarAttention(Attention):
+    """With far pages, one for each chunk but the last two, all of noise until they are narrowed."""
+
+    def __init__(self, case: Case, scheme: str, suffix: str, isa: str):
+        super().__init__(case, "q8", isa)
+        self.tag, self.scheme, self.suffix = tag_of(isa, scheme), scheme, suffix
+        self.dims = self.shape.dims
+        row = SCHEMES[scheme]
+        matrix = case.kv_heads * CHUNK // 16 * row.tile_bytes(self.dims)
+        sizes = {
+            "means": case.kv_heads * 16 * self.dims,
+            "mean_scales": case.kv_heads * self.dims * 2,
+            "far_keys": matrix,
+            "far_values": matrix,
+        }
+        self.sizes = {name: sizes[name] for name in FAR_PARTS[suffix]}
+        self.chunks = self.shape.capacity // CHUNK
+        self.far = {name: self.m.flat(n * self.chunks, np.uint8, 0x77) for name, n in self.sizes.items()}
+
+    def page(self, chunk: int) -> dict[str, int]:
+        return {name: buffer.address + chunk * self.sizes[name] for name, buffer in self.far.items()}
+
+    def narrow(self, chunk: int, workers: int = 1) -> Page:
+        """Of the near chunk; what is then in its page."""
+        dims, first = self.dims, chunk * CHUNK
+        per = {"keys": dims, "key_scales": dims // 8, "values": dims, "value_scales": 4}
+        near = {name: self.parts[name].address + first * per[name] for name in per}
+        if self.suffix:
+            near = {name: near[name] for name in ("values", "value_scales")}
+        operands = self.page(chunk) | near | self.own
+        shape = dict(kv_heads=self.case.kv_heads, head_dim=self.case.head_dim, capacity=self.shape.capacity)
+        run(self.m, f"narrow{self.suffix}", self.tag, count=1, workers=workers, **operands, **shape)
+        sizes = self.sizes.items()
+        held = {name: self.far[name].values[chunk * n : (chunk + 1) * n].copy() for name, n in sizes}
+        return Page(held)
+
+    def attend_far(self, workers: int = 1) -> Array:
+        case = self.case
+        y = self.m.rows(np.full((case.count, case.heads * case.head_dim), np.nan, np.float32))
+        run(
+            self.m,
+            f"attend_coded{self.suffix}",
+            self.tag,
+            count=case.count,
+            position=case.before,
+            workers=workers,
+            y=y.address,
+            y_stride=y.stride,
+            window=case.window,
+            **self.page(0),
+            **self.operands,
+            **self.own,
+        )
+        return y.values.reshape(case.count, case.heads, case.head_dim)
+
+
+def stored(case: Case, k: Array, v: Array) -> meaning.Stored:
+    return meaning.store_int8(np.zeros_like(k), k, v, centre_of(case), 1.0)[1]
+
+
+def check(case: Case, scheme: str, suffix: str, isa: str) -> None:
+    row = SCHEMES[scheme]
+    attention = FarAttention(case, scheme, suffix, isa)
+    q, k, v = inputs(case)
+    n = case.before
+    attention.store(0, np.ones((n, case.heads, case.head_dim), np.float32), k[:n], v[:n])
+    attention.store(n, q, k[n:], v[n:], workers=2)
+    near, pages = stored(case, k, v), {}
+    for chunk in range(n // CHUNK - 1):
+        at = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
+        part = meaning.Stored(*(p[at] for p in near))
+        pages[chunk] = meaning_far.narrow(part, row, case.head_dim, coded_keys=not suffix)
+        held = attention.narrow(chunk, workers=2)
+        for name, want in Page.of(pages[chunk], scheme).parts.items():
+            np.testing.assert_array_equal(held.parts[name], want, err_msg=name)
+    got = attention.attend_far(workers=2)
+    query, _ = meaning.store_int8(q, k[:1], v[:1], centre_of(case), scaling(case))
+    low = meaning_far.coarse(q, scaling(case))
+    want = meaning_far.attend(query, low, near, pages, row, n, case.window)
+    same_bits(got, want[..., : case.head_dim])
+
+
+@pytest.mark.parametrize(("scheme", "suffix"), KINDS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_far_pages(case: Case, scheme: str, suffix: str) -> None:
+    check(case, scheme, suffix, HERE)
+
+
+@pytest.mark.parametrize("name", [name for name in EVERYWHERE if name != HERE])
+@pytest.mark.parametrize(("scheme", "suffix"), KINDS)
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_far_pages_everywhere(case: Case, scheme: str, suffix: str, name: str) -> None:
+    check(case, scheme, suffix, name)
