@@ -25,7 +25,7 @@ from .quarters import (
     pair_sums,
     smull,
 )
-from .vectors import I8, I64, LANES, Builder, Value, at, const, cut, join, pick, put
+from .vectors import I8, I32, I64, LANES, Builder, Value, at, const, cut, join, pick, put
 from .wide import LINE, QUADS, Array, Layout
 
 OCTETS = QUADS // 2
@@ -96,7 +96,9 @@ class DotOctets(WideOctets):
         found = [const(I32X4, 0)] * 2
         for n, octet in enumerate(octets):
             for i, word in enumerate(words(b, octet)):
-                found[i // 2] = neon(b, "sdot.v4i32.v16i8", I32X4, found[i // 2], codes[2 * n + i % 2], word)
+                found[i // 2] = neon(
+                    b, "sdot.v4i32.v16i8", I32X4, found[i // 2], codes[2 * n + i % 2], word
+                )
         return found[0], found[1]
 
 

@@ -70,9 +70,7 @@ class PairLayout:
         return fours.reshape(numbers.shape).astype(np.int32)
 
 
-Pairs = Callable[
-    [Builder, Value, Value, Value], Value
-]  # acc + the sums of the products of neighbouring int16
+Pairs = Callable[[Builder, Value, Value, Value], Value]  # acc + the sums of the products of neighbouring int16
 
 
 def added_pairs(b: Builder, acc: Value, v: Value, w: Value) -> Value:
@@ -122,3 +120,4 @@ class LoopPairs(WidePairs):
             return [self.four(b, acc, words, b.add(x, eight)) for acc, x in zip(accs, xs, strict=True)]
 
         return repeat(b, range(QUADS), accs, add)
+
