@@ -9,7 +9,8 @@ are the parts of a scheme as `formats.schemes` means them, row-major, or float32
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -56,6 +57,17 @@ def exp(x: Any) -> Array:
     r = fma(n, F32(2.12194440e-4), fma(n, F32(-0.693359375), x))
     p = np.full(x.shape, 1.0 / 720.0, F32)
     for c in (1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0):
+        p = fma(p, r, F32(c))
+    return p * np.ldexp(F32(1.0), n.astype(np.int32))
+
+
+def exp2(x: Any) -> Array:
+    """2 to the x for x < 128, and 2**-126 below -126; NaN of NaN."""
+    x = np.where(F32(-126.0) > np.asarray(x, F32), F32(-126.0), np.asarray(x, F32))
+    n = np.rint(x).astype(F32)
+    r = x - n
+    p = np.full(x.shape, 0.001326472731307149, F32)
+    for c in (0.009671512991189957, 0.05550733581185341, 0.24022242426872253, 0.6931470036506653, 1.0):
         p = fma(p, r, F32(c))
     return p * np.ldexp(F32(1.0), n.astype(np.int32))
 
@@ -275,6 +287,7 @@ def matmul_act(
 
 # ---- the cache ----
 WIDE_MAX = 32639
+LOG2_E = F32(1.4426950408889634)
 
 
 class Query(NamedTuple):
@@ -365,34 +378,75 @@ def store_float(
 
 
 # ---- attention ----
-def key_scores(q: Query, keys: Array, scales: Array) -> Array:
-    """[count, positions] of a head: q.x [count, dims] by int8 keys [positions, dims] with scales [positions,
-    groups], in steps of q's scales.
+class Head(Protocol):
+    """What the queries of a head meet in a chunk."""
+
+    scale: Array  # [count], what a step of each query's scores is
+
+    def scores(self, at: slice) -> Array:
+        """[count, positions], in these steps."""
+        ...
+
+    def exponentials(self, below: Array) -> Array:
+        """Of what scores are below the largest of their query."""
+        ...
+
+    def weighted(self, p: Array, seen: Array, at: slice) -> tuple[Array, Array]:
+        """The sums [count, dims] of values times p [count, positions], and what a step of each query's is."""
+        ...
+
+
+def key_scores(x: Array, keys: Array, scales: Array) -> Array:
+    """[count, positions]: integers x [count, dims] by int8 keys [positions, dims] with scales [positions,
+    groups].
     """
-    total = np.zeros((len(q.x), len(keys)), F32)
+    total = np.zeros((len(x), len(keys)), F32)
     for g in range(keys.shape[1] // GROUP):
         part = slice(g * GROUP, (g + 1) * GROUP)
-        sums = q.x[:, part].astype(np.int64) @ keys[:, part].astype(np.int64).T
+        sums = x[:, part].astype(np.int64) @ keys[:, part].astype(np.int64).T
         total = fma(sums.astype(F32), scales[None, :, g], total)
     return total
 
 
-class NearHead(NamedTuple):
-    """What a head's queries meet in an INT8 cache."""
+class NearHead:
+    """An INT8 cache; parts of `q` and `held` without the axis of heads."""
 
-    query: Query
-    held: Stored
+    def __init__(self, q: Query, held: Stored):
+        self.q, self.held, self.scale = q, held, q.x_scale
 
-    def scores(self, at: slice) -> tuple[Array, Array]:
-        """Of these positions, in steps of the queries' scales."""
-        return key_scores(self.query, self.held.keys[at], self.held.key_scales[at]), self.query.x_scale
+    def scores(self, at: slice) -> Array:
+        return key_scores(self.q.x, self.held.keys[at], self.held.key_scales[at])
+
+    def exponentials(self, below: Array) -> Array:
+        return exp2(below * (self.scale * LOG2_E)[:, None])
 
     def weighted(self, p: Array, seen: Array, at: slice) -> tuple[Array, Array]:
-        """The sums of values, and what their integers are worth."""
         scales = np.where(seen, self.held.value_scales[None, at], F32(0.0))
         step, factor = _steps(scales.max(1), F32(WIDE_MAX))
         numbers = np.rint(p * (scales * factor[:, None])).astype(np.int64)
         return (numbers @ self.held.values[at].astype(np.int64)).astype(F32), step
+
+
+class FloatHead:
+    """A cache of floats: q [count, dims], key and value [positions, dims]."""
+
+    def __init__(self, q: Array, key: Array, value: Array):
+        self.q, self.key, self.value, self.scale = q, key, value, np.ones(len(q), F32)
+
+    def scores(self, at: slice) -> Array:
+        total = np.zeros((len(self.q), len(self.key[at])), F32)
+        for d in range(self.q.shape[1]):
+            total = fma(self.key[None, at, d], self.q[:, d, None], total)
+        return total
+
+    def exponentials(self, below: Array) -> Array:
+        return exp(below)
+
+    def weighted(self, p: Array, seen: Array, at: slice) -> tuple[Array, Array]:
+        total = np.zeros(self.q.shape, F32)
+        for n, row in enumerate(self.value[at]):
+            total = np.where(seen[:, n, None], fma(row[None, :], p[:, n, None], total), total)
+        return total, self.scale
 
 
 def attend_int8(q: Query, cache: Stored, position: int, window: int = 0) -> Array:
@@ -406,7 +460,7 @@ def attend_int8(q: Query, cache: Stored, position: int, window: int = 0) -> Arra
     for h in range(heads):
         held = Stored(*(part[:, h // share] for part in cache))
         head = NearHead(Query(*(part[:, h] for part in q)), held)
-        sums, total = attend_chunks(head.scores, head.weighted, count, dims, position, window)
+        sums, total = attend_chunks(lambda _, head=head: head, count, dims, position, window)
         out[:, h] = turn(sums) / total[:, None]
     return out
 
@@ -416,50 +470,34 @@ def attend_float(q: Array, keys: Array, values: Array, position: int, window: in
     count, heads, dims = q.shape
     share = heads // keys.shape[1]
     out = np.empty((count, heads, dims), F32)
-    ones = np.ones(count, F32)
     for h in range(heads):
-        query = q[:, h]
-        key, value = keys[:, h // share].astype(F32), values[:, h // share].astype(F32)
-
-        def scores(at: slice, query: Array = query, key: Array = key) -> tuple[Array, Array]:
-            total = np.zeros((count, len(key[at])), F32)
-            for d in range(dims):
-                total = fma(key[None, at, d], query[:, d, None], total)
-            return total, ones
-
-        def weighted(p: Array, seen: Array, at: slice, value: Array = value) -> tuple[Array, Array]:
-            total = np.zeros((count, dims), F32)
-            for n, row in enumerate(value[at]):
-                total = np.where(seen[:, n, None], fma(row[None, :], p[:, n, None], total), total)
-            return total, ones
-
-        sums, total = attend_chunks(scores, weighted, count, dims, position, window)
+        head = FloatHead(q[:, h], keys[:, h // share].astype(F32), values[:, h // share].astype(F32))
+        sums, total = attend_chunks(lambda _, head=head: head, count, dims, position, window)
         out[:, h] = sums / total[:, None]
     return out
 
 
 def attend_chunks(
-    scores: Any, weighted: Any, count: int, dims: int, position: int, window: int
+    head_of: Callable[[int], Head], count: int, dims: int, position: int, window: int
 ) -> tuple[Array, Array]:
     """Softmax over chunks of positions, merged as they come; one not seen changes nothing. The sums of values
-    [count, dims] and of exponentials [count]. With a chunk's scores comes what a step of each query's is, and
-    with its sums of values what a step of those is.
+    [count, dims] and of exponentials [count]. head_of(n) is what chunk n holds.
     """
     own = position + np.arange(count)[:, None]  # the position of each query
     top = np.full(count, MASKED, F32)
     total = np.zeros(count, F32)
     out = np.zeros((count, dims), F32)
     for base in range(0, position + count, CHUNK):
-        at = slice(base, min(base + CHUNK, position + count))
+        at, head = slice(base, min(base + CHUNK, position + count)), head_of(base // CHUNK)
         there = np.arange(at.start, at.stop)[None, :]
         seen = there <= own
         if window:
             seen &= there > own - window
-        found, scale = scores(at)
+        found = head.scores(at)
         chunk_top = np.where(seen, found, MASKED).max(1)
-        below = np.where(seen, found - chunk_top[:, None], F32(0.0)) * scale[:, None]
-        p = np.where(seen, exp(below), F32(0.0)).astype(F32)
-        chunk_top = np.where(seen.any(1), chunk_top * scale, MASKED)
+        below = np.where(seen, found - chunk_top[:, None], F32(0.0))
+        p = np.where(seen, head.exponentials(below), F32(0.0)).astype(F32)
+        chunk_top = np.where(seen.any(1), chunk_top * head.scale, MASKED)
         lanes = np.zeros((count, LANES), F32)
         whole = padded(p)
         for i in range(0, whole.shape[1], LANES):
@@ -467,7 +505,7 @@ def attend_chunks(
         new = np.maximum(top, chunk_top)
         kept, added = exp(top - new), exp(chunk_top - new)
         total = total * kept + fold(lanes) * added
-        sums, step = weighted(p, seen, at)
+        sums, step = head.weighted(p, seen, at)
         out = fma(sums, (added * step)[:, None], out * kept[:, None])
         top = new
     return out, total

@@ -10,7 +10,7 @@ from edgeq.formats.schemes import Parts, Scheme
 
 from . import meaning
 from .catalog import CHUNK, GROUP, TILE
-from .meaning import F32, Array, Int8, Query, Stored, between, block, fma, fold, quantize, rounded, turn
+from .meaning import F32, Array, Int8, NearHead, Query, Stored, between, block, fma, fold, quantize, rounded, turn
 
 CANDIDATES, SHARE = 5, F32(0.02)
 
@@ -117,56 +117,47 @@ def coarse(a: Array, scaling: float) -> Int8:
 
 
 def attend(
-    q: Query, near_q: Int8, cache: Stored, pages: dict[int, list[Far]], scheme: Scheme, position: int,
+    q: Query, low_q: Int8, cache: Stored, pages: dict[int, list[Far]], scheme: Scheme, position: int,
     window: int = 0,
 ) -> Array:  # fmt: skip
-    """As `meaning.attend_int8`; `pages` has the far ones by the number of their chunk. The queries are all of
-    one chunk.
+    """As `meaning.attend_int8`; low_q is what `coarse` gives, and `pages` has the far ones by the number of
+    their chunk. The queries are all of one chunk.
     """
     count, heads, dims = q.x.shape
     share = heads // cache.keys.shape[1]
     out = np.empty((count, heads, dims), F32)
     for h in range(heads):
         i = h // share
-        query = Query(*(part[:, h] for part in q))
-        low_query = Int8(*(part[:, h] for part in near_q))
-        near = meaning.NearHead(query, Stored(*(part[:, i] for part in cache)))
-        far = {chunk: FarHead(query, low_query, page[i], scheme) for chunk, page in pages.items()}
+        query, low = Query(*(part[:, h] for part in q)), Int8(*(part[:, h] for part in low_q))
+        near = NearHead(query, Stored(*(part[:, i] for part in cache)))
+        far = {chunk: FarHead(query, low, page[i], scheme) for chunk, page in pages.items()}
 
-        def form(at: slice, near: Any = near, far: Any = far) -> Any:
-            chunk = at.start // CHUNK
-            return far[chunk] if is_far(chunk, position // CHUNK) else near
+        def head_of(chunk: int, near: Any = near, far: Any = far) -> meaning.Head:
+            found: meaning.Head = far[chunk] if is_far(chunk, position // CHUNK) else near
+            return found
 
-        sums, total = meaning.attend_chunks(
-            lambda at, form=form: form(at).scores(at),
-            lambda p, seen, at, form=form: form(at).weighted(p, seen, at),
-            count, dims, position, window,
-        )  # fmt: skip
+        sums, total = meaning.attend_chunks(head_of, count, dims, position, window)
         out[:, h] = turn(sums) / total[:, None]
     return out
 
 
-class FarHead(NamedTuple):
-    """What a head's queries meet in a far page."""
+class FarHead:
+    """A far page; parts of `q` and `low_q` without the axis of heads. Scores are no integers: a step is 1."""
 
-    query: Query
-    coarse: Int8
-    page: Far
-    scheme: Scheme
+    def __init__(self, q: Query, low_q: Int8, page: Far, scheme: Scheme):
+        self.q, self.low_q, self.page, self.scheme = q, low_q, page, scheme
+        self.scale = np.ones(len(q.x), F32)
 
-    def scores(self, at: slice) -> tuple[Array, Array]:
-        """Of all positions; the step is 1."""
-        ones = np.ones(len(self.query.x), F32)
-        keys, scales = self.page.keys, None
-        if self.page.means is None:
-            keys, scales = keys
-            return meaning.key_scores(self.query, keys, scales) * self.query.x_scale[:, None], ones
-        assert self.page.mean_scales is not None
-        of_means = meaning.key_scores(self.query, self.page.means, self.page.mean_scales)
-        of_means = of_means * self.query.x_scale[:, None]
-        return meaning.matmul(self.coarse, keys, self.scheme, add=np.repeat(of_means, TILE, axis=1)), ones
+    def scores(self, at: slice) -> Array:
+        means, scales = self.page.means, self.page.mean_scales
+        if means is None or scales is None:
+            return meaning.key_scores(self.q.x, *self.page.keys) * self.q.x_scale[:, None]
+        of_means = meaning.key_scores(self.q.x, means, scales) * self.q.x_scale[:, None]
+        return meaning.matmul(self.low_q, self.page.keys, self.scheme, add=np.repeat(of_means, TILE, axis=1))
+
+    def exponentials(self, below: Array) -> Array:
+        return meaning.exp(below)
 
     def weighted(self, p: Array, seen: Array, at: slice) -> tuple[Array, Array]:
-        """The sums of values, in steps of one over the block."""
         sums = meaning.matmul(quantize(np.where(seen, p, F32(0.0))), self.page.values, self.scheme)
         return sums, np.full(len(p), F32(1.0) / F32(block(sums.shape[1])))

@@ -25,7 +25,7 @@ from edgeq.simd.verbs import (
 
 from .activations import ZERO
 from .catalog import CHUNK, Scratch
-from .mathematics import exp
+from .mathematics import LOG2_E, exp2
 from .softmax import MASKED, chunk_top
 from .steps import NUMBER_MAX, factor_of, step_of
 
@@ -44,13 +44,15 @@ def seen(x, i, low, high):
 
 @native
 def chunk_weights(value_scales, low, high, scratch):
-    """The weights of positions low <= i < high of the chunk and their step."""
+    """The weights of positions low <= i < high of the chunk and their step; others of their groups of 32 get
+    zeros.
+    """
     top = splat_f32(ZERO)
     for i in range(low // 16 * 16, high, 16):
         top = larger_magnitude(seen(value_scales, i, low, high), top)
     most = max_magnitude(top)
     factor = splat_f32(factor_of(most, NUMBER_MAX))
-    for i in range(low // 16 * 16, high, 16):
+    for i in range(low // 32 * 32, (high + 31) // 32 * 32, 16):
         store_f32(scratch + WEIGHTS + i * 4, seen(value_scales, i, low, high) * factor)
     poke_f32(scratch + WEIGHT_STEP, step_of(most, NUMBER_MAX))
 
@@ -62,16 +64,20 @@ def chunk_probabilities(t, scratch, n, q_scale, low, high, end, p):
     """
     scores, weights = scratch + SCORES + n * CHUNK * 4, scratch + WEIGHTS
     top = chunk_top(scores, low, high)
-    total, scale, first = splat_f32(ZERO), splat_f32(q_scale), splat_f32(top)
-    for i in range(0, end, 16):
-        if i < high and i + 16 > low:
-            e = exp((load_f32(scores + i * 4) - first) * scale)
-            if i < low or i + 16 > high:
-                e = keep(e, low - i, high - i, ZERO)
-            total = total + e
-            store_wide(t, p + i * 2, nearest(e * load_f32(weights + i * 4)))
-        else:
-            store_wide(t, p + i * 2, nearest(splat_f32(ZERO)))
+    total, first, scale = splat_f32(ZERO), splat_f32(top), splat_f32(q_scale * LOG2_E)
+    for i in range(0, end, 32):
+        a, b = splat_f32(ZERO), splat_f32(ZERO)
+        if i < high and i + 32 > low:
+            a = exp2((load_f32(scores + i * 4) - first) * scale)
+            b = exp2((load_f32(scores + i * 4 + 64) - first) * scale)
+            if i < low or i + 32 > high:
+                a = keep(a, low - i, high - i, ZERO)
+                b = keep(b, low - i - 16, high - i - 16, ZERO)
+            total = total + a + b
+            a = a * load_f32(weights + i * 4)
+            b = b * load_f32(weights + i * 4 + 64)
+        store_wide(t, p + i * 2, nearest(a))
+        store_wide(t, p + i * 2 + 32, nearest(b))
     poke_f32(scratch + CHUNK_TOP + n * 4, top * q_scale if low < high else MASKED)
     poke_f32(scratch + CHUNK_SUM + n * 4, sum_f32(total))
     poke_f32(scratch + STEP + n * 4, peek_f32(scratch + WEIGHT_STEP))
