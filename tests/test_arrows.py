@@ -34,7 +34,8 @@ ARROWS: dict[str, set[str]] = {
     "kernels": {"catalog", "simd", "formats"},
     "packs": {"catalog", "cores", "formats", "ownership", "simd"},
     "memory": set(),
-    "cache": {"catalog", "formats", "memory", "ownership"},
+    "kvkinds": {"catalog", "formats"},
+    "cache": {"catalog", "formats", "kvkinds", "memory", "ownership"},
     "runtime": {"catalog", "cache", "formats", "memory", "ownership", "packs", "simd", "threads"},
     "cores": set(),
     "tuned": {"catalog", "formats", "whole"},
@@ -73,7 +74,7 @@ ARROWS: dict[str, set[str]] = {
     "__main__": {"cli", "ends"},
     "cli": {
         "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats",
-        "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache", "demo", "cores", "tune",
+        "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache", "kvkinds", "demo", "cores", "tune",
         "tuned", "idle", "ends", "hub", "library", "sizes", "whole",
     },
 }  # fmt: skip

@@ -10,7 +10,21 @@ from edgeq.formats.schemes import Parts, Scheme
 
 from . import meaning
 from .catalog import CHUNK, GROUP, TILE
-from .meaning import F32, Array, Int8, NearHead, Query, Stored, between, block, fma, fold, quantize, rounded, turn
+from .meaning import (
+    F32,
+    Array,
+    Int8,
+    NearHead,
+    Query,
+    Stored,
+    between,
+    block,
+    fma,
+    fold,
+    quantize,
+    rounded,
+    turn,
+)
 
 CANDIDATES, SHARE = 5, F32(0.02)
 
