@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.memory import Need, by_size, markdown, named
-from edgeq.cache import KINDS
 from edgeq.converters.recipe import CHOICES
 from edgeq.formats import SCHEMES
+from edgeq.kvkinds import KINDS
 
 FILLED = 1000  # tokens in the cache
 CORES = 4

@@ -15,16 +15,17 @@ from typing import Any
 
 from bench.known import KNOWN
 from edgeq import models
-from edgeq.cache import KINDS, CacheShape
 from edgeq.converters.pipeline import planned
 from edgeq.converters.recipe import CHOICES, choose
+from edgeq.kernels.catalog import CHUNK
+from edgeq.kvkinds import KINDS, NEAR_PAGES
 
 BOARDS_GB = (0.5, 1, 2, 4, 8, 16)
 SHARE = 0.75
 SYSTEM = 250_000_000  # bytes of any board: the firmware's, and those of a system without a desktop
 RUNTIME = 80_000_000  # bytes of Python, its libraries and a pass's buffers: see bench/LOG.md
 PIECE = 650  # bytes that the tokenizer takes for each entry of the vocabulary: see there
-STEP = 256  # tokens: a cache grows by so many
+STEP = CHUNK  # tokens: a cache grows by so many
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Need:
 
     file: int
     read: int  # of the file, for each generated token: all but an embedding that is not the head
-    runtime: int
+    runtime: int  # what else it takes, pages of the cache that stay near among it
     token: int  # of the cache, for each token of context
     tokens_max: int  # that the model was made for
 
@@ -42,12 +43,14 @@ class Need:
         """For the words of a checkpoint's config.json. The tokenizer's bytes in the file are not counted."""
         family = models.family_of(words)
         c = models.family(family).Config.from_hf(words)
-        cache = CacheShape.of(kv, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, STEP)
+        kind, layer = KINDS[kv], (c.num_hidden_layers, c.num_key_value_heads, c.head_dim)
+        token, first = kind.token_bytes(*layer), NEAR_PAGES * STEP
+        more = kind.context_bytes(*layer, first) - first * token  # of the pages that stay near
         sizes = {tensor.name: tensor.nbytes for tensor in planned(family, c, choose(scheme=scheme))}
         file = sum(sizes.values())
         skipped = sizes["embed"] if "output" in sizes else 0
-        runtime = RUNTIME + PIECE * c.vocab_size
-        return cls(file, file - skipped, runtime, cache.nbytes // STEP, c.max_position_embeddings)
+        runtime = RUNTIME + PIECE * c.vocab_size + max(0, more)
+        return cls(file, file - skipped, runtime, token, c.max_position_embeddings)
 
     def context(self, memory_gb: float) -> int:
         """The longest context that fits on a board with so much memory; 0 where the model does not."""

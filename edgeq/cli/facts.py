@@ -143,16 +143,16 @@ def tried(read: Callable[[], T]) -> tuple[T | None, str | None]:
 
 
 def cache_facts(config: BaseConfig | None) -> Facts | None:
-    """Bytes of the key-value cache for each token of context, by kind; None for a model that cannot run."""
+    """Bytes of the key-value cache for each token of a long context, by kind; None for a model that cannot
+    run.
+    """
     if config is None:
         return None
-    from edgeq.cache import KINDS, CacheShape
+    from edgeq.kvkinds import KINDS
 
     c = config
-    shapes = {
-        kind: CacheShape.of(kind, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, 1) for kind in KINDS
-    }
-    sizes = {kind: shape.nbytes // shape.capacity for kind, shape in shapes.items()}
+    layer = c.num_hidden_layers, c.num_key_value_heads, c.head_dim
+    sizes = {name: kind.token_bytes(*layer) for name, kind in KINDS.items()}
     return {"bytes_per_token": sizes, "tokens_max": c.max_position_embeddings}
 
 

@@ -9,7 +9,8 @@ are the parts of a scheme as `formats.schemes` means them, row-major, or float32
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
+from itertools import repeat
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -460,7 +461,7 @@ def attend_int8(q: Query, cache: Stored, position: int, window: int = 0) -> Arra
     for h in range(heads):
         held = Stored(*(part[:, h // share] for part in cache))
         head = NearHead(Query(*(part[:, h] for part in q)), held)
-        sums, total = attend_chunks(lambda _, head=head: head, count, dims, position, window)
+        sums, total = attend_chunks(repeat(head), count, dims, position, window)
         out[:, h] = turn(sums) / total[:, None]
     return out
 
@@ -472,23 +473,23 @@ def attend_float(q: Array, keys: Array, values: Array, position: int, window: in
     out = np.empty((count, heads, dims), F32)
     for h in range(heads):
         head = FloatHead(q[:, h], keys[:, h // share].astype(F32), values[:, h // share].astype(F32))
-        sums, total = attend_chunks(lambda _, head=head: head, count, dims, position, window)
+        sums, total = attend_chunks(repeat(head), count, dims, position, window)
         out[:, h] = sums / total[:, None]
     return out
 
 
 def attend_chunks(
-    head_of: Callable[[int], Head], count: int, dims: int, position: int, window: int
+    heads: Iterable[Head], count: int, dims: int, position: int, window: int
 ) -> tuple[Array, Array]:
     """Softmax over chunks of positions, merged as they come; one not seen changes nothing. The sums of values
-    [count, dims] and of exponentials [count]. head_of(n) is what chunk n holds.
+    [count, dims] and of exponentials [count]. `heads` is what each chunk holds in turn.
     """
     own = position + np.arange(count)[:, None]  # the position of each query
     top = np.full(count, MASKED, F32)
     total = np.zeros(count, F32)
     out = np.zeros((count, dims), F32)
-    for base in range(0, position + count, CHUNK):
-        at, head = slice(base, min(base + CHUNK, position + count)), head_of(base // CHUNK)
+    for base, head in zip(range(0, position + count, CHUNK), heads, strict=False):
+        at = slice(base, min(base + CHUNK, position + count))
         there = np.arange(at.start, at.stop)[None, :]
         seen = there <= own
         if window:

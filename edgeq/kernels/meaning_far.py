@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count as count_from
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,7 +95,7 @@ def round_groups(x: Array, scheme: Scheme) -> dict[str, Array]:
             best_scale = np.where(better, scale, best_scale)
             best_min = np.where(better, minimum, best_min)
         stored = {"scale": best_scale.astype(np.float16), "min": best_min.astype(np.float16)}
-        codes = _codes(x, *(part.astype(F32) for part in stored.values()), top)
+        codes = _codes(x, stored["scale"].astype(F32), stored["min"].astype(F32), top)
     return {"codes": codes.astype(np.uint8), **{name: part[:, None] for name, part in stored.items()}}
 
 
@@ -146,11 +147,8 @@ def attend(
         near = NearHead(query, Stored(*(part[:, i] for part in cache)))
         far = {chunk: FarHead(query, low, page[i], scheme) for chunk, page in pages.items()}
 
-        def head_of(chunk: int, near: Any = near, far: Any = far) -> meaning.Head:
-            found: meaning.Head = far[chunk] if is_far(chunk, position // CHUNK) else near
-            return found
-
-        sums, total = meaning.attend_chunks(head_of, count, dims, position, window)
+        heads_of = (far[n] if is_far(n, position // CHUNK) else near for n in count_from(0))
+        sums, total = meaning.attend_chunks(heads_of, count, dims, position, window)
         out[:, h] = turn(sums) / total[:, None]
     return out
 
