@@ -9,8 +9,11 @@ bits. A kind without far schemes is near everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from edgeq.errors import UnsupportedError, quote
 from edgeq.formats.schemes import SCHEMES
 from edgeq.kernels.catalog import CHUNK, GROUP, TILE
 
@@ -105,4 +108,16 @@ KINDS = {
     )
 }
 DEFAULT = "q8"
-BETTER = ("q2", "q4", "k8v4", "q8", "f16", "f32")  # each is nearer to exact than the one before
+
+
+def stored(header: Mapping[str, Any]) -> str:
+    """The kind of cache that a file's header asks for, DEFAULT where it names none. UnsupportedError for one
+    that there is not.
+    """
+    kind = (header.get("cache") or {}).get("kind", DEFAULT)
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise UnsupportedError(
+            f"the file asks for the KV cache {quote(kind)}, but this version knows {', '.join(KINDS)}: "
+            "upgrade edgeq, or name one of them"
+        )
+    return kind

@@ -6,16 +6,29 @@ import pytest
 
 from edgeq.cache import CacheShape
 from edgeq.cli import kv
+from edgeq.errors import UnsupportedError
 from edgeq.kernels.catalog import CHUNK, FAR_PARTS, KERNELS
-from edgeq.kvkinds import BETTER, DEFAULT, KINDS, Kind
+from edgeq.kvkinds import DEFAULT, KINDS, Kind, stored
 
 BITS = {"q8": 8.625, "k8v4": 7, "q4": 5.28125, "q2": 3.28125, "f16": 16, "f32": 32}
 
 
 def test_tables_have_the_same_kinds() -> None:
-    assert list(KINDS) == list(kv.KINDS) and set(BETTER) == set(KINDS) == set(BITS) and DEFAULT in KINDS
+    assert list(KINDS) == list(kv.KINDS) == list(BITS) and DEFAULT in KINDS
     assert {*kv.WORDS.values(), *kv.PAIRS.values()} == set(KINDS)
     assert [name for name, kind in KINDS.items() if kind.experimental] == ["q2"]
+
+
+def test_a_file_names_its_kind() -> None:
+    assert [stored(h) for h in ({}, {"cache": None}, {"cache": {}}, {"cache": {"kind": "f16"}})] == [
+        "q8",
+        "q8",
+        "q8",
+        "f16",
+    ]
+    for kind in ("q9", 4, None):
+        with pytest.raises(UnsupportedError, match="this version knows q8, k8v4, q4, q2, f16, f32"):
+            stored({"cache": {"kind": kind}})
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)

@@ -20,7 +20,6 @@ COUNT = re.compile(r"\[(\d{1,18}) values\]")  # how facts of a GGUF file tell of
 ITEMS = 8  # of a list in it
 CONTEXTS = (2048, 8192)  # tokens, for which the overview says what the cache takes
 READERS = {"edgeq": edgeq_facts, "gguf": gguf_facts, "directory": directory_facts}
-DEFAULT_CACHE = "q8"
 KINDS = {"edgeq": "an .edgeq file", "gguf": "a GGUF file", "directory": "a checkpoint's directory"}
 
 
@@ -104,13 +103,15 @@ def head(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "kept", f"{terminal.size(kept)} as an .edgeq file (--scheme keep)" if kept else ""
 
 
-def cache_line(bytes_per_token: dict[str, int], tokens_max: int) -> str:
+def cache_line(bytes_per_token: dict[str, int], tokens_max: int, kind: str) -> str:
     """What the context costs: a token, contexts that the model can have, and a token in other kinds."""
-    size = bytes_per_token[DEFAULT_CACHE]
+    size = bytes_per_token.get(kind)
+    if size is None:
+        return f"{short(kind)}, which this version does not know"
     known = sorted({min(tokens, tokens_max) for tokens in CONTEXTS})
     contexts = ", ".join(f"{terminal.size(size * tokens)} for {tokens:,}" for tokens in known)
-    others = (f"{kind} {terminal.size(n)}" for kind, n in bytes_per_token.items() if kind != DEFAULT_CACHE)
-    return f"{terminal.size(size)} a token: {contexts}; in {', '.join(others)}"
+    others = (f"{name} {terminal.size(n)}" for name, n in bytes_per_token.items() if name != kind)
+    return f"{kind}, {terminal.size(size)} a token: {contexts}; in {', '.join(others)}"
 
 
 def short(value: Any) -> str:

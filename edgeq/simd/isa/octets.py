@@ -25,7 +25,7 @@ from .quarters import (
     pair_sums,
     smull,
 )
-from .vectors import I8, I32, I64, LANES, Builder, Value, at, const, cut, join, pick, put
+from .vectors import I8, I64, LANES, Builder, Value, at, const, cut, join, pick, put
 from .wide import LINE, QUADS, Array, Layout
 
 OCTETS = QUADS // 2
