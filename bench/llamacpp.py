@@ -1,7 +1,7 @@
 """llama.cpp as a `LanguageModel` of edgeq: token ids in, its own logits out, so that both are scored alike.
 
-On its low-level API, by its own defaults: float16 cache, flash attention where it takes it, memory mapping
-and repacked weights. The vocabulary is not asked for: it takes ids.
+On its low-level API, by its own defaults: float16 cache where no other is asked for, flash attention where it
+takes it, memory mapping and repacked weights. The vocabulary is not asked for: it takes ids.
 """
 
 from __future__ import annotations
@@ -27,12 +27,16 @@ def version() -> str:
 
 
 class LlamaCpp:
-    """A GGUF file, loaded; a context manager. RuntimeError where llama.cpp does not load it."""
+    """A GGUF file, loaded; a context manager. `kv`: the types of keys and of values in the cache, in ggml's
+    words. RuntimeError where llama.cpp does not load it.
+    """
 
     tokenizer: Any = None
     file: Any = None
 
-    def __init__(self, path: Path, context: int, threads: int) -> None:
+    def __init__(
+        self, path: Path, context: int, threads: int, kv: tuple[str, str] = ("f16", "f16")
+    ) -> None:
         import llama_cpp
 
         self.api: Any = llama_cpp
@@ -44,6 +48,7 @@ class LlamaCpp:
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = params.n_batch = context
         params.n_threads = params.n_threads_batch = threads
+        params.type_k, params.type_v = (getattr(llama_cpp, f"GGML_TYPE_{word.upper()}") for word in kv)
         self.pointer = llama_cpp.llama_init_from_model(self._model, params) if self._model else None
         if not self.pointer:
             self.close()

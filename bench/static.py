@@ -71,7 +71,7 @@ CPUS = (
     Cpu("Sapphire Rapids", "avx512vnni", "sapphirerapids", 128),
     Cpu("Zen 4", "avx512vnni", "znver4", 64),
 )
-PRODUCT = re.compile(r"\s(vpdpbusd|vpmaddubsw|[us]+mmla|[us]+dot|sml?[au]ll?2?)\s")  # of bytes
+PRODUCT = re.compile(r"\s(vpdp(?:busd|wssd)|vpmadd(?:ubsw|wd)|[us]+mmla|[us]+dot|sml?[au]ll?2?)\s")
 ROWS, ATTENDED = 16, 32  # rows of a tile; columns of attention's groups
 
 
@@ -157,11 +157,15 @@ def products(cpu: Cpu, scheme: str) -> list[Loop]:
 
 
 def attention(cpu: Cpu) -> list[Loop]:
-    """The products of queries and keys, and of probabilities and values."""
+    """The products of queries and keys, and of probabilities and values, for a full tile and one query."""
     full = isa.by_name(cpu.isa).tokens
     loops = inner_loops(assembly("attend_int8", Tag(cpu.isa, "q8", full)))
-    keys, values = (loop for loop in loops if counted(loop, PRODUCT))
-    return [measured(cpu, name, full, ATTENDED, loop) for name, loop in (("keys", keys), ("values", values))]
+    keys, values = (each for each in zip(*[(x for x in loops if counted(x, PRODUCT))] * 2, strict=True))
+    return [
+        measured(cpu, name, tokens, ATTENDED, loop)
+        for name, both in (("keys", keys), ("values", values))
+        for tokens, loop in zip((full, 1), sorted(both, key=len, reverse=True), strict=True)
+    ]
 
 
 def estimate(cpu: Cpu, loops: list[Loop]) -> list[str]:

@@ -71,7 +71,7 @@ class Target:
     @property
     def features(self) -> str:
         """As LLVM wants them."""
-        names = [*sorted(self.isa_row.needs), LEFT_ALONE.get(self.machine, "")]
+        names = [*sorted(self.isa_row.needs | self.isa_row.tuning), LEFT_ALONE.get(self.machine, "")]
         return ",".join(f"+{name}" for name in names if name)
 
     @property

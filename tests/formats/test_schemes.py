@@ -311,7 +311,8 @@ def test_a_row_or_the_tensor_has_one_float() -> None:
 # of normally distributed numbers: the error that rounding leaves, relative to their size
 ERRORS = {
     "fp8": 0.0264, "fp8e5": 0.0526, "q8": 0.0054, "q4": 0.0861, "q5": 0.0428, "q4m": 0.0783, "q5m": 0.0379,
-    "q2m": 0.3926, "t4": 0.0833, "q1g128": 0.6004, "nf4": 0.0921, "fp4": 0.1012, "log4": 0.1795, "pow4": 0.0933,
+    "q2m": 0.3926,
+    "t4": 0.0833, "q1g128": 0.6004, "nf4": 0.0921, "fp4": 0.1012, "log4": 0.1795, "pow4": 0.0933,
     "q4g64": 0.0953, "q4g128": 0.1036, "q8r": 0.0079, "q8t": 0.0108, "b1": 0.6023,
 }  # fmt: skip
 

@@ -40,7 +40,8 @@ class ByMeaning(isa.ISA):
 def by_meaning(name: str, bits: int) -> ByMeaning:
     row = isa.by_name(name)
     needs = isa.by_name("avx2").needs
-    return ByMeaning(f"{name}-meaning", row.machine, needs, row.tokens, "x86", row.unpacks_all, bits)
+    whole = dict(unpacks_all=row.unpacks_all, bits=bits)
+    return ByMeaning(f"{name}-meaning", row.machine, needs, row.tokens, "x86", **whole)
 
 
 STAND_INS = (by_meaning("avx512vnni", 512), by_meaning("avxvnni", 256))

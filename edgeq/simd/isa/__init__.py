@@ -24,6 +24,7 @@ class ISA:
     needs: frozenset[str]
     tokens: int  # tokens in a tile of the matrix product: as many as stay in registers
     family: str  # the module of its spellings
+    tuning: frozenset[str] = frozenset()  # what LLVM is told to like, in its own names
     unpacks_all: bool = True  # schemes once for many tiles of tokens; else those of which it is dear
 
     @property
@@ -41,6 +42,9 @@ class ISA:
         return self.unpacks_all or len(scheme.planes) > 1 or bool(scheme.table)
 
 
+# vpdpwssd in one, where LLVM would make a multiplication and an addition of it
+DOT_IN_ONE = frozenset({"fast-dpwssd"})
+
 ISAS: tuple[ISA, ...] = (  # of each machine the best first
     ISA(
         "avx512vnni",
@@ -48,8 +52,9 @@ ISAS: tuple[ISA, ...] = (  # of each machine the best first
         frozenset({"avx512vnni", "avx512bw", "avx512vl", "avx512f", "avx2", "fma", "f16c"}),
         8,
         "x86",
+        DOT_IN_ONE,
     ),
-    ISA("avxvnni", "x86_64", frozenset({"avxvnni", "avx2", "fma", "f16c"}), 4, "x86"),
+    ISA("avxvnni", "x86_64", frozenset({"avxvnni", "avx2", "fma", "f16c"}), 4, "x86", DOT_IN_ONE),
     ISA("avx2", "x86_64", frozenset({"avx2", "fma", "f16c"}), 4, "x86"),
     ISA("i8mm", "aarch64", frozenset({"i8mm", "dotprod", "neon"}), 4, "arm"),
     ISA("dotprod", "aarch64", frozenset({"dotprod", "neon"}), 4, "arm"),

@@ -17,7 +17,7 @@ from edgeq.formats.schemes import Scheme
 from . import parts
 from .dots import Activations, Dots, Floated, Tile
 from .generic import GENERIC, narrow_f16_native, widen_f16_native
-from .octets import DotOctets, LongOctets, MatrixOctets
+from .octets import DotOctets, LongNumbers, MatrixOctets
 from .parts import Group
 from .quarters import (
     I8X16,
@@ -30,6 +30,7 @@ from .quarters import (
     by_quarters,
     entries,
     filled,
+    hidden,
     neon,
     pair_sums,
     quarters,
@@ -229,13 +230,8 @@ class LongDots(ArmDots):
     """Two registers to four rows, as products are wider than bytes."""
 
     def words(self, b: Builder, x: Value, i: int) -> Registers:
-        """That all lanes are alike is hidden from the optimizer: it would take x's low half for the high one
-        too, and bring the codes' high half down to it by an instruction more.
-        """
-        hidden = ir.FunctionType(I8X16, [I8X16])
         addresses = [b.add(x, ir.Constant(I64, 4 * (i + n))) for n in range(self.quads)]
-        words = [b.bitcast(splat(b, at(b, p, I32), 4), I8X16) for p in addresses]
-        return [b.asm(hidden, "", "=w,0", [word], False) for word in words]
+        return [hidden(b, b.bitcast(splat(b, at(b, p, I32), 4), I8X16)) for p in addresses]
 
     def rows(self, b: Builder, accs: Tile) -> Tile:
         return [join(b, [self.widened(b, q) for q in quarters(b, acc)]) for acc in accs]
@@ -310,5 +306,5 @@ SPELLINGS = {
         "wide": MatrixOctets,
     },
     "dotprod": {**ARM, "dots": DotDots, "wide": DotOctets},
-    "neon": {**ARM, "dots": dots_neon, "wide": LongOctets},
+    "neon": {**ARM, "dots": dots_neon, "wide": LongNumbers},
 }

@@ -111,6 +111,13 @@ def pair_sums(b: Builder, v: Value) -> Value:
     return neon(b, "saddlp.v4i32.v8i16", I32X4, v)
 
 
+def hidden(b: Builder, word: Value) -> Value:
+    """A register whose lanes are all alike, which is hidden from the optimizer: it would take its low half for
+    the high one too, and bring the high half of what it is multiplied with down to it by an instruction more.
+    """
+    return b.asm(ir.FunctionType(word.type, [word.type]), "", "=w,0", [word], False)
+
+
 def smull(b: Builder, v: Value, w: Value) -> Value:
     """int16 products of eight signed bytes."""
     return neon(b, "smull.v8i16", I16X8, v, w)

@@ -8,7 +8,7 @@ want: `put` writes them, `Layout` says it in NumPy. Columns past those that mean
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -70,49 +70,49 @@ class PairLayout:
         return fours.reshape(numbers.shape).astype(np.int32)
 
 
-Pairs = Callable[[Builder, Value, Value, Value], Value]  # acc + the sums of the products of neighbouring int16
-
-
-def added_pairs(b: Builder, acc: Value, v: Value, w: Value) -> Value:
-    """Right on every target."""
-    return b.add(acc, pair_products(b, v, w))
-
-
 class WidePairs:
     """Bytes become int16 once for all tokens, and two columns are multiplied at a time."""
 
     layout: Layout = PairLayout()
-
-    def __init__(self, pairs: Pairs = added_pairs):
-        self.pairs = pairs
+    chains = 1  # sums of each token that grow side by side
 
     def put(self, b: Builder, address: Value, v: Value) -> None:
         order = [n + i for n in range(0, LANES, 4) for i in PairLayout.ORDER]
         put(b, address, pick(b, b.trunc(v, ir.VectorType(I16, LANES)), order))
 
     def added(self, b: Builder, accs: Tile, line: Value, xs: Sequence[Value]) -> Tile:
+        tile = [[acc, *[const(acc.type, 0)] * (self.chains - 1)] for acc in accs]
         for i in range(QUADS):
-            line_at = b.add(line, ir.Constant(I64, i * LINE))
-            words, eight = self.words(b, line_at), ir.Constant(I64, 8 * i)
-            accs = [self.four(b, acc, words, b.add(x, eight)) for acc, x in zip(accs, xs, strict=True)]
-            line = self.after(b, line, accs)
-        return accs
+            words = self.words(b, b.add(line, ir.Constant(I64, i * LINE)))
+            numbers = [self.numbers(b, b.add(x, ir.Constant(I64, 8 * i))) for x in xs]
+            tile = [self.four(b, sums, words, each) for sums, each in zip(tile, numbers, strict=True)]
+            line = self.after(b, line, [acc for sums in tile for acc in sums])
+        return [b.add(*sums) if self.chains > 1 else sums[0] for sums in tile]
 
     def after(self, b: Builder, line: Value, accs: Tile) -> Value:
         """The address, not to be read from before the sums are there, where registers are few."""
         return line
 
-    def words(self, b: Builder, line: Value) -> list[Value]:
+    def words(self, b: Builder, line: Value) -> Tile:
         """The even and the odd bytes of a line's words as int16."""
         v, eight = at(b, line, I16X32), const(I16X32, 8)
         return [b.ashr(b.shl(v, eight), eight), b.ashr(v, eight)]
 
-    def four(self, b: Builder, acc: Value, words: Sequence[Value], x: Value) -> Value:
-        """One token's sums after the four columns whose numbers are at x."""
-        for n, v in enumerate(words):
-            both = splat(b, at(b, b.add(x, ir.Constant(I64, 4 * n)), I32))
-            acc = self.pairs(b, acc, v, b.bitcast(both, I16X32))
-        return acc
+    def numbers(self, b: Builder, x: Value) -> Tile:
+        """A token's two numbers for the even bytes in all lanes, and those for the odd."""
+        words = [at(b, b.add(x, ir.Constant(I64, n)), I32) for n in (0, 4)]
+        return [b.bitcast(splat(b, word), I16X32) for word in words]
+
+    def four(self, b: Builder, sums: Tile, words: Tile, numbers: Tile) -> Tile:
+        """A token's sums after four columns."""
+        found = [*sums]
+        for n, both in enumerate(zip(words, numbers, strict=True)):
+            found[n % self.chains] = self.pairs(b, found[n % self.chains], *both)
+        return found
+
+    def pairs(self, b: Builder, acc: Value, v: Value, w: Value) -> Value:
+        """acc and the sums of the products of two neighbouring int16; right on every target."""
+        return b.add(acc, pair_products(b, v, w))
 
 
 class LoopPairs(WidePairs):
@@ -122,7 +122,7 @@ class LoopPairs(WidePairs):
         def add(i: Value, accs: Tile) -> Tile:
             words = self.words(b, b.add(line, b.mul(i, ir.Constant(I64, LINE))))
             eight = b.mul(i, ir.Constant(I64, 8))
-            return [self.four(b, acc, words, b.add(x, eight)) for acc, x in zip(accs, xs, strict=True)]
+            numbers = [self.numbers(b, b.add(x, eight)) for x in xs]
+            return [self.four(b, [acc], words, each)[0] for acc, each in zip(accs, numbers, strict=True)]
 
         return repeat(b, range(QUADS), accs, add)
-

@@ -70,17 +70,6 @@ def vpdpbusd(bits: int, b: Builder, acc: Value, u: Value, s: Value) -> Value:
     return by_parts(b, 512 // bits, narrow, acc, u, s)
 
 
-def vpdpwssd(bits: int, b: Builder, acc: Value, v: Value, w: Value) -> Value:
-    """acc + int32 sums of the products of two neighbouring int16, in registers of that many bits."""
-
-    def narrow(acc: Value, v: Value, w: Value) -> Value:
-        if llvm.llvm_version_info[0] < 22:
-            v, w = b.bitcast(v, acc.type), b.bitcast(w, acc.type)
-        return call(b, f"llvm.x86.avx512.vpdpwssd.{bits}", acc.type, acc, v, w)
-
-    return by_parts(b, 512 // bits, narrow, acc, v, w)
-
-
 class WideVnniDots(Dots):
     """In registers of 512 bits, of which there are enough to keep the factors of the sums of x in one.
 
@@ -134,11 +123,6 @@ def maddubs(b: Builder, u: Value, s: Value) -> Value:
     return by_parts(b, 2, narrow, u, s)
 
 
-def added_pairs(b: Builder, acc: Value, v: Value, w: Value) -> Value:
-    """acc + int32 sums of the products of two neighbouring int16."""
-    return b.add(acc, pair_products(b, v, w))
-
-
 def after(b: Builder, address: Value, values: Sequence[Value]) -> Value:
     """The address, which the optimizer must believe to depend on the values. No instruction comes of it.
 
@@ -147,16 +131,6 @@ def after(b: Builder, address: Value, values: Sequence[Value]) -> Value:
     registers = [r for v in values for r in cut(b, v, v.type.count * v.type.element.width // 256)]
     kind = ir.FunctionType(I64, [I64, *(r.type for r in registers)])
     return b.asm(kind, "", "=r,0" + ",x" * len(registers), [address, *registers], False)
-
-
-class Avx2Pairs(WidePairs):
-    """By vpmaddwd. The bytes of a line become int16 when their turn has come: there is room for no more."""
-
-    def __init__(self) -> None:
-        super().__init__(added_pairs)
-
-    def after(self, b: Builder, line: Value, accs: Tile) -> Value:
-        return after(b, line, accs)
 
 
 class Avx2Dots(Dots):
@@ -252,6 +226,45 @@ def dots_avx2(row: Scheme) -> Dots:
     return UnsignedDots(row) if row.unsigned_fits else SignDots(row)
 
 
+# ---- numbers of 16 bits ----
+def vpdpwssd(bits: int, b: Builder, acc: Value, v: Value, w: Value) -> Value:
+    """acc + the products of two neighbouring int16, in registers of that many bits."""
+
+    def narrow(acc: Value, v: Value, w: Value) -> Value:
+        if llvm.llvm_version_info[0] < 22:
+            v, w = b.bitcast(v, acc.type), b.bitcast(w, acc.type)
+        return call(b, f"llvm.x86.avx512.vpdpwssd.{bits}", acc.type, acc, v, w)
+
+    return by_parts(b, 512 // bits, narrow, acc, v, w)
+
+
+class Avx2Pairs(WidePairs):
+    """By vpmaddwd. The bytes of a line become int16 when their turn has come: there is room for no more."""
+
+    def pairs(self, b: Builder, acc: Value, v: Value, w: Value) -> Value:
+        return b.add(acc, pair_products(b, v, w))
+
+    def after(self, b: Builder, line: Value, accs: Tile) -> Value:
+        return after(b, line, accs)
+
+
+class VnniPairs(Avx2Pairs):
+    """By vpdpwssd, which waits for what it adds to: for a product, and not for the sums so far."""
+
+    def four(self, b: Builder, sums: Tile, words: Tile, numbers: Tile) -> Tile:
+        first = pair_products(b, words[0], numbers[0])
+        return [b.add(sums[0], vpdpwssd(256, b, first, words[1], numbers[1]))]
+
+
+class WideVnniPairs(WidePairs):
+    """By vpdpwssd in registers of 512 bits, of which there are enough for two sums of each token."""
+
+    chains = 2
+
+    def pairs(self, b: Builder, acc: Value, v: Value, w: Value) -> Value:
+        return vpdpwssd(512, b, acc, v, w)
+
+
 def pause(b: Builder) -> None:
     call(b, "llvm.x86.sse2.pause", ir.VoidType())
 
@@ -264,11 +277,11 @@ X86 = {
     "pause": pause,
 }
 SPELLINGS = {
-    "avx512vnni": {**X86, "dots": WideVnniDots, "wide": partial(WidePairs, partial(vpdpwssd, 512))},
+    "avx512vnni": {**X86, "dots": WideVnniDots, "wide": WideVnniPairs},
     "avxvnni": {
         **X86,
         "dots": partial(Dots, lookup=entries, dot4=partial(vpdpbusd, 256)),
-        "wide": partial(WidePairs, partial(vpdpwssd, 256)),
+        "wide": VnniPairs,
     },
     "avx2": {**X86, "dots": dots_avx2, "wide": Avx2Pairs},
 }
