@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from edgeq.cache import CacheShape
@@ -19,13 +21,15 @@ def test_tables_have_the_same_kinds() -> None:
     assert [name for name, kind in KINDS.items() if kind.experimental] == ["q2"]
 
 
-def test_a_file_names_its_kind() -> None:
-    assert [stored(h) for h in ({}, {"cache": None}, {"cache": {}}, {"cache": {"kind": "f16"}})] == [
-        "q8",
-        "q8",
-        "q8",
-        "f16",
-    ]
+@pytest.mark.parametrize(
+    ("header", "kind"),
+    [({}, "q8"), ({"cache": None}, "q8"), ({"cache": {}}, "q8"), ({"cache": {"kind": "f16"}}, "f16")],
+)
+def test_a_file_names_its_kind(header: dict[str, Any], kind: str) -> None:
+    assert stored(header) == kind
+
+
+def test_a_kind_that_is_none_is_refused() -> None:
     for kind in ("q9", 4, None):
         with pytest.raises(UnsupportedError, match="this version knows q8, k8v4, q4, q2, f16, f32"):
             stored({"cache": {"kind": kind}})

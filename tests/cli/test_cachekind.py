@@ -41,7 +41,12 @@ def test_what_keys_need_is_told_and_written(
 ) -> None:
     found = cachekind.Choice("f16", {"q8": 0.5, "f16": 0.00012345}, 256, "00")
     asked = []
-    monkeypatch.setattr(cachekind, "choose", lambda path, text, load: asked.append(text) or found)
+
+    def choose(path: Path, text: str, load: object) -> cachekind.Choice:
+        asked.append(text)
+        return found
+
+    monkeypatch.setattr(cachekind, "choose", choose)
     monkeypatch.setattr(cachekind, "asks", lambda file: True)
     path = tmp_path / "m.edgeq"
     result = call("convert", str(demo_checkpoint), "-o", str(path))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeq.formats import encode_parts
-from edgeq.formats.schemes import SCHEMES
+from edgeq.formats.schemes import SCHEMES, pack
 from edgeq.kernels import meaning, meaning_far
 from edgeq.kernels.catalog import CHUNK, FAR, FAR_PARTS
 from tests.kernels.calling import Array, run, same_bits, tag_of
@@ -43,18 +43,12 @@ class Page:
             if head.means is None or head.mean_scales is None:
                 continue
             keys = np.concatenate(list(encode_parts(head.keys, SCHEMES[scheme])))
-            (means,) = lines_of(head.means)
+            (means,) = pack(head.means.view(np.uint8), (8,))
             found.setdefault("means", []).append(means.reshape(-1))
             scales = np.ascontiguousarray(head.mean_scales.T).view(np.uint8)
             found.setdefault("mean_scales", []).append(scales.reshape(-1))
             found.setdefault("far_keys", []).append(keys)
         return cls({name: np.concatenate(parts) for name, parts in found.items()})
-
-
-def lines_of(keys: Array) -> list[Array]:
-    from edgeq.formats import schemes
-
-    return schemes.pack(keys.view(np.uint8), (8,))
 
 
 class FarAttention(Attention):
@@ -150,3 +144,67 @@ def test_far_pages(case: Case, scheme: str, suffix: str) -> None:
 @pytest.mark.parametrize("case", FEW, ids=str)
 def test_far_pages_everywhere(case: Case, scheme: str, suffix: str, name: str) -> None:
     check(case, scheme, suffix, name)
+
+
+# ---- what it is worth ----
+def attended(case: Case, scheme: str, suffix: str, given: tuple[Array, Array, Array]) -> Array:
+    """Attention over what was given, all pages that are far narrowed."""
+    attention = FarAttention(case, scheme, suffix, HERE)
+    q, k, v = given
+    n = case.before
+    attention.store(0, np.ones((n, case.heads, case.head_dim), np.float32), k[:n], v[:n])
+    attention.store(n, q, k[n:], v[n:])
+    for chunk in range(1, n // CHUNK - 1):
+        attention.narrow(chunk)
+    return attention.attend_far()
+
+
+def exact(case: Case, given: tuple[Array, Array, Array]) -> Array:
+    """Of one key-value head, in float64."""
+    q, k, v = (part.astype(float) for part in given)
+    s = np.einsum("nhd,kd->nhk", q, k[:, 0]) * scaling(case)
+    s[:, :, case.before + 1 :] = -np.inf
+    p = np.exp(s - s.max(-1, keepdims=True))
+    found: Array = np.einsum("nhk,kd->nhd", p, v[:, 0]) / p.sum(-1, keepdims=True)
+    return found
+
+
+def alike(case: Case, common: float) -> tuple[Array, Array, Array]:
+    """Keys of neighbouring positions have something in common, of that size, as slowly turning ones have."""
+    rng = np.random.default_rng(3)
+    q = rng.normal(size=(case.count, case.heads, case.head_dim))
+    k, v = (rng.normal(size=case.shape) for _ in "kv")
+    angle = np.arange(len(k))[:, None, None] / 2000 + rng.normal(size=case.head_dim)
+    k += common * np.cos(angle)
+    q[:] -= (q @ np.cos(angle[-1, 0]))[..., None] * np.cos(angle[-1, 0]) / (np.cos(angle[-1, 0]) ** 2).sum()
+    return q.astype(np.float32), k.astype(np.float32), v.astype(np.float32)
+
+
+LONG = Case(64, 1, 2, 5 * CHUNK, 1)
+ERRORS = {  # of what attention gives, relative to it
+    ("q4m", ""): 0.12,
+    ("q4m", "_values"): 0.06,
+    ("q2m", ""): 0.4,
+    ("q2m", "_values"): 0.3,
+}
+
+
+@pytest.mark.parametrize(("scheme", "suffix"), KINDS)
+@pytest.mark.parametrize("common", [0.0, 8.0])
+def test_far_attention_is_softmax_nearly(scheme: str, suffix: str, common: float) -> None:
+    """Whatever neighbouring keys have in common."""
+    given = alike(LONG, common)
+    want = exact(LONG, given)
+    error = np.linalg.norm(attended(LONG, scheme, suffix, given) - want) / np.linalg.norm(want)
+    assert 0.01 < error < ERRORS[scheme, suffix]
+
+
+@pytest.mark.parametrize(("scheme", "suffix"), KINDS)
+@pytest.mark.parametrize(("part", "value"), [(1, np.nan), (2, np.nan), (1, np.inf), (2, np.inf), (2, 1e30)])
+def test_what_is_no_number_shows(scheme: str, suffix: str, part: int, value: float) -> None:
+    """Also what is too large for a float16, in which scales are."""
+    given = inputs(LONG)
+    given[part][CHUNK + 20, 0, 7] = value
+    with np.errstate(all="ignore"):
+        got = attended(LONG, scheme, suffix, given)
+    assert not np.isfinite(got).all(-1).any()
