@@ -15,29 +15,34 @@ from edgeq.simd.verbs import (
     add_group_each,
     fma_each,
     group_parts,
+    keep,
     load_f32,
     native,
     peek_f32,
+    poke_f32,
     prefetch_group,
     single,
     splat_f32,
     store_each,
     store_f32,
+    sum_f32,
     tile_parts,
     tokens,
     zeros_each,
 )
 
-from .activations import quantize_group
+from .activations import ZERO, quantize_group
 from .attention import AHEAD, attend_chunk_int8, chunk_scores, key_scores, share_queries, turn_back
 from .catalog import CHUNK, GROUP, TILE, Scratch
 from .coarse import query_scales
+from .mathematics import LOG2_E, exp2
 from .narrow import BLOCKS, matrix_bytes
 from .scratch import scratch_p
-from .softmax import bounds, chunk_exponentials, merge_chunk, merge_values
+from .softmax import MASKED, bounds, chunk_top, merge_chunk, merge_values
 from .turn import block
 
-ADDED, SCORES, OUT = Scratch.ADDED, Scratch.SCORES, Scratch.OUT
+ADDED, CHUNK_TOP, CHUNK_SUM = Scratch.ADDED, Scratch.CHUNK_TOP, Scratch.CHUNK_SUM
+SCORES, OUT = Scratch.SCORES, Scratch.OUT
 ONE = float32(1.0)
 
 
@@ -63,13 +68,15 @@ def product(t, parts, x, x_stride, scales, sums, stride, groups):
 
 
 @native
-def multiply_rows(rows, stride, columns, q, groups, count):
-    """Multiply rows of scores by the scales of their queries."""
-    for n in range(count):
-        scale = splat_f32(peek_f32(q + n * groups * 128 + groups * 64))
-        for i in range(0, columns, 16):
-            at = rows + n * stride + i * 4
-            store_f32(at, load_f32(at) * scale)
+def query_step(q, groups):
+    """What an integer of the query at q is worth."""
+    return peek_f32(q + groups * 64)
+
+
+@native
+def no_step(q, groups):
+    """What coded_scores are in steps of."""
+    return ONE
 
 
 @native
@@ -77,7 +84,9 @@ def coded_scores(t, head, q, scores, groups, count, room):
     """The chunk's scores where keys are codes beside their means; `room` is for the scores of 16 means."""
     means, mean_scales, keys = head
     store_each(t, room, 64, key_scores(t, means, mean_scales, keys, q, groups), tokens(t))
-    multiply_rows(room, 64, TILE, q, groups, count)
+    for n in range(count):
+        step = splat_f32(query_step(q + n * groups * 128, groups))
+        store_f32(room + n * 64, load_f32(room + n * 64) * step)
     scales = query_scales(q, groups)
     sums, x = scales + groups * 4, scales + groups * 8
     one = splat_f32(ONE)
@@ -89,17 +98,30 @@ def coded_scores(t, head, q, scores, groups, count, room):
 
 @native
 def near_scores(t, head, q, scores, groups, count, room):
-    """The chunk's scores where keys are near ones."""
+    """The chunk's scores, in steps of the queries, where keys are near ones."""
     chunk_scores(t, head, q, scores, groups, CHUNK)
-    multiply_rows(scores, CHUNK * 4, CHUNK, q, groups, count)
 
 
 @native
-def chunk_bytes(scores, p, p_scale, p_sum):
-    """A query's exponentials of the chunk as bytes."""
+def chunk_bytes(scratch, n, step, low, high, p, p_scale, p_sum):
+    """Query n's scores of the chunk, in such steps, to bytes at p: exp(score - top), quantized per 32
+    positions; zeros where a position is not seen. Their top and the sum of their exponentials are kept.
+    """
+    scores = scratch + SCORES + n * CHUNK * 4
+    top = chunk_top(scores, low, high)
+    total, first, scale = splat_f32(ZERO), splat_f32(top), splat_f32(step * LOG2_E)
     for i in range(0, CHUNK, GROUP):
-        a, b = load_f32(scores + i * 4), load_f32(scores + i * 4 + 64)
+        a, b = splat_f32(ZERO), splat_f32(ZERO)
+        if i < high and i + GROUP > low:
+            a = exp2((load_f32(scores + i * 4) - first) * scale)
+            b = exp2((load_f32(scores + i * 4 + 64) - first) * scale)
+            if i < low or i + GROUP > high:
+                a = keep(a, low - i, high - i, ZERO)
+                b = keep(b, low - i - 16, high - i - 16, ZERO)
+            total = total + a + b
         quantize_group(a, b, p + i, p_scale + i // 8, p_sum + i // 8)
+    poke_f32(scratch + CHUNK_TOP + n * 4, top * step if low < high else MASKED)
+    poke_f32(scratch + CHUNK_SUM + n * 4, sum_f32(total))
 
 
 @native
@@ -113,11 +135,11 @@ def coded_values(t, values, p, scratch, tile, groups):
 
 
 @native
-def attend_page(t, score, head, values, q, seen, groups, scratch, tile):
+def attend_page(t, score, step, head, values, q, seen, groups, scratch, tile):
     """A far page's positions, for queries first.. < last of a key-value head, merged into their tile's sums.
 
-    score is coded_scores or near_scores and head what it takes; `values` is the head's matrix, q the first
-    query's row, and seen (first, last, base, start, share, window).
+    score is coded_scores or near_scores, step what tells its steps, and head what it takes; `values` is the
+    head's matrix, q the first query's row, and seen (first, last, base, start, share, window).
     """
     first, last, base, start, share, window = seen
     count, scores, p = last - first, scratch + SCORES, scratch + scratch_p(t)
@@ -128,9 +150,8 @@ def attend_page(t, score, head, values, q, seen, groups, scratch, tile):
         score(t, head, q, scores, groups, count, p)
     for n in range(count):
         low, high = bounds(start + (first + n) // share, window, base)
-        chunk_exponentials(scratch, n, low, high, CHUNK)
-        p_scale = p + size + n * (CHUNK // 8)
-        chunk_bytes(scores + n * CHUNK * 4, p + n * CHUNK, p_scale, p_scale + size // 8)
+        worth, p_scale = step(q + n * groups * 128, groups), p + size + n * (CHUNK // 8)
+        chunk_bytes(scratch, n, worth, low, high, p + n * CHUNK, p_scale, p_scale + size // 8)
     merge_chunk(scratch, tile)
     inverse = splat_f32(ONE / float32(block(groups * GROUP)))
     store_f32(scratch + ADDED, load_f32(scratch + ADDED) * inverse)
@@ -155,7 +176,7 @@ def attend_chunk_coded(
         head = means + at * groups * 512, mean_scales + at * groups * 64, keys + matrix
         q = query[0] + (i * sizes[2] + first) * groups * 128
         seen = first, last, base, start, share, window
-        attend_page(t, coded_scores, head, values + matrix, q, seen, groups, scratch, tile)
+        attend_page(t, coded_scores, no_step, head, values + matrix, q, seen, groups, scratch, tile)
     else:
         attend_chunk_int8(
             t, i, first, last, base, final, start, share, window, query, near, sizes, scratch, tile
@@ -175,7 +196,7 @@ def attend_chunk_coded_values(
         head = keys, near[1] + (i * sizes[1] + base) * groups * 4, values + matrix
         q = query[0] + (i * sizes[2] + first) * groups * 128
         seen = first, last, base, start, share, window
-        attend_page(t, near_scores, head, values + matrix, q, seen, groups, scratch, tile)
+        attend_page(t, near_scores, query_step, head, values + matrix, q, seen, groups, scratch, tile)
     else:
         attend_chunk_int8(
             t, i, first, last, base, final, start, share, window, query, near, sizes, scratch, tile

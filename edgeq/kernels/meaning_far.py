@@ -154,21 +154,23 @@ def attend(
 
 
 class FarHead:
-    """A far page; parts of `q` and `low_q` without the axis of heads. Scores are no integers: a step is 1."""
+    """A far page; parts of `q` and `low_q` without the axis of heads. A step of scores is 1 where keys are
+    codes.
+    """
 
     def __init__(self, q: Query, low_q: Int8, page: Far, scheme: Scheme):
         self.q, self.low_q, self.page, self.scheme = q, low_q, page, scheme
-        self.scale = np.ones(len(q.x), F32)
+        self.scale = q.x_scale if page.means is None else np.ones(len(q.x), F32)
 
     def scores(self, at: slice) -> Array:
         means, scales = self.page.means, self.page.mean_scales
         if means is None or scales is None:
-            return meaning.key_scores(self.q.x, *self.page.keys) * self.q.x_scale[:, None]
+            return meaning.key_scores(self.q.x, *self.page.keys)
         of_means = meaning.key_scores(self.q.x, means, scales) * self.q.x_scale[:, None]
         return meaning.matmul(self.low_q, self.page.keys, self.scheme, add=np.repeat(of_means, TILE, axis=1))
 
     def exponentials(self, below: Array) -> Array:
-        return meaning.exp(below)
+        return meaning.exp2(below * (self.scale * meaning.LOG2_E)[:, None])
 
     def weighted(self, p: Array, seen: Array, at: slice) -> tuple[Array, Array]:
         sums = meaning.matmul(quantize(np.where(seen, p, F32(0.0))), self.page.values, self.scheme)
