@@ -18,13 +18,14 @@ from edgeq import models
 from edgeq.cache import KINDS, Plan, kind_of
 from edgeq.converters.pipeline import planned
 from edgeq.converters.recipe import CHOICES, choose
+from edgeq.kernels.catalog import CHUNK
 
 BOARDS_GB = (0.5, 1, 2, 4, 8, 16)
 SHARE = 0.75
 SYSTEM = 250_000_000  # bytes of any board: the firmware's, and those of a system without a desktop
 RUNTIME = 80_000_000  # bytes of Python, its libraries and a pass's buffers: see bench/LOG.md
 PIECE = 650  # bytes that the tokenizer takes for each entry of the vocabulary: see there
-STEP = 256  # tokens: a cache grows by so many
+STEP = CHUNK  # tokens: a cache grows by so many
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Need:
 
     file: int
     read: int  # of the file, for each generated token: all but an embedding that is not the head
-    runtime: int
+    runtime: int  # what else it takes, pages of the cache that stay near among it
     token: int  # of the cache, for each token of context
     tokens_max: int  # that the model was made for
 
@@ -46,7 +47,7 @@ class Need:
         sizes = {tensor.name: tensor.nbytes for tensor in planned(family, c, choose(scheme=scheme))}
         file = sum(sizes.values())
         skipped = sizes["embed"] if "output" in sizes else 0
-        runtime = RUNTIME + PIECE * c.vocab_size
+        runtime = RUNTIME + PIECE * c.vocab_size + cache.near_bytes
         return cls(file, file - skipped, runtime, cache.token_bytes, c.max_position_embeddings)
 
     def context(self, memory_gb: float) -> int:

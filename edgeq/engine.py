@@ -26,7 +26,7 @@ from edgeq.errors import OutOfMemoryError, UsageError, printable, shown
 from edgeq.ownership import Line, Turn, Unique, waiting
 from edgeq.packs import store
 from edgeq.runner import Runner
-from edgeq.sequence import Cancelled, Fed, Part, run_pass, wanted_of
+from edgeq.sequence import Cancelled, Fed, Part, joined, pieces_of, run_pass, wanted_of
 from edgeq.sequence import Sequence as Sequence
 
 if TYPE_CHECKING:
@@ -208,7 +208,8 @@ class Model(Unique):
         """One pass over several sequences of this model, each fed with ids of its own; what came of each.
 
         At most `pass_tokens` ids, `pass_outputs` of them wanted. The same bits as of each sequence alone.
-        UsageError and the rest as from `Sequence.feed`; broken off, no sequence holds any of the ids.
+        UsageError and the rest as from `Sequence.feed`; broken off, no sequence holds any of the ids, or none
+        but those up to a chunk's end with a cache that has far pages.
         """
         arguments.callback("cancelled", cancelled)
         checked = []
@@ -222,7 +223,13 @@ class Model(Unique):
                 sequence._calls.claim(turn, "be fed")
                 sequence._check_open()
                 sequence._check_room(len(ids))
-            return run_pass(self, checked, cancelled)
+            pieces = [pieces_of(*part) for part in checked]
+            fed: list[list[Fed]] = [[] for _ in pieces]
+            for n in range(max(map(len, pieces))):
+                now = [(own[n], all) for own, all in zip(pieces, fed, strict=True) if n < len(own)]
+                for (_, some), one in zip(now, run_pass(self, [p for p, _ in now], cancelled), strict=True):
+                    some.append(one)
+            return [some[0] if len(some) == 1 else joined(some) for some in fed]
         finally:
             turn.over = True
 

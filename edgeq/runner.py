@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from edgeq import formats, models, tuned
-from edgeq.cache import Plan, kind_of
+from edgeq import formats, memory, models, tuned
+from edgeq.cache import Narrowing, Plan, kind_of
+from edgeq.cache.plan import Group
 from edgeq.cores import default_threads
 from edgeq.errors import UsageError
 from edgeq.kernels import sources
+from edgeq.ops.attention import narrow
 from edgeq.ownership import Unique
 from edgeq.packs import store
 from edgeq.runtime import rotary
@@ -26,6 +28,7 @@ from edgeq.runtime.weights import Weights
 from edgeq.simd.host import host_isa
 
 PASS_TOKENS = 256  # tokens in a pass at the most
+NARROWED = 32  # pages that are made far at a time
 LOGITS_BYTES = 32 << 20  # memory for the logits of a pass at the most
 PAUSE_WORK = 4e9  # multiplications between two chances for Ctrl-C, where layers are no bigger
 WORKER_WORK = 2_000_000  # multiplications of a token that are worth one more worker
@@ -58,8 +61,11 @@ class Runner(Unique):
         workers = threads or max(1, min(self._tuned.threads or cores, work // WORKER_WORK))
         recorder = self._record(file.family, act, workers)
         self._kernels = store.kernels()  # whose code the program's addresses point into
-        addresses = self._kernels.load([*Pool.requests(self.isa), *recorder.requests()], progress)
+        narrowing = [self._narrowing(workers, group) for group in self.plan.groups if group.far_bytes]
+        requests = {request for each in (recorder, *narrowing) for request in each.requests()}
+        addresses = self._kernels.load([*Pool.requests(self.isa), *requests], progress)
         self._program: Program = recorder.finish(addresses)
+        self._narrow = [each.finish(addresses) for each in narrowing]
         self._pool = Pool(workers, self.isa)
 
     def _record(self, family: str, act: str, workers: int) -> Recorder:
@@ -82,6 +88,14 @@ class Runner(Unique):
         models.family(family).forward(recorder, c, self._weights, self._rotary)
         return recorder
 
+    def _narrowing(self, workers: int, group: Group) -> Recorder:
+        """What makes far pages of a group's layers."""
+        recorder = Recorder(Settings(self.isa, "int8", workers, NARROWED, 1, host_isa().tokens), self.plan)
+        for layer in self.plan.layers:
+            if layer.group is group:
+                narrow(recorder, layer)
+        return recorder
+
     @property
     def threads(self) -> int:
         """How many workers there are."""
@@ -96,6 +110,22 @@ class Runner(Unique):
     def outputs(self) -> int:
         """Rows of a pass whose logits can be had, at the most."""
         return self._program.settings.outputs
+
+    def narrow(self, narrowings: Sequence[Narrowing], go_on: Callable[[], object]) -> None:
+        """Make far pages of near ones. go_on() is called between some and some others."""
+        for number, program in enumerate(self._narrow):
+            pairs = [(n.near.address, n.far.address) for n in narrowings if n.group == number]
+            for at in range(0, len(pairs), NARROWED):
+                go_on()
+                lists = [self._listed(number, *pair) for pair in pairs[at : at + NARROWED]]
+                program.start([Segment(memory.zeros(1, np.int64), 0, 0, pages) for pages in lists])
+                self._pool.run(program.code)
+
+    def _listed(self, group: int, near: int, far: int) -> np.ndarray:
+        """A list of pages of which a group has these two."""
+        pages = memory.zeros((len(self.plan.groups), max(2, self.plan.pages)), np.int64)
+        pages.reshape(-1)[group * self.plan.pages :][:2] = near, far
+        return pages
 
     def run(self, segments: Sequence[Segment], go_on: Callable[[], object]) -> tuple[np.ndarray, np.ndarray]:
         """A pass over rows of sequences, at most `limit` of them and `outputs` wanted, with ids of the

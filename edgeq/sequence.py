@@ -6,15 +6,16 @@ reads is freed under it: the pass holds the pages, and closing lets go of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Ids
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from edgeq import arguments
-from edgeq.cache import Table
+from edgeq.cache import Page, Table
 from edgeq.errors import CancelledError, OutOfMemoryError, UsageError, shown, size
+from edgeq.kernels.catalog import CHUNK
 from edgeq.ownership import Line, Turn, Unique
 from edgeq.runtime.batch import Segment
 
@@ -162,8 +163,9 @@ class Sequence(Unique):
         step = min(runner.limit, runner.outputs) if wanted > runner.outputs else runner.limit
         fed = Fed(rows(wanted, self.model.vocab_size), np.empty(wanted, np.int64))
         silent = len(new) - wanted  # ids whose logits are not wanted
-        for at in range(0, len(new), step):
-            done = min(at + step, len(new))
+        done = 0
+        while done < len(new):
+            at, done = done, min(done + step, done + self.pass_room, len(new))
             outputs = max(0, done - max(at, silent))
             (part,) = run_pass(self.model, [(self, new[at:done], outputs)], cancelled)
             mine = slice(done - silent - outputs, done - silent) if outputs else slice(0)
@@ -171,6 +173,11 @@ class Sequence(Unique):
             if progress:
                 progress(done, len(new))
         return fed
+
+    @property
+    def pass_room(self) -> int:
+        """Tokens that a pass may append: where there are far pages, what is left of a chunk."""
+        return CHUNK - self._held.length % CHUNK if self.model.cache.kind.has_far else self.model.context
 
     def _check_room(self, more: int) -> None:
         count, context = self._held.length, self.model.context
@@ -211,6 +218,33 @@ class Sequence(Unique):
         finally:
             turn.over = True
 
+    # ---- as what is kept of a prefix ----
+    def kept(self) -> tuple[list[int], list[dict[str, Page]]]:
+        """The tokens, and the pages of each chunk by form: see `cache.Table.chunks`. UsageError as from
+        `feed`.
+        """
+        turn = Turn("the sequence is being kept")
+        try:
+            self._calls.claim(turn, "be kept")
+            self._check_open()
+            held = self._held
+            return held.ids[: held.length], held.table.chunks(held.length)
+        finally:
+            turn.over = True
+
+    def adopt(self, ids: Ids[int], pages: Ids[Mapping[str, Page]]) -> None:
+        """Be these tokens, with pages as `kept` gave them and perhaps more in the last. UsageError as from
+        `feed`.
+        """
+        turn = Turn("the sequence is being exchanged")
+        try:
+            self._calls.claim(turn, "be exchanged")
+            self._check_open()
+            table = Table.of_chunks(self.model.cache, pages, len(ids))
+            self._held = Held(list(ids), len(ids), -1, table)
+        finally:
+            turn.over = True
+
     def close(self) -> None:
         """Let go of the cache. A call under way breaks its pass off and ends with UsageError."""
         self._closed = True
@@ -240,9 +274,11 @@ def run_pass(
             raise CancelledError("the call was cancelled.")
 
     held = [sequence._held for sequence in sequences]
-    tables = [
+    prepared = [
         h.table.prepared(model.pool, h.length, len(ids)) for h, (_, ids, _) in zip(held, parts, strict=True)
     ]
+    tables = [table for table, _ in prepared]
+    narrowings = [each for _, some in prepared for each in some]
     segments = [
         Segment(ids, h.length, wanted, table.addresses)
         for h, table, (_, ids, wanted) in zip(held, tables, parts, strict=True)
@@ -250,6 +286,7 @@ def run_pass(
     turn = Turn("a pass is under way")
     try:
         model._passes.wait(turn)
+        model.runner.narrow(narrowings, go_on)
         logits, likeliest = (part.copy() for part in model.runner.run(segments, go_on))
     finally:
         turn.over = True
@@ -268,6 +305,22 @@ def run_pass(
         fed.append(Fed(logits[part], likeliest[part]))
         at += s.wanted
     return fed
+
+
+def pieces_of(sequence: Sequence, ids: np.ndarray, wanted: int) -> list[tuple[Sequence, np.ndarray, int]]:
+    """What a sequence is fed in one pass, or where it goes beyond a chunk that it may not in one after the
+    other.
+    """
+    at = sequence.pass_room
+    if at >= len(ids):
+        return [(sequence, ids, wanted)]
+    rest = len(ids) - at
+    return [(sequence, ids[:at], max(0, wanted - rest)), (sequence, ids[at:], min(wanted, rest))]
+
+
+def joined(fed: Ids[Fed]) -> Fed:
+    """What came of pieces, one after another."""
+    return Fed(*map(np.concatenate, zip(*fed, strict=True)))
 
 
 def wanted_of(wanted: object, count: int) -> int:

@@ -1,5 +1,6 @@
 """The .edgeq file: its schemes, layouts, reader, writer and checker; README.md is the specification."""
 
+from .annotate import annotate
 from .encoding import (
     decode,
     encode,
@@ -44,6 +45,7 @@ __all__ = [
     "Tensor",
     "TensorPlan",
     "Writer",
+    "annotate",
     "decode",
     "dequantize",
     "encode",

@@ -43,6 +43,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "license": (str, type(None)),
     "source": (dict, type(None)),
     "quantization": (dict, type(None)),
+    "cache": (dict, type(None)),
     "required": (list,),
 }
 _MUST = ("config", "tensors")

@@ -74,8 +74,8 @@ ARROWS: dict[str, set[str]] = {
     "__main__": {"cli", "ends"},
     "cli": {
         "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats",
-        "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache", "demo", "cores", "tune",
-        "tuned", "idle", "ends", "hub", "library", "sizes", "whole",
+        "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache", "demo", "cores",
+        "tune", "tuned", "idle", "ends", "hub", "library", "sizes", "whole",
     },
 }  # fmt: skip
 

@@ -1,8 +1,21 @@
 """The KV cache: its kinds, the pages that it lies on, and the memory that they share."""
 
-from .kinds import KINDS, Kind, kind_of
+from .kinds import DEFAULT, KINDS, Kind, kind_of, stored
 from .plan import CacheLayer, LayerShape, Plan
 from .pool import Page, PagePool
-from .table import Table
+from .table import Narrowing, Table
 
-__all__ = ["KINDS", "CacheLayer", "Kind", "LayerShape", "Page", "Plan", "PagePool", "Table", "kind_of"]
+__all__ = [
+    "DEFAULT",
+    "KINDS",
+    "CacheLayer",
+    "Kind",
+    "LayerShape",
+    "Narrowing",
+    "Page",
+    "PagePool",
+    "Plan",
+    "Table",
+    "kind_of",
+    "stored",
+]

@@ -1,12 +1,13 @@
 """What a page holds: the layers that a model's program writes to the cache, one after another.
 
 Layers whose queries see equally far back share pages: a *group*. A page of a group with a window is of no
-more use once all that it holds is behind the window.
+more use once all that it holds is behind the window. Where the kind of cache has far pages (`kinds`), a group
+has pages of two forms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from edgeq.kernels.catalog import CHUNK
 from .kinds import Kind
 
 ALIGNMENT = 64  # of each part
+PASS = 256  # rows of a pass at the most
+SPARE = 1  # near pages kept beside the far ones made of them, so that a little can be taken back
 
 
 class LayerShape(NamedTuple):
@@ -32,16 +35,38 @@ class Group:
 
     number: int
     window: int
-    nbytes: int = 0  # of a page
+    nbytes: int = 0  # of a page, a near one
+    far_bytes: int = 0  # of a far one, 0 where there are none
 
     def seen_from(self, position: int) -> int:
         """The number of the first page that is read at a position or behind it."""
         return max(0, position - self.window + 1) // CHUNK if self.window else 0
 
+    def bytes_for(self, count: int) -> int:
+        """Of the pages that a sequence holds where it has so many chunks, at the most at one time."""
+        if self.window:
+            count = min(count, -(-(self.window + PASS) // CHUNK) + 1)
+        near = min(count, near_pages(count) + SPARE) if self.far_bytes else count
+        return near * self.nbytes + max(0, count - near_pages(count)) * self.far_bytes
+
+
+def near_pages(count: int) -> int:
+    """Of so many chunks, those that the queries of the last one read in the near form where there is a far
+    one: the first, the last and the one before.
+    """
+    return min(count, 3)
+
+
+def is_far(chunk: int, own: int) -> bool:
+    """Whether queries of chunk `own` read a chunk in the far form, where there is one; as `kernels.far`."""
+    return 0 < chunk < own - 1
+
 
 @dataclass(frozen=True, eq=False)
 class CacheLayer:
-    """Keys and values of a layer, on whatever pages a sequence has: [kv_heads, CHUNK, head_dim] each."""
+    """Keys and values of a layer in one form, on whatever pages a sequence has: [kv_heads, CHUNK, head_dim]
+    each. Of a near one with `far` the same in that form.
+    """
 
     kind: Kind
     group: Group
@@ -50,6 +75,7 @@ class CacheLayer:
     words: tuple[int, ...]  # where its parts begin on a page
     ends: tuple[int, ...]  # where they end
     pages_at: int  # bytes before the group's pages in the list of a sequence's
+    far: CacheLayer | None = None
 
     @property
     def scheme(self) -> str:
@@ -67,6 +93,7 @@ class Plan:
     kind: Kind
     context: int
     groups: list[Group] = field(default_factory=list)
+    layers: list[CacheLayer] = field(default_factory=list)
 
     @classmethod
     def of(cls, kind: Kind, context: int, layers: Iterable[LayerShape]) -> Plan:
@@ -82,13 +109,16 @@ class Plan:
         if group is None:
             group = Group(len(self.groups), shape.window)
             self.groups.append(group)
-        words, ends = [], []
-        for nbytes in self.kind.parts(shape.kv_heads, shape.head_dim).values():
-            words.append(group.nbytes)
-            ends.append(group.nbytes + nbytes)
-            group.nbytes = round_up(ends[-1], ALIGNMENT)
+        kind, heads = self.kind, (shape.kv_heads, shape.head_dim)
+        common = kind, group, *heads
         at = group.number * self.pages * 8
-        return CacheLayer(self.kind, group, shape.kv_heads, shape.head_dim, tuple(words), tuple(ends), at)
+        far = None
+        if kind.has_far:
+            words, ends, group.far_bytes = _placed(group.far_bytes, kind.far_parts(*heads))
+            far = CacheLayer(*common, words, ends, at)
+        words, ends, group.nbytes = _placed(group.nbytes, kind.near_parts(*heads))
+        self.layers.append(CacheLayer(*common, words, ends, at, far))
+        return self.layers[-1]
 
     @property
     def pages(self) -> int:
@@ -97,28 +127,35 @@ class Plan:
 
     @property
     def page_bytes(self) -> int:
-        """Of CHUNK positions of all layers."""
+        """Of CHUNK positions of all layers, near."""
         return sum(group.nbytes for group in self.groups)
 
     @property
     def token_bytes(self) -> int:
-        """Of one position of all layers."""
-        return self.page_bytes // CHUNK
+        """Of one more position of all layers in a long context, rounded up."""
+        return -(-sum(group.far_bytes or group.nbytes for group in self.groups) // CHUNK)
+
+    @property
+    def near_bytes(self) -> int:
+        """What the pages that are near whatever the context is take beyond `token_bytes`."""
+        far = [group for group in self.groups if group.far_bytes]
+        return sum(near_pages(9) * (g.nbytes - g.far_bytes) + SPARE * g.nbytes for g in far)
 
     @property
     def context_bytes(self) -> int:
-        """Of as many pages as one sequence has at the most at one time, while a pass adds to it."""
-        return sum(group.nbytes * min(self.pages, _held(group)) for group in self.groups)
+        """Of the pages of a sequence that is as long as the context."""
+        return self.bytes_for(self.context)
 
     def bytes_for(self, tokens: int) -> int:
-        """Of the pages of a sequence of so many tokens, in all groups."""
-        count = -(-tokens // CHUNK)
-        return sum(group.nbytes * min(count, _held(group)) for group in self.groups)
+        """Of the pages of a sequence of so many tokens, at the most at one time."""
+        return sum(group.bytes_for(-(-tokens // CHUNK)) for group in self.groups)
 
 
-def _held(group: Group) -> int:
-    """Pages of a group that a sequence has at the most: what a window and a pass behind it reach over."""
-    return -(-(group.window + PASS) // CHUNK) + 1 if group.window else 1 << 40
-
-
-PASS = 256  # rows of a pass at the most
+def _placed(at: int, parts: Mapping[str, int]) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """Where parts begin and end that lie one after another from `at` on, and where the next one may begin."""
+    words, ends = [], []
+    for nbytes in parts.values():
+        words.append(at)
+        ends.append(at + nbytes)
+        at = round_up(ends[-1], ALIGNMENT)
+    return tuple(words), tuple(ends), at

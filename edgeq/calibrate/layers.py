@@ -88,7 +88,7 @@ class Layer:
             recorder, c, self.held.weights, i, rows, self._rope, recorder.cache(shapes[i])
         )
         self._program = _apart(dense, recorder)
-        self._pages = Table.empty(plan).prepared(PagePool(plan.page_bytes * plan.pages), 0, window)
+        self._pages = Table.empty(plan).prepared(PagePool(plan.page_bytes * plan.pages), 0, window)[0]
         self._rope.ensure(window)
         self.taps = list(taps(recorder, rows))
 

@@ -11,6 +11,8 @@ from typing import Any
 import click
 
 from edgeq.cli import terminal
+from edgeq.cli.cachekind import settle
+from edgeq.cli.kv import Kind, one_kind
 from edgeq.cli.options import examples, force_option, json_option, quiet_option
 from edgeq.cli.sources import located, output_name, progress_bar, tell_growth
 from edgeq.errors import UsageError
@@ -85,6 +87,15 @@ class WithRecipes(click.Command):
     metavar="DIR",
     help="Links in a checkpoint's directory may lead into DIR.  [default: nowhere outside]",
 )
+@click.option(
+    "--kv",
+    type=Kind(),
+    multiple=True,
+    callback=one_kind,
+    metavar="[q8|k8v4|q4|q2|f16|f32]",
+    help="The KV cache that FILE is run with unless another is named.  [default: q8, or what keys with "
+    "biases or norms turn out to need]",
+)
 @force_option
 @json_option
 @quiet_option
@@ -96,6 +107,7 @@ def command(
     output_scheme: str | None,
     recipe: str | None,
     follow_links: str | None,
+    kv: str | None,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -130,9 +142,11 @@ def command(
             follow_links=follow_links,
             overwrite=force,
         )
+    kind = settle(target, kv, quiet)
     seconds, written = time.perf_counter() - start, target.stat().st_size
     if as_json:
-        terminal.say_json({"file": str(target), "bytes": written, "recipe": chosen.name, "seconds": seconds})
+        facts = {"file": str(target), "bytes": written, "recipe": chosen.name, "kv": kind, "seconds": seconds}
+        terminal.say_json(facts)
     elif not quiet:
         why = " (the file's own numbers, as it is quantized; --scheme NAME rounds them)" if kept else ""
         terminal.note(f"{target}: {terminal.size(written)}, {chosen.name}{why}, {seconds:.1f} s")

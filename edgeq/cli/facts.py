@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 KNOWN = (
     "format", "family", "config", "tensors", "tokenizer", "chat_template", "generation", "license", "source",
-    "quantization", "required",
+    "quantization", "cache", "required",
 )  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def edgeq_facts(model: str) -> Facts:
             "source": header.get("source") or {},
             "quantization": header.get("quantization") or {},
             "other": {name: value for name, value in header.items() if name not in KNOWN},
-            "cache": cache_facts(config),
+            "cache": cache_facts(config, header.get("cache")),
             "schemes": by_scheme(tensors),
             "tensors": tensors,
         }
@@ -142,18 +142,18 @@ def tried(read: Callable[[], T]) -> tuple[T | None, str | None]:
         return None, str(error)
 
 
-def cache_facts(config: BaseConfig | None) -> Facts | None:
-    """Bytes of the key-value cache for each token of context, by kind; None for a model that cannot run."""
+def cache_facts(config: BaseConfig | None, named: Facts | None = None) -> Facts | None:
+    """Bytes of the key-value cache for each token of a long context, by kind, and the kind that the file
+    names; None for a model that cannot run.
+    """
     if config is None:
         return None
-    from edgeq.cache import KINDS, Plan
+    from edgeq.cache import DEFAULT, KINDS, Plan
 
     most = config.max_position_embeddings
     plans = {name: Plan.of(kind, most, config.cache_layers()) for name, kind in KINDS.items()}
-    return {
-        "bytes_per_token": {name: plan.token_bytes for name, plan in plans.items()},
-        "tokens_max": most,
-    }
+    sizes = {name: plan.token_bytes for name, plan in plans.items()}
+    return {"bytes_per_token": sizes, "tokens_max": most, "kind": (named or {}).get("kind", DEFAULT)}
 
 
 def kept_bytes(file: GGUFFile) -> int | None:

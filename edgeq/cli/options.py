@@ -170,7 +170,7 @@ def engine_options(
             default=("q8",),
             show_default=True,
             callback=one_kind,
-            metavar="[q8|f16|f32]",
+            metavar="[q8|k8v4|q4|q2|f16|f32]",
             help="Numbers in the KV cache.",
         ),
         click.option(

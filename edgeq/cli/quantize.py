@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeq.cli import terminal
+from edgeq.cli.cachekind import settle
 from edgeq.cli.convert import scheme_option
 from edgeq.cli.options import (
     Bytes,
@@ -233,6 +234,7 @@ def command(
             found, target, **common, texts=texts, statistics=statistics, transforms=before, seed=seed,
             progress=progress, tell=None if quiet else terminal.note,
         )  # fmt: skip
+    settle(target, None, quiet)
     tell_result(result, target.stat().st_size, time.perf_counter() - start, as_json)
 
 

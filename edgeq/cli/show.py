@@ -103,13 +103,15 @@ def head(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "kept", f"{terminal.size(kept)} as an .edgeq file (--scheme keep)" if kept else ""
 
 
-def cache_line(bytes_per_token: dict[str, int], tokens_max: int) -> str:
-    """What the context costs: a token, and contexts that the model can have."""
-    size = bytes_per_token["q8"]
+def cache_line(bytes_per_token: dict[str, int], tokens_max: int, kind: str) -> str:
+    """What the context costs: a token, contexts that the model can have, and a token in other kinds."""
+    size = bytes_per_token.get(kind)
+    if size is None:
+        return f"{short(kind)}, which this version does not know"
     known = sorted({min(tokens, tokens_max) for tokens in CONTEXTS})
-    return f"{terminal.size(size)} a token: " + ", ".join(
-        f"{terminal.size(size * tokens)} for {tokens:,}" for tokens in known
-    )
+    contexts = ", ".join(f"{terminal.size(size * tokens)} for {tokens:,}" for tokens in known)
+    others = (f"{name} {terminal.size(n)}" for name, n in bytes_per_token.items() if name != kind)
+    return f"{kind}, {terminal.size(size)} a token: {contexts}; in {', '.join(others)}"
 
 
 def short(value: Any) -> str:

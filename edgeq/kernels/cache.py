@@ -19,7 +19,8 @@ these names are offsets in a page, and `pages_at` that of the layer's list of pa
 Queries are regrouped by key-value head: row n * (heads / kv_heads) + h of key-value head i is row n's head i
 * share + h, multiplied by `scaling` (the float32's bits), so that attention reads each key once for all the
 queries that share it. A row has dims * 4 bytes: float32, or with an INT8 cache dims numbers of 16 bits
-(`verbs.wide`) and then their scale, a float32: in 8 bits they would cost as much as keys do.
+(`verbs.wide`) and then their scale, a float32; where the cache has far pages the same as bytes follows
+(`coarse`). Rounding queries to 8 bits would cost as much as rounding keys.
 
 Where zeros pad a block to twice or four times a power of two that holds the head, turning makes as many equal
 copies of it. Each copy is rounded elsewhere between two integers (`between`), so that their mean, which is
@@ -57,6 +58,7 @@ from edgeq.simd.verbs import (
 from .activations import ZERO
 from .batch import page_of_row, position_of
 from .catalog import CHUNK, Batch, Scratch
+from .coarse import has_far, store_coarse
 from .steps import BYTE_MAX, NUMBER_MAX, factor_of, step_of
 from .turn import block, turn
 
@@ -210,7 +212,10 @@ def store_int8(
                 head = a + n * a_stride + (i * share + h) * head_dim * 4
                 lay(head, head_dim, factor, turned, dims)
                 turn(turned, dims)
-                store_query(t, turned, q + (i * rows + n * share + h) * dims * 4, dims)
+                row_of_q = q + (i * rows + n * share + h) * dims * 4
+                store_query(t, turned, row_of_q, dims)
+                if has_far(t):
+                    store_coarse(turned, row_of_q, dims)
 
 
 @native

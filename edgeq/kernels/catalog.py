@@ -102,6 +102,7 @@ class Scratch:
     WEIGHTS = 384  # float32 [CHUNK], of the query at hand
     SCORES = WEIGHTS + CHUNK * 4  # float32 [T][CHUNK]
     LINE, TURNED = 0, 64  # in store_int8 instead of all that: a line of bytes, a head's float32
+    ROOM = 64  # in narrow, behind the line: float32 [dims][16], and of a mean key [dims]
     TOP, SUM = 0, 64  # in a tile
     OUT = 128  # float32 [T][head_dim padded to 32]
 
@@ -171,7 +172,8 @@ class Kernel:
 
 CODES = tuple(row.name for row in SCHEMES.values() if row.planes)  # schemes of weights: codes with scales
 FLOATS = tuple(row.name for row in SCHEMES.values() if row.number)  # and floats
-CACHED = ("f32", "f16")  # floats of a cache; its codes are q8
+CACHED = ("f32", "f16")  # floats of a cache; its bytes are q8
+FAR = ("q4m", "q2m")  # and codes of its far pages
 
 LINE = 16  # float32 that are read or written at once
 GROUP = ACT_GROUP  # columns that share a scale, of a cache as of activations
@@ -197,6 +199,10 @@ FLOAT_PRODUCT = (
 
 QUERY_ROWS = ("kv_heads", "rows")
 KEYS_VALUES = ("keys", "key_scales", "values", "value_scales")
+FAR_PARTS = {  # by what kernels are called where keys are codes as well, and where values alone are
+    "": ("means", "mean_scales", "far_keys", "far_values"),
+    "_values": ("near_keys", "near_scales", "far_values"),
+}
 ALL_HEADS, KV_HEADS = ("heads", "head_dim"), ("kv_heads", "head_dim")
 HEADS = (
     Number("heads"),
@@ -214,8 +220,9 @@ SOURCE = (
     Float("scaling"),
 )
 ATTENDED = Out("y", ALL_HEADS)
+OWN_SCRATCH = Out("scratch", count="workers", form=SCRATCH)
 WORKSPACE = (
-    Out("scratch", count="workers", form=SCRATCH),
+    OWN_SCRATCH,
     Out("units", "block", count="units_max", form=SCRATCH, item=1, named=("units", "block")),
     Number("units_max"),
     InOut("finished", count=(TASKS, "workers"), form=FLAT, item=8),
@@ -318,7 +325,7 @@ KERNELS = {
             *HEADS,
             ONE_HEAD,
         ),
-        ("q8",),
+        ("q8", *FAR),
     ),
     "store_float": Kernel(
         "cache",
@@ -354,4 +361,35 @@ KERNELS = {
         ),
         CACHED,
     ),
+    **{
+        f"attend_coded{suffix}": Kernel(
+            "far",
+            (
+                In("q", "head_dim", GROUP, QUERY_ROWS, FLAT),
+                In("far", form=CACHE, named=words),
+                In("cache", form=CACHE, named=KEYS_VALUES),
+                ATTENDED,
+                *HEADS,
+                fact("window", "cache"),
+                *WORKSPACE,
+            ),
+            FAR,
+        )
+        for suffix, words in FAR_PARTS.items()
+    },
+    **{
+        f"narrow{suffix}": Kernel(
+            "narrow",
+            (
+                Out("far", form=CACHE, named=words),
+                In("cache", form=CACHE, named=KEYS_VALUES),
+                fact("kv_heads", "far"),
+                fact("head_dim", "far"),
+                fact("pages_at", "far"),
+                OWN_SCRATCH,
+            ),
+            FAR,
+        )
+        for suffix, words in FAR_PARTS.items()
+    },
 }

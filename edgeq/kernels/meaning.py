@@ -9,7 +9,9 @@ are the parts of a scheme as `formats.schemes` means them, row-major, or float32
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from itertools import repeat
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -377,6 +379,77 @@ def store_float(
 
 
 # ---- attention ----
+class Head(Protocol):
+    """What the queries of a head meet in a chunk."""
+
+    scale: Array  # [count], what a step of each query's scores is
+
+    def scores(self, at: slice) -> Array:
+        """[count, positions], in these steps."""
+        ...
+
+    def exponentials(self, below: Array) -> Array:
+        """Of what scores are below the largest of their query."""
+        ...
+
+    def weighted(self, p: Array, seen: Array, at: slice) -> tuple[Array, Array]:
+        """The sums [count, dims] of values times p [count, positions], and what a step of each query's is."""
+        ...
+
+
+def key_scores(x: Array, keys: Array, scales: Array) -> Array:
+    """[count, positions]: integers x [count, dims] by int8 keys [positions, dims] with scales [positions,
+    groups].
+    """
+    total = np.zeros((len(x), len(keys)), F32)
+    for g in range(keys.shape[1] // GROUP):
+        part = slice(g * GROUP, (g + 1) * GROUP)
+        sums = x[:, part].astype(np.int64) @ keys[:, part].astype(np.int64).T
+        total = fma(sums.astype(F32), scales[None, :, g], total)
+    return total
+
+
+class NearHead:
+    """An INT8 cache; parts of `q` and `held` without the axis of heads."""
+
+    def __init__(self, q: Query, held: Stored):
+        self.q, self.held, self.scale = q, held, q.x_scale
+
+    def scores(self, at: slice) -> Array:
+        return key_scores(self.q.x, self.held.keys[at], self.held.key_scales[at])
+
+    def exponentials(self, below: Array) -> Array:
+        return exp2(below * (self.scale * LOG2_E)[:, None])
+
+    def weighted(self, p: Array, seen: Array, at: slice) -> tuple[Array, Array]:
+        scales = np.where(seen, self.held.value_scales[None, at], F32(0.0))
+        step, factor = _steps(scales.max(1), F32(WIDE_MAX))
+        numbers = np.rint(p * (scales * factor[:, None])).astype(np.int64)
+        return (numbers @ self.held.values[at].astype(np.int64)).astype(F32), step
+
+
+class FloatHead:
+    """A cache of floats: q [count, dims], key and value [positions, dims]."""
+
+    def __init__(self, q: Array, key: Array, value: Array):
+        self.q, self.key, self.value, self.scale = q, key, value, np.ones(len(q), F32)
+
+    def scores(self, at: slice) -> Array:
+        total = np.zeros((len(self.q), len(self.key[at])), F32)
+        for d in range(self.q.shape[1]):
+            total = fma(self.key[None, at, d], self.q[:, d, None], total)
+        return total
+
+    def exponentials(self, below: Array) -> Array:
+        return exp(below)
+
+    def weighted(self, p: Array, seen: Array, at: slice) -> tuple[Array, Array]:
+        total = np.zeros(self.q.shape, F32)
+        for n, row in enumerate(self.value[at]):
+            total = np.where(seen[:, n, None], fma(row[None, :], p[:, n, None], total), total)
+        return total, self.scale
+
+
 def attend_int8(q: Query, cache: Stored, position: int, window: int = 0) -> Array:
     """float32 [count, heads, head_dim padded]: queries of positions from `position` on over all they may see.
 
@@ -386,29 +459,9 @@ def attend_int8(q: Query, cache: Stored, position: int, window: int = 0) -> Arra
     share = heads // cache.keys.shape[1]
     out = np.empty((count, heads, dims), F32)
     for h in range(heads):
-        i = h // share
-        query = Query(*(part[:, h] for part in q))
-        head = Stored(*(part[:, i] for part in cache))
-
-        def scores(at: slice, query: Query = query, head: Stored = head) -> Array:
-            total = np.zeros((count, len(head.keys[at])), F32)
-            for g in range(dims // GROUP):
-                part = slice(g * GROUP, (g + 1) * GROUP)
-                sums = query.x[:, part].astype(np.int64) @ head.keys[at, part].astype(np.int64).T
-                total = fma(sums.astype(F32), head.key_scales[None, at, g], total)
-            return total
-
-        def weighted(p: Array, seen: Array, at: slice, head: Stored = head) -> Array:
-            scales = np.where(seen, head.value_scales[None, at], F32(0.0))
-            step, factor = _steps(scales.max(1), F32(WIDE_MAX))
-            numbers = np.rint(p * (scales * factor[:, None])).astype(np.int64)
-            return (numbers @ head.values[at].astype(np.int64)).astype(F32) * step[:, None]
-
-        def exponentials(below: Array, query: Query = query) -> Array:
-            return exp2(below * (query.x_scale * LOG2_E)[:, None])
-
-        given = scores, exponentials, weighted, query.x_scale
-        sums, total = _attend(*given, dims, position, window)
+        held = Stored(*(part[:, h // share] for part in cache))
+        head = NearHead(Query(*(part[:, h] for part in q)), held)
+        sums, total = attend_chunks(repeat(head), count, dims, position, window)
         out[:, h] = turn(sums) / total[:, None]
     return out
 
@@ -418,50 +471,34 @@ def attend_float(q: Array, keys: Array, values: Array, position: int, window: in
     count, heads, dims = q.shape
     share = heads // keys.shape[1]
     out = np.empty((count, heads, dims), F32)
-    ones = np.ones(count, F32)
     for h in range(heads):
-        query = q[:, h]
-        key, value = keys[:, h // share].astype(F32), values[:, h // share].astype(F32)
-
-        def scores(at: slice, query: Array = query, key: Array = key) -> Array:
-            total = np.zeros((count, len(key[at])), F32)
-            for d in range(dims):
-                total = fma(key[None, at, d], query[:, d, None], total)
-            return total
-
-        def weighted(p: Array, seen: Array, at: slice, value: Array = value) -> Array:
-            total = np.zeros((count, dims), F32)
-            for n, row in enumerate(value[at]):
-                total = np.where(seen[:, n, None], fma(row[None, :], p[:, n, None], total), total)
-            return total
-
-        sums, total = _attend(scores, exp, weighted, ones, dims, position, window)
+        head = FloatHead(q[:, h], keys[:, h // share].astype(F32), values[:, h // share].astype(F32))
+        sums, total = attend_chunks(repeat(head), count, dims, position, window)
         out[:, h] = sums / total[:, None]
     return out
 
 
-def _attend(
-    scores: Any, exponentials: Any, weighted: Any, scale: Array, dims: int, position: int, window: int
+def attend_chunks(
+    heads: Iterable[Head], count: int, dims: int, position: int, window: int
 ) -> tuple[Array, Array]:
     """Softmax over chunks of positions, merged as they come; one not seen changes nothing. The sums of values
-    [count, dims] and of exponentials [count]. Scores are in steps of each query's `scale`.
+    [count, dims] and of exponentials [count]. `heads` is what each chunk holds in turn.
     """
-    count = len(scale)
     own = position + np.arange(count)[:, None]  # the position of each query
     top = np.full(count, MASKED, F32)
     total = np.zeros(count, F32)
     out = np.zeros((count, dims), F32)
-    for base in range(0, position + count, CHUNK):
+    for base, head in zip(range(0, position + count, CHUNK), heads, strict=False):
         at = slice(base, min(base + CHUNK, position + count))
         there = np.arange(at.start, at.stop)[None, :]
         seen = there <= own
         if window:
             seen &= there > own - window
-        found = scores(at)
+        found = head.scores(at)
         chunk_top = np.where(seen, found, MASKED).max(1)
         below = np.where(seen, found - chunk_top[:, None], F32(0.0))
-        p = np.where(seen, exponentials(below), F32(0.0)).astype(F32)
-        chunk_top = np.where(seen.any(1), chunk_top * scale, MASKED)
+        p = np.where(seen, head.exponentials(below), F32(0.0)).astype(F32)
+        chunk_top = np.where(seen.any(1), chunk_top * head.scale, MASKED)
         lanes = np.zeros((count, LANES), F32)
         whole = padded(p)
         for i in range(0, whole.shape[1], LANES):
@@ -469,6 +506,7 @@ def _attend(
         new = np.maximum(top, chunk_top)
         kept, added = exp(top - new), exp(chunk_top - new)
         total = total * kept + fold(lanes) * added
-        out = fma(weighted(p, seen, at), added[:, None], out * kept[:, None])
+        sums, step = head.weighted(p, seen, at)
+        out = fma(sums * step[:, None], added[:, None], out * kept[:, None])
         top = new
     return out, total

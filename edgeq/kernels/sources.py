@@ -32,7 +32,7 @@ def digest() -> str:
     paths = [*(here.parent / "simd").rglob("*.py"), *here.rglob("*.py")]
     tables = [Path(schemes.__file__).parent / name for name in SCHEME_SOURCES]
     found = hashlib.sha256()
-    for path in (*tables, *sorted(p for p in paths if p.name != "meaning.py")):
+    for path in (*tables, *sorted(p for p in paths if not p.name.startswith("meaning"))):
         found.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return found.hexdigest()
 

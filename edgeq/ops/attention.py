@@ -39,7 +39,7 @@ def attend(
     s, kv_heads, head_dim = p.settings, cache.kv_heads, cache.head_dim
     share = q.columns // head_dim // kv_heads
     rows = s.limit * share + s.tokens  # queries of a key-value head, and what a last tile reads beyond
-    int8 = cache.kind.scaled
+    int8, far = cache.kind.scaled, {"far": cache.far} if cache.far else {}
     kind = "int8" if int8 else "float"
     room = Scratch(s.tokens, head_dim)
     scratch = p.workspace(room.bytes)
@@ -62,7 +62,8 @@ def attend(
     y = p.rows(q.columns)
     units = _units(p)
     p.emit(
-        f"attend_{kind}",
+        f"attend_coded{cache.kind.suffix}" if far else f"attend_{kind}",
+        **far,
         y=y,
         scratch=scratch,
         units=Workspace(Buffer(units * room.block), room.block),
@@ -71,6 +72,12 @@ def attend(
         **common,
     )
     return y
+
+
+def narrow(p: Recorder, cache: CacheLayer) -> None:
+    """A far page of the layer from a near one, for each segment of the pass, whose pages are the two."""
+    room = Scratch(p.settings.tokens, cache.head_dim).bytes
+    p.emit(f"narrow{cache.kind.suffix}", far=cache.far, cache=cache, scratch=p.workspace(room))
 
 
 def _units(p: Recorder) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from edgeq.formats.layout import round_up
 from edgeq.formats.schemes import SCHEMES
 from edgeq.kernels import roles
-from edgeq.kernels.catalog import CHUNK, GROUP, KERNELS, Batch, Scratch
+from edgeq.kernels.catalog import CHUNK, GROUP, KERNELS, TILE, Batch, Scratch
 from edgeq.kernels.roles import Const, Operand, Role, Shaped, Tables, Weight
 
 from .arena import padded, spare_rows
@@ -139,14 +139,21 @@ def of(instruction: Instruction, words: Mapping[str, int], sizes: Sizes) -> Byte
     return found
 
 
-def on_page(instruction: Instruction, words: Mapping[str, int]) -> Iterator[int]:
-    """Where on a page what the instruction reads or writes of the parts of a layer's cache ends."""
-    heads = words["kv_heads"] * CHUNK
-    numbers = heads * padded(words["head_dim"]) * SCHEMES[instruction.tag.scheme].itemsize
-    (role,) = (r for r in KERNELS[instruction.kernel].shared if r.form is roles.CACHE)
-    sizes = {"keys": numbers, "values": numbers}
-    if "key_scales" in role.words:
-        codes = heads * padded(words["head_dim"])
-        sizes = {"keys": codes, "key_scales": codes // GROUP * 4, "values": codes, "value_scales": heads * 4}
-    for name in role.words:
-        yield words[name] + sizes[name]
+def on_page(instruction: Instruction, words: Mapping[str, int], name: str) -> Iterator[int]:
+    """Where on a page what the instruction reads or writes of a layer's cache ends, part by part; it is given
+    as `name`.
+    """
+    scheme = SCHEMES[instruction.tag.scheme]
+    dims, positions = padded(words["head_dim"]), words["kv_heads"] * CHUNK
+    if scheme.number:
+        sizes = dict.fromkeys(("keys", "values"), positions * dims * scheme.itemsize)
+    else:
+        matrix = positions // TILE * scheme.tile_bytes(dims)
+        values = words["kv_heads"] * dims // TILE * scheme.tile_bytes(CHUNK)
+        sizes = {"value_scales": positions * 4, "far_keys": matrix, "far_values": values}
+        sizes |= dict.fromkeys(("keys", "near_keys", "values"), positions * dims)
+        sizes |= dict.fromkeys(("key_scales", "near_scales"), positions * groups(dims) * 4)
+        sizes |= {"means": positions // TILE * dims, "mean_scales": positions // TILE * groups(dims) * 4}
+    (role,) = (r for r in KERNELS[instruction.kernel].shared if r.name == name)
+    for word in role.words:
+        yield words[word] + sizes[word]

@@ -119,8 +119,8 @@ class Program(Unique):
             numbers = dict(zip(KERNELS[i.kernel].operands, row[OPERANDS_AT // 8 :], strict=False))
             for name, nbytes in extents.of(i, numbers, sizes).items():
                 memory.require(numbers[name], nbytes, f"{i}'s operand {name}")
-            for layer in i.touches:
-                if isinstance(layer, CacheLayer) and layer.ends != tuple(extents.on_page(i, numbers)):
+            for name, layer in i.given.items():
+                if isinstance(layer, CacheLayer) and layer.ends != tuple(extents.on_page(i, numbers, name)):
                     raise UsageError(f"{i} reaches beyond its layer's part of a page.")
 
     def poison(self, pattern: np.ndarray) -> None:

@@ -99,6 +99,7 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("e3", planes=(2, 1), table=E3, zeros=Z3, sub=CHOICE, row=ROW, shipped=False),
         Scheme("e2", planes=(2,), table=E2, sub=CHOICE, row=ROW, shipped=False),
         Scheme("t2", planes=(2,), zero=1, row=ROW, shipped=False),
+        Scheme("q2m", planes=(2,), scale=F16_32, min=F16_32, shipped=False),  # of caches
         # others' ways, to compare with
         Scheme("nf4", planes=(4,), table=NF4, scale=F16_64, shipped=False),
         Scheme("fp4", planes=(4,), table=FP4, scale=F16_32, shipped=False),

@@ -108,10 +108,13 @@ def test_show_tells_what_the_context_costs(call: Call, demo_checkpoint: Path, tm
     assert call("convert", str(demo_checkpoint), "-o", str(target)).code == 0
     cost = json.loads(call("show", str(target), "--json").out)["cache"]
     assert cost["tokens_max"] == 512
-    for kind, size in cost["bytes_per_token"].items():  # 5 layers of 4 heads of 8 dimensions, padded to 32
+    sizes = cost["bytes_per_token"]
+    for kind in ("q8", "f16", "f32"):  # 5 layers of 4 heads of 8 dimensions, padded to 32
         plan = Plan.of(kind_of(kind), 512, [LayerShape(4, 8)] * 5)
-        assert size * 256 == plan.page_bytes
-    assert "a token" in call("show", str(target)).out
+        assert sizes[kind] * 256 == plan.page_bytes
+    assert sizes["q2"] < sizes["q4"] < sizes["k8v4"] < sizes["q8"]
+    text = call("show", str(target)).out
+    assert "1.44 kB a token: " in text and "q2 " in text
 
 
 def test_show_tells_of_a_file_that_does_not_sample(call: Call, demo_checkpoint: Path, tmp_path: Path) -> None:

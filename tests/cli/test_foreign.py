@@ -164,9 +164,13 @@ def test_bench_takes_a_line_of_llama_bench(call: Call, model: str, monkeypatch: 
         (["-xyz"], "No such option '-xyz'"),
         (["--nosuch"], "No such option '--nosuch'"),
         (["-ctk"], "-ctk is given without a value, such as -ctk f16"),
-        (["-ctk", "f16", "-ctv", "q8_0"], "keys and values in the KV cache are of one kind, but f16 and q8"),
-        (["-ctk", "q4_0"], "'q4_0' is not one of q8 (or q8_0), f16, f32: q8 is the smallest"),
-        (["--kv", "bf16"], "'bf16' is not one of q8 (or q8_0), f16, f32: f32 holds every bf16 number"),
+        (
+            ["-ctk", "f16", "-ctv", "q8_0"],
+            "no KV cache has f16 keys and q8 values: both are of one kind",
+        ),
+        (["--kv", "f16", "--kv", "k=q8"], "one kind of KV cache is needed, but f16 and q8 are given"),
+        (["-ctk", "q5_0"], "'q5_0' is not one of q8 (or q8_0), k8v4, q4 (or q4_0, q4_1), q2, f16, f32: q8"),
+        (["--kv", "bf16"], "q4 (or q4_0, q4_1), q2, f16, f32: f32 holds every bf16 number"),
     ],
 )
 def test_letters_are_not_cut_off(call: Call, model: str, words: list[str], told: str) -> None:
@@ -178,7 +182,9 @@ def test_letters_are_not_cut_off(call: Call, model: str, words: list[str], told:
     ("words", "kind"),
     [
         ([], "q8"), (["--kv", "q8_0"], "q8"), (["--kv", "F16"], "f16"), (["-ctk", "f32"], "f32"),
-        (["-ctk", "q8_0", "-ctv", "q8_0"], "q8"), (["--cache-type-k=f16", "-ctv", "f16"], "f16"),
+        (["-ctk", "q8_0", "-ctv", "q8_0"], "q8"), (["-ctk", "q8_0", "-ctv", "q4_0"], "k8v4"),
+        (["-ctk", "q4_1", "-ctv", "q4_0"], "q4"), (["--kv", "q4"], "q4"), (["--kv", "v=q2"], "q2"),
+        (["--kv", "f16", "--kv", "k8v4"], "k8v4"), (["--cache-type-k=f16", "-ctv", "f16"], "f16"),
     ],
 )  # fmt: skip
 def test_kinds_of_cache(call: Call, model: str, words: list[str], kind: str) -> None:

@@ -120,7 +120,7 @@ RUN = (
     _is("less than no context", "run story.edgeq -p x -c -1", USAGE, "-1 is not in the range", "x>=0"),
     _is("no threads", "run story.edgeq -p x -t 0", USAGE, "0 is not in the range", "1<=x<=4096"),
     _is("a word for a number", "run story.edgeq -p x -t many", USAGE, "'many'", "integer"),
-    _is("a cache that there is not", "run story.edgeq -p x --kv q2", USAGE, "--kv", "'q2'", "q8 (or q8_0), f16, f32"),
+    _is("a cache that there is not", "run story.edgeq -p x --kv q1", USAGE, "--kv", "'q1'", "q8 (or q8_0), k8v4"),
     _is("a temperature below zero", "run story.edgeq -p x --temp -1", USAGE, "temperature is -1.0", "at most"),
     _is("a probability above one", "run story.edgeq -p x --top-p 2", USAGE, "top_p is 2.0", "at most 1"),
     _is("a seed that is no number", "run story.edgeq -p x --seed lucky", USAGE, "'lucky'", "integer"),

@@ -93,7 +93,7 @@ def test_what_a_scheme_holds() -> None:
     held = {row.name: {other for other in CODES if row.holds(SCHEMES[other])} for row in SCHEMES.values()}
     assert held["q8"] == {"q8", "q5", "q4", "t4", "fp4", "log4", "pow4"}
     assert held["q5"] == {"q5", "q4", "fp4"} and held["q4"] == {"q4"}
-    assert held["k6"] == {"k6", "k3"} and held["k5"] == {"k5", "k4"} and held["q5m"] == {"q5m", "q4m"}
+    assert held["k6"] == {"k6", "k3"} and held["k5"] == {"k5", "k4"} and held["q5m"] == {"q5m", "q4m", "q2m"}
     assert held["e2"] == {"e2"} and held["f32"] == held["bytes"] == set()
     for name in CODES:
         for other in held[name]:
@@ -311,6 +311,7 @@ def test_a_row_or_the_tensor_has_one_float() -> None:
 # of normally distributed numbers: the error that rounding leaves, relative to their size
 ERRORS = {
     "fp8": 0.0264, "fp8e5": 0.0526, "q8": 0.0054, "q4": 0.0861, "q5": 0.0428, "q4m": 0.0783, "q5m": 0.0379,
+    "q2m": 0.3926,
     "t4": 0.0833, "q1g128": 0.6004, "nf4": 0.0921, "fp4": 0.1012, "log4": 0.1795, "pow4": 0.0933,
     "q4g64": 0.0953, "q4g128": 0.1036, "q8r": 0.0079, "q8t": 0.0108, "b1": 0.6023,
 }  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq.cache import LayerShape, Plan, kind_of
+from edgeq.cache import Kind, LayerShape, Plan, kind_of
 from edgeq.formats import schemes
 from edgeq.kernels import meaning
 from edgeq.kernels.catalog import TASKS, Scratch
@@ -85,12 +85,12 @@ def centre_of(case: Case) -> Array:
 class Attention:
     """A sequence's pages and the operands of the kernels of a layer, as programs fill them in."""
 
-    def __init__(self, case: Case, kind: str, isa: str, units: int = 99):
-        self.case, self.kind = case, kind
-        self.tag = tag_of(isa, kind)
+    def __init__(self, case: Case, kind: str | Kind, isa: str, units: int = 99):
+        self.case, self.kind = case, kind_of(kind) if isinstance(kind, str) else kind
+        self.tag = tag_of(isa, self.kind.scheme)
         self.m = Memory()
         context = case.before + case.count
-        plan = Plan(kind_of(kind), context)
+        self.plan = plan = Plan(self.kind, context)
         self.layer = plan.layer(LayerShape(case.kv_heads, case.head_dim, case.window))
         self.rows = max(case.before, case.count) * case.share + self.tag.tokens
         queries = self.rows * case.kv_heads
@@ -104,7 +104,7 @@ class Attention:
         self.centre = m.put(centre)
         room = Scratch(self.tag.tokens, case.head_dim)
         self.scratch = m.flat(2 * room.bytes // 4, np.float32, np.nan)
-        self.names = list(kind_of(kind).parts(case.kv_heads, case.head_dim))
+        self.names = list(self.kind.near_parts(case.kv_heads, case.head_dim))
         self.operands = {"q": self.query.address} | dict(
             zip(self.names, self.layer.words, strict=True),
             heads=case.heads,
@@ -130,12 +130,12 @@ class Attention:
 
     @property
     def number(self) -> str:
-        return "int8" if self.kind == "q8" else "float"
+        return "int8" if self.kind.scaled else "float"
 
     def store(self, position: int, q: Array, k: Array, v: Array, workers: int = 1) -> None:
         count = len(k)
         a, keys, values = (self.m.rows(part.reshape(count, -1)) for part in (q, k, v))
-        own = self.own if self.kind == "q8" else {}
+        own = self.own if self.kind.scaled else {}
         run(
             self.m,
             f"store_{self.number}",

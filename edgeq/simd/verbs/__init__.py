@@ -64,11 +64,13 @@ from .lines import (
     splat_f32,
     sum_f32,
     sum_halves,
+    where_less,
     whole,
 )
 from .memory import (
     eleven_bits,
     float_bits,
+    load_codes,
     load_f16,
     load_f32,
     load_values,
@@ -86,6 +88,7 @@ from .memory import (
     store_f16,
     store_f32,
     store_i8,
+    store_quads,
 )
 from .registry import MEANING, TagType
 from .threads import (
@@ -130,6 +133,7 @@ __all__ = [
     "larger_magnitude",
     "lines_at",
     "load_each",
+    "load_codes",
     "load_f16",
     "load_f32",
     "load_values",
@@ -165,6 +169,7 @@ __all__ = [
     "store_f16",
     "store_f32",
     "store_i8",
+    "store_quads",
     "store_wide",
     "stored",
     "sub_min",
@@ -180,6 +185,7 @@ __all__ = [
     "unpacks_once",
     "value_bytes",
     "values_at",
+    "where_less",
     "whole",
     "wide_dots",
     "with_room",

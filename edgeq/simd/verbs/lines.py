@@ -54,6 +54,16 @@ def larger(x: Any, y: Any) -> Any:
     return np.where(x > y, x, y)
 
 
+def _where_less(b: Any, x: Any, y: Any, a: Any, other: Any) -> Any:
+    return b.select(b.fcmp_ordered("<", x, y), a, other)
+
+
+@verb(f32, (f32, f32, f32, f32), _where_less)
+def where_less(x: Any, y: Any, a: Any, b: Any) -> Any:
+    """Per lane: a where x < y, else b (as where one of them is a NaN)."""
+    return np.where(x < y, a, b)
+
+
 def _absolute(b: Any, x: Any) -> Any:
     return b.and_(b.bitcast(x, I32X16), const(I32X16, 0x7FFFFFFF))
 

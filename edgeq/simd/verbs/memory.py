@@ -12,6 +12,7 @@ from edgeq.formats.schemes import NUMBERS
 
 from ..isa import vectors
 from ..isa.vectors import (
+    CODES,
     F16X16,
     F32,
     F32X16,
@@ -28,7 +29,7 @@ from ..isa.vectors import (
     splat,
 )
 from ..tag import Tag
-from .registry import ADDRESS, FLOAT, INT, f32, i32, memory, verb
+from .registry import ADDRESS, FLOAT, INT, codes, f32, i32, memory, verb
 
 I8X16, I16X16 = ir.VectorType(I8, LANES), ir.VectorType(I16, LANES)
 
@@ -196,6 +197,26 @@ def poke_value(t: Any, p: int, x: Any) -> None:
     """One float in the tag's scheme (f32 or f16)."""
     dtype = {"f32": np.float32, "f16": np.float16}[t.scheme]
     memory(p, dtype, 1)[0] = dtype(x)
+
+
+@verb(codes, (ADDRESS,), lambda b, p: at(b, p, CODES))
+def load_codes(p: int) -> Any:
+    """A line of bytes."""
+    return memory(p, np.uint8, 4 * LANES).copy()
+
+
+def _store_quads(b: Any, p: Any, *columns: Any) -> None:
+    line = const(I32X16, 0)
+    for n, column in enumerate(columns):
+        byte = b.and_(column, const(I32X16, 0xFF))
+        line = b.or_(line, b.shl(byte, const(I32X16, 8 * n)))
+    put(b, p, line)
+
+
+@verb(types.void, (ADDRESS, i32, i32, i32, i32), _store_quads)
+def store_quads(p: int, v0: Any, v1: Any, v2: Any, v3: Any) -> None:
+    """A line of four columns: byte 4 * r + j is the low byte of lane r of the j-th."""
+    memory(p, np.uint8, 4 * LANES)[:] = (np.stack([v0, v1, v2, v3], -1) & 255).astype(np.uint8).reshape(-1)
 
 
 @verb(types.void, (ADDRESS, i32), lambda b, p, v: put(b, p, b.trunc(v, I8X16)))
