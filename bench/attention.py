@@ -164,9 +164,8 @@ def main() -> None:
     names = [*STAGES, "whole"]
     heads = "".join(f"{name:>14}" for name in names)
     print(f"{'':13}{heads}{'products':>17}{'probabilities':>15}{'products':>10}")
-    print(
-        f"{'head':>5}{'queries':>8}{'ns':>14}{'':56}{'GMAC/s':>8}{'at most':>9}{'/ products':>15}{'/ whole':>10}"
-    )
+    units = f"{'GMAC/s':>8}{'at most':>9}{'/ products':>15}{'/ whole':>10}"
+    print(f"{'head':>5}{'queries':>8}{'ns':>14}{'':56}{units}")
     print(f"{'bars':>5}{1.0:{8 + 70 + 17 + 15}.2f}{WHOLE_BAR:10.2f}")
     rows = []
     for head_dim in map(int, given.head_dims.split(",")):

@@ -73,8 +73,8 @@ def fast(head: int, size: float) -> dict[int, float]:
 # other seeds: heads of 64 0.000104 (30), 0.00056 (100), 0.0042 (300), of 128 0.0029 (100), 0.0174 (300). On
 # these very models, from its own float32 cache (llama-cpp-python 0.3.36 on what `bench.floats.write` makes of
 # the checkpoint, flash attention off for float32), for biases of 0, 30, 100, 300: heads of 64 0.000165,
-# 0.00066, 0.0038, 0.028; of 96 0.00055, 0.0075, 0.070, 0.40; of 128 0.00102, 0.0022, 0.011, 0.069. Biases cost
-# edgeq nothing, so it is held to what llama.cpp loses without them.
+# 0.00066, 0.0038, 0.028; of 96 0.00055, 0.0075, 0.070, 0.40; of 128 0.00102, 0.0022, 0.011, 0.069. Biases
+# cost edgeq nothing, so it is held to what llama.cpp loses without them.
 LLAMA_CPP = {64: 0.000165, 96: 0.00055, 128: 0.00102}
 
 
