@@ -151,30 +151,31 @@ def seconds(call: Callable[[int, int], None], m: int) -> float:
 
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m bench.attention", description=__doc__, formatter_class=raw)
+    parser = argparse.ArgumentParser("python -m bench.attention", description=__doc__, formatter_class=raw)
     parser.add_argument("--head-dims", default="64,128", help="separated by commas [64,128]")
-    parser.add_argument("--tokens", default="", help="queries of a tile, separated by commas [1 and a full tile]")
+    parser.add_argument("--tokens", default="", help="queries of a tile, by commas [1 and a full one]")
     parser.add_argument("--isa", default="", help="an instruction set that this CPU has [the best]")
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     row = isa.by_name(given.isa) if given.isa else host.host_isa()
     tokens = [int(n) for n in given.tokens.split(",") if n] or sorted({1, row.tokens})
-    print(f"{row.name}: ns for each position and query; products in GMAC/s; best of {given.turns}")
+    print(f"{row.name}: ns for each position and query, best of {given.turns}")
     names = [*STAGES, "whole"]
-    print(f"{'head':>5}{'queries':>8}" + "".join(f"{name:>14}" for name in names), end="")
-    print(f"{'GMAC/s':>8}{'at most':>9}  probabilities / products (bar 1)  products / whole (bar {WHOLE_BAR})")
+    heads = "".join(f"{name:>14}" for name in names)
+    print(f"{'':13}{heads}{'products':>17}{'probabilities':>15}{'products':>10}")
+    units = f"{'GMAC/s':>8}{'at most':>9}{'/ products':>15}{'/ whole':>10}"
+    print(f"{'head':>5}{'queries':>8}{'ns':>14}{'':56}{units}")
+    print(f"{'bars':>5}{1.0:{8 + 70 + 17 + 15}.2f}{WHOLE_BAR:10.2f}")
     rows = []
     for head_dim in map(int, given.head_dims.split(",")):
         for queries in tokens:
             found = measured(head_dim, Tag(row.name, "q8", queries), given.turns).row()
             rows.append(found)
-            print(f"{head_dim:5}{queries:8}" + "".join(f"{found[name + '_ns']:14.3f}" for name in names), end="")
-            print(
-                f"{found['gmacs_of_products']:8.1f}{found['gmacs_of_registers']:9.1f}{found['probabilities_of_products']:26.2f}"
-                f"{found['products_of_whole']:26.2f}",
-                flush=True,
-            )
+            stages = "".join(f"{found[name + '_ns']:14.3f}" for name in names)
+            rates = f"{found['gmacs_of_products']:8.1f}{found['gmacs_of_registers']:9.1f}"
+            bars = f"{found['probabilities_of_products']:15.2f}{found['products_of_whole']:10.2f}"
+            print(f"{head_dim:5}{queries:8}{stages}{rates}{bars}", flush=True)
     if given.json:
         print(json.dumps({"isa": row.name, "rows": rows}))
 

@@ -1,6 +1,7 @@
 """What each kind of cache adds to a model's divergence, beside llama.cpp's kinds.
 
-usage: python -m bench.cache MODEL --text FILE [--bytes N] [--context N] [--kinds KIND,...] [--threads N] [--json]
+usage: python -m bench.cache MODEL --text FILE [--bytes N] [--context N] [--kinds KIND,…] [--threads N]
+    [--json]
 
 MODEL is a Hugging Face checkpoint or a GGUF file. Its weights are float32 in both engines, and edgeq's
 activations too, so that nothing but the cache rounds: the Kullback-Leibler divergence (mean, in nats) is from

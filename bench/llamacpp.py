@@ -34,9 +34,7 @@ class LlamaCpp:
     tokenizer: Any = None
     file: Any = None
 
-    def __init__(
-        self, path: Path, context: int, threads: int, kv: tuple[str, str] = ("f16", "f16")
-    ) -> None:
+    def __init__(self, path: Path, context: int, threads: int, kv: tuple[str, str] = ("f16", "f16")) -> None:
         import llama_cpp
 
         self.api: Any = llama_cpp
@@ -48,6 +46,8 @@ class LlamaCpp:
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = params.n_batch = context
         params.n_threads = params.n_threads_batch = threads
+        if kv == ("f32", "f32"):  # which flash attention would make float16 of
+            params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.type_k, params.type_v = (getattr(llama_cpp, f"GGML_TYPE_{word.upper()}") for word in kv)
         self.pointer = llama_cpp.llama_init_from_model(self._model, params) if self._model else None
         if not self.pointer:

@@ -7,9 +7,10 @@ computed first; then its weighted sum of values is merged into the running one w
 and every query is masked on its own: nothing that lies at positions it does not see, not even a NaN, gets
 into its result, and that depends neither on the tile's other queries nor on how a prompt was cut into
 passes. A task is some queries of one key-value head: all its tiles are done with a chunk, which the first of
-them brought near, before the next is touched. With an INT8 cache both
-products are integer dots of numbers of 16 bits and signed bytes (`probabilities`), the sums over a chunk's
-positions are exact, and the sums of turned values are turned back at the end. Memory is described in `cache`; scratch in `catalog.Scratch`.
+them brought near, before the next is touched. With an INT8 cache both products
+are integer dots of numbers of 16 bits and signed bytes (`probabilities`), the sums over a chunk's positions
+are exact, and those of turned values are turned back at the end. Memory is described in `cache`; scratch in
+`catalog.Scratch`.
 """
 
 from __future__ import annotations

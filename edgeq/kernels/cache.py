@@ -17,7 +17,8 @@ Floats (f32 or f16): keys [kv_heads][capacity / 16][dims][16], values [kv_heads]
 are regrouped by key-value head: row n * (heads / kv_heads) + h of key-value head i is token n's head i *
 share + h, multiplied by `scaling` (the float32's bits), so that attention reads each key once for all the
 queries that share it. A row has dims * 4 bytes: float32, or with an INT8 cache dims numbers of 16 bits
-(`verbs.wide`) and then their scale, a float32; where the cache has far pages the same as bytes follows (`coarse`). Rounding queries to 8 bits would cost as much as rounding keys.
+(`verbs.wide`) and then their scale, a float32: in 8 bits they would cost as much as keys do. Where the cache
+has far pages, the same query as bytes follows (`coarse`).
 
 Where zeros pad a block to twice or four times a power of two that holds the head, turning makes as many equal
 copies of it. Each copy is rounded elsewhere between two integers (`between`), so that their mean, which is
@@ -178,8 +179,8 @@ def store_int8(
     scratch,
     scratch_stride,
 ):
-    """Queries a [count, heads, head_dim] to rows of q; keys k and values v [count, kv_heads, head_dim] into the
-    cache.
+    """Queries a [count, heads, head_dim] to rows of q; keys k and values v [count, kv_heads, head_dim] into
+    the cache.
     """
     count = peek_i64(state + COUNT)
     dims = (head_dim + 31) // 32 * 32

@@ -31,8 +31,8 @@ def exp(x):
 
 @native
 def exp2(x):
-    """2 to the x for x < 128; below -126 it stays at 2**-126, and never is 0. Relative error below 1.8e-7: the
-    polynomial is the one of its degree, and 1 at 0, that is nearest to 2 to the r for |r| <= 1/2.
+    """2 to the x for x < 128; below -126 it stays at 2**-126, and never is 0. Relative error below 1.8e-7:
+    of the polynomials of degree 5 that are 1 at 0 this is the nearest to 2 to the r for |r| <= 1/2.
     """
     x = larger(splat_f32(float32(-126.0)), x)  # in this order a NaN stays one
     r = x - whole(x)

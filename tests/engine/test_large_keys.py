@@ -69,25 +69,33 @@ def fast(head: int, size: float) -> dict[int, float]:
     return dict.fromkeys((0, 1, head // 2), size)
 
 
-# llama.cpp's q8_0 cache, which turns keys and values by a Hadamard matrix, measured on models made like these
-# with slow biases: 0.000104 (30), 0.00056 (100), 0.0042 (300), at heads of 128 0.0029 (100), 0.0174 (300).
+# llama.cpp's q8_0 cache, which turns keys and values by a Hadamard matrix, on models made like these with
+# other seeds: heads of 64 0.000104 (30), 0.00056 (100), 0.0042 (300), of 128 0.0029 (100), 0.0174 (300). On
+# these very models, from its own float32 cache (llama-cpp-python 0.3.36 on what `bench.floats.write` makes of
+# the checkpoint, flash attention off for float32), for biases of 0, 30, 100, 300: heads of 64 0.000165,
+# 0.00066, 0.0038, 0.028; of 96 0.00055, 0.0075, 0.070, 0.40; of 128 0.00102, 0.0022, 0.011, 0.069. Biases
+# cost edgeq nothing, so it is held to what llama.cpp loses without them.
+LLAMA_CPP = {64: 0.000165, 96: 0.00055, 128: 0.00102}
+
+
 @pytest.mark.parametrize(
     ("head", "size", "most"),
-    [(64, 0.0, 0.00047), (64, 30.0, 0.0005), (64, 100.0, 0.0006), (64, 300.0, 0.0006),
-     (128, 0.0, 0.003), (128, 100.0, 0.003), (128, 300.0, 0.003), (80, 100.0, 0.001), (16, 100.0, 0.0002)],
+    [*((head, size, most) for head, most in LLAMA_CPP.items() for size in (0.0, 100.0, 300.0)),
+     (64, 30.0, 0.000104), (96, 30.0, LLAMA_CPP[96]), (128, 30.0, LLAMA_CPP[128]),
+     (80, 100.0, 0.00025), (32, 100.0, 0.00004), (16, 100.0, 0.000002)],
 )  # fmt: skip
 def test_biases_that_turn_slowly_cost_nothing(head: int, size: float, most: float, tmp_path: Path) -> None:
     """They are in every key alike, and taken from it before it is rounded."""
     assert divergence(model(tmp_path, "qwen2", head, slow(head, size)), "q8") < most
 
 
-@pytest.mark.parametrize(("head", "most"), [(64, 0.015), (80, 0.015), (128, 0.025)])
+@pytest.mark.parametrize(("head", "most"), [(64, 0.011), (80, 0.009), (128, 0.018)])
 def test_biases_that_turn_fast_are_spread(head: int, most: float, tmp_path: Path) -> None:
-    """With keys that are rounded as they are it is four to seven times more: 0.066, 0.053, 0.059."""
+    """With keys that are rounded as they are it is four to nine times more: 0.066, 0.053, 0.059."""
     assert divergence(model(tmp_path, "qwen2", head, fast(head, 100.0)), "q8") < most
 
 
-@pytest.mark.parametrize(("head", "most"), [(16, 0.0007), (64, 0.002), (80, 0.004), (128, 0.003)])
+@pytest.mark.parametrize(("head", "most"), [(16, 0.0002), (64, 0.001), (80, 0.0012), (128, 0.0013)])
 def test_large_norms_are_spread(head: int, most: float, tmp_path: Path) -> None:
     """With keys that are rounded as they are: 0.0011, 0.0046, 0.0080, 0.0062."""
     spikes = dict.fromkeys((1, head // 2, head - 3), 30.0)

@@ -40,8 +40,8 @@ class ByMeaning(isa.ISA):
 def by_meaning(name: str, bits: int) -> ByMeaning:
     row = isa.by_name(name)
     needs = isa.by_name("avx2").needs
-    whole = dict(unpacks_all=row.unpacks_all, bits=bits)
-    return ByMeaning(f"{name}-meaning", row.machine, needs, row.tokens, "x86", **whole)
+    new = f"{name}-meaning"
+    return ByMeaning(new, row.machine, needs, row.tokens, "x86", unpacks_all=row.unpacks_all, bits=bits)
 
 
 STAND_INS = (by_meaning("avx512vnni", 512), by_meaning("avxvnni", 256))

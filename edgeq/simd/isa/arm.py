@@ -17,7 +17,6 @@ from edgeq.formats.schemes import Scheme
 from . import parts
 from .dots import Activations, Dots, Floated, Tile
 from .generic import GENERIC, narrow_f16_native, widen_f16_native
-from .octets import DotOctets, LongNumbers, MatrixOctets
 from .parts import Group
 from .quarters import (
     I8X16,
@@ -51,6 +50,7 @@ from .vectors import (
     pick,
     splat,
 )
+from .wide_arm import DotOctets, LongNumbers, MatrixOctets
 
 I16X64, I32X32 = ir.VectorType(I16, 64), ir.VectorType(I32, 32)
 MOST_AT_ONCE = 4  # quads whose codes stay in registers beside four tokens' sums

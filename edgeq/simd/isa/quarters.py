@@ -112,8 +112,8 @@ def pair_sums(b: Builder, v: Value) -> Value:
 
 
 def hidden(b: Builder, word: Value) -> Value:
-    """A register whose lanes are all alike, which is hidden from the optimizer: it would take its low half for
-    the high one too, and bring the high half of what it is multiplied with down to it by an instruction more.
+    """A register whose lanes are all alike, which is hidden from the optimizer: it would take its low half
+    for the high one too, and bring what that is multiplied by down to it with an instruction more.
     """
     return b.asm(ir.FunctionType(word.type, [word.type]), "", "=w,0", [word], False)
 

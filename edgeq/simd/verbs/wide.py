@@ -1,4 +1,4 @@
-"""Attention's integer products: signed bytes in lines by a tile's numbers of 16 bits, 32 columns at a time."""
+"""Attention's integer products: signed bytes in lines by a tile's numbers of 16 bits, 32 columns a time."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def _wide_dots(b: Any, tag: Tag, sums: Any, line: Any, x: Any, stride: Any) -> A
 
 @verb(each_i32, (Tag, each_i32, ADDRESS, ADDRESS, ADDRESS), _wide_dots)
 def wide_dots(t: Any, sums: Any, line: int, x: int, stride: int) -> Any:
-    """sums[n] + the sums over 32 columns of v * x: v the signed bytes of the 8 lines at `line`, in -127..127, x
-    what `store_wide` put at x + n * stride. Exact where an int32 holds it.
+    """sums[n] + the sums over 32 columns of v * x: v the signed bytes of the 8 lines at `line`, in
+    -127..127, x what `store_wide` put at x + n * stride. Exact where an int32 holds it.
     """
     lines = memory(line, np.uint8, ACT_GROUP // 4 * LINE).reshape(1, -1, LINE)
     values = unpack([lines], (8,)).view(np.int8).astype(np.int32)

@@ -1,5 +1,5 @@
-"""aarch64's sums of attention: numbers of 16 bits as two signed bytes, the products of each added up apart, or
-as they are where a CPU has no instruction that multiplies bytes and adds the products up.
+"""aarch64's sums of attention: numbers of 16 bits as two signed bytes, the products of each added up apart,
+or as they are where a CPU has no instruction that multiplies bytes and adds the products up.
 
 A line goes by quarters, four rows to a register, through all columns of a group: between quarters nothing but
 the sums lives on. Of eight columns the low bytes of the numbers come first and the high ones next to them, so
@@ -162,8 +162,8 @@ class LongNumbers:
                 for n, x in enumerate(xs):
                     four = at(b, b.add(x, ir.Constant(I64, 8 * i)), I64)
                     columns = cut(b, hidden(b, b.bitcast(splat(b, four, 2), I16X8)), 2) * 2
-                    products = [neon(b, "smull.v4i32", I32X4, *both) for both in zip(rows, columns, strict=True)]
-                    found[n] = [b.add(*both) for both in zip(found[n], products, strict=True)]
+                    pairs = zip(found[n], rows, columns, strict=True)
+                    found[n] = [b.add(acc, neon(b, "smull.v4i32", I32X4, *both)) for acc, *both in pairs]
                 line = after(b, line, [v for sums in found for v in sums])
             for token, sums in zip(tile, found, strict=True):
                 twos = [neon(b, "addp.v4i32", I32X4, *sums[n : n + 2]) for n in (0, 2)]
