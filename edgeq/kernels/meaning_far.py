@@ -43,7 +43,7 @@ class Far(NamedTuple):
 
 
 # ---- narrowing ----
-def narrow_keys(keys: Array, key_scales: Array, scheme: Scheme, head_dim: int) -> tuple[Array, Array, Parts]:
+def far_keys(keys: Array, key_scales: Array, scheme: Scheme, head_dim: int) -> tuple[Array, Array, Parts]:
     """Of int8 keys [CHUNK, dims] of a head and their scales [CHUNK, groups] the means, their scales, and what
     is left as parts of the scheme.
     """
@@ -58,7 +58,7 @@ def narrow_keys(keys: Array, key_scales: Array, scheme: Scheme, head_dim: int) -
     return codes.reshape(-1, dims).astype(np.int8), scales, rows
 
 
-def narrow_values(values: Array, value_scales: Array, scheme: Scheme) -> Parts:
+def far_values(values: Array, value_scales: Array, scheme: Scheme) -> Parts:
     """Of int8 values [CHUNK, dims] of a head and their scales [CHUNK] the parts [dims, CHUNK], times the
     block.
     """
@@ -106,16 +106,22 @@ def _codes(x: Array, scale: Array, minimum: Array, top: Any) -> Array:
     return np.where(codes > 0, np.minimum(codes, top), F32(0))
 
 
-def narrow(near: Stored, scheme: Scheme, head_dim: int, coded_keys: bool = True) -> list[Far]:
+def narrow(near: Stored, scheme: Scheme, head_dim: int) -> list[Far]:
     """A page of each key-value head, of a near page of CHUNK positions."""
     pages = []
     for i in range(near.keys.shape[1]):
         keys, key_scales, values, value_scales = (part[:, i] for part in near)
-        found = narrow_values(values, value_scales, scheme)
-        if coded_keys:
-            pages.append(Far(*narrow_keys(keys, key_scales, scheme, head_dim), found))
-        else:
-            pages.append(Far(None, None, (keys, key_scales), found))
+        coded = far_keys(keys, key_scales, scheme, head_dim)
+        pages.append(Far(*coded, far_values(values, value_scales, scheme)))
+    return pages
+
+
+def narrow_values(near: Stored, scheme: Scheme) -> list[Far]:
+    """The same, where keys stay as they are."""
+    pages = []
+    for i in range(near.keys.shape[1]):
+        keys, key_scales, values, value_scales = (part[:, i] for part in near)
+        pages.append(Far(None, None, (keys, key_scales), far_values(values, value_scales, scheme)))
     return pages
 
 
@@ -131,7 +137,7 @@ def coarse(a: Array, scaling: float) -> Int8:
     return quantize(turn(meaning.padded(a * F32(F32(scaling) * inverse))))
 
 
-def attend(
+def attend_coded(
     q: Query, low_q: Int8, cache: Stored, pages: dict[int, list[Far]], scheme: Scheme, position: int,
     window: int = 0,
 ) -> Array:  # fmt: skip
@@ -151,6 +157,9 @@ def attend(
         sums, total = meaning.attend_chunks(heads_of, count, dims, position, window)
         out[:, h] = turn(sums) / total[:, None]
     return out
+
+
+attend_coded_values = attend_coded  # of pages that `narrow_values` gives
 
 
 class FarHead:

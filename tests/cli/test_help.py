@@ -59,6 +59,7 @@ ELSEWHERE = {
     ("convert", "--embed-scheme"): EIGHT,
     ("convert", "--output-scheme"): EIGHT,
     ("convert", "--follow-links"): "nowhere outside",
+    ("convert", "--kv"): "q8, or what keys with biases or norms turn out to need",
     ("quantize", "-o"): "the model's name with .edgeq",
     ("quantize", "--scheme"): "e4",
     ("quantize", "--embed-scheme"): "8 bits, or --scheme if float",

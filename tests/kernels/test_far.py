@@ -105,6 +105,12 @@ def stored(case: Case, k: Array, v: Array) -> meaning.Stored:
     return meaning.store_int8(np.zeros_like(k), k, v, centre_of(case), 1.0)[1]
 
 
+def narrowed(case: Case, scheme: str, suffix: str, near: meaning.Stored) -> list[meaning_far.Far]:
+    if suffix:
+        return meaning_far.narrow_values(near, SCHEMES[scheme])
+    return meaning_far.narrow(near, SCHEMES[scheme], case.head_dim)
+
+
 def check(case: Case, scheme: str, suffix: str, isa: str) -> None:
     row = SCHEMES[scheme]
     attention = FarAttention(case, scheme, suffix, isa)
@@ -116,7 +122,7 @@ def check(case: Case, scheme: str, suffix: str, isa: str) -> None:
     for chunk in range(n // CHUNK - 1):
         at = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
         part = meaning.Stored(*(p[at] for p in near))
-        pages[chunk] = meaning_far.narrow(part, row, case.head_dim, coded_keys=not suffix)
+        pages[chunk] = narrowed(case, scheme, suffix, part)
         held = attention.narrow(chunk, workers=2)
         wanted = Page.of(pages[chunk], scheme).parts
         assert suffix or {*wanted} == {*held.parts}
@@ -127,7 +133,7 @@ def check(case: Case, scheme: str, suffix: str, isa: str) -> None:
     same_bits(attention.attend_far(workers=2), got)
     query, _ = meaning.store_int8(q, k[:1], v[:1], centre_of(case), scaling(case))
     low = meaning_far.coarse(q, scaling(case))
-    want = meaning_far.attend(query, low, near, pages, row, n, case.window)
+    want = meaning_far.attend_coded(query, low, near, pages, row, n, case.window)
     same_bits(got, want[..., : case.head_dim])
 
 
