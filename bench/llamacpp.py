@@ -1,6 +1,6 @@
 """llama.cpp as a `LanguageModel` of edgeq: token ids in, its own logits out, so that both are scored alike.
 
-On its low-level API, by its own defaults: float16 cache where no other is asked for, flash attention where it
+On its low-level API, by its own defaults: float16 cache if no other is asked for, flash attention where it
 takes it, memory mapping and repacked weights. The vocabulary is not asked for: it takes ids.
 """
 
@@ -34,7 +34,7 @@ class LlamaCpp:
     tokenizer: Any = None
     file: Any = None
 
-    def __init__(self, path: Path, context: int, threads: int, kv: tuple[str, str] = ("f16", "f16")) -> None:
+    def __init__(self, path: Path, context: int, threads: int, kv: tuple[str, str] | None = None) -> None:
         import llama_cpp
 
         self.api: Any = llama_cpp
@@ -48,7 +48,8 @@ class LlamaCpp:
         params.n_threads = params.n_threads_batch = threads
         if kv == ("f32", "f32"):  # which flash attention would make float16 of
             params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        params.type_k, params.type_v = (getattr(llama_cpp, f"GGML_TYPE_{word.upper()}") for word in kv)
+        if kv:
+            params.type_k, params.type_v = (getattr(llama_cpp, f"GGML_TYPE_{word.upper()}") for word in kv)
         self.pointer = llama_cpp.llama_init_from_model(self._model, params) if self._model else None
         if not self.pointer:
             self.close()

@@ -15,8 +15,25 @@ from typing import Any
 
 import pytest
 
-from bench import bars, compile, files, machine, models, peers, quantize, scale, schemes, stress, weights
+from bench import (
+    attention,
+    bars,
+    cache,
+    compile,
+    files,
+    machine,
+    models,
+    peers,
+    quantize,
+    scale,
+    schemes,
+    stress,
+    weights,
+)
+from edgeq import demo
 from edgeq.errors import UnsupportedError
+from edgeq.simd import host
+from edgeq.simd.tag import Tag
 from tests.patience import STUCK_S
 
 MICRO = weights.SHAPES["micro"]
@@ -245,6 +262,29 @@ def test_what_edgeq_cannot_keep_is_left_out_in_a_sentence(
 def test_a_worker_that_cannot_start_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"the edgeq worker ended with code \d+"):
         peers.Worker("edgeq", {"model": str(tmp_path / "missing.edgeq"), "threads": 1, "context": 8})
+
+
+def test_stages_of_attention() -> None:
+    """Each is timed, and their parts of the whole are what they are compared by."""
+    found = attention.measured(32, Tag(host.host_isa().name, "q8", 2), 1)
+    row = found.row()
+    assert set(found.ns) == {*attention.STAGES, "whole"} and min(found.ns.values()) > 0
+    assert found.ns["whole"] > max(found.ns[name] for name in attention.PRODUCTS)
+    assert row["gmacs_of_products"] == pytest.approx(2 * 32 / found.products, rel=0.01)
+    assert row["probabilities_of_products"] == pytest.approx(
+        found.ns["probabilities"] / found.products, abs=0.01
+    )
+
+
+def test_what_a_cache_adds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """q8 adds little, float16 next to nothing; without llama.cpp that is said."""
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    text = "Once upon a time there was a little girl. " * 8
+    rows = {row.kind: row for row in cache.measured(demo.checkpoint(), text, ["q8", "f16"], 64, 1)}
+    assert 0 <= rows["f16"].ours.kld_mean < rows["q8"].ours.kld_mean < 1e-3
+    said = rows["q8"].to_json()
+    assert (said["bar"], said["llamacpp"], said["llamacpp_kld"]) == (cache.BARS["q8"], "q8_0 q8_0", None)
+    assert "not measured" in rows["q8"].line() and " over" not in rows["f16"].line()
 
 
 def test_limits_follow_from_the_machine(tmp_path: Path) -> None:

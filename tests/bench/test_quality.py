@@ -164,13 +164,19 @@ class Library(types.ModuleType):
         self.llama_backend_init = lambda: None
         self.llama_model_default_params = self.llama_context_default_params = types.SimpleNamespace
         self.llama_model_load_from_file = lambda path, params: None if b"missing" in path else "model"
-        self.llama_init_from_model = lambda model, params: "context"
+        self.llama_init_from_model = self.initialized
+        self.GGML_TYPE_F32, self.GGML_TYPE_Q4_0, self.GGML_TYPE_Q8_0 = 0, 2, 8
+        self.LLAMA_FLASH_ATTN_TYPE_DISABLED = 0
         self.llama_model_get_vocab = lambda model: "vocab"
         self.llama_vocab_n_tokens = lambda vocab: VOCAB
         self.llama_get_memory = lambda context: "memory"
         self.llama_batch_init = lambda size, embd, sequences: Batch(size)
         self.llama_batch_free = self.llama_free = self.llama_model_free = self.freed.append
         self.llama_get_logits = lambda context: self.out.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+
+    def initialized(self, model: str, params: types.SimpleNamespace) -> str:
+        self.params = params
+        return "context"
 
     def llama_memory_seq_rm(self, memory: str, sequence: int, first: int, end: int) -> None:
         self.cells = {at: token for at, token in self.cells.items() if at < first}
@@ -216,6 +222,16 @@ def test_llamacpp_is_asked_as_edgeq_is(library: Library, tmp_path: Path) -> None
             sequence.feed([VOCAB])
     with pytest.raises(RuntimeError, match=r"llama\.cpp does not load missing\.gguf"):
         llamacpp.LlamaCpp(tmp_path / "missing.gguf", 16, 1)
+
+
+def test_llamacpp_has_the_cache_that_is_asked_for(library: Library, tmp_path: Path) -> None:
+    """Its own where none is; float32 without flash attention, which would make float16 of it."""
+    said = []
+    for kv in (None, ("q8_0", "q4_0"), ("f32", "f32")):
+        with llamacpp.LlamaCpp(tmp_path / "a.gguf", 16, 1, kv):
+            asked = vars(library.params)
+        said.append([asked.get(name) for name in ("type_k", "type_v", "flash_attn_type")])
+    assert said == [[None, None, None], [8, 2, None], [0, 0, 0]]
 
 
 def row(name: str, runtime: str, **figures: Any) -> dict[str, Any]:

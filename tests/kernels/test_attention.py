@@ -59,6 +59,9 @@ CASES = [
     Case(80, 2, 3, 510, 5),
     Case(80, 1, 1, 3, 7, 4),
     Case(20, 3, 1, 31, 2, 32),
+    Case(16, 1, 2, 40, 3),
+    Case(2, 2, 1, 5, 2),
+    Case(40, 1, 1, 20, 3),
     Case(64, 1, 1, 256, 1),
     Case(64, 1, 2, 767, 6, 256),
     Case(64, 1, 1, 500, 30, 4),
@@ -226,6 +229,28 @@ def test_turned_heads(dims: int, block: int) -> None:
     np.testing.assert_allclose(
         (meaning.turn(x) * meaning.turn(y)).sum(-1) / block, (x * y).sum(-1), rtol=0, atol=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ("head_dim", "copies"), [(2, 4), (8, 4), (12, 2), (16, 2), (80, 2), (20, 1), (32, 1), (40, 1), (128, 1)]
+)
+def test_equal_copies_are_rounded_elsewhere(head_dim: int, copies: int) -> None:
+    """A turned block that zeros pad is so many copies of one vector, whose codes add up to it in steps as
+    many times finer.
+    """
+    add = meaning.between(head_dim)
+    dims = len(add)
+    size = meaning.block(dims)
+    x = np.random.default_rng(head_dim).normal(size=(500, head_dim)).astype(np.float32)
+    turned = meaning.turn(meaning.padded(x))[:, -size:]
+    codes, scale = meaning.rounded(turned, 127, add[-size:])
+    assert np.abs(codes).max() == 127 and not add[: dims - size].any()
+    shaped = codes.reshape(500, copies, -1)
+    if copies > 1:
+        assert (turned.reshape(shaped.shape) == turned.reshape(shaped.shape)[:, :1]).all()
+    error = shaped.mean(1) - turned.reshape(shaped.shape)[:, 0] / scale[:, None]
+    assert np.abs(error).max() < 0.501 / copies
+    assert np.abs(error).max() > 0.45 / copies
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -164,7 +164,8 @@ class LongNumbers:
                     columns = cut(b, hidden(b, b.bitcast(splat(b, four, 2), I16X8)), 2) * 2
                     pairs = zip(found[n], rows, columns, strict=True)
                     found[n] = [b.add(acc, neon(b, "smull.v4i32", I32X4, *both)) for acc, *both in pairs]
-                line = after(b, line, [v for sums in found for v in sums])
+                if i:  # LLVM would make the first products twice, for this and to be added to
+                    line = after(b, line, [v for sums in found for v in sums])
             for token, sums in zip(tile, found, strict=True):
                 twos = [neon(b, "addp.v4i32", I32X4, *sums[n : n + 2]) for n in (0, 2)]
                 token[q] = b.add(token[q], neon(b, "addp.v4i32", I32X4, *twos))
