@@ -42,7 +42,7 @@ ARROWS: dict[str, set[str]] = {
     "ops": {"runtime", "catalog"},
     "models": {"ops", "runtime", "formats"},
     "tokenizer": {"formats"},
-    "sampling": set(),
+    "sampling": {"catalog", "packs", "simd"},
     "runner": {
         "models", "runtime", "packs", "tuned", "cores", "cache", "catalog", "simd", "formats",
         "ownership",

@@ -1,7 +1,7 @@
 """The vocabulary of the kernels, given to numba. A verb's body is its meaning in NumPy; `lower` is its
 spelling in LLVM.
 
-A vector is a line: `codes` (64 bytes), `i32` or `f32` (16 lanes). A *bundle* holds one such vector for
+A vector is a line: `codes` (64 bytes), `i32`, `f32` or `f64` (16 lanes). A *bundle* holds one such vector for
 each of the tag's tokens; LLVM takes it apart into registers. Addresses, counts and strides (in bytes) are
 int64. Verbs whose spelling depends on scheme or instruction set take a tag first. There are no bounds
 checks: whoever builds a program checks its operands.
@@ -42,6 +42,14 @@ from .dots import (
     values_at,
     with_room,
 )
+from .doubles import (
+    larger_f64,
+    power2_f64,
+    splat_f64,
+    sum_f64,
+    whole_f64,
+    widen_f32,
+)
 from .facts import (
     single,
     stored,
@@ -65,6 +73,7 @@ from .lines import (
     splat_f32,
     sum_f32,
     sum_halves,
+    where_at_least,
     whole,
 )
 from .memory import (
@@ -75,10 +84,12 @@ from .memory import (
     load_values,
     opaque,
     peek_f32,
+    peek_f64,
     peek_i32,
     peek_i64,
     peek_u8,
     poke_f32,
+    poke_f64,
     poke_i32,
     poke_u8,
     poke_value,
@@ -87,6 +98,7 @@ from .memory import (
     store_f16,
     store_f32,
     store_i8,
+    store_i32,
 )
 from .registry import MEANING, TagType
 from .threads import (
@@ -126,6 +138,7 @@ __all__ = [
     "keep",
     "lane",
     "larger",
+    "larger_f64",
     "larger_magnitude",
     "lines_at",
     "load_each",
@@ -140,15 +153,18 @@ __all__ = [
     "opaque",
     "pause",
     "peek_f32",
+    "peek_f64",
     "peek_i32",
     "peek_i64",
     "peek_shared",
     "peek_u8",
     "poke_f32",
+    "poke_f64",
     "poke_i32",
     "poke_u8",
     "poke_value",
     "power2",
+    "power2_f64",
     "prefetch",
     "prefetch_group",
     "quad",
@@ -160,15 +176,18 @@ __all__ = [
     "signed_dots",
     "single",
     "splat_f32",
+    "splat_f64",
     "store_each",
     "store_f16",
     "store_f32",
+    "store_i32",
     "store_i8",
     "stored",
     "sub_min",
     "sub_scale",
     "sum_each",
     "sum_f32",
+    "sum_f64",
     "sum_halves",
     "tile_parts",
     "times_each",
@@ -178,7 +197,10 @@ __all__ = [
     "unpacks_once",
     "value_bytes",
     "values_at",
+    "where_at_least",
     "whole",
+    "whole_f64",
+    "widen_f32",
     "with_room",
     "zeros_each",
 ]

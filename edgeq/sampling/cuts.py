@@ -1,0 +1,97 @@
+"""Samplers that leave tokens out: top-k, top-p, min-p, typical-p, top-n-sigma, XTC."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from edgeq.sampling.candidates import FEW, Candidates
+from edgeq.sampling.context import Context
+from edgeq.sampling.elementary import log
+from edgeq.sampling.native import REACH, Floor
+
+GUESS = 256  # tokens that a nucleus is looked for in before it is looked for in all
+
+
+def top_k(candidates: Candidates, context: Context) -> Candidates:
+    """Keep the k largest logits."""
+    k = context.options.top_k
+    return candidates if k >= len(candidates) else candidates.best(k)
+
+
+def top_p(candidates: Candidates, context: Context) -> Candidates:
+    """Keep the shortest row of the best whose probability reaches p (A. Holtzman et al., 2019)."""
+    found, p = candidates.settled().sorted(), context.options.top_p
+    if found.falling:
+        sums = np.cumsum(found.weights().each, dtype=np.float64)
+        return found.first(int(np.searchsorted(sums, p * sums[-1])) + 1)
+    guess = best_weight(found)
+    weights = found.weights()
+    goal = p * weights.total
+    if 2 * guess > goal:
+        best = found.best(GUESS)
+        sums = np.cumsum(best.weights().each, dtype=np.float64)
+        if sums[-1] >= goal:
+            return best.first(int(np.searchsorted(sums, goal)) + 1)
+        weights = found.weights()  # where they were there are others now
+    return found.above(found.room.cut(found.logits, weights.each, goal, found.top, found.bottom)).sorted()
+
+
+def best_weight(found: Candidates) -> float:
+    """About what the GUESS best weigh."""
+    blocks = found.tops.blocks
+    few = min(GUESS, len(blocks))
+    tops = np.partition(blocks, len(blocks) - few)[len(blocks) - few :]
+    return found.room.weigh(tops, found.top, found.temperature).total
+
+
+def min_p(candidates: Candidates, context: Context) -> Candidates:
+    """Keep tokens at least p times as probable as the best (M. N. Nguyen et al., 2024)."""
+    down = np.float32(candidates.temperature * log(context.options.min_p))
+    return candidates.above(Floor(float(np.float32(candidates.top) + down)))
+
+
+def top_n_sigma(candidates: Candidates, context: Context) -> Candidates:
+    """Keep logits at most n standard deviations below the largest (C. Tang et al., 2024)."""
+    found = candidates.settled()
+    count = len(found)
+    mean = found.top + found.room.spread(found.logits, found.top)[0] / count
+    first, second = found.room.spread(found.logits, mean)
+    deviation = math.sqrt(max(0.0, second / count - (first / count) ** 2))
+    return found.above(Floor(float(np.float32(found.top - context.options.top_n_sigma * deviation))))
+
+
+def typical_p(candidates: Candidates, context: Context) -> Candidates:
+    """Keep the tokens whose surprise is nearest to the mean of it and whose probability together is more than
+    p (C. Meister et al., 2022)."""
+    found = candidates.settled().sorted()
+    weights = found.weights()
+    typical = found.room.typicality(found.logits, found.top, found.temperature, weights.mean)
+    goal = float(np.nextafter(context.options.typical_p * weights.total, np.inf))
+    if len(found) <= FEW:
+        order = np.argsort(-typical, kind="stable")
+        sums = np.cumsum(weights.each[order], dtype=np.float64)
+        keep = np.zeros(len(found), bool)
+        keep[order[: int(np.searchsorted(sums, goal)) + 1]] = True
+        return found.chosen(keep)
+    floor = found.room.cut(typical, weights.each, goal, 0.0, -REACH)
+    kept, ids = found.room.collect(typical, floor, found.logits, found.ids)
+    return Candidates(found.room, kept, ids, found.falling, found.temperature).sorted()
+
+
+def xtc(candidates: Candidates, context: Context) -> Candidates:
+    """Now and then, leave out all tokens that reach the threshold but for the least likely of them (P. E.
+    Weidmann, 2024)."""
+    if len(candidates) < 2 or context.chance() > context.options.xtc_probability:
+        return candidates
+    found = candidates.settled().sorted()
+    weights = found.weights()
+    likely = np.flatnonzero(weights.each >= context.options.xtc_threshold * weights.total)
+    if len(likely) < 2:
+        return found
+    logits = found.logits[likely]
+    keep = np.ones(len(found), bool)
+    keep[likely] = False
+    keep[likely[np.flatnonzero(logits == logits.min())[-1]]] = True
+    return found.chosen(keep)

@@ -1,0 +1,241 @@
+"""The kernels of rows of logits as functions of arrays, and the memory that they work in.
+
+Rows are float32, ids int32, both without gaps. What a function gives lies in its `Room` and counts until that
+is used for the next row; only who makes arrays of their own (`copy`) keeps them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.errors import UsageError
+from edgeq.kernels.catalog import KERNELS
+from edgeq.packs.store import kernels
+from edgeq.simd.host import host_isa
+from edgeq.simd.tag import Request, Tag
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int32]
+Doubles = NDArray[np.float64]
+
+BLOCK, LANES = 128, 16  # as in edgeq.kernels.logits
+STEPS, WAYS = 4096, 4
+LARGEST = float(np.finfo(np.float32).max)
+REACH = 87.0  # what is so many nats below the best weighs nothing
+
+
+def requests(isa: str) -> list[Request]:
+    """The kernels that sampling calls."""
+    return [(name, Tag(isa)) for name, row in KERNELS.items() if row.module.startswith("logits.")]
+
+
+@cache
+def functions() -> dict[str, Callable[..., int]]:
+    """Those of this machine, loaded or compiled when the first is called."""
+    word = ctypes.c_int64
+    addresses = kernels().load(requests(host_isa().name))
+    return {
+        name: ctypes.CFUNCTYPE(word, *[word] * len(KERNELS[name].operands))(address)
+        for (name, _), address in addresses.items()
+    }
+
+
+def bits(x: float) -> int:
+    """A float32 as a kernel's operand."""
+    return int(struct.unpack("<i", struct.pack("<f", x))[0])
+
+
+def at(array: NDArray[Any]) -> int:
+    """The address of an array's first number."""
+    return int(array.__array_interface__["data"][0])
+
+
+class Floor(NamedTuple):
+    """What a logit must reach: the bound at places up to `last`, more than it behind that."""
+
+    bound: float
+    last: int = 2**31 - 1
+
+    @property
+    def operands(self) -> tuple[int, int, int]:
+        above = np.nextafter(np.float32(self.bound), np.float32(np.inf))
+        return bits(self.bound), self.last, bits(float(above))
+
+    def lets_all_of(self, other: Floor) -> bool:
+        """Whether all that reaches the other reaches this."""
+        return (self.bound, -self.last) <= (other.bound, -other.last)
+
+
+NO_FLOOR = Floor(-LARGEST)
+
+
+class Tops(NamedTuple):
+    """The largest and the smallest logit, and the largest of each block."""
+
+    top: float
+    bottom: float
+    blocks: Floats
+
+
+class Weights(NamedTuple):
+    """Of each token exp((logit - top) / temperature). `sums` are those of blocks, one after the other."""
+
+    each: Floats
+    sums: Doubles
+    total: float
+    mean: float  # of the exponent, over the distribution
+
+
+class Room:
+    """What kernels need beside a row of at most `size` logits. One thread uses it at a time."""
+
+    def __init__(self, size: int) -> None:
+        lines, blocks = -(-size // LANES) * LANES, -(-size // BLOCK)
+        self.size = size
+        self.places = np.arange(size, dtype=np.int32)
+        self._counts = np.zeros(size, np.int32)
+        self._tops, self._sums = np.empty(blocks, np.float32), np.empty(blocks, np.float64)
+        self._weights, self._typical = np.empty(lines, np.float32), np.empty(lines, np.float32)
+        self._steps, self._at_step = np.empty(lines, np.int32), np.empty(size, np.int32)
+        self._histogram = np.empty((WAYS, STEPS), np.float64)
+        self._kept = [(np.empty(lines + 1, np.float32), np.empty(size + 1, np.int32)) for _ in range(2)]
+        self._tail, self._found = np.empty(LANES, np.float32), np.empty(3, np.float64)
+        self._goes_to = {name: at(array) for name, array in vars(self).items() if hasattr(array, "shape")}
+
+    def turn(self) -> tuple[Floats, Ids]:
+        """Room for the tokens that are kept: not where those are that were kept last."""
+        self._kept.reverse()
+        return self._kept[0]
+
+    def _call(self, kernel: str, *operands: int | str) -> Doubles:
+        """Call a kernel, operands that are the room's by name; what it found."""
+        places = self._goes_to
+        functions()[kernel](*(places[word] if isinstance(word, str) else word for word in operands))
+        return self._found
+
+    def tops(self, row: Floats) -> Tops | None:
+        """None where a logit is no finite number."""
+        found = self._call("block_tops", at(row), len(row), "_tops", "_tail", "_found")
+        if found[2]:
+            return None
+        return Tops(float(found[0]), float(found[1]), self._tops[: -(-len(row) // BLOCK)])
+
+    def exponential_sum(self, row: Floats, top: float) -> float:
+        """The sum of exp(logit - top), exact to 1e-13."""
+        return float(self._call("exponential_sum", at(row), len(row), bits(top), "_tail", "_found")[0])
+
+    def weigh(self, row: Floats, top: float, temperature: float, floor: Floor = NO_FLOOR) -> Weights:
+        """The weights of the row's tokens, 0 of those below the floor."""
+        found = self._call(
+            "weigh",
+            *(at(row), len(row), bits(top), bits(factor(temperature))),
+            *floor.operands,
+            *("_weights", "_sums", "_tail", "_found"),
+        )
+        sums = np.cumsum(self._sums[: -(-len(row) // BLOCK)])
+        total = float(sums[-1])
+        return Weights(self._weights[: len(row)], sums, total, float(found[0]) / total)
+
+    def typicality(self, row: Floats, top: float, temperature: float, mean: float) -> Floats:
+        """How far each exponent is from the mean, times -1."""
+        scale = bits(factor(temperature))
+        self._call("typicality", at(row), len(row), bits(top), scale, bits(mean), "_typical", "_tail")
+        return self._typical[: len(row)]
+
+    def spread(self, row: Floats, centre: float) -> tuple[float, float]:
+        """Sums of logit - centre, and of its squares."""
+        found = self._call("spread", at(row), len(row), bits(centre), "_tail", "_found")
+        return float(found[0]), float(found[1])
+
+    def adapt(self, weights: Weights, target: float) -> Floats:
+        """Logits that are largest where a token's probability is the target."""
+        logits, _ = self.turn()
+        count = len(weights.each)
+        self._call("adapt", "_weights", count, bits(1 / weights.total), bits(target), at(logits))
+        return logits[:count]
+
+    def cut(self, row: Floats, weights: Floats | None, goal: float, top: float, bottom: float) -> Floor:
+        """Above which the weights (None: each is 1) of the row's values, summed by falling value and equal
+        ones by rising place, reach the goal, which is above 0. All values are between `bottom` and `top`.
+        """
+        count, scale = len(row), (STEPS - 1) / max(top - bottom, 1e-30)
+        steps = bits(min(scale, LARGEST))
+        given = 0 if weights is None else at(weights)
+        self._call("descend", at(row), given, count, bits(top), steps, "_steps", "_histogram", "_tail")
+        sums = np.cumsum(self._histogram.sum(0))
+        step = min(int(np.searchsorted(sums, goal)), int(np.searchsorted(sums, sums[-1])))
+        before = float(sums[step - 1]) if step else 0.0
+        inside = int(
+            self._call(
+                "at_step",
+                *(at(row), count, bits(top), steps, step),
+                *("_steps", "_at_step", "_tail", "_found"),
+            )[0]
+        )
+        places = self._at_step[:inside]
+        places = places[np.argsort(-row[places], kind="stable")]
+        here = np.cumsum(np.ones(inside) if weights is None else weights[places], dtype=np.float64)
+        last = places[min(int(np.searchsorted(here, goal - before)), inside - 1)]
+        return Floor(float(row[last]), int(last))
+
+    def collect(
+        self, row: Floats, floor: Floor, logits: Floats, ids: Ids | None, blocks: Floats | None = None
+    ) -> tuple[Floats, Ids]:
+        """Logits and ids (None: the places) where the row reaches the floor; `blocks` are the row's tops."""
+        kept_logits, kept_ids = self.turn()
+        found = self._call(
+            "collect",
+            *(at(row), at(logits), at(self.places if ids is None else ids), len(row)),
+            *(*floor.operands, 0 if blocks is None else at(blocks)),
+            *(at(kept_logits), at(kept_ids), "_found"),
+        )
+        kept = int(found[0])
+        return kept_logits[:kept], kept_ids[:kept]
+
+    def allowed(self, mask: NDArray[np.uint32], logits: Floats) -> tuple[Floats, Ids]:
+        """Logits and ids whose bit is set."""
+        kept_logits, kept_ids = self.turn()
+        operands = at(mask), at(logits), len(logits), at(kept_logits), at(kept_ids)
+        kept = int(self._call("allowed", *operands, "_found")[0])
+        return kept_logits[:kept], kept_ids[:kept]
+
+    def tally(self, text: Ids) -> tuple[Ids, Ids]:
+        """Each id of a text, all below `size`, once, and how often it is there."""
+        ids, times = np.empty_like(text), np.empty_like(text)
+        found = self._call("tally", at(text), len(text), "_counts", at(ids), at(times), "_found")
+        distinct = int(found[0])
+        return ids[:distinct], times[:distinct]
+
+
+def repeats(text: Ids) -> Ids:
+    """How many tokens a text that is not empty has in common, backwards from its end, with itself backwards
+    from before its last n tokens, for each n."""
+    lengths = np.empty_like(text)
+    functions()["repeats"](at(text), len(text), at(lengths))
+    return lengths
+
+
+def factor(temperature: float) -> float:
+    """What exponents are multiplied with: a float32."""
+    return min(1 / temperature, LARGEST) if temperature > 1 / LARGEST else LARGEST
+
+
+_rooms = threading.local()
+
+
+def room(size: int) -> Room:
+    """This thread's, for rows of so many logits."""
+    if size < 1:
+        raise UsageError("a row of logits is empty, but must have one for each token of the vocabulary")
+    found: Room | None = getattr(_rooms, "room", None)
+    if found is None or found.size < size:
+        found = _rooms.room = Room(size)
+    return found
