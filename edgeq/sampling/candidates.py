@@ -24,6 +24,7 @@ class Candidates:
     - ids: int32, rising, or by falling logit and equal logits by rising id (`falling`). None: all.
     - temperature: what the logits are divided by, float64.
     - floor: tokens below it are gone, though they are still in the arrays; the best never is.
+    - ranked: a sampler kept the best of them, so they are sorted as soon as they are few.
     """
 
     room: Room
@@ -32,6 +33,7 @@ class Candidates:
     falling: bool = False
     temperature: float = 1.0
     floor: Floor = NO_FLOOR
+    ranked: bool = False
 
     @classmethod
     def of(cls, logits: Floats, mask: NDArray[np.uint32] | None = None) -> Candidates:
@@ -82,15 +84,16 @@ class Candidates:
         if self.floor is NO_FLOOR:
             return self
         kept, ids = self.room.collect(self.logits, self.floor, self.logits, self.ids, self.tops.blocks)
-        return Candidates(self.room, kept, ids, temperature=self.temperature)
+        found = Candidates(self.room, kept, ids, temperature=self.temperature, ranked=self.ranked)
+        return found.sorted() if self.ranked else found
 
-    def above(self, floor: Floor) -> Candidates:
-        """Those that reach a floor; where few do, none else are in the arrays."""
+    def above(self, floor: Floor, ranked: bool = False) -> Candidates:
+        """Those that reach a floor; where few do, none else are in the arrays. `ranked`: it is a rank's."""
         if self.falling:
             return self.first(int(np.searchsorted(-self.logits, -np.float32(floor.bound), side="right")))
         if floor.lets_all_of(self.floor):
             return self
-        below = self.like(floor=floor)
+        below = self.like(floor=floor, ranked=self.ranked or ranked)
         reach = int(np.count_nonzero(self.tops.blocks >= np.float32(floor.bound)))
         return below if reach > FEW else below.settled()
 
@@ -114,7 +117,7 @@ class Candidates:
             return replace(found, logits=kept, ids=ids).sorted(most=len(kept)).first(count)
         tops_of = found.tops
         floor = found.room.cut(found.logits, None, count, tops_of.top, tops_of.bottom)
-        return found.above(floor).sorted()
+        return found.above(floor, ranked=True)
 
     def sorted(self, most: int = FEW) -> Candidates:
         """By falling logit, where they are not too many."""

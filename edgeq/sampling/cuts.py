@@ -35,7 +35,8 @@ def top_p(candidates: Candidates, context: Context) -> Candidates:
         if sums[-1] >= goal:
             return best.first(int(np.searchsorted(sums, goal)) + 1)
         weights = found.weights()  # where they were there are others now
-    return found.above(found.room.cut(found.logits, weights.each, goal, found.top, found.bottom)).sorted()
+    floor = found.room.cut(found.logits, weights.each, goal, found.top, found.bottom)
+    return found.above(floor, ranked=True)
 
 
 def best_weight(found: Candidates) -> float:

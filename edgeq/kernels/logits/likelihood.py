@@ -31,7 +31,6 @@ from edgeq.simd.verbs import (
 BLOCK = 128  # logits whose top and sum are kept
 ZERO = float32(0.0)
 ABSENT = float32(-3.4028235e38)  # what stands for logits behind the end
-LEAST = float32(1.6458115e-38)  # what `exp` gives for all that is too small for it
 
 LOG2_E = 1.4426950408889634
 LN2_HIGH = 0.693145751953125  # 16 bits: n * LN2_HIGH is exact
@@ -130,7 +129,8 @@ def weigh(
     """
     top, factor = splat_f32(float_bits(top_bits)), splat_f32(float_bits(factor_bits))
     bound, above = float_bits(bound_bits), float_bits(above_bits)
-    least, lowest = splat_f32(LEAST), splat_f32(LOWEST)
+    lowest = splat_f32(LOWEST)
+    least = exp(lowest)  # what `exp` gives for all that is too small for it
     mean = 0.0
     for block in range(0, count, BLOCK):
         weight_sum, exponent_sum = splat_f32(ZERO), splat_f32(ZERO)
