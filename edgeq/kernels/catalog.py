@@ -223,7 +223,11 @@ KERNELS = {
     ),
     "typicality": plain(
         "logits.likelihood",
-        *("row", "count", "top_bits", "factor_bits", "mean_bits", "typical", "tail"),
+        *("row", "count", "top_bits", "factor_bits", "mean_bits", "typical", "tops", "tail"),
+    ),
+    "blank": plain(
+        "logits.likelihood",
+        *("row", "logits", "count", "bound_bits", "last", "above_bits", "blanked", "tail"),
     ),
     "spread": plain("logits.likelihood", "row", "count", "centre_bits", "tail", "found"),
     "adapt": plain("logits.likelihood", "weights", "count", "share_bits", "target_bits", "row"),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeq.errors import FormatError, UsageError
 from edgeq.sampling import native
-from edgeq.sampling.native import NO_FLOOR, Doubles, Floats, Floor, Ids, Room, Tops, Weights
+from edgeq.sampling.native import NO_FLOOR, NOT_BLANK, Doubles, Floats, Floor, Ids, Room, Tops, Weights
 
 FEW = 1024  # tokens that are sorted where a sampler's order is that of falling logits
 
@@ -131,6 +131,24 @@ class Candidates:
         """Those of settled ones that are to be kept."""
         return replace(self, logits=self.logits[keep], ids=self.token_ids[keep])
 
+    def reaching(self, bound: float) -> NDArray[np.int64]:
+        """The places of settled ones whose logit reaches a bound, as a float32, rising."""
+        bound = max(float(np.float32(bound)), -native.LARGEST)
+        if self.falling:
+            return np.arange(np.searchsorted(-self.logits, -np.float32(bound), side="right"))
+        _, places = self.room.collect(self.logits, Floor(bound), self.logits, None, self.tops.blocks)
+        return places.astype(np.int64)
+
+    def without(self, places: NDArray[np.int64]) -> Candidates:
+        """Those of settled ones that do not stand there."""
+        if self.falling or len(self) - len(places) <= FEW:
+            keep = np.ones(len(self), bool)
+            keep[places] = False
+            return self.chosen(keep)
+        logits = self.logits.copy()
+        logits[places] = -native.LARGEST
+        return replace(self, logits=logits, floor=NOT_BLANK)
+
     # ---- other logits ----
     def changed(self, ids: Ids, change: Callable[[Floats, NDArray[np.bool_]], Doubles]) -> Candidates:
         """With other logits for some ids, each given once: `change` gets those that there are, float32, and
@@ -146,14 +164,12 @@ class Candidates:
             found = replace(found, ids=room_for_ids)
         values = change(found.logits[places], there)
         logits[places] = np.clip(values, -native.LARGEST, native.LARGEST)
-        gone = values == -np.inf
+        gone = places[values == -np.inf]
+        if len(gone) == len(found):
+            raise UsageError("every token of the vocabulary is banned, so there is none to draw")
         changed = replace(found, logits=logits, falling=False)
-        if gone.any():
-            keep = np.ones(len(found), bool)
-            keep[places[gone]] = False
-            if not keep.any():
-                raise UsageError("every token of the vocabulary is banned, so there is none to draw")
-            changed = changed.chosen(keep)
+        if len(gone):
+            changed = changed.without(gone)
         if not found.falling:
             return changed
         order = np.lexsort((changed.token_ids, -changed.logits))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from edgeq.sampling.candidates import FEW, Candidates
 from edgeq.sampling.context import Context
 from edgeq.sampling.elementary import log
-from edgeq.sampling.native import REACH, Floor
+from edgeq.sampling.native import LARGEST, NOT_BLANK, REACH, Floor
 
 GUESS = 256  # tokens that a nucleus is looked for in before it is looked for in all
 
@@ -68,7 +69,7 @@ def typical_p(candidates: Candidates, context: Context) -> Candidates:
     p (C. Meister et al., 2022)."""
     found = candidates.settled().sorted()
     weights = found.weights()
-    typical = found.room.typicality(found.logits, found.top, found.temperature, weights.mean)
+    typical, tops = found.room.typicality(found.logits, found.top, found.temperature, weights.mean)
     goal = float(np.nextafter(context.options.typical_p * weights.total, np.inf))
     if len(found) <= FEW:
         order = np.argsort(-typical, kind="stable")
@@ -76,8 +77,12 @@ def typical_p(candidates: Candidates, context: Context) -> Candidates:
         keep = np.zeros(len(found), bool)
         keep[order[: int(np.searchsorted(sums, goal)) + 1]] = True
         return found.chosen(keep)
-    floor = found.room.cut(typical, weights.each, goal, 0.0, -REACH)
-    kept, ids = found.room.collect(typical, floor, found.logits, found.ids)
+    lowest = (found.bottom - found.top) / found.temperature
+    least = -max(-weights.mean, weights.mean - max(lowest, -REACH))
+    floor = found.room.cut(typical, weights.each, goal, 0.0, least)
+    if np.count_nonzero(tops >= np.float32(floor.bound)) > FEW:
+        return replace(found, logits=found.room.blank(typical, floor, found.logits), floor=NOT_BLANK)
+    kept, ids = found.room.collect(typical, floor, found.logits, found.ids, tops)
     return Candidates(found.room, kept, ids, found.falling, found.temperature).sorted()
 
 
@@ -87,12 +92,11 @@ def xtc(candidates: Candidates, context: Context) -> Candidates:
     if len(candidates) < 2 or context.chance() > context.options.xtc_probability:
         return candidates
     found = candidates.settled().sorted()
-    weights = found.weights()
-    likely = np.flatnonzero(weights.each >= context.options.xtc_threshold * weights.total)
+    threshold = context.options.xtc_threshold
+    weight = threshold * found.weights().total
+    likely = found.reaching(found.top + found.temperature * log(weight) if threshold > 0 else -LARGEST)
     if len(likely) < 2:
         return found
     logits = found.logits[likely]
-    keep = np.ones(len(found), bool)
-    keep[likely] = False
-    keep[likely[np.flatnonzero(logits == logits.min())[-1]]] = True
-    return found.chosen(keep)
+    least = np.flatnonzero(logits == logits.min())[-1]
+    return found.without(np.delete(likely, least))

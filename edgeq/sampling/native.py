@@ -27,7 +27,7 @@ Ids = NDArray[np.int32]
 Doubles = NDArray[np.float64]
 
 BLOCK, LANES = 128, 16  # as in edgeq.kernels.logits
-STEPS, WAYS = 4096, 4
+STEPS, WAYS = 1024, 4
 LARGEST = float(np.finfo(np.float32).max)
 REACH = 87.0  # what is so many nats below the best weighs nothing
 
@@ -75,6 +75,7 @@ class Floor(NamedTuple):
 
 
 NO_FLOOR = Floor(-LARGEST)
+NOT_BLANK = Floor(float(np.nextafter(np.float32(-LARGEST), np.float32(0))))
 
 
 class Tops(NamedTuple):
@@ -144,11 +145,21 @@ class Room:
         total = float(sums[-1])
         return Weights(self._weights[: len(row)], sums, total, float(found[0]) / total)
 
-    def typicality(self, row: Floats, top: float, temperature: float, mean: float) -> Floats:
-        """How far each exponent is from the mean, times -1."""
-        scale = bits(factor(temperature))
-        self._call("typicality", at(row), len(row), bits(top), scale, bits(mean), "_typical", "_tail")
-        return self._typical[: len(row)]
+    def typicality(self, row: Floats, top: float, temperature: float, mean: float) -> tuple[Floats, Floats]:
+        """How far each exponent is from the mean, times -1, and the largest of them in each block."""
+        self._call(
+            "typicality",
+            *(at(row), len(row), bits(top), bits(factor(temperature)), bits(mean)),
+            *("_typical", "_tops", "_tail"),
+        )
+        return self._typical[: len(row)], self._tops[: -(-len(row) // BLOCK)]
+
+    def blank(self, row: Floats, floor: Floor, logits: Floats) -> Floats:
+        """The logits, and the lowest there is where the row does not reach the floor."""
+        blanked, _ = self.turn()
+        count = len(row)
+        self._call("blank", at(row), at(logits), count, *floor.operands, at(blanked), "_tail")
+        return blanked[:count]
 
     def spread(self, row: Floats, centre: float) -> tuple[float, float]:
         """Sums of logit - centre, and of its squares."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,16 +12,22 @@ from edgeq.sampling.candidates import Candidates
 from edgeq.sampling.context import Context
 from edgeq.sampling.elementary import log, power
 from edgeq.sampling.native import Doubles, Floats, Ids
+from edgeq.sampling.options import LogitBias
 
 LARGEST_LOG = 88.7228391  # of a float32: what DRY's power stays below
 
 
 def logit_bias(candidates: Candidates, context: Context) -> Candidates:
     """Add to the logits of some tokens; with -infinity they are never drawn."""
-    bias = {id: x for id, x in context.options.logit_bias if id < context.vocab}
-    ids = np.array(sorted(bias), np.int32)
-    added = np.array([bias[id] for id in ids.tolist()], np.float64)
+    ids, added = biases(context.options.logit_bias, context.vocab)
     return candidates.changed(ids, lambda logits, there: logits + added[there])
+
+
+@lru_cache(maxsize=64)
+def biases(pairs: LogitBias, vocab: int) -> tuple[Ids, Doubles]:
+    """Ids that the vocabulary has, and what is added to each."""
+    known = [(id, added) for id, added in pairs if id < vocab]
+    return np.array([id for id, _ in known], np.int32), np.array([added for _, added in known], np.float64)
 
 
 def penalties(candidates: Candidates, context: Context) -> Candidates:

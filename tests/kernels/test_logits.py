@@ -111,9 +111,24 @@ def test_weigh(name: str, count: int, factor: float) -> None:
 def test_typicality(name: str, count: int) -> None:
     for row in rows(count):
         k = Called("typicality", name)
-        typical = k.room(whole(count))
-        k(row, count, row.max(), 0.7, -2.5, typical, k.room(LANES))
-        same_bits(typical.values[:count], meaning.typicality(row, row.max(), 0.7, -2.5))
+        typical, tops = k.room(whole(count)), k.room(blocks(count))
+        k(row, count, row.max(), 0.7, -2.5, typical, tops, k.room(LANES))
+        want = meaning.typicality(row, row.max(), 0.7, -2.5)
+        same_bits(typical.values[:count], want[0])
+        same_bits(tops.values, want[1])
+
+
+@on_all
+def test_blank(name: str, count: int) -> None:
+    for row in rows(count):
+        logits = np.random.default_rng(count).normal(size=count).astype(np.float32)
+        bound = row[count // 2]
+        above = np.nextafter(bound, np.float32(np.inf))
+        for last in (count // 2, 2**31 - 1):
+            k = Called("blank", name)
+            blanked = k.room(whole(count))
+            k(row, logits, count, bound, last, above, blanked, k.room(LANES))
+            same_bits(blanked.values[:count], meaning.blank(row, logits, bound, last, above))
 
 
 @on_all

@@ -188,7 +188,7 @@ CASES = {
     "splat_f32": Case("x", "f"),
     "fma": Case("fff", "f"),
     "larger": Case("ff", "f"),
-    "where_at_least": Case("fff", "f"),
+    "where_at_least": Case("ffff", "f"),
     "hadamard": Case("f", "f", trials=200),
     "larger_magnitude": Case("ff", "f"),
     "max_magnitude": Case("f", "x", {1: magnitudes}),

@@ -107,16 +107,18 @@ def exponential_sum(t, row, count, top_bits, tail, found):
 
 
 @native
-def above_floor(w, v, i, bound, last, above):
-    """w, the weights of v, with 0 where v is below the bound, or behind place `last` and below `above`."""
+def where_above(row, i, bound, last, above, v, other):
+    """v, a line of what belongs to places i.. of the row, and `other` where the row's line is below the bound,
+    or behind place `last` below `above`.
+    """
     if i > last:
-        return where_at_least(v, splat_f32(above), w)
-    kept = where_at_least(v, splat_f32(bound), w)
+        return where_at_least(row, splat_f32(above), v, splat_f32(other))
+    kept = where_at_least(row, splat_f32(bound), v, splat_f32(other))
     if i + 16 <= last:
         return kept
     split = last + 1 - i
-    rest = keep(where_at_least(v, splat_f32(above), w), split, 16, ZERO)
-    return keep(kept, 0, split, ZERO) + rest
+    rest = where_at_least(row, splat_f32(above), v, splat_f32(other))
+    return keep(kept, 0, split, ZERO) + keep(rest, split, 16, ZERO)
 
 
 @native
@@ -137,7 +139,7 @@ def weigh(
         for i in range(block, min(block + BLOCK, count), 16):
             v = line(row, i, count, tail)
             a = larger(lowest, (v - top) * factor)
-            w = above_floor(exp(a) - least, v, i, bound, last, above)
+            w = where_above(v, i, bound, last, above, exp(a) - least, ZERO)
             store_f32(weights + i * 4, w)
             weight_sum = weight_sum + w
             exponent_sum = exponent_sum + w * a
@@ -148,13 +150,33 @@ def weigh(
 
 
 @native
-def typicality(t, row, count, top_bits, factor_bits, mean_bits, typical, tail):
-    """typical [whole lines] float32: how far (logit - top) * factor is from `mean`, times -1."""
+def typicality(t, row, count, top_bits, factor_bits, mean_bits, typical, tops, tail):
+    """typical [whole lines] float32: how far (logit - top) * factor is from `mean`, times -1. tops [blocks]
+    float32: the largest of each block of them.
+    """
     top, factor = splat_f32(float_bits(top_bits)), splat_f32(float_bits(factor_bits))
     mean, zero, lowest = splat_f32(float_bits(mean_bits)), splat_f32(ZERO), splat_f32(LOWEST)
+    for block in range(0, count, BLOCK):
+        nearest_mean = splat_f32(ABSENT)
+        for i in range(block, min(block + BLOCK, count), 16):
+            away = larger(lowest, (line(row, i, count, tail) - top) * factor) - mean
+            near = zero - larger_magnitude(away, zero)
+            store_f32(typical + i * 4, near)
+            nearest_mean = larger(near, nearest_mean)
+        poke_f32(tops + block // BLOCK * 4, max_f32(nearest_mean))
+    return 0
+
+
+@native
+def blank(t, row, logits, count, bound_bits, last, above_bits, blanked, tail):
+    """blanked [whole lines] float32: the logits, and ABSENT where the row is below the bound, or behind place
+    `last` below `above`.
+    """
+    bound, above = float_bits(bound_bits), float_bits(above_bits)
     for i in range(0, count, 16):
-        away = larger(lowest, (line(row, i, count, tail) - top) * factor) - mean
-        store_f32(typical + i * 4, zero - larger_magnitude(away, zero))
+        v = line(row, i, count, tail)
+        logit = line(logits, i, count, tail)
+        store_f32(blanked + i * 4, where_above(v, i, bound, last, above, logit, ABSENT))
     return 0
 
 

@@ -12,8 +12,8 @@ from edgeq.kernels.meaning import exp, fold
 
 Array = np.ndarray[Any, Any]
 F32 = np.float32
-BLOCK, LANES, STEPS, WAYS = 128, 16, 4096, 4
-LOWEST = F32(-87.0)
+BLOCK, LANES, STEPS, WAYS = 128, 16, 1024, 4
+LOWEST, ABSENT = F32(-87.0), F32(-3.4028235e38)
 LEAST = exp(np.array([LOWEST]))[0]
 LN2_HIGH, LN2_LOW = 0.693145751953125, 1.4286068203094172e-06
 
@@ -76,8 +76,16 @@ def weigh(
     return weights, sums, one_by_one(in_blocks(lines(weights * a, 0.0)))
 
 
-def typicality(row: Array, top: float, factor: float, mean: float) -> Array:
-    return F32(0.0) - np.abs(exponents(row, top, factor) - F32(mean))
+def typicality(row: Array, top: float, factor: float, mean: float) -> tuple[Array, Array]:
+    """(typical, tops); what the line of the end holds behind the end counts in its block's top as ABSENT's."""
+    typical = F32(0.0) - np.abs(exponents(row, top, factor) - F32(mean))
+    behind = F32(0.0) - abs(exponents(ABSENT, top, factor) - F32(mean)) if len(row) % LANES else -np.inf
+    return typical, lines(typical, behind).max((1, 2))
+
+
+def blank(row: Array, logits: Array, bound: float, last: int, above: float) -> Array:
+    floor = np.where(np.arange(len(row)) <= last, F32(bound), F32(above))
+    return np.where(row >= floor, logits, ABSENT)
 
 
 def spread(row: Array, centre: float) -> Array:

@@ -26,7 +26,7 @@ from edgeq.simd.verbs import (
 
 from .likelihood import BLOCK, ZERO, line
 
-STEPS = 4096  # of a histogram
+STEPS = 1024  # of a histogram
 WAYS = 4  # histograms at once: an addition need not wait for the one before it
 LAST_STEP = float32(STEPS - 1)
 NEAR = float32(-0.51)  # what is further than that from a step, and rounding, is at another

@@ -54,10 +54,10 @@ def larger(x: Any, y: Any) -> Any:
     return np.where(x > y, x, y)
 
 
-@verb(f32, (f32, f32, f32), lambda b, x, y, z: b.select(b.fcmp_ordered(">=", x, y), z, const(F32X16, 0.0)))
-def where_at_least(x: Any, y: Any, z: Any) -> Any:
-    """Per lane: z where x >= y, else 0."""
-    return np.where(x >= y, z, np.float32(0.0))
+@verb(f32, (f32, f32, f32, f32), lambda b, x, y, v, w: b.select(b.fcmp_ordered(">=", x, y), v, w))
+def where_at_least(x: Any, y: Any, v: Any, w: Any) -> Any:
+    """Per lane: v where x >= y, else w."""
+    return np.where(x >= y, v, w)
 
 
 def _absolute(b: Any, x: Any) -> Any:
