@@ -2,9 +2,10 @@
 
 usage: python -m bench.sampling [--vocab 152000] [--repeat 31] [--json]
 
-Rows are random: `peaked`, as a model's (a few tokens hold most of the probability), and `flat`, normal logits
-of deviation 1, where a nucleus of 0.95 holds most of the vocabulary. Of each the median of the draws and the
-quickest are told, which agree on a machine that does nothing else. The last line of stdout is one JSON object.
+Rows are random: `peaked`, as a model's (a few tokens hold most of the probability), and `flat`, normal
+logits of deviation 1, where a nucleus of 0.95 holds most of the vocabulary. Of each the median of the draws
+and the quickest are told, which agree on a machine that does nothing else. The last line of stdout is one
+JSON object.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def works(row: np.ndarray[Any, Any], history: list[int]) -> dict[str, Callable[[
 
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m bench.sampling", description=__doc__, formatter_class=raw)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.sampling", description=__doc__, formatter_class=raw
+    )
     parser.add_argument("--vocab", type=int, default=152_000)
     parser.add_argument("--repeat", type=int, default=31)
     parser.add_argument("--json", action="store_true", help="only the JSON object")

@@ -14,11 +14,10 @@ from edgeq.cli.options import (
     json_option,
     model_and_prompt,
     quiet_option,
-    sampling_options,
-    sampling_values,
     take_escape,
 )
 from edgeq.cli.piped import read_prompt
+from edgeq.cli.sampling import sampling_options, sampling_values
 
 
 @click.command(

@@ -205,7 +205,6 @@ ONE_HEAD = Out("scratch", "head_dim", GROUP, "workers", SCRATCH, before=Scratch.
 UNPACKED = Out("scratch", (ROOM, "groups", GROUP), count="workers", form=SCRATCH, item=1)
 
 
-
 def plain(module: str, *operands: str) -> Kernel:
     """A row of a plain function, whose operands are addresses and numbers."""
     return Kernel(module, tuple(map(Number, operands)), plain=True)
@@ -244,9 +243,7 @@ KERNELS = {
         *("row", "logits", "ids", "count", "bound_bits", "last", "above_bits", "tops"),
         *("kept_logits", "kept_ids", "found"),
     ),
-    "allowed": plain(
-        "logits.selection", "mask", "logits", "count", "kept_logits", "kept_ids", "found"
-    ),
+    "allowed": plain("logits.selection", "mask", "logits", "count", "kept_logits", "kept_ids", "found"),
     "tally": plain("logits.repetition", "text", "length", "counts", "ids", "times", "found"),
     "repeats": plain("logits.repetition", "text", "length", "lengths"),
     "embed": Kernel(

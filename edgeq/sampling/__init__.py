@@ -4,6 +4,7 @@ that look at no entry of a vocabulary in Python (`native`).
 This package knows nothing of models, text or caches.
 """
 
+from edgeq.sampling.chain import order_of_letters
 from edgeq.sampling.likelihood import check_logits, largest, log_sum_exp
 from edgeq.sampling.masks import Mask, all_but, only
 from edgeq.sampling.native import requests
@@ -23,5 +24,6 @@ __all__ = [
     "largest",
     "log_sum_exp",
     "only",
+    "order_of_letters",
     "requests",
 ]

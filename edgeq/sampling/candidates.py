@@ -72,7 +72,9 @@ class Candidates:
     def like(self, **changes: Any) -> Candidates:
         """The same logits, with another temperature or floor."""
         found = replace(self, **changes)
-        found.__dict__.update({name: self.__dict__[name] for name in ("tops", "top") if name in self.__dict__})
+        found.__dict__.update(
+            {name: self.__dict__[name] for name in ("tops", "top") if name in self.__dict__}
+        )
         return found
 
     def weights(self) -> Weights:
@@ -157,11 +159,12 @@ class Candidates:
         places, there = found._places(ids)
         if not len(places):
             return found
-        logits, room_for_ids = (array[: len(found)] for array in found.room.turn())
+        room_for_logits, room_for_ids = found.room.turn()
+        logits, kept_ids = room_for_logits[: len(found)], room_for_ids[: len(found)]
         logits[:] = found.logits
         if found.ids is not None:
-            room_for_ids[:] = found.ids
-            found = replace(found, ids=room_for_ids)
+            kept_ids[:] = found.ids
+            found = replace(found, ids=kept_ids)
         values = change(found.logits[places], there)
         logits[places] = np.clip(values, -native.LARGEST, native.LARGEST)
         gone = places[values == -np.inf]

@@ -1,4 +1,4 @@
-"""What the samplers of a chain know beside the candidates: options, the text so far, and what they remember."""
+"""What samplers know beside the candidates: options, the text so far, and what they remember."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Logarithm, exponential and power of single numbers, of nothing but sums and products: the same bits on every
-machine, where a C library's functions differ in the last place."""
+"""Logarithm, exponential and power of single numbers, of nothing but sums and products: the same bits on
+every machine, where a C library's functions differ in the last place."""
 
 from __future__ import annotations
 

@@ -166,7 +166,8 @@ def bias_of(given: object) -> LogitBias:
     """Pairs of an id and what is added to its logit, checked, by rising id; of one that is given twice the
     sum."""
     if isinstance(given, str):
-        pairs: Iterable[object] = [_pair(word) for word in given.split(",")] if given.strip() else []
+        words = given.split(",") if given.strip() not in ("", "none") else []
+        pairs: Iterable[object] = map(_pair, words)
     elif isinstance(given, Mapping):
         pairs = given.items()
     elif isinstance(given, Iterable):

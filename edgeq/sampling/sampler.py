@@ -118,4 +118,4 @@ def mixed(
     """`share` of the one and the rest of the other."""
     ids, places = np.unique(np.concatenate([one[0], other[0]]), return_inverse=True)
     parts = np.concatenate([share * one[1], (1 - share) * other[1]])
-    return ids, np.bincount(places, weights=parts)
+    return ids, np.bincount(places, weights=parts).astype(np.float64)

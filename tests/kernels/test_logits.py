@@ -155,7 +155,7 @@ def test_descend_and_at_step(name: str, count: int) -> None:
     for row in rows(count):
         weights = np.random.default_rng(count).random(count).astype(np.float32)
         for given in (weights, None):
-            top, scale = row.max(), np.float32(STEPS / 30)
+            top, scale = float(row.max()), float(np.float32(STEPS / 30))
             k = Called("descend", name)
             steps = k.room(whole(count), np.int32)
             histogram, tail = k.room(WAYS * STEPS, np.float64), k.room(LANES)

@@ -1,7 +1,7 @@
 """What each sampler means, in plain NumPy and float64: every token is looked at, everything is sorted.
 
-A distribution is two arrays, ids and logits, by falling logit, equal logits by rising id. `final` gives what is
-drawn from: for samplers that remember, as at their first draw.
+A distribution is two arrays, ids and logits, by falling logit, equal logits by rising id. `final` gives what
+is drawn from: for samplers that remember, as at their first draw.
 """
 
 from __future__ import annotations

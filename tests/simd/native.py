@@ -37,7 +37,12 @@ SCALARS = {
     "x": (np.float32, "peek_f32"),
     "y": (np.float64, "peek_f64"),
 }
-LINES = {"f": (np.float32, LANES), "d": (np.float64, LANES), "i": (np.int32, LANES), "c": (np.uint8, 4 * LANES)}
+LINES = {
+    "f": (np.float32, LANES),
+    "d": (np.float64, LANES),
+    "i": (np.int32, LANES),
+    "c": (np.uint8, 4 * LANES),
+}
 
 
 KEEP: list[Executable] = []  # compiled functions live as long as the tests

@@ -285,7 +285,8 @@ def test_verb(name: str, tag: Tag) -> None:
 
 
 @pytest.mark.parametrize(
-    ("operator", "letter"), [("+", "f"), ("-", "f"), ("*", "f"), ("/", "f"), ("+", "d"), ("-", "d"), ("*", "d")]
+    ("operator", "letter"),
+    [("+", "f"), ("-", "f"), ("*", "f"), ("/", "f"), ("+", "d"), ("-", "d"), ("*", "d")],
 )
 def test_operators_of_float_lines(operator: str, letter: str) -> None:
     call = operator_call(operator, letter)

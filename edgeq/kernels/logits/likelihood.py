@@ -108,8 +108,8 @@ def exponential_sum(t, row, count, top_bits, tail, found):
 
 @native
 def where_above(row, i, bound, last, above, v, other):
-    """v, a line of what belongs to places i.. of the row, and `other` where the row's line is below the bound,
-    or behind place `last` below `above`.
+    """v, a line of what belongs to places i.. of the row, and `other` where the row's line is below the
+    bound, or behind place `last` below `above`.
     """
     if i > last:
         return where_at_least(row, splat_f32(above), v, splat_f32(other))
@@ -122,9 +122,7 @@ def where_above(row, i, bound, last, above, v, other):
 
 
 @native
-def weigh(
-    t, row, count, top_bits, factor_bits, bound_bits, last, above_bits, weights, sums, tail, found
-):
+def weigh(t, row, count, top_bits, factor_bits, bound_bits, last, above_bits, weights, sums, tail, found):
     """weights [whole lines] float32: exp((logit - top) * factor), 0 where that is below exp(-87), behind the
     end, and for logits below the bound, or behind place `last` below `above`. sums [blocks] float64: of each
     block's weights. found [1]: the sum of weight * exponent over all.

@@ -1,5 +1,5 @@
-"""What the kernels of rows of logits compute, in plain NumPy: see `edgeq.kernels.meaning`. Rows are float32 of
-any length; each function is called as its kernel and gives what that writes.
+"""What the kernels of rows of logits compute, in plain NumPy: see `edgeq.kernels.meaning`. Rows are float32
+of any length; each function is called as its kernel and gives what that writes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def lines(row: Array, other: Any) -> Array:
 
 
 def in_blocks(each: Array) -> Array:
-    """The sums of blocks: lanes first, each from its first line to its last; lines of zeros change nothing."""
+    """The sums of blocks: lanes first, each from its first line to its last; zeros change nothing."""
     return fold(np.add.accumulate(each, axis=1)[:, -1]).astype(np.float64)
 
 
@@ -77,9 +77,11 @@ def weigh(
 
 
 def typicality(row: Array, top: float, factor: float, mean: float) -> tuple[Array, Array]:
-    """(typical, tops); what the line of the end holds behind the end counts in its block's top as ABSENT's."""
+    """(typical, tops); in the last block's top, what its last line holds behind the end counts as ABSENT."""
     typical = F32(0.0) - np.abs(exponents(row, top, factor) - F32(mean))
-    behind = F32(0.0) - abs(exponents(ABSENT, top, factor) - F32(mean)) if len(row) % LANES else -np.inf
+    behind: Any = -np.inf
+    if len(row) % LANES:
+        behind = F32(0.0) - np.abs(exponents(np.array(ABSENT), top, factor) - F32(mean))
     return typical, lines(typical, behind).max((1, 2))
 
 

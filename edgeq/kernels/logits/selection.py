@@ -82,9 +82,7 @@ def gather(row, logits, ids, first, end, bound, kept_logits, kept_ids, kept):
 
 
 @native
-def collect(
-    t, row, logits, ids, count, bound_bits, last, above_bits, tops, kept_logits, kept_ids, found
-):
+def collect(t, row, logits, ids, count, bound_bits, last, above_bits, tops, kept_logits, kept_ids, found):
     """The places whose value in `row` is at least the bound, behind place `last` at least `above`, in order:
     kept_logits float32 and kept_ids int32 [count + 1] get what stands there in `logits` and `ids`.
     tops [blocks], 0 for none, are the row's. found [1]: how many.

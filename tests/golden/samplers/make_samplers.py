@@ -125,7 +125,8 @@ def chain_of(o: dict[str, Any], vocabulary: Vocabulary) -> tuple[Any, bool]:
     chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
     samplers = []
     if o["logit_bias"]:
-        pairs = (llama_cpp.llama_logit_bias * len(o["logit_bias"]))(*map(tuple, o["logit_bias"]))
+        biases = [llama_cpp.llama_logit_bias(id, bias) for id, bias in o["logit_bias"]]
+        pairs = (llama_cpp.llama_logit_bias * len(biases))(*biases)
         samplers.append(llama_cpp.llama_sampler_init_logit_bias(VOCAB, len(pairs), pairs))
     order = ["temperature"] if o["mirostat"] else o["samplers"].split(";")
     samplers += [sampler_of(name, o, vocabulary) for name in order]
@@ -144,14 +145,15 @@ def chain_of(o: dict[str, Any], vocabulary: Vocabulary) -> tuple[Any, bool]:
 
 def applied(chain: Any, logits: np.ndarray[Any, Any]) -> tuple[list[int], list[float], int]:
     """Ids that are left, their probabilities (a softmax of their logits in float64), and which was drawn."""
-    data = (llama_cpp.llama_token_data * VOCAB)(*((id, float(x), 0.0) for id, x in enumerate(logits)))
+    entries = [llama_cpp.llama_token_data(id, float(x), 0.0) for id, x in enumerate(logits)]
+    data = (llama_cpp.llama_token_data * VOCAB)(*entries)
     array = llama_cpp.llama_token_data_array(data=data, size=VOCAB, selected=-1, sorted=False)
     llama_cpp.llama_sampler_apply(chain, ctypes.byref(array))
-    left = {array.data[n].id: array.data[n].logit for n in range(array.size)}
+    left = {int(array.data[n].id): float(array.data[n].logit) for n in range(array.size)}
     left = {id: logit for id, logit in left.items() if logit != -np.inf}
     values = np.array(list(left.values()), np.float64)
     weights = np.exp(values - values.max())
-    drawn = array.data[array.selected].id if array.selected >= 0 else -1
+    drawn = int(array.data[array.selected].id) if array.selected >= 0 else -1
     return list(left), (weights / weights.sum()).tolist(), drawn
 
 
