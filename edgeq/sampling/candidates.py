@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,12 +12,12 @@ from edgeq.errors import FormatError, UsageError
 from edgeq.sampling import native
 from edgeq.sampling.native import NO_FLOOR, NOT_BLANK, Doubles, Floats, Floor, Ids, Room, Tops, Weights
 
+SHORT = 16384  # logits among which the k-th is found faster by NumPy
 FEW = 1024  # tokens that are sorted where a sampler's order is that of falling logits
 
 
-@dataclass(frozen=True)
 class Candidates:
-    """Tokens and their logits, finite float32: at least one.
+    """Tokens and their logits, finite float32: at least one. Nothing of it is changed.
 
     - ids: int32, rising, or by falling logit and equal logits by rising id (`falling`). None: all.
     - temperature: what the logits are divided by, float64.
@@ -27,13 +25,20 @@ class Candidates:
     - ranked: a sampler kept the best of them, so they are sorted as soon as they are few.
     """
 
-    room: Room
-    logits: Floats
-    ids: Ids | None = None
-    falling: bool = False
-    temperature: float = 1.0
-    floor: Floor = NO_FLOOR
-    ranked: bool = False
+    def __init__(
+        self,
+        room: Room,
+        logits: Floats,
+        ids: Ids | None = None,
+        *,
+        falling: bool = False,
+        temperature: float = 1.0,
+        floor: Floor = NO_FLOOR,
+        ranked: bool = False,
+    ) -> None:
+        self.room, self.logits, self.ids = room, logits, ids
+        self.falling, self.temperature, self.floor, self.ranked = falling, temperature, floor, ranked
+        self._tops: Tops | None = None
 
     @classmethod
     def of(cls, logits: Floats, mask: NDArray[np.uint32] | None = None) -> Candidates:
@@ -51,19 +56,20 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.logits)
 
-    @cached_property
+    @property
     def tops(self) -> Tops:
         """Of the logits. They lie in the room: whose tops are asked for last has them."""
-        found = self.room.tops(self.logits)
-        if found is None:
-            raise not_finite()
-        return found
+        if self._tops is None:
+            self._tops = self.room.tops(self.logits)
+            if self._tops is None:
+                raise not_finite()
+        return self._tops
 
-    @cached_property
+    @property
     def top(self) -> float:
         return float(self.logits[0]) if self.falling else self.tops.top
 
-    @cached_property
+    @property
     def bottom(self) -> float:
         """The smallest logit, or one below which nothing weighs anything."""
         least = float(self.logits[-1]) if self.falling else self.tops.bottom
@@ -71,11 +77,13 @@ class Candidates:
 
     def like(self, **changes: Any) -> Candidates:
         """The same logits, with another temperature or floor."""
-        found = replace(self, **changes)
-        found.__dict__.update(
-            {name: self.__dict__[name] for name in ("tops", "top") if name in self.__dict__}
-        )
+        found = object.__new__(Candidates)
+        vars(found).update(vars(self), **changes)
         return found
+
+    def of_others(self, logits: Floats, ids: Ids | None, **changes: Any) -> Candidates:
+        """Other logits of the same temperature."""
+        return self.like(logits=logits, ids=ids, _tops=None, **changes)
 
     def weights(self) -> Weights:
         return self.room.weigh(self.logits, self.top, self.temperature, self.floor)
@@ -92,7 +100,7 @@ class Candidates:
     def above(self, floor: Floor, ranked: bool = False) -> Candidates:
         """Those that reach a floor; where few do, none else are in the arrays. `ranked`: it is a rank's."""
         if self.falling:
-            return self.first(int(np.searchsorted(-self.logits, -np.float32(floor.bound), side="right")))
+            return self.first(int((-self.logits).searchsorted(-np.float32(floor.bound), side="right")))
         if floor.lets_all_of(self.floor):
             return self
         below = self.like(floor=floor, ranked=self.ranked or ranked)
@@ -101,7 +109,7 @@ class Candidates:
 
     def first(self, count: int) -> Candidates:
         """The first of those by falling logit."""
-        return replace(self, logits=self.logits[:count], ids=self.token_ids[:count])
+        return self.of_others(self.logits[:count], self.token_ids[:count])
 
     def best(self, count: int) -> Candidates:
         """The best by falling logit, equal logits by rising id; not in that order where they are many."""
@@ -110,15 +118,15 @@ class Candidates:
             return found.first(count)
         if len(found) <= FEW:
             return found.sorted().first(count)
-        if count * 4 <= len(found.tops.blocks):
-            # Each of the best blocks holds a logit that reaches the bound, so that at least so many logits
-            # do, and few more.
-            tops = found.tops.blocks
-            bound = float(np.partition(tops, len(tops) - count)[len(tops) - count])
+        tops = found.tops.blocks
+        # Each of the best blocks holds a logit that reaches the bound, so that at least so many logits do,
+        # and few more.
+        several = tops if count * 4 <= len(tops) else found.logits if len(found) <= SHORT else None
+        if several is not None:
+            bound = float(np.partition(several, len(several) - count)[len(several) - count])
             kept, ids = found.room.collect(found.logits, Floor(bound), found.logits, found.ids, tops)
-            return replace(found, logits=kept, ids=ids).sorted(most=len(kept)).first(count)
-        tops_of = found.tops
-        floor = found.room.cut(found.logits, None, count, tops_of.top, tops_of.bottom)
+            return found.of_others(kept, ids).sorted(most=len(kept)).first(count)
+        floor = found.room.cut(found.logits, None, count, found.tops.top, found.tops.bottom)
         return found.above(floor, ranked=True)
 
     def sorted(self, most: int = FEW) -> Candidates:
@@ -127,11 +135,11 @@ class Candidates:
             return self
         order = np.argsort(-self.logits, kind="stable")
         ids = order.astype(np.int32) if self.ids is None else self.ids[order]
-        return replace(self, logits=self.logits[order], ids=ids, falling=True)
+        return self.of_others(self.logits[order], ids, falling=True)
 
     def chosen(self, keep: NDArray[np.bool_]) -> Candidates:
         """Those of settled ones that are to be kept."""
-        return replace(self, logits=self.logits[keep], ids=self.token_ids[keep])
+        return self.of_others(self.logits[keep], self.token_ids[keep])
 
     def reaching(self, bound: float) -> NDArray[np.int64]:
         """The places of settled ones whose logit reaches a bound, as a float32, rising."""
@@ -149,7 +157,7 @@ class Candidates:
             return self.chosen(keep)
         logits = self.logits.copy()
         logits[places] = -native.LARGEST
-        return replace(self, logits=logits, floor=NOT_BLANK)
+        return self.of_others(logits, self.ids, floor=NOT_BLANK)
 
     # ---- other logits ----
     def changed(self, ids: Ids, change: Callable[[Floats, NDArray[np.bool_]], Doubles]) -> Candidates:
@@ -164,19 +172,19 @@ class Candidates:
         logits[:] = found.logits
         if found.ids is not None:
             kept_ids[:] = found.ids
-            found = replace(found, ids=kept_ids)
+            found = found.of_others(found.logits, kept_ids)
         values = change(found.logits[places], there)
         logits[places] = np.clip(values, -native.LARGEST, native.LARGEST)
         gone = places[values == -np.inf]
         if len(gone) == len(found):
             raise UsageError("every token of the vocabulary is banned, so there is none to draw")
-        changed = replace(found, logits=logits, falling=False)
+        changed = found.of_others(logits, found.ids, falling=False)
         if len(gone):
             changed = changed.without(gone)
         if not found.falling:
             return changed
         order = np.lexsort((changed.token_ids, -changed.logits))
-        return replace(changed, logits=changed.logits[order], ids=changed.token_ids[order], falling=True)
+        return changed.of_others(changed.logits[order], changed.token_ids[order], falling=True)
 
     def scaled(self) -> Candidates:
         """The same settled, with the temperature in the logits."""
@@ -185,8 +193,8 @@ class Candidates:
             return found
         scaled = found.logits / found.temperature
         if not np.isfinite(scaled).all():  # so cold that the best is alone
-            return replace(found.best(1), temperature=1.0)
-        return replace(found, logits=scaled.astype(np.float32), temperature=1.0)
+            return found.best(1).like(temperature=1.0)
+        return found.of_others(scaled.astype(np.float32), found.ids, temperature=1.0)
 
     # ---- what comes of them ----
     @property

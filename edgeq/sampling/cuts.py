@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from edgeq.sampling.elementary import log
 from edgeq.sampling.native import LARGEST, NOT_BLANK, REACH, Floor
 
 GUESS = 256  # tokens that a nucleus is looked for in before it is looked for in all
+LIKELY = 1.1  # they weigh at least the guess, and seldom more than so many times it
 
 
 def top_k(candidates: Candidates, context: Context) -> Candidates:
@@ -25,25 +25,25 @@ def top_p(candidates: Candidates, context: Context) -> Candidates:
     """Keep the shortest row of the best whose probability reaches p (A. Holtzman et al., 2019)."""
     found, p = candidates.settled().sorted(), context.options.top_p
     if found.falling:
-        sums = np.cumsum(found.weights().each, dtype=np.float64)
-        return found.first(int(np.searchsorted(sums, p * sums[-1])) + 1)
-    guess = best_weight(found)
+        sums = found.weights().each.cumsum(dtype=np.float64)
+        return found.first(int(sums.searchsorted(p * sums[-1])) + 1)
+    few = min(GUESS, len(found.tops.blocks) // 4)
+    guess = best_weight(found, few) if few else 0.0
     weights = found.weights()
     goal = p * weights.total
-    if 2 * guess > goal:
-        best = found.best(GUESS)
-        sums = np.cumsum(best.weights().each, dtype=np.float64)
+    if LIKELY * guess > goal:
+        best = found.best(few)
+        sums = best.weights().each.cumsum(dtype=np.float64)
         if sums[-1] >= goal:
-            return best.first(int(np.searchsorted(sums, goal)) + 1)
+            return best.first(int(sums.searchsorted(goal)) + 1)
         weights = found.weights()  # where they were there are others now
     floor = found.room.cut(found.logits, weights.each, goal, found.top, found.bottom)
     return found.above(floor, ranked=True)
 
 
-def best_weight(found: Candidates) -> float:
-    """About what the GUESS best weigh."""
+def best_weight(found: Candidates, few: int) -> float:
+    """What so many of the best weigh at the least: the best blocks' tops do."""
     blocks = found.tops.blocks
-    few = min(GUESS, len(blocks))
     tops = np.partition(blocks, len(blocks) - few)[len(blocks) - few :]
     return found.room.weigh(tops, found.top, found.temperature).total
 
@@ -81,9 +81,10 @@ def typical_p(candidates: Candidates, context: Context) -> Candidates:
     least = -max(-weights.mean, weights.mean - max(lowest, -REACH))
     floor = found.room.cut(typical, weights.each, goal, 0.0, least)
     if np.count_nonzero(tops >= np.float32(floor.bound)) > FEW:
-        return replace(found, logits=found.room.blank(typical, floor, found.logits), floor=NOT_BLANK)
+        blanked = found.room.blank(typical, floor, found.logits)
+        return found.of_others(blanked, found.ids, floor=NOT_BLANK)
     kept, ids = found.room.collect(typical, floor, found.logits, found.ids, tops)
-    return Candidates(found.room, kept, ids, found.falling, found.temperature).sorted()
+    return found.of_others(kept, ids).sorted()
 
 
 def xtc(candidates: Candidates, context: Context) -> Candidates:

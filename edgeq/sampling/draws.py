@@ -30,19 +30,21 @@ def draw(candidates: Candidates, context: Context) -> Drawn:
     if len(candidates) == 1:
         return Drawn(candidates.id(0), 0, 1.0)
     weights = candidates.weights()
-    point = context.chance() * weights.total
-    block = min(
-        int(np.searchsorted(weights.sums, point, side="right")),
-        int(np.searchsorted(weights.sums, weights.total)),
-    )
-    each = weights.each[block * BLOCK : (block + 1) * BLOCK]
-    sums = np.cumsum(each, dtype=np.float64)
-    before = float(weights.sums[block - 1]) if block else 0.0
-    point = (point - before) / (float(weights.sums[block]) - before) * float(sums[-1])
+    point, start, each = context.chance() * weights.total, 0, weights.each
+    if len(weights.sums) > 1:
+        block = min(
+            int(weights.sums.searchsorted(point, side="right")), int(weights.sums.searchsorted(weights.total))
+        )
+        start, before = block * BLOCK, float(weights.sums[block - 1]) if block else 0.0
+        point, each = point - before, each[start : start + BLOCK]
+        weight = float(weights.sums[block]) - before
+    else:
+        weight = weights.total
+    sums = each.cumsum(dtype=np.float64)
+    last = sums[-1]
     # The first sum above the point; where rounding put it on the last sum, the first that reaches that.
-    at = min(int(np.searchsorted(sums, point, side="right")), int(np.searchsorted(sums, sums[-1])))
-    place = block * BLOCK + at
-    return Drawn(candidates.id(place), place, float(each[at]) / weights.total)
+    at = min(int(sums.searchsorted(point / weight * last, side="right")), int(sums.searchsorted(last)))
+    return Drawn(candidates.id(start + at), start + at, float(each[at]) / weights.total)
 
 
 # ---- mirostat (S. Basu et al., 2020) ----

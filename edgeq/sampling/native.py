@@ -11,6 +11,7 @@ import struct
 import threading
 from collections.abc import Callable
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,9 +49,13 @@ def functions() -> dict[str, Callable[..., int]]:
     }
 
 
+FLOAT, INT = struct.Struct("=f"), struct.Struct("=i")
+
+
 def bits(x: float) -> int:
     """A float32 as a kernel's operand."""
-    return int(struct.unpack("<i", struct.pack("<f", x))[0])
+    found: int = INT.unpack(FLOAT.pack(x))[0]
+    return found
 
 
 def at(array: NDArray[Any]) -> int:
@@ -58,16 +63,21 @@ def at(array: NDArray[Any]) -> int:
     return int(array.__array_interface__["data"][0])
 
 
+EVERYWHERE = 2**31 - 1  # as the last place
+
+
 class Floor(NamedTuple):
     """What a logit must reach: the bound at places up to `last`, more than it behind that."""
 
     bound: float
-    last: int = 2**31 - 1
+    last: int = EVERYWHERE
 
     @property
     def operands(self) -> tuple[int, int, int]:
-        above = np.nextafter(np.float32(self.bound), np.float32(np.inf))
-        return bits(self.bound), self.last, bits(float(above))
+        bound = bits(self.bound)
+        if self.last == EVERYWHERE:
+            return bound, EVERYWHERE, bound
+        return bound, self.last, bits(float(np.nextafter(np.float32(self.bound), np.float32(np.inf))))
 
     def lets_all_of(self, other: Floor) -> bool:
         """Whether all that reaches the other reaches this."""
@@ -109,92 +119,76 @@ class Room:
         self._histogram = np.empty((WAYS, STEPS), np.float64)
         self._kept = [(np.empty(lines + 1, np.float32), np.empty(size + 1, np.int32)) for _ in range(2)]
         self._tail, self._found = np.empty(LANES, np.float32), np.empty(3, np.float64)
-        self._goes_to = {name: at(array) for name, array in vars(self).items() if hasattr(array, "shape")}
+        arrays = {name: array for name, array in vars(self).items() if isinstance(array, np.ndarray)}
+        self._at = SimpleNamespace(**{name.lstrip("_"): at(array) for name, array in arrays.items()})
+        self._run = SimpleNamespace(**functions())
 
     def turn(self) -> tuple[Floats, Ids]:
         """Room for the tokens that are kept: not where those are that were kept last."""
         self._kept.reverse()
         return self._kept[0]
 
-    def _call(self, kernel: str, *operands: int | str) -> Doubles:
-        """Call a kernel, operands that are the room's by name; what it found."""
-        places = self._goes_to
-        functions()[kernel](*(places[word] if isinstance(word, str) else word for word in operands))
-        return self._found
-
     def tops(self, row: Floats) -> Tops | None:
         """None where a logit is no finite number."""
-        found = self._call("block_tops", at(row), len(row), "_tops", "_tail", "_found")
-        if found[2]:
-            return None
-        return Tops(float(found[0]), float(found[1]), self._tops[: -(-len(row) // BLOCK)])
+        to, count = self._at, len(row)
+        self._run.block_tops(at(row), count, to.tops, to.tail, to.found)
+        top, bottom, wrong = self._found.tolist()
+        return None if wrong else Tops(top, bottom, self._tops[: -(-count // BLOCK)])
 
     def exponential_sum(self, row: Floats, top: float) -> float:
         """The sum of exp(logit - top), exact to 1e-13."""
-        return float(self._call("exponential_sum", at(row), len(row), bits(top), "_tail", "_found")[0])
+        self._run.exponential_sum(at(row), len(row), bits(top), self._at.tail, self._at.found)
+        return float(self._found[0])
 
     def weigh(self, row: Floats, top: float, temperature: float, floor: Floor = NO_FLOOR) -> Weights:
         """The weights of the row's tokens, 0 of those below the floor."""
-        found = self._call(
-            "weigh",
-            *(at(row), len(row), bits(top), bits(factor(temperature))),
-            *floor.operands,
-            *("_weights", "_sums", "_tail", "_found"),
+        to, count, scale = self._at, len(row), bits(factor(temperature))
+        self._run.weigh(
+            at(row), count, bits(top), scale, *floor.operands, to.weights, to.sums, to.tail, to.found
         )
-        sums = np.cumsum(self._sums[: -(-len(row) // BLOCK)])
+        sums = self._sums[: -(-count // BLOCK)].cumsum()
         total = float(sums[-1])
-        return Weights(self._weights[: len(row)], sums, total, float(found[0]) / total)
+        return Weights(self._weights[:count], sums, total, float(self._found[0]) / total)
 
     def typicality(self, row: Floats, top: float, temperature: float, mean: float) -> tuple[Floats, Floats]:
         """How far each exponent is from the mean, times -1, and the largest of them in each block."""
-        self._call(
-            "typicality",
-            *(at(row), len(row), bits(top), bits(factor(temperature)), bits(mean)),
-            *("_typical", "_tops", "_tail"),
-        )
-        return self._typical[: len(row)], self._tops[: -(-len(row) // BLOCK)]
+        to, count, scale = self._at, len(row), bits(factor(temperature))
+        self._run.typicality(at(row), count, bits(top), scale, bits(mean), to.typical, to.tops, to.tail)
+        return self._typical[:count], self._tops[: -(-count // BLOCK)]
 
     def blank(self, row: Floats, floor: Floor, logits: Floats) -> Floats:
         """The logits, and the lowest there is where the row does not reach the floor."""
-        blanked, _ = self.turn()
-        count = len(row)
-        self._call("blank", at(row), at(logits), count, *floor.operands, at(blanked), "_tail")
+        blanked, count = self.turn()[0], len(row)
+        self._run.blank(at(row), at(logits), count, *floor.operands, at(blanked), self._at.tail)
         return blanked[:count]
 
     def spread(self, row: Floats, centre: float) -> tuple[float, float]:
         """Sums of logit - centre, and of its squares."""
-        found = self._call("spread", at(row), len(row), bits(centre), "_tail", "_found")
-        return float(found[0]), float(found[1])
+        self._run.spread(at(row), len(row), bits(centre), self._at.tail, self._at.found)
+        return float(self._found[0]), float(self._found[1])
 
     def adapt(self, weights: Weights, target: float) -> Floats:
         """Logits that are largest where a token's probability is the target."""
-        logits, _ = self.turn()
-        count = len(weights.each)
-        self._call("adapt", "_weights", count, bits(1 / weights.total), bits(target), at(logits))
+        logits, count = self.turn()[0], len(weights.each)
+        self._run.adapt(self._at.weights, count, bits(1 / weights.total), bits(target), at(logits))
         return logits[:count]
 
     def cut(self, row: Floats, weights: Floats | None, goal: float, top: float, bottom: float) -> Floor:
         """Above which the weights (None: each is 1) of the row's values, summed by falling value and equal
         ones by rising place, reach the goal, which is above 0. All values are between `bottom` and `top`.
         """
-        count, scale = len(row), (STEPS - 1) / max(top - bottom, 1e-30)
-        steps = bits(min(scale, LARGEST))
-        given = 0 if weights is None else at(weights)
-        self._call("descend", at(row), given, count, bits(top), steps, "_steps", "_histogram", "_tail")
-        sums = np.cumsum(self._histogram.sum(0))
-        step = min(int(np.searchsorted(sums, goal)), int(np.searchsorted(sums, sums[-1])))
+        to, count, given = self._at, len(row), 0 if weights is None else at(weights)
+        scale = bits(min((STEPS - 1) / max(top - bottom, 1e-30), LARGEST))
+        self._run.descend(at(row), given, count, bits(top), scale, to.steps, to.histogram, to.tail)
+        sums = self._histogram.sum(0).cumsum()
+        step = min(int(sums.searchsorted(goal)), int(sums.searchsorted(sums[-1])))
         before = float(sums[step - 1]) if step else 0.0
-        inside = int(
-            self._call(
-                "at_step",
-                *(at(row), count, bits(top), steps, step),
-                *("_steps", "_at_step", "_tail", "_found"),
-            )[0]
-        )
-        places = self._at_step[:inside]
-        places = places[np.argsort(-row[places], kind="stable")]
-        here = np.cumsum(np.ones(inside) if weights is None else weights[places], dtype=np.float64)
-        last = places[min(int(np.searchsorted(here, goal - before)), inside - 1)]
+        self._run.at_step(at(row), count, bits(top), scale, step, to.steps, to.at_step, to.tail, to.found)
+        places = self._at_step[: int(self._found[0])]
+        places = places[(-row[places]).argsort(kind="stable")]
+        each = np.ones(len(places)) if weights is None else weights[places]
+        here = each.cumsum(dtype=np.float64)
+        last = places[min(int(here.searchsorted(goal - before)), len(places) - 1)]
         return Floor(float(row[last]), int(last))
 
     def collect(
@@ -202,27 +196,28 @@ class Room:
     ) -> tuple[Floats, Ids]:
         """Logits and ids (None: the places) where the row reaches the floor; `blocks` are the row's tops."""
         kept_logits, kept_ids = self.turn()
-        found = self._call(
-            "collect",
-            *(at(row), at(logits), at(self.places if ids is None else ids), len(row)),
-            *(*floor.operands, 0 if blocks is None else at(blocks)),
-            *(at(kept_logits), at(kept_ids), "_found"),
+        given = self._at.places if ids is None else at(ids)
+        tops = 0 if blocks is None else at(blocks)
+        self._run.collect(
+            *(at(row), at(logits), given, len(row), *floor.operands, tops),
+            *(at(kept_logits), at(kept_ids), self._at.found),
         )
-        kept = int(found[0])
+        kept = int(self._found[0])
         return kept_logits[:kept], kept_ids[:kept]
 
     def allowed(self, mask: NDArray[np.uint32], logits: Floats) -> tuple[Floats, Ids]:
         """Logits and ids whose bit is set."""
         kept_logits, kept_ids = self.turn()
         operands = at(mask), at(logits), len(logits), at(kept_logits), at(kept_ids)
-        kept = int(self._call("allowed", *operands, "_found")[0])
+        self._run.allowed(*operands, self._at.found)
+        kept = int(self._found[0])
         return kept_logits[:kept], kept_ids[:kept]
 
     def tally(self, text: Ids) -> tuple[Ids, Ids]:
         """Each id of a text, all below `size`, once, and how often it is there."""
         ids, times = np.empty_like(text), np.empty_like(text)
-        found = self._call("tally", at(text), len(text), "_counts", at(ids), at(times), "_found")
-        distinct = int(found[0])
+        self._run.tally(at(text), len(text), self._at.counts, at(ids), at(times), self._at.found)
+        distinct = int(self._found[0])
         return ids[:distinct], times[:distinct]
 
 
