@@ -118,13 +118,18 @@ class Candidates:
             return found.first(count)
         if len(found) <= FEW:
             return found.sorted().first(count)
+        if count >= len(found):
+            return found
         tops = found.tops.blocks
-        # Each of the best blocks holds a logit that reaches the bound, so that at least so many logits do,
-        # and few more.
-        several = tops if count * 4 <= len(tops) else found.logits if len(found) <= SHORT else None
+        # Each of the best blocks holds a logit that reaches the bound, so that at least so many logits do.
+        several = tops if count * 8 <= len(tops) * 7 else found.logits if len(found) <= SHORT else None
         if several is not None:
-            bound = float(np.partition(several, len(several) - count)[len(several) - count])
-            kept, ids = found.room.collect(found.logits, Floor(bound), found.logits, found.ids, tops)
+            kept, ids = found.room.collect(
+                found.logits, Floor(at_rank(several, count)), found.logits, found.ids, tops
+            )
+            if len(kept) > 2 * count:
+                reach = kept >= at_rank(kept, count)
+                kept, ids = kept[reach], ids[reach]
             return found.of_others(kept, ids).sorted(most=len(kept)).first(count)
         floor = found.room.cut(found.logits, None, count, found.tops.top, found.tops.bottom)
         return found.above(floor, ranked=True)
@@ -223,6 +228,12 @@ class Candidates:
         with np.errstate(over="ignore"):  # a tiny temperature sends all but the best to -inf, which is right
             weights = np.exp((values - values.max()) / found.temperature)
         return found.token_ids.astype(np.int64), weights / weights.sum()
+
+
+def at_rank(values: Floats, rank: int) -> float:
+    """The value of that rank, 1 for the largest."""
+    place = len(values) - rank
+    return float(np.partition(values, place)[place])
 
 
 def not_finite() -> FormatError:

@@ -154,6 +154,22 @@ def test_long_rows(name: str, scale: float) -> None:
     np.testing.assert_allclose(found, [want[id] for id in ids.tolist()], rtol=1e-4, atol=1e-12)
 
 
+@pytest.mark.parametrize("k", [1, 7, 60, 200, 230, 1500, 25_000, 30_010])
+@pytest.mark.parametrize("top_p", [1.0, 0.5])
+def test_every_way_to_the_best(k: int, top_p: float) -> None:
+    """By blocks, by a partition, by a histogram; what is left may be fewer than are asked for."""
+    rng = np.random.default_rng(k)
+    text: list[int] = []
+    for vocab in (30_011, 9000, 1100):
+        logits = np.round(rng.standard_normal(vocab), 2).astype(np.float32)  # with equals
+        options = SamplingOptions(**{**PLAIN, "top_p": top_p, "top_k": k}, samplers=("top_p", "top_k"))
+        ids, found = Sampler(options).distribution(logits, text)
+        want = meaning.final(logits, text, options)
+        assert len(ids) == len(want)
+        difference = set(ids.tolist()) ^ set(want)  # a nucleus may end one token sooner: rounding
+        assert len(difference) <= 2 * (top_p < 1) and set(ids[:3].tolist()) <= set(want)
+
+
 def test_a_mask_is_as_if_the_others_were_not_there() -> None:
     rng = np.random.default_rng(1)
     logits = rng.standard_normal(5000).astype(np.float32)

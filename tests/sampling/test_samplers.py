@@ -181,7 +181,8 @@ def test_masks() -> None:
     assert only([1, 33], 40).tolist() == [2, 2]
     with pytest.raises(UsageError, match="token 40 is allowed"):
         only([40], 40)
-    for wrong in (np.zeros(1, np.uint32), np.zeros(2, np.int32), [1, 2]):
+    wrongs: list[Any] = [np.zeros(1, np.uint32), np.zeros(2, np.int32), [1, 2]]
+    for wrong in wrongs:
         with pytest.raises(UsageError, match="must be an array of 2 uint32"):
             Sampler()(np.zeros(40, np.float32), [], mask=wrong)
     for options in (SamplingOptions(temperature=0), SamplingOptions(seed=1), SamplingOptions(mirostat=1)):
