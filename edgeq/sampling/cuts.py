@@ -27,11 +27,9 @@ def top_p(candidates: Candidates, context: Context) -> Candidates:
     if found.falling:
         sums = found.weights().each.cumsum(dtype=np.float64)
         return found.first(int(sums.searchsorted(p * sums[-1])) + 1)
-    few = min(GUESS, len(found.tops.blocks) // 4)
-    guess = best_weight(found, few) if few else 0.0
     weights = found.weights()
-    goal = p * weights.total
-    if LIKELY * guess > goal:
+    goal, few = p * weights.total, min(GUESS, len(found.tops.blocks) // 4)
+    if few and LIKELY * best_weight(found, few, goal) > goal:
         best = found.best(few)
         sums = best.weights().each.cumsum(dtype=np.float64)
         if sums[-1] >= goal:
@@ -41,11 +39,14 @@ def top_p(candidates: Candidates, context: Context) -> Candidates:
     return found.above(floor, ranked=True)
 
 
-def best_weight(found: Candidates, few: int) -> float:
-    """What so many of the best weigh at the least: the best blocks' tops do."""
+def best_weight(found: Candidates, few: int, goal: float) -> float:
+    """What so many of the best weigh at the least: the best blocks' tops do. None weighs more than 1, so 0
+    where that could not be enough."""
+    if LIKELY * few < goal:
+        return 0.0
     blocks = found.tops.blocks
     tops = np.partition(blocks, len(blocks) - few)[len(blocks) - few :]
-    return found.room.weigh(tops, found.top, found.temperature).total
+    return found.room.weight(tops, found.top, found.temperature)
 
 
 def min_p(candidates: Candidates, context: Context) -> Candidates:

@@ -142,13 +142,21 @@ class Room:
 
     def weigh(self, row: Floats, top: float, temperature: float, floor: Floor = NO_FLOOR) -> Weights:
         """The weights of the row's tokens, 0 of those below the floor."""
+        sums = self._weigh(row, top, temperature, floor, self._at.weights)
+        total = float(sums[-1])
+        return Weights(self._weights[: len(row)], sums, total, float(self._found[0]) / total)
+
+    def weight(self, row: Floats, top: float, temperature: float) -> float:
+        """Of all tokens of a row. What was weighed before stays in its place."""
+        return float(self._weigh(row, top, temperature, NO_FLOOR, self._at.typical)[-1])
+
+    def _weigh(self, row: Floats, top: float, temperature: float, floor: Floor, weights: int) -> Doubles:
+        """The sums of blocks, one after the other."""
         to, count, scale = self._at, len(row), bits(factor(temperature))
         self._run.weigh(
-            at(row), count, bits(top), scale, *floor.operands, to.weights, to.sums, to.tail, to.found
+            at(row), count, bits(top), scale, *floor.operands, weights, to.sums, to.tail, to.found
         )
-        sums = self._sums[: -(-count // BLOCK)].cumsum()
-        total = float(sums[-1])
-        return Weights(self._weights[:count], sums, total, float(self._found[0]) / total)
+        return self._sums[: -(-count // BLOCK)].cumsum()
 
     def typicality(self, row: Floats, top: float, temperature: float, mean: float) -> tuple[Floats, Floats]:
         """How far each exponent is from the mean, times -1, and the largest of them in each block."""

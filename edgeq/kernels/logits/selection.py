@@ -33,6 +33,18 @@ NEAR = float32(-0.51)  # what is further than that from a step, and rounding, is
 
 
 @native
+def weight(weights, i):
+    """Of place i; 1 where none are given."""
+    return float64(peek_f32(weights + i * 4)) if weights != 0 else 1.0
+
+
+@native
+def count_in(histogram, way, step, x):
+    at = histogram + (way * STEPS + int64(step)) * 8
+    poke_f64(at, peek_f64(at) + x)
+
+
+@native
 def descend(t, row, weights, count, top_bits, scale_bits, steps, histogram, tail):
     """histogram [WAYS][STEPS] float64: at step (top - value) * scale, to the nearest and at most the last,
     the weights of places n, n + 4, n + 8 … (weights 0: 1 each). steps [whole lines] int32: each value's.
@@ -46,9 +58,14 @@ def descend(t, row, weights, count, top_bits, scale_bits, steps, histogram, tail
         for i in range(block, end, 16):
             down = larger((line(row, i, count, tail) - top) * scale, most)
             store_i32(steps + i * 4, nearest(zero - down))
-        for i in range(block, end):
-            at = histogram + ((i & (WAYS - 1)) * STEPS + int64(peek_i32(steps + i * 4))) * 8
-            poke_f64(at, peek_f64(at) + (float64(peek_f32(weights + i * 4)) if weights != 0 else 1.0))
+        whole = block + (end - block) // WAYS * WAYS
+        for i in range(block, whole, WAYS):
+            count_in(histogram, 0, peek_i32(steps + i * 4), weight(weights, i))
+            count_in(histogram, 1, peek_i32(steps + i * 4 + 4), weight(weights, i + 1))
+            count_in(histogram, 2, peek_i32(steps + i * 4 + 8), weight(weights, i + 2))
+            count_in(histogram, 3, peek_i32(steps + i * 4 + 12), weight(weights, i + 3))
+        for i in range(whole, end):
+            count_in(histogram, i & (WAYS - 1), peek_i32(steps + i * 4), weight(weights, i))
     return 0
 
 
