@@ -10,7 +10,6 @@ import ctypes
 import struct
 import threading
 from collections.abc import Callable
-from functools import cache
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -38,15 +37,26 @@ def requests(isa: str) -> list[Request]:
     return [(name, Tag(isa)) for name, row in KERNELS.items() if row.module.startswith("logits.")]
 
 
-@cache
-def functions() -> dict[str, Callable[..., int]]:
-    """Those of this machine, loaded or compiled when the first is called."""
-    word = ctypes.c_int64
-    addresses = kernels().load(requests(host_isa().name))
-    return {
-        name: ctypes.CFUNCTYPE(word, *[word] * len(KERNELS[name].operands))(address)
-        for (name, _), address in addresses.items()
-    }
+USUAL = ("block_tops", "collect", "weigh")  # what the default samplers call
+
+
+class Functions:
+    """The kernels of this machine as functions, by their names: found or compiled when the first is called,
+    those that are seldom called when the first of these is."""
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        if name not in KERNELS:
+            raise AttributeError(f"there is no kernel {name}")
+        isa, word = host_isa().name, ctypes.c_int64
+        wanted = [request for request in requests(isa) if (request[0] in USUAL) == (name in USUAL)]
+        for (kernel, _), address in kernels().load(wanted).items():
+            kind = ctypes.CFUNCTYPE(word, *[word] * len(KERNELS[kernel].operands))
+            setattr(self, kernel, kind(address))
+        found: Callable[..., int] = vars(self)[name]
+        return found
+
+
+FUNCTIONS = Functions()
 
 
 FLOAT, INT = struct.Struct("=f"), struct.Struct("=i")
@@ -121,7 +131,7 @@ class Room:
         self._tail, self._found = np.empty(LANES, np.float32), np.empty(3, np.float64)
         arrays = {name: array for name, array in vars(self).items() if isinstance(array, np.ndarray)}
         self._at = SimpleNamespace(**{name.lstrip("_"): at(array) for name, array in arrays.items()})
-        self._run = SimpleNamespace(**functions())
+        self._run = FUNCTIONS
 
     def turn(self) -> tuple[Floats, Ids]:
         """Room for the tokens that are kept: not where those are that were kept last."""
@@ -233,7 +243,7 @@ def repeats(text: Ids) -> Ids:
     """How many tokens a text that is not empty has in common, backwards from its end, with itself backwards
     from before its last n tokens, for each n."""
     lengths = np.empty_like(text)
-    functions()["repeats"](at(text), len(text), at(lengths))
+    FUNCTIONS.repeats(at(text), len(text), at(lengths))
     return lengths
 
 
