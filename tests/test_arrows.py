@@ -43,7 +43,7 @@ ARROWS: dict[str, set[str]] = {
     "ops": {"runtime", "catalog"},
     "models": {"cache", "ops", "runtime", "formats"},
     "tokenizer": {"formats"},
-    "sampling": set(),
+    "sampling": {"catalog", "packs", "simd"},
     "runner": {
         "models", "runtime", "packs", "tuned", "cores", "cache", "catalog", "simd", "formats",
         "ownership",

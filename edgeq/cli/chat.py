@@ -18,12 +18,11 @@ from edgeq.cli.options import (
     model_argument,
     prompt_cache_options,
     quiet_option,
-    sampling_options,
-    sampling_values,
     take,
     take_escape,
 )
 from edgeq.cli.prompt import Message, lines_of_stdin, read_message
+from edgeq.cli.sampling import sampling_options, sampling_values
 from edgeq.cli.session import Session
 from edgeq.cli.template import template_given, template_options, words_given
 from edgeq.errors import EdgeqError, UsageError, printable

@@ -201,77 +201,6 @@ prompt_cache_options = combine(
 )
 
 
-# Ranges are checked where the values are used (edgeq.sampling), so that the library and the command say the
-# same.
-sampling_options = combine(
-    click.option(
-        "--temp",
-        "--temperature",
-        "temperature",
-        type=float,
-        metavar="X",
-        help="0 takes the likeliest token.  [default: the model's, else 0.8]",
-    ),
-    click.option(
-        "--top-k",
-        type=int,
-        metavar="N",
-        help="Draw from the k likeliest; 0 from all.  [default: the model's, else 40]",
-    ),
-    click.option(
-        "--top-p",
-        type=float,
-        metavar="X",
-        help="Draw from the likeliest that reach p.  [default: the model's, else 0.95]",
-    ),
-    click.option(
-        "--min-p",
-        type=float,
-        metavar="X",
-        help="Draw from those at least p times as likely as the best.  [default: the model's, else 0.05]",
-    ),
-    click.option(
-        "--repeat-penalty",
-        type=float,
-        metavar="X",
-        help="Divide tokens seen lately.  [default: the model's, else 1.0]",
-    ),
-    click.option(
-        "--repeat-last-n", type=int, metavar="N", help="How many tokens are lately; -1 all.  [default: 64]"
-    ),
-    click.option(
-        "--presence-penalty",
-        type=float,
-        metavar="X",
-        help="Subtract from tokens seen lately.  [default: 0.0]",
-    ),
-    click.option(
-        "--frequency-penalty",
-        type=float,
-        metavar="X",
-        help="Subtract for each time seen lately.  [default: 0.0]",
-    ),
-    click.option(
-        "-s",
-        "--seed",
-        type=int,
-        metavar="N",
-        help="Draw the same text again; -1 another each time.  [default: -1]",
-    ),
-)
-
-SAMPLING = (
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "repeat_penalty",
-    "repeat_last_n",
-    "presence_penalty",
-    "frequency_penalty",
-    "seed",
-)
-
 generation_options = combine(
     click.option(
         "-n",
@@ -311,20 +240,14 @@ def unescaped(text: str) -> str:
 
 
 def take_escape(options: dict[str, Any]) -> Callable[[str], str]:
-    """What is to be done with the texts of a command's options; done with its stop strings already."""
+    """What is to be done with the texts of a command's options; done already with those that may be repeated,
+    its stop strings and sequence breakers."""
     read = unescaped if options.pop("escape") else str
-    options["stop"] = tuple(map(read, options["stop"]))
+    for name in ("stop", "dry_sequence_breakers"):
+        options[name] = tuple(map(read, options[name]))
     return read
 
 
 def take(options: dict[str, Any], *names: str) -> dict[str, Any]:
     """Move the named entries out of a command's options into a dict of their own."""
     return {name: options.pop(name) for name in names}
-
-
-def sampling_values(options: dict[str, Any]) -> dict[str, Any]:
-    """The sampling options out of a command's options, as keywords of edgeq.generate.options_for."""
-    values = take(options, *SAMPLING)
-    if values["seed"] is not None and values["seed"] < 0:
-        values["seed"] = None
-    return values

@@ -15,11 +15,10 @@ from edgeq.cli.options import (
     model_and_prompt,
     prompt_cache_options,
     quiet_option,
-    sampling_options,
-    sampling_values,
     take_escape,
 )
 from edgeq.cli.piped import read_prompt
+from edgeq.cli.sampling import sampling_options, sampling_values
 
 
 @click.command(

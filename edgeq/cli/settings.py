@@ -45,10 +45,10 @@ def _sampling(name: str) -> Setting:
 
     def show(session: Session) -> object:
         value = getattr(session.chat.options, name)
-        return RANDOM if value is None else value
+        return RANDOM if value is None else SPELLED.get(name, lambda value: value)(value)
 
     def change(session: Session, word: str) -> None:
-        value: Any = number(name, word)
+        value: Any = word if name in SPELLED else number(name, word)
         if name == "seed" and value == RANDOM:
             value = None
         session.chat.options = replace(session.chat.options, **{name: value})
@@ -107,6 +107,11 @@ def onoff(value: bool) -> str:
 
 
 ONOFF = ("on", "off")
+SPELLED: dict[str, Callable[[Any], str]] = {  # sampling options that are no numbers, as they are shown
+    "samplers": ";".join,
+    "logit_bias": lambda pairs: ",".join(f"{id}{bias:+g}" for id, bias in pairs) or "none",
+    "dry_sequence_breakers": lambda texts: " ".join(map(repr, texts)) or "none",
+}
 ALIASES = {"temp": "temperature", "n_predict": "max_tokens", "num_predict": "max_tokens"}
 OTHERS = {
     "max_tokens": Setting(

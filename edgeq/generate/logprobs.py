@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgeq import arguments
 from edgeq.errors import UsageError, shown
-from edgeq.sampling import check_logits, largest
+from edgeq.sampling import largest, log_sum_exp
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,10 @@ def check_count(count: int | None, vocab_size: int) -> int | None:
 def of_token(logits: NDArray[np.float32], id: int, count: int, tokenizer: Any) -> TokenLogprob:
     """Of a token drawn from `logits` [vocab], with the `count` likeliest. FormatError where a logit is not
     finite."""
-    check_logits(logits)
-    exact = logits.astype(np.float64)
-    total = exact.max() + np.log(np.exp(exact - exact.max()).sum())
+    total = log_sum_exp(logits)
 
     def one(id: int) -> tuple[int, str, float]:
-        return id, text_of(id, tokenizer), float(exact[id] - total)
+        return id, text_of(id, tokenizer), float(logits[id]) - total
 
     top = largest(logits, count).tolist() if count else []
     return TokenLogprob(*one(id), top=tuple(TopLogprob(*one(each)) for each in top))

@@ -21,7 +21,7 @@ from edgeq.generate.prompts import encode
 from edgeq.generate.protocols import LanguageModel, TokenSequence
 from edgeq.generate.results import Piece, Timings
 from edgeq.generate.stops import StopStrings, check_stops
-from edgeq.sampling import Sampler, SamplingOptions
+from edgeq.sampling import Mask, Sampler, SamplingOptions, all_but
 
 
 def stream(
@@ -68,7 +68,9 @@ def stream(
         )
     if options is not None and sampling:
         raise UsageError(f"{min(sampling)} is given besides options, but only one of the two can count")
-    sampler = Sampler(options if options is not None else options_for(model, **sampling))
+    if options is None:
+        options = options_for(model, **sampling)
+    sampler = Sampler(options, tokenizer=model.tokenizer)
     timings = Timings(prompt_tokens=len(prompt_ids), load_seconds=getattr(model, "load_seconds", None))
     best = likelihoods.check_count(logprobs, model.vocab_size)
     generation = Generation(
@@ -81,7 +83,8 @@ def stream(
     )
     ends = eos_ids(model)
     banned, ends = (ends, frozenset()) if ignore_eos else (frozenset(), ends)
-    asked = _Asked(sequence, before, limit, stops, ends, banned, best or 0, progress)
+    mask = all_but(banned, model.vocab_size)
+    asked = _Asked(sequence, before, limit, stops, ends, mask, best or 0, progress)
     generation._run = _run(generation, asked)
     return generation
 
@@ -104,7 +107,7 @@ class _Asked:
     limit: float  # tokens
     stops: StopStrings
     ends: frozenset[int]
-    banned: frozenset[int]
+    mask: Mask | None  # of the tokens that may be drawn
     best: int  # tokens that are told beside each one
     progress: Callable[..., Any] | None
 
@@ -152,9 +155,9 @@ def _run(generation: Generation, asked: _Asked) -> Generator[Piece, None, None]:
 def _drawn(generation: Generation, asked: _Asked, logits: NDArray[np.float32], likeliest: int) -> int:
     """The next token."""
     sampler = generation._sampler
-    if sampler.options.greedy and not sampler.options.penalizes and not asked.banned and likeliest >= 0:
+    if sampler.options.takes_likeliest and asked.mask is None and likeliest >= 0:
         return likeliest
-    return sampler(logits, asked.history, banned=asked.banned)  # which has a word on what is not finite
+    return sampler(logits, asked.history, mask=asked.mask)  # which has a word on what is not finite
 
 
 def _piece(

@@ -12,7 +12,7 @@ import click
 import pytest
 
 from edgeq import cli
-from edgeq.cli.options import SAMPLING
+from edgeq.cli.sampling import NUMBERS
 from tests.cli.conftest import Call
 
 
@@ -88,7 +88,7 @@ ABSENT = {
     "-m", "-p", "-f", "-sys", "--stop", "--chat-template", "--chat-template-kwargs",
     "--recipe", "--target-bpw", "--target-size", "--method", "--preset",
     "--transform", "--stats", "--gate", "--against", "--save-reference", "--merge", "--tokenizer", "--tier",
-    "--cpu", "--prompt-cache",
+    "--cpu", "--samplers", "--sampler-seq", "-l", "--dry-sequence-breaker", "--prompt-cache",
 }  # fmt: skip
 ABSENT_THERE = {("sensitivity", "-o"), ("kernels build", "-o"), ("kernels build", "--cpu")}
 
@@ -97,7 +97,7 @@ ABSENT_THERE = {("sensitivity", "-o"), ("kernels build", "-o"), ("kernels build"
 def test_the_default_that_help_tells_is_true(name: str, option: str) -> None:
     param = OPTIONS[name, option]
     told = said(param)
-    if name in ("run", "chat") and param.name in SAMPLING:
+    if name in ("run", "chat") and param.name in (*NUMBERS, "seed"):
         return  # below
     if (name, option) in ELSEWHERE:
         assert told == ELSEWHERE[name, option]
@@ -124,7 +124,7 @@ def test_the_defaults_of_sampling() -> None:
     for name in ("run", "chat"):
         told = {param.name: said(param) for (of, _), param in OPTIONS.items() if of == name}
         assert told.pop("seed") == "-1" and plain.seed is None
-        for field in SAMPLING[:-1]:
+        for field in NUMBERS:
             words = told[field]
             assert words is not None and float(words.removeprefix("the model's, else ")) == getattr(
                 plain, field

@@ -34,6 +34,7 @@ HAS = {  # what each CPU has, LLVM's names
 PLACE = 0x100000000000  # of the memory on both machines
 SIZE = 1 << 34  # of its file, which has holes: only what is used takes room
 FIXED = 0x100000  # MAP_FIXED_NOREPLACE: exactly there, where nothing else may lie
+WORDS = 14  # of a line to the driver
 SYSTEM = "/usr/aarch64-linux-gnu"  # where the board's libc lies
 
 Array = np.ndarray[Any, Any]
@@ -88,13 +89,13 @@ class Board:
         return np.frombuffer((ctypes.c_uint8 * nbytes).from_address(start), np.uint8)
 
     def call(self, library: str, symbol: str, *arguments: int) -> None:
-        """Call the function with up to three integers."""
+        """Call the function with up to twelve integers."""
         self.say(library, symbol, *arguments)
 
     def say(self, *words: Any) -> None:
-        """A line to the driver, up to five words; back when it is done."""
+        """A line to the driver, up to fourteen words; back when it is done."""
         assert self.process.stdin and self.process.stdout
-        print(*(*words, 0, 0)[:5], file=self.process.stdin, flush=True)
+        print(*words, *[0] * (WORDS - len(words)), file=self.process.stdin, flush=True)
         if self.process.stdout.readline() != "done\n":
             raise AssertionError(f"the process on {CPU} has ended: {self.process.wait()}")
 
@@ -128,7 +129,7 @@ def target(isa: str) -> Target:
 
 
 def loaded(blob: bytes, symbol: str) -> Function:
-    """The function of an object file, to be called with up to three integers."""
+    """The function of an object file, to be called with up to twelve integers."""
     there = board()
     count = len(os.listdir(there.folder.name))
     object_file, library = there.path(f"{count}.o"), there.path(f"{count}.so")

@@ -211,6 +211,17 @@ def call_with(
     memory.check()
 
 
+def call(memory: Memory, name: str, tag: Tag, *operands: int) -> None:
+    """Call a plain function, and check the canaries."""
+    assert len(operands) == len(KERNELS[name].operands)
+    if emulator.CPU:
+        emulator.kernel(name, tag)(*operands)
+    else:
+        kind = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * len(operands))
+        kind(kernels().load([(name, tag)])[name, tag])(*operands)
+    memory.check()
+
+
 # ---- weights ----
 @dataclass(frozen=True)
 class Weights:

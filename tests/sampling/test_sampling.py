@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgeq.errors import FormatError, UsageError
-from edgeq.sampling import Sampler, SamplingOptions, distribution, largest
+from edgeq.sampling import Sampler, SamplingOptions, all_but, distribution, largest
 
 
 def obvious(logits: Sequence[float], history: Sequence[int], options: SamplingOptions) -> dict[int, float]:
@@ -197,9 +197,9 @@ def test_banned_ids_are_never_drawn() -> None:
         SamplingOptions(top_k=3, seed=0),
     ):
         sampler = Sampler(options)
-        assert {sampler(logits, [0, 1], banned={0, 1, 77}) for _ in range(200)} <= {2, 3}
+        assert {sampler(logits, [0, 1], mask=all_but({0, 1, 77}, 4)) for _ in range(200)} <= {2, 3}
     with pytest.raises(UsageError, match="every token"):
-        Sampler()(logits, [], banned=range(4))
+        Sampler()(logits, [], mask=all_but(range(4), 4))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

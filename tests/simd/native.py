@@ -3,8 +3,8 @@
 Memory is a row of slots. Slot 0 takes the result, slot 1 holds the first argument, and so on. What an
 argument is, a letter says; the meaning in NumPy gets the same letters' values out of a copy of the memory.
 
-    t tag    a address of the slot    n int64    k int32    x float32
-    f i c lines of float32, int32, bytes         F I bundles of float32, int32
+    t tag    a address of the slot    n int64    k int32    x float32    y float64
+    f d i c lines of float32, float64, int32, bytes          F I bundles of float32, int32
 """
 
 from __future__ import annotations
@@ -24,15 +24,25 @@ from edgeq.simd.isa.vectors import LANES, at, put
 from edgeq.simd.link import link
 from edgeq.simd.tag import Tag
 from edgeq.simd.target import Target
-from edgeq.simd.verbs.registry import MEANING, codes, each_f32, each_i32, f32, i32
+from edgeq.simd.verbs.registry import MEANING, codes, each_f32, each_i32, f32, f64, i32
 from tests import emulator
 
 SLOT = 1024
 SLOTS = 8
 Array = np.ndarray[Any, Any]
 
-SCALARS = {"n": (np.int64, "peek_i64"), "k": (np.int32, "peek_i32"), "x": (np.float32, "peek_f32")}
-LINES = {"f": (np.float32, LANES), "i": (np.int32, LANES), "c": (np.uint8, 4 * LANES)}
+SCALARS = {
+    "n": (np.int64, "peek_i64"),
+    "k": (np.int32, "peek_i32"),
+    "x": (np.float32, "peek_f32"),
+    "y": (np.float64, "peek_f64"),
+}
+LINES = {
+    "f": (np.float32, LANES),
+    "d": (np.float64, LANES),
+    "i": (np.int32, LANES),
+    "c": (np.uint8, 4 * LANES),
+}
 
 
 KEEP: list[Executable] = []  # compiled functions live as long as the tests
@@ -58,7 +68,7 @@ def _moves(kind: Any) -> tuple[Any, Any]:
 
 def _kind(letter: str, tag: Tag) -> Any:
     tagged = verbs.TagType(tag)
-    return {"f": f32, "i": i32, "c": codes, "F": each_f32(tagged), "I": each_i32(tagged)}[letter]
+    return {"f": f32, "d": f64, "i": i32, "c": codes, "F": each_f32(tagged), "I": each_i32(tagged)}[letter]
 
 
 class Memory:
@@ -88,7 +98,8 @@ class Memory:
 
 def _stored(letter: str, slot: int) -> str:
     """The text that stores `out` of that kind."""
-    scalars = {"n": "store_n(m, out)", "k": "poke_i32(m, out)", "x": "poke_f32(m, out)"}
+    pokes = {"k": "poke_i32", "x": "poke_f32", "y": "poke_f64"}
+    scalars = {"n": "store_n(m, out)", **{each: f"{poke}(m, out)" for each, poke in pokes.items()}}
     return scalars.get(letter) or f"store_{letter}(m, out)"
 
 
@@ -115,7 +126,7 @@ def compiled(text: str, tag: Tag, letters: str = "") -> Callable[[int], None]:
     letters' kinds are to be had.
     """
     scope: dict[str, Any] = {**{n: getattr(verbs, n) for n in verbs.__all__}, "t": tag, "store_n": store_n}
-    for letter in set(letters) & set("ficFI"):
+    for letter in set(letters) & set("fdicFI"):
         scope[f"load_{letter}"], scope[f"store_{letter}"] = _moves(_kind(letter, tag))
     lines = "\n    ".join(text.splitlines())
     exec(f"def f(m):\n    {lines}\n", scope)
@@ -164,9 +175,7 @@ def mean(name: str, letters: str, result: str, tag: Tag, memory: Memory) -> None
     with np.errstate(all="ignore"):
         out = MEANING[name](*(value(memory, letter, n, tag) for n, letter in enumerate(letters, 1)))
         if result:
-            dtype = SCALARS[result][0] if result in SCALARS else np.float32 if result in "fF" else None
-            if dtype is None:
-                dtype = np.uint8 if result == "c" else np.int32
+            dtype = SCALARS[result][0] if result in SCALARS else LINES[result.lower()][0]
             memory.put(0, np.asarray(out).astype(dtype, casting="same_kind"))
 
 

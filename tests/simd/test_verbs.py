@@ -68,11 +68,18 @@ def bound(rng: Rng, trial: int, tag: Tag) -> Any:
     return np.int64(rng.integers(-3, 20) if rng.random() < 0.6 else rng.choice(BIG))
 
 
+def doubles(rng: Rng, shape: Any) -> Array:
+    """Of every magnitude of float64."""
+    return floats(rng, shape).astype(np.float64) * np.exp2(rng.choice([0.0, 0.0, 500.0, -500.0], size=shape))
+
+
 DEFAULT: dict[str, Fill] = {
     "n": big,
     "k": lambda rng, trial, tag: ints(rng, 1),
     "x": lambda rng, trial, tag: floats(rng, 1),
+    "y": lambda rng, trial, tag: doubles(rng, 1),
     "f": lambda rng, trial, tag: floats(rng, LANES),
+    "d": lambda rng, trial, tag: doubles(rng, LANES),
     "i": lambda rng, trial, tag: ints(rng, LANES),
     "c": lambda rng, trial, tag: rng.integers(0, 256, 4 * LANES, np.uint8),
     "F": lambda rng, trial, tag: floats(rng, (tag.tokens, LANES)),
@@ -141,14 +148,25 @@ def powers(rng: Rng, trial: int, tag: Tag) -> Any:
     return np.int32((trial * LANES + np.arange(LANES)) % 254 - 126)
 
 
+def wide_tie(rng: Rng, trial: int, tag: Tag) -> Any:
+    whole = rng.integers(-(2**50), 2**50, LANES) if trial % 2 else rng.integers(-40, 40, LANES)
+    return whole + rng.choice([0.5, 0.0, 0.25, -0.5, 0.499], LANES)
+
+
+def wide_powers(rng: Rng, trial: int, tag: Tag) -> Any:
+    return ((trial * LANES + np.arange(LANES)) % 2046 - 1022).astype(np.float64)
+
+
 CODED = (*CODES, *(name for name, row in TOYS.items() if row.planes))
 
 CASES = {
     "peek_i64": Case("a", "n"),
     "peek_i32": Case("a", "k"),
     "peek_f32": Case("a", "x"),
+    "peek_f64": Case("a", "y", view="<f8"),
     "peek_u8": Case("a", "k"),
     "poke_f32": Case("ax"),
+    "poke_f64": Case("ay", view="<f8"),
     "poke_i32": Case("ak"),
     "poke_u8": Case("ak"),
     "peek_shared": Case("a", "n"),
@@ -171,9 +189,11 @@ CASES = {
     "load_codes": Case("a", "c"),
     "store_quads": Case("aiiii"),
     "where_less": Case("ffff", "f"),
+    "store_i32": Case("ai"),
     "splat_f32": Case("x", "f"),
     "fma": Case("fff", "f"),
     "larger": Case("ff", "f"),
+    "where_at_least": Case("ffff", "f"),
     "hadamard": Case("f", "f", trials=200),
     "larger_magnitude": Case("ff", "f"),
     "max_magnitude": Case("f", "x", {1: magnitudes}),
@@ -181,6 +201,12 @@ CASES = {
     "whole": Case("f", "f", {1: tie}),
     "power2": Case("i", "f", {1: powers}),
     "sum_f32": Case("f", "x"),
+    "splat_f64": Case("y", "d", view="<f8"),
+    "widen_f32": Case("f", "d", view="<f8"),
+    "larger_f64": Case("dd", "d", view="<f8"),
+    "whole_f64": Case("d", "d", {1: wide_tie}, view="<f8"),
+    "power2_f64": Case("d", "d", {1: wide_powers}, view="<f8"),
+    "sum_f64": Case("d", "y", view="<f8"),
     "sum_halves": Case("ii", "k"),
     "max_f32": Case("f", "x"),
     "keep": Case("fnnx", "f", {2: bound, 3: bound}, trials=600),
@@ -266,19 +292,23 @@ def test_verb(name: str, tag: Tag) -> None:
             )
 
 
-@pytest.mark.parametrize("operator", ["+", "-", "*", "/"])
-def test_operators_of_float_lines(operator: str) -> None:
-    call = operator_call(operator, "f")
+@pytest.mark.parametrize(
+    ("operator", "letter"),
+    [("+", "f"), ("-", "f"), ("*", "f"), ("/", "f"), ("+", "d"), ("-", "d"), ("*", "d")],
+)
+def test_operators_of_float_lines(operator: str, letter: str) -> None:
+    call = operator_call(operator, letter)
+    fill, dtype = (floats, np.float32) if letter == "f" else (doubles, np.float64)
     rng = np.random.default_rng(1)
     m = Memory()
     for _ in range(200):
-        a, b = floats(rng, LANES), floats(rng, LANES)
+        a, b = fill(rng, LANES), fill(rng, LANES)
         m.put(1, a)
         m.put(2, b)
         call(m.address)
         with np.errstate(all="ignore"):
             want = {"+": a + b, "-": a - b, "*": a * b, "/": a / b}[operator]
-        assert same(m.get(0, np.float32, LANES).copy(), want, "<f4"), (a, operator, b)
+        assert same(m.get(0, dtype, LANES).copy(), want, np.dtype(dtype).str), (a, operator, b)
 
 
 def test_sum_of_integer_lines_wraps() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from edgeq.cli.foreign.rows import Table, ignored, other, refused, same
 
-NONE = "edgeq has no such sampler"
 GRAMMAR = "edgeq holds an answer to no grammar"
 
 SAMPLING = (
@@ -23,27 +22,25 @@ SAMPLING = (
     same("--presence-penalty", "0.5"),
     same("--frequency-penalty", "0.5"),
     other("-r --reverse-prompt", "three", "--stop {}", "the text itself is not printed"),
-    refused("--samplers", "top_k;temperature", "samplers run in llama.cpp's order: see docs/usage.md"),
-    refused("--sampler-seq --sampling-seq", "kt", "samplers run in llama.cpp's order: see docs/usage.md"),
-    refused("--top-nsigma --top-n-sigma", "1.5", NONE, off="-1"),
-    refused("--xtc-probability", "0.5", NONE, off="0"),
-    ignored("--xtc-threshold", "0.1", "it is nothing without --xtc-probability"),
-    refused("--typical --typical-p", "0.5", NONE, off="1"),
-    refused("--dry-multiplier", "0.8", NONE, off="0"),
-    ignored("--dry-base", "1.75", "it is nothing without --dry-multiplier"),
-    ignored("--dry-allowed-length", "2", "it is nothing without --dry-multiplier"),
-    ignored("--dry-penalty-last-n", "-1", "it is nothing without --dry-multiplier"),
-    ignored("--dry-sequence-breaker", "none", "it is nothing without --dry-multiplier"),
-    refused("--adaptive-target", "0.5", NONE, off="-1"),
-    ignored("--adaptive-decay", "0.9", "it is nothing without --adaptive-target"),
-    refused("--dynatemp-range", "0.5", NONE, off="0"),
-    ignored("--dynatemp-exp", "1", "it is nothing without --dynatemp-range"),
-    refused("--mirostat", "2", NONE, off="0"),
-    ignored("--mirostat-lr", "0.1", "it is nothing without --mirostat"),
-    ignored("--mirostat-ent", "5", "it is nothing without --mirostat"),
-    refused(
-        "-l --logit-bias", "15043+1", "edgeq changes no token's logit; in Python Sequence.step gives logits"
-    ),
+    same("--samplers", "top_k;temperature"),
+    same("--sampler-seq --sampling-seq", "kt"),
+    same("--top-nsigma --top-n-sigma", "1.5"),
+    same("--xtc-probability", "0.5"),
+    same("--xtc-threshold", "0.2"),
+    same("--typical --typical-p", "0.5"),
+    same("--dry-multiplier", "0.8"),
+    same("--dry-base", "1.5"),
+    same("--dry-allowed-length", "3"),
+    same("--dry-penalty-last-n", "-1"),
+    same("--dry-sequence-breaker", "none"),
+    same("--adaptive-target", "0.5", "it needs no name among --samplers"),
+    same("--adaptive-decay", "0.5"),
+    same("--dynatemp-range", "0.5"),
+    same("--dynatemp-exp", "2"),
+    same("--mirostat", "2"),
+    same("--mirostat-lr", "0.2"),
+    same("--mirostat-ent", "4"),
+    same("-l --logit-bias", "15+1"),
     refused("--grammar", "GRAMMAR", GRAMMAR),
     refused("--grammar-file", "FILE", GRAMMAR),
     refused("-j --json-schema", "SCHEMA", GRAMMAR),

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
-F16, F32 = ir.HalfType(), ir.FloatType()
+F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 LANES = 16
 CODES = ir.VectorType(I8, 4 * LANES)
 I16X32 = ir.VectorType(I16, 2 * LANES)
 I32X16 = ir.VectorType(I32, LANES)
 F16X16 = ir.VectorType(F16, LANES)
 F32X16 = ir.VectorType(F32, LANES)
+F64X16 = ir.VectorType(F64, LANES)
 
 Builder = Any  # ir.IRBuilder: llvmlite carries no types
 Value = Any

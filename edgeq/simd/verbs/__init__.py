@@ -1,7 +1,7 @@
 """The vocabulary of the kernels, given to numba. A verb's body is its meaning in NumPy; `lower` is its
 spelling in LLVM.
 
-A vector is a line: `codes` (64 bytes), `i32` or `f32` (16 lanes). A *bundle* holds one such vector for
+A vector is a line: `codes` (64 bytes), `i32`, `f32` or `f64` (16 lanes). A *bundle* holds one such vector for
 each of the tag's tokens; LLVM takes it apart into registers. Addresses, counts and strides (in bytes) are
 int64. Verbs whose spelling depends on scheme or instruction set take a tag first. There are no bounds
 checks: whoever builds a program checks its operands.
@@ -41,6 +41,14 @@ from .dots import (
     values_at,
     with_room,
 )
+from .doubles import (
+    larger_f64,
+    power2_f64,
+    splat_f64,
+    sum_f64,
+    whole_f64,
+    widen_f32,
+)
 from .facts import (
     single,
     stored,
@@ -64,6 +72,7 @@ from .lines import (
     splat_f32,
     sum_f32,
     sum_halves,
+    where_at_least,
     where_less,
     whole,
 )
@@ -76,10 +85,12 @@ from .memory import (
     load_values,
     opaque,
     peek_f32,
+    peek_f64,
     peek_i32,
     peek_i64,
     peek_u8,
     poke_f32,
+    poke_f64,
     poke_i32,
     poke_u8,
     poke_value,
@@ -88,6 +99,7 @@ from .memory import (
     store_f16,
     store_f32,
     store_i8,
+    store_i32,
     store_quads,
 )
 from .registry import MEANING, TagType
@@ -130,6 +142,7 @@ __all__ = [
     "keep",
     "lane",
     "larger",
+    "larger_f64",
     "larger_magnitude",
     "lines_at",
     "load_each",
@@ -146,15 +159,18 @@ __all__ = [
     "opaque",
     "pause",
     "peek_f32",
+    "peek_f64",
     "peek_i32",
     "peek_i64",
     "peek_shared",
     "peek_u8",
     "poke_f32",
+    "poke_f64",
     "poke_i32",
     "poke_u8",
     "poke_value",
     "power2",
+    "power2_f64",
     "prefetch",
     "prefetch_group",
     "quad",
@@ -165,9 +181,11 @@ __all__ = [
     "scaled_add_each",
     "single",
     "splat_f32",
+    "splat_f64",
     "store_each",
     "store_f16",
     "store_f32",
+    "store_i32",
     "store_i8",
     "store_quads",
     "store_wide",
@@ -176,6 +194,7 @@ __all__ = [
     "sub_scale",
     "sum_each",
     "sum_f32",
+    "sum_f64",
     "sum_halves",
     "tile_parts",
     "times_each",
@@ -185,9 +204,12 @@ __all__ = [
     "unpacks_once",
     "value_bytes",
     "values_at",
+    "where_at_least",
     "where_less",
     "whole",
+    "whole_f64",
     "wide_dots",
+    "widen_f32",
     "with_room",
     "zeros_each",
 ]

@@ -64,6 +64,12 @@ def where_less(x: Any, y: Any, a: Any, b: Any) -> Any:
     return np.where(x < y, a, b)
 
 
+@verb(f32, (f32, f32, f32, f32), lambda b, x, y, v, w: b.select(b.fcmp_ordered(">=", x, y), v, w))
+def where_at_least(x: Any, y: Any, v: Any, w: Any) -> Any:
+    """Per lane: v where x >= y, else w."""
+    return np.where(x >= y, v, w)
+
+
 def _absolute(b: Any, x: Any) -> Any:
     return b.and_(b.bitcast(x, I32X16), const(I32X16, 0x7FFFFFFF))
 
@@ -80,7 +86,7 @@ def larger_magnitude(x: Any, y: Any) -> Any:
 
 
 def _max_magnitude(b: Any, v: Any) -> Any:
-    return b.bitcast(_tree(b, b.bitcast(v, I32X16), lambda x, y: _greater(b, x, y)), F32)
+    return b.bitcast(tree(b, b.bitcast(v, I32X16), lambda x, y: _greater(b, x, y)), F32)
 
 
 @verb(FLOAT, (f32,), _max_magnitude)
@@ -118,7 +124,7 @@ def power2(n: Any) -> Any:
     return ((n + 127) << 23).astype(np.int32).view(np.float32)
 
 
-def _tree(b: Any, v: Any, op: Callable[[Any, Any], Any], last: int = 1) -> Any:
+def tree(b: Any, v: Any, op: Callable[[Any, Any], Any], last: int = 1) -> Any:
     """The halves of v, then of what comes of them, until `last` lanes are left."""
     n = v.type.count
     while n > last:
@@ -127,7 +133,7 @@ def _tree(b: Any, v: Any, op: Callable[[Any, Any], Any], last: int = 1) -> Any:
     return b.extract_element(v, ir.Constant(I32, 0)) if last == 1 else v
 
 
-@verb(FLOAT, (f32,), lambda b, v: _tree(b, v, b.fadd))
+@verb(FLOAT, (f32,), lambda b, v: tree(b, v, b.fadd))
 def sum_f32(v: Any) -> Any:
     """The sum of 16 lanes by halves: lane i + lane i+8, then i+4, i+2, i+1."""
     while len(v) > 1:
@@ -137,7 +143,7 @@ def sum_f32(v: Any) -> Any:
 
 def _sum_halves(b: Any, x: Any, y: Any) -> Any:
     pairs = b.or_(b.and_(x, const(I32X16, 0xFFFF)), b.shl(y, const(I32X16, 16)))
-    return b.bitcast(_tree(b, b.bitcast(pairs, ir.VectorType(I16, 2 * LANES)), b.add, 2), I32)
+    return b.bitcast(tree(b, b.bitcast(pairs, ir.VectorType(I16, 2 * LANES)), b.add, 2), I32)
 
 
 @verb(INT, (i32, i32), _sum_halves)
@@ -146,7 +152,7 @@ def sum_halves(x: Any, y: Any) -> Any:
     return np.array([x.sum(), y.sum()]).astype(np.int16).view(np.int32)[0]
 
 
-@verb(FLOAT, (f32,), lambda b, v: _tree(b, v, lambda x, y: b.select(b.fcmp_ordered(">", x, y), x, y)))
+@verb(FLOAT, (f32,), lambda b, v: tree(b, v, lambda x, y: b.select(b.fcmp_ordered(">", x, y), x, y)))
 def max_f32(v: Any) -> Any:
     """The largest lane, by halves as in sum_f32."""
     while len(v) > 1:
@@ -204,7 +210,7 @@ def lane(v: Any, n: int) -> Any:
     return v[n]
 
 
-def _operator(op: Any, kind: Vec, lower: Callable[..., Any]) -> None:
+def operate(op: Any, kind: Vec, lower: Callable[..., Any]) -> None:
     @type_callable(op)
     def typed(context: Any) -> Any:
         def typer(x: Any, y: Any) -> Any:
@@ -215,8 +221,8 @@ def _operator(op: Any, kind: Vec, lower: Callable[..., Any]) -> None:
     lower_builtin(op, kind, kind)(lambda context, b, sig, args: lower(b)(*args))
 
 
-_operator(operator.add, f32, lambda b: b.fadd)
-_operator(operator.sub, f32, lambda b: b.fsub)
-_operator(operator.mul, f32, lambda b: b.fmul)
-_operator(operator.truediv, f32, lambda b: b.fdiv)
-_operator(operator.add, i32, lambda b: b.add)
+operate(operator.add, f32, lambda b: b.fadd)
+operate(operator.sub, f32, lambda b: b.fsub)
+operate(operator.mul, f32, lambda b: b.fmul)
+operate(operator.truediv, f32, lambda b: b.fdiv)
+operate(operator.add, i32, lambda b: b.add)

@@ -16,6 +16,7 @@ from ..isa.vectors import (
     F16X16,
     F32,
     F32X16,
+    F64,
     I8,
     I16,
     I32,
@@ -29,7 +30,7 @@ from ..isa.vectors import (
     splat,
 )
 from ..tag import Tag
-from .registry import ADDRESS, FLOAT, INT, codes, f32, i32, memory, verb
+from .registry import ADDRESS, DOUBLE, FLOAT, INT, codes, f32, i32, memory, verb
 
 I8X16, I16X16 = ir.VectorType(I8, LANES), ir.VectorType(I16, LANES)
 
@@ -49,6 +50,11 @@ def peek_f32(p: int) -> Any:
     return memory(p, np.float32, 1)[0]
 
 
+@verb(DOUBLE, (ADDRESS,), lambda b, p: at(b, p, F64))
+def peek_f64(p: int) -> Any:
+    return memory(p, np.float64, 1)[0]
+
+
 @verb(INT, (ADDRESS,), lambda b, p: b.zext(at(b, p, I8), I32))
 def peek_u8(p: int) -> Any:
     return np.int32(memory(p, np.uint8, 1)[0])
@@ -57,6 +63,11 @@ def peek_u8(p: int) -> Any:
 @verb(types.void, (ADDRESS, FLOAT), lambda b, p, x: put(b, p, x))
 def poke_f32(p: int, x: Any) -> None:
     memory(p, np.float32, 1)[0] = x
+
+
+@verb(types.void, (ADDRESS, DOUBLE), lambda b, p, x: put(b, p, x))
+def poke_f64(p: int, x: Any) -> None:
+    memory(p, np.float64, 1)[0] = x
 
 
 @verb(types.void, (ADDRESS, INT), lambda b, p, x: put(b, p, x))
@@ -124,6 +135,11 @@ def load_f32(p: int) -> Any:
 @verb(types.void, (ADDRESS, f32), lambda b, p, v: put(b, p, v))
 def store_f32(p: int, v: Any) -> None:
     memory(p, np.float32, LANES)[:] = v
+
+
+@verb(types.void, (ADDRESS, i32), lambda b, p, v: put(b, p, v))
+def store_i32(p: int, v: Any) -> None:
+    memory(p, np.int32, LANES)[:] = v
 
 
 @verb(f32, (Tag, ADDRESS), lambda b, tag, p: tag.isa_row.lower["widen_f16"](b, at(b, p, F16X16)))

@@ -14,11 +14,11 @@ from numba.core.datamodel import models, register_default
 from numba.core.imputils import lower_constant
 from numba.extending import intrinsic, register_model, typeof_impl
 
-from ..isa.vectors import CODES, F32X16, I32X16, Strided, at, splat, step
+from ..isa.vectors import CODES, F32X16, F64X16, I32X16, Strided, at, splat, step
 from ..tag import Tag
 
 ADDRESS = types.int64  # addresses, counts, strides
-FLOAT, INT = types.float32, types.int32
+FLOAT, DOUBLE, INT = types.float32, types.float64, types.int32
 
 
 # ---- types ----
@@ -55,7 +55,8 @@ register_model(TagType)(models.OpaqueModel)
 typeof_impl.register(Tag)(lambda value, context: TagType(value))
 lower_constant(TagType)(lambda context, builder, t, value: context.get_dummy_value())
 
-codes, i32, f32 = Vec("codes", CODES), Vec("i32", I32X16), Vec("f32", F32X16)
+codes, i32 = Vec("codes", CODES), Vec("i32", I32X16)
+f32, f64 = Vec("f32", F32X16), Vec("f64", F64X16)
 
 
 def each_f32(t: TagType) -> Bundle:

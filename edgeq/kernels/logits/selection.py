@@ -1,0 +1,135 @@
+"""Which tokens are left: where a cut by weight or number falls, those above a bound, those of a mask.
+
+Nothing is sorted. The order is that of falling values, equal ones by rising place.
+"""
+
+from __future__ import annotations
+
+from numba import float32, float64, int64
+
+from edgeq.simd.verbs import (
+    float_bits,
+    larger,
+    larger_magnitude,
+    max_f32,
+    native,
+    nearest,
+    peek_f32,
+    peek_f64,
+    peek_i32,
+    poke_f32,
+    poke_f64,
+    poke_i32,
+    splat_f32,
+    store_i32,
+)
+
+from .likelihood import BLOCK, ZERO, line
+
+STEPS = 1024  # of a histogram
+WAYS = 4  # histograms at once: an addition need not wait for the one before it
+LAST_STEP = float32(STEPS - 1)
+NEAR = float32(-0.51)  # what is further than that from a step, and rounding, is at another
+
+
+@native
+def weight(weights, i):
+    """Of place i; 1 where none are given."""
+    return float64(peek_f32(weights + i * 4)) if weights != 0 else 1.0
+
+
+@native
+def count_in(histogram, way, step, x):
+    at = histogram + (way * STEPS + int64(step)) * 8
+    poke_f64(at, peek_f64(at) + x)
+
+
+@native
+def descend(t, row, weights, count, top_bits, scale_bits, steps, histogram, tail):
+    """histogram [WAYS][STEPS] float64: at step (top - value) * scale, to the nearest and at most the last,
+    the weights of places n, n + 4, n + 8 … (weights 0: 1 each). steps [whole lines] int32: each value's.
+    """
+    top, scale = splat_f32(float_bits(top_bits)), splat_f32(float_bits(scale_bits))
+    zero, most = splat_f32(ZERO), splat_f32(ZERO - LAST_STEP)
+    for n in range(WAYS * STEPS):
+        poke_f64(histogram + n * 8, 0.0)
+    for block in range(0, count, BLOCK):
+        end = min(block + BLOCK, count)
+        for i in range(block, end, 16):
+            down = larger((line(row, i, count, tail) - top) * scale, most)
+            store_i32(steps + i * 4, nearest(zero - down))
+        whole = block + (end - block) // WAYS * WAYS
+        for i in range(block, whole, WAYS):
+            count_in(histogram, 0, peek_i32(steps + i * 4), weight(weights, i))
+            count_in(histogram, 1, peek_i32(steps + i * 4 + 4), weight(weights, i + 1))
+            count_in(histogram, 2, peek_i32(steps + i * 4 + 8), weight(weights, i + 2))
+            count_in(histogram, 3, peek_i32(steps + i * 4 + 12), weight(weights, i + 3))
+        for i in range(whole, end):
+            count_in(histogram, i & (WAYS - 1), peek_i32(steps + i * 4), weight(weights, i))
+    return 0
+
+
+@native
+def at_step(t, row, count, top_bits, scale_bits, step, steps, places, tail, found):
+    """places int32 [count]: where `descend` found that step, in order. found [1]: how many."""
+    top, scale = splat_f32(float_bits(top_bits)), splat_f32(float_bits(scale_bits))
+    zero, most = splat_f32(ZERO), splat_f32(ZERO - LAST_STEP)
+    wanted = splat_f32(float32(step))
+    inside = 0
+    for line_at in range(0, count, 16):
+        down = larger((line(row, line_at, count, tail) - top) * scale, most)
+        if max_f32(zero - larger_magnitude(down + wanted, zero)) < NEAR:
+            continue
+        for i in range(line_at, min(line_at + 16, count)):
+            if peek_i32(steps + i * 4) == step:
+                poke_i32(places + inside * 4, i)
+                inside += 1
+    poke_f64(found, float64(inside))
+    return 0
+
+
+@native
+def gather(row, logits, ids, first, end, bound, kept_logits, kept_ids, kept):
+    """`collect` of places first.. < end for `kept` that are there already; how many there are then."""
+    for i in range(first, end):
+        poke_f32(kept_logits + kept * 4, peek_f32(logits + i * 4))  # without a branch: kept or not
+        poke_i32(kept_ids + kept * 4, int64(peek_i32(ids + i * 4)))
+        kept += int64(peek_f32(row + i * 4) >= bound)
+    return kept
+
+
+@native
+def collect(t, row, logits, ids, count, bound_bits, last, above_bits, tops, kept_logits, kept_ids, found):
+    """The places whose value in `row` is at least the bound, behind place `last` at least `above`, in order:
+    kept_logits float32 and kept_ids int32 [count + 1] get what stands there in `logits` and `ids`.
+    tops [blocks], 0 for none, are the row's. found [1]: how many.
+    """
+    bound, above = float_bits(bound_bits), float_bits(above_bits)
+    kept = 0
+    for block in range(0, count, BLOCK):
+        if tops != 0 and peek_f32(tops + block // BLOCK * 4) < bound:
+            continue
+        end = min(block + BLOCK, count)
+        middle = min(max(last + 1, block), end)
+        kept = gather(row, logits, ids, block, middle, bound, kept_logits, kept_ids, kept)
+        kept = gather(row, logits, ids, middle, end, above, kept_logits, kept_ids, kept)
+    poke_f64(found, float64(kept))
+    return 0
+
+
+@native
+def allowed(t, mask, logits, count, kept_logits, kept_ids, found):
+    """Logits and ids whose bit is set in the mask (uint32 words, bit i of word i / 32), in order, as in
+    `collect`.
+    """
+    kept = 0
+    for first in range(0, count, 32):
+        word = int64(peek_i32(mask + first // 8))
+        if word == 0:
+            continue
+        for i in range(first, min(first + 32, count)):
+            poke_f32(kept_logits + kept * 4, peek_f32(logits + i * 4))
+            poke_i32(kept_ids + kept * 4, i)
+            kept += (word >> (i - first)) & 1
+    poke_f64(found, float64(kept))
+    return 0
