@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Ids
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -23,13 +23,14 @@ from edgeq.arguments import whole
 from edgeq.errors import OutOfMemoryError, UsageError, printable, shown
 from edgeq.ownership import Line, Turn, Unique, waiting
 from edgeq.packs import store
+from edgeq.passes import Fed, Part
 from edgeq.runner import Runner
 from edgeq.sequence import Sequence as Sequence
 
 if TYPE_CHECKING:
     from edgeq.chat.answer import Answer, ChatResult
     from edgeq.chat.conversation import Conversation
-    from edgeq.generate import Generation
+    from edgeq.generate import Batch, Generation, Result
 
 CONTEXT_DEFAULT = 8192  # unless the model ends earlier
 ACTS = ("int8", "f32")
@@ -191,6 +192,52 @@ class Model(Unique):
             return sequence.feed(ids, all_logits=True)
         finally:
             sequence.close()
+
+    # Shim: what the scheduler asks of an engine, by one pass for each sequence and caches without pages.
+    page_tokens = 256
+
+    @property
+    def pass_tokens(self) -> int:
+        """Ids of a pass at the most."""
+        return self.runner.limit
+
+    @property
+    def pass_outputs(self) -> int:
+        """Rows of logits of a pass at the most."""
+        return self.runner.outputs
+
+    @property
+    def pool(self) -> Any:
+        """Where sequences have their memory from."""
+        return SimpleNamespace(limit=1 << 62)
+
+    def cache_bytes(self, tokens: int) -> int:
+        """Bytes of the cache of a sequence that comes to hold so many ids."""
+        return self.cache_shape.nbytes
+
+    def advance(self, parts: Ids[Part]) -> list[Fed]:
+        """One pass over several sequences: what each gets of it."""
+        empty = np.empty((0, self.vocab_size), np.float32), np.empty(0, np.int64)
+        fed = [part.sequence.step(part.ids, wanted=max(1, part.wanted)) for part in parts]
+        return [given if part.wanted else Fed(*empty) for part, given in zip(parts, fed, strict=True)]
+
+    # end of the shim
+
+    def batch(self, **options: Any) -> Batch:
+        """Many generations together, which share their passes: `edgeq.generate.Batch`, whose options these
+        are."""
+        from edgeq.generate import Batch
+
+        return Batch(self, **options)
+
+    def generate_many(self, prompts: Ids[str | Ids[int]], **options: Any) -> list[Result]:
+        """What follows each of the prompts, computed together; the options are those of
+        `edgeq.generate.stream`, for each. Raises what broke one off."""
+        from edgeq import generate
+
+        with self.batch(draft=options.pop("draft", None)) as batch:
+            several = [batch.add(prompt, **generate.keywords(options)) for prompt in prompts]
+            return [each.read() for each in several]
 
     def generate(self, prompt: str | Ids[int], **options: Any) -> Generation:
         """Text that follows the prompt, piece by piece; the options are those of `edgeq.generate.stream`."""

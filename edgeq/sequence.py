@@ -16,6 +16,7 @@ from edgeq import arguments
 from edgeq.cache import Cache
 from edgeq.errors import CancelledError, OutOfMemoryError, UsageError, shown, size
 from edgeq.ownership import Line, Turn, Unique
+from edgeq.passes import Fed
 
 if TYPE_CHECKING:
     from edgeq.engine import Model
@@ -96,11 +97,21 @@ class Sequence(Unique):
         return logits if all_logits else logits[-1]
 
     def step(
-        self, ids: Ids[int], *, progress: Progress | None = None, cancelled: Cancelled | None = None
-    ) -> tuple[np.ndarray, int]:
-        """`feed`, and what is then the `likeliest`, whatever other threads do to the sequence."""
-        logits, likeliest = self._claimed(ids, False, progress, cancelled)
-        return logits[-1], likeliest
+        self,
+        ids: Ids[int],
+        *,
+        wanted: int = 1,
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> Fed:
+        """`feed`, with the logits of the last `wanted` ids and the likeliest token of each, whatever other
+        threads do to the sequence."""
+        # Shim: a pass gives the likeliest of its last row alone, and logits of all rows or of one.
+        logits, likeliest = self._claimed(ids, wanted > 1, progress, cancelled)
+        logits = logits[len(logits) - wanted :]
+        if wanted == 1:
+            return Fed(logits, np.array([likeliest]))
+        return Fed(logits, np.where(np.isfinite(logits).all(axis=1), logits.argmax(axis=1), -1))
 
     def _claimed(
         self,
@@ -168,8 +179,8 @@ class Sequence(Unique):
                 "a larger context or a shorter prompt is needed."
             )
 
-    def truncate(self, n: int) -> None:
-        """Forget everything after the first n tokens. UsageError as from `feed`."""
+    def truncate(self, n: int) -> int:
+        """Forget everything after the first n tokens; how many are left. UsageError as from `feed`."""
         turn = Turn("the sequence is being cut")
         try:
             self._calls.claim(turn, "be cut")
@@ -179,8 +190,16 @@ class Sequence(Unique):
                 raise UsageError(f"a sequence of {held.length} tokens cannot be cut to {shown(n)}.")
             if length < held.length:
                 self._held = held.cut(length)
+            return length
         finally:
             turn.over = True
+
+    def fork(self) -> Sequence:
+        """Another sequence of the same ids."""
+        other = self.model.sequence()  # Shim: it computes anew what pages will share.
+        if ids := self.ids:
+            other.feed(ids)
+        return other
 
     def close(self) -> None:
         """Let go of the cache. A call under way breaks its pass off and ends with UsageError."""
