@@ -5,9 +5,9 @@ It knows token ids, passes and pages; nothing of text, files or kernels. `edgeq.
 
 from edgeq.schedule.engine import Course, Engine, Pool, Sequence
 from edgeq.schedule.memory import Promises
-from edgeq.schedule.requests import Request, Text
+from edgeq.schedule.requests import Event, Request, Text
 from edgeq.schedule.rows import share
-from edgeq.schedule.scheduler import Event, Scheduler
+from edgeq.schedule.scheduler import Scheduler
 
 __all__ = [
     "Course",

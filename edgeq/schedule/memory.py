@@ -18,7 +18,7 @@ class Promises:
         """Bytes of the pages that all texts of a request could come to hold: the first one's, and for each
         other what it does not share of the prompt, which is whole pages alone."""
         page, prompt = self._engine.page_tokens, request.prompt_tokens
-        shared = max(0, prompt - 1) // page * page
+        shared = prompt // page * page
         first, *others = [text.course.positions for text in request.texts]
         return self._engine.cache_bytes(first) + sum(
             self._engine.cache_bytes(positions - shared) for positions in others

@@ -1,8 +1,8 @@
-"""What is asked of the scheduler: texts that go on from one prompt."""
+"""What is asked of the scheduler, texts that go on from one prompt; what they have in a pass, and what came."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgeq.schedule.engine import Course
 from edgeq.speculate import Speculator
@@ -63,3 +63,24 @@ class Request:
         for text in self.texts:
             text.sequence = first.sequence.fork() if text in others else None if text.over else first.sequence
         self.parted = True
+
+
+class Event(NamedTuple):
+    """What a step did for one text."""
+
+    text: Text
+    pieces: list[Any]  # that its course gave
+    seconds: float = 0.0  # that the pass took; 0 where it was ended without one
+    reads: bool = False  # whether the pass was over its prompt
+    drawn: int = 0  # tokens
+    drafted: int = 0  # guesses that were fed
+
+
+class Rows(NamedTuple):
+    """What one text has in the pass that is being built."""
+
+    text: Text
+    request: Request
+    ids: list[int]
+    wanted: int
+    drafted: int = 0

@@ -15,39 +15,18 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from edgeq.errors import OutOfMemoryError, UsageError
 from edgeq.passes import Fed, Part
 from edgeq.schedule.engine import Engine
 from edgeq.schedule.memory import Promises
-from edgeq.schedule.requests import Request, Text
+from edgeq.schedule.requests import Event, Request, Rows, Text
 from edgeq.schedule.rows import ROWS_LEAST, affordable, share
 from edgeq.speculate import PassCosts, lengths
 from edgeq.speculate.lengths import Offer
 
 PROMPTS = 4  # that are read at once
-
-
-class Event(NamedTuple):
-    """What a step did for one text."""
-
-    text: Text
-    pieces: list[Any]  # that its course gave
-    seconds: float = 0.0  # that the pass took; 0 where it was ended without one
-    reads: bool = False  # whether the pass was over its prompt
-    drawn: int = 0  # tokens
-    drafted: int = 0  # guesses that were fed
-
-
-class Rows(NamedTuple):
-    """What one text has in the pass that is being built."""
-
-    text: Text
-    request: Request
-    ids: list[int]
-    wanted: int
-    drafted: int = 0
 
 
 class Scheduler:

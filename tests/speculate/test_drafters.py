@@ -66,7 +66,7 @@ def test_another_text_begins_anew() -> None:
 def test_a_step_adds_an_entry_for_each_size_alone() -> None:
     """A step's work is counted by what is read of the history."""
 
-    class Counted(list):  # type: ignore[type-arg]
+    class Counted(list):
         reads = 0
 
         def __getitem__(self, key):  # type: ignore[no-untyped-def]
