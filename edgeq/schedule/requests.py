@@ -1,4 +1,4 @@
-"""What is asked of the scheduler, texts that go on from one prompt; what they have in a pass, and what came."""
+"""What is asked of the scheduler, texts that go on from one prompt; what they have in a pass, and of it."""
 
 from __future__ import annotations
 
