@@ -58,6 +58,7 @@ class Recital:
         self._model, self.text = model, list(text)
         self.tokenizer = None
         self.context, self.vocab_size = model.context, model.vocab_size
+        self.pass_costs = model.pass_costs
         self.file = type("NoFile", (), {"header": {}})()
 
     def sequence(self) -> Reciting:
@@ -167,7 +168,7 @@ def measured(model: Any, task: Task, turns: int, tokens: int) -> dict[str, Any]:
     rates: dict[object, list[float]] = {None: [], "prompt": []}
     texts = set()
     for turn in range(turns + 1):
-        for draft in rates:
+        for draft in sorted(rates, key=str, reverse=turn % 2 > 0):  # neither is always the first
             with task.begin(model, draft, tokens) as generation:
                 generation.read()
             texts.add(tuple(generation.ids))

@@ -26,6 +26,7 @@ from edgeq.packs import store
 from edgeq.passes import Fed, Part
 from edgeq.runner import Runner
 from edgeq.sequence import Sequence as Sequence
+from edgeq.speculate import PassCosts
 
 if TYPE_CHECKING:
     from edgeq.chat.answer import Answer, ChatResult
@@ -92,6 +93,7 @@ class Model(Unique):
         threads = None if threads is None else whole("threads", threads)
         self.kv, self.act = kv, act
         self._passes = Line()
+        self.pass_costs = PassCosts()  # seconds by rows, as generations with guesses saw them
         self._tokenizer: Any = None
         self.file = formats.open_model(path)
         try:

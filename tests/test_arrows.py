@@ -51,7 +51,7 @@ ARROWS: dict[str, set[str]] = {
     "sequence": {"arguments", "cache", "ownership", "passes"},
     "engine": {
         "runner", "sequence", "models", "packs", "formats", "ownership", "tokenizer", "generate", "chat",
-        "library", "arguments", "passes",
+        "library", "arguments", "passes", "speculate",
     },
     "speculate": {"arguments", "passes"},
     "schedule": {"ownership", "passes", "speculate"},

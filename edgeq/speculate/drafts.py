@@ -67,7 +67,8 @@ class Drafts:
         UsageError for anything else, and for a model of another vocabulary; else as `edgeq.load`."""
         if draft is None:
             return None
-        drafts = cls(draft if isinstance(draft, Drafting) else Drafting(draft), model)
+        drafting = draft if isinstance(draft, Drafting) else Drafting(draft)
+        drafts = cls(drafting, model, getattr(model, "pass_costs", None) or PassCosts())
         drafts._open(drafts.drafting.draft)
         return drafts
 

@@ -172,6 +172,15 @@ def test_cancelled_between_pieces_the_pass_is_still_given() -> None:
     assert len(generation.ids) == 2 + generation.timings.accepted_tokens
 
 
+def test_what_passes_cost_is_known_from_one_generation_to_the_next() -> None:
+    model: Any = FakeModel(script=script("row, row, row your boat"))
+    model.pass_costs = PassCosts()
+    stream(model, "Hi", options=GREEDY, draft="prompt").read()
+    assert model.pass_costs.seconds(1) > 0
+    drafts = Drafts.of("prompt", model)
+    assert drafts is not None and drafts.costs is model.pass_costs
+
+
 @pytest.mark.parametrize("draft", [3, b"prompt", object()])
 def test_what_is_no_draft(draft: Any) -> None:
     with pytest.raises(UsageError, match='must be "prompt", a model of the same vocabulary or its path'):
