@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.worker import ggml
+from edgeq.passes import Fed
 
 
 def version() -> str:
@@ -110,17 +111,19 @@ class Tokens:
         self,
         ids: Sequence[int],
         *,
+        wanted: int = 1,
         progress: Callable[..., Any] | None = None,
         cancelled: Callable[[], bool] | None = None,
-    ) -> tuple[NDArray[np.float32], int]:
-        """The logits after `ids` and the token that is likeliest there."""
-        logits = self.feed(ids)
-        return logits, int(logits.argmax())
+    ) -> Fed:
+        """The logits after each of the last `wanted` ids and the token that is likeliest there."""
+        logits = self.feed(ids, all_logits=True)[-wanted:] if wanted > 1 else self.feed(ids)[None]
+        return Fed(logits, logits.argmax(axis=1))
 
-    def truncate(self, n: int) -> None:
+    def truncate(self, n: int) -> int:
         api = self._model.api
         api.llama_memory_seq_rm(api.llama_get_memory(self._model.pointer), 0, n, -1)
         del self.ids[n:]
+        return n
 
     def close(self) -> None:
         pass

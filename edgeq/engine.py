@@ -23,16 +23,19 @@ from edgeq.arguments import whole
 from edgeq.cache import PagePool, Plan
 from edgeq.cores import free_memory
 from edgeq.errors import OutOfMemoryError, UsageError, printable, shown
+from edgeq.kernels.catalog import CHUNK
 from edgeq.ownership import Line, Turn, Unique, waiting
 from edgeq.packs import store
+from edgeq.passes import Fed, Part
 from edgeq.runner import Runner
-from edgeq.sequence import Cancelled, Fed, Part, joined, pieces_of, run_pass, wanted_of
+from edgeq.sequence import Cancelled, joined, pieces_of, run_pass, wanted_of
 from edgeq.sequence import Sequence as Sequence
+from edgeq.speculate import PassCosts
 
 if TYPE_CHECKING:
     from edgeq.chat.answer import Answer, ChatResult
     from edgeq.chat.conversation import Conversation
-    from edgeq.generate import Generation
+    from edgeq.generate import Batch, Generation, Result
 
 CONTEXT_DEFAULT = 8192  # unless the model ends earlier
 ACTS = ("int8", "f32")
@@ -100,6 +103,7 @@ class Model(Unique):
         limit = None if cache_memory is None else whole("cache_memory", cache_memory)
         self.kv, self.act = kv, act
         self._passes = Line()
+        self.pass_costs = PassCosts()  # seconds by rows, as generations with guesses saw them
         self._tokenizer: Any = None
         self.file = formats.open_model(path)
         try:
@@ -194,6 +198,12 @@ class Model(Unique):
         """A new, empty sequence with a cache of its own."""
         return Sequence(self)
 
+    page_tokens = CHUNK  # of a sequence, on a page of its cache
+
+    def cache_bytes(self, tokens: int) -> int:
+        """Of the pages of a sequence that comes to hold so many tokens."""
+        return self.cache.bytes_for(tokens)
+
     @property
     def pass_tokens(self) -> int:
         """Tokens of one pass at the most, of all its sequences."""
@@ -254,6 +264,22 @@ class Model(Unique):
             return sequence.feed(ids, all_logits=True)
         finally:
             sequence.close()
+
+    def batch(self, **options: Any) -> Batch:
+        """Many generations together, which share their passes: `edgeq.generate.Batch`, whose options these
+        are."""
+        from edgeq.generate import Batch
+
+        return Batch(self, **options)
+
+    def generate_many(self, prompts: Ids[str | Ids[int]], **options: Any) -> list[Result]:
+        """What follows each of the prompts, computed together; the options are those of
+        `edgeq.generate.stream`, for each. Raises what broke one off."""
+        from edgeq import generate
+
+        with self.batch(draft=options.pop("draft", None)) as batch:
+            several = [batch.add(prompt, **generate.keywords(options)) for prompt in prompts]
+            return [each.read() for each in several]
 
     def generate(self, prompt: str | Ids[int], **options: Any) -> Generation:
         """Text that follows the prompt, piece by piece; the options are those of `edgeq.generate.stream`."""

@@ -17,6 +17,7 @@ from edgeq.cache import Page, Table
 from edgeq.errors import CancelledError, OutOfMemoryError, UsageError, shown, size
 from edgeq.kernels.catalog import CHUNK
 from edgeq.ownership import Line, Turn, Unique
+from edgeq.passes import Fed
 from edgeq.runtime.batch import Segment
 
 if TYPE_CHECKING:
@@ -24,25 +25,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 Cancelled = Callable[[], bool]
-
-
-class Fed(NamedTuple):
-    """What comes of ids that were fed: of each of the last ones whose logits were wanted float32 [wanted,
-    vocab_size], and int64 [wanted], the token of the largest; -1 where one is not finite.
-    """
-
-    logits: np.ndarray
-    likeliest: np.ndarray
-
-
-class Part(NamedTuple):
-    """Of a pass over several sequences: what one of them is fed, and of how many of the last ids the logits
-    are wanted.
-    """
-
-    sequence: Sequence
-    ids: Ids[int]
-    wanted: int = 1
 
 
 class Held(NamedTuple):

@@ -5,6 +5,7 @@ asked.
 from __future__ import annotations
 
 import codecs
+import functools
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.errors import UsageError
+from edgeq.passes import Fed
 
 BOS, EOS, BYTES = 0, 1, 2  # a byte b is token BYTES + b
 VOCAB = BYTES + 256
@@ -41,6 +43,10 @@ class FakeTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(id - BYTES for id in ids if id >= BYTES).decode("utf-8", "replace")
 
+    @staticmethod
+    def token(id: int) -> bytes:
+        return bytes([id - BYTES]) if id >= BYTES else b""
+
     def stream(self) -> FakeDecoder:
         return FakeDecoder()
 
@@ -67,14 +73,17 @@ class FakeSequence:
         self,
         ids: Sequence[int],
         *,
+        wanted: int = 1,
         progress: Callable[..., Any] | None = None,
         cancelled: Callable[[], bool] | None = None,
-    ) -> tuple[NDArray[np.float32], int]:
-        logits = self.feed(ids, progress=progress)
-        return logits, int(logits.argmax()) if np.isfinite(logits).all() else -1
+    ) -> Fed:
+        logits = self.feed(ids, all_logits=True, progress=progress)[len(ids) - wanted :]
+        finite = np.isfinite(logits).all(axis=1)
+        return Fed(logits, np.where(finite, logits.argmax(axis=1), -1))
 
-    def truncate(self, n: int) -> None:
+    def truncate(self, n: int) -> int:
         del self.ids[n:]
+        return len(self.ids)
 
     def close(self) -> None:
         self.closed = True
@@ -100,15 +109,22 @@ class FakeModel:
             logits = np.zeros(VOCAB, np.float32)
             logits[self.script[said] if 0 <= said < len(self.script) else EOS] = 30.0
             return logits
-        rng = np.random.default_rng(ids[-3:])
-        noisy = 3 * rng.standard_normal(VOCAB)
-        if self.noise:
-            noisy += self.noise * np.random.default_rng([7, *ids[-3:]]).standard_normal(VOCAB)
-        return noisy.astype(np.float32)
+        return hashed(tuple(ids[-3:]), self.noise)
 
     def sequence(self) -> FakeSequence:
         self.sequences.append(FakeSequence(self))
         return self.sequences[-1]
+
+
+@functools.lru_cache(1 << 16)
+def hashed(ids: tuple[int, ...], noise: float) -> NDArray[np.float32]:
+    """float32 [VOCAB], other ones for other ids."""
+    noisy = 3 * np.random.default_rng(ids).standard_normal(VOCAB)
+    if noise:
+        noisy += noise * np.random.default_rng([7, *ids]).standard_normal(VOCAB)
+    logits = noisy.astype(np.float32)
+    logits.flags.writeable = False
+    return logits
 
 
 def script(text: str | bytes) -> list[int]:

@@ -28,6 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "whole": set(),
     "ownership": set(),
     "arguments": set(),
+    "passes": set(),
     "threads": set(),
     "simd": {"formats"},
     "catalog": {"formats", "simd"},  # the modules of edgeq.kernels below
@@ -48,13 +49,17 @@ ARROWS: dict[str, set[str]] = {
         "models", "runtime", "packs", "tuned", "cores", "cache", "catalog", "simd", "formats",
         "ownership",
     },
-    "sequence": {"arguments", "cache", "ownership", "runtime"},
+    "sequence": {"arguments", "cache", "catalog", "ownership", "passes", "runtime"},
     "engine": {
         "cache", "cores", "runner", "sequence", "models", "packs", "formats", "ownership", "tokenizer",
-        "generate", "chat", "library", "arguments",
+        "generate", "chat", "library", "arguments", "passes", "prefix", "speculate",
     },
-    "generate": {"arguments", "ownership", "sampling", "tokenizer"},
-    "chat": {"arguments", "generate", "ownership", "sampling", "tokenizer"},
+    "speculate": {"arguments", "passes"},
+    "schedule": {"ownership", "passes", "speculate"},
+    "generate": {
+        "arguments", "ownership", "passes", "sampling", "schedule", "speculate", "tokenizer",
+    },
+    "chat": {"arguments", "generate", "ownership", "sampling", "speculate", "tokenizer"},
     "evaluate": {"arguments", "engine", "generate", "sampling", "tokenizer", "formats"},
     "rounding": {"formats"},
     "hub": {"formats", "whole"},
@@ -73,9 +78,9 @@ ARROWS: dict[str, set[str]] = {
     "ends": set(),
     "__main__": {"cli", "ends"},
     "cli": {
-        "engine", "generate", "sampling", "chat", "tokenizer", "evaluate", "converters", "models", "formats",
-        "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache", "demo", "cores",
-        "tune", "tuned", "idle", "ends", "hub", "library", "sizes", "whole",
+        "engine", "generate", "sampling", "speculate", "chat", "tokenizer", "evaluate", "converters",
+        "models", "formats", "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache",
+        "demo", "cores", "tune", "tuned", "idle", "ends", "hub", "library", "sizes", "whole",
     },
 }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """The KV cache: its kinds, the pages that it lies on, and the memory that they share."""
 
 from .kinds import DEFAULT, KINDS, Kind, kind_of, stored
+from .layout import PageLayout
 from .plan import CacheLayer, LayerShape, Plan
 from .pool import Page, PagePool
 from .table import Narrowing, Table
@@ -13,6 +14,7 @@ __all__ = [
     "LayerShape",
     "Narrowing",
     "Page",
+    "PageLayout",
     "PagePool",
     "Plan",
     "Table",

@@ -15,6 +15,7 @@ from edgeq.errors import UsageError, shown
 from edgeq.generate import limit_of, options_for, remaining, stream
 from edgeq.ownership import Line, Turn, Unique
 from edgeq.sampling import SamplingOptions
+from edgeq.speculate import Drafts
 
 T = TypeVar("T")
 
@@ -26,7 +27,8 @@ class Conversation(Unique):
     `max_tokens`, `stop`, `ignore_eos`, `logprobs`, `tools`, `chat_template` (None: the model's),
     `chat_template_kwargs` and `progress`, which is called with (done, total) tokens while a prompt is read.
     When the context is full, the oldest exchanges are forgotten; `Answer.forgotten` says how many messages.
-    With a seed each turn draws its own numbers, the same ones in each conversation of that seed.
+    With a seed each turn draws its own numbers, the same ones in each conversation of that seed. `draft`
+    guesses the answers as in `edgeq.generate.stream`; what was learned of it counts in the next turn too.
 
     One call at a time: another that comes meanwhile is refused with UsageError. `cancel` and `close` may come
     from any thread at any time. An answer that nobody read to its end is ended by the next call.
@@ -46,6 +48,7 @@ class Conversation(Unique):
         stop: str | Sequence[str] = (),
         ignore_eos: bool = False,
         logprobs: int | None = None,
+        draft: object = None,
         **sampling: Any,
     ) -> None:
         self._begin()
@@ -63,6 +66,7 @@ class Conversation(Unique):
         self.stop = stop
         self.ignore_eos = ignore_eos
         self.logprobs = logprobs
+        self._drafts = Drafts.of(draft, model)
         self.progress: Callable[[int, int], object] | None = None
         self.turns = 0
         self.last: Answer | None = None
@@ -108,6 +112,7 @@ class Conversation(Unique):
             stop=stops_with(self.stop, template_of(self.model, self.chat_template)),
             ignore_eos=self.ignore_eos,
             logprobs=self.logprobs,
+            draft=self._drafts,
             progress=self.progress,
         )
         self.turns += 1
@@ -227,6 +232,8 @@ class Conversation(Unique):
             with contextlib.suppress(UsageError):  # at work in another thread, where it ends soon
                 self.last.close()
         self.sequence.close()
+        if self._drafts is not None:
+            self._drafts.close()
 
     def __enter__(self) -> Conversation:
         return self

@@ -9,6 +9,7 @@ import click
 
 from edgeq.cli import engine, terminal
 from edgeq.cli.answer import Look
+from edgeq.cli.drafting import draft_options, drafting, take_draft
 from edgeq.cli.files import read_bytes, utf8, without_newline
 from edgeq.cli.history import OFF, History, history_path, wanted
 from edgeq.cli.options import (
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 @template_options
 @generation_options
 @sampling_options
+@draft_options
 @engine_options()
 @prompt_cache_options
 @click.option("--no-wrap", is_flag=True, help="Break lines at the terminal's edge, also within words.")
@@ -70,10 +72,12 @@ def command(model: str, prompt: str | None, file: str | None, system: str | None
     template = template_given(options.pop("template_file"))
     words = take(options, "template_json", "think")
     sampling = sampling_values(options)
+    guesses, alike = take_draft(options), engine.alike(options)
     history = History(history_path()) if wanted(no_history) and terminal.is_person() else None
     with (
         engine.load(model, options, quiet=quiet) as loaded,
-        begin(loaded, template, system=system or None, **sampling, **options) as chat,
+        drafting(guesses, quiet=quiet, **alike) as draft,
+        begin(loaded, template, system=system or None, draft=draft, **sampling, **options) as chat,
     ):
         session = Session(chat, Look(wordwrap=wrap, thoughts="hide" if quiet else "fold"), quiet)
         chat.chat_template_kwargs = words_given(session.template, words["template_json"], words["think"])

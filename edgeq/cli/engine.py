@@ -29,6 +29,11 @@ def load(model: str, options: dict[str, Any], *, quiet: bool = False, keep: bool
     return load_file(resolve(model, quiet=quiet, keep=keep), quiet=quiet, **chosen)
 
 
+def alike(options: dict[str, Any]) -> dict[str, Any]:
+    """The engine's options among a command's that count for a second model too."""
+    return {name: options[name] for name in ENGINE if name != "context"}
+
+
 def load_file(path: Path, *, quiet: bool = False, **options: Any) -> Model:
     """edgeq.load with a line on stderr while kernels are compiled."""
     import edgeq
@@ -80,6 +85,8 @@ def timings_line(timings: Timings, total_seconds: float) -> str:
         parts.append(f"load {timings.load_seconds:.2f} s")
     parts.append(f"prompt {timings.prompt_tokens} tokens, {timings.prompt_tokens_per_second:.1f}/s")
     parts.append(f"generated {timings.generated_tokens} tokens, {timings.generated_tokens_per_second:.1f}/s")
+    if timings.draft_tokens:
+        parts.append(f"guessed {timings.accepted_tokens} of {timings.draft_tokens}")
     parts.append(f"total {total_seconds:.2f} s")
     return " | ".join(parts)
 

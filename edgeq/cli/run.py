@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from edgeq.cli import engine, terminal
+from edgeq.cli.drafting import draft_options, drafting, take_draft
 from edgeq.cli.options import (
     engine_options,
     examples,
@@ -36,6 +37,7 @@ from edgeq.cli.sampling import sampling_options, sampling_values
 )
 @generation_options
 @sampling_options
+@draft_options
 @engine_options()
 @prompt_cache_options
 @click.option(
@@ -57,12 +59,16 @@ def command(model: str, prompt: str | None, file: str | None, **options: Any) ->
     as_json, quiet = options.pop("as_json"), options.pop("quiet")
     text = read_prompt(None if prompt is None else escape(prompt), file, quiet=quiet)
     sampling = sampling_values(options)
+    guesses, alike = take_draft(options), engine.alike(options)
     clock = engine.Clock()
-    with engine.load(model, options, quiet=quiet) as loaded:
+    with (
+        engine.load(model, options, quiet=quiet) as loaded,
+        drafting(guesses, quiet=quiet, **alike) as draft,
+    ):
         load_seconds = clock.seconds
         from edgeq.generate import options_for, stream
 
-        generation = stream(loaded, text, options=options_for(loaded, **sampling), **options)
+        generation = stream(loaded, text, options=options_for(loaded, **sampling), draft=draft, **options)
         generation.timings.load_seconds = load_seconds
         with generation:
             if as_json:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edgeq.errors import CancelledError, UsageError, shown
+from edgeq.errors import CancelledError, UsageError
+from edgeq.generate.account import Account
 from edgeq.generate.asynchronous import in_threads
-from edgeq.generate.logprobs import TokenLogprob
+from edgeq.generate.prepared import Prepared
 from edgeq.generate.protocols import LanguageModel, TokenSequence
-from edgeq.generate.results import Piece, Result, Timings, Usage
+from edgeq.generate.results import Piece, Result, Timings
 from edgeq.ownership import Line, Turn, Unique
-from edgeq.sampling import Sampler
+from edgeq.passes import Fed, Feed
 
 
-class Generation(Unique, Iterator[Piece]):
+class Generation(Unique, Account, Iterator[Piece]):
     """An iterator over pieces of text, with `async for` too; also a context manager. One call at a time:
     another that comes meanwhile, from wherever, is refused with UsageError.
 
@@ -31,57 +28,23 @@ class Generation(Unique, Iterator[Piece]):
     they were; `close` ends it early, `cancel` from any thread.
     """
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        prompt_ids: list[int],
-        sampler: Sampler,
-        timings: Timings,
-        *,
-        cached_tokens: int = 0,
-        logprobs: list[TokenLogprob] | None = None,
-    ) -> None:
+    def __init__(self, model: LanguageModel, prepared: Prepared) -> None:
         self._begin()
+        super().__init__(
+            prepared.prompt_ids,
+            prepared.sampler.seed,
+            Timings(
+                prompt_tokens=len(prepared.prompt_ids), load_seconds=getattr(model, "load_seconds", None)
+            ),
+            cached_tokens=prepared.cached_tokens,
+            logprobs=prepared.logprobs,
+        )
         self._calls = Line()
         self.model = model
-        self.prompt_ids = prompt_ids
-        self.ids: list[int] = []
-        self.finish_reason: str | None = None
-        self.stop_string: str | None = None
-        self.timings = timings
-        self.logprobs = logprobs
-        self.seed = sampler.seed
-        self._sampler = sampler
-        self._cached = cached_tokens
-        self._pieces: list[str] = []
+        self._sampler = prepared.sampler
+        self._drafts = prepared.drafts if prepared.own_drafts else None
         self._cancelled = False
         self._run: Generator[Piece, None, None] = _nothing()
-
-    @property
-    def text(self) -> str:
-        return "".join(self._pieces)
-
-    @property
-    def usage(self) -> Usage:
-        """Tokens so far."""
-        return Usage(self._cached + len(self.prompt_ids), self._cached, len(self.ids))
-
-    @property
-    def result(self) -> Result:
-        """What came of it so far."""
-        return Result(**self.facts())
-
-    def facts(self) -> dict[str, Any]:
-        """The fields of `result`."""
-        return {
-            "text": self.text,
-            "finish_reason": self.finish_reason,
-            "usage": self.usage,
-            "timings": replace(self.timings),
-            "seed": self.seed,
-            "ids": tuple(self.ids),
-            "logprobs": None if self.logprobs is None else tuple(self.logprobs),
-        }
 
     def read(self) -> Result:
         """Go on to the end; what came of it."""
@@ -132,28 +95,23 @@ class Generation(Unique, Iterator[Piece]):
             if self._vanished():
                 self._run = _nothing()
             self._run.close()
+            if self._drafts is not None:
+                self._drafts.close()
         finally:
             turn.over = True
 
-    def _step(
-        self,
-        sequence: TokenSequence,
-        ids: Sequence[int],
-        progress: Callable[..., Any] | None = None,
-    ) -> tuple[NDArray[np.float32], int]:
+    def is_cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._cancelled
+
+    def _step(self, sequence: TokenSequence, feed: Feed, progress: Callable[..., Any] | None = None) -> Fed:
         """The sequence's; CancelledError once `cancel` was called."""
         if self._cancelled:
             raise CancelledError("the generation was cancelled")
-        fed = sequence.step(ids, progress=progress, cancelled=lambda: self._cancelled)
-        return fed[0][-1], int(fed[1][-1])
+        return sequence.step(feed.ids, wanted=feed.wanted, progress=progress, cancelled=self.is_cancelled)
 
     def __repr__(self) -> str:
         return self.told("Generation")
-
-    def told(self, name: str) -> str:
-        """What there is of it, in a line."""
-        state = self.finish_reason or ("broken off" if self.over else "not at its end")
-        return f"<edgeq.{name}: {len(self.ids)} tokens, {state}, {shown(self.text)}>"
 
     def _vanished(self) -> bool:
         """Whether, though nobody else has the turn, it is at work: its thread vanished in a `fork`."""

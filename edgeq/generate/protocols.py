@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeq.passes import Fed
+
 
 class TokenSequence(Protocol):
     """Token ids and what the model keeps of them (its own KV cache)."""
@@ -21,11 +23,27 @@ class TokenSequence(Protocol):
         self,
         ids: Sequence[int],
         *,
+        wanted: int = 1,
         progress: Callable[..., Any] | None = None,
         cancelled: Callable[[], bool] | None = None,
-    ) -> Any: ...
-    def truncate(self, n: int) -> Any: ...
+    ) -> Fed:
+        """Append ids; what the pass gives for the last `wanted` of them."""
+
+    def truncate(self, n: int) -> int:
+        """Forget what is behind the first n ids; how many are left, which may be fewer than n."""
+
     def close(self) -> None: ...
+
+
+class Mask(Protocol):
+    """Which tokens may come next, as a grammar says it."""
+
+    def fill(self, bits: NDArray[np.uint32]) -> bool:
+        """Set the bit of each token that may come now, bit i % 32 of word i // 32, and clear the others;
+        False, and anything in there, where all may."""
+
+    def accept(self, id: int) -> None:
+        """A token was drawn."""
 
 
 class LanguageModel(Protocol):

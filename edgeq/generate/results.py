@@ -47,8 +47,9 @@ class Timings:
     """Seconds and tokens of one generation; the time a caller holds a piece is not counted.
 
     `prompt_seconds` is the pass over the prompt. `generate_seconds` is everything after it: sampling,
-    decoding and one forward pass for each of `decode_passes` tokens (the first token comes out of the
-    prompt's pass).
+    decoding and `decode_passes` forward passes, each of which gives a token (the first comes out of the
+    prompt's pass) and, with drafts, those of its guesses that came true: `draft_tokens` were guessed,
+    `accepted_tokens` of them came true and saved a pass each.
     """
 
     prompt_tokens: int = 0
@@ -58,6 +59,8 @@ class Timings:
     decode_passes: int = 0
     first_token_seconds: float = 0.0
     load_seconds: float | None = None
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def prompt_tokens_per_second(self) -> float:
@@ -65,8 +68,9 @@ class Timings:
 
     @property
     def generated_tokens_per_second(self) -> float:
-        """Forward passes of one token in a second, 0 before the second token."""
-        return self.decode_passes / self.generate_seconds if self.generate_seconds > 0 else 0.0
+        """Tokens that came out of passes over tokens, in a second; 0 before the second token."""
+        tokens = self.decode_passes + self.accepted_tokens
+        return tokens / self.generate_seconds if self.generate_seconds > 0 else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """All fields, and the two rates."""

@@ -217,7 +217,7 @@ def test_llamacpp_is_asked_as_edgeq_is(library: Library, tmp_path: Path) -> None
     with llamacpp.LlamaCpp(tmp_path / "a.gguf", 16, 1) as model:
         sequence = model.sequence()
         assert sequence.feed([1, 2]).tolist()[:3] == [2, 1, 3]
-        assert sequence.step([3])[1] == 2 and sequence.ids == [1, 2, 3]
+        assert sequence.step([3]).likeliest.tolist() == [2] and sequence.ids == [1, 2, 3]
         with pytest.raises(RuntimeError, match="llama_decode fails on 1 tokens after 3"):
             sequence.feed([VOCAB])
     with pytest.raises(RuntimeError, match=r"llama\.cpp does not load missing\.gguf"):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.errors import UsageError
+from edgeq.passes import Fed
 from edgeq.tokenizer.base import Spec
 from edgeq.tokenizer.base import Tokenizer as Base
 
@@ -45,6 +46,7 @@ class Sequence_:
         self.model = model
         self.ids: list[int] = []
         self.said, self.next = 0, -1
+        self._states: list[tuple[int, int]] = []  # these two after each id
         self.fed: list[int] = []  # lengths of the feeds, to see what was computed again
 
     def feed(
@@ -56,29 +58,44 @@ class Sequence_:
     ) -> np.ndarray:
         if len(self.ids) + len(ids) > self.model.context:
             raise UsageError("past the context")
-        self.said = self.said + 1 if list(ids) == [self.next] else 0
-        if self.said == self.model.halt:
-            os.read(0, 1)
-        self.ids += ids
+        self._hear(list(ids))
         self.fed.append(len(ids))
-        self.model.fed_ids += ids
-        song = self.model.song
-        self.next = ord(song[self.said]) if self.said < len(song) else EOS
-        logits = np.zeros(258, np.float32)
-        logits[self.next] = 50
-        return logits
+        return self._logits()
 
     def step(
         self,
         ids: Sequence[int],
         *,
+        wanted: int = 1,
         progress: Callable[..., Any] | None = None,
         cancelled: Callable[[], bool] | None = None,
-    ) -> tuple[np.ndarray, int]:
-        return self.feed(ids), self.next
+    ) -> Fed:
+        rows = [self.feed(ids[: len(ids) - wanted + 1])]
+        for id in ids[len(ids) - wanted + 1 :]:  # guesses
+            self._hear([id])
+            rows.append(self._logits())
+        return Fed(np.stack(rows), np.argmax(rows, axis=1))
 
-    def truncate(self, n: int) -> None:
-        del self.ids[n:]
+    def _hear(self, ids: list[int]) -> None:
+        self.said = self.said + 1 if ids == [self.next] else 0
+        if self.said == self.model.halt:
+            os.read(0, 1)
+        self.ids += ids
+        self.model.fed_ids += ids
+        song = self.model.song
+        self.next = ord(song[self.said]) if self.said < len(song) else EOS
+        self._states += [(self.said, self.next)] * len(ids)
+
+    def _logits(self) -> np.ndarray:
+        logits = np.zeros(258, np.float32)
+        logits[self.next] = 50
+        return logits
+
+    def truncate(self, n: int) -> int:
+        del self.ids[n:], self._states[n:]
+        if self._states:
+            self.said, self.next = self._states[-1]
+        return len(self.ids)
 
     def close(self) -> None:
         self.model.open_sequences -= 1

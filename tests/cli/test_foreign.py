@@ -124,7 +124,7 @@ def test_each_row_is_true(parse: Parse, command: str, what: str) -> None:
 def test_what_is_taken_runs(call: Call, model: str, tmp_path: Path, command: str) -> None:
     """With all that is behind the command line: the model answers, and ignored options change nothing."""
     (tmp_path / "text").write_text("sing")
-    files = {"FILE": str(tmp_path / "text"), "MODEL": model}
+    files = {"FILE": str(tmp_path / "text"), "MODEL": model, "DRAFT": model}
     taken = {row.names[0]: row for of, _, row in ROWS if of == command and row.what in (SAME, OTHER)}
     for name, row in taken.items():
         words = [name, files.get(row.value, row.value)] if row.value and not row.choices else [name]

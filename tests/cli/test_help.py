@@ -85,7 +85,7 @@ ELSEWHERE = {
 }
 # options without which something is not done or not given at all
 ABSENT = {
-    "-m", "-p", "-f", "-sys", "--stop", "--chat-template", "--chat-template-kwargs",
+    "-m", "-p", "-f", "--draft", "-sys", "--stop", "--chat-template", "--chat-template-kwargs",
     "--recipe", "--target-bpw", "--target-size", "--method", "--preset",
     "--transform", "--stats", "--gate", "--against", "--save-reference", "--merge", "--tokenizer", "--tier",
     "--cpu", "--samplers", "--sampler-seq", "-l", "--dry-sequence-breaker", "--prompt-cache",

@@ -14,7 +14,8 @@ from edgeq import engine
 from edgeq.cache import KINDS
 from edgeq.converters import convert
 from edgeq.errors import CancelledError, OutOfMemoryError
-from edgeq.sequence import Fed, Part, Sequence
+from edgeq.passes import Fed, Part
+from edgeq.sequence import Sequence
 from tests.converters import checkpoints
 
 SCHEDULES = 500  # in all

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 
 from edgeq.errors import CancelledError
 from edgeq.generate import Generation, stream
+from edgeq.passes import Fed
 from edgeq.sampling import SamplingOptions
 from tests.fake_model import FakeModel, FakeSequence, script
 from tests.patience import STUCK_S
@@ -34,16 +34,17 @@ class Slow(FakeModel):
                 self,
                 ids: Sequence[int],
                 *,
+                wanted: int = 1,
                 progress: Callable[..., Any] | None = None,
                 cancelled: Callable[[], bool] | None = None,
-            ) -> tuple[np.ndarray, int]:
+            ) -> Fed:
                 model.at_work.set()
                 assert cancelled is not None
                 while not model.let_go.wait(0.001):
                     if cancelled():
                         raise CancelledError("the call was cancelled.")
                 model.at_work.clear()
-                return super().step(ids)
+                return super().step(ids, wanted=wanted)
 
         self.sequences.append(Sequence_(self))
         return self.sequences[-1]

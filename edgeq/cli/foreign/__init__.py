@@ -16,10 +16,10 @@ from edgeq.cli.foreign.rows import Table as Table
 
 def tables() -> tuple[Table, ...]:
     """All tables of options, those of one command before those of many."""
-    from edgeq.cli.foreign import bench, chat, machine, ollama, run, sampling, server
+    from edgeq.cli.foreign import bench, chat, drafts, machine, ollama, run, sampling, server
 
     own = (run.TABLE, chat.TABLE, bench.TABLE, ollama.RUN, ollama.SHOW, ollama.CREATE)
-    return (*own, sampling.TABLE, machine.TABLE, server.TABLE)
+    return (*own, sampling.TABLE, drafts.TABLE, machine.TABLE, server.TABLE)
 
 
 def find(command: str, name: str) -> Row | None:

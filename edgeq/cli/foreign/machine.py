@@ -8,7 +8,7 @@ CPU = "edgeq runs on the CPU"
 PIECES = "edgeq cuts a prompt into pieces by itself"
 PINNED = "threads are not pinned and not spun; `taskset` and `nice` say where and how they run"
 MAPPED = "the file is always mapped, and read as it is needed"
-DRAFT = "edgeq drafts with no second model; the text is the same without"
+DRAFT = "`edgeq run` and `edgeq chat` guess; what is measured is the same without"
 FILE = "the model file says how positions are turned, and edgeq keeps to it"
 
 MACHINE = (

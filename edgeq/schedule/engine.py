@@ -1,0 +1,79 @@
+"""What the scheduler asks of an engine, and of what it steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Sequence as Ids
+from typing import Any, Protocol
+
+from edgeq.passes import Fed, Feed, Part
+
+
+class Sequence(Protocol):
+    """Token ids and the pages of their keys and values."""
+
+    @property
+    def ids(self) -> list[int]: ...
+    def truncate(self, n: int) -> int:
+        """Forget what is behind the first n ids; how many are left, which may be fewer than n."""
+
+    def fork(self) -> Any:
+        """Another sequence of the same ids, which shares the pages."""
+
+    def close(self) -> None: ...
+
+
+class Pool(Protocol):
+    """Where pages come from."""
+
+    @property
+    def limit(self) -> int:
+        """Bytes."""
+
+
+class Engine(Protocol):
+    """One model's passes."""
+
+    @property
+    def pass_tokens(self) -> int:
+        """Ids of a pass at the most."""
+
+    @property
+    def pass_outputs(self) -> int:
+        """Rows of logits of a pass at the most."""
+
+    @property
+    def page_tokens(self) -> int:
+        """Positions of a page."""
+
+    @property
+    def pool(self) -> Pool: ...
+
+    def cache_bytes(self, tokens: int) -> int:
+        """Bytes of the pages of a sequence that comes to hold so many ids, at the most it ever has."""
+
+    def sequence(self) -> Any:
+        """A new, empty sequence."""
+
+    def advance(self, parts: list[Part]) -> Iterable[Fed]:
+        """One pass over several sequences."""
+
+
+class Course(Protocol):
+    """One text as a state machine: `edgeq.generate.Continuation`."""
+
+    held: int  # ids of the history that the sequence holds
+
+    @property
+    def history(self) -> list[int]: ...
+    @property
+    def ids(self) -> list[int]: ...
+    @property
+    def over(self) -> bool: ...
+    @property
+    def room(self) -> int: ...
+    @property
+    def positions(self) -> int: ...
+    def wanted(self, draft: Ids[int] = ...) -> Feed | None: ...
+    def accept(self, fed: Fed) -> Any: ...
+    def end(self, reason: str) -> list[Any]: ...
