@@ -20,7 +20,7 @@ import numpy as np
 
 from edgeq import arguments, formats, models
 from edgeq.arguments import whole
-from edgeq.cache import PagePool, Plan
+from edgeq.cache import PagePool, Plan, stored
 from edgeq.cores import free_memory
 from edgeq.errors import OutOfMemoryError, UsageError, printable, shown
 from edgeq.kernels.catalog import CHUNK
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from edgeq.chat.answer import Answer, ChatResult
     from edgeq.chat.conversation import Conversation
     from edgeq.generate import Batch, Generation, Result
+    from edgeq.prefix import Prefixes
 
 CONTEXT_DEFAULT = 8192  # unless the model ends earlier
 ACTS = ("int8", "f32")
@@ -46,9 +47,12 @@ def load(
     *,
     threads: int | None = None,
     context: int | None = None,
-    kv: str = "q8",
+    kv: str | None = None,
     act: str = "int8",
     cache_memory: int | None = None,
+    prompt_cache: str | os.PathLike[str] | None = None,
+    prompt_cache_size: int | None = None,
+    prompt_cache_ro: bool = False,
     progress: store.Progress | None = None,
     keep: bool = False,
     tell: Callable[[str], object] | None = None,
@@ -63,7 +67,8 @@ def load(
 
     threads: workers, by default the physical cores this process may use, fewer for a tiny model. context:
     positions of a sequence at the most, by default the model's but not above 8192; 0 is all the model has.
-    kv: the cache's numbers, "q8", "f16" or "f32". act: "int8" activations, or "f32", the exact meaning of the
+    kv: the cache's numbers, one of `edgeq.cache.KINDS`, by default what the file
+    names, else "q8". act: "int8" activations, or "f32", the exact meaning of the
     weights. cache_memory: bytes that the caches of all sequences may take; by default as much as one whole
     context needs, or a quarter of what the system has left where that is more. progress(done, total, kernel)
     is called while kernels are compiled. FormatError, UnsupportedError, UsageError, NetworkError or
@@ -71,7 +76,8 @@ def load(
     threads to give.
     """
     options: dict[str, Any] = dict(threads=threads, context=context, kv=kv, act=act, progress=progress)
-    options["cache_memory"] = cache_memory
+    options |= dict(cache_memory=cache_memory, prompt_cache=prompt_cache)
+    options |= dict(prompt_cache_size=prompt_cache_size, prompt_cache_ro=prompt_cache_ro)
     return Model.from_pretrained(name_or_path, keep=keep, tell=tell, converting=converting, **options)
 
 
@@ -91,9 +97,12 @@ class Model(Unique):
         *,
         threads: int | None = None,
         context: int | None = None,
-        kv: str = "q8",
+        kv: str | None = None,
         act: str = "int8",
         cache_memory: int | None = None,
+        prompt_cache: str | os.PathLike[str] | None = None,
+        prompt_cache_size: int | None = None,
+        prompt_cache_ro: bool = False,
         progress: store.Progress | None = None,
     ):
         self._begin()
@@ -101,7 +110,9 @@ class Model(Unique):
         arguments.callback("progress", progress)
         threads = None if threads is None else whole("threads", threads)
         limit = None if cache_memory is None else whole("cache_memory", cache_memory)
-        self.kv, self.act = kv, act
+        self.act = act
+        self._kept = prompt_cache, prompt_cache_size, not prompt_cache_ro
+        self._prefixes: Prefixes | None = None
         self._passes = Line()
         self.pass_costs = PassCosts()  # seconds by rows, as generations with guesses saw them
         self._tokenizer: Any = None
@@ -109,12 +120,13 @@ class Model(Unique):
         try:
             self.config = models.check(self.file)
             self.context = self._context(context)
+            self.kv = stored(self.file.header) if kv is None else kv
             self._runner = Runner(
                 self.file,
                 self.config,
                 threads=threads,
                 context=self.context,
-                kv=kv,
+                kv=self.kv,
                 act=act,
                 progress=progress,
             )
@@ -129,6 +141,8 @@ class Model(Unique):
         self.isa, self.threads = self._runner.isa, self._runner.threads
         self.cache = self._runner.plan
         self.pool = PagePool(_cache_memory(self.cache) if limit is None else limit)
+        if prompt_cache is not None:
+            self.prefixes  # noqa: B018  (a folder that cannot be had is told of at once)
         if self._closed:  # by a callback or a handler, meanwhile
             self.close()
 
@@ -193,6 +207,16 @@ class Model(Unique):
         """The file's jinja2 chat template."""
         template = self.file.header.get("chat_template")
         return template if isinstance(template, str) else None
+
+    @property
+    def prefixes(self) -> Prefixes:
+        """What it knows of prompts that it computed, for those that begin alike."""
+        if self._prefixes is None:
+            from edgeq.reuse import prefixes_of
+
+            self.runner  # noqa: B018  (UsageError when the model was closed)
+            self._prefixes = prefixes_of(self, *self._kept)
+        return self._prefixes
 
     def sequence(self) -> Sequence:
         """A new, empty sequence with a cache of its own."""
@@ -342,6 +366,9 @@ class Model(Unique):
         self._closed = True
         if self._runner is None or self._ending():  # of the process, when threads stop wherever they are
             return
+        if self._prefixes is not None:
+            prefixes, self._prefixes = self._prefixes, None
+            prefixes.close()
         turn = Turn("the model is being closed")
         try:
             if waiting():

@@ -50,9 +50,10 @@ ARROWS: dict[str, set[str]] = {
         "ownership",
     },
     "sequence": {"arguments", "cache", "catalog", "ownership", "passes", "runtime"},
+    "reuse": {"cache", "kernels", "prefix"},
     "engine": {
-        "cache", "cores", "runner", "sequence", "models", "packs", "formats", "ownership", "tokenizer",
-        "generate", "chat", "library", "arguments", "passes", "prefix", "speculate",
+        "cache", "catalog", "reuse", "cores", "runner", "sequence", "models", "packs", "formats", "ownership",
+        "tokenizer", "generate", "chat", "library", "arguments", "passes", "prefix", "speculate",
     },
     "speculate": {"arguments", "passes"},
     "schedule": {"ownership", "passes", "speculate"},

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeq.chat.answer import Answer
 from edgeq.chat.prompt import ChatModel, Message, prompt_ids, stops_with, template_of
-from edgeq.generate import TokenSequence, keywords, remaining, stream
+from edgeq.generate import TokenSequence, keywords, reused, stream
 
 
 def reply(
@@ -37,5 +37,5 @@ def reply(
         chat_template_kwargs=chat_template_kwargs,
     )
     stop = stops_with(stop, template_of(model, chat_template))
-    new = ids if sequence is None else remaining(sequence, ids)
+    new = ids if sequence is None else reused(model, sequence, ids)
     return Answer(stream(model, new, sequence=sequence, stop=stop, **keywords(options)))

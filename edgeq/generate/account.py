@@ -28,7 +28,7 @@ class Account:
         self.timings = timings
         self.logprobs: list[TokenLogprob] | None = [] if logprobs else None
         self.seed = seed
-        self._cached = cached_tokens
+        self._cached, self._prompt = cached_tokens, cached_tokens + len(prompt_ids)
         self._pieces: list[Piece] = []
 
     def give(self, piece: Piece) -> Piece:
@@ -41,6 +41,11 @@ class Account:
         self._pieces.append(piece)
         return piece
 
+    def found(self, cached_tokens: int) -> None:
+        """So many of the prompt's tokens were known, and are not computed."""
+        self._cached = cached_tokens
+        self.timings.prompt_tokens = self._prompt - cached_tokens
+
     @property
     def text(self) -> str:
         return "".join(self._pieces)
@@ -48,7 +53,7 @@ class Account:
     @property
     def usage(self) -> Usage:
         """Tokens so far."""
-        return Usage(self._cached + len(self.prompt_ids), self._cached, len(self.ids))
+        return Usage(self._prompt, self._cached, len(self.ids))
 
     @property
     def result(self) -> Result:

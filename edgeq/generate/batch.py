@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
@@ -11,7 +12,7 @@ from edgeq.generate.account import Account
 from edgeq.generate.defaults import options_for
 from edgeq.generate.prepared import Prepared, prepare
 from edgeq.generate.prompts import encode
-from edgeq.generate.protocols import LanguageModel
+from edgeq.generate.protocols import LanguageModel, Prefixes
 from edgeq.generate.results import Piece, Result, Timings
 from edgeq.ownership import Line, Turn, Unique
 from edgeq.sampling import SamplingOptions
@@ -126,7 +127,10 @@ class Batch(Unique):
             raise UsageError(f"stall is {shown(stall)}, but must be a number of seconds above 0")
         self.model = model
         self._drafts = Drafts.of(draft, model)
-        self._scheduler = Scheduler(model, parallel=parallel, stall=stall)
+        self._scheduler = Scheduler(
+            model, parallel=parallel, stall=stall, opened=self._opened, closed=self._ended
+        )
+        self._prefixes: Prefixes | None = getattr(model, "prefixes", None)
         self._calls = Line()
         self._closed = False
 
@@ -161,6 +165,18 @@ class Batch(Unique):
             own = given if given.seed is None else replace(given, seed=(given.seed + i) % 2**64)
             prepared.append(self._prepared(ids, {**options, "options": own}))
         return self._added(prepared, None)
+
+    def _opened(self, ids: list[int]) -> Any:
+        """A sequence for these ids, which holds what the model knows of their beginning."""
+        sequence = self.model.sequence()
+        if self._prefixes is not None:
+            self._prefixes.start(sequence, ids)
+        return sequence
+
+    def _ended(self, sequence: Any, text: Text) -> None:
+        with contextlib.closing(sequence):
+            if self._prefixes is not None:
+                self._prefixes.keep(sequence)
 
     def _prepared(self, prompt: str | Sequence[int], options: dict[str, Any]) -> Prepared:
         if self._closed:

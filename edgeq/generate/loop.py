@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ def stream(
     logprobs: int | None = None,
     progress: Callable[..., Any] | None = None,
     mask: Mask | None = None,
+    cache_prompt: bool = True,
     draft: object = None,
     **sampling: Any,
 ) -> Generation:
@@ -61,6 +63,7 @@ def stream(
         logprobs=logprobs,
         progress=progress,
         mask=mask,
+        cache_prompt=cache_prompt,
         draft=draft,
         **sampling,
     )
@@ -76,8 +79,12 @@ def _run(
     text, drafts = prepared.continuation, prepared.drafts
     speculator = drafts.speculator() if drafts is not None else None
     sequence = given if given is not None else generation.model.sequence()
+    prefixes = prepared.prefixes if given is None else None
     rest: list[Piece] = []
     try:
+        if prefixes is not None:
+            text.held = prefixes.start(sequence, text.history)
+            generation.found(text.held)
         pieces = _first(generation, prepared, sequence)
         while True:
             for piece in pieces:
@@ -96,7 +103,9 @@ def _run(
         rest = text.end("cancelled")
     finally:
         if given is None:
-            sequence.close()
+            with contextlib.closing(sequence):
+                if prefixes is not None:
+                    prefixes.keep(sequence)
         elif (given_up := len(text.ids) - len(generation.ids)) > 0:  # pieces of a pass that nobody took
             sequence.truncate(min(text.held, len(text.history) - given_up - 1))
         if generation._drafts is not None:

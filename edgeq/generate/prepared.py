@@ -14,7 +14,7 @@ from edgeq.generate import logprobs as likelihoods
 from edgeq.generate.continuation import Continuation
 from edgeq.generate.defaults import eos_ids, options_for
 from edgeq.generate.prompts import encode
-from edgeq.generate.protocols import LanguageModel, Mask, TokenSequence
+from edgeq.generate.protocols import LanguageModel, Mask, Prefixes, TokenSequence
 from edgeq.generate.stops import check_stops
 from edgeq.sampling import Sampler, SamplingOptions
 from edgeq.speculate import Drafts
@@ -32,6 +32,7 @@ class Prepared:
     progress: Callable[..., Any] | None
     drafts: Drafts | None
     own_drafts: bool  # made for this generation, so that they end with it
+    prefixes: Prefixes | None = None  # that the prompt's beginning is looked for in
 
 
 def prepare(
@@ -47,6 +48,7 @@ def prepare(
     logprobs: int | None = None,
     progress: Callable[..., Any] | None = None,
     mask: Mask | None = None,
+    cache_prompt: bool = True,
     draft: object = None,
     **sampling: Any,
 ) -> Prepared:
@@ -87,7 +89,17 @@ def prepare(
     )
     drafts = draft if isinstance(draft, Drafts) else Drafts.of(draft, model)
     own = drafts is not draft
-    return Prepared(prompt_ids, len(before), sampler, best is not None, continuation, progress, drafts, own)
+    return Prepared(
+        prompt_ids,
+        len(before),
+        sampler,
+        best is not None,
+        continuation,
+        progress,
+        drafts,
+        own,
+        getattr(model, "prefixes", None) if cache_prompt else None,
+    )
 
 
 def limit_of(max_tokens: int | None) -> float:

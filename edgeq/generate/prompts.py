@@ -36,6 +36,13 @@ def encode(
     return listed
 
 
+def reused(model: LanguageModel, sequence: TokenSequence, ids: Sequence[int]) -> list[int]:
+    """As `remaining`, where the sequence may come to hold more of them: what the model knows of prompts that
+    begin alike."""
+    prefixes = getattr(model, "prefixes", None)
+    return remaining(sequence, ids) if prefixes is None else list(ids[prefixes.start(sequence, ids) :])
+
+
 def remaining(sequence: TokenSequence, ids: Sequence[int]) -> list[int]:
     """Keep what `sequence` holds of `ids` from their beginning, forget the rest, and return the ids left to
     feed.
@@ -45,7 +52,7 @@ def remaining(sequence: TokenSequence, ids: Sequence[int]) -> list[int]:
     held = list(sequence.ids)
     keep = max(0, min(alike(held, ids), len(ids) - 1))
     if keep < len(held):
-        sequence.truncate(keep)
+        keep = sequence.truncate(keep)
     return list(ids[keep:])
 
 

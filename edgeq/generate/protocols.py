@@ -35,6 +35,17 @@ class TokenSequence(Protocol):
     def close(self) -> None: ...
 
 
+class Prefixes(Protocol):
+    """What is known of prompts that begin alike. A model may have it, as `prefixes`."""
+
+    def start(self, sequence: Any, ids: Sequence[int]) -> int:
+        """Let a sequence hold as much of the beginning of ids as is known, and nothing else, but not all of
+        them; how many that is."""
+
+    def keep(self, sequence: Any) -> None:
+        """Know what a sequence holds."""
+
+
 class Mask(Protocol):
     """Which tokens may come next, as a grammar says it."""
 

@@ -194,7 +194,7 @@ def test_a_full_pool_refuses_and_goes_on(file: Callable[[int], Path]) -> None:
         with pytest.raises(OutOfMemoryError, match="the KV cache is full: .* a page of .* does not fit"):
             third.feed([5])
         with pytest.raises(OutOfMemoryError, match="the KV cache is full"):
-            model.advance([Part(second, [5]), Part(first, [5])])
+            model.advance([Part(second, [5], 1), Part(first, [5], 1)])
         assert (len(first.ids), len(second.ids), third.ids) == (256, 299, [])
         assert np.array_equal(second.feed([5]), want)
         first.close()
