@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -261,6 +262,7 @@ def test_the_system_maps_as_many_bytes_as_are_counted(tmp_path: Path) -> None:
     with engine.load(tmp_path / "m.edgeq", threads=2, kv="f32") as model:
         model.logits([5] * 2048)  # all that passes compute in is mapped
         every = [model.sequence() for _ in range(2)]
+        gc.collect()
         before = mapped()
         for sequence in every:
             for _ in range(2048 // 256):
