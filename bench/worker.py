@@ -6,6 +6,7 @@ It writes a line when it is ready (load time), then answers each line of stdin:
 
     {"do": "prefill", "tokens": n, "after": m}     {"seconds": s, "cpu_s": c}, CPU time of all threads
     {"do": "decode", "prompt": m, "tokens": n}     the same
+    {"do": "batch", "sequences": s, "prompt": m, "tokens": n}     {"seconds": s}, a row of each in a pass
     {"do": "memory"}                               {"peak_rss_mb": m}
     {"do": "read"} or {"do": "dot"}                {"rate": r}, from the machine
 
@@ -38,6 +39,10 @@ class Engine(Protocol):
 
     def feed(self, ids: list[int]) -> int:
         """Append ids to the context; return the id with the largest logit after the last one."""
+
+    def together(self, sequences: int, prompt: int, tokens: int) -> float:
+        """Seconds of `tokens` steps of so many sequences, each with a prompt of its own, one row of each in a
+        pass."""
 
 
 def token_ids(count: int) -> list[int]:
@@ -79,6 +84,20 @@ class Edgeq:
 
     def feed(self, ids: list[int]) -> int:
         return int(self.sequence.feed(ids).argmax())
+
+    def together(self, sequences: int, prompt: int, tokens: int) -> float:
+        from edgeq.passes import Part
+
+        every = [self.model.sequence() for _ in range(sequences)]
+        for n, sequence in enumerate(every):
+            sequence.feed(token_ids(prompt + 1)[: prompt - 1] + [3 + n])
+        start = time.perf_counter()
+        for _ in range(tokens):
+            self.model.advance([Part(sequence, [7], 1) for sequence in every])
+        took = time.perf_counter() - start
+        for sequence in every:
+            sequence.close()
+        return took
 
 
 def ggml(api: Any) -> str:
@@ -132,6 +151,9 @@ class LlamaCpp:
         logits = self.api.llama_get_logits_ith(self.context, -1)
         return int(self.numpy.ctypeslib.as_array(logits, (self.vocab,)).argmax())
 
+    def together(self, sequences: int, prompt: int, tokens: int) -> float:
+        raise SystemExit("llama.cpp's batches of several sequences are not measured here")
+
 
 class Measure:
     """Answers requests for one engine. All that is fed begins the same ids: a context is used again."""
@@ -171,7 +193,10 @@ class Measure:
             for _ in range(request["tokens"]):
                 self.feed_to(self.length + 1)
             return self.times
-        raise SystemExit(f"unknown request {request['do']!r}; known are prefill, decode and memory")
+        if request["do"] == "batch":
+            names = ("sequences", "prompt", "tokens")
+            return {"seconds": self.engine.together(*(request[name] for name in names))}
+        raise SystemExit(f"unknown request {request['do']!r}; known are prefill, decode, batch and memory")
 
 
 def machine(options: dict[str, Any]) -> Answer:

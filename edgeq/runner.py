@@ -25,6 +25,7 @@ from edgeq.runtime.pool import Pool, check_workers
 from edgeq.runtime.program import Program, Settings
 from edgeq.runtime.recorder import Recorder
 from edgeq.runtime.weights import Weights
+from edgeq.sampling.native import usual
 from edgeq.simd.host import host_isa
 
 PASS_TOKENS = 256  # tokens in a pass at the most
@@ -63,7 +64,7 @@ class Runner(Unique):
         self._kernels = store.kernels()  # whose code the program's addresses point into
         narrowing = [self._narrowing(workers, group) for group in self.plan.groups if group.far_bytes]
         requests = {request for each in (recorder, *narrowing) for request in each.requests()}
-        addresses = self._kernels.load([*Pool.requests(self.isa), *requests], progress)
+        addresses = self._kernels.load([*Pool.requests(self.isa), *usual(self.isa), *requests], progress)
         self._program: Program = recorder.finish(addresses)
         self._narrow = [each.finish(addresses) for each in narrowing]
         self._pool = Pool(workers, self.isa)

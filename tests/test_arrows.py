@@ -46,8 +46,8 @@ ARROWS: dict[str, set[str]] = {
     "tokenizer": {"formats"},
     "sampling": {"catalog", "packs", "simd"},
     "runner": {
-        "models", "runtime", "packs", "tuned", "cores", "cache", "catalog", "simd", "formats",
-        "ownership",
+        "models", "ops", "runtime", "packs", "tuned", "cores", "cache", "catalog", "memory", "sampling",
+        "simd", "formats", "ownership",
     },
     "sequence": {"arguments", "cache", "catalog", "ownership", "passes", "runtime"},
     "reuse": {"cache", "kernels", "prefix"},

@@ -167,11 +167,9 @@ def engine_options(
             "--kv",
             type=Kind(),
             multiple=True,
-            default=("q8",),
-            show_default=True,
             callback=one_kind,
             metavar="[q8|k8v4|q4|q2|f16|f32]",
-            help="Numbers in the KV cache.",
+            help="Numbers in the KV cache.  [default: the model's, else q8]",
         ),
         click.option(
             "--act",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -340,7 +341,8 @@ def test_a_full_pool_refuses_and_goes_on(file: Callable[[int], Path]) -> None:
     with engine.load(file(0)) as one_page:
         nbytes = one_page.cache.page_bytes
     with engine.load(file(0), cache_memory=3 * nbytes) as model:
-        want = model.logits([5] * 300)[-1]
+        alone = model.logits([5] * 300)
+        want = alone[-1]
         first, second, third = (model.sequence() for _ in range(3))
         first.feed([5] * 256)
         second.feed([5] * 299)
@@ -353,7 +355,7 @@ def test_a_full_pool_refuses_and_goes_on(file: Callable[[int], Path]) -> None:
         assert np.array_equal(second.feed([5]), want)
         first.close()
         assert model.pool.used == 2 * nbytes
-        assert np.array_equal(third.feed([5]), model.logits([5])[0]) and model.pool.used == 3 * nbytes
+        assert np.array_equal(third.feed([5]), alone[0]) and model.pool.used == 3 * nbytes
 
 
 def test_the_pool_asks_for_pages_that_nobody_needs(file: Callable[[int], Path]) -> None:
@@ -395,3 +397,29 @@ def test_bytes_counted_are_bytes_mapped(file: Callable[[int], Path]) -> None:
         assert model.pool.used == sum(sequence.pages.nbytes for sequence in every)
         forks[3].feed([5])  # copies the page that it writes to, and no other
         assert model.pool.used == sum(s.pages.nbytes for s in every) + model.cache.page_bytes
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell what is mapped")
+def test_the_system_maps_as_many_bytes_as_are_counted(tmp_path: Path) -> None:
+    """Of full pages, within 1 %."""
+    words = checkpoints.config(
+        "llama", hidden_size=64, intermediate_size=32, num_attention_heads=8, num_key_value_heads=8,
+        head_dim=128, vocab_size=64, max_position_embeddings=2048, num_hidden_layers=3,
+    )  # fmt: skip
+    checkpoints.write_directory(tmp_path / "c", words, checkpoints.weights(words, 3))
+    convert(tmp_path / "c", tmp_path / "m.edgeq", scheme="q8")
+
+    def mapped() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+    with engine.load(tmp_path / "m.edgeq", threads=2, kv="f32") as model:
+        model.logits([5] * 2048)  # all that passes compute in is mapped
+        every = [model.sequence() for _ in range(2)]
+        gc.collect()
+        before = mapped()
+        for sequence in every:
+            for _ in range(2048 // 256):
+                sequence.feed([5] * 256)
+        assert model.pool.used == 16 * model.cache.page_bytes > 90e6
+        assert abs(mapped() - before - model.pool.used) < 0.01 * model.pool.used
