@@ -40,11 +40,15 @@ def attend(
     one number, and so nothing but rounding: the nearer to all keys, the better.
 
     With a `cap` (Gemma 2) these products become cap * tanh(product / cap) before the softmax; None and 0 are
-    no cap. sinks, float32 [heads] (gpt-oss), are of each query head a product more that the softmax is taken
-    over, and whose value is zeros. UsageError for a cap that no score has, and for sinks of another width.
+    no cap. sinks, float32 [heads] (gpt-oss), are one product more for each query head that the softmax is
+    taken over, and whose value is zeros. Both are of more than differences of scores, so there is no centre
+    beside them. UsageError for that, for a cap that is negative or no number, and for sinks that are not one
+    for each head.
     """
     if not 0 <= (cap or 0) < math.inf:
-        raise UsageError(f"attention's cap is {cap}, where a number above 0 is needed, or none.")
+        raise UsageError(f"attention's cap is {cap}, where a number above 0 is needed, or None.")
+    if centre is not None and (cap or sinks is not None):
+        raise UsageError("attention has a centre of keys beside a cap or sinks, which allow none.")
     s, kv_heads, head_dim = p.settings, cache.kv_heads, cache.head_dim
     share = q.columns // head_dim // kv_heads
     rows = s.limit * share + s.tokens  # queries of a key-value head, and what a last tile reads beyond

@@ -96,6 +96,9 @@ def softmax_of(case: Case) -> meaning.Softmax:
 
 
 def centre_of(case: Case) -> Array:
+    """What is taken from keys: nothing where the softmax is of more than differences of scores."""
+    if case.cap or case.sinks:
+        return np.zeros((case.kv_heads, case.head_dim), np.float32)
     return np.random.default_rng(case.head_dim).normal(size=(case.kv_heads, case.head_dim)).astype(np.float32)
 
 
@@ -431,6 +434,7 @@ HIDING = [  # tiles whose queries see different positions: at chunk borders, in 
     Case(64, 1, 1, 511, 2, 1),
     Case(20, 1, 1, 255, 9, 4),
     Case(80, 1, 3, 520, 9, 260),
+    Case(20, 1, 3, 250, 9, 4, cap=2.0, sinks=True),
 ]
 
 
@@ -476,9 +480,9 @@ def test_what_a_row_does_not_see_changes_no_bit_anywhere(case: Case, kind: str, 
 
 @pytest.mark.parametrize("kind", ["q8", "f16", "f32"])
 @pytest.mark.parametrize("part", [1, 2], ids=["key", "value"])
-def test_what_a_row_sees_and_is_no_number_shows(kind: str, part: int) -> None:
+@pytest.mark.parametrize("case", [Case(64, 1, 2, 40, 3), Case(64, 1, 2, 40, 3, cap=9.0, sinks=True)], ids=str)
+def test_what_a_row_sees_and_is_no_number_shows(case: Case, kind: str, part: int) -> None:
     """A NaN among the keys or values that a row sees makes it NaN, rather than be passed over."""
-    case = Case(64, 1, 2, 40, 3)
     given = inputs(case)
     given[part][20, 0, 7] = np.nan
     with np.errstate(all="ignore"):
