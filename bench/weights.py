@@ -73,7 +73,7 @@ SHAPES = {
     "smollm2-135m-untied": Shape(49152, 576, 1536, 30, 9, 3, 64, 1e5),
     "danube3-500m": Shape(32000, 1536, 4096, 16, 16, 8, 96, 1e5),
     "llama-3.2-3b": Shape(128256, 3072, 8192, 28, 24, 8, 128, 5e5),
-    "one-kv-head": Shape(8192, 1152, 3456, 12, 4, 1, 256, 1e6),  # heads of gemma-3-1b
+    "one-kv-head": Shape(8192, 1024, 3072, 12, 4, 1, 256, 1e6),  # heads of gemma-3-1b
     "micro": Shape(512, 64, 160, 2, 4, 2, 16, context=512),
 }
 

@@ -224,9 +224,11 @@ class Model(Unique):
 
     page_tokens = CHUNK  # of a sequence, on a page of its cache
 
-    def cache_bytes(self, tokens: int) -> int:
-        """Of the pages of a sequence that comes to hold so many tokens."""
-        return self.cache.bytes_for(tokens)
+    def cache_bytes(self, tokens: int, shared: int = 0) -> int:
+        """Of the pages of a sequence that comes to hold so many tokens, at the most at one time; of a fork,
+        whose first `shared` tokens are another's, those beyond. A page that it shares and writes to is copied
+        first: one more of `page_tokens`."""
+        return self.cache.bytes_for(tokens, shared)
 
     @property
     def pass_tokens(self) -> int:

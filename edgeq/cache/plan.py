@@ -42,12 +42,18 @@ class Group:
         """The number of the first page that is read at a position or behind it."""
         return max(0, position - self.window + 1) // CHUNK if self.window else 0
 
-    def bytes_for(self, count: int) -> int:
-        """Of the pages that a sequence holds where it has so many chunks, at the most at one time."""
-        if self.window:
-            count = min(count, -(-(self.window + PASS) // CHUNK) + 1)
-        near = min(count, near_pages(count) + SPARE) if self.far_bytes else count
-        return near * self.nbytes + max(0, count - near_pages(count)) * self.far_bytes
+    def bytes_for(self, count: int, shared: int = 0) -> int:
+        """Of the pages that a sequence comes to hold where it has so many chunks, at the most at one time:
+        while a pass is prepared, what it lets go of is still there. Of the first so many, which it has as
+        another sequence has that is counted too, only what it makes anew.
+        """
+        # what the first query of the last pass saw, that pass and the next one
+        most = (self.window + 2 * PASS - 3) // CHUNK + 2 if self.window else count
+        own = min(count - shared, most)
+        if not self.far_bytes:
+            return own * self.nbytes
+        far = min(far_pages(count) - far_pages(shared), far_pages(most))
+        return min(own, near_pages(count) + SPARE + 1) * self.nbytes + far * self.far_bytes
 
 
 def near_pages(count: int) -> int:
@@ -55,6 +61,11 @@ def near_pages(count: int) -> int:
     one: the first, the last and the one before.
     """
     return min(count, 3)
+
+
+def far_pages(count: int) -> int:
+    """Of so many chunks, those that the queries of the last one read in the far form where there is one."""
+    return count - near_pages(count)
 
 
 def is_far(chunk: int, own: int) -> bool:
@@ -143,12 +154,16 @@ class Plan:
 
     @property
     def context_bytes(self) -> int:
-        """Of the pages of a sequence that is as long as the context."""
-        return self.bytes_for(self.context)
+        """Of the pages of a sequence that is as long as the context, and of a copy of one that is shared."""
+        return self.bytes_for(self.context) + self.page_bytes
 
-    def bytes_for(self, tokens: int) -> int:
-        """Of the pages of a sequence of so many tokens, at the most at one time."""
-        return sum(group.bytes_for(-(-tokens // CHUNK)) for group in self.groups)
+    def bytes_for(self, tokens: int, shared: int = 0) -> int:
+        """Of the pages of a sequence that comes to hold so many tokens, at the most at one time, while it
+        shares none that it writes to. Of a fork, whose first `shared` tokens are another's that is counted
+        too, the bytes that it takes beyond those.
+        """
+        count, whole = -(-tokens // CHUNK), shared // CHUNK
+        return sum(group.bytes_for(count, whole) for group in self.groups)
 
 
 def _placed(at: int, parts: Mapping[str, int]) -> tuple[tuple[int, ...], tuple[int, ...], int]:

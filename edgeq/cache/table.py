@@ -101,12 +101,13 @@ class Table(Unique):
 
     def cut(self, length: int) -> tuple[Table, int]:
         """The pages of the first so many tokens, and how many they are: fewer where a page that the next
-        query would read is not there any more.
+        query would read is not there any more. A far page of a chunk that is not whole any more goes: the
+        near one beside it is written to again.
         """
         for n in (length, *range((length - 1) // CHUNK * CHUNK, 0, -CHUNK)):
             if n and all(self._usable(group, held, n) for group, held in self._by_group()):
                 count = -(-n // CHUNK)
-                groups = tuple(Held(held.near[:count], held.far[:count]) for held in self.groups)
+                groups = tuple(Held(held.near[:count], held.far[: n // CHUNK]) for held in self.groups)
                 return Table(self.plan, groups, (n - 1) // CHUNK), n
         return Table.empty(self.plan), 0
 
@@ -147,11 +148,13 @@ class Table(Unique):
 
     @classmethod
     def of_chunks(cls, plan: Plan, chunks: Sequence[Mapping[str, Page]], length: int) -> Table:
-        """A table of what `chunks` gave."""
-        groups = (
-            Held(*(tuple(chunk.get(form) for chunk in chunks) for form in forms(number)))
-            for number in range(len(plan.groups))
-        )
+        """A table of what `chunks` gave, perhaps with more behind so many tokens in the last."""
+        groups = []
+        for near, far in map(forms, range(len(plan.groups))):
+            whole = chunks[: length // CHUNK]
+            groups.append(
+                Held(tuple(chunk.get(near) for chunk in chunks), tuple(chunk.get(far) for chunk in whole))
+            )
         return cls(plan, tuple(groups), (length - 1) // CHUNK)
 
 

@@ -82,11 +82,13 @@ class BatchGeneration(Unique, Account, Iterator[Piece]):
     def _take(self, event: Event) -> None:
         """What a step did."""
         text, times = self._text, self.timings
+        if not self._pieces and text.known > self._cached:
+            self.found(text.known)
         if event.reads:
             times.prompt_seconds += event.seconds
             times.first_token_seconds = times.prompt_seconds
             if self._prepared.progress is not None:
-                done = event.text.course.held - self._prepared.cached_tokens
+                done = event.text.course.held - self._cached
                 self._prepared.progress(min(done, times.prompt_tokens), times.prompt_tokens)
         else:
             times.generate_seconds += event.seconds

@@ -13,7 +13,10 @@ values are turned back at the end. Memory is described in `cache`; scratch in `c
 
 from __future__ import annotations
 
+from numba import float32
+
 from edgeq.simd.verbs import (
+    float_bits,
     floats_each,
     fma_each,
     fma_seen_each,
@@ -33,14 +36,16 @@ from edgeq.simd.verbs import (
     zeros_each,
 )
 
+from .activations import ZERO
 from .catalog import CHUNK, Scratch
 from .probabilities import chunk_probabilities, chunk_weights
 from .scratch import scratch_p
 from .sharing import share_queries
-from .softmax import bounds, chunk_exponentials, merge_chunk, merge_values
+from .softmax import bounds, cap_scores, chunk_exponentials, merge_chunk, merge_values
 from .turn import turn
 
 SCORES, STEP, OUT = Scratch.SCORES, Scratch.STEP, Scratch.OUT
+ONE = float32(1.0)
 AHEAD = 2048  # bytes that the stream of keys is asked for in advance
 
 
@@ -102,13 +107,15 @@ def attend_chunk_int8(
 ):
     """The chunk at `base`, for queries first.. < last of key-value head i, merged into their tile's sums.
 
-    The cache is where its parts lie in the chunk's page, sizes is (head_dim, rows), and `start` the position
-    of a query 0; the last query's is `final`.
+    query is where queries lie and what their scores are capped by, 0 where they are not. The cache is where
+    its parts lie in the chunk's page, sizes is (head_dim, rows), and `start` the position of a query 0; the
+    last query's is `final`.
     """
     keys, key_scales, values, value_scales = cache
+    q, cap = query
     head_dim, rows = sizes
     groups = (head_dim + 31) // 32
-    q = query[0] + (i * rows + first) * groups * 128
+    q += (i * rows + first) * groups * 128
     keys += page + i * CHUNK * groups * 32
     key_scales += page + i * CHUNK * groups * 4
     values += page + i * CHUNK * groups * 32
@@ -127,6 +134,9 @@ def attend_chunk_int8(
         if before != (low, high):
             chunk_weights(value_scales, low, high, scratch)
         q_scale = peek_f32(q + n * groups * 128 + groups * 64)
+        if cap > ZERO:
+            cap_scores(scores + n * CHUNK * 4, q_scale, cap, low, high)
+            q_scale = ONE
         chunk_probabilities(t, scratch, n, q_scale, low, high, end, p + n * CHUNK * 2)
     merge_chunk(scratch, tile)
     if alone:
@@ -162,6 +172,8 @@ def attend_int8(
     pages_at,
     rows,
     window,
+    cap,
+    sinks,
     scratch,
     scratch_stride,
     units,
@@ -177,11 +189,11 @@ def attend_int8(
         work,
         workers,
         batch,
-        (q,),
+        (q, float_bits(cap)),
         (keys, key_scales, values, value_scales),
         kv_heads,
         (heads // kv_heads, head_dim, rows, pages_at, window),
-        (y, y_stride),
+        (y, y_stride, sinks),
         scratch + worker * scratch_stride,
         (units, block, units_max, finished),
     )
@@ -215,9 +227,10 @@ def attend_chunk_float(
     t, i, first, last, base, final, start, share, window, query, page, cache, sizes, scratch, tile
 ):
     """As attend_chunk_int8 over a cache of floats."""
+    q, cap = query
     head_dim, rows = sizes
     dims = (head_dim + 31) // 32 * 32
-    q = query[0] + (i * rows + first) * dims * 4
+    q += (i * rows + first) * dims * 4
     keys = page + cache[0] + i * CHUNK * dims * value_bytes(t)
     values = page + cache[1] + i * CHUNK * dims * value_bytes(t)
     scores = scratch + SCORES
@@ -234,6 +247,8 @@ def attend_chunk_float(
         store_each(t, scores + n * 4, CHUNK * 4, acc, tokens(t))
     for n in range(tokens(t)):
         low, high = bounds(start + min(first + n, last - 1) // share, window, base)
+        if cap > ZERO:
+            cap_scores(scores + n * CHUNK * 4, ONE, cap, low, high)
         chunk_exponentials(scratch, n, low, high, whole)
     merge_chunk(scratch, tile)
     for d in range(0, dims, 16):
@@ -259,6 +274,8 @@ def attend_float(
     pages_at,
     rows,
     window,
+    cap,
+    sinks,
     scratch,
     scratch_stride,
     units,
@@ -274,11 +291,11 @@ def attend_float(
         work,
         workers,
         batch,
-        (q,),
+        (q, float_bits(cap)),
         (keys, values),
         kv_heads,
         (heads // kv_heads, head_dim, rows, pages_at, window),
-        (y, y_stride),
+        (y, y_stride, sinks),
         scratch + worker * scratch_stride,
         (units, block, units_max, finished),
     )

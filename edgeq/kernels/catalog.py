@@ -220,6 +220,7 @@ SOURCE = (
     Float("scaling"),
 )
 ATTENDED = Out("y", ALL_HEADS)
+SOFTMAX = (fact("window", "cache"), Float("cap"), Const("sinks", "heads", optional=True))
 OWN_SCRATCH = Out("scratch", count="workers", form=SCRATCH)
 WORKSPACE = (
     OWN_SCRATCH,
@@ -383,7 +384,7 @@ KERNELS = {
             In("cache", form=CACHE, named=KEYS_VALUES),
             ATTENDED,
             *HEADS,
-            fact("window", "cache"),
+            *SOFTMAX,
             *WORKSPACE,
         ),
         ("q8",),
@@ -395,7 +396,7 @@ KERNELS = {
             In("cache", form=CACHE, named=("keys", "values")),
             ATTENDED,
             *HEADS,
-            fact("window", "cache"),
+            *SOFTMAX,
             *WORKSPACE,
         ),
         CACHED,
@@ -409,7 +410,7 @@ KERNELS = {
                 In("cache", form=CACHE, named=KEYS_VALUES),
                 ATTENDED,
                 *HEADS,
-                fact("window", "cache"),
+                *SOFTMAX,
                 *WORKSPACE,
             ),
             FAR,

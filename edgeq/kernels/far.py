@@ -13,6 +13,7 @@ from numba import float32
 
 from edgeq.simd.verbs import (
     add_group_each,
+    float_bits,
     fma_each,
     group_parts,
     keep,
@@ -32,19 +33,18 @@ from edgeq.simd.verbs import (
 )
 
 from .activations import ZERO, quantize_group
-from .attention import AHEAD, attend_chunk_int8, chunk_scores, key_scores, turn_back
+from .attention import AHEAD, ONE, attend_chunk_int8, chunk_scores, key_scores, turn_back
 from .catalog import CHUNK, GROUP, TILE, Scratch
 from .coarse import query_scales
 from .mathematics import LOG2_E, exp2
 from .narrow import BLOCKS, matrix_bytes
 from .scratch import scratch_p
 from .sharing import share_queries
-from .softmax import MASKED, bounds, chunk_top, merge_chunk, merge_values
+from .softmax import MASKED, bounds, cap_scores, chunk_top, merge_chunk, merge_values
 from .turn import block
 
 ADDED, CHUNK_TOP, CHUNK_SUM = Scratch.ADDED, Scratch.CHUNK_TOP, Scratch.CHUNK_SUM
 SCORES, OUT = Scratch.SCORES, Scratch.OUT
-ONE = float32(1.0)
 
 
 # ---- a chunk ----
@@ -136,12 +136,14 @@ def coded_values(t, values, p, scratch, tile, groups):
 
 
 @native
-def attend_page(t, score, step, head, values, q, seen, groups, scratch, tile):
+def attend_page(t, score, step, head, values, query, seen, groups, scratch, tile):
     """A far page's positions, for queries first.. < last of a key-value head, merged into their tile's sums.
 
     score is coded_scores or near_scores, step what tells its steps, and head what it takes; `values` is the
-    head's matrix, q the first query's row, and seen (first, last, base, start, share, window).
+    head's matrix, query the first query's row and the cap of scores, and seen (first, last, base, start,
+    share, window).
     """
+    q, cap = query
     first, last, base, start, share, window = seen
     count, scores, p = last - first, scratch + SCORES, scratch + scratch_p(t)
     size = tokens(t) * CHUNK
@@ -152,6 +154,9 @@ def attend_page(t, score, step, head, values, q, seen, groups, scratch, tile):
     for n in range(count):
         low, high = bounds(start + (first + n) // share, window, base)
         worth, p_scale = step(q + n * groups * 128, groups), p + size + n * (CHUNK // 8)
+        if cap > ZERO:
+            cap_scores(scores + n * CHUNK * 4, worth, cap, low, high)
+            worth = ONE
         chunk_bytes(scratch, n, worth, low, high, p + n * CHUNK, p_scale, p_scale + size // 8)
     merge_chunk(scratch, tile)
     inverse = splat_f32(ONE / float32(block(groups * GROUP)))
@@ -174,9 +179,10 @@ def attend_chunk_coded(
         groups = (sizes[0] + 31) // 32
         matrix = page + i * matrix_bytes(t, CHUNK * groups * GROUP)
         head = page + means + i * groups * 512, page + mean_scales + i * groups * 64, keys + matrix
-        q = query[0] + (i * sizes[1] + first) * groups * 128
+        q, cap = query
+        q += (i * sizes[1] + first) * groups * 128
         seen = first, last, base, start, share, window
-        attend_page(t, coded_scores, no_step, head, values + matrix, q, seen, groups, scratch, tile)
+        attend_page(t, coded_scores, no_step, head, values + matrix, (q, cap), seen, groups, scratch, tile)
     else:
         attend_chunk_int8(
             t, i, first, last, base, final, start, share, window, query, page, near, sizes, scratch, tile
@@ -195,9 +201,10 @@ def attend_chunk_coded_values(
         matrix = page + i * matrix_bytes(t, CHUNK * groups * GROUP)
         at = page + i * CHUNK * groups * 4
         head = keys + page + i * CHUNK * groups * 32, key_scales + at, values + matrix
-        q = query[0] + (i * sizes[1] + first) * groups * 128
+        q, cap = query
+        q += (i * sizes[1] + first) * groups * 128
         seen = first, last, base, start, share, window
-        attend_page(t, near_scores, query_step, head, values + matrix, q, seen, groups, scratch, tile)
+        attend_page(t, near_scores, query_step, head, values + matrix, (q, cap), seen, groups, scratch, tile)
     else:
         attend_chunk_int8(
             t, i, first, last, base, final, start, share, window, query, page, near, sizes, scratch, tile
@@ -228,6 +235,8 @@ def attend_coded(
     pages_at,
     rows,
     window,
+    cap,
+    sinks,
     scratch,
     scratch_stride,
     units,
@@ -243,11 +252,11 @@ def attend_coded(
         work,
         workers,
         batch,
-        (q,),
+        (q, float_bits(cap)),
         ((keys, key_scales, values, value_scales), (means, mean_scales, far_keys, far_values)),
         kv_heads,
         (heads // kv_heads, head_dim, rows, pages_at, window),
-        (y, y_stride),
+        (y, y_stride, sinks),
         scratch + worker * scratch_stride,
         (units, block, units_max, finished),
     )
@@ -276,6 +285,8 @@ def attend_coded_values(
     pages_at,
     rows,
     window,
+    cap,
+    sinks,
     scratch,
     scratch_stride,
     units,
@@ -291,11 +302,11 @@ def attend_coded_values(
         work,
         workers,
         batch,
-        (q,),
+        (q, float_bits(cap)),
         ((keys, key_scales, values, value_scales), (near_keys, near_scales, far_values)),
         kv_heads,
         (heads // kv_heads, head_dim, rows, pages_at, window),
-        (y, y_stride),
+        (y, y_stride, sinks),
         scratch + worker * scratch_stride,
         (units, block, units_max, finished),
     )

@@ -42,19 +42,21 @@ from .catalog import GROUP, TILE
 
 ROWS = 64  # bytes of 16 float32 results
 AHEAD = 2048  # bytes that a single token's stream of weights is asked for in advance
-FEW = 3  # tiles of tokens for which it does not pay to put unpacked codes by
+FEW = 8  # tiles of tokens for which it does not pay to put unpacked codes by
 BLOCK = 192 << 10  # bytes of activations that stay in the second-level cache beside a tile of weights
 
 
 @native
-def tile_product(t, parts, x, x_scale, x_sum, groups):
-    """The bundle of float32 sums of one tile, which the rows' floats are not in: 16 rows for each token."""
+def tile_product(t, parts, x, x_scale, x_sum, groups, far):
+    """The bundle of float32 sums of one tile, which the rows' floats are not in: 16 rows for each token.
+    Where the weights are `far`, they are asked for in advance.
+    """
     acc = zeros_each(t)
     x_stride = groups * GROUP
     g_stride = groups * 4
     for g in range(groups * (GROUP // group(t))):
         w = group_parts(t, parts, g)
-        if tokens(t) == 1:
+        if far:
             prefetch_group(t, w, AHEAD)
         scale = x_scale + g // (GROUP // group(t)) * 4
         acc = add_group_each(t, acc, w, x, x_stride, scale, x_sum, g_stride)
@@ -85,7 +87,9 @@ def tile_tokens(t, first, count, tile, w, x, bias, add, y, y_stride):
     skip = first * groups
     lines = room + groups * (GROUP * TILE)
     parts = with_room(t, tile_parts(t, weights, tiles, groups * GROUP, tile), room, lines)
-    acc = tile_product(t, parts, x[0] + skip * GROUP, x[1] + skip * 4, x[2] + skip * 4, groups)
+    acc = tile_product(
+        t, parts, x[0] + skip * GROUP, x[1] + skip * 4, x[2] + skip * 4, groups, tokens(t) == 1 or first == 0
+    )
     finish_tile(stored(t), acc, row_floats(t, parts), bias, add, y + first * y_stride, y_stride, count)
 
 

@@ -78,6 +78,17 @@ def silu(x: Array) -> Array:
     return x / (F32(1.0) + exp(np.minimum(F32(0.0) - x, F32(87.0))))
 
 
+def tanh(x: Array) -> Array:
+    """Of |x| < 0.625 a polynomial, else 1 - 2 / (exp(2 x) + 1)."""
+    with np.errstate(all="ignore"):
+        square = x * x
+        p = np.full(x.shape, -5.70498872745e-3, F32)
+        for c in (2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1):
+            p = fma(p, square, F32(c))
+        large = F32(1.0) - F32(2.0) / (exp(np.minimum(x + x, F32(40.0))) + F32(1.0))
+        return np.where(square < F32(0.390625), fma(x * square, p, x), large)
+
+
 # ---- activations ----
 class Int8(NamedTuple):
     """Quantized rows: the last axis of x is in groups of 32, each with a scale and the sums of its halves."""
@@ -388,8 +399,8 @@ class Head(Protocol):
         """[count, positions], in these steps."""
         ...
 
-    def exponentials(self, below: Array) -> Array:
-        """Of what scores are below the largest of their query."""
+    def exponentials(self, below: Array, scale: Array) -> Array:
+        """Of what scores are below the largest of their query, in steps of `scale` [count]."""
         ...
 
     def weighted(self, p: Array, seen: Array, at: slice) -> tuple[Array, Array]:
@@ -418,8 +429,8 @@ class NearHead:
     def scores(self, at: slice) -> Array:
         return key_scores(self.q.x, self.held.keys[at], self.held.key_scales[at])
 
-    def exponentials(self, below: Array) -> Array:
-        return exp2(below * (self.scale * LOG2_E)[:, None])
+    def exponentials(self, below: Array, scale: Array) -> Array:
+        return exp2(below * (scale * LOG2_E)[:, None])
 
     def weighted(self, p: Array, seen: Array, at: slice) -> tuple[Array, Array]:
         scales = np.where(seen, self.held.value_scales[None, at], F32(0.0))
@@ -440,7 +451,7 @@ class FloatHead:
             total = fma(self.key[None, at, d], self.q[:, d, None], total)
         return total
 
-    def exponentials(self, below: Array) -> Array:
+    def exponentials(self, below: Array, scale: Array) -> Array:
         return exp(below)
 
     def weighted(self, p: Array, seen: Array, at: slice) -> tuple[Array, Array]:
@@ -450,7 +461,21 @@ class FloatHead:
         return total, self.scale
 
 
-def attend_int8(q: Query, cache: Stored, position: int, window: int = 0) -> Array:
+class Softmax(NamedTuple):
+    """What a layer makes of its scores. A query sees `window` positions up to its own, or all where that is
+    0; scores become cap * tanh(score / cap) where there is a cap; and of each query head a number in `sinks`,
+    float32 [heads], takes part in the softmax as the score of something whose value is zeros.
+    """
+
+    window: int = 0
+    cap: float = 0.0
+    sinks: Array | None = None
+
+
+PLAIN = Softmax()
+
+
+def attend_int8(q: Query, cache: Stored, position: int, softmax: Softmax = PLAIN) -> Array:
     """float32 [count, heads, head_dim padded]: queries of positions from `position` on over all they may see.
 
     q is [count, heads, ...]; head h sees key-value head h // (heads / kv_heads).
@@ -461,28 +486,28 @@ def attend_int8(q: Query, cache: Stored, position: int, window: int = 0) -> Arra
     for h in range(heads):
         held = Stored(*(part[:, h // share] for part in cache))
         head = NearHead(Query(*(part[:, h] for part in q)), held)
-        sums, total = attend_chunks(repeat(head), count, dims, position, window)
+        sums, total = attend_chunks(repeat(head), count, dims, position, h, softmax)
         out[:, h] = turn(sums) / total[:, None]
     return out
 
 
-def attend_float(q: Array, keys: Array, values: Array, position: int, window: int = 0) -> Array:
+def attend_float(q: Array, keys: Array, values: Array, position: int, softmax: Softmax = PLAIN) -> Array:
     """float32 [count, heads, head_dim] over keys and values [positions, kv_heads, head_dim] of floats."""
     count, heads, dims = q.shape
     share = heads // keys.shape[1]
     out = np.empty((count, heads, dims), F32)
     for h in range(heads):
         head = FloatHead(q[:, h], keys[:, h // share].astype(F32), values[:, h // share].astype(F32))
-        sums, total = attend_chunks(repeat(head), count, dims, position, window)
+        sums, total = attend_chunks(repeat(head), count, dims, position, h, softmax)
         out[:, h] = sums / total[:, None]
     return out
 
 
 def attend_chunks(
-    heads: Iterable[Head], count: int, dims: int, position: int, window: int
+    heads: Iterable[Head], count: int, dims: int, position: int, h: int, softmax: Softmax
 ) -> tuple[Array, Array]:
     """Softmax over chunks of positions, merged as they come; one not seen changes nothing. The sums of values
-    [count, dims] and of exponentials [count]. `heads` is what each chunk holds in turn.
+    [count, dims] and of exponentials [count]. `heads` is what each chunk holds in turn for query head h.
     """
     own = position + np.arange(count)[:, None]  # the position of each query
     top = np.full(count, MASKED, F32)
@@ -492,13 +517,15 @@ def attend_chunks(
         at = slice(base, min(base + CHUNK, position + count))
         there = np.arange(at.start, at.stop)[None, :]
         seen = there <= own
-        if window:
-            seen &= there > own - window
-        found = head.scores(at)
+        if softmax.window:
+            seen &= there > own - softmax.window
+        found, scale = head.scores(at), head.scale
+        if softmax.cap:
+            found, scale = capped(found, scale, F32(softmax.cap)), np.ones_like(scale)
         chunk_top = np.where(seen, found, MASKED).max(1)
         below = np.where(seen, found - chunk_top[:, None], F32(0.0))
-        p = np.where(seen, head.exponentials(below), F32(0.0)).astype(F32)
-        chunk_top = np.where(seen.any(1), chunk_top * head.scale, MASKED)
+        p = np.where(seen, head.exponentials(below, scale), F32(0.0)).astype(F32)
+        chunk_top = np.where(seen.any(1), chunk_top * scale, MASKED)
         lanes = np.zeros((count, LANES), F32)
         whole = padded(p)
         for i in range(0, whole.shape[1], LANES):
@@ -509,4 +536,11 @@ def attend_chunks(
         sums, step = head.weighted(p, seen, at)
         out = fma(sums * step[:, None], added[:, None], out * kept[:, None])
         top = new
+    if softmax.sinks is not None:
+        total = total + exp(np.minimum(softmax.sinks[h] - top, F32(88.0)))
     return out, total
+
+
+def capped(scores: Array, scale: Array, cap: Any) -> Array:
+    """cap * tanh(score / cap) of scores [count, positions] in steps of `scale` [count]."""
+    return cap * tanh(scores * (scale / cap)[:, None])

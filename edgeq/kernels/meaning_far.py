@@ -13,10 +13,12 @@ from . import meaning
 from .catalog import CHUNK, GROUP, TILE
 from .meaning import (
     F32,
+    PLAIN,
     Array,
     Int8,
     NearHead,
     Query,
+    Softmax,
     Stored,
     between,
     block,
@@ -139,7 +141,7 @@ def coarse(a: Array, scaling: float) -> Int8:
 
 def attend_coded(
     q: Query, low_q: Int8, cache: Stored, pages: dict[int, list[Far]], scheme: Scheme, position: int,
-    window: int = 0,
+    softmax: Softmax = PLAIN,
 ) -> Array:  # fmt: skip
     """As `meaning.attend_int8`; low_q is what `coarse` gives, and `pages` has the far ones by the number of
     their chunk. The queries are all of one chunk.
@@ -154,7 +156,7 @@ def attend_coded(
         far = {chunk: FarHead(query, low, page[i], scheme) for chunk, page in pages.items()}
 
         heads_of = (far[n] if is_far(n, position // CHUNK) else near for n in count_from(0))
-        sums, total = meaning.attend_chunks(heads_of, count, dims, position, window)
+        sums, total = meaning.attend_chunks(heads_of, count, dims, position, h, softmax)
         out[:, h] = turn(sums) / total[:, None]
     return out
 
@@ -178,8 +180,8 @@ class FarHead:
         of_means = meaning.key_scores(self.q.x, means, scales) * self.q.x_scale[:, None]
         return meaning.matmul(self.low_q, self.page.keys, self.scheme, add=np.repeat(of_means, TILE, axis=1))
 
-    def exponentials(self, below: Array) -> Array:
-        return meaning.exp2(below * (self.scale * meaning.LOG2_E)[:, None])
+    def exponentials(self, below: Array, scale: Array) -> Array:
+        return meaning.exp2(below * (scale * meaning.LOG2_E)[:, None])
 
     def weighted(self, p: Array, seen: Array, at: slice) -> tuple[Array, Array]:
         sums = meaning.matmul(quantize(np.where(seen, p, F32(0.0))), self.page.values, self.scheme)

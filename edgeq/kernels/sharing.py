@@ -74,12 +74,12 @@ def attend_tiles(t, attend_chunk, i, segment, begin, stop, base, query, cache, s
 def finish_tiles(t, complete, i, begin, stop, shape, output, tile):
     """Their results, from what came of all chunks, to their places in y."""
     share, head_dim = shape[0], shape[1]
-    y, y_stride = output
+    y, y_stride, sinks = output
     dims = (head_dim + 31) // 32 * 32
     for first in range(begin, stop, tokens(t)):
         last = min(first + tokens(t), stop)
         complete(tile, dims, last - first)
-        emit_tile(tile, dims, y, y_stride, first, last, i * share, share, head_dim)
+        emit_tile(tile, dims, y, y_stride, sinks, first, last, i * share, share, head_dim)
         tile += tile_bytes(t, dims)
 
 
@@ -179,8 +179,9 @@ def share_queries(
 
     attend_chunk (as attend_chunk_int8) handles a tile, and complete (as turn_back) what came of all chunks;
     query and cache are handed on. shape is (queries that share a head, head_dim, rows, pages_at, window),
-    output (y, y_stride), scratch the worker's own. room is where units lie, their bytes and how many there is
-    room for, and counters of the units that each task has finished, zeros before and after.
+    output (y, y_stride, sinks) as `emit_tile` has them, scratch the worker's own. room is where units lie,
+    their bytes and how many there is room for, and counters of the units that each task has finished, zeros
+    before and after.
     """
     share, window = shape[0], shape[4]
     blocks = blocks_in(batch, share)

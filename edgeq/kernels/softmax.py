@@ -9,6 +9,7 @@ from numba import float32
 
 from edgeq.simd.verbs import (
     keep,
+    lane,
     larger,
     load_each,
     load_f32,
@@ -26,11 +27,12 @@ from edgeq.simd.verbs import (
 
 from .activations import ZERO
 from .catalog import CHUNK, Scratch
-from .mathematics import exp
+from .mathematics import exp, tanh
 
 TOP, SUM, OUT, KEPT, ADDED = Scratch.TOP, Scratch.SUM, Scratch.OUT, Scratch.KEPT, Scratch.ADDED
 SCORES, CHUNK_TOP, CHUNK_SUM = Scratch.SCORES, Scratch.CHUNK_TOP, Scratch.CHUNK_SUM
 MASKED = float32(-1e30)
+LARGEST = float32(88.0)  # of what `exp` takes
 
 
 @native
@@ -46,6 +48,16 @@ def bounds(position, window, base):
 def first_chunk(position, window):
     """Where the first chunk begins that a query at `position` sees something of."""
     return 0 if window == 0 else max(0, position - window + 1) // CHUNK * CHUNK
+
+
+@native
+def cap_scores(scores, step, cap, low, high):
+    """Turn scores in steps of `step`, of positions low <= i < high and others of their lines, into
+    cap * tanh(score / cap) (Gemma 2).
+    """
+    inverse = splat_f32(step / cap)
+    for i in range(low // 16 * 16, high, 16):
+        store_f32(scores + i * 4, splat_f32(cap) * tanh(load_f32(scores + i * 4) * inverse))
 
 
 @native
@@ -131,11 +143,23 @@ def clear_tile(t, tile, dims):
 
 
 @native
-def emit_tile(tile, dims, y, y_stride, first, last, head, share, head_dim):
-    """out / sum of queries first.. < last to their places in y: token row, head `head` + row % share."""
+def with_sink(total, top, sink):
+    """The sum of exponentials, which are of scores less `top`, with that of a sink."""
+    below = larger(splat_f32(-LARGEST), splat_f32(top - sink))  # all else is next to nothing beside more
+    return total + lane(exp(splat_f32(ZERO) - below), 0)
+
+
+@native
+def emit_tile(tile, dims, y, y_stride, sinks, first, last, head, share, head_dim):
+    """out / sum of queries first.. < last to their places in y: token row, head `head` + row % share. At
+    `sinks`, if not 0, is a score for each head that takes part in its queries' sums (gpt-oss).
+    """
     for n in range(last - first):
         total = peek_f32(tile + SUM + n * 4)
         row = first + n
+        if sinks != 0:
+            sink = peek_f32(sinks + (head + row % share) * 4)
+            total = with_sink(total, peek_f32(tile + TOP + n * 4), sink)
         to = y + (row // share) * y_stride + (head + row % share) * head_dim * 4
         source = tile + OUT + n * dims * 4
         whole = head_dim // 16 * 16

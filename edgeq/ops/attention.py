@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeq.errors import UsageError
 from edgeq.kernels.catalog import TASKS, Scratch
 from edgeq.runtime.arena import Buffer, Workspace, padded
 from edgeq.runtime.weights import Vector
@@ -28,6 +29,8 @@ def attend(
     *,
     scale: float | None = None,
     centre: np.ndarray | None = None,
+    cap: float | None = None,
+    sinks: Vector | None = None,
 ) -> Rows:
     """[rows, heads * head_dim]: causal attention of q, of that shape, over the layer's cache, after k and v,
     [rows, kv_heads * head_dim], were written to it; over as many positions as the layer's window says.
@@ -35,7 +38,17 @@ def attend(
     Products of queries and keys are multiplied by `scale`, by default 1 / sqrt(head_dim). centre, float32
     [kv_heads, head_dim], is taken from every key before it is rounded. It changes the scores of a query by
     one number, and so nothing but rounding: the nearer to all keys, the better.
+
+    With a `cap` (Gemma 2) these products become cap * tanh(product / cap) before the softmax; None and 0 are
+    no cap. sinks, float32 [heads] (gpt-oss), are one product more for each query head that the softmax is
+    taken over, and whose value is zeros. Both are of more than differences of scores, so there is no centre
+    beside them. UsageError for that, for a cap that is negative or no number, and for sinks that are not one
+    for each head.
     """
+    if not 0 <= (cap or 0) < math.inf:
+        raise UsageError(f"attention's cap is {cap}, where a number above 0 is needed, or None.")
+    if centre is not None and (cap or sinks is not None):
+        raise UsageError("attention has a centre of keys beside a cap or sinks, which allow none.")
     s, kv_heads, head_dim = p.settings, cache.kv_heads, cache.head_dim
     share = q.columns // head_dim // kv_heads
     rows = s.limit * share + s.tokens  # queries of a key-value head, and what a last tile reads beyond
@@ -65,6 +78,8 @@ def attend(
         f"attend_coded{cache.kind.suffix}" if far else f"attend_{kind}",
         **far,
         y=y,
+        cap=cap or 0.0,
+        sinks=sinks,
         scratch=scratch,
         units=Workspace(Buffer(units * room.block), room.block),
         units_max=units,

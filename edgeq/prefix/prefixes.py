@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.cores import free_memory
+from edgeq.errors import OutOfMemoryError
 from edgeq.ownership import Unique
 
 from .folder import Folder
-from .pages import Found, Layout, Page, Pages, alike, packed
+from .pages import Found, Layout, Page, Pages, alike, chunks, packed, usable
 from .tree import Tree
 
 SHARE, MOST = 4, 2 << 30  # of the free memory a quarter, and never more than 2 GiB
@@ -40,7 +42,8 @@ class Reusable(Protocol):
 
     def adopt(self, ids: Sequence[int], pages: Sequence[Pages]) -> None:
         """Be these tokens, whose pages these are: one entry for each chunk, with the forms that
-        `Layout.needed` says. They are frozen; a partial last chunk's may hold more behind the tokens."""
+        `Layout.needed` says. They are frozen but for a partial last chunk's, which are the sequence's own and
+        may hold more behind the tokens."""
 
     def kept(self) -> tuple[list[int], Sequence[Pages]]:
         """The tokens and the pages of each chunk, of one moment and as no pass under way changes them; a
@@ -66,10 +69,30 @@ class Prefixes(Unique):
         held = sequence.truncate(alike(packed(sequence.ids), most))
         if held < len(most):
             found = self._stored(most, salt, self.tree.find(most, salt), held)
+            found = self._writable(found) if found.length > held else found
             if found.length > held:
                 sequence.adopt(key[: found.length].tolist(), found.pages)
                 return found.length
         return held
+
+    def _writable(self, found: Found) -> Found:
+        """With copies of the pages that the sequence will write to, made while nobody needs the others: one
+        that copies them in its first pass holds both. Where they do not fit, what whole chunks have."""
+        if not found.partial:
+            return found
+        *whole, last = found.pages
+        try:
+            return replace(found, pages=[*whole, {form: self._copied(page) for form, page in last.items()}])
+        except OutOfMemoryError:
+            length = usable(len(whole) * self.layout.chunk, whole.__getitem__, self.layout)
+            needed = [self.layout.needed(at, length) for at in range(chunks(length, self.layout.chunk))]
+            pages = [{form: held[form] for form in forms} for held, forms in zip(whole, needed, strict=False)]
+            return replace(found, length=length, pages=pages)
+
+    def _copied(self, page: Page) -> Page:
+        made = self._take(page.array.nbytes)
+        made.array[...] = page.array
+        return made
 
     def _stored(self, ids: NDArray[np.uint32], salt: str, found: Found, held: int) -> Found:
         """What memory has, or more that the folder has, which memory then has, too."""

@@ -49,8 +49,9 @@ class Engine(Protocol):
     @property
     def pool(self) -> Pool: ...
 
-    def cache_bytes(self, tokens: int) -> int:
-        """Bytes of the pages of a sequence that comes to hold so many ids, at the most it ever has."""
+    def cache_bytes(self, tokens: int, shared: int = 0) -> int:
+        """Bytes of the pages of a sequence that comes to hold so many ids, at the most it ever has, but for
+        the copy of one that it shares; of a fork those that it takes beyond its first `shared` ids'."""
 
     def sequence(self) -> Any:
         """A new, empty sequence."""

@@ -16,12 +16,15 @@ class Promises:
 
     def need(self, request: Request) -> int:
         """Bytes of the pages that all texts of a request could come to hold: the first one's, and for each
-        other what it does not share of the prompt, which is whole pages alone."""
-        page, prompt = self._engine.page_tokens, request.prompt_tokens
-        shared = prompt // page * page
+        other what it does not share of the prompt, which is whole pages alone. A page that is shared in part,
+        the prompt's last or that of a sequence that was given, is there until everyone has a copy."""
+        bytes_of, prompt = self._engine.cache_bytes, request.prompt_tokens
         first, *others = [text.course.positions for text in request.texts]
-        return self._engine.cache_bytes(first) + sum(
-            self._engine.cache_bytes(positions - shared) for positions in others
+        is_shared = request.given is not None or (others and prompt % self._engine.page_tokens)
+        return (
+            bytes_of(first)
+            + sum(bytes_of(positions, prompt) for positions in others)
+            + (bytes_of(self._engine.page_tokens) if is_shared else 0)
         )
 
     def check(self, request: Request) -> None:

@@ -20,6 +20,7 @@ class Text:
         self.cancelled = False
         self.error: BaseException | None = None
         self.sequence: Any = None  # while it runs; that of a prompt that is shared is the same for all
+        self.known = 0  # ids that its sequence held when it began
 
     @property
     def pending(self) -> int:

@@ -153,7 +153,7 @@ class Scheduler:
         for text in request.active:
             given = request.given
             text.sequence = given if given is not None else self._opened(text.course.history)
-            text.course.held = len(text.sequence.ids)
+            text.course.held = text.known = len(text.sequence.ids)
         self._same(request)
 
     def _fail(self, text: Text, error: Exception) -> None:

@@ -34,7 +34,7 @@ def options_of(n: int) -> dict[str, Any]:
 
 
 def said(result: Any) -> tuple[Any, ...]:
-    return result.text, result.ids, result.logprobs, result.finish_reason, result.usage
+    return result.text, result.ids, result.logprobs, result.finish_reason, result.usage.total_tokens
 
 
 @pytest.mark.parametrize("draft", [None, "prompt"])

@@ -38,6 +38,8 @@ class Case:
     before: int
     count: int
     window: int = 0
+    cap: float = 0.0
+    sinks: bool = False
 
     @property
     def heads(self) -> int:
@@ -67,6 +69,11 @@ CASES = [
     Case(64, 1, 1, 500, 30, 4),
 ]
 SOME = [CASES[n] for n in (1, 2, 5, 7, 8)]
+CAPPED = [
+    Case(64, 2, 3, 250, 9, cap=2.0, sinks=True),
+    Case(80, 1, 2, 300, 4, 40, cap=50.0),
+    Case(8, 2, 3, 520, 1, sinks=True),
+]
 TOKENS_MAX = 8
 
 
@@ -81,7 +88,17 @@ def inputs(case: Case) -> tuple[Array, Array, Array]:
     return q, k, v
 
 
+def softmax_of(case: Case) -> meaning.Softmax:
+    """With sinks, if any, some of which outweigh all scores and some that weigh next to nothing."""
+    sinks = np.random.default_rng(case.heads).normal(size=case.heads) * 3
+    sinks[1::3], sinks[2::3] = 200.0, -200.0
+    return meaning.Softmax(case.window, case.cap, sinks.astype(np.float32) if case.sinks else None)
+
+
 def centre_of(case: Case) -> Array:
+    """What is taken from keys: nothing where the softmax is of more than differences of scores."""
+    if case.cap or case.sinks:
+        return np.zeros((case.kv_heads, case.head_dim), np.float32)
     return np.random.default_rng(case.head_dim).normal(size=(case.kv_heads, case.head_dim)).astype(np.float32)
 
 
@@ -117,6 +134,12 @@ class Attention:
             rows=self.rows,
         )
         self.own = dict(scratch=self.scratch.address, scratch_stride=room.bytes)
+        sinks = softmax_of(case).sinks
+        self.softmax = dict(
+            window=case.window,
+            cap=float32_bits(case.cap),
+            sinks=0 if sinks is None else self.m.put(sinks).address,
+        )
         self.finished = m.flat(TASKS * 2, np.int64, 0)
         self.units = dict(
             units=m.flat(units * room.block // 4, np.float32, np.nan).address,
@@ -171,7 +194,7 @@ class Attention:
             workers=workers,
             y=y.address,
             y_stride=y.stride,
-            window=case.window,
+            **self.softmax,
             **self.operands,
             **self.own,
             **self.units,
@@ -253,13 +276,13 @@ def test_equal_copies_are_rounded_elsewhere(head_dim: int, copies: int) -> None:
     assert np.abs(error).max() > 0.45 / copies
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", CASES + CAPPED, ids=str)
 def test_int8(case: Case) -> None:
     check_int8(case, HERE)
 
 
 @pytest.mark.parametrize("name", [name for name in EVERYWHERE if name != HERE])
-@pytest.mark.parametrize("case", SOME, ids=str)
+@pytest.mark.parametrize("case", SOME + CAPPED, ids=str)
 def test_int8_everywhere(case: Case, name: str) -> None:
     check_int8(case, name)
 
@@ -273,7 +296,7 @@ def check_int8(case: Case, name: str) -> None:
     for held, want in zip(attention.numbers(), query, strict=True):
         np.testing.assert_array_equal(held, want)
     check_layout(attention, stored)
-    want = meaning.attend_int8(query, stored, case.before, case.window)
+    want = meaning.attend_int8(query, stored, case.before, softmax_of(case))
     same_bits(got, want[..., : case.head_dim])
 
 
@@ -309,8 +332,8 @@ def check_layout(attention: Attention, stored: meaning.Stored) -> None:
 @pytest.mark.parametrize(
     ("case", "kind", "name"),
     [
-        *((c, k, HERE) for c in CASES for k in ("f32", "f16")),
-        *((c, "f16", n) for c in SOME for n in EVERYWHERE if n != HERE),
+        *((c, k, HERE) for c in CASES + CAPPED for k in ("f32", "f16")),
+        *((c, "f16", n) for c in SOME + CAPPED for n in EVERYWHERE if n != HERE),
     ],
     ids=str,
 )
@@ -321,22 +344,28 @@ def test_floats(case: Case, kind: str, name: str) -> None:
     same_bits(Attention(case, kind, name, units=0).run(workers=2)[0], got)
     query, keys, values = meaning.store_float(q, k, v, centre_of(case), scaling(case), dtype)
     same_bits(attention.queries()[..., : case.head_dim], query)
-    same_bits(got, meaning.attend_float(query, keys, values, case.before, case.window))
+    same_bits(got, meaning.attend_float(query, keys, values, case.before, softmax_of(case)))
 
 
-@pytest.mark.parametrize("case", SOME, ids=str)
+@pytest.mark.parametrize("case", SOME + CAPPED, ids=str)
 def test_attention_is_softmax(case: Case) -> None:
     """Floats against plain float64; INT8 within the steps of its quantization."""
     q, k, v = inputs(case)
+    _, cap, sinks = softmax_of(case)
     exact = np.empty((case.count, case.heads, case.head_dim))
     for h in range(case.heads):
         key, value = k[:, h // case.share].astype(float), v[:, h // case.share].astype(float)
         for n in range(case.count):
             last = case.before + n
             first = max(0, last - case.window + 1) if case.window else 0
+            value_seen = value[first : last + 1]
             s = key[first : last + 1] @ q[n, h].astype(float) * scaling(case)
+            if cap:
+                s = cap * np.tanh(s / cap)
+            if sinks is not None:
+                s, value_seen = np.append(s, sinks[h]), np.vstack([value_seen, np.zeros(case.head_dim)])
             p = np.exp(s - s.max())
-            exact[n, h] = p @ value[first : last + 1] / p.sum()
+            exact[n, h] = p @ value_seen / p.sum()
     size = np.abs(v).max()
     got, _ = Attention(case, "f32", HERE).run()
     np.testing.assert_allclose(got, exact, rtol=0, atol=3e-6 * size)
@@ -392,7 +421,7 @@ def test_sequences_of_a_pass_do_not_meet(kind: str, units: int, window: int) -> 
     own = together.own if kind == "q8" else {}
     batch = int(words[0].ctypes.data)
     call_with(m, f"store_{together.number}", together.tag, batch, 2, source | more | together.operands | own)
-    output = dict(y=y.address, y_stride=y.stride, window=window)
+    output = dict(y=y.address, y_stride=y.stride, **together.softmax)
     rest = together.operands | together.own | together.units
     call_with(m, f"attend_{together.number}", together.tag, batch, 2, output | rest)
     same_bits(y.values.reshape(count, 6, 64), np.concatenate([got for got, _ in alone]))
@@ -405,6 +434,7 @@ HIDING = [  # tiles whose queries see different positions: at chunk borders, in 
     Case(64, 1, 1, 511, 2, 1),
     Case(20, 1, 1, 255, 9, 4),
     Case(80, 1, 3, 520, 9, 260),
+    Case(20, 1, 3, 250, 9, 4, cap=2.0, sinks=True),
 ]
 
 
@@ -450,9 +480,9 @@ def test_what_a_row_does_not_see_changes_no_bit_anywhere(case: Case, kind: str, 
 
 @pytest.mark.parametrize("kind", ["q8", "f16", "f32"])
 @pytest.mark.parametrize("part", [1, 2], ids=["key", "value"])
-def test_what_a_row_sees_and_is_no_number_shows(kind: str, part: int) -> None:
+@pytest.mark.parametrize("case", [Case(64, 1, 2, 40, 3), Case(64, 1, 2, 40, 3, cap=9.0, sinks=True)], ids=str)
+def test_what_a_row_sees_and_is_no_number_shows(case: Case, kind: str, part: int) -> None:
     """A NaN among the keys or values that a row sees makes it NaN, rather than be passed over."""
-    case = Case(64, 1, 2, 40, 3)
     given = inputs(case)
     given[part][20, 0, 7] = np.nan
     with np.errstate(all="ignore"):

@@ -16,7 +16,7 @@ from edgeq.formats.schemes import SCHEMES, pack
 from edgeq.kernels import meaning, meaning_far
 from edgeq.kernels.catalog import CHUNK, FAR, FAR_PARTS
 from tests.kernels.calling import Array, run, same_bits
-from tests.kernels.test_attention import Attention, Case, centre_of, inputs, scaling
+from tests.kernels.test_attention import Attention, Case, centre_of, inputs, scaling, softmax_of
 from tests.simd.rows import EVERYWHERE, HERE
 
 KINDS = [(scheme, suffix) for scheme in FAR for suffix in FAR_PARTS]
@@ -26,8 +26,9 @@ CASES = [
     Case(8, 2, 3, 768 + 40, 9),
     Case(80, 2, 3, 1024 + 5, 5, 700),
     Case(128, 1, 1, 768 + 200, 30, 300),
+    Case(64, 1, 3, 1024 + 7, 2, cap=2.0, sinks=True),
 ]
-FEW = [CASES[n] for n in (1, 3)]
+FEW = [CASES[n] for n in (1, 3, 5)]
 
 
 @dataclass
@@ -91,7 +92,7 @@ class FarAttention(Attention):
             workers=workers,
             y=y.address,
             y_stride=y.stride,
-            window=case.window,
+            **self.softmax,
             **self.far_words,
             **self.operands,
             **self.own,
@@ -133,7 +134,7 @@ def check(case: Case, scheme: str, suffix: str, isa: str) -> None:
     same_bits(attention.attend_far(workers=2), got)
     query, _ = meaning.store_int8(q, k[:1], v[:1], centre_of(case), scaling(case))
     low = meaning_far.coarse(q, scaling(case))
-    want = meaning_far.attend_coded(query, low, near, pages, row, n, case.window)
+    want = meaning_far.attend_coded(query, low, near, pages, row, n, softmax_of(case))
     same_bits(got, want[..., : case.head_dim])
 
 

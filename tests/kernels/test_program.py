@@ -25,6 +25,7 @@ from edgeq.kernels.roles import In, Number, Role, fact
 from edgeq.models import decoder
 from edgeq.runtime.arena import ALIGNMENT, Buffer, Held, Input, Rows, plan
 from edgeq.runtime.instructions import Instruction
+from edgeq.runtime.operands import float32_bits
 from edgeq.runtime.program import Program, Settings
 from edgeq.runtime.recorder import Recorder
 from edgeq.runtime.rotary import Tables
@@ -349,3 +350,50 @@ def test_weights_are_what_they_are_asked_for_as(demo_checkpoint: Path, tmp_path:
     block = w.block(4, decoder.Block)
     assert block.down is w.matrix("blocks.4.down") and block.down.name == "blocks.4.down"
     assert block.norm1 is w.vector("blocks.4.norm1") and block.norm1.name == "blocks.4.norm1"
+
+
+# ---- what the layers of a family tell attention ----
+CAPS = [50.0, None, 30.0]
+
+
+def sunk(p: Recorder, c: Any, w: Weights, i: int, x: Rows, rope: Tables, cache: CacheLayer) -> Rows:
+    """A layer of a family with caps and, but for the last layer, sinks."""
+    b = w.block(i, decoder.Block)
+    q, k, v = decoder.project(p, c, b, ops.norm(p, x, b.norm1, (b.q, b.k, b.v), epsilon=c.rms_norm_eps))
+    sinks = Vector(f"sinks of {i}", np.full(6, i, np.float32)) if i < 2 else None
+    a = ops.attend(p, q, k, v, cache, cap=CAPS[i], sinks=sinks)
+    return ops.matmul(p, b.o, ops.quantize(p, a, (b.o,)), add_to=x)
+
+
+@pytest.mark.parametrize("kv", ["q8", "f16", "q4", "k8v4"])
+def test_caps_and_sinks_are_a_layers_own(kv: str) -> None:
+    config = SimpleNamespace(**vars(CONFIG), cache_layers=lambda: [LayerShape(2, 20)] * 3)
+    p, w = recorder(kv=kv), FakeWeights(CONFIG, {"": "q4", "embed": "q8"})
+    decoder.decode(p, config, w, Tables(np.ones(10), 64), sunk)  # type: ignore[arg-type]
+    program = p.finish(dict.fromkeys(p.requests(), 1))
+    check_side_by_side(program)
+    rows = zip(program._instructions, program.code, strict=True)
+    found = [(i, row) for i, row in rows if i.kernel.startswith("attend_")]
+    assert len(found) == 3
+    for n, (i, row) in enumerate(found):
+        words = dict(zip(KERNELS[i.kernel].operands, row[4:], strict=False))
+        assert words["cap"] == float32_bits(CAPS[n] or 0.0)
+        vector = i.given["sinks"]
+        assert words["sinks"] == (0 if n == 2 else vector.words[0])
+        assert n == 2 or (vector.values[:6] == n).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (dict(cap=-1.0), "cap is -1.0, where a number above 0 is needed"),
+        (dict(cap=float("nan")), "cap is nan, where a number above 0 is needed"),
+        (dict(sinks=Vector("sinks", np.zeros(5, np.float32))), "sinks of 5 columns, where 6 are needed"),
+        (dict(cap=1.0, centre=np.zeros((2, 20), np.float32)), "centre of keys beside a cap or sinks"),
+    ],
+)
+def test_a_cap_and_sinks_that_fit_no_layer_are_refused(given: dict[str, Any], sentence: str) -> None:
+    p = recorder()
+    q, k, v = p.rows(120), p.rows(40), p.rows(40)
+    with pytest.raises(UsageError, match=sentence):
+        ops.attend(p, q, k, v, p.cache(LayerShape(2, 20)), **given)

@@ -86,8 +86,8 @@ class FakeEngine(FakeModel):
     def used(self) -> int:
         return len({id(page) for sequence in self.open for page in sequence.pages}) * PAGE_BYTES
 
-    def cache_bytes(self, tokens: int) -> int:
-        return -(-tokens // self.page_tokens) * PAGE_BYTES
+    def cache_bytes(self, tokens: int, shared: int = 0) -> int:
+        return (-(-tokens // self.page_tokens) - shared // self.page_tokens) * PAGE_BYTES
 
     def sequence(self) -> Any:
         self.open.append(Paged(self))

@@ -155,7 +155,8 @@ def test_answers_of_one_prompt_are_promised_its_whole_pages_once() -> None:
     batch = Batch(engine)
     batch.add_several([BOS] * 9, 3, max_tokens=5, seed=1, ignore_eos=True)
     batch.step()
-    assert batch._scheduler._promises.promised == (4 + 2 * (4 - 2)) * PAGE_BYTES
+    # and that in which the prompt ends, until each has a copy
+    assert batch._scheduler._promises.promised == (4 + 2 * (4 - 2) + 1) * PAGE_BYTES
     assert engine.used == 3 * PAGE_BYTES  # 9 ids
     batch.step()
     assert engine.used <= (2 + 3) * PAGE_BYTES
