@@ -15,6 +15,7 @@ from tests.stranger.script import NOTHING, Ended, Interrupted, Step
 README, USAGE, PYTHON, OPTIONS, PI = PAGES
 STORY = "there was a little girl named Lily"
 RUN = 'edgeq run qwen3.edgeq "The capital of France is" -n 32'
+KEPT = "edgeq run qwen3.edgeq -f report.txt -n 32 --prompt-cache kept"
 GREEDY = 'echo "Once upon a time" | edgeq run qwen3.edgeq --temp 0 --json'
 TIMINGS = (
     r"^load [\d.]+ s \| prompt \d+ tokens, [\d.]+/s \| generated \d+ tokens, [\d.]+/s \| total [\d.]+ s$"
@@ -77,7 +78,7 @@ CONVERTED = (
     Step("a scheme for each tensor", README, "edgeq convert model-dir -o mixed.edgeq --recipe q4-mixed", (NOTHING,),
          (r"\Aby-rules\.edgeq: 192 kB, q4-mixed",), but={"mixed.edgeq": "by-rules.edgeq"}),
     Step("what the file holds", PI, "edgeq show MODEL", (r"^family +llama$", r"^context +512 tokens$",
-         r"^cache +1\.44 kB a token", r"^template +\d+ characters", r"^q4 +35 "), (NOTHING,), but={"MODEL": "qwen3.edgeq"}),
+         r"^cache +q8, 1\.44 kB a token: .*; in k8v4 ", r"^template +\d+ characters", r"^q4 +35 "), (NOTHING,), but={"MODEL": "qwen3.edgeq"}),
     Step("whether it is whole", USAGE, "edgeq verify", (r"\Aqwen3\.edgeq: sound\n\Z",), (NOTHING,), also="qwen3.edgeq"),
 )  # fmt: skip
 
@@ -94,6 +95,16 @@ ANSWERED = (
          (r"\A named Lily\. She loved to play \n\Z",), (NOTHING,), also="-n 9 -q"),
     Step("to end before a word", USAGE, "edgeq run qwen3.edgeq -f story.txt --temp 0", (r"\A named Lily\. She \n\Z",),
          (NOTHING,), also="--stop loved -q"),
+    Step("several tokens a pass", README, "edgeq run qwen3.edgeq -f story.txt --draft prompt",
+         (r"\A named Lily\. She loved to play \n\Z",), (NOTHING,), also="-n 9 --temp 0 -q"),
+    Step("guesses of another model", USAGE, "edgeq chat qwen3.edgeq --draft small.edgeq",
+         (rf"\A, {STORY}",), (r"guessed \d+ of \d+",), but={"small": "model"}, also='-p "Hello" --temp 0 -n 40 --no-think </dev/null'),
+    Step("another order of samplers", USAGE,
+         "edgeq run qwen3.edgeq -f story.txt --samplers 'min_p;temperature' --min-p 0.1 --temp 1.5 --seed 1", (r"\A.{10,}",),
+         (of_tokens(16, 13),), also="-n 16"),
+    Step("a smaller cache", README, "edgeq run qwen3.edgeq -f story.txt --kv q4", (r"\A named Lily\.",), (TIMINGS,), also="--temp 0"),
+    Step("a long text", USAGE, KEPT, (r"\A.+",), (of_tokens(32, 404),)),
+    Step("the same text again, in another process", USAGE, KEPT, (r"\A.+",), (of_tokens(32, 1),)),
     Step("a line that was written for llama.cpp", USAGE, RUN, (r"\A.{10,}",),
          (r"\Aedgeq: warning: -ngl is ignored: edgeq runs on the CPU$", of_tokens(32, 16)),
          also="-ngl 99 -c 512 -t 2 --temp 0"),

@@ -53,6 +53,7 @@ def furnish(home: Path, demo: Path) -> None:
     stories = (ROOT / "edgeq/calibrate/text/stories.txt").read_text(encoding="utf-8")
     for name in TEXTS:
         (home / name).write_text(stories[:20_000], encoding="utf-8")
+    (home / "report.txt").write_text(stories[:700], encoding="utf-8")  # which leaves room for an answer
     for name, content in SMALL.items():
         (home / name).write_text(content, encoding="latin-1")
     (home / ".venv").symlink_to(Path(sysconfig.get_path("scripts")).parent)
