@@ -110,8 +110,13 @@ class Model(Unique):
         arguments.callback("progress", progress)
         threads = None if threads is None else whole("threads", threads)
         limit = None if cache_memory is None else whole("cache_memory", cache_memory)
+        size = None if prompt_cache_size is None else whole("prompt_cache_size", prompt_cache_size)
+        if prompt_cache is not None and not (
+            isinstance(prompt_cache, str | os.PathLike) and str(prompt_cache)
+        ):
+            raise UsageError(f"prompt_cache is {shown(prompt_cache)}, but must name a folder.")
         self.act = act
-        self._kept = prompt_cache, prompt_cache_size, not prompt_cache_ro
+        self._kept = prompt_cache, size, not prompt_cache_ro
         self._prefixes: Prefixes | None = None
         self._passes = Line()
         self.pass_costs = PassCosts()  # seconds by rows, as generations with guesses saw them

@@ -181,7 +181,7 @@ class Sequence(Unique):
             if not 0 <= length <= held.length:
                 raise UsageError(f"a sequence of {held.length} tokens cannot be cut to {shown(n)}.")
             if length < held.length:
-                self._held = held.cut(length)
+                self._exchange(held.cut(length))
             return self._held.length
         finally:
             turn.over = True
@@ -210,6 +210,7 @@ class Sequence(Unique):
             self._calls.claim(turn, "be kept")
             self._check_open()
             held = self._held
+            held.table.freeze()  # now: when the turn is over, another thread may cut it and go on
             return held.ids[: held.length], held.table.chunks(held.length)
         finally:
             turn.over = True
@@ -223,7 +224,7 @@ class Sequence(Unique):
             self._calls.claim(turn, "be exchanged")
             self._check_open()
             table = Table.of_chunks(self.model.cache, pages, len(ids))
-            self._held = Held(list(ids), len(ids), -1, table)
+            self._exchange(Held(list(ids), len(ids), -1, table))
         finally:
             turn.over = True
 
@@ -231,6 +232,11 @@ class Sequence(Unique):
         """Let go of the cache. A call under way breaks its pass off and ends with UsageError."""
         self._closed = True
         self._let_go()
+
+    def _exchange(self, held: Held) -> None:
+        self._held = held
+        if self._closed:  # by another thread, meanwhile
+            self._let_go()
 
     def _let_go(self) -> None:
         held = self._held
@@ -281,9 +287,7 @@ def run_pass(
     for sequence, h, table, s in zip(sequences, held, tables, segments, strict=True):
         part = slice(at, at + s.wanted)
         last = int(likeliest[part][-1]) if s.wanted else -1
-        sequence._held = h.more(s.ids.tolist(), last, table)
-        if sequence._closed:  # by another thread, meanwhile
-            sequence._let_go()
+        sequence._exchange(h.more(s.ids.tolist(), last, table))
         fed.append(Fed(logits[part], likeliest[part]))
         at += s.wanted
     return fed

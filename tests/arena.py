@@ -48,7 +48,8 @@ PATTERNS: dict[str, Array] = {
     "random": RANDOM,
 }
 ZEROS = np.zeros(1, np.uint8)
-POSITIONS = 700  # a model's at the most
+POSITIONS = 1400  # a model's at the most: pages of the cache become far from the fourth on
+FAR_FROM = 770  # tokens, of which a page is far
 
 
 # ---- random models ----
@@ -112,6 +113,9 @@ class Run:
     def random(cls, rng: np.random.Generator, vocab: int) -> Run:
         context = int(rng.integers(2, 100) if rng.random() < 0.85 else rng.integers(250, POSITIONS))
         left, pieces = int(rng.integers(1, context + 1)), []
+        if context > FAR_FROM and rng.random() < 0.5:
+            pieces.append((rng.integers(0, vocab, FAR_FROM).tolist(), False))
+            left = min(left, context - FAR_FROM)
         while left:
             size = min(left, int(rng.choice([1, 1, 2, 5, int(rng.integers(1, 257))])), 256)
             pieces.append((rng.integers(0, vocab, size).tolist(), bool(rng.random() < 0.4)))
@@ -136,7 +140,8 @@ def outcome(model: Model, run: Run, pattern: Array) -> list[Array]:
     sequence, results = model.sequence(), []
     fill_cache(sequence, pattern)
     for ids, every in run.pieces:
-        model.runner._program.poison(pattern)
+        for program in (model.runner._program, *model.runner._narrow):
+            program.poison(pattern)
         logits = sequence.feed(ids, all_logits=every)
         results += [logits.reshape(-1).view(np.uint32).copy(), np.array([sequence.likeliest])]
     return results
@@ -150,12 +155,14 @@ class Steps:
 
     def __init__(self, model: Model, pattern: Array):
         self.program, self.pattern = model.runner._program, pattern
+        self.programs = [self.program, *model.runner._narrow]
         self.pool_run = model.runner._pool.run
         self.held: dict[Buffer, list[tuple[int, bytes]]] = {}
         self.kernels: set[str] = set()
         self.spoilt: set[str] = set()  # kernels that wrote what is not theirs
 
     def run(self, code: Array) -> None:
+        self.program = next(p for p in self.programs if np.shares_memory(p.code, code))
         first = (code.ctypes.data - self.program.code.ctypes.data) // WIDTH
         for n in range(first, first + len(code)):
             instruction = self.program._instructions[n]

@@ -13,6 +13,7 @@ later, from the ids it has: nobody can see it.
 from __future__ import annotations
 
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -158,7 +159,7 @@ class Scheduler:
 
     def _fail(self, text: Text, error: Exception) -> None:
         """End a text with an error; the others go on."""
-        text.error = error
+        text.error = pageless(error)
         self._failed.append(text)
 
     def _same(self, request: Request) -> None:
@@ -278,7 +279,7 @@ class Scheduler:
         free = [request for request in self.running if request.given is None]
         if len(self.running) == 1 or not free:
             for text in self.running[-1].alive:
-                text.error = error
+                text.error = pageless(error)
             return [Event(text, []) for text in self.running[-1].texts if text.error is error]
         youngest = free[-1]
         for text in youngest.active:
@@ -290,3 +291,9 @@ class Scheduler:
         self.waiting.appendleft(youngest)
         self._is_short = True
         return []
+
+
+def pageless(error: Exception) -> Exception:
+    """An error that may be kept for long, without what the calls that it came through held: pages."""
+    traceback.clear_frames(error.__traceback__)
+    return error

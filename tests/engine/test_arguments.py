@@ -186,3 +186,21 @@ def test_what_is_shown() -> None:
     assert shown("a\ud800\n") == r"'a\ud800\n'" and shown(10**5000) == "a int" and shown(Hostile())
     assert len(shown("x" * 10**6)) <= 40 and len(shown(list(range(10**6)))) <= 40
     assert [size(n) for n in (0, 999, 12_300)] == ["0 B", "999 B", "12.3 kB"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"prompt_cache": 5}, "prompt_cache is 5, but must name a folder"),
+        ({"prompt_cache": ""}, "prompt_cache is '', but must name a folder"),
+        ({"prompt_cache_size": -1}, "prompt_cache_size is -1, but a positive whole number"),
+        ({"prompt_cache_size": "1 GB"}, "prompt_cache_size is '1 GB', but a positive whole number"),
+        ({"cache_memory": 0}, "cache_memory is 0, but a positive whole number"),
+    ],
+)
+def test_where_prompts_are_kept(
+    options: dict[str, Any], words: str, demo_file: Callable[[str], Path]
+) -> None:
+    with pytest.raises(UsageError, match=words) as error:
+        engine.load(demo_file("q4"), threads=1, **options)
+    one_line(error)

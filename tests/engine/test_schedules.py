@@ -225,7 +225,9 @@ class LongSchedule(Schedule):
     def adopt(self, one: One) -> None:
         """Remember what it holds, and begin anew with what is known of it and of some of it."""
         self.model.prefixes.keep(one.sequence)
-        wanted = len(one.ids) - int(self.rng.choice([0, 1, len(one.ids) % 256, int(self.rng.integers(0, 400))]))
+        wanted = len(one.ids) - int(
+            self.rng.choice([0, 1, len(one.ids) % 256, int(self.rng.integers(0, 400))])
+        )
         other = self.model.sequence()
         ids = [*one.ids[: max(0, wanted)], *self.token(3)]
         found = self.model.prefixes.start(other, ids)
@@ -277,7 +279,7 @@ def test_each_is_told_the_same_over_far_pages(
 
 @pytest.mark.parametrize("kind", FAR)
 def test_a_page_is_narrowed_anew_when_it_was_written_to_anew(kind: str, file: Callable[[int], Path]) -> None:
-    """Chunk 1 is far and near while chunk 3 is written; cut in it, the far page is of tokens that are gone."""
+    """Chunk 1 is far and near while chunk 3 is written; after a cut in it the far page is wrong."""
     with engine.load(file(0), threads=1, kv=kind) as model:
         sequence = model.sequence()
         sequence.feed([5, 6] * 400)
@@ -334,6 +336,32 @@ def test_a_pool_of_what_is_promised_is_enough(
         known = batch.add([*ids, 7], **options)
         batch.run()
         assert len(known.read().ids) == more
+
+
+def test_an_error_that_is_kept_keeps_no_pages(file: Callable[[int], Path]) -> None:
+    with engine.load(file(0)) as one_page:
+        nbytes = one_page.cache.page_bytes
+    with engine.load(file(0), cache_memory=3 * nbytes) as model, model.batch() as batch:
+        idle = model.sequence()
+        idle.feed([5] * 256)
+        broken = batch.add([6] * 600, max_tokens=2)
+        batch.run()
+        assert isinstance(broken.error, OutOfMemoryError)
+        idle.close()
+        model.prefixes.tree.clear()
+        assert model.pool.used == 0
+
+
+def test_what_is_kept_stays_when_its_sequence_goes_on(file: Callable[[int], Path]) -> None:
+    """Before the tree has it: another thread may come between."""
+    with engine.load(file(0), threads=1) as model:
+        sequence, other = model.sequence(), model.sequence()
+        sequence.feed([5] * 100)
+        ids, pages = sequence.kept()
+        sequence.truncate(50)
+        sequence.feed([6] * 50)
+        other.adopt(ids, pages)
+        assert np.array_equal(other.feed([7]), model.logits([*ids, 7])[-1])
 
 
 def test_a_full_pool_refuses_and_goes_on(file: Callable[[int], Path]) -> None:
