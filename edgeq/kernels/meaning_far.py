@@ -46,8 +46,8 @@ class Far(NamedTuple):
 
 # ---- narrowing ----
 def far_keys(keys: Array, key_scales: Array, scheme: Scheme, head_dim: int) -> tuple[Array, Array, Parts]:
-    """Of int8 keys [CHUNK, dims] of a head and their scales [CHUNK, groups] the means, their scales, and what
-    is left as parts of the scheme.
+    """Of int8 keys [positions, dims] of a head and their scales [positions, groups] the means of tiles, their
+    scales, and what is left as parts of the scheme.
     """
     dims = keys.shape[1]
     grouped = -1, TILE, dims // GROUP, GROUP
@@ -56,13 +56,13 @@ def far_keys(keys: Array, key_scales: Array, scheme: Scheme, head_dim: int) -> t
     codes, scales = rounded(means, 127, between(head_dim).reshape(-1, GROUP))
     left = found - (codes.astype(F32) * scales[..., None])[:, None]
     parts = round_groups(left.reshape(-1, GROUP), scheme)
-    rows = {name: part.reshape(CHUNK, -1) for name, part in parts.items()}
+    rows = {name: part.reshape(len(keys), -1) for name, part in parts.items()}
     return codes.reshape(-1, dims).astype(np.int8), scales, rows
 
 
 def far_values(values: Array, value_scales: Array, scheme: Scheme) -> Parts:
-    """Of int8 values [CHUNK, dims] of a head and their scales [CHUNK] the parts [dims, CHUNK], times the
-    block.
+    """Of int8 values [positions, dims] of a head and their scales [positions] the parts [dims, positions],
+    times the block; GROUP positions share a scale.
     """
     dims = values.shape[1]
     found = values.astype(F32) * (value_scales * F32(block(dims)))[:, None]
