@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Ids
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -215,7 +215,7 @@ class Sequence(Unique):
         finally:
             turn.over = True
 
-    def adopt(self, ids: Ids[int], pages: Ids[Mapping[str, Page]]) -> None:
+    def adopt(self, ids: Ids[int], pages: Ids[Mapping[str, Any]]) -> None:
         """Be these tokens, with pages as `kept` gave them and perhaps more in the last. UsageError as from
         `feed`.
         """

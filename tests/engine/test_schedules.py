@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edgeq import engine
-from edgeq.cache import KINDS
+from edgeq.cache import KINDS, Page
 from edgeq.converters import convert
 from edgeq.errors import CancelledError, OutOfMemoryError
 from edgeq.passes import Fed, Part
@@ -261,9 +261,12 @@ def test_each_is_told_the_same_over_far_pages(
     ):
         narrowed: list[int] = []
         narrow = model.runner.narrow
-        monkeypatch.setattr(
-            model.runner, "narrow", lambda some, go_on: (narrowed.append(len(some)), narrow(some, go_on))
-        )
+
+        def noted(some: Any, go_on: Any) -> None:
+            narrowed.append(len(some))
+            narrow(some, go_on)
+
+        monkeypatch.setattr(model.runner, "narrow", noted)
         count = 0
         for seed in range(8):
             schedule = LongSchedule(model, seed)
@@ -300,7 +303,13 @@ def test_a_sequence_never_holds_more_than_it_is_said_to(
     with engine.load(file(window), threads=1, kv=kind) as model:
         used: list[int] = []
         take = model.pool.take
-        monkeypatch.setattr(model.pool, "take", lambda n: (take(n), used.append(model.pool.used))[0])
+
+        def noted(nbytes: int) -> Page:
+            page = take(nbytes)
+            used.append(model.pool.used)
+            return page
+
+        monkeypatch.setattr(model.pool, "take", noted)
         rng = np.random.default_rng(window)
         for seed in range(4):
             sequence, longest = model.sequence(), 0
