@@ -19,7 +19,7 @@ from bench.forward import Array
 from edgeq.cache import Kind
 from edgeq.formats import dequantize
 from edgeq.formats.schemes import SCHEMES
-from edgeq.kernels import meaning, meaning_far
+from edgeq.kernels import meaning, meaning_attention, meaning_far
 from edgeq.kernels.catalog import CHUNK, TILE
 
 
@@ -74,7 +74,7 @@ class Coded:
         if count % CHUNK:
             raise ValueError(f"a window has {count} positions, but far pages are of {CHUNK}")
         kv_heads, scaling = k.shape[1], 1.0 / math.sqrt(head_dim)
-        query, near = meaning.store_int8(q, k, v, np.zeros_like(k[0]), scaling)
+        query, near = meaning_attention.store_int8(q, k, v, np.zeros_like(k[0]), scaling)
         queries = query.x * query.x_scale[..., None]
         coarse = queries
         if self.rule and self.kind.keys:
@@ -84,9 +84,9 @@ class Coded:
             mine = slice(i * share, (i + 1) * share)
             turned = self.attend(queries[:, mine].swapaxes(0, 1), coarse[:, mine].swapaxes(0, 1), pages)
             out[:, mine] = turned.swapaxes(0, 1)
-        return meaning.turn(out)[..., :head_dim]
+        return meaning_attention.turn(out)[..., :head_dim]
 
-    def pages(self, near: meaning.Stored, head_dim: int) -> Iterator[Pages]:
+    def pages(self, near: meaning_attention.Stored, head_dim: int) -> Iterator[Pages]:
         """What each key-value head holds."""
         count, kv_heads, dims = near.keys.shape
         keys, key_scales, values, value_scales = (
@@ -103,7 +103,7 @@ class Coded:
         if self.rule:
             scheme = SCHEMES[self.kind.values]
             coded = dequantize(meaning_far.far_values(values, value_scales, scheme), scheme).T
-            far_values = coded / np.float32(meaning.block(dims))
+            far_values = coded / np.float32(meaning_attention.block(dims))
         for i in range(kv_heads):
             yield Pages(*(part[i * count : (i + 1) * count] for part in (*parts, far_keys, far_values)))
 
@@ -141,7 +141,9 @@ class Coded:
         p = np.exp(scores - top)
         sums = np.zeros_like(q)
         if near.any():
-            numbers, step = meaning.rounded(p * near * held.value_scales[there], meaning.WIDE_MAX)
+            numbers, step = meaning_attention.rounded(
+                p * near * held.value_scales[there], meaning_attention.WIDE_MAX
+            )
             sums += numbers.astype(np.float32) @ held.near_values[there] * step[..., None]
         if far.any():
             sums += _values(meaning.quantize(p * far)) @ held.far_values[there]

@@ -9,25 +9,10 @@ import numpy as np
 
 from edgeq.formats.schemes import Parts, Scheme
 
-from . import meaning
+from . import meaning, meaning_attention
 from .catalog import CHUNK, GROUP, TILE
-from .meaning import (
-    F32,
-    PLAIN,
-    Array,
-    Int8,
-    NearHead,
-    Query,
-    Softmax,
-    Stored,
-    between,
-    block,
-    fma,
-    fold,
-    quantize,
-    rounded,
-    turn,
-)
+from .meaning import F32, Array, Int8, fma, fold, quantize
+from .meaning_attention import PLAIN, NearHead, Query, Softmax, Stored, between, block, rounded, turn
 
 CANDIDATES, SHARE = 5, F32(0.02)
 
@@ -136,15 +121,15 @@ def is_far(chunk: int, own: int) -> bool:
 def coarse(a: Array, scaling: float) -> Int8:
     """Queries [count, heads, head_dim] as far keys are multiplied by, int8 with a scale for 32."""
     inverse = F32(1.0 / block(-(-a.shape[-1] // GROUP) * GROUP))
-    return quantize(turn(meaning.padded(a * F32(F32(scaling) * inverse))))
+    return quantize(turn(meaning_attention.padded(a * F32(F32(scaling) * inverse))))
 
 
 def attend_coded(
     q: Query, low_q: Int8, cache: Stored, pages: dict[int, list[Far]], scheme: Scheme, position: int,
     softmax: Softmax = PLAIN,
 ) -> Array:  # fmt: skip
-    """As `meaning.attend_int8`; low_q is what `coarse` gives, and `pages` has the far ones by the number of
-    their chunk. The queries are all of one chunk.
+    """As `attend_int8`; low_q is what `coarse` gives, and `pages` has the far ones by the number of their
+    chunk. The queries are all of one chunk.
     """
     count, heads, dims = q.x.shape
     share = heads // cache.keys.shape[1]
@@ -156,7 +141,7 @@ def attend_coded(
         far = {chunk: FarHead(query, low, page[i], scheme) for chunk, page in pages.items()}
 
         heads_of = (far[n] if is_far(n, position // CHUNK) else near for n in count_from(0))
-        sums, total = meaning.attend_chunks(heads_of, count, dims, position, h, softmax)
+        sums, total = meaning_attention.attend_chunks(heads_of, count, dims, position, h, softmax)
         out[:, h] = turn(sums) / total[:, None]
     return out
 
@@ -176,12 +161,12 @@ class FarHead:
     def scores(self, at: slice) -> Array:
         means, scales = self.page.means, self.page.mean_scales
         if means is None or scales is None:
-            return meaning.key_scores(self.q.x, *self.page.keys)
-        of_means = meaning.key_scores(self.q.x, means, scales) * self.q.x_scale[:, None]
+            return meaning_attention.key_scores(self.q.x, *self.page.keys)
+        of_means = meaning_attention.key_scores(self.q.x, means, scales) * self.q.x_scale[:, None]
         return meaning.matmul(self.low_q, self.page.keys, self.scheme, add=np.repeat(of_means, TILE, axis=1))
 
     def exponentials(self, below: Array, scale: Array) -> Array:
-        return meaning.exp2(below * (scale * meaning.LOG2_E)[:, None])
+        return meaning.exp2(below * (scale * meaning_attention.LOG2_E)[:, None])
 
     def weighted(self, p: Array, seen: Array, at: slice) -> tuple[Array, Array]:
         sums = meaning.matmul(quantize(np.where(seen, p, F32(0.0))), self.page.values, self.scheme)

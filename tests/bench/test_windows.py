@@ -21,7 +21,7 @@ from edgeq.converters import convert
 from edgeq.errors import UnsupportedError
 from edgeq.evaluate.windows import kld_of_rows
 from edgeq.formats.schemes import SCHEMES
-from edgeq.kernels import meaning, meaning_far
+from edgeq.kernels import meaning_attention, meaning_far
 from edgeq.kernels.catalog import CHUNK
 
 FAR_KINDS = [name for name, kind in KINDS.items() if kind.has_far]
@@ -83,11 +83,11 @@ def test_attention_is_its_meanings(kind: str, rule: Rule, monkeypatch: pytest.Mo
     q, k, v = (rng.standard_normal((count, n, head_dim)).astype(np.float32) for n in (4, 2, 2))
     k *= rng.uniform(0.5, 3, (2, head_dim)).astype(np.float32)
     scaling, centre = 1 / math.sqrt(head_dim), np.zeros_like(k[0])
-    query, near = meaning.store_int8(q[-last:], k, v, centre, scaling)
+    query, near = meaning_attention.store_int8(q[-last:], k, v, centre, scaling)
     scheme = SCHEMES[KINDS[kind].values]
     pages = {}
     for n in range(4):
-        page = meaning.Stored(*(part[n * CHUNK : (n + 1) * CHUNK] for part in near))
+        page = meaning_attention.Stored(*(part[n * CHUNK : (n + 1) * CHUNK] for part in near))
         coded = meaning_far.narrow(page, scheme, head_dim)
         pages[n] = coded if KINDS[kind].keys else meaning_far.narrow_values(page, scheme)
     low = meaning_far.coarse(q[-last:], scaling)

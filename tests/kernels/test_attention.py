@@ -12,8 +12,9 @@ import pytest
 
 from edgeq.cache import Kind, LayerShape, Plan, kind_of
 from edgeq.formats import schemes
-from edgeq.kernels import meaning
+from edgeq.kernels import meaning_attention
 from edgeq.kernels.catalog import TASKS, Scratch
+from edgeq.kernels.meaning_attention import turn
 from edgeq.simd.verbs.wide import wide_of
 from tests.kernels.calling import (
     Array,
@@ -88,11 +89,11 @@ def inputs(case: Case) -> tuple[Array, Array, Array]:
     return q, k, v
 
 
-def softmax_of(case: Case) -> meaning.Softmax:
+def softmax_of(case: Case) -> meaning_attention.Softmax:
     """With sinks, if any, some of which outweigh all scores and some that weigh next to nothing."""
     sinks = np.random.default_rng(case.heads).normal(size=case.heads) * 3
     sinks[1::3], sinks[2::3] = 200.0, -200.0
-    return meaning.Softmax(case.window, case.cap, sinks.astype(np.float32) if case.sinks else None)
+    return meaning_attention.Softmax(case.window, case.cap, sinks.astype(np.float32) if case.sinks else None)
 
 
 def centre_of(case: Case) -> Array:
@@ -212,13 +213,13 @@ class Attention:
             .reshape(case.count, case.heads, -1)
         )
 
-    def numbers(self) -> meaning.Query:
+    def numbers(self) -> meaning_attention.Query:
         """The same of an INT8 cache's."""
         held = np.ascontiguousarray(self.queries())
         dims = held.shape[-1]
         raw = held.view(np.uint8)[..., : dims * 2]
         layout = wide_of(self.tag).layout
-        return meaning.Query(layout.read(np.ascontiguousarray(raw)), held[..., dims // 2])
+        return meaning_attention.Query(layout.read(np.ascontiguousarray(raw)), held[..., dims // 2])
 
     def run(
         self, workers: int = 1, given: tuple[Array, Array, Array] | None = None
@@ -243,14 +244,17 @@ def test_turned_heads(dims: int, block: int) -> None:
     """Blocks are multiplied with the matrix of 1 and -1, and products of two heads become `block` times as
     large.
     """
-    assert meaning.block(dims) == block
+    assert meaning_attention.block(dims) == block
     signs = [[(-1) ** (i & j).bit_count() for i in range(block)] for j in range(block)]
     rng = np.random.default_rng(dims)
     x, y = rng.normal(size=(2, 5, dims)).astype(np.float32)
     want = np.einsum("nbi,ij->nbj", x.reshape(5, -1, block), np.array(signs, float)).reshape(5, dims)
-    np.testing.assert_allclose(meaning.turn(x), want, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(turn(x), want, rtol=0, atol=1e-4)
     np.testing.assert_allclose(
-        (meaning.turn(x) * meaning.turn(y)).sum(-1) / block, (x * y).sum(-1), rtol=0, atol=1e-4
+        (meaning_attention.turn(x) * meaning_attention.turn(y)).sum(-1) / block,
+        (x * y).sum(-1),
+        rtol=0,
+        atol=1e-4,
     )
 
 
@@ -261,12 +265,12 @@ def test_equal_copies_are_rounded_elsewhere(head_dim: int, copies: int) -> None:
     """A turned block that zeros pad is so many copies of one vector, whose codes add up to it in steps as
     many times finer.
     """
-    add = meaning.between(head_dim)
+    add = meaning_attention.between(head_dim)
     dims = len(add)
-    size = meaning.block(dims)
+    size = meaning_attention.block(dims)
     x = np.random.default_rng(head_dim).normal(size=(500, head_dim)).astype(np.float32)
-    turned = meaning.turn(meaning.padded(x))[:, -size:]
-    codes, scale = meaning.rounded(turned, 127, add[-size:])
+    turned = meaning_attention.turn(meaning_attention.padded(x))[:, -size:]
+    codes, scale = meaning_attention.rounded(turned, 127, add[-size:])
     assert np.abs(codes).max() == 127 and not add[: dims - size].any()
     shaped = codes.reshape(500, copies, -1)
     if copies > 1:
@@ -291,22 +295,24 @@ def check_int8(case: Case, name: str) -> None:
     attention = Attention(case, "q8", name)
     got, (q, k, v) = attention.run(workers=2)
     same_bits(Attention(case, "q8", name, units=0).run(workers=2)[0], got)
-    query, _ = meaning.store_int8(q, k[:1], v[:1], centre_of(case), scaling(case))
-    _, stored = meaning.store_int8(np.zeros_like(k), k, v, centre_of(case), 1.0)
+    query, _ = meaning_attention.store_int8(q, k[:1], v[:1], centre_of(case), scaling(case))
+    _, stored = meaning_attention.store_int8(np.zeros_like(k), k, v, centre_of(case), 1.0)
     for held, want in zip(attention.numbers(), query, strict=True):
         np.testing.assert_array_equal(held, want)
     check_layout(attention, stored)
-    want = meaning.attend_int8(query, stored, case.before, softmax_of(case))
+    want = meaning_attention.attend_int8(query, stored, case.before, softmax_of(case))
     same_bits(got, want[..., : case.head_dim])
 
 
-def padded(stored: meaning.Stored) -> meaning.Stored:
+def padded(stored: meaning_attention.Stored) -> meaning_attention.Stored:
     """With positions of zeros up to a whole chunk, as an empty cache holds them."""
     more = -len(stored.keys) % 256
-    return meaning.Stored(*(np.concatenate([p, np.zeros((more, *p.shape[1:]), p.dtype)]) for p in stored))
+    return meaning_attention.Stored(
+        *(np.concatenate([p, np.zeros((more, *p.shape[1:]), p.dtype)]) for p in stored)
+    )
 
 
-def check_layout(attention: Attention, stored: meaning.Stored) -> None:
+def check_layout(attention: Attention, stored: meaning_attention.Stored) -> None:
     """The pages hold keys and values as `kernels.cache` says, and zeros where nothing was put."""
     whole = padded(stored)
     capacity, kv_heads, dims = whole.keys.shape
@@ -342,9 +348,9 @@ def test_floats(case: Case, kind: str, name: str) -> None:
     attention = Attention(case, kind, name)
     got, (q, k, v) = attention.run(workers=2)
     same_bits(Attention(case, kind, name, units=0).run(workers=2)[0], got)
-    query, keys, values = meaning.store_float(q, k, v, centre_of(case), scaling(case), dtype)
+    query, keys, values = meaning_attention.store_float(q, k, v, centre_of(case), scaling(case), dtype)
     same_bits(attention.queries()[..., : case.head_dim], query)
-    same_bits(got, meaning.attend_float(query, keys, values, case.before, softmax_of(case)))
+    same_bits(got, meaning_attention.attend_float(query, keys, values, case.before, softmax_of(case)))
 
 
 @pytest.mark.parametrize("case", SOME + CAPPED, ids=str)

@@ -13,7 +13,7 @@ from edgeq.cache import Kind
 from edgeq.cache.plan import is_far
 from edgeq.formats import encode_parts
 from edgeq.formats.schemes import SCHEMES, pack
-from edgeq.kernels import meaning, meaning_far
+from edgeq.kernels import meaning_attention, meaning_far
 from edgeq.kernels.catalog import CHUNK, FAR, FAR_PARTS
 from tests.kernels.calling import Array, run, same_bits
 from tests.kernels.test_attention import Attention, Case, centre_of, inputs, scaling, softmax_of
@@ -102,11 +102,11 @@ class FarAttention(Attention):
         return y.values.reshape(case.count, case.heads, case.head_dim)
 
 
-def stored(case: Case, k: Array, v: Array) -> meaning.Stored:
-    return meaning.store_int8(np.zeros_like(k), k, v, centre_of(case), 1.0)[1]
+def stored(case: Case, k: Array, v: Array) -> meaning_attention.Stored:
+    return meaning_attention.store_int8(np.zeros_like(k), k, v, centre_of(case), 1.0)[1]
 
 
-def narrowed(case: Case, scheme: str, suffix: str, near: meaning.Stored) -> list[meaning_far.Far]:
+def narrowed(case: Case, scheme: str, suffix: str, near: meaning_attention.Stored) -> list[meaning_far.Far]:
     if suffix:
         return meaning_far.narrow_values(near, SCHEMES[scheme])
     return meaning_far.narrow(near, SCHEMES[scheme], case.head_dim)
@@ -122,7 +122,7 @@ def check(case: Case, scheme: str, suffix: str, isa: str) -> None:
     near, pages = stored(case, k, v), {}
     for chunk in range(n // CHUNK - 1):
         at = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
-        part = meaning.Stored(*(p[at] for p in near))
+        part = meaning_attention.Stored(*(p[at] for p in near))
         pages[chunk] = narrowed(case, scheme, suffix, part)
         held = attention.narrow(chunk, workers=2)
         wanted = Page.of(pages[chunk], scheme).parts
@@ -132,7 +132,7 @@ def check(case: Case, scheme: str, suffix: str, isa: str) -> None:
     got = attention.attend_far(workers=2)
     attention.units["units_max"] = 0  # each task by one worker
     same_bits(attention.attend_far(workers=2), got)
-    query, _ = meaning.store_int8(q, k[:1], v[:1], centre_of(case), scaling(case))
+    query, _ = meaning_attention.store_int8(q, k[:1], v[:1], centre_of(case), scaling(case))
     low = meaning_far.coarse(q, scaling(case))
     want = meaning_far.attend_coded(query, low, near, pages, row, n, softmax_of(case))
     same_bits(got, want[..., : case.head_dim])

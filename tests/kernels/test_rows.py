@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq.kernels import meaning, meaning_far
+from edgeq.kernels import meaning, meaning_attention, meaning_far
 from edgeq.kernels.catalog import FLOATS, KERNELS, Batch
 from tests.kernels.calling import (
     Array,
@@ -25,7 +25,7 @@ COLUMNS = [1, 16, 31, 33, 64, 80, 129, 300]
 EPSILON = 1e-5
 COUNT, OUTPUTS = Batch.COUNT, Batch.OUTPUTS
 
-MEANINGS = (meaning, meaning_far)
+MEANINGS = (meaning, meaning_attention, meaning_far)
 
 
 def activations(rng: np.random.Generator, *shape: int) -> Array:
