@@ -224,11 +224,12 @@ class LongSchedule(Schedule):
 
     def adopt(self, one: One) -> None:
         """Remember what it holds, and begin anew with what is known of it and of some of it."""
-        self.model.prefixes.keep(one.sequence)
+        kept: Any = one.sequence
+        self.model.prefixes.keep(kept)
         wanted = len(one.ids) - int(
             self.rng.choice([0, 1, len(one.ids) % 256, int(self.rng.integers(0, 400))])
         )
-        other = self.model.sequence()
+        other: Any = self.model.sequence()
         ids = [*one.ids[: max(0, wanted)], *self.token(3)]
         found = self.model.prefixes.start(other, ids)
         assert found < len(ids) and other.ids == ids[:found]
@@ -261,9 +262,12 @@ def test_each_is_told_the_same_over_far_pages(
     ):
         narrowed: list[int] = []
         narrow = model.runner.narrow
-        monkeypatch.setattr(
-            model.runner, "narrow", lambda some, go_on: (narrowed.append(len(some)), narrow(some, go_on))
-        )
+
+        def counted(some: Any, go_on: Any) -> None:
+            narrowed.append(len(some))
+            narrow(some, go_on)
+
+        monkeypatch.setattr(model.runner, "narrow", counted)
         count = 0
         for seed in range(8):
             schedule = LongSchedule(model, seed)
@@ -300,7 +304,13 @@ def test_a_sequence_never_holds_more_than_it_is_said_to(
     with engine.load(file(window), threads=1, kv=kind) as model:
         used: list[int] = []
         take = model.pool.take
-        monkeypatch.setattr(model.pool, "take", lambda n: (take(n), used.append(model.pool.used))[0])
+
+        def watched(nbytes: int) -> Any:
+            page = take(nbytes)
+            used.append(model.pool.used)
+            return page
+
+        monkeypatch.setattr(model.pool, "take", watched)
         rng = np.random.default_rng(window)
         for seed in range(4):
             sequence, longest = model.sequence(), 0
