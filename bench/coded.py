@@ -141,9 +141,7 @@ class Coded:
         p = np.exp(scores - top)
         sums = np.zeros_like(q)
         if near.any():
-            numbers, step = meaning_attention.rounded(
-                p * near * held.value_scales[there], meaning_attention.WIDE_MAX
-            )
+            numbers, step = rounded(p * near * held.value_scales[there], WIDE_MAX)
             sums += numbers.astype(np.float32) @ held.near_values[there] * step[..., None]
         if far.any():
             sums += _values(meaning.quantize(p * far)) @ held.far_values[there]
