@@ -21,6 +21,7 @@ from edgeq.formats import dequantize
 from edgeq.formats.schemes import SCHEMES
 from edgeq.kernels import meaning, meaning_attention, meaning_far
 from edgeq.kernels.catalog import CHUNK, TILE
+from edgeq.kernels.meaning_attention import WIDE_MAX, rounded
 
 
 @dataclass(frozen=True)
