@@ -203,6 +203,7 @@ FAR_PARTS = {  # by what kernels are called where keys are codes as well, and wh
     "": ("means", "mean_scales", "far_keys", "far_values"),
     "_values": ("near_keys", "near_scales", "far_values"),
 }
+FAR_SCHEMES = {"": FAR, "_values": FAR[:1]}
 ALL_HEADS, KV_HEADS = ("heads", "head_dim"), ("kv_heads", "head_dim")
 HEADS = (
     Number("heads"),
@@ -413,7 +414,7 @@ KERNELS = {
                 *SOFTMAX,
                 *WORKSPACE,
             ),
-            FAR,
+            FAR_SCHEMES[suffix],
         )
         for suffix, words in FAR_PARTS.items()
     },
@@ -428,7 +429,7 @@ KERNELS = {
                 fact("pages_at", "far"),
                 OWN_SCRATCH,
             ),
-            FAR,
+            FAR_SCHEMES[suffix],
         )
         for suffix, words in FAR_PARTS.items()
     },

@@ -14,12 +14,12 @@ from edgeq.cache.plan import is_far
 from edgeq.formats import encode_parts
 from edgeq.formats.schemes import SCHEMES, pack
 from edgeq.kernels import meaning_attention, meaning_far
-from edgeq.kernels.catalog import CHUNK, FAR, FAR_PARTS
+from edgeq.kernels.catalog import CHUNK, FAR_PARTS, FAR_SCHEMES
 from tests.kernels.calling import Array, run, same_bits
 from tests.kernels.test_attention import Attention, Case, centre_of, inputs, scaling, softmax_of
 from tests.simd.rows import EVERYWHERE, HERE
 
-KINDS = [(scheme, suffix) for scheme in FAR for suffix in FAR_PARTS]
+KINDS = [(scheme, suffix) for suffix, schemes in FAR_SCHEMES.items() for scheme in schemes]
 CASES = [
     Case(64, 2, 1, 1024, 1),
     Case(64, 1, 8, 1024 + 17, 3),
@@ -28,7 +28,7 @@ CASES = [
     Case(128, 1, 1, 768 + 200, 30, 300),
     Case(64, 1, 3, 1024 + 7, 2, cap=2.0, sinks=True),
 ]
-FEW = [CASES[n] for n in (1, 3, 5)]
+FEW = [CASES[n] for n in (3, 5)]
 
 
 @dataclass
@@ -190,7 +190,6 @@ ERRORS = {  # of what attention gives, relative to it
     ("q4m", ""): 0.12,
     ("q4m", "_values"): 0.06,
     ("q2m", ""): 0.4,
-    ("q2m", "_values"): 0.3,
 }
 
 
