@@ -81,7 +81,7 @@ def test_no_arguments_show_help(call: Call) -> None:
         (["run", "a", "-m", "b", "-p", "x"], "two models are given, a and -m b"),
         (["run", "nowhere.edgeq", "-p", "x"], "there is no file or directory nowhere.edgeq"),
         (["run", "x", "-t", "0"], "0 is not in the range"),
-        (["run", "x", "--kv", "q2"], "'q2' is not one of"),
+        (["run", "x", "--kv", "q3"], "'q3' is not one of"),
         (["bench", "x", "-t", "1,,2"], "no list of whole numbers"),
         (["eval", "ppl", "x"], "-f"),
         (["verify", "."], "is no .edgeq file"),

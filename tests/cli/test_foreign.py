@@ -181,13 +181,13 @@ def test_letters_are_not_cut_off(call: Call, model: str, words: list[str], told:
 @pytest.mark.parametrize(
     ("words", "kind"),
     [
-        ([], "q8"), (["--kv", "q8_0"], "q8"), (["--kv", "F16"], "f16"), (["-ctk", "f32"], "f32"),
+        ([], None), (["--kv", "q8_0"], "q8"), (["--kv", "F16"], "f16"), (["-ctk", "f32"], "f32"),
         (["-ctk", "q8_0", "-ctv", "q8_0"], "q8"), (["-ctk", "q8_0", "-ctv", "q4_0"], "k8v4"),
         (["-ctk", "q4_1", "-ctv", "q4_0"], "q4"), (["--kv", "q4"], "q4"), (["--kv", "v=q2"], "q2"),
         (["--kv", "f16", "--kv", "k8v4"], "k8v4"), (["--cache-type-k=f16", "-ctv", "f16"], "f16"),
     ],
 )  # fmt: skip
-def test_kinds_of_cache(call: Call, model: str, words: list[str], kind: str) -> None:
+def test_kinds_of_cache(call: Call, model: str, words: list[str], kind: str | None) -> None:
     assert call("run", model, "-p", "x", *words).models[0].options["kv"] == kind
 
 

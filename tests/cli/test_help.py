@@ -82,6 +82,8 @@ ELSEWHERE = {
     **{(name, "-f"): "edgeq's own" for name in ("quantize", "sensitivity", "calibrate")},
     **{(name, "-c"): "the model's, at most 8192" for name in ("run", "chat", "eval choice")},
     **{(name, "--prompt-cache-size"): "1G" for name in ("run", "chat")},
+    **{(name, "--kv"): "the model's, else q8" for name in ("run", "chat", "bench")},
+    **{(f"eval {name}", "--kv"): "the model's, else q8" for name in ("ppl", "kld", "choice")},
 }
 # options without which something is not done or not given at all
 ABSENT = {

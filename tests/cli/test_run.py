@@ -112,7 +112,7 @@ def test_llama_cpp_spellings(call: Call, model: str, word: str) -> None:
     )
     assert result.code == 0 and len(result.out) == 3
     assert result.err.count("-ngl is ignored") == 1
-    assert result.models[0].options == {"context": 64, "threads": 1, "kv": "q8", "act": "int8"}
+    assert result.models[0].options == {"context": 64, "threads": 1, "kv": None, "act": "int8"}
 
 
 def test_engine_options_reach_the_engine(call: Call, model: str) -> None:
@@ -121,7 +121,7 @@ def test_engine_options_reach_the_engine(call: Call, model: str) -> None:
     given = [made.options for made in call("run", model, "-p", "x").models[:2]]
     assert given == [
         {"context": 99, "threads": 2, "kv": "f16", "act": "f32"},
-        {"context": None, "threads": None, "kv": "q8", "act": "int8"},
+        {"context": None, "threads": None, "kv": None, "act": "int8"},
     ]
 
 

@@ -122,7 +122,7 @@ def test_nothing_is_copied_before_it_is_counted() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"kv": []}, {"kv": np.ones(3)}, {"kv": None}, {"act": np.array(["int8", "f32"])}, {"act": []},
+        {"kv": []}, {"kv": np.ones(3)}, {"kv": 8}, {"act": np.array(["int8", "f32"])}, {"act": []},
         {"act": Hostile()}, {"progress": 3}, {"threads": 2.0}, {"threads": True}, {"threads": 2**70},
         {"threads": 10**5000}, {"threads": 10**9}, {"threads": np.ones(2)}, {"threads": "2"},
         {"context": True}, {"context": np.zeros(2)}, {"context": 10**5000}, {"context": "0"},
