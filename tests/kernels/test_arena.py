@@ -16,7 +16,7 @@ from edgeq.converters import convert
 from edgeq.kernels.catalog import KERNELS, OPERANDS_AT
 from tests import arena
 
-MODELS = 10  # `python -m tests.arena` runs 400
+MODELS = 16  # `python -m tests.arena` runs 400
 
 
 def test_random_models(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_random_models(tmp_path: Path) -> None:
     for seed in range(MODELS):
         arena.check_model(seed, tmp_path, totals)
     assert not totals.differ
-    assert totals.models == MODELS and totals.runs == MODELS * 6 * 5
+    assert totals.models == MODELS and totals.runs == MODELS * 12 * 5
     assert totals.kernels == {name for name, row in KERNELS.items() if not row.plain}
 
 
@@ -37,7 +37,7 @@ def test_random_models_with_every_address_checked() -> None:
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0 and "6 models, 180 runs" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "6 models, 360 runs" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
