@@ -50,7 +50,7 @@ ARROWS: dict[str, set[str]] = {
         "simd", "formats", "ownership",
     },
     "sequence": {"arguments", "cache", "catalog", "ownership", "passes", "runtime"},
-    "reuse": {"cache", "kernels", "prefix"},
+    "reuse": {"cache", "catalog", "prefix"},
     "engine": {
         "cache", "catalog", "reuse", "cores", "runner", "sequence", "models", "packs", "formats", "ownership",
         "tokenizer", "generate", "chat", "library", "arguments", "passes", "prefix", "speculate",
