@@ -19,6 +19,7 @@ from edgeq.cli.options import (
 from edgeq.cli.sources import resolve
 
 if TYPE_CHECKING:
+    from edgeq.engine import Model
     from edgeq.evaluate import Throughput
 
 
@@ -85,8 +86,13 @@ def command(model: str, as_json: bool, quiet: bool, **options: Any) -> None:
 
     status = terminal.Status(quiet)
 
+    def load(threads: int | None) -> Model:
+        model = engine.load_file(path, quiet=quiet, threads=threads, context=context, **numbers)
+        numbers["kv"] = model.kv  # the file's, where none was named
+        return model
+
     rows = throughput(
-        lambda threads: engine.load_file(path, quiet=quiet, threads=threads, context=context, **numbers),
+        load,
         threads=options["threads"] or (None,),
         prefill=prompt,
         decode=generate,

@@ -299,8 +299,8 @@ def hold(terms: list[Term], figures: Mapping[str, float]) -> None:
 
 def load(name: str, options: dict[str, Any], quiet: bool, role: str) -> Model:
     """The named model with its own numbers; says on stderr what is evaluated, and how."""
-    how = f"activations {options['act']}, cache {options['kv']}"
     model = engine.load(name, options, quiet=quiet, keep=True)
+    how = f"activations {model.act}, cache {model.kv}"
     if not quiet:
         bytes_of: dict[str, int] = {}
         for tensor in model.file.tensors.values():

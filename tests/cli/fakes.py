@@ -112,6 +112,7 @@ class Model:
         self.file = SimpleNamespace(path=Path(path), header={"generation": {}}, tensors={})
         self.options = options
         self.context = options.get("context") or 400
+        self.kv, self.act = options.get("kv") or "q8", options.get("act")
         self.song = SONG
         self.halt: int | None = None  # after so many letters it waits until something comes on stdin
         self.open_sequences = 0
