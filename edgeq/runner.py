@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeq import formats, memory, models, tuned
 from edgeq.cache import Narrowing, Plan, kind_of
-from edgeq.cache.plan import Group
+from edgeq.cache.plan import PASS, Group
 from edgeq.cores import default_threads
 from edgeq.errors import UsageError
 from edgeq.kernels import sources
@@ -25,10 +25,8 @@ from edgeq.runtime.pool import Pool, check_workers
 from edgeq.runtime.program import Program, Settings
 from edgeq.runtime.recorder import Recorder
 from edgeq.runtime.weights import Weights
-from edgeq.sampling.native import usual
 from edgeq.simd.host import host_isa
 
-PASS_TOKENS = 256  # tokens in a pass at the most
 NARROWED = 32  # pages that are made far at a time
 LOGITS_BYTES = 32 << 20  # memory for the logits of a pass at the most
 PAUSE_WORK = 4e9  # multiplications between two chances for Ctrl-C, where layers are no bigger
@@ -64,7 +62,7 @@ class Runner(Unique):
         self._kernels = store.kernels()  # whose code the program's addresses point into
         narrowing = [self._narrowing(workers, group) for group in self.plan.groups if group.far_bytes]
         requests = {request for each in (recorder, *narrowing) for request in each.requests()}
-        addresses = self._kernels.load([*Pool.requests(self.isa), *usual(self.isa), *requests], progress)
+        addresses = self._kernels.load([*Pool.requests(self.isa), *requests], progress)
         self._program: Program = recorder.finish(addresses)
         self._narrow = [each.finish(addresses) for each in narrowing]
         self._pool = Pool(workers, self.isa)
@@ -73,7 +71,7 @@ class Runner(Unique):
         c = self.config
         frequencies = self._weights.vector("rope.inverse_frequencies").values[: c.rotary_size]
         self._rotary = rotary.Tables(frequencies, self.context)
-        limit = min(PASS_TOKENS, self.context)
+        limit = min(PASS, self.context)
         recorder = Recorder(
             Settings(
                 isa=self.isa,

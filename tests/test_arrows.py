@@ -46,7 +46,7 @@ ARROWS: dict[str, set[str]] = {
     "tokenizer": {"formats"},
     "sampling": {"catalog", "packs", "simd"},
     "runner": {
-        "models", "ops", "runtime", "packs", "tuned", "cores", "cache", "catalog", "memory", "sampling",
+        "models", "ops", "runtime", "packs", "tuned", "cores", "cache", "catalog", "memory",
         "simd", "formats", "ownership",
     },
     "sequence": {"arguments", "cache", "catalog", "ownership", "passes", "runtime"},

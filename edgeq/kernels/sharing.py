@@ -102,26 +102,23 @@ def units_of(batch, blocks, share, window):
 
 
 @native
-def attend_block(t, attend_chunk, complete, i, segment, begin, stop, query, cache, shape, output, scratch):
-    """All chunks of a task, one after another."""
-    share, window = shape[0], shape[4]
-    dims = (shape[1] + 31) // 32 * 32
-    tiles = scratch + scratch_tiles(t)
-    clear_tiles(t, tiles, dims, begin, stop)
-    base, count = chunks_of(segment, begin, stop, share, window)
-    for _ in range(count):
-        attend_tiles(t, attend_chunk, i, segment, begin, stop, base, query, cache, shape, scratch, tiles)
-        base += CHUNK
-    finish_tiles(t, complete, i, begin, stop, shape, output, tiles)
+def task_of(batch, blocks, share, window, n):
+    """The task of the n-th unit, and the number of the task's first."""
+    task, first = 0, 0
+    while True:
+        segment, begin, stop = block_at(batch, share, task % blocks)
+        after = first + chunks_of(segment, begin, stop, share, window)[1]
+        if n < after:
+            return task, first
+        task, first = task + 1, after
 
 
 @native
-def merge_units(t, complete, i, segment, begin, stop, shape, output, scratch, unit, block):
-    """The results of a task whose units lie from `unit` on, so many bytes apart."""
+def merge_units(t, segment, begin, stop, shape, scratch, tiles, unit, block):
+    """Merge what came of a task's chunks, whose tiles lie from `unit` on, so many bytes apart."""
     share, window = shape[0], shape[4]
     dims = (shape[1] + 31) // 32 * 32
     zero = row_zero(segment)
-    tiles = scratch + scratch_tiles(t)
     clear_tiles(t, tiles, dims, begin, stop)
     base, count = chunks_of(segment, begin, stop, share, window)
     for _ in range(count):
@@ -132,43 +129,6 @@ def merge_units(t, complete, i, segment, begin, stop, shape, output, scratch, un
             offset += tile_bytes(t, dims)
         base += CHUNK
         unit += block
-    finish_tiles(t, complete, i, begin, stop, shape, output, tiles)
-
-
-@native
-def attend_unit(t, attend_chunk, complete, batch, blocks, n, query, cache, shape, output, scratch, room):
-    """The n-th unit, and if it was the last of its task what comes of them all."""
-    share, window = shape[0], shape[4]
-    units, block, _, finished = room
-    task, before = 0, 0
-    segment, begin, stop = block_at(batch, share, 0)
-    base, count = chunks_of(segment, begin, stop, share, window)
-    while n >= before + count:
-        before += count
-        task += 1
-        segment, begin, stop = block_at(batch, share, task % blocks)
-        base, count = chunks_of(segment, begin, stop, share, window)
-    i, chunk = task // blocks, n - before
-    unit = units + n * block
-    clear_tiles(t, unit, (shape[1] + 31) // 32 * 32, begin, stop)
-    attend_tiles(
-        t,
-        attend_chunk,
-        i,
-        segment,
-        begin,
-        stop,
-        base + chunk * CHUNK,
-        query,
-        cache,
-        shape,
-        scratch,
-        unit,
-    )
-    if fetch_add(finished + task * 8, 1) == count - 1:
-        exchange(finished + task * 8, 0)  # for the next pass
-        first = units + before * block
-        merge_units(t, complete, i, segment, begin, stop, shape, output, scratch, first, block)
 
 
 @native
@@ -184,45 +144,34 @@ def share_queries(
     before and after.
     """
     share, window = shape[0], shape[4]
+    dims = (shape[1] + 31) // 32 * 32
+    units, block, most, finished = room
     blocks = blocks_in(batch, share)
     tasks = blocks * kv_heads
-    count = units_of(batch, blocks, share, window) * kv_heads if tasks < TASKS * workers else tasks
-    if tasks < count and count <= room[2]:
-        while True:
-            n = fetch_add(work, 1)
-            if n >= count:
-                break
-            attend_unit(
-                t,
-                attend_chunk,
-                complete,
-                batch,
-                blocks,
-                n,
-                query,
-                cache,
-                shape,
-                output,
-                scratch,
-                room,
-            )
-        return
+    total = units_of(batch, blocks, share, window) * kv_heads if tasks < TASKS * workers else tasks
+    apart = tasks < total and total <= most  # a task's chunks
+    own = scratch + scratch_tiles(t)
     while True:
-        task = fetch_add(work, 1)
-        if task >= tasks:
+        n = fetch_add(work, 1)
+        if n >= (total if apart else tasks):
             break
+        task, unit = n, n
+        if apart:
+            task, unit = task_of(batch, blocks, share, window, n)
+        i = task // blocks
         segment, begin, stop = block_at(batch, share, task % blocks)
-        attend_block(
-            t,
-            attend_chunk,
-            complete,
-            task // blocks,
-            segment,
-            begin,
-            stop,
-            query,
-            cache,
-            shape,
-            output,
-            scratch,
-        )
+        base, chunks = chunks_of(segment, begin, stop, share, window)
+        tiles, count = own, chunks
+        if apart:
+            tiles, count = units + n * block, 1
+            base += (n - unit) * CHUNK
+        clear_tiles(t, tiles, dims, begin, stop)
+        for _ in range(count):
+            attend_tiles(t, attend_chunk, i, segment, begin, stop, base, query, cache, shape, scratch, tiles)
+            base += CHUNK
+        if apart:
+            if fetch_add(finished + task * 8, 1) < chunks - 1:
+                continue
+            exchange(finished + task * 8, 0)  # for the next pass
+            merge_units(t, segment, begin, stop, shape, scratch, own, units + unit * block, block)
+        finish_tiles(t, complete, i, begin, stop, shape, output, own)

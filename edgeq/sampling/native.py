@@ -40,11 +40,6 @@ def requests(isa: str) -> list[Request]:
 USUAL = ("block_tops", "collect", "weigh")  # what the default samplers call
 
 
-def usual(isa: str) -> list[Request]:
-    """Those that the default samplers call."""
-    return [(name, Tag(isa)) for name in USUAL]
-
-
 class Functions:
     """The kernels of this machine as functions, by their names: found or compiled when the first is called,
     those that are seldom called when the first of these is."""
