@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,3 +28,17 @@ class Part(NamedTuple):
     sequence: Any
     ids: list[int]
     wanted: int  # 0: more of them will follow before a token is drawn
+
+
+class TokenModel(Protocol):
+    """A model that speaks token ids, whatever its sequences can do."""
+
+    @property
+    def context(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def tokenizer(self) -> Any: ...
+    @property
+    def file(self) -> Any: ...
+    def sequence(self) -> Any: ...

@@ -18,6 +18,7 @@ from .kinds import Kind
 
 ALIGNMENT = 64  # of each part
 PASS = 256  # rows of a pass at the most
+NEAR = 3  # of a sequence, near where there is a far form: the first, the last and the one before
 SPARE = 1  # near pages kept beside the far ones made of them, so that a little can be taken back
 
 
@@ -58,9 +59,9 @@ class Group:
 
 def near_pages(count: int) -> int:
     """Of so many chunks, those that the queries of the last one read in the near form where there is a far
-    one: the first, the last and the one before.
+    one.
     """
-    return min(count, 3)
+    return min(count, NEAR)
 
 
 def far_pages(count: int) -> int:
@@ -150,7 +151,7 @@ class Plan:
     def near_bytes(self) -> int:
         """What the pages that are near whatever the context is take beyond `token_bytes`."""
         far = [group for group in self.groups if group.far_bytes]
-        return sum(near_pages(9) * (g.nbytes - g.far_bytes) + SPARE * g.nbytes for g in far)
+        return sum(NEAR * (g.nbytes - g.far_bytes) + SPARE * g.nbytes for g in far)
 
     @property
     def context_bytes(self) -> int:

@@ -42,18 +42,11 @@ class PagePool(Locked):
     not fit, to let go of so many bytes' pages that nobody needs; they say whether they did of some.
     """
 
-    def __init__(self, limit: int | Callable[[], int]):
+    def __init__(self, limit: int):
         super().__init__()
-        self._limit = limit
+        self.limit = limit
         self._lent: dict[weakref.ref[Page], int] = {}
         self.short: list[Callable[[int], bool]] = []
-
-    @property
-    def limit(self) -> int:
-        """Bytes that may be given out."""
-        if not isinstance(self._limit, int):
-            self._limit = self._limit()
-        return self._limit
 
     @property
     def used(self) -> int:

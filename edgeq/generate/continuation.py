@@ -24,7 +24,7 @@ from edgeq.generate.protocols import Mask
 from edgeq.generate.results import Piece
 from edgeq.generate.stops import StopStrings
 from edgeq.passes import Fed, Feed
-from edgeq.sampling import Sampler, all_but
+from edgeq.sampling import Sampler
 from edgeq.sampling.masks import words
 
 
@@ -54,14 +54,15 @@ class Continuation:
         context: int,
         limit: float,
         ends: Collection[int] = (),
-        banned: Collection[int] = (),
+        allowed: NDArray[np.uint32] | None = None,
         stops: StopStrings | None = None,
         tokenizer: Any = None,
         logprobs: int | None = None,
         mask: Mask | None = None,
     ) -> None:
         """before: what the sequence holds. limit: tokens that may be drawn. ends: ids that end the text.
-        banned: ids that are never drawn. logprobs: how many of the likeliest are told beside each token."""
+        allowed: ids that may be drawn, a bit each; None for all. logprobs: how many of the likeliest are told
+        beside each token."""
         self.history = [*before, *prompt_ids]
         self.held = len(before)
         self.ids: list[int] = []
@@ -70,7 +71,7 @@ class Continuation:
         self._prompt_end = len(self.history)
         self._sampler, self._mask = sampler, mask
         self._context, self._limit = context, limit
-        self._ends, self._banned = ends, banned
+        self._ends, self._may = ends, allowed
         self._stops = stops if stops is not None else StopStrings(())
         self._tokenizer, self._best = tokenizer, logprobs
         self._decoder = tokenizer.stream() if tokenizer is not None else None
@@ -174,9 +175,8 @@ class Continuation:
 
     def _allowed(self, vocab: int) -> NDArray[np.uint32] | None:
         """The tokens that may be drawn, a bit each; None for all."""
-        allowed = all_but(self._banned, vocab)
         if self._mask is not None:
             bits = np.zeros(words(vocab), np.uint32)
             if self._mask.fill(bits):
-                return bits if allowed is None else bits & allowed
-        return allowed
+                return bits if self._may is None else bits & self._may
+        return self._may

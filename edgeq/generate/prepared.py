@@ -16,7 +16,7 @@ from edgeq.generate.defaults import eos_ids, options_for
 from edgeq.generate.prompts import encode
 from edgeq.generate.protocols import LanguageModel, Mask, Prefixes, TokenSequence
 from edgeq.generate.stops import check_stops
-from edgeq.sampling import Sampler, SamplingOptions
+from edgeq.sampling import Sampler, SamplingOptions, all_but
 from edgeq.speculate import Drafts
 
 
@@ -81,7 +81,7 @@ def prepare(
         context=model.context,
         limit=limit,
         ends=ends,
-        banned=banned,
+        allowed=all_but(banned, model.vocab_size),
         stops=stops,
         tokenizer=model.tokenizer,
         logprobs=best,

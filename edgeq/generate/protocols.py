@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq.passes import Fed
+from edgeq.passes import Fed, TokenModel
 
 
 class TokenSequence(Protocol):
@@ -57,15 +57,7 @@ class Mask(Protocol):
         """A token was drawn."""
 
 
-class LanguageModel(Protocol):
+class LanguageModel(TokenModel, Protocol):
     """What generation and evaluation ask of a model."""
 
-    @property
-    def context(self) -> int: ...
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def tokenizer(self) -> Any: ...
-    @property
-    def file(self) -> Any: ...
     def sequence(self) -> TokenSequence: ...

@@ -8,9 +8,10 @@ from typing import Any
 
 from edgeq.arguments import is_int
 from edgeq.errors import UsageError, shown
+from edgeq.passes import TokenModel
 from edgeq.speculate.costs import PassCosts
 from edgeq.speculate.drafters import Drafter
-from edgeq.speculate.model import DraftModel, ModelDrafter
+from edgeq.speculate.model import ModelDrafter
 from edgeq.speculate.prompt import PromptDrafter
 from edgeq.speculate.speculator import Speculator
 
@@ -57,7 +58,7 @@ class Drafts:
     drafting: Drafting
     model: Any
     costs: PassCosts = field(default_factory=PassCosts)
-    small: DraftModel | None = None
+    small: TokenModel | None = None
     _opened: Any = None  # a model that was loaded here
     _drafter: ModelDrafter | None = None
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.errors import UsageError
-from edgeq.passes import Fed
+from edgeq.passes import Fed, TokenModel
 from edgeq.speculate.costs import smoothed
 from edgeq.speculate.drafters import Cancelled, Look
 
@@ -26,20 +26,6 @@ class DraftSequence(Protocol):
     def close(self) -> None: ...
 
 
-class DraftModel(Protocol):
-    """What is asked of the small model."""
-
-    @property
-    def context(self) -> int: ...
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def tokenizer(self) -> Any: ...
-    @property
-    def file(self) -> Any: ...
-    def sequence(self) -> Any: ...
-
-
 class ModelDrafter:
     """Guesses the likeliest tokens of a small model, up to the first that is less likely than p_min. Its
     sequence follows the history by cutting and feeding, so another text of the same beginning is no new work.
@@ -49,8 +35,8 @@ class ModelDrafter:
 
     def __init__(
         self,
-        draft: DraftModel,
-        model: DraftModel,
+        draft: TokenModel,
+        model: TokenModel,
         *,
         p_min: float = 0.0,
         clock: Callable[[], float] = time.perf_counter,
@@ -130,7 +116,7 @@ def chance(logits: NDArray[np.float32], id: int) -> float:
     return float(1 / np.exp(logits - logits[id]).sum())
 
 
-def check_vocabulary(draft: DraftModel, model: DraftModel) -> None:
+def check_vocabulary(draft: TokenModel, model: TokenModel) -> None:
     """UsageError unless an id is the same token to both; one may have a few more than the other (padding)."""
     ours, theirs = model.tokenizer, draft.tokenizer
     if draft is model or _same_file(draft, model):
@@ -155,7 +141,7 @@ def check_vocabulary(draft: DraftModel, model: DraftModel) -> None:
             )
 
 
-def _same_file(draft: DraftModel, model: DraftModel) -> bool:
+def _same_file(draft: TokenModel, model: TokenModel) -> bool:
     """Whether the two tokenizers are the same bytes, which spares a look at each token."""
     blobs = []
     for each in (draft, model):
@@ -166,5 +152,5 @@ def _same_file(draft: DraftModel, model: DraftModel) -> bool:
     return blobs[0][0] == blobs[1][0] and np.array_equal(blobs[0][1], blobs[1][1])
 
 
-def _vocabulary(model: DraftModel) -> str:
+def _vocabulary(model: TokenModel) -> str:
     return f"{'no' if model.tokenizer is None else 'a'} tokenizer and {model.vocab_size} ids"

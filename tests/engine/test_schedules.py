@@ -450,7 +450,7 @@ def mapped():
 
 with engine.load(sys.argv[1], threads=2, kv="f32") as model:
     warm = model.sequence()
-    warm.feed([5] * 256)  # all that passes compute in is mapped
+    warm.feed([5] * 2048)  # all that passes compute in is mapped, rotary tables too
     every = [model.sequence() for _ in range(2)]
     gc.collect()
     before, used = mapped(), model.pool.used

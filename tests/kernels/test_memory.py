@@ -164,7 +164,7 @@ def test_all_memory_of_kernels_comes_from_here() -> None:
 # ---- programs against the table of extents ----
 
 # operands that are plain addresses
-ADDRESSES = {"weights", "bias", "weight", "centre", "cosine", "sine"}
+ADDRESSES = {"weights", "bias", "weight", "centre", "sinks", "cosine", "sine"}
 
 
 @pytest.mark.parametrize(("family", "schemes", "act", "kv"), PROGRAMS)
