@@ -12,7 +12,7 @@ from edgeq.chat import copied, messages_of
 from edgeq.chat.answer import Answer
 from edgeq.chat.prompt import ChatModel, Message, prompt_ids, stops_with, template_of, words_of
 from edgeq.errors import UsageError, shown
-from edgeq.generate import limit_of, options_for, reused, stream
+from edgeq.generate import limit_of, options_for, prefixes_of, reused, stream
 from edgeq.ownership import Line, Turn, Unique
 from edgeq.sampling import SamplingOptions
 from edgeq.speculate import Drafts
@@ -124,7 +124,7 @@ class Conversation(Unique):
         """Make an answer that ended part of the conversation, unless that was forgotten meanwhile."""
         if answer is self.last:
             self.messages.append(answer.message)
-            if (prefixes := getattr(self.model, "prefixes", None)) is not None:
+            if (prefixes := prefixes_of(self.model)) is not None:
                 prefixes.keep(self.sequence)
 
     # the context ----------------------------------------------------------------------------------------

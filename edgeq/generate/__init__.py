@@ -11,7 +11,7 @@ from edgeq.generate.generation import Generation
 from edgeq.generate.logprobs import TokenLogprob, TopLogprob
 from edgeq.generate.loop import stream
 from edgeq.generate.prepared import limit_of
-from edgeq.generate.prompts import alike, encode, remaining, reused
+from edgeq.generate.prompts import alike, encode, prefixes_of, remaining, reused
 from edgeq.generate.protocols import LanguageModel, Mask, TokenSequence
 from edgeq.generate.results import Piece, Result, Timings, Usage
 from edgeq.generate.stops import StopStrings, overlap
@@ -44,6 +44,7 @@ __all__ = [
     "limit_of",
     "options_for",
     "overlap",
+    "prefixes_of",
     "remaining",
     "reused",
     "stream",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
@@ -11,8 +10,8 @@ from edgeq.errors import UsageError, shown
 from edgeq.generate.account import Account
 from edgeq.generate.defaults import options_for
 from edgeq.generate.prepared import Prepared, prepare
-from edgeq.generate.prompts import encode
-from edgeq.generate.protocols import LanguageModel, Prefixes
+from edgeq.generate.prompts import encode, let_go, prefixes_of
+from edgeq.generate.protocols import LanguageModel
 from edgeq.generate.results import Piece, Result, Timings
 from edgeq.ownership import Line, Turn, Unique
 from edgeq.sampling import SamplingOptions
@@ -132,7 +131,7 @@ class Batch(Unique):
         self._scheduler = Scheduler(
             model, parallel=parallel, stall=stall, opened=self._opened, closed=self._ended
         )
-        self._prefixes: Prefixes | None = getattr(model, "prefixes", None)
+        self._prefixes = prefixes_of(model)
         self._calls = Line()
         self._closed = False
 
@@ -176,9 +175,7 @@ class Batch(Unique):
         return sequence
 
     def _ended(self, sequence: Any, text: Text) -> None:
-        with contextlib.closing(sequence):
-            if self._prefixes is not None:
-                self._prefixes.keep(sequence)
+        let_go(sequence, self._prefixes)
 
     def _prepared(self, prompt: str | Sequence[int], options: dict[str, Any]) -> Prepared:
         if self._closed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from edgeq.errors import CancelledError
 from edgeq.generate.generation import Generation
 from edgeq.generate.prepared import Prepared, prepare
+from edgeq.generate.prompts import let_go
 from edgeq.generate.protocols import LanguageModel, Mask, TokenSequence
 from edgeq.generate.results import Piece
 from edgeq.sampling import SamplingOptions
@@ -103,9 +103,7 @@ def _run(
         rest = text.end("cancelled")
     finally:
         if given is None:
-            with contextlib.closing(sequence):
-                if prefixes is not None:
-                    prefixes.keep(sequence)
+            let_go(sequence, prefixes)
         elif (given_up := len(text.ids) - len(generation.ids)) > 0:  # pieces of a pass that nobody took
             sequence.truncate(min(text.held, len(text.history) - given_up - 1))
         if generation._drafts is not None:

@@ -13,7 +13,7 @@ from edgeq.errors import UsageError, shown
 from edgeq.generate import logprobs as likelihoods
 from edgeq.generate.continuation import Continuation
 from edgeq.generate.defaults import eos_ids, options_for
-from edgeq.generate.prompts import encode
+from edgeq.generate.prompts import encode, prefixes_of
 from edgeq.generate.protocols import LanguageModel, Mask, Prefixes, TokenSequence
 from edgeq.generate.stops import check_stops
 from edgeq.sampling import Sampler, SamplingOptions, all_but
@@ -98,7 +98,7 @@ def prepare(
         progress,
         drafts,
         own,
-        getattr(model, "prefixes", None) if cache_prompt else None,
+        prefixes_of(model) if cache_prompt else None,
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from edgeq import arguments
 from edgeq.errors import UsageError
-from edgeq.generate.protocols import LanguageModel, TokenSequence
+from edgeq.generate.protocols import LanguageModel, Prefixes, TokenSequence
 
 
 def encode(
@@ -36,10 +37,22 @@ def encode(
     return listed
 
 
+def prefixes_of(model: LanguageModel) -> Prefixes | None:
+    """What a model knows of prompts; None for one that keeps nothing."""
+    return getattr(model, "prefixes", None)
+
+
+def let_go(sequence: TokenSequence, prefixes: Prefixes | None) -> None:
+    """Close a sequence; what it holds is known from now on."""
+    with contextlib.closing(sequence):
+        if prefixes is not None:
+            prefixes.keep(sequence)
+
+
 def reused(model: LanguageModel, sequence: TokenSequence, ids: Sequence[int]) -> list[int]:
     """As `remaining`, where the sequence may come to hold more of them: what the model knows of prompts that
     begin alike."""
-    prefixes = getattr(model, "prefixes", None)
+    prefixes = prefixes_of(model)
     return remaining(sequence, ids) if prefixes is None else list(ids[prefixes.start(sequence, ids) :])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ class Pool(Protocol):
     short: list[Callable[[int], bool]]
 
     def take(self, nbytes: int) -> Page: ...
+    def copy(self, page: Any) -> Page: ...
 
 
 class Reusable(Protocol):
@@ -57,7 +58,7 @@ class Prefixes(Unique):
         """limit: bytes of memory, by default a quarter of what is free now and 2 GiB at the most."""
         self.layout, self.folder = layout, folder
         self.tree = Tree(layout, default_limit() if limit is None else limit)
-        self._take = pool.take
+        self._take, self._copy = pool.take, pool.copy
         self._waiting: dict[tuple[str, bytes], None] = {}  # (salt, ids) to be written, as they came
         pool.short.append(_weakly(self.tree))
 
@@ -82,17 +83,12 @@ class Prefixes(Unique):
             return found
         *whole, last = found.pages
         try:
-            return replace(found, pages=[*whole, {form: self._copied(page) for form, page in last.items()}])
+            return replace(found, pages=[*whole, {form: self._copy(page) for form, page in last.items()}])
         except OutOfMemoryError:
             length = usable(len(whole) * self.layout.chunk, whole.__getitem__, self.layout)
             needed = [self.layout.needed(at, length) for at in range(chunks(length, self.layout.chunk))]
             pages = [{form: held[form] for form in forms} for held, forms in zip(whole, needed, strict=False)]
             return replace(found, length=length, pages=pages)
-
-    def _copied(self, page: Page) -> Page:
-        made = self._take(page.array.nbytes)
-        made.array[...] = page.array
-        return made
 
     def _stored(self, ids: NDArray[np.uint32], salt: str, found: Found, held: int) -> Found:
         """What memory has, or more that the folder has, which memory then has, too."""

@@ -85,6 +85,11 @@ class FakePool:
         weakref.finalize(page, self._back, nbytes).atexit = False
         return page
 
+    def copy(self, page: FakePage) -> FakePage:
+        made = self.take(page.array.nbytes)
+        made.array[...] = page.array
+        return made
+
     def _back(self, nbytes: int) -> None:
         self.used -= nbytes
 
