@@ -28,6 +28,7 @@ from edgeq.formats import (
     Scheme,
     TensorPlan,
     Writer,
+    annotated,
     encode_blocks,
     encode_parts,
     encode_rows,
@@ -40,6 +41,7 @@ from edgeq.rounding import rounding_of
 Progress = Callable[[int, int, str], None]
 Sizes = Callable[[int, int], None]
 Ready = Callable[[str], Parts | None]
+Examine = Callable[[Path], Mapping[str, Any]]
 TOKENIZER = "tokenizer"  # the tensor that holds the tokenizer's bytes
 
 
@@ -55,6 +57,8 @@ def convert(
     sizes: Sizes | None = None,
     follow_links: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    words: Mapping[str, Any] | None = None,
+    examine: Examine | None = None,
 ) -> None:
     """Write the model `source` (checkpoint directory, .gguf file or hub name) as the .edgeq file `output`.
 
@@ -67,14 +71,16 @@ def convert(
     `progress(done, total, tensor)` is called with bytes of output, `sizes(output, source)` once, before
     anything is written, with bytes of the source's tensors. Links in a checkpoint's directory may lead into
     the directory follow_links, and nowhere else. A file that is there is refused unless overwrite says that
-    it may be replaced. The file appears under its name only when it is whole; any exception,
+    it may be replaced. `words` are more of the header's; examine(path) may give others, from the file when
+    it is whole and before it has its name. The file appears under its name only then; any exception,
     KeyboardInterrupt included, leaves nothing behind. Raises UnsupportedError, FormatError or UsageError.
     """
     chosen = choose(recipe, scheme, embed_scheme, output_scheme)
     target = checked_target(source, output)
     if target.exists() and not overwrite:
         raise UsageError(f"{str(output)!r} exists; another name for the output, or overwrite=True, is needed")
-    write(open_source(source, follow_links), target, chosen, progress, sizes)
+    opened = open_source(source, follow_links)
+    write(opened, target, chosen, progress, sizes, words=words, examine=examine)
 
 
 def checked_target(source: str | os.PathLike[str] | None, output: str | os.PathLike[str]) -> Path:
@@ -147,11 +153,13 @@ def write(
     ready: Ready | None = None,
     words: Mapping[str, Any] | None = None,
     extra: Mapping[str, Mapping[str, Any]] | None = None,
+    examine: Examine | None = None,
 ) -> None:
     """Write an opened source; see `convert`.
 
     ready(name) gives the parts of a matrix that were found elsewhere, or None. `words` are more of the
-    header's, `extra` more of tensors' entries, by name.
+    header's, `extra` more of tensors' entries, by name. examine(path) gives more of the header's words when
+    the file is whole.
     """
     tokenizer = source.tokenizer()
     plans = planned(source.family, source.config, recipe, source.tensors)
@@ -176,7 +184,13 @@ def write(
                 done += chunk.nbytes
                 if progress is not None:
                     progress(done, total, plan.name)
-        writer.commit()
+        more = examine(writer.finish()) if examine else {}
+        if not more:
+            writer.commit()
+            return
+        with annotated(writer.finish(), target, more) as second:
+            writer.abort()  # what its hidden file holds is in the second one
+            second.commit()
 
 
 def planned(

@@ -1,6 +1,6 @@
 """The .edgeq file: its schemes, layouts, reader, writer and checker; README.md is the specification."""
 
-from .annotate import annotate
+from .annotate import annotated
 from .encoding import (
     decode,
     encode,
@@ -45,7 +45,7 @@ __all__ = [
     "Tensor",
     "TensorPlan",
     "Writer",
-    "annotate",
+    "annotated",
     "decode",
     "dequantize",
     "encode",

@@ -14,9 +14,11 @@ from .writer import TensorPlan, Writer
 PLACED = {field.name for field in fields(Entry)}  # what the writer says of a tensor
 
 
-def annotate(path: str | os.PathLike[str], words: Mapping[str, Any]) -> None:
-    """Write the file again with these fields in its header, in place of those that it has of the names. The
-    file is replaced when the new one is whole; errors as from `open_model` and `Writer`.
+def annotated(
+    path: str | os.PathLike[str], target: str | os.PathLike[str], words: Mapping[str, Any]
+) -> Writer:
+    """A writer that has all of the file `path` for `target`, with these fields in its header, in place of
+    those that it has of the names; `path` is closed again. Errors as from `open_model` and `Writer`.
     """
     with open_model(path) as file:
         header = {name: value for name, value in file.header.items() if name not in ("format", "tensors")}
@@ -24,12 +26,11 @@ def annotate(path: str | os.PathLike[str], words: Mapping[str, Any]) -> None:
             TensorPlan(t.name, t.scheme, t.layout, t.shape, {k: v for k, v in row.items() if k not in PLACED})
             for t, row in zip(file.tensors.values(), file.header["tensors"], strict=True)
         ]
-        writer = Writer(path, {**header, **words}, plans)
+        writer = Writer(target, {**header, **words}, plans)
         try:
             for tensor in file.tensors.values():
                 writer.write(tensor.name, tensor.data)
         except BaseException:
             writer.abort()
             raise
-    with writer:  # the file is closed: what is open cannot be replaced everywhere
-        writer.commit()
+    return writer

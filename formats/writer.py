@@ -92,8 +92,10 @@ class Writer:
             self._current += 1
             self._written = 0
 
-    def commit(self) -> None:
-        """Fill in the checksums, sync, move the file into place; UsageError when a tensor is not complete."""
+    def finish(self) -> Path:
+        """Fill in the checksums; UsageError when a tensor is not complete. The hidden file, which can be read
+        now, and is whole, but is not in its place before `commit`.
+        """
         entries = self._header["tensors"]
         if not self._open:
             raise UsageError(f"writer of {self.path} is closed")
@@ -105,6 +107,15 @@ class Writer:
             self._file.seek(0)
             self._file.write(pack_prelude(raw, self._file_bytes) + raw)
             self._file.flush()
+        except OSError as error:
+            self.abort()
+            raise EdgeqError(f"{self.path} cannot be written: {error.strerror or error}") from None
+        return self._temporary
+
+    def commit(self) -> None:
+        """Finish, sync, and move the file into place."""
+        self.finish()
+        try:
             os.fsync(self._file.fileno())
             if os.name == "nt":
                 self._file.close()  # an open file cannot be renamed there

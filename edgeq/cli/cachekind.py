@@ -1,32 +1,27 @@
-"""The kind of KV cache that a file is to run with: what was asked for, or what its keys need."""
+"""The kind of KV cache that a file just made is to run with: what its keys turn out to need."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from edgeq.cli import terminal
 from edgeq.cli.engine import load_file
 
 
-def settle(target: Path, kind: str | None, quiet: bool) -> str:
-    """The kind that a file just written is run with. One that was asked for, and what a model whose keys may
-    be of any size turns out to need, is written into its header.
-    """
+def examine(path: Path, quiet: bool) -> dict[str, Any]:
+    """The word for the header that says it, for a model whose keys may be of any size; none for others."""
     from edgeq.cache import DEFAULT
-    from edgeq.formats import annotate, open_model
-
-    if kind is not None:
-        annotate(target, {"cache": {"kind": kind}})
-        return kind
     from edgeq.evaluate import cachekind
+    from edgeq.formats import open_model
 
-    with open_model(target) as file:
+    with open_model(path) as file:
         asked = cachekind.asks(file)
-    found = cachekind.choose(target, text(), partial(load_file, quiet=quiet)) if asked else None
+    terminal.Status(quiet).clear()  # of a bar that the conversion has filled
+    found = cachekind.choose(path, text(), partial(load_file, quiet=quiet)) if asked else None
     if found is None:
-        return DEFAULT
-    annotate(target, {"cache": found.words()})
+        return {}
     if found.kind != DEFAULT and not quiet:
         cost = ", ".join(
             f"{name} {'no finite logits' if kld is None else f'{kld:.4f} nats'}"
@@ -36,7 +31,7 @@ def settle(target: Path, kind: str | None, quiet: bool) -> str:
             f"its keys do not fit in 8 bits: the KV cache is {found.kind} unless --kv is given, {cost} from "
             f"float32 on {found.tokens} tokens of edgeq's own text (at most {cachekind.BOUND})"
         )
-    return found.kind
+    return {"cache": found.words()}
 
 
 def text() -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgeq.cli import terminal
-from edgeq.cli.cachekind import settle
+from edgeq.cli.cachekind import examine
 from edgeq.cli.kv import Kind, one_kind
 from edgeq.cli.options import examples, force_option, json_option, quiet_option
 from edgeq.cli.sources import located, output_name, progress_bar, tell_growth
@@ -125,8 +126,10 @@ def command(
         raise UsageError(f"{target} is a directory: name a file with -o")
     if target.exists() and not force:
         raise UsageError(f"{target} exists: name another file with -o, or replace it with --force")
+    from edgeq.cache import stored
     from edgeq.converters import convert
     from edgeq.converters.recipe import choose
+    from edgeq.formats import open_model
 
     found = located(source, quiet=quiet)
     kept = recipe is None and scheme is None and holds_quantized(found)
@@ -141,12 +144,15 @@ def command(
             sizes=None if quiet else tell_growth,
             follow_links=follow_links,
             overwrite=force,
+            words={"cache": {"kind": kv}} if kv else None,
+            examine=None if kv else partial(examine, quiet=quiet),
         )
-    kind = settle(target, kv, quiet)
     seconds, written = time.perf_counter() - start, target.stat().st_size
     if as_json:
-        facts = {"file": str(target), "bytes": written, "recipe": chosen.name, "kv": kind, "seconds": seconds}
-        terminal.say_json(facts)
+        with open_model(target) as file:
+            settled = stored(file.header)
+        facts = {"file": str(target), "bytes": written, "recipe": chosen.name, "kv": settled}
+        terminal.say_json({**facts, "seconds": seconds})
     elif not quiet:
         why = " (the file's own numbers, as it is quantized; --scheme NAME rounds them)" if kept else ""
         terminal.note(f"{target}: {terminal.size(written)}, {chosen.name}{why}, {seconds:.1f} s")

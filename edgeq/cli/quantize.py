@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeq.cli import terminal
-from edgeq.cli.cachekind import settle
+from edgeq.cli.cachekind import examine
 from edgeq.cli.convert import scheme_option
 from edgeq.cli.options import (
     Bytes,
@@ -232,9 +233,8 @@ def command(
     with shares(quiet) as progress:
         result = quantize(
             found, target, **common, texts=texts, statistics=statistics, transforms=before, seed=seed,
-            progress=progress, tell=None if quiet else terminal.note,
+            progress=progress, tell=None if quiet else terminal.note, examine=partial(examine, quiet=quiet),
         )  # fmt: skip
-    settle(target, None, quiet)
     tell_result(result, target.stat().st_size, time.perf_counter() - start, as_json)
 
 

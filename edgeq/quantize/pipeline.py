@@ -49,6 +49,7 @@ def quantize(
     allow_requantize: bool = False,
     progress: Progress | None = None,
     tell: Tell | None = None,
+    examine: converting.Examine | None = None,
 ) -> Result:
     """Write a model (checkpoint directory, .gguf file or hub name) as the .edgeq file `output`, its matrices
     quantized by a preset of QUALITIES.
@@ -59,7 +60,8 @@ def quantize(
     steps: names of METHODS in place of the preset's. transforms: names of TRANSFORMS, or made with options,
     which the float model goes through before. tokens: of calibration. max_ram: bytes of memory; where
     they are short, fewer tokens are taken, and that is told. progress(share, what) is called often,
-    tell(sentence) for what a person should know.
+    tell(sentence) for what a person should know. examine(path) gives more words for the header, from the
+    file when it is whole and before it has its name.
 
     Broken off, it leaves OUTPUT.quantizing beside the output, from which the same call goes on; nothing else
     is written before the file is whole. The same call gives the same bytes, whatever the threads. UsageError,
@@ -78,7 +80,7 @@ def quantize(
     if budget is not None:
         check(budget, opened)
     recipe = recipe or choose(scheme="e4")
-    order = Order(chosen, recipe, budget, texts, statistics, tuple(transforms), int(seed))
+    order = Order(chosen, recipe, budget, texts, statistics, tuple(transforms), int(seed), examine)
     with Dense(threads or default_threads()) as dense:
         return Run(opened, target, order, dense, progress or ignore, told).all()
 

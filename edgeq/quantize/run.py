@@ -83,6 +83,7 @@ class Order:
     statistics: Statistics | None = None
     transforms: Sequence[str | Transform] = ()
     seed: int = 0
+    examine: converting.Examine | None = None
 
 
 class Run:
@@ -224,6 +225,7 @@ class Run:
             ready=ready,
             words={"quantization": words},
             extra=self.facts,
+            examine=self.order.examine,
         )
         work.remove()
         weights = sum(math.prod(self.source.tensors[name].shape) for name in self.schemes)

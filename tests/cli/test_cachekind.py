@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeq.cli import cachekind as command
+from edgeq.errors import EdgeqError
 from edgeq.evaluate import cachekind
 from edgeq.formats import open_model, verify
 from tests.cli.conftest import Call
@@ -60,3 +61,26 @@ def test_what_keys_need_is_told_and_written(
 
 def test_the_text_is_long_enough_and_of_several_domains() -> None:
     assert 4000 < len(command.text().encode()) < 9000
+
+
+def test_nothing_has_the_name_before_it_is_settled(
+    call: Call, demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was there stays where keys cannot be tried, or the word that they need cannot be written."""
+    path = tmp_path / "m.edgeq"
+    path.write_bytes(b"old")
+    words = "convert", str(demo_checkpoint), "-o", str(path), "--force"
+    seen = []
+
+    def choose(whole: Path, text: str, load: object) -> cachekind.Choice:
+        seen.append((path.read_bytes(), verify(whole)))
+        if len(seen) == 1:
+            raise EdgeqError("not enough memory")
+        return cachekind.Choice("not a kind" * (2 << 20), {}, 256, "00")
+
+    monkeypatch.setattr(cachekind, "choose", choose)
+    monkeypatch.setattr(cachekind, "asks", lambda file: True)
+    assert "not enough memory" in call(*words).err
+    assert "header needs 2" in call(*words).err
+    assert seen == [(b"old", [])] * 2
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"]
