@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from edgeq.kernels import sources
-from edgeq.kernels.catalog import CODES, KERNELS
+from edgeq.kernels.table import CODES, KERNELS
 from edgeq.simd import isa
 from edgeq.simd.host import host_isa
 from edgeq.simd.tag import Tag

@@ -38,7 +38,7 @@ class Forward:
                 "NumPy's pass knows plain llama without one"
             )
         self.weights = {name: tensor.floats() for name, tensor in source.tensors.items()}
-        self.frequencies = source.frequencies
+        self.frequencies = source.made["rope.inverse_frequencies"]
         found = source.tokenizer()
         self.tokenizer: Any = found and tokenizer.load(*found, c.vocab_size)
         self.vocab_size, self.context = c.vocab_size, c.max_position_embeddings

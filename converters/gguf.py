@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from edgeq.converters.source import (
     checked_template,
     checked_tensors,
     is_dead,
+    made_of,
     shared_tensors,
     token_ids,
 )
@@ -25,10 +27,8 @@ from edgeq.errors import FormatError, Troubles, UnsupportedError
 from edgeq.formats.ggml import TYPES
 from edgeq.formats.gguf import open_gguf
 from edgeq.formats.gguf_cursor import Strings
-from edgeq.models import BaseConfig, family
-from edgeq.models.rope import Rope
-
-ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}  # general.architecture: family
+from edgeq.models import BaseConfig, family, gguf_rows
+from edgeq.models.gguf import Gguf
 
 # The word of a config that each key of an architecture gives. A key that is absent means what llama.cpp takes
 # for it, not what transformers takes for the word.
@@ -41,13 +41,22 @@ WORDS = {
     "attention.key_length": "head_dim",
     "context_length": "max_position_embeddings",
     "attention.layer_norm_rms_epsilon": "rms_norm_eps",
-    "attention.sliding_window": "sliding_window",
+    "attention.layer_norm_epsilon": "rms_norm_eps",
     "rope.freq_base": "rope_theta",
 }
 
 NEEDED = (
     "embedding_length", "feed_forward_length", "block_count", "attention.head_count", "context_length",
-    "attention.layer_norm_rms_epsilon",
+)  # fmt: skip
+EPSILONS = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")  # one of them, too
+
+# Keys that are read elsewhere, or that nothing is computed from.
+READ = (
+    "attention.value_length", "rope.dimension_count", "vocab_size", "rope.scaling.type",
+    "rope.scaling.factor", "rope.scale_linear", "rope.scaling.original_context_length",
+    "rope.scaling.finetuned", "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow",
+    "rope.scaling.yarn_ext_factor", "rope.scaling.yarn_attn_factor",
+    "rope.scaling.attn_factor", "rope.scaling.yarn_log_multiplier", "tensor_data_layout", "expert_used_count",
 )  # fmt: skip
 
 # Keys that change the computation, with the values under which it is the family's own.
@@ -66,16 +75,15 @@ REQUIRE: dict[str, tuple[Any, ...]] = {
     "residual_scale": (0.0, 1.0),
     "use_parallel_residual": (False,),
     "nextn_predict_layers": (0,),
-    "rope.scaling.attn_factor": (0.0, 1.0),
-    "rope.scaling.yarn_log_multiplier": (0.0,),
 }
+
+# Tensors of factors that frequencies are divided by.
+FACTORS = ("rope_freqs", "rope_factors_short", "rope_factors_long")
+
+BIASED = ("attn_q.bias", "attn_qkv.bias")
 
 # Types of blocks beside which a file may have a scale for the whole tensor.
 SCALED = tuple(name for name, row in TYPES.items() if row.columns > 1 and row.scheme_name and row.scheme.row)
-
-# GGUF holds the query and key rows of these architectures with each head's halves interleaved: row 2j+s of it
-# is the checkpoint's row s*head_dim/2 + j. For each such tensor, the config's count of its heads.
-INTERLEAVED = {"llama": {"blocks.{i}.q": "num_attention_heads", "blocks.{i}.k": "num_key_value_heads"}}
 
 
 def open_file(path: Path) -> Source:
@@ -83,36 +91,37 @@ def open_file(path: Path) -> Source:
     sentence what is wrong with it."""
     file = open_gguf(path)
     metadata = file.metadata
-    architecture = architecture_of(file, ARCHITECTURES)
-    family_name = ARCHITECTURES[architecture]
+    rows = gguf_rows()
+    row, family_name = rows[architecture_of(file, rows)]
     found = {
         name: SourceTensor(name, tensor.type, tensor.shape, tensor.data)
         for name, tensor in file.tensors.items()
         if not is_dead(name)
     }
     found = _scaled(found)
-    factors = found.pop("rope_freqs.weight", None)
+    factors = {name: found.pop(f"{name}.weight", None) for name in FACTORS}
     found, tied = shared_tensors(family_name, found, lambda row: row.gguf_name, None)
-    raw = words(metadata, architecture, found)
+    raw = words(metadata, row, found, factors)
     config: BaseConfig = family(family_name).Config.from_hf(raw)
     config = replace(config, tie_word_embeddings=tied)
     troubles = Troubles()
     with troubles.noted():
-        _check_heads(metadata, architecture, config)
+        _check_heads(metadata, row.architecture, config)
     with troubles.noted():
-        tensors = checked_tensors(family_name, config, found, lambda want: want.gguf_name)
+        tensors = checked_tensors(family_name, config, found, lambda want: want.gguf)
     troubles.tell()
-    frequencies = Rope.from_hf(raw).inverse_frequencies(config.head_dim)
-    if factors is not None:
-        frequencies = (frequencies / _factors(factors, config)).astype(np.float32)
+    made = made_of(config.ropes(raw), config)
+    if factors["rope_freqs"] is not None:
+        main = "rope.inverse_frequencies"
+        made[main] = (made[main] / _factors(factors["rope_freqs"], config)).astype(np.float32)
     template = metadata.get("tokenizer.chat_template")
     return Source(
         kind="gguf",
         name=file.path.name,
         family=family_name,
         config=config,
-        tensors={name: _halves(tensor, name, architecture, config) for name, tensor in tensors.items()},
-        frequencies=frequencies,
+        tensors=tensors,
+        made=made,
         tokenizer=lambda: _tokenizer(metadata),
         chat_template=checked_template(template if isinstance(template, str) else None),
         generation=_generation(metadata, config.vocab_size),
@@ -149,27 +158,49 @@ def _factor(scale: SourceTensor) -> float:
 
 
 def words(
-    metadata: Mapping[str, Any], architecture: str, tensors: Mapping[str, SourceTensor]
+    metadata: Mapping[str, Any],
+    row: Gguf,
+    tensors: Mapping[str, SourceTensor],
+    factors: Mapping[str, SourceTensor | None],
 ) -> dict[str, Any]:
     """The metadata as the words of a Hugging Face config, refusing by key and value what has no such word,
     all of it at once."""
-    troubles = Troubles()
-    for key, accepted in REQUIRE.items():
-        value = metadata.get(f"{architecture}.{key}")
-        if value is not None and value not in accepted:
+    architecture, troubles = row.architecture, Troubles()
+    keys = {
+        key.removeprefix(f"{architecture}."): value
+        for key, value in metadata.items()
+        if key.startswith(f"{architecture}.")
+    }
+    read = {**WORDS, **row.words}
+    for key, accepted in {**REQUIRE, **row.accepted}.items():
+        value = keys.get(key)
+        if key not in read and value is not None and value not in accepted:
             right = " or ".join(map(repr, accepted))
             troubles.add(
                 UnsupportedError(f"{architecture}.{key} is {value!r:.80}, but only {right} is supported")
             )
+    for key in sorted(keys.keys() - read.keys() - REQUIRE.keys() - row.accepted.keys() - {*READ}):
+        troubles.add(
+            UnsupportedError(
+                f"{architecture}.{key} is {keys[key]!r:.80}, but nothing is known of such a key: a version "
+                "of edgeq that reads it is needed"
+            )
+        )
     with troubles.noted():
-        scaling = _scaling(metadata, architecture)
+        scaling = _scaling(keys, architecture, factors)
     for key in NEEDED:
-        if metadata.get(f"{architecture}.{key}") is None:
+        if keys.get(key) is None:
             troubles.add(FormatError(f"{architecture}.{key} is missing; the file cannot be run without it"))
-    raw: dict[str, Any] = {"model_type": architecture}
-    for key, word in WORDS.items():
+    if all(keys.get(key) is None for key in EPSILONS) and "rms_norm_eps" not in row.absent:
+        troubles.add(
+            FormatError(f"{architecture}.{EPSILONS[0]} is missing; the file cannot be run without it")
+        )
+    raw: dict[str, Any] = {"model_type": row.model_type, **row.absent}
+    for key, word in read.items():
         with troubles.noted():
-            value = _one_for_all(metadata.get(f"{architecture}.{key}"), f"{architecture}.{key}")
+            value = keys.get(key)
+            if key in WORDS:
+                value = _one_for_all(value, f"{architecture}.{key}")
             if value is not None:
                 raw[word] = value
     troubles.tell()
@@ -177,14 +208,10 @@ def words(
     raw.setdefault("num_key_value_heads", raw["num_attention_heads"])
     if "head_dim" not in raw:
         raw["head_dim"] = _head_dim(raw["hidden_size"], raw["num_attention_heads"])
-    window = raw["sliding_window"] = raw.get("sliding_window") or None  # 0 is none, too
-    if window is not None and architecture != "llama":
-        raise UnsupportedError(
-            f"{architecture}.attention.sliding_window is {window!r:.40}, but only 0 is supported: "
-            "which layers have the window is not in the file"
-        )
-    if window is not None:
-        raw["model_type"] = "mistral"  # GGUF writes Mistral as llama
+    if row.biases:
+        raw[row.biases] = any(name.endswith(BIASED) for name in tensors)
+    if row.settle is not None:
+        row.settle(raw, keys)
     embedding = tensors.get("token_embd.weight")
     if embedding is None:
         raise FormatError("tensor 'token_embd.weight' is missing; a GGUF file with weights is needed")
@@ -223,32 +250,85 @@ def _check_vocabulary(metadata: Mapping[str, Any], architecture: str, rows: int)
 
 
 def _check_heads(metadata: Mapping[str, Any], architecture: str, config: BaseConfig) -> None:
-    """Values as long as keys, and rotation of whole heads."""
-    for key in ("attention.value_length", "rope.dimension_count"):
-        value = metadata.get(f"{architecture}.{key}", config.head_dim)
-        if value != config.head_dim:
+    """Values as long as keys, and rotation of as many dimensions as the config says."""
+    lengths = {"attention.value_length": config.head_dim, "rope.dimension_count": 2 * config.rotary_size}
+    for key, length in lengths.items():
+        value = metadata.get(f"{architecture}.{key}", length)
+        if value != length:
+            what = "head_dim " if length == config.head_dim else ""
             raise UnsupportedError(
-                f"{architecture}.{key} is {value!r:.40}, but only head_dim {config.head_dim} is supported"
+                f"{architecture}.{key} is {value!r:.40}, but only {what}{length} is supported"
             )
 
 
-def _scaling(metadata: Mapping[str, Any], architecture: str) -> dict[str, Any] | None:
+def _scaling(
+    keys: Mapping[str, Any], architecture: str, factors: Mapping[str, SourceTensor | None]
+) -> dict[str, Any] | None:
     """rope_scaling in a config's words; a factor without a type means linear, as in the reference."""
-    kind = metadata.get(f"{architecture}.rope.scaling.type")
+    kind = keys.get("rope.scaling.type")
+    attention = keys.get("rope.scaling.attn_factor") or None
+    short, long = factors["rope_factors_short"], factors["rope_factors_long"]
+    if short is not None and long is not None:
+        lists = {"short_factor": _list(short), "long_factor": _list(long)}
+        original = keys.get("rope.scaling.original_context_length")
+        found = {"rope_type": "longrope", "original_max_position_embeddings": original, **lists}
+        return {**found, "attention_factor": attention} if attention else found
     if kind == "none":
         return None
-    key, old_key = f"{architecture}.rope.scaling.factor", f"{architecture}.rope.scale_linear"
-    factor, old = metadata.get(key), metadata.get(old_key)
+    key, old_key = "rope.scaling.factor", "rope.scale_linear"
+    factor, old = keys.get(key), keys.get(old_key)
     if factor is not None and old is not None and factor != old:
-        raise UnsupportedError(f"{key} is {factor!r:.40}, but {old_key} is {old!r:.40}; the two must agree")
-    factor = old if factor is None else factor
-    if kind not in (None, "linear"):
         raise UnsupportedError(
-            f"{architecture}.rope.scaling.type is {kind!r:.80}, but only none and linear are supported"
+            f"{architecture}.{key} is {factor!r:.40}, but {architecture}.{old_key} is {old!r:.40}; the two "
+            "must agree"
         )
+    factor = old if factor is None else factor
+    if kind not in (None, "linear", "yarn"):
+        raise UnsupportedError(
+            f"{architecture}.rope.scaling.type is {kind!r:.80}, but only none, linear and yarn are supported"
+        )
+    if kind == "yarn":
+        return _yarn(keys, architecture, factor, attention)
+    for key in ("rope.scaling.attn_factor", "rope.scaling.yarn_log_multiplier"):
+        if keys.get(key) not in (None, 0.0, 1.0 if "attn" in key else 0.0):
+            raise UnsupportedError(
+                f"{architecture}.{key} is {keys[key]!r:.80}, but only 0.0 is supported without yarn"
+            )
     if factor is None or factor == 0:
         return None
     return {"rope_type": "linear", "factor": factor}
+
+
+def _yarn(keys: Mapping[str, Any], architecture: str, factor: Any, attention: float | None) -> dict[str, Any]:
+    """YaRN in a config's words. llama.cpp multiplies what it takes for the attention factor by 1 + 0.1 ln
+    factor, and divides it by 1 + the log multiplier times ln factor, where a file has one.
+    """
+    found: dict[str, Any] = {
+        "rope_type": "yarn",
+        "factor": factor,
+        "original_max_position_embeddings": keys.get("rope.scaling.original_context_length"),
+    }
+    for name in ("beta_fast", "beta_slow"):
+        value = keys.get(f"rope.scaling.yarn_{name}")
+        found |= {} if value is None else {name: value}
+    for key, usual in (("yarn_ext_factor", (-1.0, 1.0)), ("yarn_attn_factor", (1.0, 0.0))):
+        value = keys.get(f"rope.scaling.{key}")
+        if value is not None and value not in usual:
+            raise UnsupportedError(
+                f"{architecture}.rope.scaling.{key} is {value!r:.80}, but only {usual[0]} is supported"
+            )
+    usable = isinstance(factor, int | float) and not isinstance(factor, bool) and factor > 1
+    if usable and (attention is not None or keys.get("rope.scaling.yarn_log_multiplier")):
+        log = math.log(factor)
+        multiplier = keys.get("rope.scaling.yarn_log_multiplier") or 0.0
+        found["attention_factor"] = (attention or 1.0) * (0.1 * log + 1) / (1 + multiplier * log)
+    return found
+
+
+def _list(tensor: SourceTensor) -> list[float]:
+    """The numbers of a vector."""
+    check_vector(tensor)
+    return [float(x) for x in tensor.floats().reshape(-1)]
 
 
 def _factors(tensor: SourceTensor, config: BaseConfig) -> Array:
@@ -261,18 +341,6 @@ def _factors(tensor: SourceTensor, config: BaseConfig) -> Array:
     if not (np.isfinite(factors).all() and (factors > 0).all()):
         raise FormatError(f"tensor {tensor.name!r} has a factor that is not a positive number")
     return factors
-
-
-def _halves(tensor: SourceTensor, name: str, architecture: str, config: BaseConfig) -> SourceTensor:
-    """The tensor with its rows in the checkpoint's order again, where the architecture interleaves them."""
-    parts = name.split(".")
-    row = ".".join(["blocks", "{i}", *parts[2:]]) if parts[0] == "blocks" else name
-    heads_word = INTERLEAVED.get(architecture, {}).get(row)
-    if heads_word is None:
-        return tensor
-    heads = getattr(config, heads_word)
-    order = np.arange(tensor.shape[0]).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
-    return replace(tensor, order=order)
 
 
 def _generation(metadata: Mapping[str, Any], vocab_size: int) -> dict[str, Any]:

@@ -17,12 +17,12 @@ from edgeq.converters.source import (
     checked_template,
     checked_tensors,
     is_dead,
+    made_of,
     shared_tensors,
     token_ids,
 )
 from edgeq.errors import FormatError, Troubles, UnsupportedError
 from edgeq.models import family, row_of
-from edgeq.models.rope import Rope
 
 SHARDS_MAX = 4096
 # Sampling defaults: whole numbers only, least, most.  The sampler takes all of these.
@@ -74,8 +74,8 @@ def open_directory(
         revision=revision,
         family=family_name,
         config=config,
-        tensors=checked_tensors(family_name, config, found, lambda want: want.hf_name),
-        frequencies=Rope.from_hf(raw).inverse_frequencies(config.head_dim),
+        tensors=checked_tensors(family_name, config, found, lambda want: want.hf),
+        made=made_of(type(config).ropes(raw), config),
         tokenizer=lambda: _tokenizer(folder),
         chat_template=checked_template(_template(folder)),
         generation=_generation(folder, raw, config.vocab_size),

@@ -235,7 +235,7 @@ def data_of(source: Source, plan: TensorPlan, tokenizer: bytes | None) -> Iterat
     elif plan.name == TOKENIZER and tokenizer is not None:
         yield np.frombuffer(tokenizer, np.uint8)
     else:
-        yield from encode_blocks(source.frequencies, scheme)
+        yield from encode_blocks(source.made[plan.name], scheme)
 
 
 def chunks(tensor: SourceTensor, scheme: Scheme) -> Iterator[Array]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,8 @@ from edgeq.formats import Parts, Scheme, dequantize
 from edgeq.formats.ggml import TYPES
 from edgeq.formats.reader import map_of
 from edgeq.models import BaseConfig, Expected, Tensor, expected, family
+from edgeq.models.rope import Rope
+from edgeq.models.tensors import From
 
 Array = np.ndarray[Any, Any]
 
@@ -39,8 +41,10 @@ def is_dead(name: str) -> bool:
 class SourceTensor:
     """A tensor of 1 or 2 dimensions in a mapped file; nothing of it is copied until rows are asked for.
 
-    `order` lists, for each row, the row of `data` that holds it; None: as stored. `factor` is a float32 that
-    all numbers are multiplied by; only kinds whose scheme has a float for the row have another than 1.
+    `order` lists, for each row, the row of `data` that holds it, of `stored` rows; None: as stored. `factor`
+    is a float32 that all numbers are multiplied by; only kinds whose scheme has a float for the row have
+    another than 1. `plus` is added to all numbers, and `transposed` data has columns where rows are wanted;
+    both are of plain kinds alone.
     """
 
     name: str
@@ -49,6 +53,14 @@ class SourceTensor:
     data: Array  # uint8 [nbytes]
     order: Array | None = None
     factor: float = 1.0
+    stored: int = 0  # rows of data, 0 for as many as the shape has
+    plus: float = 0.0
+    transposed: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """Of the rows that it has of the data."""
+        return self.data.size * self.shape[0] // (self.stored or self.shape[0]) if self.shape[0] else 0
 
     @property
     def scheme(self) -> Scheme:
@@ -57,7 +69,11 @@ class SourceTensor:
 
     def raw(self, rows: slice) -> Array:
         """uint8 [n, bytes of a row] of some rows; a vector is a column of rows."""
-        table = self.data.reshape(self.shape[0], -1)
+        count = self.stored or self.shape[0]
+        if self.transposed:
+            items = self.data.reshape(-1, count, KINDS[self.kind].scheme.itemsize).swapaxes(0, 1)
+            return items[rows if self.order is None else self.order[rows]].reshape(-1, items[0].size)
+        table = self.data.reshape(count, -1)
         return table[rows] if self.order is None else table[self.order[rows]]
 
     def parts(self, rows: slice = slice(None)) -> Parts:
@@ -67,12 +83,13 @@ class SourceTensor:
     def floats(self, rows: slice = slice(None)) -> Array:
         """float32 [n, cols] of some rows."""
         with np.errstate(invalid="ignore"):  # a scale that is not finite is found where the values are used
-            return dequantize(self.parts(rows), self.scheme)
+            found = dequantize(self.parts(rows), self.scheme)
+            return found if self.plus == 0 else found + np.float32(self.plus)
 
     def equals(self, other: SourceTensor) -> bool:
         """Whether both hold the same bytes of the same kind, times the same factor."""
         mine, theirs = ((t.kind, t.shape, t.factor) for t in (self, other))
-        if mine != theirs or self.order is not other.order:
+        if mine != theirs or self.order is not None or other.order is not None:
             return False
         starts = range(0, len(self.data), COMPARED_BYTES)
         return all(
@@ -94,7 +111,7 @@ class Source:
     family: str
     config: BaseConfig
     tensors: Mapping[str, SourceTensor]  # by their names in the .edgeq file
-    frequencies: Array  # float32 [head_dim/2]
+    made: Mapping[str, Array]  # float32 vectors that no checkpoint has, by their names in the .edgeq file
     tokenizer: Tokenizer
     revision: str | None = None
     chat_template: str | None = None
@@ -104,7 +121,7 @@ class Source:
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors as they are stored."""
-        return sum(tensor.data.size for tensor in self.tensors.values())
+        return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def let_pages_go(self) -> None:
         """What was read of the mapped files is no longer counted as this process's memory (Linux); it is
@@ -188,18 +205,20 @@ def checked_tensors(
     family: str,
     config: BaseConfig,
     found: Mapping[str, SourceTensor],
-    name_of: Callable[[Expected], str | None],
+    names_of: Callable[[Expected], tuple[From, ...]],
 ) -> dict[str, SourceTensor]:
-    """The found tensors by their names in the table; refuses missing, unknown and misshapen ones,
-    all of them at once."""
-    rest, troubles = dict(found), Troubles()
+    """The found tensors by their names in the table, their rows moved as that says; refuses missing, unknown
+    and misshapen ones, all of them at once."""
+    used, troubles = set[str](), Troubles()
     result = {}
     for want in expected(family, config):
-        name = name_of(want)
-        if name is not None:
+        names = names_of(want)
+        if names:
+            source = next((each for each in names if each.name in found), names[0])
+            used.add(source.name)
             with troubles.noted():
-                result[want.name] = _checked(rest.pop(name, None), name, want)
-    left = sorted(rest)
+                result[want.name] = _checked(found.get(source.name), source, want, config)
+    left = sorted(found.keys() - used)
     if left:
         more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
         troubles.add(UnsupportedError(f"tensor {left[0]!r:.120}{more} is not one of family {family}'s"))
@@ -207,17 +226,40 @@ def checked_tensors(
     return result
 
 
-def _checked(tensor: SourceTensor | None, name: str, want: Expected) -> SourceTensor:
-    """The tensor of that name if it is what is wanted."""
+def _checked(tensor: SourceTensor | None, source: From, want: Expected, config: BaseConfig) -> SourceTensor:
+    """The rows that are wanted, of the tensor that the source names, if it is what it should be."""
+    counts = [want.shape[0]]
+    for move in reversed(source.moves):
+        counts.insert(0, move.count(config, counts[0]))
+    needed = (counts[0], *want.shape[1:])
+    shape = needed[::-1] if source.transposed else needed
     if tensor is None:
-        raise FormatError(f"tensor {name!r} is missing; shape {list(want.shape)} is needed")
-    if tensor.shape != want.shape:
-        shape = list(tensor.shape)
+        raise FormatError(f"tensor {source.name!r} is missing; shape {list(shape)} is needed")
+    if tensor.shape != shape:
         raise FormatError(
-            f"tensor {tensor.name!r} has shape {shape}, but the config needs {list(want.shape)}"
+            f"tensor {tensor.name!r} has shape {list(tensor.shape)}, but the config needs {list(shape)}"
         )
-    if want.role == "vector":
+    if want.role == "vector" or source.transposed:
         check_vector(tensor)
     if tensor.kind not in KINDS:
         raise UnsupportedError(f"tensor {tensor.name!r} is {tensor.kind}, which no scheme holds")
-    return tensor
+    order = None
+    for move, count in zip(source.moves, counts[1:], strict=True):
+        moved = move.order(config, count)
+        order = moved if order is None else order[moved]
+    return replace(
+        tensor,
+        shape=want.shape,
+        order=order,
+        stored=0 if order is None else counts[0],
+        plus=source.plus,
+        transposed=source.transposed,
+    )
+
+
+def made_of(ropes: Mapping[str, Rope], config: BaseConfig) -> dict[str, Array]:
+    """The vectors of a file that the config alone settles."""
+    return {
+        f"{name}.inverse_frequencies": rope.inverse_frequencies(config.head_dim)
+        for name, rope in ropes.items()
+    }

@@ -16,10 +16,10 @@ from edgeq.cache.plan import PASS, Group
 from edgeq.cores import default_threads
 from edgeq.errors import UsageError
 from edgeq.kernels import sources
+from edgeq.models import decoder
 from edgeq.ops.attention import narrow
 from edgeq.ownership import Unique
 from edgeq.packs import store
-from edgeq.runtime import rotary
 from edgeq.runtime.batch import Segment
 from edgeq.runtime.pool import Pool, check_workers
 from edgeq.runtime.program import Program, Settings
@@ -69,8 +69,7 @@ class Runner(Unique):
 
     def _record(self, family: str, act: str, workers: int) -> Recorder:
         c = self.config
-        frequencies = self._weights.vector("rope.inverse_frequencies").values[: c.rotary_size]
-        self._rotary = rotary.Tables(frequencies, self.context)
+        self._ropes = decoder.tables(c, self._weights, self.context)
         limit = min(PASS, self.context)
         recorder = Recorder(
             Settings(
@@ -84,7 +83,7 @@ class Runner(Unique):
             ),
             self.plan,
         )
-        models.family(family).forward(recorder, c, self._weights, self._rotary)
+        models.family(family).forward(recorder, c, self._weights, self._ropes)
         return recorder
 
     def _narrowing(self, workers: int, group: Group) -> Recorder:
@@ -143,7 +142,8 @@ class Runner(Unique):
                     f"{s.start} + {len(s.ids)} tokens do not fit in the context of {self.context}."
                 )
         program.start(segments)
-        self._rotary.ensure(max(s.start + len(s.ids) for s in segments))
+        for rope in self._ropes.values():
+            rope.ensure(max(s.start + len(s.ids) for s in segments))
         for first, last in self._pieces(sum(len(s.ids) for s in segments)):
             go_on()
             self._pool.run(program.code[first:last])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.formats.schemes import SCHEMES, rounds_to
-from edgeq.kernels.catalog import KERNELS
+from edgeq.kernels.table import KERNELS
 from edgeq.whole import write_whole
 
 TILES = (

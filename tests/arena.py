@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import dataclasses
 import itertools
 import sys
 import tempfile
@@ -32,9 +33,11 @@ from edgeq.engine import ACTS, Model, Sequence
 from edgeq.formats import SCHEMES as ROWS
 from edgeq.formats import TensorPlan, Writer, encode
 from edgeq.formats.schemes import rounds_to
-from edgeq.kernels.catalog import KERNELS, WIDTH, Batch
+from edgeq.kernels.catalog import WIDTH, Batch
 from edgeq.kernels.roles import CACHE, INT8, SCRATCH, Operand
+from edgeq.kernels.table import KERNELS
 from edgeq.models.rope import Rope
+from edgeq.models.words import Choice, Each, Real, Truth, Whole, Word
 from edgeq.runtime.arena import Buffer, Rows
 from edgeq.runtime.instructions import Instruction
 
@@ -53,27 +56,53 @@ FAR_FROM = 770  # tokens, of which a page is far
 
 
 # ---- random models ----
+def value_of(rng: np.random.Generator, kind: Word, layers: int) -> Any:
+    """A value that such a word of a config may have."""
+    if kind.null and rng.random() < 0.4:
+        return None
+    match kind:
+        case Each():
+            return tuple(value_of(rng, kind.of, layers) for _ in range(layers))
+        case Choice():
+            return str(rng.choice(kind.options))
+        case Truth():
+            return bool(rng.random() < 0.5)
+        case Whole():
+            return int(rng.integers(kind.low, min(kind.high, kind.low + 300) + 1))
+        case Real():
+            return float(np.exp2(rng.uniform(-3, 3)))
+    raise TypeError(f"words of {kind} are not made up")
+
+
 def config_of(rng: np.random.Generator, family: str) -> models.BaseConfig:
     """Few numbers that are multiples of a line."""
-    kv_heads = int(rng.integers(1, 4))
-    return models.family(family).Config(
+    kv_heads, form = int(rng.integers(1, 4)), models.family(family).Config
+    layers, head_dim = int(rng.integers(1, 4)), 2 * int(rng.integers(1, 44))
+    base = {f.name for f in dataclasses.fields(models.BaseConfig)}
+    own = {name: value_of(rng, kind, layers) for name, kind in form.words().items() if name not in base}
+    if "rotary_dim" in own:
+        own["rotary_dim"] = 2 * int(rng.integers(1, head_dim // 2 + 1))
+    windows = family == "llama" or "layer_types" in own
+    config: models.BaseConfig = form(
+        **own,
         vocab_size=int(rng.integers(3, 90)),
         hidden_size=int(rng.integers(1, 140)),
         intermediate_size=int(rng.integers(1, 200)),
-        num_hidden_layers=int(rng.integers(1, 4)),
+        num_hidden_layers=layers,
         num_attention_heads=kv_heads * int(rng.integers(1, 5)),
         num_key_value_heads=kv_heads,
-        head_dim=2 * int(rng.integers(1, 44)),
+        head_dim=head_dim,
         max_position_embeddings=POSITIONS,
         rms_norm_eps=1e-5,
+        rope_factors={},
         tie_word_embeddings=bool(rng.random() < 0.4),
-        sliding_window=int(rng.integers(1, 60)) if family == "llama" and rng.random() < 0.4 else None,
+        sliding_window=int(rng.integers(1, 60)) if windows and rng.random() < 0.4 else None,
     )
+    return config
 
 
-def write_model(rng: np.random.Generator, path: Path) -> tuple[str, models.BaseConfig]:
+def write_model(rng: np.random.Generator, path: Path, family: str) -> tuple[str, models.BaseConfig]:
     """Write a random model: what it is in words, and its config. Most have one scheme for all matrices."""
-    family = str(rng.choice(models.FAMILIES))
     config = config_of(rng, family)
     pool = list(SCHEMES) if rng.random() < 0.3 else [str(rng.choice(SCHEMES))]
     plans, data = [], []
@@ -81,8 +110,8 @@ def write_model(rng: np.random.Generator, path: Path) -> tuple[str, models.BaseC
         vector = want.role == "vector"
         scheme = "f32" if vector else str(rng.choice(pool))
         values = rng.normal(size=want.shape).astype(np.float32)
-        if want.name == "rope.inverse_frequencies":
-            values = Rope().inverse_frequencies(config.head_dim)
+        if want.name.endswith("inverse_frequencies"):
+            values = Rope(part=2 * config.rotary_size / config.head_dim).inverse_frequencies(config.head_dim)
         elif not vector:
             values *= np.float32(1.5 / np.sqrt(want.shape[1]))
         plans.append(TensorPlan(want.name, scheme, "plain" if vector else "lines16", want.shape))
@@ -235,7 +264,8 @@ def check_model(seed: int, folder: Path, totals: Totals) -> None:
     """One random model in every setting; what differs is noted."""
     rng = np.random.default_rng(seed)
     path = folder / f"{seed}.edgeq"
-    words, config = write_model(rng, path)
+    families = models.family_names()
+    words, config = write_model(rng, path, families[seed % len(families)])
     totals.models += 1
     for act, kv in itertools.product(ACTS, KINDS):
         run = Run.random(rng, config.vocab_size)

@@ -86,7 +86,7 @@ ARROWS: dict[str, set[str]] = {
 }  # fmt: skip
 
 # modules of edgeq.kernels that import no numba: what there is to know of kernels
-CATALOG = {"catalog", "roles", "sources"}
+CATALOG = {"catalog", "roles", "sources", "table"}
 
 # imported only inside functions, so that nothing pays for them before it needs them
 HEAVY = {
@@ -248,8 +248,8 @@ def heavy_after(code: str) -> list[str]:
 MODULES = [
     "edgeq", "edgeq.calibrate.texts", "edgeq.chat.conversation", "edgeq.cli", "edgeq.converters",
     "edgeq.demo", "edgeq.errors", "edgeq.formats", "edgeq.formats.gguf", "edgeq.formats.schemes",
-    "edgeq.generate", "edgeq.hub", "edgeq.library", "edgeq.models", "edgeq.models.llama",
-    "edgeq.models.qwen2", "edgeq.models.qwen3", "edgeq.packs.store", "edgeq.rounding",
+    "edgeq.generate", "edgeq.hub", "edgeq.library", "edgeq.models", "edgeq.models.families.llama",
+    "edgeq.models.families.gemma3", "edgeq.models.families.qwen3", "edgeq.packs.store", "edgeq.rounding",
 ]  # fmt: skip
 
 

@@ -16,12 +16,11 @@ import numpy as np
 from edgeq import models
 from edgeq.cache import PagePool, Plan, Table, kind_of
 from edgeq.converters.source import Source
-from edgeq.models import BaseConfig
+from edgeq.models import BaseConfig, decoder
 from edgeq.runtime.arena import Rows
 from edgeq.runtime.dense import Dense, rows_of, tiled
 from edgeq.runtime.program import Settings
 from edgeq.runtime.recorder import Recorder
-from edgeq.runtime.rotary import Tables
 from edgeq.runtime.weights import Matrix, Vector, Weights
 
 Array = np.ndarray[Any, Any]
@@ -77,19 +76,20 @@ class Layer:
     def __init__(self, dense: Dense, source: Source, i: int, window: int, arrays: Mapping[str, Array]):
         c: BaseConfig = source.config
         self.dense, self.window = dense, window
-        self.held = Held({**arrays, "rope.inverse_frequencies": source.frequencies})
-        self._rope = Tables(source.frequencies, window)
+        self.held = Held({**arrays, **source.made})
+        ropes = decoder.tables(c, self.held.weights, window)
         plan = Plan(kind_of("f32"), window)
         recorder = Recorder(Settings(dense.isa, "f32", dense.workers, window, 1, dense.tokens), plan)
         self.x = dense.zeros(window, c.hidden_size)
         rows = rows_of(self.x)
         shapes = list(c.cache_layers())
         models.family(source.family).layer(
-            recorder, c, self.held.weights, i, rows, self._rope, recorder.cache(shapes[i])
+            recorder, c, self.held.weights, i, rows, ropes, recorder.cache(shapes[i])
         )
         self._program = _apart(dense, recorder)
         self._pages = Table.empty(plan).prepared(PagePool(plan.page_bytes * plan.pages), 0, window)[0]
-        self._rope.ensure(window)
+        for rope in ropes.values():
+            rope.ensure(window)
         self.taps = list(taps(recorder, rows))
 
     def start(self, x: Array) -> None:

@@ -112,11 +112,12 @@ def taps_of(source: Source, dense: Dense) -> list[tuple[tuple[str, ...], int]]:
 
 
 def identity(source: Source) -> str:
-    """Of a model's shape and numbers: a hash of its config, its frequencies, and of the beginning of each
+    """Of a model's shape and numbers: a hash of its config, what is made of it, and of the beginning of each
     tensor.
     """
     text = hashlib.sha256(json.dumps(source.config.to_header(), sort_keys=True).encode())
-    text.update(source.frequencies.tobytes())
+    for _, array in sorted(source.made.items()):
+        text.update(array.tobytes())
     for name, tensor in sorted(source.tensors.items()):
         text.update(f"{name} {tensor.kind} {tensor.shape}".encode())
         text.update(tensor.data[:4096].tobytes())

@@ -1,4 +1,4 @@
-"""Activations: int8 quantization per token and 32 columns, and SwiGLU with or without it.
+"""Activations to int8, per token and 32 columns.
 
 x[i] = nearest(a[i] * (127 / max|a|)) with scale = max|a| / 127 over the group, rounded to a float16's 11
 bits: so does llama.cpp, and two engines that round alike stay alike through the layers. The sums of the int8
@@ -23,13 +23,11 @@ from edgeq.simd.verbs import (
     poke_f32,
     poke_i32,
     splat_f32,
-    store_f32,
     store_i8,
     sum_halves,
 )
 
 from .catalog import Batch
-from .mathematics import silu
 
 COUNT = Batch.COUNT
 ZERO = float32(0.0)
@@ -82,50 +80,3 @@ def quantize(t, work, worker, workers, batch, a, a_stride, x, x_scale, x_sum, di
                 x_scale + at * 4,
                 x_sum + at * 4,
             )
-
-
-@native
-def gated(gate, up, left):
-    """silu(gate) * up of one line, zero from lane `left` on."""
-    return keep(silu(load_f32(gate)) * load_f32(up), 0, left, ZERO)
-
-
-PIECE = 8  # groups that a worker takes at a time
-
-
-@native
-def swiglu_quantize(t, work, worker, workers, batch, gate, up, stride, x, x_scale, x_sum, dim):
-    """silu(gate) * up, quantized."""
-    groups = (dim + 31) // 32
-    pieces = (groups + PIECE - 1) // PIECE
-    count = peek_i64(batch + COUNT)
-    while True:
-        task = fetch_add(work, 1)
-        if task >= count * pieces:
-            break
-        n = task // pieces
-        first = (task % pieces) * PIECE
-        for g in range(first, min(first + PIECE, groups)):
-            p = n * stride + g * 128
-            left = dim - g * 32
-            at = n * groups + g
-            quantize_group(
-                gated(gate + p, up + p, left),
-                gated(gate + p + 64, up + p + 64, left - 16),
-                x + at * 32,
-                x_scale + at * 4,
-                x_sum + at * 4,
-            )
-
-
-@native
-def swiglu(t, work, worker, workers, batch, gate, up, stride, y, y_stride, dim):
-    """silu(gate) * up."""
-    count = peek_i64(batch + COUNT)
-    while True:
-        n = fetch_add(work, 1)
-        if n >= count:
-            break
-        for i in range(0, dim, 16):
-            p = n * stride + i * 4
-            store_f32(y + n * y_stride + i * 4, gated(gate + p, up + p, dim - i))

@@ -70,3 +70,64 @@ def tanh(x):
     double = zero - larger(splat_f32(float32(-40.0)), zero - (x + x))  # at most 40
     large = one - splat_f32(float32(2.0)) / (exp(double) + one)
     return where_less(square, splat_f32(float32(0.390625)), small, large)
+
+
+@native
+def gelu(x):
+    """x times the normal distribution's mass below x, by the tanh approximation of Hendrycks and Gimpel 2016:
+    x / (1 + exp(-2 u)) with u = sqrt(2 / pi) (x + 0.044715 x^3).
+    """
+    twice = splat_f32(float32(1.5957691216057308))  # 2 sqrt(2 / pi)
+    u = x * twice * fma(x * x, splat_f32(float32(0.044715)), splat_f32(float32(1.0)))
+    zero, one = splat_f32(float32(0.0)), splat_f32(float32(1.0))
+    minus = zero - larger(splat_f32(float32(-87.0)), u)
+    return x / (one + exp(minus))
+
+
+@native
+def gelu_erf(x):
+    """The same, exact: x / 2 (1 + erf(x / sqrt(2))). Absolute error of erf below 3e-7: up to 1 it is x times
+    a polynomial of x^2, beyond 1 - t exp(-x^2 + p(t)) with t = 1 / (1 + |x| / 2), both fitted to it.
+    """
+    zero, one, half = splat_f32(float32(0.0)), splat_f32(float32(1.0)), splat_f32(float32(0.5))
+    y = x * splat_f32(float32(0.7071067811865476))
+    square = y * y
+    p = splat_f32(float32(8.00655067037311e-05))
+    p = fma(p, square, splat_f32(float32(-0.000805365018726129)))
+    p = fma(p, square, splat_f32(float32(0.005192945798403472)))
+    p = fma(p, square, splat_f32(float32(-0.026856062671608227)))
+    p = fma(p, square, splat_f32(float32(0.11283634443744457)))
+    p = fma(p, square, splat_f32(float32(-0.37612629744671566)))
+    p = fma(p, square, splat_f32(float32(1.1283791662251734)))
+    magnitude = where_less(y, zero, zero - y, y)
+    t = one / fma(magnitude, half, one)
+    q = splat_f32(float32(0.12924978848823565))
+    q = fma(q, t, splat_f32(float32(-0.11861951129541728)))
+    q = fma(q, t, splat_f32(float32(-0.34675415964623063)))
+    q = fma(q, t, splat_f32(float32(0.29193708268195745)))
+    q = fma(q, t, splat_f32(float32(0.2987074924530602)))
+    q = fma(q, t, splat_f32(float32(1.0138369544082066)))
+    q = fma(q, t, splat_f32(float32(-1.2665221105095283)))
+    beyond = one - t * exp(q - square)
+    large = where_less(y, zero, zero - beyond, beyond)
+    return half * x * (one + where_less(square, one, y * p, large))
+
+
+@native
+def relu2(x):
+    """The square of x above 0, else 0; NaN of NaN."""
+    zero = splat_f32(float32(0.0))
+    positive = where_less(x, zero, zero, x)
+    return positive * positive
+
+
+@native
+def expm1(x):
+    """exp(x) - 1 of x <= 0, to 1e-7 of it: near 0, where that cancels, x times a polynomial."""
+    p = splat_f32(float32(0.001123535712936743))
+    p = fma(p, x, splat_f32(float32(0.008188416797609167)))
+    p = fma(p, x, splat_f32(float32(0.041628781147036414)))
+    p = fma(p, x, splat_f32(float32(0.16666198662506718)))
+    p = fma(p, x, splat_f32(float32(0.4999997678014142)))
+    p = fma(p, x, splat_f32(float32(1.0)))
+    return where_less(splat_f32(float32(-0.5)), x, p * x, exp(x) - splat_f32(float32(1.0)))

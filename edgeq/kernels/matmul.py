@@ -18,6 +18,7 @@ from edgeq.simd.verbs import (
     fetch_add,
     group,
     group_parts,
+    half,
     load_each,
     load_f32,
     native,
@@ -92,11 +93,14 @@ def tile_tokens(t, first, count, tile, w, x, bias, add, y, y_stride):
 @native
 def each_tile(t, product, low, high, tile, w, x, bias, add, y, y_stride):
     """`product` (as tile_tokens) of one tile of rows for tokens low <= n < high. Two and more that are left
-    over take a full tile, which reads rows beyond the last and stores none of what comes of them; one has its
-    own.
+    over take a full tile, or half of one, which reads rows beyond the last and stores none of what comes of
+    them; one has its own.
     """
     n = low
     while n + 1 < high:
+        if tokens(half(t)) < tokens(t) and high - n <= tokens(half(t)):
+            product(half(t), n, high - n, tile, w, x, bias, add, y, y_stride)
+            return
         product(t, n, min(tokens(t), high - n), tile, w, x, bias, add, y, y_stride)
         n += tokens(t)
     if n < high:

@@ -132,15 +132,6 @@ def steps(top: Array, most: F32) -> tuple[Array, Array]:
         return np.where(some, top / most, F32(0.0)).astype(F32), factor
 
 
-def swiglu(gate: Array, up: Array) -> Array:
-    """silu(gate) * up."""
-    return silu(gate) * up
-
-
-def swiglu_quantize(gate: Array, up: Array) -> Int8:
-    return quantize(swiglu(gate, up))
-
-
 # ---- embedding and norms ----
 def embed(ids: Array, parts: Parts, scheme: Scheme) -> Array:
     """Rows of a quantized matrix, float32 [count, columns padded]."""
@@ -181,11 +172,13 @@ def norm_heads(x: Array, weight: Array, epsilon: float) -> Array:
 
 
 def rotate(x: Array, cosine: Array, sine: Array) -> Array:
-    """x float32 [count, heads, head_dim] turned by its rows of the tables [count, head_dim / 2]."""
-    half = x.shape[-1] // 2
-    low, high = x[..., :half], x[..., half:]
+    """x float32 [count, heads, head_dim], the first `turned` of each head turned by the rows of the tables
+    [count, turned / 2].
+    """
+    half = cosine.shape[-1]
+    low, high, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     c, s = cosine[:, None, :], sine[:, None, :]
-    return np.concatenate([low * c - high * s, high * c + low * s], axis=-1)
+    return np.concatenate([low * c - high * s, high * c + low * s, rest], axis=-1)
 
 
 # ---- matrix products ----

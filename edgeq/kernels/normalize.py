@@ -1,5 +1,5 @@
-"""RMSNorm (Zhang and Sennrich 2019): x / sqrt(mean(x^2) + epsilon) * weight, alone or with the quantization
-of its result.
+"""RMSNorm (Zhang and Sennrich 2019): x / sqrt(mean(x^2) + epsilon) * weight, alone, with the quantization
+of its result, or added to other rows.
 
 The sum of squares runs in 16 lanes with fma and is folded by halves. `epsilon` is an operand: the
 float32's bits.
@@ -87,6 +87,22 @@ def norm_quantize(
                 x_scale + at * 4,
                 x_sum + at * 4,
             )
+
+
+@native
+def norm_add(t, work, worker, workers, batch, a, a_stride, weight, x, x_stride, dim, epsilon, factor):
+    """Each row of a, normalized and times `factor`, added to the row of x."""
+    count = peek_i64(batch + COUNT)
+    times = splat_f32(float_bits(factor))
+    while True:
+        n = fetch_add(work, 1)
+        if n >= count:
+            break
+        row, to = a + n * a_stride, x + n * x_stride
+        mean = root_mean_square_factor(row, dim, epsilon)
+        for i in range(0, dim, 16):
+            p = to + i * 4
+            store_f32(p, load_f32(p) + normed(row + i * 4, weight + i * 4, mean, dim - i) * times)
 
 
 @native

@@ -1,5 +1,5 @@
 """Rotary position embedding (Su et al. 2021), half-split form: coordinate i turns with coordinate i +
-head_dim / 2.
+half of those that turn, which come first in a head.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ COUNT = Batch.COUNT
 
 
 @native
-def rotate(t, work, worker, workers, batch, x, x_stride, cosine, sine, heads, head_dim):
-    """Turn every head of every row of x in place; the tables are float32 [positions, head_dim / 2]."""
-    half = head_dim // 2
+def rotate(t, work, worker, workers, batch, x, x_stride, cosine, sine, heads, head_dim, turned):
+    """Turn every head of every row of x in place; the tables are float32 [positions, turned / 2]."""
+    half = turned // 2
     count = peek_i64(batch + COUNT)
     while True:
         n = fetch_add(work, 1)

@@ -19,7 +19,8 @@ from edgeq.formats import schemes
 from edgeq.simd.sources import Entry, Given
 from edgeq.simd.tag import Tag
 
-from .catalog import BATCH_AT, KERNELS, OPERANDS_AT, WORK_AT
+from .catalog import BATCH_AT, OPERANDS_AT, WORK_AT
+from .table import KERNELS
 
 COMMON = ("t", "work", "worker", "workers", "batch")
 SCHEME_SOURCES = ("numbers.py", "scheme.py", "table.py")  # what a tag says of its scheme

@@ -1,25 +1,31 @@
-"""Families of models, one file each: config words, tensor table, forward pass.
+"""Families of models, one file each in `families`: config words, tensor table, forward pass, and how
+checkpoints and GGUF files spell it.
 
 `family(name)` gives a family's module, `row_of(config)` the model_type and family of a Hugging Face config,
-and `check(file)` holds an .edgeq file against its family's table.
+`gguf_rows()` the architectures of GGUF files, and `check(file)` holds an .edgeq file against its family's
+table.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import pkgutil
+import re
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from edgeq.errors import EdgeqError, FormatError, Troubles, UnsupportedError, printable
-from edgeq.models.base import BaseConfig, Expected, Tensor, expand
+from edgeq.models import families
+from edgeq.models.base import BaseConfig
+from edgeq.models.gguf import Gguf
+from edgeq.models.tensors import Expected, Tensor, expand
 
 if TYPE_CHECKING:
     from edgeq.formats import ModelFile
     from edgeq.formats import Tensor as FileTensor
 
 __all__ = [
-    "FAMILIES",
     "BaseConfig",
     "Expected",
     "Tensor",
@@ -27,28 +33,34 @@ __all__ = [
     "expand",
     "expected",
     "family",
+    "family_names",
     "family_of",
+    "gguf_rows",
     "row_of",
 ]
 
-FAMILIES = ("llama", "qwen2", "qwen3")
 
-# Hugging Face model_type, its architecture, the family that computes it.
-HUGGINGFACE = (
-    ("llama", "LlamaForCausalLM", "llama"),
-    ("mistral", "MistralForCausalLM", "llama"),
-    ("qwen2", "Qwen2ForCausalLM", "qwen2"),
-    ("qwen3", "Qwen3ForCausalLM", "qwen3"),
-)
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def family_names() -> list[str]:
+    """The families that this version knows: the modules of `families`."""
+    return sorted(module.name for module in pkgutil.iter_modules(families.__path__))
 
 
 def family(name: str) -> ModuleType:
     """The module of a family: `Config`, `TENSORS`, its forward pass, and of that a `layer` and the `head` for
-    themselves; `FOLDS`, where it is known what feeds what. UnsupportedError for other names.
+    themselves; `HUGGINGFACE` and `GGUF`, its spellings; `FOLDS`, where it is known what feeds what.
+    UnsupportedError for other names.
     """
-    if name not in FAMILIES:
-        raise UnsupportedError(f"family {name!r:.80} is unknown; this version knows {', '.join(FAMILIES)}")
-    return importlib.import_module(f"edgeq.models.{name}")
+    where = f"{families.__name__}.{name}"
+    try:
+        if NAME.fullmatch(name):
+            return importlib.import_module(where)
+    except ModuleNotFoundError as error:
+        if error.name != where:
+            raise
+    raise UnsupportedError(f"family {name!r:.80} is unknown; this version knows {', '.join(family_names())}")
 
 
 def family_of(raw: Mapping[str, Any]) -> str:
@@ -56,22 +68,35 @@ def family_of(raw: Mapping[str, Any]) -> str:
     return row_of(raw)[1]
 
 
+def huggingface_rows() -> Iterator[tuple[str, str, str]]:
+    """Hugging Face model_type, its architecture, the family that computes it."""
+    for name in family_names():
+        for model_type, architecture in family(name).HUGGINGFACE:
+            yield model_type, architecture, name
+
+
+def gguf_rows() -> dict[str, tuple[Gguf, str]]:
+    """By the architecture of GGUF files: how they spell the family's config, and its name."""
+    return {row.architecture: (row, name) for name in family_names() for row in family(name).GGUF}
+
+
 def row_of(raw: Mapping[str, Any]) -> tuple[str, str]:
     """(model_type, family) of a Hugging Face config, by its `model_type`, its `architectures`, or both in
     agreement; UnsupportedError for others.
     """
+    rows = list(huggingface_rows())
     model_type, architectures = raw.get("model_type"), raw.get("architectures")
-    known = ", ".join(row[0] for row in HUGGINGFACE)
-    if model_type is not None and model_type not in (row[0] for row in HUGGINGFACE):
+    known = ", ".join(dict.fromkeys(row[0] for row in rows))
+    if model_type is not None and model_type not in (row[0] for row in rows):
         raise UnsupportedError(f"config: model_type is {model_type!r:.80}, but only {known} are supported")
     if architectures in (None, []):
         if model_type is None:
             raise UnsupportedError(f"config: model_type is missing; one of {known} is needed")
-        return next((kind, name) for kind, _, name in HUGGINGFACE if kind == model_type)
-    for kind, architecture, name in HUGGINGFACE:
+        return next((kind, name) for kind, _, name in rows if kind == model_type)
+    for kind, architecture, name in rows:
         if architectures == [architecture] and model_type in (None, kind):
             return kind, name
-    right = ", ".join(row[1] for row in HUGGINGFACE if model_type in (None, row[0]))
+    right = ", ".join(row[1] for row in rows if model_type in (None, row[0]))
     raise UnsupportedError(f"config: architectures is {architectures!r:.80}, but only [{right}] is supported")
 
 

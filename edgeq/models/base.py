@@ -1,82 +1,20 @@
-"""What the families share: rows of a tensor table, config words with limits, refusal of what is not honoured.
+"""What configs of all families share: words with limits, and refusal of what is not honoured.
 
 Knows nothing of files, kernels or tokenizers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, Self
+
+import numpy as np
 
 from edgeq.cache import LayerShape
 from edgeq.errors import EdgeqError, FormatError, Troubles, UnsupportedError
 from edgeq.models.rope import Rope
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One row of a family's table; `{i}` in a name stands for the block, 0 … num_hidden_layers-1."""
-
-    name: str  # in the .edgeq file
-    hf_name: str | None  # in a Hugging Face checkpoint; None: made at conversion
-    gguf_name: str | None  # in a GGUF file
-    shape: tuple[str, ...]  # names of the config's dimensions
-    role: str  # "embed", "output", "matrix" or "vector"
-    shares: str | None = None  # name of the row whose tensor this one may be (tied); never in a block
-
-
-@dataclass(frozen=True)
-class Expected:
-    """A row of the table for one config: block and dimensions filled in."""
-
-    name: str
-    hf_name: str | None
-    gguf_name: str | None
-    shape: tuple[int, ...]
-    role: str
-    row: Tensor
-
-
-# The rows that every decoder of the Llama line has.
-DECODER = (
-    Tensor("embed", "model.embed_tokens.weight", "token_embd.weight", ("vocab_size", "hidden_size"), "embed"),
-    Tensor("output", "lm_head.weight", "output.weight", ("vocab_size", "hidden_size"), "output",
-           shares="embed"),
-    Tensor("norm", "model.norm.weight", "output_norm.weight", ("hidden_size",), "vector"),
-    Tensor("rope.inverse_frequencies", None, None, ("rotary_size",), "vector"),
-    Tensor("blocks.{i}.norm1", "model.layers.{i}.input_layernorm.weight", "blk.{i}.attn_norm.weight",
-           ("hidden_size",), "vector"),
-    Tensor("blocks.{i}.q", "model.layers.{i}.self_attn.q_proj.weight", "blk.{i}.attn_q.weight",
-           ("q_size", "hidden_size"), "matrix"),
-    Tensor("blocks.{i}.k", "model.layers.{i}.self_attn.k_proj.weight", "blk.{i}.attn_k.weight",
-           ("kv_size", "hidden_size"), "matrix"),
-    Tensor("blocks.{i}.v", "model.layers.{i}.self_attn.v_proj.weight", "blk.{i}.attn_v.weight",
-           ("kv_size", "hidden_size"), "matrix"),
-    Tensor("blocks.{i}.o", "model.layers.{i}.self_attn.o_proj.weight", "blk.{i}.attn_output.weight",
-           ("hidden_size", "q_size"), "matrix"),
-    Tensor("blocks.{i}.norm2", "model.layers.{i}.post_attention_layernorm.weight", "blk.{i}.ffn_norm.weight",
-           ("hidden_size",), "vector"),
-    Tensor("blocks.{i}.gate", "model.layers.{i}.mlp.gate_proj.weight", "blk.{i}.ffn_gate.weight",
-           ("intermediate_size", "hidden_size"), "matrix"),
-    Tensor("blocks.{i}.up", "model.layers.{i}.mlp.up_proj.weight", "blk.{i}.ffn_up.weight",
-           ("intermediate_size", "hidden_size"), "matrix"),
-    Tensor("blocks.{i}.down", "model.layers.{i}.mlp.down_proj.weight", "blk.{i}.ffn_down.weight",
-           ("hidden_size", "intermediate_size"), "matrix"),
-)  # fmt: skip
-
-# Smallest and largest value of each whole-number word: wide enough for every known model of these families,
-# and narrow enough that no product of them surprises anyone.
-LIMITS = {
-    "vocab_size": (1, 1 << 22),
-    "hidden_size": (1, 1 << 16),
-    "intermediate_size": (1, 1 << 19),
-    "num_hidden_layers": (1, 1024),
-    "num_attention_heads": (1, 1024),
-    "num_key_value_heads": (1, 1024),
-    "head_dim": (2, 1024),
-    "max_position_embeddings": (1, 1 << 27),
-}
+from edgeq.models.words import FULL, SLIDING, Factors, Real, Truth, Whole, Word, refuse, same, word
 
 # Keys whose presence changes the computation, with the values under which it is the one written here; null
 # and absence are accepted, as those values are what the reference takes for an absent key.
@@ -92,6 +30,11 @@ REQUIRE_BASE: Mapping[str, tuple[Any, ...]] = {
     "clip_qkv": (),
     "use_qk_norm": (False,),
     "use_mrope": (False,),
+    "embedding_multiplier": (1, 1.0),
+    "residual_multiplier": (1, 1.0),
+    "logits_scaling": (1, 1.0),
+    "attention_multiplier": (),
+    "scale_emb": (1,),
     "rope_interleaved": (False,),
     "is_encoder_decoder": (False,),
     "add_cross_attention": (False,),
@@ -101,59 +44,40 @@ REQUIRE_BASE: Mapping[str, tuple[Any, ...]] = {
 INSTEAD = {"quantization_config": ": get the checkpoint before it was quantized, or a GGUF file of it"}
 
 
-def refuse(key: str, value: object, right: str, error: type[EdgeqError] = UnsupportedError) -> NoReturn:
-    """Raise the one sentence that names a config's key, its value and what would be right."""
-    shown = repr(value)
-    raise error(f"config: {key} is {shown if len(shown) <= 80 else shown[:77] + '...'}, but {right}")
-
-
-def same(value: object, accepted: object) -> bool:
-    """Whether two values of a config are equal; unlike Python, 1 is not true and 0 is not false."""
-    return value == accepted and isinstance(value, bool) == isinstance(accepted, bool)
-
-
-def whole(raw: Mapping[str, Any], key: str, error: type[EdgeqError]) -> int:
-    """raw[key] as an int inside LIMITS; absent or null is refused."""
-    value = raw.get(key)
-    low, high = LIMITS[key]
-    if value is None:
-        what = "null" if key in raw else "missing"
-        raise error(f"config: {key} is {what}; a whole number from {low} to {high} is needed")
-    if type(value) is not int or not low <= value <= high:
-        refuse(key, value, f"a whole number from {low} to {high} is needed", error)
-    return value
-
-
-def truth(raw: Mapping[str, Any], key: str, error: type[EdgeqError]) -> bool:
-    """raw[key] as a bool; absent or null is refused."""
-    value = raw.get(key)
-    if value is None:
-        raise error(f"config: {key} is missing; true or false is needed")
-    if not isinstance(value, bool):
-        refuse(key, value, "true or false is needed", error)
-    return value
+POSITIONS = 1 << 27  # at the most
 
 
 @dataclass(frozen=True)
 class BaseConfig:
     """The words of a Hugging Face config that settle shapes and arithmetic."""
 
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    max_position_embeddings: int
-    rms_norm_eps: float
-    tie_word_embeddings: bool
-    sliding_window: int | None
+    # Limits are wide enough for every known model of these families, and narrow enough that no product of
+    # them surprises anyone.
+    vocab_size: int = word(Whole(1, 1 << 22))
+    hidden_size: int = word(Whole(1, 1 << 16))
+    intermediate_size: int = word(Whole(1, 1 << 19))
+    num_hidden_layers: int = word(Whole(1, 1024))
+    num_attention_heads: int = word(Whole(1, 1024))
+    num_key_value_heads: int = word(Whole(1, 1024))
+    head_dim: int = word(Whole(2, 1024))
+    max_position_embeddings: int = word(Whole(1, POSITIONS))
+    rms_norm_eps: float = word(Real(0, 1))  # of whatever norms the family has
+    tie_word_embeddings: bool = word(Truth())
+    sliding_window: int | None = word(Whole(1, POSITIONS, null=True))
+    rope_factors: Mapping[str, float] = word(Factors())  # that cosines and sines are multiplied by, by table
 
     REQUIRE: ClassVar[Mapping[str, tuple[Any, ...]]] = REQUIRE_BASE
     # By model_type: what the config class of transformers (5.24) takes for a word that config.json lacks.
     # None is a value like others: as many key heads as heads, a head of hidden_size / heads, no window.
     DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    # Tables of cosines and sines that a pass is given, and the names of the frequencies that each is made of.
+    TABLES: ClassVar[Mapping[str, str]] = {"rope": "rope"}
+
+    def growth(self, table: str) -> Callable[[np.ndarray], np.ndarray] | None:
+        """What the cosines and sines of each position in a table are multiplied by, if by anything: float32
+        [n] of float32 positions [n].
+        """
+        return None
 
     @property
     def q_size(self) -> int:
@@ -167,13 +91,50 @@ class BaseConfig:
 
     @property
     def rotary_size(self) -> int:
-        """Number of rotation frequencies: one for each pair of a head's dimensions."""
-        return self.head_dim // 2
+        """Number of rotation frequencies: one for each pair of a head's dimensions that turns."""
+        turned: int = getattr(self, "rotary_dim", self.head_dim)
+        return turned // 2
+
+    def window(self, i: int) -> int:
+        """Positions that queries of layer i see, their own included; 0 for all."""
+        types: tuple[str, ...] | None = getattr(self, "layer_types", None)
+        return (self.sliding_window or 0) if types is None or types[i] == SLIDING else 0
 
     def cache_layers(self) -> Iterator[LayerShape]:
         """What each layer keeps of a token."""
-        for _ in range(self.num_hidden_layers):
-            yield LayerShape(self.num_key_value_heads, self.head_dim, self.sliding_window or 0)
+        for i in range(self.num_hidden_layers):
+            yield LayerShape(self.num_key_value_heads, self.head_dim, self.window(i))
+
+    @classmethod
+    def ropes(cls, raw: Mapping[str, Any]) -> Mapping[str, Rope]:
+        """How positions turn, by the names of the tables of frequencies; a family with several says so."""
+        found = cls.rope(raw)
+        if found.kind == "longrope":
+            refuse("rope_scaling.rope_type", found.kind, "this family has one table of frequencies")
+        return {"rope": found}
+
+    @classmethod
+    def rope(cls, raw: Mapping[str, Any]) -> Rope:
+        """The rotation that these words mean, with the family's defaults."""
+        defaults = cls.DEFAULTS[raw["model_type"]]
+        part = defaults.get("partial_rotary_factor") if "rotary_dim" in cls.words() else None
+        return Rope.from_hf(raw, theta=defaults.get("rope_theta", 1e4), part=part)
+
+    @classmethod
+    def by_layer_type(cls, raw: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
+        """Of a config whose `rope_parameters` have an object for each kind of layers, its words with the one
+        object, by kind; None for another.
+        """
+        objects = raw.get("rope_parameters")
+        if not isinstance(objects, Mapping) or not {FULL, SLIDING} & objects.keys():
+            return None
+        others = {key: value for key, value in raw.items() if key not in ("rope_theta", "rope_scaling")}
+        return {kind: {**others, "rope_parameters": objects.get(kind) or {}} for kind in (FULL, SLIDING)}
+
+    @classmethod
+    def words(cls) -> dict[str, Word]:
+        """The kinds of all words."""
+        return {f.name: f.metadata["word"] for f in fields(cls)}
 
     @classmethod
     def from_hf(cls, raw: Mapping[str, Any]) -> Self:
@@ -189,48 +150,61 @@ class BaseConfig:
                 right = " or ".join(repr(a) for a in dict.fromkeys(accepted)) or "its absence"
                 with troubles.noted():
                     refuse(key, value, f"this family is written for {right}{INSTEAD.get(key, '')}")
+        ropes: Mapping[str, Rope] = {}
         with troubles.noted():
-            words = cls._settled(raw)
+            ropes = cls.ropes(raw)
         with troubles.noted():
-            Rope.from_hf(raw)
+            words = cls._settled(raw, ropes)
         troubles.tell()
         return cls(**words)
 
     @classmethod
-    def _settled(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
+    def _settled(cls, raw: Mapping[str, Any], ropes: Mapping[str, Rope]) -> dict[str, Any]:
         """The words of a checkpoint, with those that it lacks."""
         given = cls._with_defaults(raw)
+        window = given["sliding_window"] = cls._window(given)
+        factors = {name: rope.attention_factor for name, rope in ropes.items()}
+        given["rope_factors"] = {name: factor for name, factor in factors.items() if factor != 1}
+        if "rotary_dim" in cls.words() and ropes and type(given["head_dim"]) is int:
+            given["rotary_dim"] = int(given["head_dim"] * next(iter(ropes.values())).part)
+        given["rope_kind"] = next((rope.kind for rope in ropes.values()), "default")
+        cls._settle(given)
         words = cls._words(given, UnsupportedError)
-        window = words["sliding_window"] = cls._window(given)
         layers, count = raw.get("layer_types"), words["num_hidden_layers"]
-        attention = "full_attention" if window is None else "sliding_attention"
-        if layers is not None and layers != [attention] * count:
+        attention = FULL if window is None else SLIDING
+        if "layer_types" not in words and layers is not None and layers != [attention] * count:
             refuse("layer_types", layers, f"each of the {count} layers must be {attention!r}")
         return words
+
+    @classmethod
+    def _settle(cls, given: dict[str, Any]) -> None:
+        """Change words of a checkpoint, its defaults among them, into those of the family's config."""
 
     @classmethod
     def from_header(cls, raw: Mapping[str, Any]) -> Self:
         """The config of an .edgeq header; FormatError names the word that is missing or out of range."""
         if not isinstance(raw, Mapping):
             raise FormatError("the header's config is not an object")
-        words = cls._words(raw, FormatError)
-        words["sliding_window"] = window_of(raw, FormatError)
-        return cls(**words)
+        return cls(**cls._words({"sliding_window": None, **raw}, FormatError))
 
     def to_header(self) -> dict[str, Any]:
         """The words as they are stored in a header; from_header is its inverse."""
-        return asdict(self)
+        found = asdict(self)
+        if not self.rope_factors:
+            del found["rope_factors"]
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
     @classmethod
     def _with_defaults(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
         """The words of a checkpoint, and for those it lacks the reference's."""
         defaults = cls.DEFAULTS[raw["model_type"]]
         given = {**defaults, **raw}
-        heads = whole(given, "num_attention_heads", UnsupportedError)
-        hidden = whole(given, "hidden_size", UnsupportedError)
-        if given["num_key_value_heads"] is None:
+        kinds = cls.words()
+        heads = kinds["num_attention_heads"].read(given, "num_attention_heads", UnsupportedError)
+        hidden = kinds["hidden_size"].read(given, "hidden_size", UnsupportedError)
+        if given.get("num_key_value_heads") is None:
             given["num_key_value_heads"] = heads
-        if given["head_dim"] is None and defaults["head_dim"] is None:
+        if given.get("head_dim") is None and defaults.get("head_dim") is None:
             if hidden % heads:
                 refuse("num_attention_heads", heads, f"it must divide hidden_size {hidden}")
             given["head_dim"] = hidden // heads
@@ -245,73 +219,41 @@ class BaseConfig:
 
     @classmethod
     def _words(cls, raw: Mapping[str, Any], error: type[EdgeqError]) -> dict[str, Any]:
-        """Every word but sliding_window; nothing has a default here."""
-        words: dict[str, Any] = {f.name: None for f in fields(cls)}
-        for key in LIMITS:
-            words[key] = whole(raw, key, error)
+        """Every word; nothing has a default here."""
+        words: dict[str, Any] = {}
+        for name, kind in cls.words().items():
+            words[name] = kind.read(raw, name, error, words.get("num_hidden_layers", 0))
         heads, kv_heads = words["num_attention_heads"], words["num_key_value_heads"]
-        if words["head_dim"] % 2:
-            refuse("head_dim", words["head_dim"], "an even number is needed", error)
+        for name in ("head_dim", "rotary_dim"):
+            if words.get(name, 0) % 2:
+                refuse(name, words[name], "an even number is needed", error)
+        if words.get("rotary_dim", 0) > words["head_dim"]:
+            refuse(
+                "rotary_dim", words["rotary_dim"], f"at most head_dim {words['head_dim']} is needed", error
+            )
         if heads % kv_heads:
             refuse("num_key_value_heads", kv_heads, f"it must divide num_attention_heads {heads}", error)
-        words["rms_norm_eps"] = _epsilon(raw, error)
-        words["tie_word_embeddings"] = truth(raw, "tie_word_embeddings", error)
         return words
 
 
-def _epsilon(raw: Mapping[str, Any], error: type[EdgeqError]) -> float:
-    value = raw.get("rms_norm_eps")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        refuse("rms_norm_eps", value, "a number above 0 and at most 1 is needed", error)
-    return float(value)
-
-
-def window_of(raw: Mapping[str, Any], error: type[EdgeqError] = UnsupportedError) -> int | None:
+def window_of(raw: Mapping[str, Any]) -> int | None:
     """raw["sliding_window"] as a number of tokens, or None for full attention."""
-    value = raw.get("sliding_window")
-    high = LIMITS["max_position_embeddings"][1]
-    if value is not None and (type(value) is not int or not 1 <= value <= high):
-        refuse("sliding_window", value, f"null or a whole number from 1 to {high} is needed", error)
-    return value
+    given = {"sliding_window": raw.get("sliding_window")}
+    window: int | None = Whole(1, POSITIONS, null=True).read(given, "sliding_window", UnsupportedError)
+    return window
 
 
 def window_of_layers(given: Mapping[str, Any]) -> int | None:
     """Qwen's window: while use_sliding_window is true, the layers have it that layer_types names, or else
     those from max_window_layers on. All layers or none; a mixture is refused.
     """
-    if not truth(given, "use_sliding_window", UnsupportedError):
+    if not Truth().read(given, "use_sliding_window", UnsupportedError):
         return None
     window, layers = window_of(given), given.get("layer_types")
     if isinstance(layers, list):
-        return window if "sliding_attention" in layers else None
+        return window if SLIDING in layers else None
     first, count = given.get("max_window_layers"), given["num_hidden_layers"]
     if type(first) is not int or first < 0 or 0 < first < count and window is not None:
         right = f"0 (every layer has the window) or at least {count} (none has) is needed"
         refuse("max_window_layers", first, right)
     return window if first == 0 else None
-
-
-def expand(table: tuple[Tensor, ...], config: BaseConfig) -> Iterator[Expected]:
-    """The tensors that a config needs, in file order, with `{i}` filled in, without those that are tied."""
-    once = [row for row in table if "{i}" not in row.name]
-    each = [row for row in table if "{i}" in row.name]
-    for row in once:
-        if not (row.shares and config.tie_word_embeddings):
-            yield _fill(row, config, 0)
-    for i in range(config.num_hidden_layers):
-        for row in each:
-            yield _fill(row, config, i)
-
-
-def _fill(row: Tensor, config: BaseConfig, i: int) -> Expected:
-    def put(name: str) -> str:
-        return name.replace("{i}", str(i))
-
-    return Expected(
-        put(row.name),
-        put(row.hf_name) if row.hf_name else None,
-        put(row.gguf_name) if row.gguf_name else None,
-        tuple(getattr(config, dimension) for dimension in row.shape),
-        row.role,
-        row,
-    )

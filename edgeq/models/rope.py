@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from edgeq.errors import UnsupportedError
 
-TYPES = ("default", "linear", "llama3")
+TYPES = ("default", "linear", "llama3", "yarn", "longrope")
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,18 @@ class Rope:
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_position_embeddings: float = 8192.0
+    beta_fast: float = 32.0  # turns within the original context: pairs that make more are kept,
+    beta_slow: float = 1.0  # those that make fewer are slowed
+    truncate: bool = True
+    part: float = 1.0  # of a head's dimensions, that turns
+    divisors: tuple[float, ...] = ()  # of frequencies, one for each pair
+    attention_factor: float = 1.0  # that cosines and sines are multiplied by
 
     @classmethod
-    def from_hf(cls, raw: Mapping[str, Any]) -> Self:
-        """Read `rope_parameters` (transformers 5) or `rope_scaling`, and `rope_theta`.
+    def from_hf(cls, raw: Mapping[str, Any], *, theta: float = 10000.0, part: float | None = None) -> Self:
+        """Read `rope_parameters` (transformers 5) or `rope_scaling`, and `rope_theta`, which is theta where
+        it is absent. part: of each head, that turns where nothing says so; None for a family of which all
+        does.
 
         UnsupportedError for a kind that is not known, and where two places say two things.
         """
@@ -39,7 +47,7 @@ class Rope:
         for key, value in objects.items():
             if not isinstance(value, Mapping) or any(isinstance(v, Mapping) for v in value.values()):
                 raise UnsupportedError(f"config: {key} is {value!r:.80}, but one object of numbers is needed")
-        found = [cls._read(key, words, raw) for key, words in objects.items()]
+        found = [cls._read(key, words, raw, theta, part) for key, words in objects.items()]
         for field in fields(cls) if len(found) == 2 else ():
             one, other = (getattr(rope, field.name) for rope in found)
             if one != other:
@@ -47,10 +55,12 @@ class Rope:
                     f"config: rope_parameters means {field.name} {one!r}, but rope_scaling {other!r}; "
                     "the two must agree"
                 )
-        return found[0] if found else cls._read("rope_scaling", {}, raw)
+        return found[0] if found else cls._read("rope_scaling", {}, raw, theta, part)
 
     @classmethod
-    def _read(cls, key: str, words: Mapping[str, Any], raw: Mapping[str, Any]) -> Self:
+    def _read(
+        cls, key: str, words: Mapping[str, Any], raw: Mapping[str, Any], theta: float, usual: float | None
+    ) -> Self:
         """What the object `key` of the config `raw` says; the reference reads some words beside it too."""
 
         def word(name: str, where: Mapping[str, Any], path: str) -> Any:
@@ -63,20 +73,24 @@ class Rope:
             return other if inside is None else inside
 
         kind = word("rope_type", words, "type")
-        kind = "default" if kind is None else kind
+        kind = "default" if kind is None else "longrope" if kind == "su" else kind
         if kind not in TYPES:
             known = ", ".join(TYPES)
             raise UnsupportedError(f"config: {key}.rope_type is {kind!r:.80}, but only {known} are supported")
         part = word("partial_rotary_factor", raw, "partial_rotary_factor")
-        if part not in (None, 1):
+        if usual is None and part not in (None, 1):
             raise UnsupportedError(
                 f"config: {key}.partial_rotary_factor is {part!r:.80}, but only 1 is supported"
             )
-        theta = word("rope_theta", raw, "rope_theta")
-        values: dict[str, float] = {}
-        if theta is not None:
-            values["theta"] = _number(theta, "rope_theta", 1.0, above=True)
-        if kind != "default":
+        values: dict[str, Any] = {"theta": theta}
+        if usual is not None:
+            values["part"] = usual if part is None else _number(part, "partial_rotary_factor", 0, above=True)
+            if values["part"] > 1:
+                raise UnsupportedError(f"config: partial_rotary_factor is {part!r}, but at most 1 is needed")
+        found = word("rope_theta", raw, "rope_theta")
+        if found is not None:
+            values["theta"] = _number(found, "rope_theta", 1.0, above=True)
+        if kind in ("linear", "llama3", "yarn"):
             values["factor"] = _number(words.get("factor"), f"{key}.factor", 1.0)
         if kind == "llama3":
             for name in ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings"):
@@ -87,15 +101,21 @@ class Rope:
                 raise UnsupportedError(
                     f"config: {key}.high_freq_factor is {high}, but more than {low} is needed"
                 )
+        if kind == "yarn":
+            values |= _yarn(key, words, raw, values["factor"])
+        if kind == "longrope":
+            values |= _longrope(key, words, raw)
         return cls(kind=kind, **values)
 
     @np.errstate(all="ignore")  # at the edges of float32; what is not finite is refused when written
     def inverse_frequencies(self, head_dim: int) -> npt.NDArray[np.float32]:
-        """float32 [head_dim/2] in radians a position, by the formulas and in the precision of transformers.
+        """float32 [pairs that turn] in radians a position, by the formulas and in the precision of
+        transformers.
 
         The power is taken in float64 and rounded once, so that no bit depends on the machine's float32 pow.
         """
-        exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+        turned = int(head_dim * self.part)
+        exponents = np.arange(0, turned, 2, dtype=np.float32) / np.float32(turned)
         theta = float(np.float32(self.theta))
         powers = np.array([math.pow(theta, float(e)) for e in exponents], dtype=np.float32)
         frequencies = np.float32(1) / powers
@@ -103,7 +123,33 @@ class Rope:
             frequencies = frequencies / np.float32(self.factor)
         if self.kind == "llama3":
             frequencies = self._llama3(frequencies)
+        if self.kind == "yarn":
+            frequencies = self._yarn(frequencies, turned)
+        if self.divisors:
+            if len(self.divisors) != len(frequencies):
+                raise UnsupportedError(
+                    f"config: the rotation has {len(self.divisors)} factors for {len(frequencies)} pairs"
+                )
+            frequencies = np.float32(1) / (np.array(self.divisors, np.float32) * powers)
         return frequencies.astype(np.float32)
+
+    def _yarn(self, frequencies: npt.NDArray[np.float32], turned: int) -> npt.NDArray[np.float32]:
+        """Keep pairs that turn often within the original context, slow those that do not, and blend between
+        along the pairs' numbers.
+        """
+
+        def pair(turns: float) -> float:
+            ratio = self.original_max_position_embeddings / (turns * 2 * math.pi)
+            return turned * math.log(ratio) / (2 * math.log(self.theta))
+
+        low, high = pair(self.beta_fast), pair(self.beta_slow)
+        if self.truncate:
+            low, high = math.floor(low), math.ceil(high)
+        low, high = max(low, 0), min(high, turned - 1)
+        high += 0.001 if low == high else 0
+        ramp = (np.arange(turned // 2, dtype=np.float32) - np.float32(low)) / np.float32(high - low)
+        slowed = np.clip(ramp, 0, 1)
+        return frequencies / np.float32(self.factor) * slowed + frequencies * (np.float32(1) - slowed)
 
     def _llama3(self, frequencies: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Divide the slow frequencies by the factor, keep the fast ones, and blend between."""
@@ -114,6 +160,63 @@ class Rope:
         blended = (1 - smooth) * frequencies / factor + smooth * frequencies
         slow, fast = wavelengths > context / low, wavelengths < context / high
         return np.where(slow, frequencies / factor, np.where(fast, frequencies, blended))
+
+
+def _yarn(key: str, words: Mapping[str, Any], raw: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    """The words of YaRN (Peng et al. 2023) that have defaults, as transformers reads them."""
+    found: dict[str, Any] = {}
+    for name, usual in (("beta_fast", 32.0), ("beta_slow", 1.0)):
+        found[name] = _number(words.get(name) or usual, f"{key}.{name}", 0.0, above=True)
+    original = words.get("original_max_position_embeddings") or raw.get("max_position_embeddings")
+    found["original_max_position_embeddings"] = _number(
+        original, f"{key}.original_max_position_embeddings", 0.0, above=True
+    )
+    truncate = words.get("truncate", True)
+    if not isinstance(truncate, bool):
+        raise UnsupportedError(f"config: {key}.truncate is {truncate!r:.80}, but true or false is needed")
+    found["truncate"] = truncate
+    given = words.get("attention_factor")
+    scales = [words.get(name) for name in ("mscale", "mscale_all_dim")]
+    if given is not None:
+        found["attention_factor"] = _number(given, f"{key}.attention_factor", 0.0, above=True)
+    elif all(scales):
+        one, other = (_number(scale, f"{key}.mscale", 0.0, above=True) for scale in scales)
+        found["attention_factor"] = yarn_factor(factor, one) / yarn_factor(factor, other)
+    else:
+        found["attention_factor"] = yarn_factor(factor)
+    return found
+
+
+def yarn_factor(factor: float, scale: float = 1.0) -> float:
+    """What YaRN multiplies cosines and sines by, where nothing else is said."""
+    return 0.1 * scale * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+
+def _longrope(key: str, words: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
+    """LongRoPE (Ding et al. 2024) for sequences up to the original context: its short factors."""
+    original = raw.get("original_max_position_embeddings") or words.get("original_max_position_embeddings")
+    most = raw.get("max_position_embeddings")
+    name = "original_max_position_embeddings"
+    first = _number(original if original is not None else most, name, 1.0, above=True)
+    found: dict[str, Any] = {name: first, "divisors": divisors(key, words, "short_factor")}
+    given = words.get("attention_factor")
+    if given is not None:
+        found["attention_factor"] = _number(given, f"{key}.attention_factor", 0.0, above=True)
+        return found
+    factor = words.get("factor")
+    if factor is None or original is not None:
+        factor = _number(most, "max_position_embeddings", 1.0) / first
+    factor = _number(factor, f"{key}.factor", 0.0, above=True)
+    found["attention_factor"] = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(first))
+    return found
+
+
+def divisors(key: str, words: Mapping[str, Any], name: str) -> tuple[float, ...]:
+    """A list of positive numbers."""
+    value = words.get(name)
+    if not isinstance(value, list) or not value:
+        raise UnsupportedError(f"config: {key}.{name} is {value!r:.80}, but a list of numbers is needed")
+    return tuple(_number(number, f"{key}.{name}", 0.0, above=True) for number in value)
 
 
 def _number(value: Any, name: str, low: float, *, above: bool = False) -> float:

@@ -5,12 +5,30 @@ of the pass, outputs those of its last tokens whose logits are wanted. The kerne
 `edgeq.kernels.catalog`.
 """
 
-from .activation import swiglu
+from .activation import activate, gated, xielu
 from .attention import attend
 from .embedding import embed
 from .linear import matmul, quantize
 from .logits import argmax
-from .normalization import norm, norm_heads
+from .normalization import add_norm, layer_norm, layer_norm_heads, norm, norm_heads
+from .residual import add, scale
 from .rope import rotate
 
-__all__ = ["argmax", "attend", "embed", "matmul", "norm", "norm_heads", "quantize", "rotate", "swiglu"]
+__all__ = [
+    "activate",
+    "add",
+    "add_norm",
+    "argmax",
+    "attend",
+    "embed",
+    "gated",
+    "layer_norm",
+    "layer_norm_heads",
+    "matmul",
+    "norm",
+    "norm_heads",
+    "quantize",
+    "rotate",
+    "scale",
+    "xielu",
+]

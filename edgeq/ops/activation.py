@@ -1,9 +1,12 @@
-"""Gated activations."""
+"""Activations, alone and as gates."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from edgeq.errors import UsageError
+from edgeq.kernels.table import ACTIVATIONS
 
 from .forms import emit_forms
 
@@ -13,6 +16,25 @@ if TYPE_CHECKING:
     from edgeq.runtime.weights import Matrix
 
 
-def swiglu(p: Recorder, gate: Rows, up: Rows, readers: Sequence[Matrix]) -> Input:
-    """[tokens, intermediate]: silu(gate) * up, both of that shape, for the matrices that read it."""
-    return emit_forms(p, "swiglu", gate.columns, readers, gate=gate, up=up)
+def gated(p: Recorder, gate: Rows, up: Rows, readers: Sequence[Matrix], activation: str = "silu") -> Input:
+    """[tokens, intermediate]: activation(gate) * up, both of that shape, for the matrices that read it."""
+    return emit_forms(p, f"gated_{_known(activation)}", gate.columns, readers, gate=gate, up=up)
+
+
+def activate(p: Recorder, a: Rows, readers: Sequence[Matrix], activation: str) -> Input:
+    """[tokens, intermediate]: activation(a), of that shape, for the matrices that read it."""
+    return emit_forms(p, _known(activation), a.columns, readers, a=a)
+
+
+def xielu(p: Recorder, x: Rows, *, positive: float, negative: float, slope: float, highest: float) -> Rows:
+    """[tokens, intermediate], in place: positive x^2 + slope x above 0, else negative (expm1(min(x, highest))
+    - x) + slope x. Gives x.
+    """
+    p.emit("xielu", x=x, positive=positive, negative=negative, slope=slope, highest=highest)
+    return x
+
+
+def _known(activation: str) -> str:
+    if activation not in ACTIVATIONS:
+        raise UsageError(f"there is no activation {activation}, but {', '.join(ACTIVATIONS)}.")
+    return activation

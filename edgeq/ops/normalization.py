@@ -1,4 +1,4 @@
-"""RMSNorm of rows and of their heads."""
+"""RMSNorm and LayerNorm of rows and of their heads."""
 
 from __future__ import annotations
 
@@ -28,4 +28,36 @@ def norm(
 def norm_heads(p: Recorder, x: Rows, weight: Vector, *, heads: int, epsilon: float) -> Rows:
     """The same of each head of x, [tokens, heads * head_dim], in place; the weight is [head_dim]. Gives x."""
     p.emit("norm_heads", x=x, weight=weight, heads=heads, head_dim=x.columns // heads, epsilon=epsilon)
+    return x
+
+
+def add_norm(p: Recorder, x: Rows, y: Rows, weight: Vector, *, epsilon: float, factor: float = 1.0) -> Rows:
+    """[tokens, hidden]: x + factor * the norm of y, both of that shape, in x, which it gives."""
+    p.emit("norm_add", a=y, x=x, weight=weight, epsilon=epsilon, factor=factor)
+    return x
+
+
+def layer_norm(
+    p: Recorder,
+    x: Rows,
+    weight: Vector,
+    bias: Vector | None,
+    readers: Sequence[Matrix],
+    *,
+    epsilon: float,
+    outputs: bool = False,
+) -> Input:
+    """[tokens, hidden]: (x - mean(x)) / sqrt(variance(x) + epsilon) * weight (+ bias), both [hidden], of each
+    row of x, for the matrices that read it; with `outputs`, [outputs, hidden].
+    """
+    count = Batch.OUTPUTS if outputs else Batch.COUNT
+    given = dict(a=x, weight=weight, bias=bias, epsilon=epsilon, count_at=count)
+    return emit_forms(p, "layer_norm", x.columns, readers, **given)
+
+
+def layer_norm_heads(p: Recorder, x: Rows, weight: Vector, *, heads: int, epsilon: float) -> Rows:
+    """The same of each head of x, [tokens, heads * head_dim], in place, without bias; the weight has as many
+    columns as x. Gives x.
+    """
+    p.emit("layer_norm_heads", x=x, weight=weight, heads=heads, head_dim=x.columns // heads, epsilon=epsilon)
     return x

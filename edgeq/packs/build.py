@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 
 from edgeq.formats.schemes import SCHEMES
 from edgeq.kernels import sources
-from edgeq.kernels.catalog import KERNELS
+from edgeq.kernels.table import KERNELS
 from edgeq.simd import compilers
 from edgeq.simd.compiler import SYMBOL
 from edgeq.simd.link import link

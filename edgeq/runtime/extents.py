@@ -14,8 +14,9 @@ from typing import Any
 from edgeq.formats.layout import round_up
 from edgeq.formats.schemes import SCHEMES
 from edgeq.kernels import roles
-from edgeq.kernels.catalog import CHUNK, GROUP, KERNELS, TILE, Batch, Scratch
+from edgeq.kernels.catalog import CHUNK, GROUP, TILE, Batch, Scratch
 from edgeq.kernels.roles import Const, Operand, Role, Shaped, Tables, Weight
+from edgeq.kernels.table import KERNELS
 
 from .arena import padded, spare_rows
 from .instructions import Instruction
@@ -123,7 +124,7 @@ def constant(role: Const, c: Call) -> Bytes:
 
 def tables(role: Tables, c: Call) -> Bytes:
     positions = c.instruction.given[role.name].positions
-    return dict.fromkeys(role.words, positions * (c["head_dim"] // 2) * 4)
+    return dict.fromkeys(role.words, positions * (c["turned"] // 2) * 4)
 
 
 OTHERS: Mapping[type[Role], Callable[[Any, Call], Bytes]] = {Weight: weight, Const: constant, Tables: tables}

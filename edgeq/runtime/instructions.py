@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeq.cache import CacheLayer
-from edgeq.kernels.catalog import KERNELS
 from edgeq.kernels.roles import Const, Weight
+from edgeq.kernels.table import KERNELS
 from edgeq.simd.tag import Tag
 
 from .arena import Buffer

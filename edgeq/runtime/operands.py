@@ -13,8 +13,9 @@ from typing import Any
 from edgeq.cache import CacheLayer
 from edgeq.errors import UsageError
 from edgeq.kernels import roles
-from edgeq.kernels.catalog import KERNELS, Batch
+from edgeq.kernels.catalog import Batch
 from edgeq.kernels.roles import Const, Derived, Float, InBatch, Number, Operand, Role, Shaped, Tables, Weight
+from edgeq.kernels.table import KERNELS
 
 from . import arena, rotary, weights
 from .instructions import Shared, Word, called

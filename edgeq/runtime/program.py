@@ -15,7 +15,8 @@ import numpy as np
 from edgeq import memory
 from edgeq.cache import CacheLayer, Plan
 from edgeq.errors import UsageError
-from edgeq.kernels.catalog import BARRIER, BATCH_AT, FLAGS_AT, KERNELS, OPERANDS_AT, WIDTH, WORK_AT
+from edgeq.kernels.catalog import BARRIER, BATCH_AT, FLAGS_AT, OPERANDS_AT, WIDTH, WORK_AT
+from edgeq.kernels.table import KERNELS
 from edgeq.ownership import Unique
 from edgeq.simd.tag import Request
 

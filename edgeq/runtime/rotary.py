@@ -6,6 +6,8 @@ and sin differ between CPUs in the last bit, so these are made of additions and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from edgeq import memory
@@ -60,29 +62,25 @@ def checked(inverse_frequencies: np.ndarray, positions: int) -> np.ndarray:
     return found
 
 
-@np.errstate(all="ignore")  # heads that are no numbers, or too large, show in the logits, which are refused
-def mean(x: np.ndarray, inverse_frequencies: np.ndarray, positions: int) -> np.ndarray:
-    """About the mean of heads x [..., 2 * len(inverse_frequencies)] as turned at so many positions from 0.
-
-    A pair that turns slowly stays nearly what it is halfway; of one that goes round often nothing remains.
-    """
-    half = checked(inverse_frequencies, positions) * np.float32(positions / 2)
-    cosine, sine = cosine_sine(half)
-    rest = np.divide(sine, half, out=np.ones_like(half), where=half != 0)
-    low, high = np.split(x, 2, axis=-1)
-    return np.concatenate([(low * cosine - high * sine) * rest, (high * cosine + low * sine) * rest], -1)
-
-
 class Tables:
-    """float32 [positions, len(inverse_frequencies)] cosines and sines, computed as far as `ensure` was asked.
+    """float32 [positions, len(inverse_frequencies)] cosines and sines, times `factor`, computed as far as
+    `ensure` was asked. growth(float32 [n] positions) gives what those of each position are multiplied by as
+    well.
 
     Most sequences end long before the context does.
     """
 
     BLOCK = 256  # positions computed at a time
 
-    def __init__(self, inverse_frequencies: np.ndarray, positions: int):
+    def __init__(
+        self,
+        inverse_frequencies: np.ndarray,
+        positions: int,
+        factor: float = 1.0,
+        growth: Callable[[np.ndarray], np.ndarray] | None = None,
+    ):
         self._frequencies = checked(inverse_frequencies, positions)
+        self._factor, self._growth = np.float32(factor), growth
         shape = positions, len(inverse_frequencies)
         self.cosine, self.sine = (memory.zeros(shape, np.float32) for _ in range(2))
         self._ensured = 0
@@ -106,5 +104,24 @@ class Tables:
             first, last = self._ensured, -(-positions // self.BLOCK) * self.BLOCK
             rows = np.arange(first, min(last, len(self.cosine)), dtype=np.float32)
             angle = rows[:, None] * self._frequencies[None, :]
-            self.cosine[first:last], self.sine[first:last] = cosine_sine(angle)
+            factor = self._factor if self._growth is None else self._factor * self._growth(rows)[:, None]
+            for table, values in zip((self.cosine, self.sine), cosine_sine(angle), strict=True):
+                table[first:last] = values * factor
             self._ensured = last
+
+    @np.errstate(
+        all="ignore"
+    )  # heads that are no numbers, or too large, show in the logits, which are refused
+    def mean(self, x: np.ndarray, positions: int) -> np.ndarray:
+        """About the mean of heads x [..., head_dim] as turned at so many positions from 0.
+
+        A pair that turns slowly stays nearly what it is halfway; of one that goes round often nothing
+        remains.
+        """
+        half = checked(self._frequencies, positions) * np.float32(positions / 2)
+        cosine, sine = cosine_sine(half)
+        rest = np.divide(sine, half, out=np.ones_like(half), where=half != 0) * self._factor
+        low, high, kept = np.split(x, [len(half), 2 * len(half)], axis=-1)
+        return np.concatenate(
+            [(low * cosine - high * sine) * rest, (high * cosine + low * sine) * rest, kept], -1
+        )

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.errors import UsageError
-from edgeq.kernels.catalog import KERNELS
+from edgeq.kernels.table import KERNELS
 from edgeq.packs.store import kernels
 from edgeq.simd.host import host_isa
 from edgeq.simd.tag import Request, Tag

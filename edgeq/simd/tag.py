@@ -17,6 +17,7 @@ from .isa import ISA, by_name
 PACKED = "packed"  # codes are read as they are stored
 UNPACKING = "unpacking"  # so they are, and left unpacked for tiles that come after
 UNPACKED = "unpacked"  # they are read as a tile before left them: a byte for each, what products multiply
+MANY = 8  # tokens of a tile that it is worth a second one of half as many
 ROOM = (  # where what a tile has lies unpacked: its codes, and `isa.parts.kept_lines`
     Part("unpacked", "|u1", 1, 8),
     Part("lines", "<i4", 4),
@@ -71,6 +72,11 @@ class Tag:
     def unpacked(self) -> Tag:
         """The same tag for a tile that finds them so."""
         return replace(self, codes=UNPACKED) if self.unpacks_once else self
+
+    @property
+    def half(self) -> Tag:
+        """The same tag with half the tokens to a tile, where that is many: a few are often all there are."""
+        return replace(self, tokens=self.tokens // 2) if self.tokens >= MANY else self
 
     @property
     def single(self) -> Tag:

@@ -9,7 +9,8 @@ import pytest
 from edgeq.cache import DEFAULT, KINDS, Kind, LayerShape, Plan, stored
 from edgeq.cli import kv
 from edgeq.errors import UnsupportedError
-from edgeq.kernels.catalog import CHUNK, FAR_PARTS, KERNELS
+from edgeq.kernels.catalog import CHUNK
+from edgeq.kernels.table import FAR_PARTS, KERNELS
 
 BITS = {"q8": 8.625, "k8v4": 7, "q4": 5.28125, "q2": 3.28125, "f16": 16, "f32": 32}
 

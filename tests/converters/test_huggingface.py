@@ -444,7 +444,7 @@ def test_real_checkpoints(tmp_path: Path, data_dir: Path) -> None:
 
 def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     """Of the config, of the weights beside it, and of tensors, each with what would be right."""
-    words = config(mlp_bias=True, rope_scaling={"type": "yarn", "factor": 4.0}, vocab_size=0)
+    words = config(mlp_bias=True, rope_scaling={"type": "ntk", "factor": 4.0}, vocab_size=0)
     source = write_directory(tmp_path / "in", config() | words, weights(config()))
     (source / "model.safetensors").rename(source / "pytorch_model.bin")
     with pytest.raises(UnsupportedError) as caught:
@@ -453,7 +453,7 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     for told in (
         "config: mlp_bias is True",
         "; vocab_size is 0",
-        "'yarn'",
+        "'ntk'",
         "pickled, which are never loaded",
     ):
         assert told in str(caught.value)

@@ -30,6 +30,6 @@ def test_pages_of_a_source_go(tmp_path: Path) -> None:
     assert resident() == size
     tensor = SourceTensor("t", "F32", (1,), data)
     Source("gguf", "m", "llama", None, {"t": tensor, "free": replace(tensor, data=np.zeros(9, np.uint8))},  # type: ignore[arg-type]
-           np.zeros(1), lambda: None).let_pages_go()  # fmt: skip
+           {}, lambda: None).let_pages_go()  # fmt: skip
     assert resident() == 0
     assert int(data.sum()) == total

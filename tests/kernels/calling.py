@@ -21,7 +21,8 @@ import numpy as np
 from edgeq.formats import encode_parts
 from edgeq.formats.schemes import NUMBERS, SCHEMES, Part, Scheme
 from edgeq.kernels import meaning
-from edgeq.kernels.catalog import BATCH_AT, KERNELS, OPERANDS_AT, WIDTH, Batch
+from edgeq.kernels.catalog import BATCH_AT, OPERANDS_AT, WIDTH, Batch
+from edgeq.kernels.table import KERNELS
 from edgeq.packs.store import kernels
 from edgeq.runtime.arena import ALIGNMENT, SLACK
 from edgeq.simd import isa

@@ -14,7 +14,8 @@ from edgeq.cache.plan import is_far
 from edgeq.formats import encode_parts
 from edgeq.formats.schemes import SCHEMES, pack
 from edgeq.kernels import meaning_attention, meaning_far
-from edgeq.kernels.catalog import CHUNK, FAR_PARTS, FAR_SCHEMES
+from edgeq.kernels.catalog import CHUNK
+from edgeq.kernels.table import FAR_PARTS, FAR_SCHEMES
 from tests.kernels.calling import Array, run, same_bits
 from tests.kernels.test_attention import Attention, Case, centre_of, inputs, scaling, softmax_of
 from tests.simd.rows import EVERYWHERE, HERE

@@ -17,7 +17,7 @@ import pytest
 
 from edgeq import memory
 from edgeq.errors import UsageError
-from edgeq.kernels.catalog import KERNELS
+from edgeq.kernels.table import KERNELS
 from edgeq.runtime import extents
 from edgeq.runtime.arena import Buffer
 from edgeq.runtime.weights import Vector

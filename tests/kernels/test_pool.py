@@ -25,7 +25,8 @@ from edgeq import ownership
 from edgeq.cores import default_threads
 from edgeq.errors import UsageError
 from edgeq.formats import encode
-from edgeq.kernels.catalog import BARRIER, BATCH_AT, FLAGS_AT, KERNELS, OPERANDS_AT, WIDTH, WORK_AT, Batch
+from edgeq.kernels.catalog import BARRIER, BATCH_AT, FLAGS_AT, OPERANDS_AT, WIDTH, WORK_AT, Batch
+from edgeq.kernels.table import KERNELS
 from edgeq.ownership import Lock, Locked
 from edgeq.packs.store import kernels
 from edgeq.runtime.pool import Pool

@@ -10,8 +10,9 @@ import pytest
 
 from edgeq.formats.schemes import SCHEMES, dequantize
 from edgeq.kernels import meaning
-from edgeq.kernels.catalog import CODES, FLOATS, ROOM, Batch
+from edgeq.kernels.catalog import ROOM, Batch
 from edgeq.kernels.matmul import BLOCK, FEW, chunk_start
+from edgeq.kernels.table import CODES, FLOATS
 from edgeq.simd.tag import Tag
 from tests.kernels.calling import (
     Array,

@@ -20,8 +20,9 @@ from edgeq.errors import UsageError
 from edgeq.formats import open_model
 from edgeq.formats.layout import geometry
 from edgeq.formats.schemes import SCHEMES
-from edgeq.kernels.catalog import BARRIER, FLAGS_AT, KERNELS, OPERANDS_MAX, Batch, Kernel
+from edgeq.kernels.catalog import BARRIER, FLAGS_AT, OPERANDS_MAX, Batch
 from edgeq.kernels.roles import In, Number, Role, fact
+from edgeq.kernels.table import KERNELS, Kernel
 from edgeq.models import decoder
 from edgeq.runtime.arena import ALIGNMENT, Buffer, Held, Input, Rows, plan
 from edgeq.runtime.instructions import Instruction
@@ -42,6 +43,7 @@ class FakeWeights:
     def __init__(self, config: Any, schemes: dict[str, str]):
         self.config, self.schemes = config, schemes
         self.known: dict[str, Any] = {}
+        self.of_family = set[str]()  # last names of what a block may have or not
 
     def matrix(self, name: str) -> Matrix:
         if name not in self.known:
@@ -71,9 +73,10 @@ class FakeWeights:
     def head(self) -> Matrix:
         return self.matrix("embed")
 
-    def block(self, i: int, form: type[Block]) -> Block:
-        kinds = {"Matrix": self.matrix, "Vector": self.vector}
-        return form(**{f.name: kinds[f.type](f.name) for f in fields(form)})  # type: ignore[arg-type, index]
+    def block(self, i: int, form: Any) -> Any:
+        kinds = {"Matrix": self.matrix, "Vector": self.vector, "Vector | None": self.vector}
+        needed = [f for f in fields(form) if "None" not in str(f.type) or f.name in self.of_family]
+        return form(**{f.name: kinds[str(f.type)](f.name) for f in needed})
 
 
 CONFIG = SimpleNamespace(
@@ -97,7 +100,9 @@ def recorded(
 ) -> Program:
     config = SimpleNamespace(**vars(CONFIG), cache_layers=lambda: [LayerShape(2, 20)] * layers)
     p = recorder(act, kv)
-    models.family(family).forward(p, config, weights(config, schemes), Tables(np.ones(10), 64))
+    module, w = models.family(family), weights(config, schemes)
+    w.of_family = {row.name.split(".")[-1] for row in module.TENSORS}
+    module.forward(p, config, w, {"rope": Tables(np.ones(10), 64)})
     return p.finish(dict.fromkeys(p.requests(), 1))
 
 
@@ -288,9 +293,8 @@ def test_a_sum_goes_to_rows_of_its_own_width() -> None:
         ("norm", dict(a="x", y="wide", weight="norm1"), "norm of norm1 is given y of 200 columns"),
         ("norm", dict(a="x", y="x", weight="q_norm"), "given weight of 20 columns, where 72 are needed"),
         ("norm", dict(a="x", y="x", weight="norm1", count_at=Batch.ROWS), "no count of rows"),
-        ("rotate", dict(x="x", tables="tables", heads=6, head_dim=12), "tables of 20 columns, where 12"),
-        ("rotate", dict(x="x", tables="tables", heads=6, head_dim=20), "x of 72 columns, where 120"),
-        ("swiglu", dict(gate="x", up="wide", y="x"), "gate and up of different widths"),
+                ("rotate", dict(x="x", tables="tables", heads=6, head_dim=20), "x of 72 columns, where 120"),
+        ("gated_silu", dict(gate="x", up="wide", y="x"), "gate and up of different widths"),
         ("embed", dict(ids="ids", weights="up", y="wide"), "embed of up is not made for f16, but"),
     ],
 )  # fmt: skip
@@ -356,10 +360,10 @@ def test_weights_are_what_they_are_asked_for_as(demo_checkpoint: Path, tmp_path:
 CAPS = [50.0, None, 30.0]
 
 
-def sunk(p: Recorder, c: Any, w: Weights, i: int, x: Rows, rope: Tables, cache: CacheLayer) -> Rows:
+def sunk(p: Recorder, c: Any, w: Weights, i: int, x: Rows, ropes: Any, cache: CacheLayer) -> Rows:
     """A layer of a family with caps and, but for the last layer, sinks."""
     b = w.block(i, decoder.Block)
-    q, k, v = decoder.project(p, c, b, ops.norm(p, x, b.norm1, (b.q, b.k, b.v), epsilon=c.rms_norm_eps))
+    q, k, v = decoder.project(p, b, ops.norm(p, x, b.norm1, (b.q, b.k, b.v), epsilon=c.rms_norm_eps))
     sinks = Vector(f"sinks of {i}", np.full(6, i, np.float32)) if i < 2 else None
     a = ops.attend(p, q, k, v, cache, cap=CAPS[i], sinks=sinks)
     return ops.matmul(p, b.o, ops.quantize(p, a, (b.o,)), add_to=x)
@@ -369,7 +373,7 @@ def sunk(p: Recorder, c: Any, w: Weights, i: int, x: Rows, rope: Tables, cache: 
 def test_caps_and_sinks_are_a_layers_own(kv: str) -> None:
     config = SimpleNamespace(**vars(CONFIG), cache_layers=lambda: [LayerShape(2, 20)] * 3)
     p, w = recorder(kv=kv), FakeWeights(CONFIG, {"": "q4", "embed": "q8"})
-    decoder.decode(p, config, w, Tables(np.ones(10), 64), sunk)  # type: ignore[arg-type]
+    decoder.decode(p, config, w, {"rope": Tables(np.ones(10), 64)}, sunk)  # type: ignore[arg-type]
     program = p.finish(dict.fromkeys(p.requests(), 1))
     check_side_by_side(program)
     rows = zip(program._instructions, program.code, strict=True)

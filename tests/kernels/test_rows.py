@@ -1,4 +1,4 @@
-"""Kernels that work row by row, bit for bit: embedding, norms, quantization, SwiGLU, rotation."""
+"""Kernels that work row by row, bit for bit: embedding, norms, quantization, rotation."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq.kernels import meaning, meaning_attention, meaning_far
-from edgeq.kernels.catalog import FLOATS, KERNELS, Batch
+from edgeq.kernels import meaning, meaning_attention, meaning_far, meaning_rows
+from edgeq.kernels.catalog import Batch
+from edgeq.kernels.table import FLOATS, KERNELS
 from tests.kernels.calling import (
     Array,
     Memory,
@@ -25,7 +26,7 @@ COLUMNS = [1, 16, 31, 33, 64, 80, 129, 300]
 EPSILON = 1e-5
 COUNT, OUTPUTS = Batch.COUNT, Batch.OUTPUTS
 
-MEANINGS = (meaning, meaning_attention, meaning_far)
+MEANINGS = (meaning, meaning_attention, meaning_far, meaning_rows)
 
 
 def activations(rng: np.random.Generator, *shape: int) -> Array:
@@ -46,8 +47,9 @@ def same_int8(got: meaning.Int8, want: meaning.Int8, count: int) -> None:
 
 def test_every_kernel_has_a_meaning() -> None:
     named = {name for name, row in KERNELS.items() if not row.plain}
-    without = [name for name in named if not any(callable(getattr(m, name, None)) for m in MEANINGS)]
-    assert not without
+    found = named & set(meaning_rows.KERNELS)
+    found |= {name for name in named if any(callable(getattr(m, name, None)) for m in MEANINGS)}
+    assert named == found
 
 
 @pytest.mark.parametrize("columns", COLUMNS)
@@ -90,22 +92,6 @@ def test_a_nan_is_not_lost(at: int) -> None:
     operands, read = m.int8(1, 32)
     run(m, "quantize", tag_of(HERE), count=1, a=rows.address, a_stride=rows.stride, dim=32, **operands)
     assert np.isnan(read()[1]).all()
-
-
-@pytest.mark.parametrize("columns", COLUMNS)
-def test_swiglu(columns: int) -> None:
-    rng = np.random.default_rng(columns)
-    for count in COUNTS:
-        m = Memory()
-        a, b = activations(rng, count, columns), activations(rng, count, columns)
-        gate, up = m.rows(a), m.rows(b)
-        operands, read = m.int8(count, columns)
-        common = dict(gate=gate.address, up=up.address, stride=gate.stride, dim=columns)
-        run(m, "swiglu_quantize", tag_of(HERE), count=count, workers=2, **common, **operands)
-        same_int8(read(), meaning.swiglu_quantize(a, b), count)
-        y = m.rows(np.full((count, columns), np.nan, np.float32))
-        run(m, "swiglu", tag_of(HERE), count=count, y=y.address, y_stride=y.stride, **common)
-        same_bits(y.values, meaning.swiglu(a, b))
 
 
 @pytest.mark.parametrize("columns", COLUMNS)
@@ -186,11 +172,17 @@ def test_norm_heads(heads: int, head_dim: int) -> None:
         )
 
 
+@pytest.mark.parametrize("kept", [0, 6, 32])
 @pytest.mark.parametrize(("heads", "head_dim"), [*HEADS, (2, 2), (1, 34)])
-def test_rotate(heads: int, head_dim: int) -> None:
-    """Against the twin, and the twin against turning complex numbers."""
+def test_rotate(heads: int, head_dim: int, kept: int) -> None:
+    """Against the twin, and the twin against turning complex numbers; the last `kept` columns of a head stay
+    as they are.
+    """
+    turns = head_dim - kept
+    if turns <= 0:
+        pytest.skip("heads of fewer columns than are to be kept")
     rng = np.random.default_rng(heads)
-    angle = rng.uniform(-4, 4, (40, head_dim // 2))
+    angle = rng.uniform(-4, 4, (40, turns // 2))
     cosine, sine = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
     for count in COUNTS:
         m = Memory()
@@ -208,13 +200,14 @@ def test_rotate(heads: int, head_dim: int) -> None:
             sine=s.address,
             heads=heads,
             head_dim=head_dim,
+            turned=turns,
         )
         by_head = a.reshape(count, heads, head_dim)
         now = slice(7, 7 + count)
         same_bits(x.values, meaning.rotate(by_head, cosine[now], sine[now]).reshape(count, -1))
-        pairs = by_head[..., : head_dim // 2] + 1j * by_head[..., head_dim // 2 :]
+        pairs = by_head[..., : turns // 2] + 1j * by_head[..., turns // 2 : turns]
         turned = pairs * np.exp(1j * angle[now])[:, None]
-        want = np.concatenate([turned.real, turned.imag], axis=-1).reshape(count, -1)
+        want = np.concatenate([turned.real, turned.imag, by_head[..., turns:]], axis=-1).reshape(count, -1)
         np.testing.assert_allclose(x.values, want, rtol=1e-5, atol=2e-6 * np.abs(a).max())
 
 
@@ -332,7 +325,7 @@ def test_silu_is_as_exact_as_it_says() -> None:
     gate, up, y = m.rows(x), m.rows(np.ones_like(x)), m.rows(np.zeros_like(x))
     run(
         m,
-        "swiglu",
+        "gated_silu",
         tag_of(HERE),
         count=50,
         gate=gate.address,

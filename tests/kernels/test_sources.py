@@ -11,8 +11,8 @@ import pytest
 
 from edgeq.formats import schemes
 from edgeq.kernels import sources
-from edgeq.kernels.catalog import KERNELS
 from edgeq.kernels.roles import Number
+from edgeq.kernels.table import KERNELS
 
 
 @pytest.fixture

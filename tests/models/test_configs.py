@@ -168,7 +168,7 @@ def test_words_that_nothing_reads(model_type: str, words: dict[str, Any]) -> Non
 
 
 REFUSED: list[tuple[str, str, Any]] = [
-    ("llama", "model_type", "gemma2"), ("llama", "model_type", None), ("llama", "model_type", 3),
+    ("llama", "model_type", "gptj"), ("llama", "model_type", None), ("llama", "model_type", 3),
     ("llama", "architectures", ["LlamaForSequenceClassification"]),
     ("llama", "architectures", ["Qwen2ForCausalLM"]),
     ("llama", "architectures", "LlamaForCausalLM"),
@@ -180,7 +180,7 @@ REFUSED: list[tuple[str, str, Any]] = [
     ("qwen2", "use_sliding_window", 1), ("qwen3", "use_sliding_window", "yes"),
     ("qwen3", "attention_bias", True),
     ("qwen2", "layer_types", ["sliding_attention"] * 2), ("qwen2", "layer_types", "full_attention"),
-    ("llama", "rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
+    ("llama", "rope_scaling", {"rope_type": "yarn", "factor": 0.5}),
     ("llama", "rope_scaling", {"type": "longrope", "short_factor": [1.0]}),
     ("llama", "rope_scaling", {"type": "dynamic", "factor": 2.0}),
     ("llama", "rope_scaling", {"rope_type": ["linear"], "factor": 2.0}),
@@ -211,7 +211,7 @@ def test_refused_by_key_and_value(model_type: str, key: str, value: Any) -> None
     with pytest.raises(UnsupportedError) as caught:
         from_hf(words)
     sentence = str(caught.value)
-    assert key in sentence and "\n" not in sentence and len(sentence) < 250
+    assert key in sentence and "\n" not in sentence and len(sentence) < 400
     if isinstance(value, dict):
         assert any(repr(inner)[:60] in sentence or name in sentence for name, inner in value.items())
     elif value is not None:
@@ -299,5 +299,5 @@ def test_a_header_has_no_defaults(key: str) -> None:
 
 
 def test_unknown_family() -> None:
-    with pytest.raises(UnsupportedError, match="family 'os' is unknown; this version knows llama"):
+    with pytest.raises(UnsupportedError, match="family 'os' is unknown; this version knows .*, llama"):
         models.family("os")

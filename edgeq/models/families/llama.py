@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgeq.models.base import DECODER, REQUIRE_BASE, BaseConfig, window_of
+from edgeq.models import tensors
+from edgeq.models.base import REQUIRE_BASE, BaseConfig, window_of
 from edgeq.models.decoder import decode, head, layer
 from edgeq.models.folds import DECODER as FOLDS
+from edgeq.models.gguf import WINDOW, Gguf, Words
 
 if TYPE_CHECKING:
+    from edgeq.models.decoder import Ropes
     from edgeq.runtime.recorder import Recorder
-    from edgeq.runtime.rotary import Tables
     from edgeq.runtime.weights import Weights
 
 
@@ -37,11 +39,20 @@ class Config(BaseConfig):
         return window_of(given) if given["model_type"] == "mistral" else None  # Llama's class has no window
 
 
-TENSORS = DECODER
+def _mistral(raw: Words, keys: Mapping[str, Any]) -> None:
+    """GGUF writes Mistral as llama."""
+    raw["sliding_window"] = raw.get("sliding_window") or None  # 0 is none, too
+    if raw["sliding_window"] is not None:
+        raw["model_type"] = "mistral"
 
-__all__ = ["FOLDS", "TENSORS", "Config", "forward", "head", "layer"]
+
+HUGGINGFACE = (("llama", "LlamaForCausalLM"), ("mistral", "MistralForCausalLM"))
+GGUF = (Gguf("llama", "llama", words=WINDOW, settle=_mistral),)
+TENSORS = tensors.decoder(gguf_interleaved=True)
+
+__all__ = ["FOLDS", "GGUF", "HUGGINGFACE", "TENSORS", "Config", "forward", "head", "layer"]
 
 
-def forward(p: Recorder, c: Config, w: Weights, rope: Tables) -> None:
+def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
     """Record the pass: plain projections."""
-    decode(p, c, w, rope)
+    decode(p, c, w, ropes, layer)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgeq import ops
-from edgeq.models import decoder, folds
-from edgeq.models.base import DECODER, BaseConfig, Tensor, window_of_layers
+from edgeq.models import tensors
+from edgeq.models.base import BaseConfig, window_of_layers
+from edgeq.models.decoder import decode, head, layer
+from edgeq.models.folds import DECODER as FOLDS
+from edgeq.models.gguf import Gguf
 
 if TYPE_CHECKING:
-    from edgeq.runtime.arena import Input, Rows
+    from edgeq.models.decoder import Ropes
     from edgeq.runtime.recorder import Recorder
-    from edgeq.runtime.rotary import Tables
-    from edgeq.runtime.weights import Vector, Weights
+    from edgeq.runtime.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -34,39 +34,13 @@ class Config(BaseConfig):
         return window_of_layers(given)
 
 
-TENSORS = (
-    *DECODER,
-    Tensor("blocks.{i}.q_bias", "model.layers.{i}.self_attn.q_proj.bias", "blk.{i}.attn_q.bias",
-           ("q_size",), "vector"),
-    Tensor("blocks.{i}.k_bias", "model.layers.{i}.self_attn.k_proj.bias", "blk.{i}.attn_k.bias",
-           ("kv_size",), "vector"),
-    Tensor("blocks.{i}.v_bias", "model.layers.{i}.self_attn.v_proj.bias", "blk.{i}.attn_v.bias",
-           ("kv_size",), "vector"),
-)  # fmt: skip
+HUGGINGFACE = (("qwen2", "Qwen2ForCausalLM"),)
+GGUF = (Gguf("qwen2", "qwen2", accepted={"attention.sliding_window": (0,)}),)
+TENSORS = (*tensors.decoder(), *tensors.attention_biases())
+
+__all__ = ["FOLDS", "GGUF", "HUGGINGFACE", "TENSORS", "Config", "forward", "head", "layer"]
 
 
-@dataclass(frozen=True)
-class Block(decoder.Block):
-    q_bias: Vector  # [heads * head_dim]
-    k_bias: Vector  # [kv_heads * head_dim]
-    v_bias: Vector  # [kv_heads * head_dim]
-
-    @property
-    def key_bias(self) -> Vector:
-        return self.k_bias
-
-
-def project(p: Recorder, c: BaseConfig, b: Block, h: Input) -> tuple[Rows, Rows, Rows]:
-    """Projections with biases."""
-    q = ops.matmul(p, b.q, h, bias=b.q_bias)
-    k = ops.matmul(p, b.k, h, bias=b.k_bias)
-    return q, k, ops.matmul(p, b.v, h, bias=b.v_bias)
-
-
-layer, head = partial(decoder.layer, form=Block, project=project), decoder.head
-FOLDS = folds.DECODER
-
-
-def forward(p: Recorder, c: Config, w: Weights, rope: Tables) -> None:
+def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
     """Record the pass."""
-    decoder.decode(p, c, w, rope, layer)
+    decode(p, c, w, ropes, layer)

@@ -1,21 +1,21 @@
-"""Qwen3 (dense): Llama's block with an RMS norm over each head's query and key before the rotation."""
+"""Qwen3: Llama's block with a norm on each head of queries and keys."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgeq import ops
-from edgeq.models import decoder, folds
-from edgeq.models.base import DECODER, REQUIRE_BASE, BaseConfig, Tensor, window_of_layers
+from edgeq.models import tensors
+from edgeq.models.base import REQUIRE_BASE, BaseConfig, window_of_layers
+from edgeq.models.decoder import decode, head, layer
+from edgeq.models.folds import DECODER as FOLDS
+from edgeq.models.gguf import Gguf
 
 if TYPE_CHECKING:
-    from edgeq.runtime.arena import Input, Rows
+    from edgeq.models.decoder import Ropes
     from edgeq.runtime.recorder import Recorder
-    from edgeq.runtime.rotary import Tables
-    from edgeq.runtime.weights import Vector, Weights
+    from edgeq.runtime.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -35,33 +35,13 @@ class Config(BaseConfig):
         return window_of_layers(given)
 
 
-TENSORS = (
-    *DECODER,
-    Tensor("blocks.{i}.q_norm", "model.layers.{i}.self_attn.q_norm.weight", "blk.{i}.attn_q_norm.weight",
-           ("head_dim",), "vector"),
-    Tensor("blocks.{i}.k_norm", "model.layers.{i}.self_attn.k_norm.weight", "blk.{i}.attn_k_norm.weight",
-           ("head_dim",), "vector"),
-)  # fmt: skip
+HUGGINGFACE = (("qwen3", "Qwen3ForCausalLM"),)
+GGUF = (Gguf("qwen3", "qwen3", accepted={"attention.sliding_window": (0,)}),)
+TENSORS = (*tensors.decoder(), *tensors.head_norms())
+
+__all__ = ["FOLDS", "GGUF", "HUGGINGFACE", "TENSORS", "Config", "forward", "head", "layer"]
 
 
-@dataclass(frozen=True)
-class Block(decoder.Block):
-    q_norm: Vector  # [head_dim]
-    k_norm: Vector  # [head_dim]
-
-
-def project(p: Recorder, c: BaseConfig, b: Block, h: Input) -> tuple[Rows, Rows, Rows]:
-    """Projections, queries and keys normalized head by head."""
-    q, k, v = decoder.project(p, c, b, h)
-    q = ops.norm_heads(p, q, b.q_norm, heads=c.num_attention_heads, epsilon=c.rms_norm_eps)
-    k = ops.norm_heads(p, k, b.k_norm, heads=c.num_key_value_heads, epsilon=c.rms_norm_eps)
-    return q, k, v
-
-
-layer, head = partial(decoder.layer, form=Block, project=project), decoder.head
-FOLDS = folds.DECODER
-
-
-def forward(p: Recorder, c: Config, w: Weights, rope: Tables) -> None:
+def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
     """Record the pass."""
-    decoder.decode(p, c, w, rope, layer)
+    decode(p, c, w, ropes, layer)

@@ -65,7 +65,7 @@ class Transformed(Source):
             family=source.family,
             config=config,
             tensors=tensors,
-            frequencies=source.frequencies,
+            made=source.made,
             tokenizer=source.tokenizer,
             revision=source.revision,
             chat_template=source.chat_template,
@@ -77,7 +77,7 @@ class Transformed(Source):
     def nbytes(self) -> int:
         """Bytes of the tensors, of float32 where they are computed."""
         return sum(
-            4 * math.prod(t.shape) if isinstance(t, Computed) else t.data.size for t in self.tensors.values()
+            4 * math.prod(t.shape) if isinstance(t, Computed) else t.nbytes for t in self.tensors.values()
         )
 
     def _rows_of(self, name: str) -> ByRows:

@@ -50,6 +50,7 @@ from .doubles import (
     widen_f32,
 )
 from .facts import (
+    half,
     single,
     stored,
     tokens,
@@ -135,6 +136,7 @@ __all__ = [
     "group",
     "group_min",
     "group_parts",
+    "half",
     "group_scale",
     "hadamard",
     "halves",

@@ -43,6 +43,12 @@ def single(tag: Tag) -> Tag:
 
 
 @fact
+def half(tag: Tag) -> Tag:
+    """The tag for half the tokens at a time, where that is many."""
+    return tag.half
+
+
+@fact
 def stored(tag: Tag) -> Tag:
     """The tag for a tile that reads codes as they are stored."""
     return tag.stored

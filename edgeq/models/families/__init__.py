@@ -1,0 +1,1 @@
+"""A module for each family; the folder is the list of them."""

@@ -1,0 +1,33 @@
+"""What is done to rows between the products."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from edgeq.errors import UsageError
+from edgeq.kernels.catalog import Batch
+
+if TYPE_CHECKING:
+    from edgeq.runtime.arena import Rows
+    from edgeq.runtime.recorder import Recorder
+
+
+def scale(
+    p: Recorder, x: Rows, factor: float = 1.0, *, cap: float | None = None, outputs: bool = False
+) -> Rows:
+    """[tokens, columns], in place: factor * x and, with a cap, cap * tanh(that / cap); with `outputs` of the
+    first [outputs, columns]. Gives x. UsageError for a cap that is negative or no number.
+    """
+    if not 0 <= (cap or 0) < math.inf:
+        raise UsageError(f"a cap is {cap}, where a number above 0 is needed, or None.")
+    count = Batch.OUTPUTS if outputs else Batch.COUNT
+    if factor != 1 or cap:
+        p.emit("scale", x=x, factor=factor, cap=cap or 0.0, count_at=count)
+    return x
+
+
+def add(p: Recorder, x: Rows, y: Rows, factor: float = 1.0) -> Rows:
+    """[tokens, columns]: x + factor * y, both of that shape, in x, which it gives."""
+    p.emit("add", a=y, x=x, factor=factor)
+    return x
