@@ -28,6 +28,7 @@ from edgeq.simd.verbs import (
     single,
     store_each,
     stored,
+    streams,
     sum_each,
     tile_parts,
     times_each,
@@ -55,7 +56,8 @@ def tile_product(t, parts, x, x_scale, x_sum, groups):
     g_stride = groups * 4
     for g in range(groups * (GROUP // group(t))):
         w = group_parts(t, parts, g)
-        prefetch_group(t, w, AHEAD)
+        if streams(t):
+            prefetch_group(t, w, AHEAD)
         scale = x_scale + g // (GROUP // group(t)) * 4
         acc = add_group_each(t, acc, w, x, x_stride, scale, x_sum, g_stride)
         x += group(t)
