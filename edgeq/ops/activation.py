@@ -16,9 +16,20 @@ if TYPE_CHECKING:
     from edgeq.runtime.weights import Matrix
 
 
-def gated(p: Recorder, gate: Rows, up: Rows, readers: Sequence[Matrix], activation: str = "silu") -> Input:
-    """[tokens, intermediate]: activation(gate) * up, both of that shape, for the matrices that read it."""
-    return emit_forms(p, f"gated_{_known(activation)}", gate.columns, readers, gate=gate, up=up)
+def gated(
+    p: Recorder,
+    gate: Rows,
+    up: Rows,
+    readers: Sequence[Matrix],
+    activation: str = "silu",
+    *,
+    each: int = 1,
+) -> Input:
+    """[tokens, intermediate]: activation(gate) * up, both of that shape, for the matrices that read it; with
+    `each`, so many rows for a token.
+    """
+    name = f"gated_{_known(activation)}"
+    return emit_forms(p, name, gate.columns, readers, rows=each, gate=gate, up=up, each=each)
 
 
 def activate(p: Recorder, a: Rows, readers: Sequence[Matrix], activation: str) -> Input:

@@ -43,7 +43,7 @@ def test_activation(columns: int, activation: str, form: str) -> None:
         rows = [activations(rng, count, columns) for _ in range(2 if form else 1)]
         held = [m.rows(row) for row in rows]
         if form:
-            given = dict(gate=held[0].address, up=held[1].address, stride=held[0].stride)
+            given = dict(gate=held[0].address, up=held[1].address, stride=held[0].stride, each=1)
         else:
             given = dict(a=held[0].address, a_stride=held[0].stride)
         operands, read = m.int8(count, columns)

@@ -9,7 +9,8 @@ import pytest
 
 from edgeq.kernels import meaning, meaning_attention, meaning_far, meaning_rows
 from edgeq.kernels.catalog import Batch
-from edgeq.kernels.table import FLOATS, KERNELS
+from edgeq.kernels.row import FLOATS
+from edgeq.kernels.table import KERNELS
 from tests.kernels.calling import (
     Array,
     Memory,
@@ -334,6 +335,7 @@ def test_silu_is_as_exact_as_it_says() -> None:
         y=y.address,
         y_stride=y.stride,
         dim=x.shape[1],
+        each=1,
     )
     same_bits(y.values, meaning.silu(x))
     wide = x.astype(np.float64)

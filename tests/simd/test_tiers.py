@@ -14,7 +14,7 @@ from bench.assembly import STACK, counted, functions, inner_loops, instructions,
 from edgeq.errors import UsageError
 from edgeq.formats.schemes import SCHEMES, Floats, Integers, Scheme
 from edgeq.kernels import sources
-from edgeq.kernels.table import CODES as CODED
+from edgeq.kernels.row import CODES as CODED
 from edgeq.simd import compile, isa
 from edgeq.simd.isa.parts import halves, quads
 from edgeq.simd.tag import Tag
