@@ -64,6 +64,7 @@ GGUF = (
             "logit_scale": "logits_scaling",
         },
         absent={"attention_multiplier": 0.0},
+        accepted={"rope.scaling.finetuned": (True,)},  # false would be a model without a rotation
         settle=_scales,
     ),
 )
