@@ -14,6 +14,7 @@ from edgeq.converters import convert
 from edgeq.converters.gguf import open_file
 from edgeq.errors import EdgeqError
 from edgeq.formats import open_model
+from edgeq.models.families.gemma2 import scale_of_scores
 
 from . import gguf_families
 from .gguf_families import CASES, NOT_IN_FILES, write, write_case
@@ -146,6 +147,15 @@ def test_the_attention_factor_of_yarn(keys: dict[str, Any], factor: float, tmp_p
     assert found.rope_factors["rope"] == pytest.approx(factor, rel=1e-6)
 
 
+def test_the_scale_of_scores_of_gemma() -> None:
+    """Of 27 B it is that of the width over the heads, which the file has no key for."""
+    sizes = {"hidden_size": 4608, "num_attention_heads": 32, "head_dim": 128}
+    for layers, scalar in ((46, 144), (42, 128)):
+        words = {**sizes, "num_hidden_layers": layers}
+        scale_of_scores(words, large=46)
+        assert words["query_pre_attn_scalar"] == scalar
+
+
 def test_the_epsilon_is_of_the_kind_of_norms(tmp_path: Path) -> None:
     """Where a checkpoint's config has both, a file has both."""
     layer, rms = "attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon"
@@ -171,6 +181,8 @@ def test_keys_that_change_nothing(tmp_path: Path) -> None:
         ("olmo3", "attention.sliding_window_pattern", "LLLG", "layer_types is 'LLLG'"),
         ("olmo3", "attention.sliding_window_pattern", [True], "of which there are 4"),
         ("gemma3", "block_count", (1 << 32) - 1, "num_hidden_layers is 4294967295"),
+        ("gemma2", "attention.head_count", "four", "num_attention_heads is 'four'"),
+        ("granite", "attention.key_length", "long", "head_dim is 'long'"),
         ("glm4", "rope.dimension_count", 26, "partial_rotary_factor is"),
         ("ernie4_5", "rope.dimension_sections", [4, 4, 4, 4], "nothing is known of such a key"),
     ],

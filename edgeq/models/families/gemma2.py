@@ -76,12 +76,19 @@ def post_norms(plus: float = 1.0) -> tuple[tensors.Tensor, ...]:
     )  # fmt: skip
 
 
+def scale_of_scores(raw: Words, large: int) -> None:
+    """What a GGUF file does not have: the scale of scores is that of the head, or in a model of `large`
+    layers, which is the one of 27 B, that of the width.
+    """
+    hidden, heads = raw["hidden_size"], raw["num_attention_heads"]
+    usable = type(hidden) is int and type(heads) is int and heads > 0  # the config refuses others
+    width = raw["num_hidden_layers"] == large and usable
+    raw["query_pre_attn_scalar"] = hidden / heads if width else raw["head_dim"]
+
+
 def _settle(raw: Words, keys: Mapping[str, Any]) -> None:
-    """What the file does not have: the scale of scores is that of the head, or of 27 B that of the width."""
+    scale_of_scores(raw, large=46)
     windows(raw, every=2)
-    raw["query_pre_attn_scalar"] = raw["head_dim"]
-    if raw["num_hidden_layers"] == 46 and raw["num_attention_heads"]:
-        raw["query_pre_attn_scalar"] = raw["hidden_size"] / raw["num_attention_heads"]
 
 
 HUGGINGFACE = (("gemma2", "Gemma2ForCausalLM"),)

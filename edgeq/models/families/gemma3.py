@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgeq import ops
 from edgeq.models import decoder, tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig, window_of
-from edgeq.models.families.gemma2 import GELU, Block, post_norms
+from edgeq.models.families.gemma2 import GELU, Block, post_norms, scale_of_scores
 from edgeq.models.gguf import PATTERN as GGUF_PATTERN
 from edgeq.models.gguf import Gguf, Words, windows
 from edgeq.models.rope import Rope
@@ -73,10 +73,7 @@ class Config(BaseConfig):
 
 
 def _settle(raw: Words, keys: Mapping[str, Any]) -> None:
-    """What the file does not have: the scale of scores is that of the head, or of 27 B that of the width."""
-    raw["query_pre_attn_scalar"] = raw["head_dim"]
-    if raw["num_hidden_layers"] == 62 and raw["num_attention_heads"]:
-        raw["query_pre_attn_scalar"] = raw["hidden_size"] / raw["num_attention_heads"]
+    scale_of_scores(raw, large=62)
     windows(raw, every=PATTERN)
 
 
