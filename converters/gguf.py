@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from edgeq.formats.gguf import open_gguf
 from edgeq.formats.gguf_cursor import Strings
 from edgeq.models import BaseConfig, family, gguf_rows
 from edgeq.models.gguf import Gguf
+from edgeq.models.rope import yarn_factor
 
 # The word of a config that each key of an architecture gives. A key that is absent means what llama.cpp takes
 # for it, not what transformers takes for the word.
@@ -41,14 +41,14 @@ WORDS = {
     "attention.key_length": "head_dim",
     "context_length": "max_position_embeddings",
     "attention.layer_norm_rms_epsilon": "rms_norm_eps",
-    "attention.layer_norm_epsilon": "rms_norm_eps",
+    "attention.layer_norm_epsilon": "layer_norm_eps",
     "rope.freq_base": "rope_theta",
 }
 
 NEEDED = (
     "embedding_length", "feed_forward_length", "block_count", "attention.head_count", "context_length",
 )  # fmt: skip
-EPSILONS = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")  # one of them, too
+THETA = 10000.0  # the base of the rotation where a file has none
 
 # Keys that are read elsewhere, or that nothing is computed from.
 READ = (
@@ -188,14 +188,10 @@ def words(
         )
     with troubles.noted():
         scaling = _scaling(keys, architecture, factors)
-    for key in NEEDED:
+    for key in (*NEEDED, row.epsilon):
         if keys.get(key) is None:
             troubles.add(FormatError(f"{architecture}.{key} is missing; the file cannot be run without it"))
-    if all(keys.get(key) is None for key in EPSILONS) and "rms_norm_eps" not in row.absent:
-        troubles.add(
-            FormatError(f"{architecture}.{EPSILONS[0]} is missing; the file cannot be run without it")
-        )
-    raw: dict[str, Any] = {"model_type": row.model_type, **row.absent}
+    raw: dict[str, Any] = {"model_type": row.model_type, "rope_theta": THETA, **row.absent}
     for key, word in read.items():
         with troubles.noted():
             value = keys.get(key)
@@ -288,7 +284,7 @@ def _scaling(
             f"{architecture}.rope.scaling.type is {kind!r:.80}, but only none, linear and yarn are supported"
         )
     if kind == "yarn":
-        return _yarn(keys, architecture, factor, attention)
+        return _yarn(keys, architecture, factor)
     for key in ("rope.scaling.attn_factor", "rope.scaling.yarn_log_multiplier"):
         if keys.get(key) not in (None, 0.0, 1.0 if "attn" in key else 0.0):
             raise UnsupportedError(
@@ -299,9 +295,10 @@ def _scaling(
     return {"rope_type": "linear", "factor": factor}
 
 
-def _yarn(keys: Mapping[str, Any], architecture: str, factor: Any, attention: float | None) -> dict[str, Any]:
-    """YaRN in a config's words. llama.cpp multiplies what it takes for the attention factor by 1 + 0.1 ln
-    factor, and divides it by 1 + the log multiplier times ln factor, where a file has one.
+def _yarn(keys: Mapping[str, Any], architecture: str, factor: Any) -> dict[str, Any]:
+    """YaRN in a config's words. `yarn_attn_factor` is a config's attention_factor, where it is not the 1 that
+    stands for none; `yarn_log_multiplier` is mscale_all_dim, with an mscale of 1; and `attn_factor` is one
+    more factor.
     """
     found: dict[str, Any] = {
         "rope_type": "yarn",
@@ -311,18 +308,34 @@ def _yarn(keys: Mapping[str, Any], architecture: str, factor: Any, attention: fl
     for name in ("beta_fast", "beta_slow"):
         value = keys.get(f"rope.scaling.yarn_{name}")
         found |= {} if value is None else {name: value}
-    for key, usual in (("yarn_ext_factor", (-1.0, 1.0)), ("yarn_attn_factor", (1.0, 0.0))):
-        value = keys.get(f"rope.scaling.{key}")
-        if value is not None and value not in usual:
-            raise UnsupportedError(
-                f"{architecture}.rope.scaling.{key} is {value!r:.80}, but only {usual[0]} is supported"
-            )
-    usable = isinstance(factor, int | float) and not isinstance(factor, bool) and factor > 1
-    if usable and (attention is not None or keys.get("rope.scaling.yarn_log_multiplier")):
-        log = math.log(factor)
-        multiplier = keys.get("rope.scaling.yarn_log_multiplier") or 0.0
-        found["attention_factor"] = (attention or 1.0) * (0.1 * log + 1) / (1 + multiplier * log)
+    extrapolated = keys.get("rope.scaling.yarn_ext_factor")
+    if extrapolated not in (None, -1.0, 1.0):
+        raise UnsupportedError(
+            f"{architecture}.rope.scaling.yarn_ext_factor is {extrapolated!r:.80}, but only 1.0 is supported"
+        )
+    given, multiplier, more = (
+        _number(keys, architecture, f"rope.scaling.{key}")
+        for key in ("yarn_attn_factor", "yarn_log_multiplier", "attn_factor")
+    )
+    if given not in (0, 1) or multiplier or more not in (0, 1):
+        if given in (0, 1):
+            given = yarn_factor(factor) / yarn_factor(factor, multiplier) if _is_number(factor) else 1.0
+        found["attention_factor"] = given * (more or 1.0)
     return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number(keys: Mapping[str, Any], architecture: str, key: str) -> float:
+    """A number that is not negative, 0 where it is absent."""
+    value = keys.get(key, 0.0)
+    if not _is_number(value) or not 0 <= value <= 1e6:
+        raise UnsupportedError(
+            f"{architecture}.{key} is {value!r:.40}, but a number from 0 to 1000000 is needed"
+        )
+    return float(value)
 
 
 def _list(tensor: SourceTensor) -> list[float]:

@@ -202,6 +202,7 @@ class BaseConfig:
         kinds = cls.words()
         heads = kinds["num_attention_heads"].read(given, "num_attention_heads", UnsupportedError)
         hidden = kinds["hidden_size"].read(given, "hidden_size", UnsupportedError)
+        kinds["num_hidden_layers"].read(given, "num_hidden_layers", UnsupportedError)  # lists are made by it
         if given.get("num_key_value_heads") is None:
             given["num_key_value_heads"] = heads
         if given.get("head_dim") is None and defaults.get("head_dim") is None:

@@ -48,8 +48,9 @@ class Config(BaseConfig):
 
 def _scales(raw: dict[str, Any], keys: Mapping[str, Any]) -> None:
     """0 is the usual scale of scores, too."""
-    if not raw["attention_multiplier"] and raw["head_dim"]:
-        raw["attention_multiplier"] = raw["head_dim"] ** -0.5
+    head_dim = raw["head_dim"]
+    if raw["attention_multiplier"] == 0 and type(head_dim) is int and head_dim > 0:
+        raw["attention_multiplier"] = head_dim**-0.5
 
 
 HUGGINGFACE = (("granite", "GraniteForCausalLM"),)
@@ -64,6 +65,7 @@ GGUF = (
             "logit_scale": "logits_scaling",
         },
         absent={"attention_multiplier": 0.0},
+        accepted={"rope.scaling.finetuned": (True,)},  # false would be a model without a rotation
         settle=_scales,
     ),
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgeq import ops
 from edgeq.models import decoder, tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig
-from edgeq.models.gguf import Gguf, Words
+from edgeq.models.gguf import EPSILON, Gguf, partial
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, norm
 from edgeq.models.words import Truth, Whole, word
@@ -48,15 +48,18 @@ class Config(BaseConfig):
         given["rms_norm_eps"] = given["layer_norm_eps"]
 
 
-def _words(raw: Words, keys: Mapping[str, Any]) -> None:
-    raw["layer_norm_eps"] = raw.pop("rms_norm_eps")
-    turned = keys.get("rope.dimension_count")
-    if turned and raw["head_dim"]:
-        raw["partial_rotary_factor"] = turned / raw["head_dim"]
-
-
 HUGGINGFACE = (("stablelm", "StableLmForCausalLM"),)
-GGUF = (Gguf("stablelm", "stablelm", biases="use_qkv_bias", settle=_words),)
+GGUF = (
+    Gguf(
+        "stablelm",
+        "stablelm",
+        # written as true where a checkpoint does not say; that there is a second norm says it is not
+        accepted={"use_parallel_residual": (False, True)},
+        biases="use_qkv_bias",
+        epsilon=EPSILON,
+        settle=partial,
+    ),
+)
 TENSORS = (
     *tensors.ends(),
     norm("norm_bias", "model.norm.bias", "output_norm.bias"),
