@@ -26,7 +26,7 @@ from edgeq.errors import FormatError, Troubles, UnsupportedError
 from edgeq.formats.ggml import TYPES
 from edgeq.formats.gguf import open_gguf
 from edgeq.formats.gguf_cursor import Strings
-from edgeq.models import BaseConfig, family, gguf_rows
+from edgeq.models import BaseConfig, family, gguf_architectures, gguf_row
 from edgeq.models.gguf import Gguf
 from edgeq.models.rope import yarn_factor
 
@@ -91,8 +91,8 @@ def open_file(path: Path) -> Source:
     sentence what is wrong with it."""
     file = open_gguf(path)
     metadata = file.metadata
-    rows = gguf_rows()
-    row, family_name = rows[architecture_of(file, rows)]
+    architecture = architecture_of(file, gguf_architectures())
+    row, family_name = gguf_row(architecture, keys_of(metadata, architecture))
     found = {
         name: SourceTensor(name, tensor.type, tensor.shape, tensor.data)
         for name, tensor in file.tensors.items()
@@ -157,6 +157,12 @@ def _factor(scale: SourceTensor) -> float:
     return factor
 
 
+def keys_of(metadata: Mapping[str, Any], architecture: str) -> dict[str, Any]:
+    """What a file says of its architecture, by keys without its name."""
+    beginning = f"{architecture}."
+    return {k.removeprefix(beginning): value for k, value in metadata.items() if k.startswith(beginning)}
+
+
 def words(
     metadata: Mapping[str, Any],
     row: Gguf,
@@ -166,11 +172,7 @@ def words(
     """The metadata as the words of a Hugging Face config, refusing by key and value what has no such word,
     all of it at once."""
     architecture, troubles = row.architecture, Troubles()
-    keys = {
-        key.removeprefix(f"{architecture}."): value
-        for key, value in metadata.items()
-        if key.startswith(f"{architecture}.")
-    }
+    keys = keys_of(metadata, architecture)
     read = {**WORDS, **row.words}
     for key, accepted in {**REQUIRE, **row.accepted}.items():
         value = keys.get(key)

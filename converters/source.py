@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -58,6 +58,11 @@ class SourceTensor:
     transposed: bool = False
 
     @property
+    def arrays(self) -> tuple[Array, ...]:
+        """All data that it reads."""
+        return (self.data,)
+
+    @property
     def nbytes(self) -> int:
         """Of the rows that it has of the data."""
         return self.data.size * self.shape[0] // (self.stored or self.shape[0]) if self.shape[0] else 0
@@ -98,6 +103,43 @@ class SourceTensor:
         )
 
 
+@dataclass(frozen=True)
+class Stack(SourceTensor):
+    """Matrices of one kind and shape, one after another; `data` is the first one's."""
+
+    pieces: tuple[SourceTensor, ...] = ()
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        return tuple(piece.data for piece in self.pieces)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(piece.nbytes for piece in self.pieces)
+
+    def raw(self, rows: slice) -> Array:
+        each = self.pieces[0].shape[0]
+        wanted = np.arange(self.shape[0])[rows] if self.order is None else self.order[rows]
+        number, row = np.divmod(wanted, each)
+        found = np.empty((len(wanted), self.data.size // each), np.uint8)
+        for n in np.unique(number):
+            found[number == n] = self.pieces[n].data.reshape(each, -1)[row[number == n]]
+        return found
+
+    @classmethod
+    def of(cls, name: str, pieces: Sequence[SourceTensor]) -> Stack:
+        """FormatError where they are not alike."""
+        first = pieces[0]
+        for piece in pieces:
+            if (piece.kind, piece.shape) != (first.kind, first.shape) or len(first.shape) != 2:
+                raise FormatError(
+                    f"tensor {piece.name!r} is {piece.kind} {list(piece.shape)}, but {first.name!r} is "
+                    f"{first.kind} {list(first.shape)}; matrices that are alike are needed"
+                )
+        shape = len(pieces) * first.shape[0], first.shape[1]
+        return cls(name, first.kind, shape, first.data, pieces=tuple(pieces))
+
+
 class Tokenizer(Protocol):
     def __call__(self) -> tuple[dict[str, Any], bytes] | None: ...
 
@@ -129,7 +171,7 @@ class Source:
         """
         if not hasattr(mmap, "MADV_DONTNEED"):
             return
-        found = (map_of(tensor.data) for tensor in self.tensors.values())
+        found = (map_of(data) for tensor in self.tensors.values() for data in tensor.arrays)
         for each in {id(one): one for one in found if one is not None}.values():
             each.madvise(mmap.MADV_DONTNEED)
 
@@ -214,16 +256,34 @@ def checked_tensors(
     for want in expected(family, config):
         names = names_of(want)
         if names:
-            source = next((each for each in names if each.name in found), names[0])
-            used.add(source.name)
+            source = next((each for each in names if set(each.names(config)) & found.keys()), names[0])
+            each = source.names(config)
+            used.update(each)
             with troubles.noted():
-                result[want.name] = _checked(found.get(source.name), source, want, config)
+                result[want.name] = _checked(_gathered(found, source, each, want), source, want, config)
     left = sorted(found.keys() - used)
     if left:
         more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
         troubles.add(UnsupportedError(f"tensor {left[0]!r:.120}{more} is not one of family {family}'s"))
     troubles.tell()
     return result
+
+
+def _gathered(
+    found: Mapping[str, SourceTensor], source: From, names: Sequence[str], want: Expected
+) -> SourceTensor | None:
+    """The tensor that the source names, of several or of a dimension more than is wanted as one; None where
+    it is missing.
+    """
+    if "{e}" in source.name:
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise FormatError(f"tensor {missing[0]!r} is missing, though others of its kind are there")
+        return Stack.of(source.name, [found[name] for name in names])
+    tensor = found.get(source.name)
+    if tensor is not None and len(tensor.shape) == len(want.shape) + 1 and len(tensor.shape) > 1:
+        return replace(tensor, shape=(tensor.shape[0] * tensor.shape[1], *tensor.shape[2:]))
+    return tensor
 
 
 def _checked(tensor: SourceTensor | None, source: From, want: Expected, config: BaseConfig) -> SourceTensor:

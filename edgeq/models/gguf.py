@@ -25,7 +25,7 @@ class Gguf:
     accepted: keys that change nothing while they have one of these values. epsilon: the one of the two keys
     that the family's norms have, and every file. settle(raw, keys): changes of the words, which are those of
     a config.json then; keys has what the file says. biases: a word that is true where the file has
-    attn_q.bias.
+    attn_q.bias. when(keys): whether a file is of this family, where another one has the architecture, too.
     """
 
     architecture: str
@@ -36,6 +36,7 @@ class Gguf:
     biases: str = ""
     epsilon: str = RMS_EPSILON
     settle: Settle | None = None
+    when: Callable[[Mapping[str, Any]], bool] | None = None
 
 
 # Words of windows; PATTERN's are for `windows`, which is for `settle` to call.

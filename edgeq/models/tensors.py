@@ -86,13 +86,20 @@ class OfHeads:
 @dataclass(frozen=True)
 class From:
     """A tensor of a checkpoint, and what becomes of it: rows are moved, first the first way; numbers of a
-    vector are added to; a matrix is transposed before all that.
+    vector are added to; a matrix is transposed before all that. A name with `{e}` is of as many tensors as
+    there are experts (`config.num_experts`), which come one after another.
     """
 
     name: str
     moves: tuple[Move, ...] = ()
     plus: float = 0.0
     transposed: bool = False
+
+    def names(self, config: BaseConfig) -> list[str]:
+        """Of all tensors that it is made of."""
+        if "{e}" not in self.name:
+            return [self.name]
+        return [self.name.replace("{e}", str(e)) for e in range(getattr(config, "num_experts", 0))]
 
     def filled(self, i: int) -> From:
         """With `{i}` in its name filled in."""

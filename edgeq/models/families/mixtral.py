@@ -10,6 +10,7 @@ from edgeq import ops
 from edgeq.models import decoder, experts, tensors
 from edgeq.models.base import window_of
 from edgeq.models.families.qwen3_moe import Sparse
+from edgeq.models.gguf import WINDOW, Gguf, Words
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, norm
 
@@ -43,8 +44,21 @@ class Config(experts.Config):
         given["norm_topk_prob"] = True
 
 
+def none_is_zero(raw: Words, keys: Mapping[str, Any]) -> None:
+    """A window of 0 is none."""
+    raw["sliding_window"] = raw.get("sliding_window") or None
+
+
 HUGGINGFACE = (("mixtral", "MixtralForCausalLM"),)
-GGUF = ()  # which writes it as llama: see there
+GGUF = (
+    Gguf(
+        "llama",
+        "mixtral",
+        words={**WINDOW, "expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok"},
+        settle=none_is_zero,
+        when=lambda keys: bool(keys.get("expert_count")),
+    ),
+)
 TENSORS = (
     *tensors.ends(),
     norm("blocks.{i}.norm1", f"{HF}input_layernorm.weight", f"{BLK}attn_norm.weight"),

@@ -43,6 +43,7 @@ class Config(experts.Config):
 
     @classmethod
     def _settle(cls, given: dict[str, Any]) -> None:
+        given["num_experts"] = given.get("num_local_experts") or given["num_experts"]
         given["sparse"] = sparse_layers(given)
 
 
