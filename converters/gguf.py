@@ -181,7 +181,8 @@ def words(
             troubles.add(
                 UnsupportedError(f"{architecture}.{key} is {value!r:.80}, but only {right} is supported")
             )
-    for key in sorted(keys.keys() - read.keys() - REQUIRE.keys() - row.accepted.keys() - {*READ}):
+    known = {*read, *REQUIRE, *row.accepted, *row.unread, *READ}
+    for key in sorted(keys.keys() - known):
         troubles.add(
             UnsupportedError(
                 f"{architecture}.{key} is {keys[key]!r:.80}, but nothing is known of such a key: a version "

@@ -22,10 +22,11 @@ class Gguf:
     """An architecture of GGUF files. Keys are without its name in front.
 
     words: more keys, and the word that each gives. absent: what words are where the file has no such key.
-    accepted: keys that change nothing while they have one of these values. epsilon: the one of the two keys
-    that the family's norms have, and every file. settle(raw, keys): changes of the words, which are those of
-    a config.json then; keys has what the file says. biases: a word that is true where the file has
-    attn_q.bias. when(keys): whether a file is of this family, where another one has the architecture, too.
+    accepted: keys that change nothing while they have one of these values; unread: that never do. epsilon:
+    the one of the two keys that the family's norms have, and every file. settle(raw, keys): changes of the
+    words, which are those of a config.json then; keys has what the file says. biases: a word that is true
+    where the file has attn_q.bias. when(keys): whether a file is of this family, where another one has the
+    architecture, too.
     """
 
     architecture: str
@@ -33,6 +34,7 @@ class Gguf:
     words: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, Any] = field(default_factory=dict)
     accepted: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
     biases: str = ""
     epsilon: str = RMS_EPSILON
     settle: Settle | None = None

@@ -167,6 +167,12 @@ def test_keys_that_change_nothing(tmp_path: Path) -> None:
     """The converter writes StableLM's where a checkpoint does not say, and wrote one expert for an MLP."""
     for name, key, value in (("stablelm", "use_parallel_residual", True), ("hunyuan", "expert_count", 1)):
         assert config(tmp_path, name, {key: value}) == config(tmp_path, name, {})
+    hybrid = {  # what the converter writes for Granite 4.0 Micro, which has neither such layers nor experts
+        "ssm.conv_kernel": 4, "ssm.state_size": 256, "ssm.group_count": 1, "ssm.inner_size": 128,
+        "ssm.time_step_rank": 8, "rope.scaling.finetuned": True, "attention.head_count_kv": [2, 2],
+        "expert_count": 0, "expert_used_count": 0, "expert_shared_feed_forward_length": 80,
+    }  # fmt: skip
+    assert config(tmp_path, "granite", hybrid) == config(tmp_path, "granite", {})
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,12 @@ def _scales(raw: dict[str, Any], keys: Mapping[str, Any]) -> None:
         raw["attention_multiplier"] = head_dim**-0.5
 
 
+# Sizes of what the hybrid models have, which files of dense Granite 4 repeat: their tensors would be refused.
+HYBRID = (
+    *(f"ssm.{key}" for key in ("conv_kernel", "state_size", "group_count", "inner_size", "time_step_rank")),
+    "expert_shared_feed_forward_length",
+)
+
 HUGGINGFACE = (("granite", "GraniteForCausalLM"),)
 GGUF = (
     Gguf(
@@ -66,6 +72,7 @@ GGUF = (
         },
         absent={"attention_multiplier": 0.0},
         accepted={"rope.scaling.finetuned": (True,)},  # false would be a model without a rotation
+        unread=HYBRID,
         settle=_scales,
     ),
 )
