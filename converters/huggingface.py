@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeq.converters import jsonfile, safetensors
+from edgeq.converters import jsonfile, safetensors, wrapped
 from edgeq.converters.instead import INDEX, no_checkpoint, no_weights
 from edgeq.converters.jsonfile import Folder
 from edgeq.converters.source import (
@@ -54,14 +54,17 @@ def open_directory(
     raw = jsonfile.load(folder, "config.json")
     if raw is None:
         raise FormatError(no_checkpoint(path, name or "the directory"))
+    raw, whole = wrapped.text_config(raw) or raw, raw
     troubles = Troubles()
     with troubles.noted():
         raw["model_type"], family_name = row_of(raw)
         config = family(family_name).Config.from_hf(raw)
     with troubles.noted():
+        stored = weights(folder, name or "the directory")
+        stored, others = (stored, {}) if raw is whole else wrapped.text_tensors(stored)
         found = {
             key: SourceTensor(key, dtype, shape, data)
-            for key, (dtype, shape, data) in weights(folder, name or "the directory").items()
+            for key, (dtype, shape, data) in stored.items()
             if not is_dead(key)
         }
     troubles.tell()
@@ -80,6 +83,7 @@ def open_directory(
         chat_template=checked_template(_template(folder)),
         generation=_generation(folder, raw, config.vocab_size),
         license=_license(folder),
+        left_out=tuple(sorted(others)),
     )
 
 

@@ -117,6 +117,7 @@ class Source:
     chat_template: str | None = None
     generation: dict[str, Any] = field(default_factory=dict)
     license: str | None = None
+    left_out: tuple[str, ...] = ()  # parts of the checkpoint that are no text model's
 
     @property
     def nbytes(self) -> int:

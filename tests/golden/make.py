@@ -44,6 +44,7 @@ class Family:
     published: dict[str, Any] = field(default_factory=dict)  # keys put into config.json
     by_hand: bool = False  # reference.py computes it, too
     tokens: int = TOKENS
+    sees: bool = False  # values are text_config and vision_config; words that are the class's are left out
 
 
 SMALL: dict[str, Any] = {"vocab_size": 96, "hidden_size": 64, "intermediate_size": 80, "head_dim": 16}
@@ -94,6 +95,27 @@ FAMILIES = {
         "sliding_window": 16, "query_pre_attn_scalar": 20, "tie_word_embeddings": True,
         "rope_parameters": {"full_attention": rope(1e5, rope_type="linear", factor=8.0),
                             "sliding_attention": rope(1e3)}}, **BF16),
+    # wholes that see, of which the text model counts
+    "gemma3-sees": Family(transformers.Gemma3Config, {
+        "text_config": SMALL | {
+            "model_type": "gemma3_text", "hidden_size": 32, "intermediate_size": 48, "head_dim": 8,
+            "num_attention_heads": 8, "num_key_value_heads": 4, "sliding_window": 16,
+            "query_pre_attn_scalar": 20, "tie_word_embeddings": True, "rms_norm_eps": 1e-6,
+            "rope_parameters": {"full_attention": rope(1e6, rope_type="linear", factor=8.0),
+                                "sliding_attention": rope(1e4)}},
+        "vision_config": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+                          "num_attention_heads": 2, "image_size": 28, "patch_size": 14},
+        "mm_tokens_per_image": 4, "eos_token_id": [2, 5]}, sees=True, **BF16),
+    "mistral3-sees": Family(transformers.Mistral3Config, {
+        "text_config": SMALL | {
+            "model_type": "ministral3", "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4,
+            "rope_parameters": rope(1e4, rope_type="yarn", factor=4.0, original_max_position_embeddings=16,
+                                    beta_fast=32.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0,
+                                    llama_4_scaling_beta=0.3)},
+        "vision_config": {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16,
+                          "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8, "image_size": 28,
+                          "patch_size": 14},
+        "tie_word_embeddings": False}, sees=True, **BF16),
     # fused matrices, half of each head turns, the text goes beyond the original context
     "phi3": Family(transformers.Phi3Config, FLAT | {
         "partial_rotary_factor": 0.5, "original_max_position_embeddings": 32,
@@ -158,7 +180,7 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
 
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
-            if name.endswith("norm.weight"):
+            if parameter.ndim < 2 and not name.endswith(".bias"):
                 parameter.copy_(torch.rand(parameter.shape, generator=generator) + 0.5)
             elif name.endswith(".bias"):
                 parameter.copy_(0.5 * normal(parameter.shape))
@@ -177,25 +199,35 @@ def respell(directory: Path, family: Family) -> None:
         parameters = config.pop("rope_parameters")
         config["rope_theta"] = parameters.pop("rope_theta")
         config["rope_scaling"] = None if parameters == {"rope_type": "default"} else parameters
+    if family.sees:
+        text = config["text_config"]
+        usual = type(transformers.AutoConfig.for_model(text["model_type"]))().to_dict()
+        kept = {key: value for key, value in text.items() if key == "model_type" or value != usual.get(key)}
+        config["text_config"] = kept
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def config_of(family: Family) -> Any:
+    if family.sees:
+        return family.config(**family.values | {"text_config": COMMON | family.values["text_config"]})
+    return family.config(**(COMMON | family.values))
 
 
 def make(name: str) -> None:
     """Write families/NAME: checkpoint, ids.npy, logits.npy; refuse if reference.py disagrees."""
     family, directory, seed = FAMILIES[name], HERE / name, sorted(FAMILIES).index(name)
     shutil.rmtree(directory, ignore_errors=True)
-    config = family.config(**(COMMON | family.values))
-    model = transformers.AutoModelForCausalLM.from_config(config)
+    auto = transformers.AutoModelForImageTextToText if family.sees else transformers.AutoModelForCausalLM
+    config = config_of(family)
+    model = auto.from_config(config)
     randomize(model, seed)
     model.to(family.dtype).save_pretrained(directory, max_shard_size=family.shard)
     (directory / "generation_config.json").unlink(missing_ok=True)
     respell(directory, family)
 
     # Reloaded, so that the logits are those of the files, config's spelling and rounded weights included.
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        directory, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
-    ids = np.random.default_rng(seed).integers(3, config.vocab_size, family.tokens)
+    model = auto.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
+    ids = np.random.default_rng(seed).integers(3, config.get_text_config().vocab_size, family.tokens)
     ids[0] = 1
     with torch.inference_mode():
         logits = model(torch.from_numpy(ids)[None]).logits[0].numpy()

@@ -83,7 +83,7 @@ def _pattern(raw: Words, keys: Mapping[str, Any]) -> None:
         raw["sliding_window_pattern"] = pattern
 
 
-HUGGINGFACE = (("gemma3_text", "Gemma3ForCausalLM"), ("gemma3", "Gemma3ForConditionalGeneration"))
+HUGGINGFACE = (("gemma3_text", "Gemma3ForCausalLM"),)
 GGUF = (
     Gguf(
         "gemma3",
