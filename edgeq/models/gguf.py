@@ -17,21 +17,23 @@ Settle = Callable[[Words, Mapping[str, Any]], None]
 class Gguf:
     """An architecture of GGUF files. Keys are without its name in front.
 
-    words: more keys, and the word that each gives. absent: what words are where the file has no such key.
-    accepted: keys that change nothing while they have one of these values. settle(raw, keys): changes of the
-    words, which are those of a config.json then. biases: a word that is true where the file has attn_q.bias;
-    keys has what the file says.
+    words: more keys, and the word that each gives; bare: those that no architecture's name stands before.
+    absent: what words are where the file has no such key. accepted: keys that change nothing while they have
+    one of these values. there: words that are true where the file has a tensor whose name ends in one of
+    these ways. settle(raw, keys): changes of the words, which are those of a config.json then; keys has what
+    the file says.
     """
 
     architecture: str
     model_type: str
     words: Mapping[str, str] = field(default_factory=dict)
+    bare: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, Any] = field(default_factory=dict)
     accepted: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    biases: str = ""
+    there: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     settle: Settle | None = None
 
 
 # Words of windows; which layers have it is for `settle` to say.
 WINDOW = {"attention.sliding_window": "sliding_window"}
-EPSILON = "attention.layer_norm_epsilon"  # of a LayerNorm
+BIASED = ("attn_q.bias", "attn_qkv.bias")  # tensors of a family whose queries may have biases

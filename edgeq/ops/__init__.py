@@ -5,23 +5,25 @@ of the pass, outputs those of its last tokens whose logits are wanted. The kerne
 `edgeq.kernels.catalog`.
 """
 
-from .activation import activate, gated, xielu
+from .activation import activate, gated, gated_rows, xielu
 from .attention import attend
 from .embedding import embed
 from .linear import matmul, quantize
 from .logits import argmax
 from .normalization import add_norm, layer_norm, layer_norm_heads, norm, norm_heads
-from .residual import add, scale
+from .residual import add, add_positions, scale
 from .rope import rotate
 
 __all__ = [
     "activate",
     "add",
     "add_norm",
+    "add_positions",
     "argmax",
     "attend",
     "embed",
     "gated",
+    "gated_rows",
     "layer_norm",
     "layer_norm_heads",
     "matmul",

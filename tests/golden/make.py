@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 import transformers
+from transformers.integrations.bitnet import pack_weights
 
 from tests.golden import reference
 
@@ -45,6 +47,10 @@ class Family:
     by_hand: bool = False  # reference.py computes it, too
     tokens: int = TOKENS
     sees: bool = False  # values are text_config and vision_config; words that are the class's are left out
+    bare: bool = False  # nothing of COMMON
+    ternary: str = ""  # matrices are -1, 0, 1 times a number: "packed", or "masters" that are rounded so
+    becomes: dict[str, Any] = field(default_factory=dict)  # words of config.json once the logits are made
+    without: tuple[str, ...] = ()  # and those that go
 
 
 SMALL: dict[str, Any] = {"vocab_size": 96, "hidden_size": 64, "intermediate_size": 80, "head_dim": 16}
@@ -165,6 +171,35 @@ FAMILIES = {
     "stablelm": Family(transformers.StableLmConfig, FLAT | {
         "use_qkv_bias": True, "layer_norm_eps": 1e-3,
         "rope_parameters": rope(1e4, partial_rotary_factor=0.25)}, **BF16),
+    # the form of the 12 B: attention and MLP side by side, norms of its own for each head
+    "stablelm-parallel": Family(transformers.StableLmConfig, FLAT | {
+        "use_parallel_residual": True, "qk_layernorm": True, "layer_norm_eps": 1e-3,
+        "rope_parameters": rope(1e4, partial_rotary_factor=0.25)}, **BF16),
+    # the numbers of each layer's activation are tensors
+    "apertus": Family(transformers.ApertusConfig, FLAT | {
+        "num_hidden_layers": 3, "rope_parameters": rope(1e4, **LLAMA3)}, **BF16),
+    "gpt2": Family(transformers.GPT2Config, {
+        "vocab_size": 96, "n_embd": 72, "n_layer": 2, "n_head": 4, "n_positions": 64, "n_inner": 80,
+        "layer_norm_epsilon": 1e-3, "bos_token_id": 1, "eos_token_id": 2}, bare=True, **BF16),
+    # transformers has no class for it: Granite of the same numbers; the text goes beyond the original context
+    "minicpm": Family(transformers.GraniteConfig, FLAT | {
+        "embedding_multiplier": 6.0, "residual_multiplier": 1.4 / 2**0.5, "attention_multiplier": 0.25,
+        "logits_scaling": 4.0, "rope_parameters": rope(
+            1e4, rope_type="longrope", short_factor=[1.0, 1.1, 1.3, 2.0, 2.0, 2.5, 3.0, 4.0],
+            long_factor=[1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], original_max_position_embeddings=32)},
+        becomes={
+            "model_type": "minicpm", "architectures": ["MiniCPMForCausalLM"], "scale_emb": 6,
+            "scale_depth": 1.4, "dim_model_base": 16},
+        without=("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"),
+        old_rope=True, **BF16),
+    "bitnet": Family(transformers.BitNetConfig, FLAT | {
+        "tie_word_embeddings": True, "rope_parameters": rope(1e4)}, ternary="packed",
+        becomes={"quantization_config": {"quant_method": "bitnet", "linear_class": "autobitlinear",
+                                         "quantization_mode": "offline"}}, **BF16),
+    "bitnet-masters": Family(transformers.BitNetConfig, FLAT | {
+        "rope_parameters": rope(1e4)}, ternary="masters",
+        becomes={"quantization_config": {"quant_method": "bitnet", "linear_class": "autobitlinear",
+                                         "quantization_mode": "online"}}, **BF16),
     "gpt_neox": Family(transformers.GPTNeoXConfig, {
         "vocab_size": 96, "hidden_size": 64, "intermediate_size": 80, "num_attention_heads": 4,
         "layer_norm_eps": 1e-3, "rope_parameters": rope(1e4, partial_rotary_factor=0.25)}, **BF16),
@@ -184,7 +219,7 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
                 parameter.copy_(torch.rand(parameter.shape, generator=generator) + 0.5)
             elif name.endswith(".bias"):
                 parameter.copy_(0.5 * normal(parameter.shape))
-            elif "embed_tokens" in name or "embed_in" in name:
+            elif "embed_tokens" in name or "embed_in" in name or "wte" in name or "wpe" in name:
                 parameter.copy_(0.3 * normal(parameter.shape))
             else:
                 scale = 2.0 if "q_proj" in name or "k_proj" in name or "qkv" in name else 1.0
@@ -210,7 +245,30 @@ def respell(directory: Path, family: Family) -> None:
 def config_of(family: Family) -> Any:
     if family.sees:
         return family.config(**family.values | {"text_config": COMMON | family.values["text_config"]})
-    return family.config(**(COMMON | family.values))
+    return family.config(**({} if family.bare else COMMON) | family.values)
+
+
+def ternarize(model: Any, directory: Path, family: Family) -> None:
+    """Make the matrices of a model's blocks what BitNet's reference makes of them, and write what they are
+    made from. Its own rounding of activations is left out: edgeq's is another.
+    """
+    tensors = {name: tensor.to(family.dtype) for name, tensor in model.state_dict().items()}
+    for name, w in model.named_parameters():
+        if not name.endswith("_proj.weight"):
+            continue
+        master = tensors[name].float()
+        inverse = 1.0 / master.abs().mean().clamp(min=1e-5)
+        codes = (master * inverse).round().clamp(-1, 1)
+        scale = 1.0 / inverse
+        if family.ternary == "packed":
+            scale = scale.to(family.dtype).float()
+            tensors[name] = pack_weights(codes.clone())
+            tensors[f"{name}_scale"] = scale.to(family.dtype).reshape(1)
+        with torch.no_grad():
+            w.copy_(codes * scale)
+    if model.config.tie_word_embeddings:
+        del tensors["lm_head.weight"]
+    safetensors.torch.save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
 
 
 def make(name: str) -> None:
@@ -227,6 +285,8 @@ def make(name: str) -> None:
 
     # Reloaded, so that the logits are those of the files, config's spelling and rounded weights included.
     model = auto.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
+    if family.ternary:
+        ternarize(model, directory, family)
     ids = np.random.default_rng(seed).integers(3, config.get_text_config().vocab_size, family.tokens)
     ids[0] = 1
     with torch.inference_mode():
@@ -241,6 +301,10 @@ def make(name: str) -> None:
         raise SystemExit(f"{name}: reference.py and transformers differ by {error:.1e} of the largest logit")
     np.save(directory / "ids.npy", ids.astype(np.int32))
     np.save(directory / "logits.npy", logits.astype(np.float32))
+    if family.becomes:
+        path = directory / "config.json"
+        words = {k: v for k, v in json.loads(path.read_text()).items() if k not in family.without}
+        path.write_text(json.dumps(words | family.becomes, indent=2, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":
