@@ -80,8 +80,6 @@ REQUIRE: dict[str, tuple[Any, ...]] = {
 # Tensors of factors that frequencies are divided by.
 FACTORS = ("rope_freqs", "rope_factors_short", "rope_factors_long")
 
-BIASED = ("attn_q.bias", "attn_qkv.bias")
-
 # Types of blocks beside which a file may have a scale for the whole tensor.
 SCALED = tuple(name for name, row in TYPES.items() if row.columns > 1 and row.scheme_name and row.scheme.row)
 
@@ -100,7 +98,7 @@ def open_file(path: Path) -> Source:
     }
     found = _scaled(found)
     factors = {name: found.pop(f"{name}.weight", None) for name in FACTORS}
-    found, tied = shared_tensors(family_name, found, lambda row: row.gguf_name, None)
+    found, tied = shared_tensors(family_name, found, lambda row: row.gguf, None)
     raw = words(metadata, row, found, factors)
     config: BaseConfig = family(family_name).Config.from_hf(raw)
     config = replace(config, tie_word_embeddings=tied)
@@ -113,6 +111,8 @@ def open_file(path: Path) -> Source:
     made = made_of(config.ropes(raw), config)
     if factors["rope_freqs"] is not None:
         main = "rope.inverse_frequencies"
+        if main not in made:
+            raise UnsupportedError("tensor 'rope_freqs.weight' is there, but this family has no rotation")
         made[main] = (made[main] / _factors(factors["rope_freqs"], config)).astype(np.float32)
     template = metadata.get("tokenizer.chat_template")
     return Source(
@@ -207,8 +207,9 @@ def words(
     raw.setdefault("num_key_value_heads", raw["num_attention_heads"])
     if "head_dim" not in raw:
         raw["head_dim"] = _head_dim(raw["hidden_size"], raw["num_attention_heads"])
-    if row.biases:
-        raw[row.biases] = any(name.endswith(BIASED) for name in tensors)
+    for word, endings in row.there.items():
+        raw[word] = any(name.endswith(endings) for name in tensors)
+    raw |= {word: metadata[key] for key, word in row.bare.items() if key in metadata}
     if row.settle is not None:
         row.settle(raw, keys)
     embedding = tensors.get("token_embd.weight")

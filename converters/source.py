@@ -15,7 +15,7 @@ from edgeq.formats.ggml import TYPES
 from edgeq.formats.reader import map_of
 from edgeq.models import BaseConfig, Expected, Tensor, expected, family
 from edgeq.models.rope import Rope
-from edgeq.models.tensors import From
+from edgeq.models.tensors import From, Names, size, sources
 
 Array = np.ndarray[Any, Any]
 
@@ -29,6 +29,7 @@ PLAIN = tuple(name for name, row in KINDS.items() if row.columns == 1)  # what a
 DEAD = (
     "rotary_emb.inv_freq", "rotary_emb.original_inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached",
     "position_ids", "attn_rot_embd", "attn_rot_embd.weight", "input_scale",
+    "attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias",  # causal masks
 )  # fmt: skip
 
 
@@ -66,6 +67,11 @@ class SourceTensor:
     def nbytes(self) -> int:
         """Of the rows that it has of the data."""
         return self.data.size * self.shape[0] // (self.stored or self.shape[0]) if self.shape[0] else 0
+
+    @property
+    def held(self) -> bool:
+        """Whether a scheme holds its numbers."""
+        return self.kind in KINDS
 
     @property
     def scheme(self) -> Scheme:
@@ -159,6 +165,7 @@ class Source:
     chat_template: str | None = None
     generation: dict[str, Any] = field(default_factory=dict)
     license: str | None = None
+    left_out: tuple[str, ...] = ()  # parts of the checkpoint that are no text model's
 
     @property
     def nbytes(self) -> int:
@@ -209,7 +216,7 @@ def token_ids(value: Any, key: str, vocab_size: int) -> list[int]:
 def shared_tensors(
     family_name: str,
     found: Mapping[str, SourceTensor],
-    name_of: Callable[[Tensor], str | None],
+    names_of: Callable[[Tensor], Names],
     tied: bool | None,
 ) -> tuple[dict[str, SourceTensor], bool]:
     """(tensors, whether they are tied) of a checkpoint whose flag says `tied`; what it holds counts first.
@@ -223,7 +230,7 @@ def shared_tensors(
     for row in table.values():
         if row.shares is None:
             continue
-        name, other = str(name_of(row)), str(name_of(table[row.shares]))
+        name, other = (_present(names_of(each), tensors) for each in (row, table[row.shares]))
         if name in tensors and other in tensors:
             tied = tensors[name].equals(tensors[other])
             if tied:
@@ -233,6 +240,12 @@ def shared_tensors(
             if name in tensors:
                 tensors[other] = tensors.pop(name)
     return tensors, bool(tied)
+
+
+def _present(names: Names, tensors: Mapping[str, SourceTensor]) -> str:
+    """The name that a tensor has in a checkpoint, or else the usual one."""
+    each = [source.name for source in sources(names)]
+    return next((name for name in each if name in tensors), each[0])
 
 
 def check_vector(tensor: SourceTensor) -> None:
@@ -257,10 +270,9 @@ def checked_tensors(
         names = names_of(want)
         if names:
             source = next((each for each in names if set(each.names(config)) & found.keys()), names[0])
-            each = source.names(config)
-            used.update(each)
+            used.update(source.names(config))
             with troubles.noted():
-                result[want.name] = _checked(_gathered(found, source, each, want), source, want, config)
+                result[want.name] = _checked(_gathered(found, source, want, config), source, want, config)
     left = sorted(found.keys() - used)
     if left:
         more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
@@ -270,20 +282,43 @@ def checked_tensors(
 
 
 def _gathered(
-    found: Mapping[str, SourceTensor], source: From, names: Sequence[str], want: Expected
+    found: Mapping[str, SourceTensor], source: From, want: Expected, config: BaseConfig
 ) -> SourceTensor | None:
-    """The tensor that the source names, of several or of a dimension more than is wanted as one; None where
+    """The tensor that the source names, of several, or of a dimension more than is wanted, as one; None where
     it is missing.
     """
-    if "{e}" in source.name:
-        missing = [name for name in names if name not in found]
-        if missing:
-            raise FormatError(f"tensor {missing[0]!r} is missing, though others of its kind are there")
+    names = source.names(config)
+    if source.each and len(want.shape) == 1:
+        return _joined(found, names, want)
+    if source.each:
+        missing = next((name for name in names if name not in found), None)
+        if missing is not None:
+            first = found.get(names[0])
+            shape = list(first.shape) if first else [want.shape[0] // len(names), want.shape[1]]
+            raise FormatError(f"tensor {missing!r} is missing; shape {shape} is needed")
         return Stack.of(source.name, [found[name] for name in names])
     tensor = found.get(source.name)
-    if tensor is not None and len(tensor.shape) == len(want.shape) + 1 and len(tensor.shape) > 1:
+    if tensor is not None and source.stacked and len(tensor.shape) == len(want.shape) + 1:
         return replace(tensor, shape=(tensor.shape[0] * tensor.shape[1], *tensor.shape[2:]))
     return tensor
+
+
+def _joined(found: Mapping[str, SourceTensor], names: Sequence[str], want: Expected) -> SourceTensor:
+    """One vector made of several."""
+    length = want.shape[0] // len(names)
+    for name in names:
+        if name not in found:
+            raise FormatError(f"tensor {name!r} is missing; shape {[length]} is needed")
+        if found[name].shape != (length,):
+            raise FormatError(
+                f"tensor {name!r} has shape {list(found[name].shape)}, but the config needs {[length]}"
+            )
+        check_vector(found[name])
+    first, kinds = found[names[0]], {found[name].kind for name in names}
+    if len(kinds) > 1:
+        raise UnsupportedError(f"tensor {names[0]!r} and those beside it are {' and '.join(sorted(kinds))}")
+    data = np.concatenate([found[name].data for name in names])
+    return replace(first, shape=want.shape, data=data)
 
 
 def _checked(tensor: SourceTensor | None, source: From, want: Expected, config: BaseConfig) -> SourceTensor:
@@ -292,6 +327,8 @@ def _checked(tensor: SourceTensor | None, source: From, want: Expected, config: 
     for move in reversed(source.moves):
         counts.insert(0, move.count(config, counts[0]))
     needed = (counts[0], *want.shape[1:])
+    if source.of:
+        needed = tuple(size(config, dimension) for dimension in source.of)
     shape = needed[::-1] if source.transposed else needed
     if tensor is None:
         raise FormatError(f"tensor {source.name!r} is missing; shape {list(shape)} is needed")
@@ -301,7 +338,7 @@ def _checked(tensor: SourceTensor | None, source: From, want: Expected, config: 
         )
     if want.role == "vector" or source.transposed:
         check_vector(tensor)
-    if tensor.kind not in KINDS:
+    if not tensor.held:
         raise UnsupportedError(f"tensor {tensor.name!r} is {tensor.kind}, which no scheme holds")
     order = None
     for move, count in zip(source.moves, counts[1:], strict=True):
@@ -315,6 +352,22 @@ def _checked(tensor: SourceTensor | None, source: From, want: Expected, config: 
         plus=source.plus,
         transposed=source.transposed,
     )
+
+
+def layer_numbers(rows: Mapping[str, str], found: dict[str, SourceTensor]) -> dict[str, list[float]]:
+    """Words of a config that are numbers of the layers, from tensors that hold one each, which are taken out
+    of those found; rows: the tensor's name for each word.
+    """
+    words = {}
+    for word, name in rows.items():
+        numbers: list[float] = []
+        while (tensor := found.pop(name.replace("{i}", str(len(numbers))), None)) is not None:
+            if tensor.shape != (1,):
+                raise FormatError(f"tensor {tensor.name!r} has shape {list(tensor.shape)}, but [1] is needed")
+            check_vector(tensor)
+            numbers.append(float(tensor.floats()[0, 0]))
+        words[word] = numbers
+    return words
 
 
 def made_of(ropes: Mapping[str, Rope], config: BaseConfig) -> dict[str, Array]:

@@ -142,6 +142,7 @@ def command(
             recipe=chosen,
             progress=progress,
             sizes=None if quiet else tell_growth,
+            tell=None if quiet else terminal.note,
             follow_links=follow_links,
             overwrite=force,
             words={"cache": {"kind": kv}} if kv else None,

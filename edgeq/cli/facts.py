@@ -125,7 +125,7 @@ def directory_facts(model: str) -> Facts:
         "chat_template": source.chat_template if source else None,
         "generation": source.generation if source else {},
         "license": source.license if source else None,
-        "source": {},
+        "source": {"left_out": list(source.left_out)} if source and source.left_out else {},
         "quantization": {},
         "other": {},
         "cache": cache_facts(source.config if source else None),

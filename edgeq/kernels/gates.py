@@ -1,5 +1,5 @@
 """Activations, alone and as gates of another row (Shazeer 2020), with and without the quantization of what
-comes of them: four kernels of each.
+comes of them; the table says which are used how.
 """
 
 from __future__ import annotations
@@ -115,12 +115,9 @@ def alone(activation):
 
 gated_silu, gated_silu_quantize = gated(mathematics.silu)
 gated_gelu, gated_gelu_quantize = gated(mathematics.gelu)
-gated_gelu_erf, gated_gelu_erf_quantize = gated(mathematics.gelu_erf)
-gated_relu2, gated_relu2_quantize = gated(mathematics.relu2)
-silu, silu_quantize = alone(mathematics.silu)
+gated_relu2, _ = gated(mathematics.relu2)
 gelu, gelu_quantize = alone(mathematics.gelu)
 gelu_erf, gelu_erf_quantize = alone(mathematics.gelu_erf)
-relu2, relu2_quantize = alone(mathematics.relu2)
 
 
 @native

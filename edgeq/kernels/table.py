@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 from .catalog import GROUP, LINE
@@ -40,19 +39,18 @@ from .rows_attention import ATTENTION
 from .rows_experts import EXPERTS
 from .rows_logits import LOGITS
 
-ACTIVATIONS = ("silu", "gelu", "gelu_erf", "relu2")
+GATES = ("silu", "gelu")  # activations of a gate, whose rows products read
+NORMED_GATES = ("relu2",)  # and whose rows a norm reads, which are float32
+ALONE = ("gelu", "gelu_erf")  # of rows without a gate
 
 
 def activation_rows() -> dict[str, Kernel]:
-    """Of each activation, alone and as the gate of other rows, the kernels of float32 and of int8 rows."""
+    """Of each activation the kernels of float32 and of int8 rows; gates have `each` rows for a token."""
+    forms = {"": (LINE, Out("y", "dim", LINE)), "_quantize": (GROUP, Out("x", "dim", form=INT8))}
     every = ("tokens", "each")
-    found = {}
-    for name, (suffix, step) in itertools.product(ACTIVATIONS, {"": LINE, "_quantize": GROUP}.items()):
-        result = Out("x", "dim", form=INT8) if suffix else Out("y", "dim", LINE)
-        found[f"{name}{suffix}"] = Kernel(
-            "gates", (In("a", "dim", step), result, fact("dim", "a", "columns"))
-        )
-        found[f"gated_{name}{suffix}"] = Kernel(
+    found = dict[str, Kernel]()
+    for suffix, (step, result) in forms.items():
+        gated = Kernel(
             "gates",
             (
                 In("gate", "dim", step, every, SHARED),
@@ -63,6 +61,9 @@ def activation_rows() -> dict[str, Kernel]:
                 Number("each"),
             ),
         )
+        alone = Kernel("gates", (In("a", "dim", step), result, fact("dim", "a", "columns")))
+        found |= {f"gated_{name}{suffix}": gated for name in (*GATES, *(() if suffix else NORMED_GATES))}
+        found |= {f"{name}{suffix}": alone for name in ALONE}
     return found
 
 
@@ -161,6 +162,15 @@ KERNELS = {
     "scale": Kernel(
         "residual",
         (InOut("x", "dim", LINE), fact("dim", "x", "columns"), Float("factor"), Float("cap"), COUNT),
+    ),
+    "add_positions": Kernel(
+        "residual",
+        (
+            InOut("x", "dim", LINE),
+            Const("table", ("positions", "dim")),
+            fact("dim", "x", "columns"),
+            Number("positions"),
+        ),
     ),
     "add": Kernel(
         "residual",

@@ -193,7 +193,7 @@ def resolve(
         kept.make_room(target.parent, output, tell)
 
     kept.limit_of(target.parent)  # a wrong EDGEQ_CACHE_LIMIT is told before the source is read
-    convert(source, target, scheme=scheme, progress=progress, sizes=sizes, overwrite=True)
+    convert(source, target, scheme=scheme, progress=progress, sizes=sizes, tell=tell, overwrite=True)
     kept.use(target)
     prefix = target.name.rsplit("-", 1)[0]
     for old in target.parent.glob(f"{prefix}-????????????.edgeq"):  # the same source in an earlier state

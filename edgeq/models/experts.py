@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeq import ops
 from edgeq.errors import EdgeqError
-from edgeq.kernels.catalog import TILE
+from edgeq.formats.schemes.scheme import TILE_ROWS
 from edgeq.models.base import REQUIRE_BASE, BaseConfig
 from edgeq.models.tensors import GGUF, HF, From, Names, OfHeads, Tensor
 from edgeq.models.words import Truth, Whole, refuse, word
@@ -55,8 +55,10 @@ class Config(BaseConfig):
             right = f"at most num_experts {words['num_experts']} is needed"
             refuse("num_experts_per_tok", words["num_experts_per_tok"], right, error)
         for name in ("moe_intermediate_size", "hidden_size"):
-            if words[name] % TILE:
-                refuse(name, words[name], f"a multiple of {TILE} is needed where there are experts", error)
+            if words[name] % TILE_ROWS:
+                refuse(
+                    name, words[name], f"a multiple of {TILE_ROWS} is needed where there are experts", error
+                )
         return words
 
 
@@ -72,24 +74,26 @@ def rows(
     """
     gate, up, down = names
 
-    def of(name: str, number: int | None) -> Names:
-        """Of each expert alone, or of all in one, where gate and up are one matrix, too."""
-        fused = "gate_up_proj" if number is not None else "down_proj"
-        moves = () if number is None else (OfHeads(number, 2, "num_experts"),)
-        return From(f"{HF}{hf}experts.{{e}}.{name}.weight"), From(f"{HF}{hf}experts.{fused}", moves)
+    def of(name: str, fused: str, *halves: OfHeads) -> Names:
+        """Of each expert alone, or of all in one, where gate and up may be one matrix, too."""
+        alone = From(f"{HF}{hf}experts.{{n}}.{name}.weight", each="num_experts")
+        return alone, From(f"{HF}{hf}experts.{fused}", halves, stacked=True)
 
-    def stacked(name: str, number: int) -> Names:
-        half = (OfHeads(number, 2, "num_experts"),)
-        return From(f"{GGUF}ffn_{name}_exps.weight"), From(f"{GGUF}ffn_gate_up_exps.weight", half)
+    def stack(name: str, fused: str, *halves: OfHeads) -> Names:
+        whole = From(f"{GGUF}ffn_{name}_exps.weight", stacked=True)
+        return whole, From(f"{GGUF}ffn_{fused}_exps.weight", halves, stacked=True)
 
+    first, second = (OfHeads(number, 2, "num_experts") for number in range(2))
     wide, narrow = ("experts_width", "hidden_size"), ("experts_hidden", "moe_intermediate_size")
     return (
         Tensor("blocks.{i}.router", f"{HF}{hf}{router}.weight", f"{GGUF}ffn_gate_inp.weight",
                ("num_experts", "hidden_size"), "router", when=when),
-        Tensor("blocks.{i}.experts_gate", of(gate, 0), stacked("gate", 0), wide, "matrix", when=when),
-        Tensor("blocks.{i}.experts_up", of(up, 1), stacked("up", 1), wide, "matrix", when=when),
-        Tensor("blocks.{i}.experts_down", of(down, None), f"{GGUF}ffn_down_exps.weight", narrow, "matrix",
-               when=when),
+        Tensor("blocks.{i}.experts_gate", of(gate, "gate_up_proj", first), stack("gate", "gate_up", first),
+               wide, "matrix", when=when),
+        Tensor("blocks.{i}.experts_up", of(up, "gate_up_proj", second), stack("up", "gate_up", second),
+               wide, "matrix", when=when),
+        Tensor("blocks.{i}.experts_down", of(down, "down_proj"),
+               From(f"{GGUF}ffn_down_exps.weight", stacked=True), narrow, "matrix", when=when),
     )  # fmt: skip
 
 

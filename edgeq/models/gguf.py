@@ -21,21 +21,22 @@ EPSILON = "attention.layer_norm_epsilon"  # of a LayerNorm
 class Gguf:
     """An architecture of GGUF files. Keys are without its name in front.
 
-    words: more keys, and the word that each gives. absent: what words are where the file has no such key.
-    accepted: keys that change nothing while they have one of these values; unread: that never do. epsilon:
-    the one of the two keys that the family's norms have, and every file. settle(raw, keys): changes of the
-    words, which are those of a config.json then; keys has what the file says. biases: a word that is true
-    where the file has attn_q.bias. when(keys): whether a file is of this family, where another one has the
-    architecture, too.
+    words: more keys, and the word that each gives; bare: those that no architecture's name stands before.
+    absent: what words are where the file has no such key. accepted: keys that change nothing while they have
+    one of these values; unread: that never do. there: words that are true where the file has a tensor whose
+    name ends in one of these ways. epsilon: the one of the two keys that the family's norms have, and every
+    file. settle(raw, keys): changes of the words, which are those of a config.json then; keys has what the
+    file says. when(keys): whether a file is of this family, where another one has the architecture, too.
     """
 
     architecture: str
     model_type: str
     words: Mapping[str, str] = field(default_factory=dict)
+    bare: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, Any] = field(default_factory=dict)
     accepted: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
-    biases: str = ""
+    there: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     epsilon: str = RMS_EPSILON
     settle: Settle | None = None
     when: Callable[[Mapping[str, Any]], bool] | None = None
@@ -44,6 +45,7 @@ class Gguf:
 # Words of windows; PATTERN's are for `windows`, which is for `settle` to call.
 WINDOW = {"attention.sliding_window": "sliding_window"}
 PATTERN = {**WINDOW, "attention.sliding_window_pattern": "sliding_window_pattern"}
+BIASED = ("attn_q.bias", "attn_qkv.bias")  # tensors of a family whose queries may have biases
 
 
 def windows(raw: Words, every: int) -> None:

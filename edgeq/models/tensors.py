@@ -7,7 +7,7 @@ Knows no files: `edgeq.converters.source` does what is said here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -86,24 +86,27 @@ class OfHeads:
 @dataclass(frozen=True)
 class From:
     """A tensor of a checkpoint, and what becomes of it: rows are moved, first the first way; numbers of a
-    vector are added to; a matrix is transposed before all that. A name with `{e}` is of as many tensors as
-    there are experts (`config.num_experts`), which come one after another.
+    vector are added to; a matrix is transposed before all that. With `of`, two dimensions, it is a matrix
+    whose rows make a vector; with `each`, a number in the config, it is as many tensors with `{n}` in their
+    names, one after another; `stacked`, it has a dimension more, whose members come one after another.
     """
 
     name: str
     moves: tuple[Move, ...] = ()
     plus: float = 0.0
     transposed: bool = False
-
-    def names(self, config: BaseConfig) -> list[str]:
-        """Of all tensors that it is made of."""
-        if "{e}" not in self.name:
-            return [self.name]
-        return [self.name.replace("{e}", str(e)) for e in range(getattr(config, "num_experts", 0))]
+    of: tuple[str, ...] = ()
+    each: str = ""
+    stacked: bool = False
 
     def filled(self, i: int) -> From:
         """With `{i}` in its name filled in."""
-        return From(self.name.replace("{i}", str(i)), self.moves, self.plus, self.transposed)
+        return replace(self, name=self.name.replace("{i}", str(i)))
+
+    def names(self, config: BaseConfig) -> list[str]:
+        """Of all the tensors that it is."""
+        count = getattr(config, self.each) if self.each else 1
+        return [self.name.replace("{n}", str(n)) for n in range(count)]
 
 
 Names = str | From | tuple[str | From, ...] | None

@@ -14,6 +14,7 @@ from edgeq.calibrate.windows import cut
 from edgeq.converters import pipeline as converting
 from edgeq.converters.recipe import Recipe, choose
 from edgeq.converters.source import Source
+from edgeq.converters.wrapped import told
 from edgeq.cores import default_threads
 from edgeq.errors import UsageError, shown, size
 from edgeq.runtime.dense import Dense
@@ -176,6 +177,8 @@ def planned(
     """The source, opened, and the preset with what else was said."""
     chosen = preset(quality, steps, tokens)
     opened = source if isinstance(source, Source) else converting.open_source(source)
+    if opened.left_out:
+        tell(told(opened.left_out))
     if not allow_requantize:
         refuse_quantized(opened)
     shapes = Shapes.of(opened)

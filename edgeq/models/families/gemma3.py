@@ -77,7 +77,7 @@ def _settle(raw: Words, keys: Mapping[str, Any]) -> None:
     windows(raw, every=PATTERN)
 
 
-HUGGINGFACE = (("gemma3_text", "Gemma3ForCausalLM"), ("gemma3", "Gemma3ForConditionalGeneration"))
+HUGGINGFACE = (("gemma3_text", "Gemma3ForCausalLM"),)
 GGUF = (
     Gguf(
         "gemma3",

@@ -55,7 +55,7 @@ class Config(BaseConfig):
 
     @classmethod
     def _settle(cls, given: dict[str, Any]) -> None:
-        words = given.get("rope_parameters") or given.get("rope_scaling") or {}
+        words = cls.rope_words(given)
         original = words.get("original_max_position_embeddings") or given["max_position_embeddings"]
         given["original_max_position_embeddings"] = original
         given["llama_4_scaling_beta"] = words.get("llama_4_scaling_beta") or 0.0
