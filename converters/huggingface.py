@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeq.converters import jsonfile, safetensors
+from edgeq.converters import jsonfile, pooling, safetensors
 from edgeq.converters.instead import INDEX, no_checkpoint, no_weights
 from edgeq.converters.jsonfile import Folder
 from edgeq.converters.source import (
@@ -65,28 +65,43 @@ def open_directory(
             if not is_dead(key)
         }
     troubles.tell()
-    flag = raw.get("tie_word_embeddings")
+    found = _whole_names(family_name, found)
+    # a model that gives vectors may have no head, whatever its config says of one
+    flag = None if pooling.gives_vectors(folder) else raw.get("tie_word_embeddings")
     found, tied = shared_tensors(family_name, found, lambda row: row.hf_name, flag)
     config = replace(config, tie_word_embeddings=tied)
+    own = name or path.resolve().name.encode("utf-8", "replace").decode()
+    tensors = checked_tensors(family_name, config, found, lambda want: want.hf)
+    pooled = pooling.from_directory(folder, family_name, own, tensors)
     return Source(
         kind=kind,
-        name=name or path.resolve().name.encode("utf-8", "replace").decode(),
+        name=own,
         revision=revision,
         family=family_name,
         config=config,
-        tensors=checked_tensors(family_name, config, found, lambda want: want.hf),
+        tensors=tensors,
         made=made_of(type(config).ropes(raw), config),
-        tokenizer=lambda: _tokenizer(folder),
+        tokenizer=lambda: _tokenizer(folder, pooled is not None),
         chat_template=checked_template(_template(folder)),
         generation=_generation(folder, raw, config.vocab_size),
         license=_license(folder),
+        pooling=pooled,
     )
 
 
-def _tokenizer(folder: Folder) -> tuple[dict[str, Any], bytes] | None:
+def _tokenizer(folder: Folder, pooled: bool) -> tuple[dict[str, Any], bytes] | None:
     from edgeq.converters import tokenizers
 
-    return tokenizers.from_directory(folder)
+    return tokenizers.from_directory(folder, pooled=pooled)
+
+
+def _whole_names(family_name: str, found: dict[str, SourceTensor]) -> dict[str, SourceTensor]:
+    """The tensors as a model with a head names them: savers of one without it leave "model." out."""
+    usual = {str(row.hf_name) for row in family(family_name).TENSORS if row.hf_name}
+    inner = {name for name in usual if name.startswith("model.") and "{i}" not in name}
+    if any(name in found for name in inner) or not any(f"model.{name}" in inner for name in found):
+        return found
+    return {name if name in usual else f"model.{name}": tensor for name, tensor in found.items()}
 
 
 def weights(folder: Folder, what: str = "the directory") -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from edgeq.formats.reader import map_of
 from edgeq.models import BaseConfig, Expected, Tensor, expected, family
 from edgeq.models.rope import Rope
 from edgeq.models.tensors import From
+
+if TYPE_CHECKING:
+    from edgeq.converters.pooling import Found
 
 Array = np.ndarray[Any, Any]
 
@@ -117,6 +120,7 @@ class Source:
     chat_template: str | None = None
     generation: dict[str, Any] = field(default_factory=dict)
     license: str | None = None
+    pooling: Found | None = None
 
     @property
     def nbytes(self) -> int:

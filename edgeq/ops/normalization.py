@@ -22,7 +22,8 @@ def norm(
     that read it; with `outputs`, [outputs, hidden].
     """
     count = Batch.OUTPUTS if outputs else Batch.COUNT
-    return emit_forms(p, "norm", x.columns, readers, a=x, weight=weight, epsilon=epsilon, count_at=count)
+    given = dict(a=x, weight=weight, epsilon=epsilon, count_at=count)
+    return emit_forms(p, "norm", x.columns, readers, outputs=outputs, **given)
 
 
 def norm_heads(p: Recorder, x: Rows, weight: Vector, *, heads: int, epsilon: float) -> Rows:
@@ -52,7 +53,7 @@ def layer_norm(
     """
     count = Batch.OUTPUTS if outputs else Batch.COUNT
     given = dict(a=x, weight=weight, bias=bias, epsilon=epsilon, count_at=count)
-    return emit_forms(p, "layer_norm", x.columns, readers, **given)
+    return emit_forms(p, "layer_norm", x.columns, readers, outputs=outputs, **given)
 
 
 def layer_norm_heads(p: Recorder, x: Rows, weight: Vector, *, heads: int, epsilon: float) -> Rows:
