@@ -17,7 +17,7 @@ import numpy as np
 from edgeq.converters import jsonfile
 from edgeq.converters.jsonfile import Folder
 from edgeq.converters.source import Array, SourceTensor
-from edgeq.embed.pooling import Pooling
+from edgeq.embed.pooling import TOKENS_MAX, Pooling
 from edgeq.errors import FormatError, UnsupportedError
 
 MODULES, SETTINGS = "modules.json", "config_sentence_transformers.json"
@@ -83,6 +83,10 @@ def from_directory(
     if not isinstance(prompts, dict):
         raise FormatError(f"{SETTINGS}: prompts is {prompts!r:.80}, but an object of texts is needed")
     own = jsonfile.load(folder, "sentence_bert_config.json") or {}
+    tokens = own.get("max_seq_length")
+    if tokens is None:
+        tokens = (jsonfile.load(folder, "tokenizer_config.json") or {}).get("model_max_length")
+        tokens = tokens if type(tokens) is int and tokens <= TOKENS_MAX else None  # 1e30 stands for none
     if own.get("do_lower_case") is True:
         raise UnsupportedError(
             "sentence_bert_config.json: do_lower_case is true, but only a tokenizer may make letters small"
@@ -91,7 +95,7 @@ def from_directory(
         pooling = Pooling(
             _mode(folder, dict(modules)["Pooling"], prompts),
             normalize="Normalize" in names,
-            tokens=own.get("max_seq_length"),
+            tokens=tokens,
             prompts=prompts,
             prompt=settings.get("default_prompt_name"),
         )

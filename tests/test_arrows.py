@@ -82,7 +82,7 @@ ARROWS: dict[str, set[str]] = {
     "cli": {
         "engine", "generate", "sampling", "speculate", "chat", "tokenizer", "evaluate", "converters",
         "models", "formats", "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache",
-        "demo", "cores", "tune", "tuned", "idle", "ends", "hub", "library", "sizes", "whole",
+        "demo", "cores", "embed", "tune", "tuned", "idle", "ends", "hub", "library", "sizes", "whole",
     },
 }  # fmt: skip
 

@@ -160,7 +160,7 @@ def _check_tokenizer(file: ModelFile, rest: dict[str, Any]) -> None:
 
 
 def _check_classifier(file: ModelFile, rest: dict[str, Any], config: BaseConfig) -> None:
-    """Take the classifier out of `rest`; it must be there, in rows, when the header says that the model ranks."""
+    """Take the classifier out of `rest`; its rows must be there when the header says that the model ranks."""
     if (file.header.get("pooling") or {}).get("kind") != "rank":
         return
     tensor, columns = rest.pop("classifier", None), config.hidden_size
