@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeq.converters import pooling
 from edgeq.converters.gguf_kinds import architecture_of
 from edgeq.converters.source import (
     Array,
@@ -57,6 +58,7 @@ READ = (
     "rope.scaling.finetuned", "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow",
     "rope.scaling.yarn_ext_factor", "rope.scaling.yarn_attn_factor",
     "rope.scaling.attn_factor", "rope.scaling.yarn_log_multiplier", "tensor_data_layout", "expert_used_count",
+    "pooling_type", "classifier.output_labels",
 )  # fmt: skip
 
 # Keys that change the computation, with the values under which it is the family's own.
@@ -98,6 +100,7 @@ def open_file(path: Path) -> Source:
     }
     found = _scaled(found)
     factors = {name: found.pop(f"{name}.weight", None) for name in FACTORS}
+    output = found.pop(pooling.OUTPUT, None)
     found, tied = shared_tensors(family_name, found, lambda row: row.gguf, None)
     raw = words(metadata, row, found, factors)
     config: BaseConfig = family(family_name).Config.from_hf(raw)
@@ -115,6 +118,7 @@ def open_file(path: Path) -> Source:
             raise UnsupportedError("tensor 'rope_freqs.weight' is there, but this family has no rotation")
         made[main] = (made[main] / _factors(factors["rope_freqs"], config)).astype(np.float32)
     template = metadata.get("tokenizer.chat_template")
+    pooled = pooling.from_gguf(metadata, family_name, config.hidden_size, output)
     return Source(
         kind="gguf",
         name=file.path.name,
@@ -122,10 +126,11 @@ def open_file(path: Path) -> Source:
         config=config,
         tensors=tensors,
         made=made,
-        tokenizer=lambda: _tokenizer(metadata),
+        tokenizer=lambda: _tokenizer(metadata, pooled is not None),
         chat_template=checked_template(template if isinstance(template, str) else None),
         generation=_generation(metadata, config.vocab_size),
         license=_text(metadata.get("general.license")),
+        pooling=pooled,
     )
 
 
@@ -376,10 +381,10 @@ def _generation(metadata: Mapping[str, Any], vocab_size: int) -> dict[str, Any]:
     return generation
 
 
-def _tokenizer(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], bytes] | None:
+def _tokenizer(metadata: Mapping[str, Any], pooled: bool) -> tuple[dict[str, Any], bytes] | None:
     from edgeq.converters import tokenizers
 
-    return tokenizers.from_gguf(dict(metadata))
+    return tokenizers.from_gguf(dict(metadata), pooled=pooled)
 
 
 def _text(value: Any) -> str | None:

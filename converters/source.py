@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from edgeq.formats.reader import map_of
 from edgeq.models import BaseConfig, Expected, Tensor, expected, family
 from edgeq.models.rope import Rope
 from edgeq.models.tensors import From, Names, size, sources
+
+if TYPE_CHECKING:
+    from edgeq.converters.pooling import Found
 
 Array = np.ndarray[Any, Any]
 
@@ -166,6 +169,7 @@ class Source:
     generation: dict[str, Any] = field(default_factory=dict)
     license: str | None = None
     left_out: tuple[str, ...] = ()  # parts of the checkpoint that are no text model's
+    pooling: Found | None = None
 
     @property
     def nbytes(self) -> int:

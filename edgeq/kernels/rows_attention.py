@@ -48,7 +48,12 @@ SOURCE = (
     Float("scaling"),
 )
 ATTENDED = Out("y", ALL_HEADS)
-SOFTMAX = (fact("window", "cache"), Float("cap"), Const("sinks", "heads", optional=True))
+SOFTMAX = (
+    fact("window", "cache"),
+    Float("cap"),
+    Const("sinks", "heads", optional=True),
+    Number("whole"),
+)
 OWN_SCRATCH = Out("scratch", count="workers", form=SCRATCH)
 WORKSPACE = (
     OWN_SCRATCH,

@@ -135,6 +135,8 @@ def _fits(file: ModelFile) -> BaseConfig:
             _check_tensor(rest.pop(want.name, None), want)
     with troubles.noted():
         _check_tokenizer(file, rest)
+    with troubles.noted():
+        _check_classifier(file, rest, config)
     if rest:
         troubles.add(FormatError(f"tensor {min(rest)!r} is not one of family {file.family}'s"))
     troubles.tell()
@@ -165,3 +167,16 @@ def _check_tokenizer(file: ModelFile, rest: dict[str, Any]) -> None:
     tensor = rest.pop(name, None) if isinstance(name, str) else None
     if tensor is None or tensor.scheme.name != "bytes":
         raise FormatError(f"the header's tokenizer names tensor {name!r:.80}, which is no tensor of bytes")
+
+
+def _check_classifier(file: ModelFile, rest: dict[str, Any], config: BaseConfig) -> None:
+    """Take the classifier out of `rest`; its rows must be there when the header says that the model ranks."""
+    if (file.header.get("pooling") or {}).get("kind") != "rank":
+        return
+    tensor, columns = rest.pop("classifier", None), config.hidden_size
+    if tensor is None or (tensor.scheme.name, tensor.layout) != ("f32", "plain"):
+        raise FormatError("the header's pooling ranks, but there is no tensor 'classifier' of f32 plain")
+    if len(tensor.shape) != 1 or tensor.shape[0] % columns:
+        raise FormatError(
+            f"tensor 'classifier' has shape {list(tensor.shape)}, but whole rows of {columns} are needed"
+        )

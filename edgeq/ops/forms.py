@@ -18,11 +18,23 @@ def quantized_for(p: Recorder, weight: Matrix) -> bool:
 
 
 def emit_forms(
-    p: Recorder, kernel: str, columns: int, readers: Sequence[Matrix], *, rows: int = 1, **given: Any
+    p: Recorder,
+    kernel: str,
+    columns: int,
+    readers: Sequence[Matrix],
+    *,
+    rows: int = 1,
+    outputs: bool = False,
+    **given: Any,
 ) -> Input:
     """Results of `columns` columns, so many rows for a token, once for each form that a reader asks for: the
-    kernel makes float32 rows, the kernel of that name with _quantize int8 ones.
+    kernel makes float32 rows, the kernel of that name with _quantize int8 ones. With `outputs` they are of
+    the pass's outputs alone, and what a program of rows leaves, whoever would read them in another.
     """
+    if outputs and p.settings.rows:
+        left = p.result(columns)
+        p.emit(kernel, y=left, **given)
+        return Input(columns, None, left)
     int8 = [quantized_for(p, weight) for weight in readers]
     x = p.quantized(columns, each=rows) if any(int8) else None
     if x:

@@ -22,7 +22,17 @@ def norm(
     that read it; with `outputs`, [outputs, hidden].
     """
     count = Batch.OUTPUTS if outputs else Batch.COUNT
-    return emit_forms(p, "norm", x.columns, readers, a=x, weight=weight, epsilon=epsilon, count_at=count)
+    return emit_forms(
+        p,
+        "norm",
+        x.columns,
+        readers,
+        outputs=outputs,
+        a=x,
+        weight=weight,
+        epsilon=epsilon,
+        count_at=count,
+    )
 
 
 def norm_heads(p: Recorder, x: Rows, weight: Vector, *, heads: int, epsilon: float) -> Rows:
@@ -56,6 +66,7 @@ def layer_norm(
         "layer_norm",
         x.columns,
         readers,
+        outputs=outputs,
         a=x,
         weight=weight,
         bias=bias,

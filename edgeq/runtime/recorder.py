@@ -68,7 +68,7 @@ class Recorder(Unique):
         return Workspace(Buffer(nbytes * self.settings.workers), nbytes)
 
     def result(self, columns: int) -> Rows:
-        """float32 [outputs, columns]: the program's logits, of the tokens whose are wanted."""
+        """float32 [outputs, columns]: what the program leaves of the tokens that it is wanted of."""
         array = memory.zeros((self.settings.outputs, row_bytes(columns) // 4), np.float32)
         self.logits = Held.of(array)
         return Rows(self.logits, columns)
