@@ -80,6 +80,8 @@ REQUIRE: dict[str, tuple[Any, ...]] = {
 # Tensors of factors that frequencies are divided by.
 FACTORS = ("rope_freqs", "rope_factors_short", "rope_factors_long")
 
+BIASED = ("attn_q.bias", "attn_qkv.bias")
+
 # Types of blocks beside which a file may have a scale for the whole tensor.
 SCALED = tuple(name for name, row in TYPES.items() if row.columns > 1 and row.scheme_name and row.scheme.row)
 
@@ -208,8 +210,10 @@ def words(
     raw.setdefault("num_key_value_heads", raw["num_attention_heads"])
     if "head_dim" not in raw:
         raw["head_dim"] = _head_dim(raw["hidden_size"], raw["num_attention_heads"])
-    for word, endings in row.there.items():
-        raw[word] = any(name.endswith(endings) for name in tensors)
+    if row.biases:
+        raw[row.biases] = any(name.endswith(BIASED) for name in tensors)
+    for word, ending in row.there.items():
+        raw[word] = any(name.endswith(ending) for name in tensors)
     raw |= {word: metadata[key] for key, word in row.bare.items() if key in metadata}
     if row.settle is not None:
         row.settle(raw, keys)

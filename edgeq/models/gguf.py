@@ -19,9 +19,9 @@ class Gguf:
 
     words: more keys, and the word that each gives; bare: those that no architecture's name stands before.
     absent: what words are where the file has no such key. accepted: keys that change nothing while they have
-    one of these values. there: words that are true where the file has a tensor whose name ends in one of
-    these ways. settle(raw, keys): changes of the words, which are those of a config.json then; keys has what
-    the file says.
+    one of these values. biases: a word that is true where the file has attn_q.bias; there: words that are
+    where it has another tensor whose name ends so. settle(raw, keys): changes of the words, which are those
+    of a config.json then; keys has what the file says.
     """
 
     architecture: str
@@ -30,10 +30,11 @@ class Gguf:
     bare: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, Any] = field(default_factory=dict)
     accepted: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    there: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    biases: str = ""
+    there: Mapping[str, str] = field(default_factory=dict)
     settle: Settle | None = None
 
 
 # Words of windows; which layers have it is for `settle` to say.
 WINDOW = {"attention.sliding_window": "sliding_window"}
-BIASED = ("attn_q.bias", "attn_qkv.bias")  # tensors of a family whose queries may have biases
+EPSILON = "attention.layer_norm_epsilon"  # of a LayerNorm

@@ -10,7 +10,7 @@ from edgeq import ops
 from edgeq.models import decoder, tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig
 from edgeq.models.families.gemma2 import Block
-from edgeq.models.gguf import BIASED, Gguf
+from edgeq.models.gguf import Gguf
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, norm
 from edgeq.models.words import Truth, Whole, word
@@ -49,7 +49,7 @@ def _half(raw: dict[str, Any], keys: Mapping[str, Any]) -> None:
 
 
 HUGGINGFACE = (("glm4", "Glm4ForCausalLM"),)
-GGUF = (Gguf("glm4", "glm4", there={"attention_bias": BIASED}, settle=_half),)
+GGUF = (Gguf("glm4", "glm4", biases="attention_bias", settle=_half),)
 TENSORS = (
     *tensors.ends(),
     norm("blocks.{i}.norm1", f"{HF}input_layernorm.weight", f"{BLK}attn_norm.weight"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgeq import ops
 from edgeq.models import decoder, tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig
-from edgeq.models.gguf import BIASED, Gguf, Words
+from edgeq.models.gguf import Gguf, Words
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, From, Tensor, norm
 from edgeq.models.words import Truth, Whole, word
@@ -68,11 +68,8 @@ GGUF = (
         "stablelm",
         "stablelm",
         accepted={"use_parallel_residual": (False, True)},
-        there={
-            "use_qkv_bias": BIASED,
-            "qk_layernorm": ("attn_q_norm.weight",),
-            "_sequential": ("ffn_norm.weight",),
-        },
+        biases="use_qkv_bias",
+        there={"qk_layernorm": "attn_q_norm.weight", "_sequential": "ffn_norm.weight"},
         settle=_words,
     ),
 )
