@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgeq import ops
 from edgeq.models import decoder, tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig
-from edgeq.models.gguf import Gguf, Words
+from edgeq.models.gguf import EPSILON, Gguf, Words
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import From, Part, Tensor
 from edgeq.models.words import Choice, word
@@ -64,7 +64,7 @@ class Config(BaseConfig):
 
 
 def _epsilon(raw: Words, keys: Mapping[str, Any]) -> None:
-    raw["layer_norm_epsilon"] = raw.pop("rms_norm_eps")
+    raw["layer_norm_epsilon"] = keys.get(EPSILON)
 
 
 def _hf(name: str, **given: Any) -> tuple[From, From]:
