@@ -302,6 +302,8 @@ def _gathered(
             raise FormatError(f"tensor {missing!r} is missing; shape {shape} is needed")
         return Stack.of(source.name, [found[name] for name in names])
     tensor = found.get(source.name)
+    if tensor is not None and source.lifted and len(tensor.shape) == 1:
+        return replace(tensor, shape=(1, *tensor.shape))
     if tensor is not None and source.stacked and len(tensor.shape) == len(want.shape) + 1:
         return replace(tensor, shape=(tensor.shape[0] * tensor.shape[1], *tensor.shape[2:]))
     return tensor

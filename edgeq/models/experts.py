@@ -38,6 +38,8 @@ class Config(BaseConfig):
 
     REQUIRE: ClassVar[Mapping[str, tuple[Any, ...]]] = {**REQUIRE_EXPERTS, "attention_bias": (False,)}
 
+    one: ClassVar[int] = 1  # a dimension of gates
+
     @property
     def experts_width(self) -> int:
         """Rows of the gates of all experts."""
