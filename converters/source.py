@@ -230,6 +230,8 @@ def checked_tensors(
             source = next((each for each in names if each.names(config)[0] in found), names[0])
             used.update(source.names(config))
             with troubles.noted():
+                if not any(name in found for name in source.names(config)):
+                    raise _missing(names, want, config)
                 result[want.name] = _checked(_joined(found, source, want, config), source, want, config)
     left = sorted(found.keys() - used)
     if left:
@@ -239,13 +241,34 @@ def checked_tensors(
     return result
 
 
+def _needed(source: From, want: Expected, config: BaseConfig) -> tuple[tuple[int, ...], list[int]]:
+    """The shape that a checkpoint's tensor has, and how many rows there are before each move and after."""
+    counts = [want.shape[0]]
+    for move in reversed(source.moves):
+        counts.insert(0, move.count(config, counts[0]))
+    needed = (counts[0], *want.shape[1:])
+    if source.each:
+        needed = (counts[0] // getattr(config, source.each),)
+    if source.of:
+        needed = tuple(size(config, dimension) for dimension in source.of)
+    return needed[::-1] if source.transposed else needed, counts
+
+
+def _missing(names: tuple[From, ...], want: Expected, config: BaseConfig) -> FormatError:
+    """That none of these tensors is there."""
+    shapes = [(source.names(config)[0], list(_needed(source, want, config)[0])) for source in names]
+    (first, shape), *others = shapes
+    more = "".join(f", or {name!r} of {list(shape)}" for name, shape in others)
+    return FormatError(f"tensor {first!r} is missing; shape {shape} is needed{more}")
+
+
 def _joined(
     found: Mapping[str, SourceTensor], source: From, want: Expected, config: BaseConfig
-) -> SourceTensor | None:
+) -> SourceTensor:
     """The tensor that the source names; where it names several, one made of them."""
     names = source.names(config)
     if not source.each:
-        return found.get(names[0])
+        return found[names[0]]
     length = want.shape[0] // len(names)
     for name in names:
         if name not in found:
@@ -262,18 +285,10 @@ def _joined(
     return replace(first, shape=want.shape, data=data)
 
 
-def _checked(tensor: SourceTensor | None, source: From, want: Expected, config: BaseConfig) -> SourceTensor:
+def _checked(tensor: SourceTensor, source: From, want: Expected, config: BaseConfig) -> SourceTensor:
     """The rows that are wanted, of the tensor that the source names, if it is what it should be."""
-    counts = [want.shape[0]]
-    for move in reversed(source.moves):
-        counts.insert(0, move.count(config, counts[0]))
-    needed = (counts[0], *want.shape[1:])
-    if source.of:
-        needed = tuple(size(config, dimension) for dimension in source.of)
-    shape = needed[::-1] if source.transposed else needed
-    if tensor is None:
-        raise FormatError(f"tensor {source.name!r} is missing; shape {list(shape)} is needed")
-    if tensor.shape != shape:
+    shape, counts = _needed(source, want, config)
+    if not source.each and tensor.shape != shape:
         raise FormatError(
             f"tensor {tensor.name!r} has shape {list(tensor.shape)}, but the config needs {list(shape)}"
         )
@@ -295,6 +310,14 @@ def _checked(tensor: SourceTensor | None, source: From, want: Expected, config: 
     )
 
 
+def number_of(tensor: SourceTensor) -> float:
+    """The one number of a tensor."""
+    if tensor.shape not in ((), (1,)):
+        raise FormatError(f"tensor {tensor.name!r} has shape {list(tensor.shape)}, but [1] is needed")
+    check_vector(tensor)
+    return float(replace(tensor, shape=(1,)).floats()[0, 0])
+
+
 def layer_numbers(rows: Mapping[str, str], found: dict[str, SourceTensor]) -> dict[str, list[float]]:
     """Words of a config that are numbers of the layers, from tensors that hold one each, which are taken out
     of those found; rows: the tensor's name for each word.
@@ -303,10 +326,7 @@ def layer_numbers(rows: Mapping[str, str], found: dict[str, SourceTensor]) -> di
     for word, name in rows.items():
         numbers: list[float] = []
         while (tensor := found.pop(name.replace("{i}", str(len(numbers))), None)) is not None:
-            if tensor.shape != (1,):
-                raise FormatError(f"tensor {tensor.name!r} has shape {list(tensor.shape)}, but [1] is needed")
-            check_vector(tensor)
-            numbers.append(float(tensor.floats()[0, 0]))
+            numbers.append(number_of(tensor))
         words[word] = numbers
     return words
 
