@@ -20,6 +20,7 @@ from edgeq.converters.source import (
     checked_tensors,
     is_dead,
     made_of,
+    number_of,
     shared_tensors,
     token_ids,
 )
@@ -153,10 +154,7 @@ def _scaled(tensors: Mapping[str, SourceTensor]) -> dict[str, SourceTensor]:
 
 def _factor(scale: SourceTensor) -> float:
     """The number that a scale is, which is finite and not negative."""
-    if scale.shape != (1,):
-        raise FormatError(f"tensor {scale.name!r:.120} has shape {list(scale.shape)}, but [1] is needed")
-    check_vector(scale)
-    factor = float(scale.floats()[0, 0])
+    factor = number_of(scale)
     if not 0 <= factor < np.inf:
         raise FormatError(f"tensor {scale.name!r:.120} is {factor}, but a finite number from 0 on is needed")
     return factor

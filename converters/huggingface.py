@@ -66,7 +66,7 @@ def open_directory(
         stored = weights(folder, name or "the directory")
         stored, others = (stored, {}) if seen is None else wrapped.text_tensors(stored)
         found = {
-            key: SourceTensor(key, dtype, shape or (1,), data)
+            key: SourceTensor(key, dtype, shape, data)
             for key, (dtype, shape, data) in stored.items()
             if not is_dead(key)
         }

@@ -184,8 +184,8 @@ class BaseConfig:
         window = given["sliding_window"] = cls._window(given)
         factors = {name: rope.attention_factor for name, rope in ropes.items()}
         given["rope_factors"] = {name: factor for name, factor in factors.items() if factor != 1}
-        if "rotary_dim" in cls.words() and ropes and type(given["head_dim"]) is int:
-            given["rotary_dim"] = int(given["head_dim"] * next(iter(ropes.values())).part)
+        if "rotary_dim" in cls.words() and ropes:
+            given["rotary_dim"] = int(cls._read(given, "head_dim") * next(iter(ropes.values())).part)
         given["rope_kind"] = next((rope.kind for rope in ropes.values()), "default")
         cls._settle(given)
         words = cls._words(given, UnsupportedError)
@@ -231,9 +231,27 @@ class BaseConfig:
         return given
 
     @classmethod
-    def _read(cls, given: Mapping[str, Any], name: str) -> Any:
-        """A word of a checkpoint that others follow from; refused where it is none."""
-        return cls.words()[name].read(given, name, UnsupportedError)
+    def _read(cls, given: Mapping[str, Any], name: str, layers: int = 0) -> Any:
+        """A word of a checkpoint; refused, by the name that the family's config.json has for it, where it is
+        none.
+        """
+        own = {ours: own for own, ours in cls.NAMES.items()}.get(name, name)
+        found = {own: given[name]} if name in given else {}
+        return cls.words()[name].read(found, own, UnsupportedError, layers)
+
+    @classmethod
+    def _epsilon(cls, given: Mapping[str, Any], key: str) -> float:
+        """That of norms, under a key of the family's."""
+        found: float = cls.words()["rms_norm_eps"].read(given, key, UnsupportedError)
+        return found
+
+    @staticmethod
+    def _every(given: Mapping[str, Any], key: str, usual: int) -> int:
+        """Of how many layers the last one is another."""
+        if given.get(key) is None:
+            return usual
+        found: int = Whole(1, 1024).read(given, key, UnsupportedError)
+        return found
 
     @staticmethod
     def rope_words(given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -251,7 +269,11 @@ class BaseConfig:
         """Every word; nothing has a default here."""
         words: dict[str, Any] = {}
         for name, kind in cls.words().items():
-            words[name] = kind.read(raw, name, error, words.get("num_hidden_layers", 0))
+            layers = words.get("num_hidden_layers", 0)
+            if error is UnsupportedError:
+                words[name] = cls._read(raw, name, layers)
+            else:
+                words[name] = kind.read(raw, name, error, layers)
         heads, kv_heads = words["num_attention_heads"], words["num_key_value_heads"]
         for name in ("head_dim", "rotary_dim"):
             if words.get(name, 0) % 2:

@@ -16,7 +16,7 @@ from edgeq.models.gguf import PATTERN as GGUF_PATTERN
 from edgeq.models.gguf import Gguf, Words, windows
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, norm
-from edgeq.models.words import FULL, LAYER_TYPES, SLIDING, word
+from edgeq.models.words import FULL, LAYER_TYPES, SLIDING, refuse, word
 
 if TYPE_CHECKING:
     from edgeq.cache import CacheLayer
@@ -57,9 +57,12 @@ class Config(BaseConfig):
         if given["sliding_window"] is None or not pattern:
             types = [FULL] * count
         elif isinstance(pattern, str):
+            if {*pattern} - {"L", "G"}:
+                refuse("sliding_window_pattern", pattern, "the letters L and G, or a number, are needed")
             types = [SLIDING if pattern[i % len(pattern)] == "L" else FULL for i in range(count)]
         else:
-            types = [SLIDING if (i + 1) % pattern else FULL for i in range(count)]
+            every = cls._every(given, "sliding_window_pattern", PATTERN)
+            types = [SLIDING if (i + 1) % every else FULL for i in range(count)]
         if given["sliding_window"] is not None:
             types[-1] = FULL
         given["layer_types"] = types
