@@ -206,7 +206,7 @@ def words(
             if value is not None:
                 raw[word] = value
     troubles.tell()
-    raw["rope_scaling"] = scaling
+    raw |= {"rope_scaling": scaling, "rope_parameters": {}}  # what the file says is all there is
     raw.setdefault("num_key_value_heads", raw["num_attention_heads"])
     if "head_dim" not in raw:
         raw["head_dim"] = _head_dim(raw["hidden_size"], raw["num_attention_heads"])

@@ -118,9 +118,16 @@ class BaseConfig:
     @classmethod
     def rope(cls, raw: Mapping[str, Any]) -> Rope:
         """The rotation that these words mean, with the family's defaults."""
-        defaults = cls.DEFAULTS[raw["model_type"]]
+        defaults, raw = cls.DEFAULTS[raw["model_type"]], cls._with_rope(raw)
         part = defaults.get("partial_rotary_factor") if "rotary_dim" in cls.words() else None
         return Rope.from_hf(raw, theta=defaults.get("rope_theta", 1e4), part=part)
+
+    @classmethod
+    def _with_rope(cls, raw: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With the class's own object where there is none; an empty one is one."""
+        usual = cls.DEFAULTS[raw["model_type"]].get("rope_parameters")
+        said = raw.get("rope_parameters") is not None or raw.get("rope_scaling")
+        return raw if said or usual is None else {**raw, "rope_parameters": usual}
 
     @classmethod
     def by_length(cls, raw: Mapping[str, Any]) -> Mapping[str, Rope]:
@@ -138,8 +145,18 @@ class BaseConfig:
         objects = raw.get("rope_parameters")
         if not isinstance(objects, Mapping) or not {FULL, SLIDING} & objects.keys():
             return None
-        others = {key: value for key, value in raw.items() if key not in ("rope_theta", "rope_scaling")}
-        return {kind: {**others, "rope_parameters": objects.get(kind) or {}} for kind in (FULL, SLIDING)}
+        if raw.get("rope_scaling"):
+            refuse(
+                "rope_scaling", raw["rope_scaling"], "rope_parameters has an object for each kind of layers"
+            )
+        others = {key: value for key, value in raw.items() if key != "rope_theta"}
+        found = {}
+        for kind, theta in ((FULL, raw.get("rope_theta")), (SLIDING, raw.get("rope_local_base_freq"))):
+            words = objects.get(kind) or {}
+            if isinstance(words, Mapping) and theta is not None:
+                words = {"rope_theta": theta, **words}
+            found[kind] = {**others, "rope_parameters": words}
+        return found
 
     @classmethod
     def words(cls) -> dict[str, Word]:
@@ -217,7 +234,7 @@ class BaseConfig:
     def _with_defaults(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
         """The words of a checkpoint, and for those it lacks the reference's."""
         defaults = cls.DEFAULTS[raw["model_type"]]
-        given = {**defaults, **raw}
+        given = {**defaults, "rope_parameters": None, **cls._with_rope(raw)}
         heads, hidden = cls._read(given, "num_attention_heads"), cls._read(given, "hidden_size")
         cls._read(given, "num_hidden_layers")  # lists are made by it
         if given.get("num_key_value_heads") is None:
