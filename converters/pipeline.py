@@ -211,6 +211,8 @@ def planned(
     for want in expected(family, config):
         if want.role == "vector":
             plans.append(TensorPlan(want.name, "f32", "plain", want.shape))
+        elif want.role == "table":
+            plans.append(TensorPlan(want.name, "f32", "lines16", want.shape))
         else:
             scheme = schemes[want.name] or (tensors or {})[want.name].scheme
             plans.append(TensorPlan(want.name, scheme.name, "lines16", want.shape))

@@ -15,7 +15,7 @@ from edgeq.converters import pipeline as converting
 from edgeq.converters.recipe import Recipe, choose
 from edgeq.converters.source import Source
 from edgeq.cores import default_threads
-from edgeq.errors import UsageError, shown, size
+from edgeq.errors import UnsupportedError, UsageError, shown, size
 from edgeq.runtime.dense import Dense
 
 from .budget import Budget, check, file_bytes, room_of
@@ -176,6 +176,11 @@ def planned(
     """The source, opened, and the preset with what else was said."""
     chosen = preset(quality, steps, tokens)
     opened = source if isinstance(source, Source) else converting.open_source(source)
+    if opened.config.WHOLE:
+        raise UnsupportedError(
+            f"family {opened.family} predicts no token, by which quantizing is judged: "
+            "edgeq convert rounds its matrices"
+        )
     if not allow_requantize:
         refuse_quantized(opened)
     shapes = Shapes.of(opened)
