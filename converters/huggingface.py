@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeq.converters import jsonfile, safetensors, ternary, wrapped
+from edgeq.converters import jsonfile, pooling, safetensors, ternary, wrapped
 from edgeq.converters.instead import INDEX, no_checkpoint, no_weights
 from edgeq.converters.jsonfile import Folder
 from edgeq.converters.source import (
@@ -77,33 +77,47 @@ def open_directory(
         raw |= layer_numbers(getattr(module, "NUMBERS", {}), found)
         config: BaseConfig = module.Config.from_hf(raw)
     troubles.tell()
-    flag = raw.get("tie_word_embeddings")
+    # a model that gives vectors may have no head, whatever its config says of one
+    found = _whole_names(family_name, found)
+    flag = None if pooling.gives_vectors(folder) else raw.get("tie_word_embeddings")
     found, tied = shared_tensors(family_name, found, lambda row: row.hf, flag)
     config = replace(config, tie_word_embeddings=tied)
+    own = name or path.resolve().name.encode("utf-8", "replace").decode()
     tensors = checked_tensors(family_name, config, found, lambda want: want.hf)
     if form and not form.packed:
         roles = {want.name: want.role for want in expected(family_name, config)}
         tensors = {key: ternary.rounded(t) if roles[key] == "matrix" else t for key, t in tensors.items()}
+    pooled = pooling.from_directory(folder, family_name, own, tensors)
     return Source(
         kind=kind,
-        name=name or path.resolve().name.encode("utf-8", "replace").decode(),
+        name=own,
         revision=revision,
         family=family_name,
         config=config,
         tensors=tensors,
         made=made_of(type(config).ropes(raw), config),
-        tokenizer=lambda: _tokenizer(folder),
+        tokenizer=lambda: _tokenizer(folder, pooled is not None),
         chat_template=checked_template(_template(folder)),
         generation=_generation(folder, raw, config.vocab_size),
         license=_license(folder),
         left_out=tuple(sorted(others)),
+        pooling=pooled,
     )
 
 
-def _tokenizer(folder: Folder) -> tuple[dict[str, Any], bytes] | None:
+def _tokenizer(folder: Folder, pooled: bool) -> tuple[dict[str, Any], bytes] | None:
     from edgeq.converters import tokenizers
 
-    return tokenizers.from_directory(folder)
+    return tokenizers.from_directory(folder, pooled=pooled)
+
+
+def _whole_names(family_name: str, found: dict[str, SourceTensor]) -> dict[str, SourceTensor]:
+    """The tensors as a model with a head names them: savers of one without it leave "model." out."""
+    usual = {str(row.hf_name) for row in family(family_name).TENSORS if row.hf_name}
+    inner = {name for name in usual if name.startswith("model.") and "{i}" not in name}
+    if any(name in found for name in inner) or not any(f"model.{name}" in inner for name in found):
+        return found
+    return {name if name in usual else f"model.{name}": tensor for name, tensor in found.items()}
 
 
 def weights(folder: Folder, what: str = "the directory") -> dict[str, Any]:

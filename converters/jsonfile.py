@@ -17,10 +17,15 @@ TEXT_BYTES_MAX = 16 << 20  # of any JSON or text file beside weights and tokeniz
 
 def parse(text: bytes, where: str, marks_max: int = strictjson.MARKS_MAX) -> dict[str, Any]:
     """The object that `text` holds; FormatError names `where` for anything else."""
+    value: dict[str, Any] = _parsed(text, where, marks_max, dict, "an object")
+    return value
+
+
+def _parsed(text: bytes, where: str, marks_max: int, kind: type, right: str) -> Any:
     with explained(text, where):
         value = strictjson.parse(text.removeprefix(codecs.BOM_UTF8), where, marks_max=marks_max)
-    if not isinstance(value, dict):
-        raise FormatError(f"{where} holds a JSON {type(value).__name__}, but an object is needed")
+    if not isinstance(value, kind):
+        raise FormatError(f"{where} holds a JSON {type(value).__name__}, but {right} is needed")
     return value
 
 
@@ -51,6 +56,14 @@ class Folder:
     def name(self) -> str:
         """The directory's own name."""
         return self.path.resolve().name
+
+    def below(self, name: str) -> Folder:
+        """A folder in it, itself for "", with the same rules for links."""
+        if not name:
+            return self
+        blobs = self.path.resolve().parent.parent / "blobs"
+        follow = blobs if self.path.resolve().parent.name == "snapshots" else self.follow
+        return Folder(self.inside(name), follow)
 
     def inside(self, name: str) -> Path:
         """The path of file `name`; FormatError when the name or a link leads outside.
@@ -122,3 +135,9 @@ def load(
     """The JSON object in a file of a directory, or None where there is no such file."""
     data = content(folder, name, bytes_max)
     return None if data is None else parse(data, name, marks_max)
+
+
+def load_list(folder: Folder, name: str) -> list[Any] | None:
+    """The JSON list in a file of a directory, or None where there is no such file."""
+    data = content(folder, name)
+    return None if data is None else _parsed(data, name, strictjson.MARKS_MAX, list, "a list")

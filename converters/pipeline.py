@@ -21,6 +21,7 @@ from edgeq.converters.huggingface import open_directory
 from edgeq.converters.recipe import Recipe, choose
 from edgeq.converters.source import Array, Source, SourceTensor
 from edgeq.converters.wrapped import told
+from edgeq.embed.pooling import CLASSIFIER
 from edgeq.errors import EdgeqError, FormatError, UsageError, printable
 from edgeq.formats import (
     NUMBERS,
@@ -177,6 +178,11 @@ def write(
                 f"the tokenizer has {count} tokens, more than the {rows} rows of the model's embedding"
             )
         plans.append(TensorPlan(TOKENIZER, "bytes", "plain", (len(tokenizer[1]),)))
+    classifier = source.pooling and source.pooling.classifier
+    if classifier:
+        labels = classifier().reshape(-1)
+        source = replace(source, made={**source.made, CLASSIFIER: labels})
+        plans.append(TensorPlan(CLASSIFIER, "f32", "plain", labels.shape))
     done, total = 0, sum(plan.nbytes for plan in plans)
     if sizes is not None:
         sizes(sum(plan.nbytes for plan in plans if plan.name in source.tensors), source.nbytes)
@@ -211,6 +217,8 @@ def planned(
     for want in expected(family, config):
         if want.role == "vector":
             plans.append(TensorPlan(want.name, "f32", "plain", want.shape))
+        elif want.role == "router":  # small, and what it says is a choice
+            plans.append(TensorPlan(want.name, "f32", "lines16", want.shape))
         else:
             scheme = schemes[want.name] or (tensors or {})[want.name].scheme
             plans.append(TensorPlan(want.name, scheme.name, "lines16", want.shape))
@@ -223,9 +231,11 @@ def header(source: Source, recipe: Recipe, tokenizer: dict[str, Any] | None) -> 
     origin |= {"revision": source.revision, "recipe": recipe.name}
     if source.left_out:
         origin["left_out"] = list(source.left_out)
+    pooled = {"pooling": source.pooling.pooling.to_header()} if source.pooling else {}
     return {
         "family": source.family,
         "config": source.config.to_header(),
+        **pooled,
         "tokenizer": None if tokenizer is None else {**tokenizer, "tensor": TOKENIZER},
         "chat_template": source.chat_template,
         "generation": source.generation,

@@ -117,7 +117,7 @@ class Recipe:
 
 def matrices(family: str, config: BaseConfig) -> list[str]:
     """The names of a model's matrices, in file order."""
-    return [tensor.name for tensor in expected(family, config) if tensor.role != "vector"]
+    return [tensor.name for tensor in expected(family, config) if tensor.role not in ("vector", "router")]
 
 
 def choose(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from edgeq.formats.reader import map_of
 from edgeq.models import BaseConfig, Expected, Tensor, expected, family
 from edgeq.models.rope import Rope
 from edgeq.models.tensors import From, Names, size, sources
+
+if TYPE_CHECKING:
+    from edgeq.converters.pooling import Found
 
 Array = np.ndarray[Any, Any]
 
@@ -57,6 +60,11 @@ class SourceTensor:
     stored: int = 0  # rows of data, 0 for as many as the shape has
     plus: float = 0.0
     transposed: bool = False
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """All data that it reads."""
+        return (self.data,)
 
     @property
     def nbytes(self) -> int:
@@ -104,6 +112,42 @@ class SourceTensor:
         )
 
 
+@dataclass(frozen=True)
+class Stack(SourceTensor):
+    """Tensors of one kind and shape, one after another; `data` is the first one's."""
+
+    pieces: tuple[SourceTensor, ...] = ()
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        return tuple(piece.data for piece in self.pieces)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(piece.nbytes for piece in self.pieces)
+
+    def raw(self, rows: slice) -> Array:
+        each = self.pieces[0].shape[0]
+        wanted = np.arange(self.shape[0])[rows] if self.order is None else self.order[rows]
+        number, row = np.divmod(wanted, each)
+        found = np.empty((len(wanted), self.data.size // each), np.uint8)
+        for n in np.unique(number):
+            found[number == n] = self.pieces[n].data.reshape(each, -1)[row[number == n]]
+        return found
+
+    @classmethod
+    def of(cls, name: str, pieces: Sequence[SourceTensor]) -> Stack:
+        """Of tensors of one shape; UnsupportedError where they are not of one kind."""
+        first = pieces[0]
+        for piece in pieces:
+            if piece.kind != first.kind:
+                raise UnsupportedError(
+                    f"tensor {piece.name!r} is {piece.kind}, but {first.name!r} beside it is {first.kind}"
+                )
+        shape = len(pieces) * first.shape[0], *first.shape[1:]
+        return cls(name, first.kind, shape, first.data, pieces=tuple(pieces))
+
+
 class Tokenizer(Protocol):
     def __call__(self) -> tuple[dict[str, Any], bytes] | None: ...
 
@@ -124,6 +168,7 @@ class Source:
     generation: dict[str, Any] = field(default_factory=dict)
     license: str | None = None
     left_out: tuple[str, ...] = ()  # parts of the checkpoint that are no text model's
+    pooling: Found | None = None
 
     @property
     def nbytes(self) -> int:
@@ -136,7 +181,7 @@ class Source:
         """
         if not hasattr(mmap, "MADV_DONTNEED"):
             return
-        found = (map_of(tensor.data) for tensor in self.tensors.values())
+        found = (map_of(data) for tensor in self.tensors.values() for data in tensor.arrays)
         for each in {id(one): one for one in found if one is not None}.values():
             each.madvise(mmap.MADV_DONTNEED)
 
@@ -227,12 +272,12 @@ def checked_tensors(
     for want in expected(family, config):
         names = names_of(want)
         if names:
-            source = next((each for each in names if each.names(config)[0] in found), names[0])
+            source = next((each for each in names if set(each.names(config)) & found.keys()), names[0])
             used.update(source.names(config))
             with troubles.noted():
                 if not any(name in found for name in source.names(config)):
                     raise _missing(names, want, config)
-                result[want.name] = _checked(_joined(found, source, want, config), source, want, config)
+                result[want.name] = _checked(_gathered(found, source, want, config), source, want, config)
     left = sorted(found.keys() - used)
     if left:
         more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
@@ -248,7 +293,7 @@ def _needed(source: From, want: Expected, config: BaseConfig) -> tuple[tuple[int
         counts.insert(0, move.count(config, counts[0]))
     needed = (counts[0], *want.shape[1:])
     if source.each:
-        needed = (counts[0] // getattr(config, source.each),)
+        needed = (counts[0] // getattr(config, source.each), *want.shape[1:])
     if source.of:
         needed = tuple(size(config, dimension) for dimension in source.of)
     return needed[::-1] if source.transposed else needed, counts
@@ -262,27 +307,25 @@ def _missing(names: tuple[From, ...], want: Expected, config: BaseConfig) -> For
     return FormatError(f"tensor {first!r} is missing; shape {shape} is needed{more}")
 
 
-def _joined(
+def _gathered(
     found: Mapping[str, SourceTensor], source: From, want: Expected, config: BaseConfig
 ) -> SourceTensor:
-    """The tensor that the source names; where it names several, one made of them."""
-    names = source.names(config)
-    if not source.each:
-        return found[names[0]]
-    length = want.shape[0] // len(names)
-    for name in names:
-        if name not in found:
-            raise FormatError(f"tensor {name!r} is missing; shape {[length]} is needed")
-        if found[name].shape != (length,):
-            raise FormatError(
-                f"tensor {name!r} has shape {list(found[name].shape)}, but the config needs {[length]}"
-            )
-        check_vector(found[name])
-    first, kinds = found[names[0]], {found[name].kind for name in names}
-    if len(kinds) > 1:
-        raise UnsupportedError(f"tensor {names[0]!r} and those beside it are {' and '.join(sorted(kinds))}")
-    data = np.concatenate([found[name].data for name in names])
-    return replace(first, shape=want.shape, data=data)
+    """The tensor that the source names, one made of several, or with a dimension more or less than it has."""
+    if source.each:
+        names, (shape, _) = source.names(config), _needed(source, want, config)
+        for name in names:
+            if name not in found:
+                raise FormatError(f"tensor {name!r} is missing; shape {list(shape)} is needed")
+            if found[name].shape != shape:
+                had = list(found[name].shape)
+                raise FormatError(f"tensor {name!r} has shape {had}, but the config needs {list(shape)}")
+        return Stack.of(source.name, [found[name] for name in names])
+    tensor = found[source.name]
+    if source.lifted and len(tensor.shape) == 1:
+        return replace(tensor, shape=(1, *tensor.shape))
+    if source.stacked and len(tensor.shape) == len(want.shape) + 1:
+        return replace(tensor, shape=(tensor.shape[0] * tensor.shape[1], *tensor.shape[2:]))
+    return tensor
 
 
 def _checked(tensor: SourceTensor, source: From, want: Expected, config: BaseConfig) -> SourceTensor:

@@ -33,17 +33,20 @@ class Words:
     """What a tokenizer_config.json says; None where it is silent."""
 
     add_bos: bool | None  # does a text begin with bos
-    ends: bool | None  # False: nothing comes behind a text, whatever tokenizer.json says
+    ends: (
+        bool | None
+    )  # does an end token come behind a text; False: nothing does, whatever tokenizer.json says
     prefix: bool | None  # is a space put before a text
     legacy: bool | None  # … and before what follows a control token
     rebuilt: bool  # do the words count for the steps of a tokenizer.json too
     tekken: bool  # is the way of splitting TEKKEN, whatever tokenizer.json says
 
     @classmethod
-    def read(cls, config: dict[str, Any]) -> Words:
-        """FormatError for a word that is neither true nor false, UnsupportedError for what is refused."""
+    def read(cls, config: dict[str, Any], pooled: bool = False) -> Words:
+        """FormatError for a word that is neither true nor false, UnsupportedError for what is refused; of a
+        model that gives vectors an end token behind each text is not."""
         for word, meaning in REFUSED.items():
-            if _flag(config, word):
+            if _flag(config, word) and not (pooled and word == "add_eos_token"):
                 raise UnsupportedError(
                     f"{word} is true in {FILE}, which asks for {meaning}; only false is supported"
                 )

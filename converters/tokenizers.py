@@ -45,13 +45,14 @@ def is_marker(text: str) -> bool:
     return match is not None and (match[1] or "").lower() not in HTML
 
 
-def from_directory(path: Path | Folder) -> tuple[dict[str, Any], bytes] | None:
+def from_directory(path: Path | Folder, *, pooled: bool = False) -> tuple[dict[str, Any], bytes] | None:
     """The tokenizer of a Hugging Face directory: tokenizer.json, else tokenizer.model; None without either.
+    pooled: the model gives vectors, and so reads what a text has behind it.
 
     Raises FormatError for a broken file, UnsupportedError for a tokenizer that cannot be kept exactly.
     """
     folder = Folder.of(path)
-    settings = Settings(folder)
+    settings = Settings(folder, pooled)
     text = jsonfile.content(folder, "tokenizer.json", BLOB_BYTES_MAX)
     if text is not None:
         return finish(*_from_json(checked(text.removeprefix(codecs.BOM_UTF8)), settings))
@@ -62,11 +63,11 @@ def from_directory(path: Path | Folder) -> tuple[dict[str, Any], bytes] | None:
         return finish(*_from_model(model, settings))
 
 
-def from_gguf(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], bytes] | None:
-    """The tokenizer of a GGUF file's metadata (arrays as lists); None when it holds none. Raises as above."""
+def from_gguf(metadata: Mapping[str, Any], *, pooled: bool = False) -> tuple[dict[str, Any], bytes] | None:
+    """The tokenizer of a GGUF file's metadata (arrays as lists); None when it holds none. As above."""
     from edgeq.converters import vocabulary
 
-    return vocabulary.from_gguf(metadata)
+    return vocabulary.from_gguf(metadata, pooled=pooled)
 
 
 def finish(spec: Spec, blob: bytes) -> tuple[dict[str, Any], bytes]:
@@ -74,6 +75,8 @@ def finish(spec: Spec, blob: bytes) -> tuple[dict[str, Any], bytes]:
     values = dataclasses.asdict(spec)
     header = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
     header["tensor"] = "tokenizer"
+    if not spec.behind:
+        del header["behind"]
     load(header, blob)
     return header, blob
 
@@ -95,12 +98,13 @@ class Added:
 class Settings:
     """What the JSON files beside a tokenizer say: special tokens, ids that end a text, added tokens."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, pooled: bool = False) -> None:
         def optional(name: str) -> dict[str, Any]:
             return jsonfile.load(folder, name) or {}
 
         self.tokenizer = optional("tokenizer_config.json")
-        self.words = Words.read(self.tokenizer)
+        self.pooled = pooled
+        self.words = Words.read(self.tokenizer, pooled)
         special_map = optional("special_tokens_map.json")
         config, generation = optional("config.json"), optional("generation_config.json")
         self.names = {
@@ -149,6 +153,8 @@ class Settings:
         if bos is None and "bos_token" not in self.tokenizer:
             bos = next((id for id in self.bos_ids if id < vocab_size), None)
         bos = more.pop("bos", bos)
+        if self.words.ends and not more.get("behind"):
+            more["behind"] = tuple(eos[:1])
         return Spec(
             vocab_size=vocab_size,
             bos=bos,
@@ -261,7 +267,9 @@ def _from_json(document: Document, settings: Settings) -> tuple[Spec, bytes]:
     check_splits(data, settings.words)
     data = with_prefix(data, settings.words)
     before, behind = _around(_library(document.with_settings(data)))
-    if behind and settings.words.ends is not False:
+    if settings.words.ends is False:
+        behind = []
+    if behind and not settings.pooled:
         raise UnsupportedError(
             f"the post_processor of tokenizer.json puts {len(behind)} tokens behind each text, which is not "
             "supported; add_eos_token false in tokenizer_config.json leaves them out"
@@ -289,6 +297,7 @@ def _from_json(document: Document, settings: Settings) -> tuple[Spec, bytes]:
     more["unknown"] = words.get(token_text(model.get("unk_token") if isinstance(model, dict) else None) or "")
     if len(before) == 1 and words.get(settings.names.get("bos_token", "")) is None:
         more["bos"] = before[0]
+    more["behind"] = tuple(behind)
     spec = settings.spec(words, vocab_size, special, kind="tokenizer.json", **more)
     control = {id for id in spec.control if id in added or id in special}
     add_bos = settings.words.add_bos

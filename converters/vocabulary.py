@@ -76,8 +76,9 @@ SPLITS = {
 }
 
 
-def from_gguf(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], bytes] | None:
-    """The tokenizer of a GGUF file; None when the file holds none.
+def from_gguf(metadata: Mapping[str, Any], *, pooled: bool = False) -> tuple[dict[str, Any], bytes] | None:
+    """The tokenizer of a GGUF file; None when the file holds none. pooled: the model gives vectors, and so
+    may read a token behind each text.
 
     Raises FormatError for broken metadata, UnsupportedError for an unknown kind or way of splitting.
     """
@@ -90,7 +91,7 @@ def from_gguf(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], bytes] | Non
         )
     vocabulary = Vocabulary(metadata)
     for name in ("add_eos_token", "add_sep_token"):
-        if vocabulary.flag(name, False):
+        if vocabulary.flag(name, False) and not pooled:
             raise UnsupportedError(
                 f"tokenizer.ggml.{name} is true, which asks for a token behind each text; "
                 "only false is supported"
@@ -150,8 +151,11 @@ class Vocabulary:
             id for id, type in enumerate(self.types)
             if type == USER_DEFINED and id not in control and is_marker(self.words[id])
         }  # fmt: skip
+        behind = [eos] if self.flag("add_eos_token", False) else []
+        behind = [self.id("seperator")] if self.flag("add_sep_token", False) else behind
         return Spec(
             kind=kind,
+            behind=tuple(id for id in behind if id is not None),
             vocab_size=len(self.words),
             bos=bos,
             eos=tuple(dict.fromkeys(ends)),

@@ -35,6 +35,7 @@ from edgeq.speculate import PassCosts
 if TYPE_CHECKING:
     from edgeq.chat.answer import Answer, ChatResult
     from edgeq.chat.conversation import Conversation
+    from edgeq.embed import Pooling
     from edgeq.generate import Batch, Generation, Result
     from edgeq.prefix import Prefixes
 
@@ -214,6 +215,32 @@ class Model(Unique):
         return template if isinstance(template, str) else None
 
     @property
+    def pooling(self) -> Pooling | None:
+        """What the file says of how texts become vectors, or documents are ranked."""
+        from edgeq.embed import Pooling
+
+        spec = self.file.header.get("pooling")
+        return None if spec is None else Pooling.from_header(spec)
+
+    @property
+    def classifier(self) -> np.ndarray:
+        """float32 [labels, hidden_size] of a model that ranks: what the last row is multiplied with."""
+        return self.file.tensors["classifier"].array().reshape(-1, self.config.hidden_size)
+
+    def embed(self, texts: Ids[str | Ids[int]], **options: Any) -> np.ndarray:
+        """float32 [texts, width]: a vector for each text; the options are those of `edgeq.embed.embed`."""
+        from edgeq.embed import embed
+
+        return embed(self, texts, **options)
+
+    def rerank(self, query: str, documents: Ids[str], **options: Any) -> np.ndarray:
+        """float32 [documents]: how well each answers the query; the options are those of
+        `edgeq.embed.rerank`."""
+        from edgeq.embed import rerank
+
+        return rerank(self, query, documents, **options)
+
+    @property
     def prefixes(self) -> Prefixes:
         """What it knows of prompts that it computed, for those that begin alike."""
         if self._prefixes is None:
@@ -245,10 +272,14 @@ class Model(Unique):
         """Tokens of one pass whose logits can be had, at the most."""
         return self.runner.outputs
 
-    def advance(self, parts: Ids[Part], *, cancelled: Cancelled | None = None) -> list[Fed]:
+    def advance(
+        self, parts: Ids[Part], *, rows: bool = False, cancelled: Cancelled | None = None
+    ) -> list[Fed]:
         """One pass over several sequences of this model, each fed with ids of its own; what came of each.
 
         At most `pass_tokens` ids, `pass_outputs` of them wanted. The same bits as of each sequence alone.
+        rows: in place of logits the rows that they are made of, float32 [wanted, hidden_size]; as many may be
+        wanted as there are ids.
         UsageError and the rest as from `Sequence.feed`; broken off, no sequence holds any of the ids, or none
         but those up to a chunk's end with a cache that has far pages.
         """
@@ -257,7 +288,7 @@ class Model(Unique):
         for part in parts:
             ids = arguments.token_ids(part.ids, self.vocab_size, self.context)
             checked.append((part.sequence, ids, wanted_of(part.wanted, len(ids))))
-        self._check_pass(checked)
+        self._check_pass(checked, self.pass_tokens if rows else self.pass_outputs)
         turn = Turn("the sequence is being fed")
         try:
             for sequence, ids, _ in checked:
@@ -268,13 +299,14 @@ class Model(Unique):
             fed: list[list[Fed]] = [[] for _ in pieces]
             for n in range(max(map(len, pieces))):
                 now = [(own[n], all) for own, all in zip(pieces, fed, strict=True) if n < len(own)]
-                for (_, some), one in zip(now, run_pass(self, [p for p, _ in now], cancelled), strict=True):
+                found = run_pass(self, [piece for piece, _ in now], cancelled, rows)
+                for (_, some), one in zip(now, found, strict=True):
                     some.append(one)
             return [some[0] if len(some) == 1 else joined(some) for some in fed]
         finally:
             turn.over = True
 
-    def _check_pass(self, parts: Ids[tuple[Sequence, np.ndarray, int]]) -> None:
+    def _check_pass(self, parts: Ids[tuple[Sequence, np.ndarray, int]], most: int) -> None:
         """UsageError where the parts are no pass."""
         sequences = [sequence for sequence, _, _ in parts]
         if any(not isinstance(sequence, Sequence) or sequence.model is not self for sequence in sequences):
@@ -282,10 +314,10 @@ class Model(Unique):
         if len({id(sequence) for sequence in sequences}) < len(sequences) or not sequences:
             raise UsageError("a pass is over at least one sequence, and over none twice.")
         count, outputs = sum(len(ids) for _, ids, _ in parts), sum(wanted for _, _, wanted in parts)
-        if count > self.pass_tokens or outputs > self.pass_outputs:
+        if count > self.pass_tokens or outputs > most:
             raise UsageError(
                 f"{count} ids with the logits of {outputs} are more than a pass of {self.pass_tokens} with "
-                f"those of {self.pass_outputs}."
+                f"those of {most}."
             )
 
     def logits(self, ids: Ids[int]) -> np.ndarray:

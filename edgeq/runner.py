@@ -14,7 +14,7 @@ from edgeq import formats, memory, models, tuned
 from edgeq.cache import Narrowing, Plan, kind_of
 from edgeq.cache.plan import PASS, Group
 from edgeq.cores import default_threads
-from edgeq.errors import UsageError
+from edgeq.errors import OutOfMemoryError, UsageError
 from edgeq.kernels import sources
 from edgeq.models import decoder
 from edgeq.ops.attention import narrow
@@ -58,33 +58,49 @@ class Runner(Unique):
         cores = default_threads()
         self._tuned = tuned.read(self.isa, cores, sources.digest())
         workers = threads or max(1, min(self._tuned.threads or cores, work // WORKER_WORK))
-        recorder = self._record(file.family, act, workers)
+        self._family, self._act, self._workers, self._progress = file.family, act, workers, progress
+        self._ropes = decoder.tables(c, self._weights, context)
+        recorder = self._record(self.plan)
         self._kernels = store.kernels()  # whose code the program's addresses point into
         narrowing = [self._narrowing(workers, group) for group in self.plan.groups if group.far_bytes]
         requests = {request for each in (recorder, *narrowing) for request in each.requests()}
         addresses = self._kernels.load([*Pool.requests(self.isa), *requests], progress)
         self._program: Program = recorder.finish(addresses)
+        self._rows: Program | None = None  # recorded when rows are asked for
         self._narrow = [each.finish(addresses) for each in narrowing]
         self._pool = Pool(workers, self.isa)
 
-    def _record(self, family: str, act: str, workers: int) -> Recorder:
-        c = self.config
-        self._ropes = decoder.tables(c, self._weights, self.context)
-        limit = min(PASS, self.context)
+    def _record(self, plan: Plan, *, rows: bool = False) -> Recorder:
+        """The pass that leaves logits, or rows."""
+        c, limit = self.config, min(PASS, self.context)
         recorder = Recorder(
             Settings(
                 isa=self.isa,
-                act=act,
-                workers=workers,
+                act=self._act,
+                workers=self._workers,
                 limit=limit,
-                outputs=max(1, min(limit, LOGITS_BYTES // (4 * c.vocab_size))),
+                outputs=limit if rows else max(1, min(limit, LOGITS_BYTES // (4 * c.vocab_size))),
                 tokens=host_isa().tokens,
                 tiles=self._tuned.tiles,
+                rows=rows,
             ),
-            self.plan,
+            plan,
         )
-        models.family(family).forward(recorder, c, self._weights, self._ropes)
+        models.family(self._family).forward(recorder, c, self._weights, self._ropes)
         return recorder
+
+    def _rows_program(self) -> Program:
+        """Over pages of the same plan; made by the first pass that is asked for rows."""
+        if self._rows is None:
+            try:
+                recorder = self._record(Plan(self.plan.kind, self.context), rows=True)
+                addresses = self._kernels.load(recorder.requests(), self._progress)
+                self._rows = recorder.finish(addresses)
+            except MemoryError:
+                raise OutOfMemoryError(
+                    "memory is short for the program that leaves rows: a smaller context needs less."
+                ) from None
+        return self._rows
 
     def _narrowing(self, workers: int, group: Group) -> Recorder:
         """What makes far pages of a group's layers."""
@@ -125,17 +141,20 @@ class Runner(Unique):
         pages.reshape(-1)[group * self.plan.pages :][:2] = near, far
         return pages
 
-    def run(self, segments: Sequence[Segment], go_on: Callable[[], object]) -> tuple[np.ndarray, np.ndarray]:
+    def run(
+        self, segments: Sequence[Segment], go_on: Callable[[], object], *, rows: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """A pass over rows of sequences, at most `limit` of them and `outputs` wanted, with ids of the
         vocabulary (the caller has checked that) and pages that are theirs; what these hold of earlier
-        positions is read.
+        positions is read. With `rows` as many may be wanted as there are.
 
         Gives (float32 [wanted, vocab_size], the logits after the wanted rows, segment by segment, and int64
         [wanted], the token of the largest of each, -1 where one is not finite): views that the next pass
-        overwrites. go_on() is called between the pieces of a long pass; when it raises, the positions of
-        the segments hold nothing.
+        overwrites. With `rows` it gives in place of logits the rows that they are made of, float32 [wanted,
+        hidden_size], after the last norm, and -1 for each. go_on() is called between the pieces of a long
+        pass; when it raises, the positions of the segments hold nothing.
         """
-        program = self._program
+        program = self._rows_program() if rows else self._program
         for s in segments:
             if not 0 <= s.start <= self.context - len(s.ids):
                 raise UsageError(
@@ -144,19 +163,21 @@ class Runner(Unique):
         program.start(segments)
         for rope in self._ropes.values():
             rope.ensure(max(s.start + len(s.ids) for s in segments))
-        for first, last in self._pieces(sum(len(s.ids) for s in segments)):
+        for first, last in self._pieces(program, sum(len(s.ids) for s in segments)):
             go_on()
             self._pool.run(program.code[first:last])
         outputs = sum(s.wanted for s in segments)
+        if rows:
+            return program.logits[:outputs, : self.config.hidden_size], np.full(outputs, -1, np.int64)
         return program.logits[:outputs, : self.config.vocab_size], program.likeliest[:outputs]
 
     def close(self) -> None:
         """Send the threads home. No pass may be under way."""
         self._pool.close()
 
-    def _pieces(self, count: int) -> Iterator[tuple[int, int]]:
+    def _pieces(self, program: Program, count: int) -> Iterator[tuple[int, int]]:
         """Where a pass over `count` tokens pauses, so that Ctrl-C need not wait for its end."""
-        end = len(self._program.code)
+        end = len(program.code)
         layers = max(1, int(PAUSE_WORK / (self._layer_work * count)))
-        stops = [0, *self._program.yield_points[layers::layers], end]
+        stops = [0, *program.yield_points[layers::layers], end]
         return zip(stops, stops[1:], strict=False)

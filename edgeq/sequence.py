@@ -248,10 +248,14 @@ class Sequence(Unique):
 
 
 def run_pass(
-    model: Model, parts: Ids[tuple[Sequence, np.ndarray, int]], cancelled: Cancelled | None
+    model: Model,
+    parts: Ids[tuple[Sequence, np.ndarray, int]],
+    cancelled: Cancelled | None,
+    rows: bool = False,
 ) -> list[Fed]:
     """One pass: each sequence's ids, int64, and how many of the last are wanted; whoever calls has the turn
-    of all of them, and checked the ids and that there is room.
+    of all of them, and checked the ids and that there is room. With `rows` what is left is not logits but
+    the rows that they are made of.
     """
     sequences = [sequence for sequence, _, _ in parts]
 
@@ -275,7 +279,7 @@ def run_pass(
     try:
         model._passes.wait(turn)
         model.runner.narrow(narrowings, go_on)
-        logits, likeliest = (part.copy() for part in model.runner.run(segments, go_on))
+        logits, likeliest = (part.copy() for part in model.runner.run(segments, go_on, rows=rows))
     finally:
         turn.over = True
         turn.ring()

@@ -44,6 +44,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "source": (dict, type(None)),
     "quantization": (dict, type(None)),
     "cache": (dict, type(None)),
+    "pooling": (dict, type(None)),
     "required": (list,),
 }
 _MUST = ("config", "tensors")

@@ -51,9 +51,10 @@ ARROWS: dict[str, set[str]] = {
     },
     "sequence": {"arguments", "cache", "catalog", "ownership", "passes", "runtime"},
     "reuse": {"cache", "catalog", "prefix"},
+    "embed": {"arguments", "passes"},
     "engine": {
         "cache", "catalog", "reuse", "cores", "runner", "sequence", "models", "packs", "formats", "ownership",
-        "tokenizer", "generate", "chat", "library", "arguments", "passes", "prefix", "speculate",
+        "embed", "tokenizer", "generate", "chat", "library", "arguments", "passes", "prefix", "speculate",
     },
     "speculate": {"arguments", "passes"},
     "schedule": {"ownership", "passes", "speculate"},
@@ -64,7 +65,7 @@ ARROWS: dict[str, set[str]] = {
     "evaluate": {"arguments", "engine", "generate", "sampling", "tokenizer", "formats"},
     "rounding": {"formats"},
     "hub": {"formats", "whole"},
-    "converters": {"formats", "hub", "models", "rounding", "tokenizer"},
+    "converters": {"embed", "formats", "hub", "models", "rounding", "tokenizer"},
     "library": {"converters", "formats", "hub", "sizes"},
     "calibrate": {
         "arguments", "cache", "chat", "converters", "formats", "models", "runtime", "tokenizer",
@@ -81,12 +82,14 @@ ARROWS: dict[str, set[str]] = {
     "cli": {
         "engine", "generate", "sampling", "speculate", "chat", "tokenizer", "evaluate", "converters",
         "models", "formats", "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache",
-        "demo", "cores", "tune", "tuned", "idle", "ends", "hub", "library", "sizes", "whole",
+        "demo", "cores", "embed", "tune", "tuned", "idle", "ends", "hub", "library", "sizes", "whole",
     },
 }  # fmt: skip
 
 # modules of edgeq.kernels that import no numba: what there is to know of kernels
-CATALOG = {"catalog", "roles", "sources", "table"}
+CATALOG = {
+    "catalog", "roles", "row", "rows_attention", "rows_experts", "rows_logits", "sources", "table",
+}  # fmt: skip
 
 # imported only inside functions, so that nothing pays for them before it needs them
 HEAVY = {

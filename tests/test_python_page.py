@@ -31,7 +31,7 @@ def blocks(name: str) -> Iterator[tuple[int, str]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, demo_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the page says is there: the bundled model as a chat model, and a text."""
+    """What the page says is there: the bundled model as a chat model, a text, models that give vectors."""
     checkpoint = tmp_path / "checkpoint-dir"
     shutil.copytree(demo_checkpoint, checkpoint)
     settings = json.loads((checkpoint / "tokenizer_config.json").read_text())
@@ -42,6 +42,8 @@ def folder(tmp_path: Path, demo_checkpoint: Path, monkeypatch: pytest.MonkeyPatc
     words = gguf_checkpoint.vocabulary(demo_checkpoint, model.config["vocab_size"])
     rounded = gguf_checkpoint.rounded("q8_0")
     gguf_checkpoint.write(tmp_path / "model-Q8_0.gguf", model, rounded, words, TEMPLATE)
+    for name in ("embedding", "reranker"):
+        convert(ROOT / "tests/golden/vectors" / name, tmp_path / f"{name}.edgeq", scheme="q8")
     (tmp_path / "text.txt").write_text((ROOT / "edgeq/calibrate/text/stories.txt").read_text()[:20_000])
     monkeypatch.chdir(tmp_path)
     return tmp_path

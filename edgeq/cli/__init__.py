@@ -32,6 +32,8 @@ COMMANDS = {
     "quantize": "Make a small .edgeq file that stays close to a model, by calibration.",
     "run": "Continue a prompt.",
     "chat": "Talk with a model.",
+    "embed": "Make vectors of texts.",
+    "rerank": "Order documents by how well they answer a query.",
     "bench": "Measure tokens per second and memory.",
     "list": "List the converted models that are kept, and what they take.",
     "rm": "Remove converted models.",

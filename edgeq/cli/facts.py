@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from edgeq.errors import EdgeqError, FormatError
 
 if TYPE_CHECKING:
+    from edgeq.converters.source import Source
     from edgeq.formats.gguf import GGUFFile
     from edgeq.models import BaseConfig
 
@@ -18,7 +19,7 @@ T = TypeVar("T")
 
 KNOWN = (
     "format", "family", "config", "tensors", "tokenizer", "chat_template", "generation", "license", "source",
-    "quantization", "cache", "required",
+    "quantization", "cache", "pooling", "required",
 )  # fmt: skip
 
 
@@ -54,6 +55,7 @@ def edgeq_facts(model: str) -> Facts:
             "license": header.get("license"),
             "source": header.get("source") or {},
             "quantization": header.get("quantization") or {},
+            "pooling": header.get("pooling") or {},
             "other": {name: value for name, value in header.items() if name not in KNOWN},
             "cache": cache_facts(config, header.get("cache")),
             "schemes": by_scheme(tensors),
@@ -85,6 +87,7 @@ def gguf_facts(model: str) -> Facts:
         "tokenizer": {"kind": config.get("tokenizer.ggml.model")},
         "chat_template": template if isinstance(template, str) else None,
         "generation": {},
+        "pooling": pooling_facts(source),
         "license": config.get("general.license"),
         "source": {},
         "quantization": {},
@@ -124,6 +127,7 @@ def directory_facts(model: str) -> Facts:
         "tokenizer": tokenizer and tokenizer[0],
         "chat_template": source.chat_template if source else None,
         "generation": source.generation if source else {},
+        "pooling": pooling_facts(source),
         "license": source.license if source else None,
         "source": {"left_out": list(source.left_out)} if source and source.left_out else {},
         "quantization": {},
@@ -132,6 +136,11 @@ def directory_facts(model: str) -> Facts:
         "schemes": by_scheme(tensors),
         "tensors": tensors,
     }
+
+
+def pooling_facts(source: Source | None) -> Facts:
+    """What a source says of vectors, as a header has it."""
+    return source.pooling.pooling.to_header() if source is not None and source.pooling else {}
 
 
 def tried(read: Callable[[], T]) -> tuple[T | None, str | None]:

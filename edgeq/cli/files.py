@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import BinaryIO
 
@@ -51,3 +52,12 @@ def utf8(data: bytes, what: str) -> str:
 def without_newline(text: str) -> str:
     """A file's text without the newline that ends its last line."""
     return text[:-1] if text.endswith("\n") else text
+
+
+def lines_of(file: str | None) -> list[str]:
+    """The lines of a file, or of stdin for -, that are not empty; none without a file."""
+    if file is None:
+        return []
+    data = all_of(sys.stdin.buffer, "stdin") if file == "-" else read_bytes(file)
+    text = utf8(data, "stdin" if file == "-" else printable(file))
+    return [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]

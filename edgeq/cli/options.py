@@ -94,6 +94,27 @@ def model_and_prompt(function: Function) -> Function:
     return wrapper
 
 
+def model_and_words(name: str) -> Callable[[Function], Function]:
+    """MODEL and any number of words as arguments; beside -m all arguments are words. The function gets
+    `model`, and the words as `words`.
+    """
+
+    def decorate(function: Function) -> Function:
+        @click.argument("model", required=False, type=click.Path())
+        @click.argument("words", nargs=-1, metavar=name)
+        @model_option
+        @functools.wraps(function)
+        def wrapper(model: str | None, words: tuple[str, ...], model_option: str | None, **rest: Any) -> Any:
+            given = words if model is None else (model, *words)
+            if model_option is None:
+                return function(model=one_model(model, None), words=given[1:], **rest)
+            return function(model=model_option, words=given, **rest)
+
+        return wrapper
+
+    return decorate
+
+
 class Numbers(click.ParamType):
     """Positive whole numbers separated by commas: 1,2,4."""
 

@@ -58,7 +58,7 @@ def command(model: str, tensors: bool, template: bool, as_json: bool) -> None:
 def overview(facts: Facts) -> str:
     """The facts as lines for a person; every value of the file is one line, cleaned and shortened."""
     lines = [f"{name:11} {words}" for name, words in head(facts) if words]
-    for name in ("source", "quantization", "generation", "other", "config"):
+    for name in ("source", "quantization", "generation", "pooling", "other", "config"):
         values = facts[name]
         if isinstance(values, dict) and values:
             lines += ["", f"{name}:"] + [f"  {key}: {short(value)}" for key, value in values.items()]

@@ -18,6 +18,7 @@ WANTED = (
     "*.safetensors", "*.json", "tokenizer.model", "tokenizer.model.v*", "*.jinja", "merges.txt", "vocab.txt",
     "README.md", "LICENSE*",
 )  # fmt: skip
+MODULE = re.compile(r"\d{1,2}_\w{1,40}/config\.json")  # of a model that gives vectors
 UNWANTED = ("*/*", "consolidated*", "adapter*", "training_args*")
 WHOLE = "model.safetensors"  # beside which shards are not read
 # The types that are tried in turn where a name says none; then the first file by its name.
@@ -57,7 +58,8 @@ def checkpoint(listing: Listing) -> list[Entry]:
     found = [
         entry
         for entry in listing.entries
-        if any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in WANTED)
+        if MODULE.fullmatch(entry.name)
+        or any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in WANTED)
         and not any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in UNWANTED)
     ]
     if any(entry.name == WHOLE for entry in found):

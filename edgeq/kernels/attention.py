@@ -108,8 +108,8 @@ def attend_chunk_int8(
     """The chunk at `base`, for queries first.. < last of key-value head i, merged into their tile's sums.
 
     query is where queries lie and what their scores are capped by, 0 where they are not. The cache is where
-    its parts lie in the chunk's page, sizes is (head_dim, rows), and `start` the position of a query 0; the
-    last query's is `final`.
+    its parts lie in the chunk's page, and sizes is (head_dim, rows). Query n sees positions up to
+    start + n // share (`batch.reach`); the last one's last is `final`.
     """
     keys, key_scales, values, value_scales = cache
     q, cap = query
@@ -174,6 +174,7 @@ def attend_int8(
     window,
     cap,
     sinks,
+    whole,
     scratch,
     scratch_stride,
     units,
@@ -192,7 +193,7 @@ def attend_int8(
         (q, float_bits(cap)),
         (keys, key_scales, values, value_scales),
         kv_heads,
-        (heads // kv_heads, head_dim, rows, pages_at, window),
+        (heads // kv_heads, head_dim, rows, pages_at, window, whole),
         (y, y_stride, sinks),
         scratch + worker * scratch_stride,
         (units, block, units_max, finished),
@@ -276,6 +277,7 @@ def attend_float(
     window,
     cap,
     sinks,
+    whole,
     scratch,
     scratch_stride,
     units,
@@ -294,7 +296,7 @@ def attend_float(
         (q, float_bits(cap)),
         (keys, values),
         kv_heads,
-        (heads // kv_heads, head_dim, rows, pages_at, window),
+        (heads // kv_heads, head_dim, rows, pages_at, window, whole),
         (y, y_stride, sinks),
         scratch + worker * scratch_stride,
         (units, block, units_max, finished),

@@ -10,6 +10,7 @@ OUTPUTS, ROWS, WANTED, SEGMENT = Batch.OUTPUTS, Batch.ROWS, Batch.WANTED, Batch.
 SEGMENTS, SEGMENT_BYTES = Batch.SEGMENTS, Batch.SEGMENT_BYTES
 POSITION, PAGES, ROW_BYTES, WANTED_BYTES = Batch.POSITION, Batch.PAGES, Batch.ROW_BYTES, Batch.WANTED_BYTES
 FIRST, LENGTH, START = Batch.FIRST, Batch.LENGTH, Batch.START
+ALL = 1 << 40  # more queries than any pass has
 
 
 @native
@@ -71,6 +72,12 @@ def block_at(batch, share, n):
 
 
 @native
-def row_zero(segment):
-    """The position that the pass's row 0 would have, were it of the segment."""
-    return peek_i64(segment + START) - peek_i64(segment + FIRST)
+def reach(segment, share, whole):
+    """(zero, each): the pass's query n, of `share` of a row, sees the positions of its segment's sequence up
+    to zero + n // each. That is its own, and where `whole` is not 0 the segment's last.
+    """
+    first = peek_i64(segment + FIRST)
+    zero = peek_i64(segment + START) - first  # the position that row 0 would have, were it of the segment
+    if whole != 0:
+        return zero + first + peek_i64(segment + LENGTH) - 1, ALL
+    return zero, share

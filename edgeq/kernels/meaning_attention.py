@@ -181,12 +181,14 @@ class FloatHead:
 class Softmax(NamedTuple):
     """What a layer makes of its scores. A query sees `window` positions up to its own, or all where that is
     0; scores become cap * tanh(score / cap) where there is a cap; and of each query head a number in `sinks`,
-    float32 [heads], takes part in the softmax as the score of something whose value is zeros.
+    float32 [heads], takes part in the softmax as the score of something whose value is zeros. With `whole` a
+    query sees what the last one sees.
     """
 
     window: int = 0
     cap: float = 0.0
     sinks: Array | None = None
+    whole: bool = False
 
 
 PLAIN = Softmax()
@@ -226,7 +228,8 @@ def attend_chunks(
     """Softmax over chunks of positions, merged as they come; one not seen changes nothing. The sums of values
     [count, dims] and of exponentials [count]. `heads` is what each chunk holds in turn for query head h.
     """
-    own = position + np.arange(count)[:, None]  # the position of each query
+    own = position + np.arange(count)[:, None]  # the last position that each query sees
+    own = np.full_like(own, position + count - 1) if softmax.whole else own
     top = np.full(count, MASKED, F32)
     total = np.zeros(count, F32)
     out = np.zeros((count, dims), F32)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from edgeq.simd.verbs import exchange, fetch_add, native, peek_i64, tokens
 
-from .batch import block_at, blocks_in, page_of, row_zero
+from .batch import block_at, blocks_in, page_of, reach
 from .catalog import CHUNK, TASKS, Batch, Scratch
 from .scratch import scratch_tiles
 from .softmax import clear_tile, emit_tile, first_chunk, merge_tile
@@ -34,22 +34,22 @@ def clear_tiles(t, tile, dims, begin, stop):
 
 
 @native
-def sees(t, first, stop, base, zero, share, window):
+def sees(t, first, stop, base, zero, each, window):
     """Whether one of the queries of the tile from `first` on sees something of the chunk at `base`."""
-    final = zero + (min(first + tokens(t), stop) - 1) // share
-    return first_chunk(zero + first // share, window) <= base and base <= final
+    final = zero + (min(first + tokens(t), stop) - 1) // each
+    return first_chunk(zero + first // each, window) <= base and base <= final
 
 
 @native
 def attend_tiles(t, attend_chunk, i, segment, begin, stop, base, query, cache, shape, scratch, tile):
     """Merge the chunk at `base` into the tiles of queries begin.. < stop of key-value head i."""
-    share, head_dim, rows, pages_at, window = shape
-    zero = row_zero(segment)
+    share, head_dim, rows, pages_at, window, whole = shape
+    zero, each = reach(segment, share, whole)
     page = page_of(peek_i64(segment + OWN_PAGES) + pages_at, base)
     for first in range(begin, stop, tokens(t)):
         last = min(first + tokens(t), stop)
-        if sees(t, first, stop, base, zero, share, window):
-            final = zero + (last - 1) // share
+        if sees(t, first, stop, base, zero, each, window):
+            final = zero + (last - 1) // each
             attend_chunk(
                 t,
                 i,
@@ -58,7 +58,7 @@ def attend_tiles(t, attend_chunk, i, segment, begin, stop, base, query, cache, s
                 base,
                 final,
                 zero,
-                share,
+                each,
                 window,
                 query,
                 page,
@@ -84,30 +84,30 @@ def finish_tiles(t, complete, i, begin, stop, shape, output, tile):
 
 
 @native
-def chunks_of(segment, begin, stop, share, window):
+def chunks_of(segment, begin, stop, share, window, whole):
     """Where the first chunk begins that one of the queries sees something of, and how many there are."""
-    zero = row_zero(segment)
-    base = first_chunk(zero + begin // share, window)
-    return base, (zero + (stop - 1) // share - base) // CHUNK + 1
+    zero, each = reach(segment, share, whole)
+    base = first_chunk(zero + begin // each, window)
+    return base, (zero + (stop - 1) // each - base) // CHUNK + 1
 
 
 @native
-def units_of(batch, blocks, share, window):
+def units_of(batch, blocks, share, window, whole):
     """Chunks that the queries of a key-value head are attended in, those of each block counted."""
     total = 0
     for n in range(blocks):
         segment, begin, stop = block_at(batch, share, n)
-        total += chunks_of(segment, begin, stop, share, window)[1]
+        total += chunks_of(segment, begin, stop, share, window, whole)[1]
     return total
 
 
 @native
-def task_of(batch, blocks, share, window, n):
+def task_of(batch, blocks, share, window, whole, n):
     """The task of the n-th unit, and the number of the task's first."""
     task, first = 0, 0
     while True:
         segment, begin, stop = block_at(batch, share, task % blocks)
-        after = first + chunks_of(segment, begin, stop, share, window)[1]
+        after = first + chunks_of(segment, begin, stop, share, window, whole)[1]
         if n < after:
             return task, first
         task, first = task + 1, after
@@ -116,15 +116,15 @@ def task_of(batch, blocks, share, window, n):
 @native
 def merge_units(t, segment, begin, stop, shape, scratch, tiles, unit, block):
     """Merge what came of a task's chunks, whose tiles lie from `unit` on, so many bytes apart."""
-    share, window = shape[0], shape[4]
+    share, window, whole = shape[0], shape[4], shape[5]
     dims = (shape[1] + 31) // 32 * 32
-    zero = row_zero(segment)
+    zero, each = reach(segment, share, whole)
     clear_tiles(t, tiles, dims, begin, stop)
-    base, count = chunks_of(segment, begin, stop, share, window)
+    base, count = chunks_of(segment, begin, stop, share, window, whole)
     for _ in range(count):
         offset = 0
         for first in range(begin, stop, tokens(t)):
-            if sees(t, first, stop, base, zero, share, window):
+            if sees(t, first, stop, base, zero, each, window):
                 merge_tile(t, scratch, tiles + offset, unit + offset, dims)
             offset += tile_bytes(t, dims)
         base += CHUNK
@@ -138,17 +138,17 @@ def share_queries(
     """Attention of all queries of the pass, in tasks or units that workers take from `work`.
 
     attend_chunk (as attend_chunk_int8) handles a tile, and complete (as turn_back) what came of all chunks;
-    query and cache are handed on. shape is (queries that share a head, head_dim, rows, pages_at, window),
-    output (y, y_stride, sinks) as `emit_tile` has them, scratch the worker's own. room is where units lie,
-    their bytes and how many there is room for, and counters of the units that each task has finished, zeros
-    before and after.
+    query and cache are handed on. shape is (queries that share a head, head_dim, rows, pages_at, window, not
+    0 where queries see all of their segment), output (y, y_stride, sinks) as `emit_tile` has them, scratch
+    the worker's own. room is where units lie, their bytes and how many there is room for, and counters of the
+    units that each task has finished, zeros before and after.
     """
-    share, window = shape[0], shape[4]
+    share, window, whole = shape[0], shape[4], shape[5]
     dims = (shape[1] + 31) // 32 * 32
     units, block, most, finished = room
     blocks = blocks_in(batch, share)
     tasks = blocks * kv_heads
-    total = units_of(batch, blocks, share, window) * kv_heads if tasks < TASKS * workers else tasks
+    total = units_of(batch, blocks, share, window, whole) * kv_heads if tasks < TASKS * workers else tasks
     apart = tasks < total and total <= most  # a task's chunks
     own = scratch + scratch_tiles(t)
     while True:
@@ -157,10 +157,10 @@ def share_queries(
             break
         task, unit = n, n
         if apart:
-            task, unit = task_of(batch, blocks, share, window, n)
+            task, unit = task_of(batch, blocks, share, window, whole, n)
         i = task // blocks
         segment, begin, stop = block_at(batch, share, task % blocks)
-        base, chunks = chunks_of(segment, begin, stop, share, window)
+        base, chunks = chunks_of(segment, begin, stop, share, window, whole)
         tiles, count = own, chunks
         if apart:
             tiles, count = units + n * block, 1

@@ -2,7 +2,7 @@
 checkpoints and GGUF files spell it.
 
 `family(name)` gives a family's module, `row_of(config)` the model_type and family of a Hugging Face config,
-`gguf_rows()` the architectures of GGUF files, and `check(file)` holds an .edgeq file against its family's
+`gguf_row(...)` how GGUF files spell it, and `check(file)` holds an .edgeq file against its family's
 table.
 """
 
@@ -35,7 +35,8 @@ __all__ = [
     "family",
     "family_names",
     "family_of",
-    "gguf_rows",
+    "gguf_architectures",
+    "gguf_row",
     "row_of",
 ]
 
@@ -76,9 +77,17 @@ def huggingface_rows() -> Iterator[tuple[str, str, str]]:
             yield model_type, architecture, name
 
 
-def gguf_rows() -> dict[str, tuple[Gguf, str]]:
-    """By the architecture of GGUF files: how they spell the family's config, and its name."""
-    return {row.architecture: (row, name) for name in family_names() for row in family(name).GGUF}
+def gguf_architectures() -> list[str]:
+    """Those of GGUF files that are known."""
+    return sorted({row.architecture for name in family_names() for row in family(name).GGUF})
+
+
+def gguf_row(architecture: str, keys: Mapping[str, Any]) -> tuple[Gguf, str]:
+    """How a GGUF file of a known architecture that has these keys spells a family's config, and its name."""
+    rows = [(row, name) for name in family_names() for row in family(name).GGUF]
+    found = [(row, name) for row, name in rows if row.architecture == architecture]
+    special = [(row, name) for row, name in found if row.when is not None and row.when(keys)]
+    return (special or [(row, name) for row, name in found if row.when is None])[0]
 
 
 def row_of(raw: Mapping[str, Any]) -> tuple[str, str]:
@@ -126,6 +135,8 @@ def _fits(file: ModelFile) -> BaseConfig:
             _check_tensor(rest.pop(want.name, None), want)
     with troubles.noted():
         _check_tokenizer(file, rest)
+    with troubles.noted():
+        _check_classifier(file, rest, config)
     if rest:
         troubles.add(FormatError(f"tensor {min(rest)!r} is not one of family {file.family}'s"))
     troubles.tell()
@@ -156,3 +167,16 @@ def _check_tokenizer(file: ModelFile, rest: dict[str, Any]) -> None:
     tensor = rest.pop(name, None) if isinstance(name, str) else None
     if tensor is None or tensor.scheme.name != "bytes":
         raise FormatError(f"the header's tokenizer names tensor {name!r:.80}, which is no tensor of bytes")
+
+
+def _check_classifier(file: ModelFile, rest: dict[str, Any], config: BaseConfig) -> None:
+    """Take the classifier out of `rest`; its rows must be there when the header says that the model ranks."""
+    if (file.header.get("pooling") or {}).get("kind") != "rank":
+        return
+    tensor, columns = rest.pop("classifier", None), config.hidden_size
+    if tensor is None or (tensor.scheme.name, tensor.layout) != ("f32", "plain"):
+        raise FormatError("the header's pooling ranks, but there is no tensor 'classifier' of f32 plain")
+    if len(tensor.shape) != 1 or tensor.shape[0] % columns:
+        raise FormatError(
+            f"tensor 'classifier' has shape {list(tensor.shape)}, but whole rows of {columns} are needed"
+        )

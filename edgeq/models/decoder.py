@@ -139,7 +139,9 @@ def head(
 
 
 def logits(p: Recorder, w: Weights, h: Input, *, scale: float = 1.0, cap: float | None = None) -> None:
-    """W_head . h, times `scale` and under a cap."""
+    """W_head . h, times `scale` and under a cap; nothing in a program that leaves h itself."""
+    if p.settings.rows:
+        return
     y = ops.matmul(p, w.head, h, outputs=True)
     ops.argmax(p, ops.scale(p, y, scale, cap=cap, outputs=True))
 
@@ -155,7 +157,9 @@ def decode(
     embedding_scale: float = 1.0,
     positions: Vector | None = None,
 ) -> None:
-    """The whole pass, from ids to logits; what the file has for each position is added to its token's row."""
+    """The whole pass, from ids to logits, or to the rows that these are made of (`Settings.rows`); what the
+    file has for each position is added to its token's row.
+    """
     x = ops.scale(p, ops.embed(p, w.matrix("embed")), embedding_scale)
     if positions is not None:
         ops.add_positions(p, x, positions, positions=c.max_position_embeddings)

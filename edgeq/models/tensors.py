@@ -87,8 +87,9 @@ class OfHeads:
 class From:
     """A tensor of a checkpoint, and what becomes of it: rows are moved, first the first way; numbers of a
     vector are added to; a matrix is transposed before all that. With `of`, two dimensions, it is a matrix
-    whose rows make a vector; with `each`, a number in the config, it is as many vectors with `{n}` in their
-    names, one after another.
+    whose rows make a vector; with `each`, a number in the config, it is as many tensors with `{n}` in their
+    names, one after another; `stacked`, it has a dimension more, whose members come one after another;
+    `lifted`, it may be a vector that is a matrix's one row.
     """
 
     name: str
@@ -97,6 +98,8 @@ class From:
     transposed: bool = False
     of: tuple[str, ...] = ()
     each: str = ""
+    stacked: bool = False
+    lifted: bool = False
 
     def filled(self, i: int) -> From:
         """With `{i}` in its name filled in."""

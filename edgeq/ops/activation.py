@@ -16,15 +16,26 @@ if TYPE_CHECKING:
     from edgeq.runtime.weights import Matrix
 
 
-def gated(p: Recorder, gate: Rows, up: Rows, readers: Sequence[Matrix], activation: str = "silu") -> Input:
-    """[tokens, intermediate]: activation(gate) * up, both of that shape, for the matrices that read it."""
-    return emit_forms(p, f"gated_{_known(activation, GATES)}", gate.columns, readers, gate=gate, up=up)
+def gated(
+    p: Recorder,
+    gate: Rows,
+    up: Rows,
+    readers: Sequence[Matrix],
+    activation: str = "silu",
+    *,
+    each: int = 1,
+) -> Input:
+    """[tokens, intermediate]: activation(gate) * up, both of that shape, for the matrices that read it; with
+    `each`, so many rows for a token.
+    """
+    name = f"gated_{_known(activation, GATES)}"
+    return emit_forms(p, name, gate.columns, readers, rows=each, gate=gate, up=up, each=each)
 
 
 def gated_rows(p: Recorder, gate: Rows, up: Rows, activation: str) -> Rows:
     """The same as float32 rows, for what is no product."""
     y = p.rows(gate.columns)
-    p.emit(f"gated_{_known(activation, (*GATES, *NORMED_GATES))}", gate=gate, up=up, y=y)
+    p.emit(f"gated_{_known(activation, (*GATES, *NORMED_GATES))}", gate=gate, up=up, y=y, each=1)
     return y
 
 

@@ -31,9 +31,11 @@ def attend(
     centre: np.ndarray | None = None,
     cap: float | None = None,
     sinks: Vector | None = None,
+    whole: bool = False,
 ) -> Rows:
     """[rows, heads * head_dim]: causal attention of q, of that shape, over the layer's cache, after k and v,
-    [rows, kv_heads * head_dim], were written to it; over as many positions as the layer's window says.
+    [rows, kv_heads * head_dim], were written to it; over as many positions as the layer's window says. With
+    `whole` it is not causal: each row sees all rows of its sequence that the pass has, and what was before.
 
     Products of queries and keys are multiplied by `scale`, by default 1 / sqrt(head_dim). centre, float32
     [kv_heads, head_dim], is taken from every key before it is rounded. It changes the scores of a query by
@@ -42,9 +44,11 @@ def attend(
     With a `cap` (Gemma 2) these products become cap * tanh(product / cap) before the softmax; None and 0 are
     no cap. sinks, float32 [heads] (gpt-oss), are one product more for each query head that the softmax is
     taken over, and whose value is zeros. Both are of more than differences of scores, so there is no centre
-    beside them. UsageError for that, for a cap that is negative or no number, and for sinks that are not one
-    for each head.
+    beside them. UsageError for that, for a cap that is negative or no number, for sinks that are not one for
+    each head, and for a window beside `whole`.
     """
+    if whole and cache.window:
+        raise UsageError("attention to all of a text has no window.")
     if not 0 <= (cap or 0) < math.inf:
         raise UsageError(f"attention's cap is {cap}, where a number above 0 is needed, or None.")
     if centre is not None and (cap or sinks is not None):
@@ -80,6 +84,7 @@ def attend(
         y=y,
         cap=cap or 0.0,
         sinks=sinks,
+        whole=int(whole),
         scratch=scratch,
         units=Workspace(Buffer(units * room.block), room.block),
         units_max=units,

@@ -34,9 +34,10 @@ class Settings:
     act: str  # "int8" or "f32"
     workers: int
     limit: int  # tokens in a pass at the most
-    outputs: int  # tokens whose logits a pass can give
+    outputs: int  # tokens whose logits, or rows, a pass can give
     tokens: int = field(default=1)  # to a tile: the instruction set's
     tiles: Mapping[str, int] = field(default_factory=dict)  # other numbers, by kernel and scheme: see `tuned`
+    rows: bool = False  # leave the rows that logits are made of, in place of these
 
 
 class Program(Unique):

@@ -44,14 +44,20 @@ class Recorder(Unique):
         """Rows that the largest tile reads beyond the last token."""
         return spare_rows(max(self.settings.tokens, *self.settings.tiles.values(), 0))
 
-    def rows(self, columns: int) -> Rows:
-        """float32 [tokens, columns]."""
-        return Rows(Buffer((self.settings.limit + self._spare) * row_bytes(columns) + SLACK), columns)
+    def rows(self, columns: int, each: int = 1) -> Rows:
+        """float32 [tokens, columns], or `each` such rows for a token."""
+        count = (self.settings.limit + self._spare) * each
+        return Rows(Buffer(count * row_bytes(columns) + SLACK), columns)
 
-    def quantized(self, columns: int, count: int | None = None) -> Quantized:
-        """int8 [tokens or `count` rows, columns]."""
-        groups = padded(columns) // GROUP * (self.settings.limit + self._spare if count is None else count)
+    def quantized(self, columns: int, count: int | None = None, each: int = 1) -> Quantized:
+        """int8 [tokens or `count` rows, columns], or `each` such rows for a token."""
+        rows = (self.settings.limit + self._spare) * each if count is None else count
+        groups = padded(columns) // GROUP * rows
         return Quantized(columns, Buffer(groups * GROUP), Buffer(groups * 4), Buffer(groups * 4))
+
+    def numbers(self, each: int) -> Buffer:
+        """Numbers of 32 bits, `each` for a token, without gaps."""
+        return Buffer(self.settings.limit * each * 4)
 
     def floats(self, columns: int, count: int) -> Buffer:
         """float32 [count, columns padded to 32], without gaps."""
@@ -62,7 +68,7 @@ class Recorder(Unique):
         return Workspace(Buffer(nbytes * self.settings.workers), nbytes)
 
     def result(self, columns: int) -> Rows:
-        """float32 [outputs, columns]: the program's logits, of the tokens whose are wanted."""
+        """float32 [outputs, columns]: what the program leaves of the tokens that it is wanted of."""
         array = memory.zeros((self.settings.outputs, row_bytes(columns) // 4), np.float32)
         self.logits = Held.of(array)
         return Rows(self.logits, columns)

@@ -36,6 +36,7 @@ class Spec:
     bos: int | None = None  # the token that begins a text
     eos: tuple[int, ...] = ()  # the tokens that end one, the chief one first
     add_bos: bool = False  # does a text begin with bos when the caller does not say
+    behind: tuple[int, ...] = ()  # the tokens that end a text whose vector is asked for; `encode` adds none
     control: tuple[int, ...] = ()
     markers: tuple[int, ...] = ()
     lstrip: tuple[int, ...] = ()  # control or marker tokens that swallow the whitespace before them …

@@ -69,6 +69,10 @@ ELSEWHERE = {
     ("sensitivity", "--tokens"): "32768",
     ("calibrate", "--tokens"): "32768",
     ("bench", "-c"): "those that are measured",
+    ("embed", "--pooling"): "the model's",
+    ("embed", "--dimensions"): "all",
+    ("rerank", "--instruction"): "the model's words",
+    ("rerank", "--top"): "all",
     ("eval ppl", "-c"): "512, or 2048 for gptq",
     ("eval kld", "-c"): "512, or 2048 for gptq",
     ("eval ppl", "--chars"): "all",
@@ -78,11 +82,12 @@ ELSEWHERE = {
     ("calibration build", "--default"): "only where no FILES are given",
     ("kernels build", "-j"): "as cores and memory allow",
     **{(name, "-t"): CORES for name in ("run", "chat", "bench", "eval ppl", "eval kld", "eval choice")},
-    **{(name, "-t"): CORES for name in ("quantize", "sensitivity", "calibrate")},
+    **{(name, "-t"): CORES for name in ("quantize", "sensitivity", "calibrate", "embed", "rerank")},
     **{(name, "-f"): "edgeq's own" for name in ("quantize", "sensitivity", "calibrate")},
     **{(name, "-c"): "the model's, at most 8192" for name in ("run", "chat", "eval choice")},
+    **{(name, "-c"): "the model's, at most 8192" for name in ("embed", "rerank")},
     **{(name, "--prompt-cache-size"): "1G" for name in ("run", "chat")},
-    **{(name, "--kv"): "the model's, else q8" for name in ("run", "chat", "bench")},
+    **{(name, "--kv"): "the model's, else q8" for name in ("run", "chat", "bench", "embed", "rerank")},
     **{(f"eval {name}", "--kv"): "the model's, else q8" for name in ("ppl", "kld", "choice")},
 }
 # options without which something is not done or not given at all
@@ -90,7 +95,8 @@ ABSENT = {
     "-m", "-p", "-f", "--draft", "-sys", "--stop", "--chat-template", "--chat-template-kwargs",
     "--recipe", "--target-bpw", "--target-size", "--method", "--preset",
     "--transform", "--stats", "--gate", "--against", "--save-reference", "--merge", "--tokenizer", "--tier",
-    "--cpu", "--samplers", "--sampler-seq", "-l", "--dry-sequence-breaker", "--prompt-cache",
+    "--cpu", "--samplers", "--sampler-seq", "-l", "--dry-sequence-breaker", "--prompt-cache", "--npy",
+    "--prompt",
 }  # fmt: skip
 ABSENT_THERE = {("sensitivity", "-o"), ("kernels build", "-o"), ("kernels build", "--cpu")}
 
@@ -197,7 +203,7 @@ def test_quiet_leaves_warnings_out(call: Call, monkeypatch: pytest.MonkeyPatch, 
     assert "a warning" not in call("show", str(story), "-q").err
 
 
-@pytest.mark.parametrize("name", ["run", "chat", "convert"])
+@pytest.mark.parametrize("name", ["run", "chat", "convert", "embed", "rerank"])
 def test_examples_at_the_end_parse(name: str) -> None:
     epilog = ALL[name].epilog or ""
     lines = [line.strip() for line in epilog.splitlines() if line.startswith("  ")]

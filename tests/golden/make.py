@@ -203,6 +203,25 @@ FAMILIES = {
     "gpt_neox": Family(transformers.GPTNeoXConfig, {
         "vocab_size": 96, "hidden_size": 64, "intermediate_size": 80, "num_attention_heads": 4,
         "layer_norm_eps": 1e-3, "rope_parameters": rope(1e4, partial_rotary_factor=0.25)}, **BF16),
+    # one of three layers has no experts; shares add up to 1
+    "qwen3_moe": Family(transformers.Qwen3MoeConfig, SMALL | {
+        "num_hidden_layers": 3, "num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 32,
+        "mlp_only_layers": [1], "norm_topk_prob": True, "rope_parameters": rope(1e4)}, **BF16),
+    "mixtral": Family(transformers.MixtralConfig, SMALL | {
+        "num_local_experts": 4, "num_experts_per_tok": 2, "rope_parameters": rope(1e4)}, **BF16),
+    # shares that do not add up to 1
+    "olmoe": Family(transformers.OlmoeConfig, FLAT | {
+        "intermediate_size": 32, "num_experts": 8, "num_experts_per_tok": 3, "norm_topk_prob": False,
+        "rope_parameters": rope(1e4)}, **BF16),
+    # biases, a shared expert with a gate, one layer without experts
+    "qwen2_moe": Family(transformers.Qwen2MoeConfig, FLAT | {
+        "num_hidden_layers": 3, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 48, "mlp_only_layers": [1], "norm_topk_prob": False,
+        "rope_parameters": rope(1e4)}, **BF16),
+    "granitemoe": Family(transformers.GraniteMoeConfig, FLAT | {
+        "intermediate_size": 32, "num_local_experts": 5, "num_experts_per_tok": 3,
+        "embedding_multiplier": 6.0, "residual_multiplier": 0.4, "attention_multiplier": 0.35,
+        "logits_scaling": 4.0, "rope_parameters": rope(1e4)}, **BF16),
 }  # fmt: skip
 
 

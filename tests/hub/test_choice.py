@@ -28,6 +28,12 @@ def test_a_checkpoint_and_nothing_beside_it() -> None:
     assert chosen("o/n", *CHECKPOINT, *beside, "training_args.json", "run.py") == CHECKPOINT
 
 
+def test_what_a_model_that_gives_vectors_has_beside_it() -> None:
+    modules = ["modules.json", "1_Pooling/config.json", "2_Dense/config.json"]
+    beside = ["2_Dense/model.safetensors", "onnx/config.json", "1_Pooling/x/config.json"]
+    assert chosen("o/n", *CHECKPOINT, *modules, *beside) == [*CHECKPOINT, *modules]
+
+
 def test_a_list_of_very_many_parts_is_looked_through_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the parts of what is taken are spelled out."""
     spelled: list[str] = []

@@ -41,6 +41,7 @@ class Case:
     window: int = 0
     cap: float = 0.0
     sinks: bool = False
+    whole: bool = False
 
     @property
     def heads(self) -> int:
@@ -75,6 +76,12 @@ CAPPED = [
     Case(80, 1, 2, 300, 4, 40, cap=50.0),
     Case(8, 2, 3, 520, 1, sinks=True),
 ]
+WHOLE = [
+    Case(32, 2, 1, 0, 130, whole=True),
+    Case(64, 1, 3, 0, 300, whole=True),
+    Case(20, 2, 2, 0, 1, whole=True),
+    Case(8, 1, 1, 250, 9, whole=True),
+]
 TOKENS_MAX = 8
 
 
@@ -93,7 +100,8 @@ def softmax_of(case: Case) -> meaning_attention.Softmax:
     """With sinks, if any, some of which outweigh all scores and some that weigh next to nothing."""
     sinks = np.random.default_rng(case.heads).normal(size=case.heads) * 3
     sinks[1::3], sinks[2::3] = 200.0, -200.0
-    return meaning_attention.Softmax(case.window, case.cap, sinks.astype(np.float32) if case.sinks else None)
+    found = sinks.astype(np.float32) if case.sinks else None
+    return meaning_attention.Softmax(case.window, case.cap, found, case.whole)
 
 
 def centre_of(case: Case) -> Array:
@@ -140,6 +148,7 @@ class Attention:
             window=case.window,
             cap=float32_bits(case.cap),
             sinks=0 if sinks is None else self.m.put(sinks).address,
+            whole=int(case.whole),
         )
         self.finished = m.flat(TASKS * 2, np.int64, 0)
         self.units = dict(
@@ -280,13 +289,13 @@ def test_equal_copies_are_rounded_elsewhere(head_dim: int, copies: int) -> None:
     assert np.abs(error).max() > 0.45 / copies
 
 
-@pytest.mark.parametrize("case", CASES + CAPPED, ids=str)
+@pytest.mark.parametrize("case", CASES + CAPPED + WHOLE, ids=str)
 def test_int8(case: Case) -> None:
     check_int8(case, HERE)
 
 
 @pytest.mark.parametrize("name", [name for name in EVERYWHERE if name != HERE])
-@pytest.mark.parametrize("case", SOME + CAPPED, ids=str)
+@pytest.mark.parametrize("case", SOME + CAPPED + WHOLE[1:], ids=str)
 def test_int8_everywhere(case: Case, name: str) -> None:
     check_int8(case, name)
 
@@ -338,8 +347,8 @@ def check_layout(attention: Attention, stored: meaning_attention.Stored) -> None
 @pytest.mark.parametrize(
     ("case", "kind", "name"),
     [
-        *((c, k, HERE) for c in CASES + CAPPED for k in ("f32", "f16")),
-        *((c, "f16", n) for c in SOME + CAPPED for n in EVERYWHERE if n != HERE),
+        *((c, k, HERE) for c in CASES + CAPPED + WHOLE for k in ("f32", "f16")),
+        *((c, "f16", n) for c in SOME + CAPPED + WHOLE[1:] for n in EVERYWHERE if n != HERE),
     ],
     ids=str,
 )
@@ -353,16 +362,16 @@ def test_floats(case: Case, kind: str, name: str) -> None:
     same_bits(got, meaning_attention.attend_float(query, keys, values, case.before, softmax_of(case)))
 
 
-@pytest.mark.parametrize("case", SOME + CAPPED, ids=str)
+@pytest.mark.parametrize("case", SOME + CAPPED + WHOLE[1:], ids=str)
 def test_attention_is_softmax(case: Case) -> None:
     """Floats against plain float64; INT8 within the steps of its quantization."""
     q, k, v = inputs(case)
-    _, cap, sinks = softmax_of(case)
+    _, cap, sinks, _ = softmax_of(case)
     exact = np.empty((case.count, case.heads, case.head_dim))
     for h in range(case.heads):
         key, value = k[:, h // case.share].astype(float), v[:, h // case.share].astype(float)
         for n in range(case.count):
-            last = case.before + n
+            last = case.before + (case.count - 1 if case.whole else n)
             first = max(0, last - case.window + 1) if case.window else 0
             value_seen = value[first : last + 1]
             s = key[first : last + 1] @ q[n, h].astype(float) * scaling(case)
@@ -404,13 +413,14 @@ def test_layers_are_apart_on_a_page() -> None:
 # ---- several sequences in a pass ----
 @pytest.mark.parametrize("kind", ["q8", "f32"])
 @pytest.mark.parametrize("units", [0, 99])
-@pytest.mark.parametrize("window", [0, 70])
-def test_sequences_of_a_pass_do_not_meet(kind: str, units: int, window: int) -> None:
+@pytest.mark.parametrize(("window", "whole"), [(0, False), (70, False), (0, True)])
+def test_sequences_of_a_pass_do_not_meet(kind: str, units: int, window: int, whole: bool) -> None:
     """Rows of three sequences in one pass are what each has alone."""
-    cases = [Case(64, 2, 3, before, count, window) for before, count in ((520, 1), (3, 40), (255, 2))]
+    parts = ((520, 1), (3, 40), (255, 2))
+    cases = [Case(64, 2, 3, before, count, window, whole=whole) for before, count in parts]
     alone = [Attention(case, kind, HERE).run() for case in cases]
     count = sum(case.count for case in cases)
-    together = Attention(Case(64, 2, 3, 600, count, window), kind, HERE, units)
+    together = Attention(Case(64, 2, 3, 600, count, window, whole=whole), kind, HERE, units)
     each = [Attention(case, kind, HERE) for case in cases]  # their pages
     for attention, case, (_, (q, k, v)) in zip(each, cases, alone, strict=True):
         ones = np.ones((case.before, *q.shape[1:]), np.float32)
@@ -441,6 +451,7 @@ HIDING = [  # tiles whose queries see different positions: at chunk borders, in 
     Case(20, 1, 1, 255, 9, 4),
     Case(80, 1, 3, 520, 9, 260),
     Case(20, 1, 3, 250, 9, 4, cap=2.0, sinks=True),
+    Case(20, 1, 3, 0, 9, whole=True),
 ]
 
 
@@ -448,7 +459,7 @@ def hidden_from(case: Case, row: int) -> Array:
     """Which positions the pass's row does not see."""
     position, there = case.before + row, np.arange(case.before + case.count)
     first = position - case.window + 1 if case.window else 0
-    return (there < first) | (there > position)
+    return (there < first) | (there > (there[-1] if case.whole else position))
 
 
 def check_nothing_hidden_counts(case: Case, kind: str, isa: str, value: float) -> None:

@@ -45,7 +45,7 @@ def test_activation(columns: int, name: str) -> None:
         rows = [activations(rng, count, columns) for _ in range(2 if gated else 1)]
         held = [m.rows(row) for row in rows]
         if gated:
-            given = dict(gate=held[0].address, up=held[1].address, stride=held[0].stride)
+            given = dict(gate=held[0].address, up=held[1].address, stride=held[0].stride, each=1)
         else:
             given = dict(a=held[0].address, a_stride=held[0].stride)
         if f"{name}_quantize" in KERNELS:
@@ -68,7 +68,7 @@ def test_activation_everywhere(name: str, activation: str) -> None:
     given: dict[str, Any] = dict(a=a.address, a_stride=a.stride)
     gated = activation.startswith("gated_")
     if gated:
-        given = dict(gate=a.address, up=m.rows(np.ones_like(x)).address, stride=a.stride)
+        given = dict(gate=a.address, up=m.rows(np.ones_like(x)).address, stride=a.stride, each=1)
     given |= dict(y=y.address, y_stride=y.stride)
     run(m, activation, tag_of(name), count=1, dim=x.shape[1], **given)
     same_bits(y.values, meaning.KERNELS[activation](*(x, np.ones_like(x))[: 1 + gated]))

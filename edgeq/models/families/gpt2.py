@@ -64,7 +64,7 @@ class Config(BaseConfig):
 
 
 def _epsilon(raw: Words, keys: Mapping[str, Any]) -> None:
-    raw["layer_norm_epsilon"] = keys.get(EPSILON)
+    raw["layer_norm_epsilon"] = raw.pop("layer_norm_eps")
 
 
 def _hf(name: str, **given: Any) -> tuple[From, From]:
@@ -102,7 +102,7 @@ def _qkv() -> Iterator[Tensor]:
 
 
 HUGGINGFACE = (("gpt2", "GPT2LMHeadModel"),)
-GGUF = (Gguf("gpt2", "gpt2", settle=_epsilon),)
+GGUF = (Gguf("gpt2", "gpt2", epsilon=EPSILON, settle=_epsilon),)
 POSITIONS = ("max_position_embeddings", "hidden_size")
 TENSORS = (
     Tensor("embed", _hf("wte.weight"), "token_embd.weight", ("vocab_size", "hidden_size"), "embed"),

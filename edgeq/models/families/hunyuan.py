@@ -26,6 +26,7 @@ class Config(BaseConfig):
     REQUIRE: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         **REQUIRE_BASE,
         "use_qk_norm": (True,),
+        "num_experts": (0, 1),  # one is the MLP itself
         "attention_bias": (False,),
     }
     DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -57,7 +58,7 @@ class Config(BaseConfig):
 
 
 HUGGINGFACE = (("hunyuan_v1_dense", "HunYuanDenseV1ForCausalLM"),)
-GGUF = (Gguf("hunyuan-dense", "hunyuan_v1_dense"),)
+GGUF = (Gguf("hunyuan-dense", "hunyuan_v1_dense", accepted={"expert_count": (0, 1)}),)
 TENSORS = (*tensors.decoder(), *tensors.head_norms(("query_layernorm", "key_layernorm")))
 head = decoder.head
 

@@ -67,15 +67,11 @@ class Config(BaseConfig):
 
 
 def _temperature(raw: Words, keys: Mapping[str, Any]) -> None:
-    """The file's log multiplier is mscale_all_dim, and mscale is 1."""
-    scaling = raw["rope_scaling"]
-    if scaling is None:
-        return
-    if beta := keys.get("attention.temperature_scale"):
-        scaling["llama_4_scaling_beta"] = beta
-    if multiplier := keys.get("rope.scaling.yarn_log_multiplier"):
-        scaling.pop("attention_factor", None)
-        scaling |= {"mscale": 1.0, "mscale_all_dim": multiplier}
+    """A word of the rotation's object; where the file has no original context, it is the whole one."""
+    if beta := raw.pop("_temperature_scale", None):
+        original = {"original_max_position_embeddings": keys.get("rope.scaling.original_context_length")}
+        scaling = raw["rope_scaling"] or {"rope_type": "default", **original}
+        raw["rope_scaling"] = {**scaling, "llama_4_scaling_beta": beta}
 
 
 HUGGINGFACE = (("ministral3", "Ministral3ForCausalLM"),)

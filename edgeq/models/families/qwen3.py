@@ -35,7 +35,7 @@ class Config(BaseConfig):
         return window_of_layers(given)
 
 
-HUGGINGFACE = (("qwen3", "Qwen3ForCausalLM"),)
+HUGGINGFACE = (("qwen3", "Qwen3ForCausalLM"), ("qwen3", "Qwen3Model"))
 GGUF = (Gguf("qwen3", "qwen3", accepted={"attention.sliding_window": (0,)}),)
 TENSORS = (*tensors.decoder(), *tensors.head_norms())
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgeq import ops
 from edgeq.models import decoder, tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig
-from edgeq.models.gguf import Gguf, Words
+from edgeq.models.gguf import BIASED, EPSILON, Gguf, Words, partial
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, From, Tensor, norm
 from edgeq.models.words import Truth, Whole, word
@@ -56,10 +56,7 @@ class Config(BaseConfig):
 def _words(raw: Words, keys: Mapping[str, Any]) -> None:
     """Whether MLPs have norms of their own is told by the tensors: some files have a wrong key."""
     raw["use_parallel_residual"] = not raw.pop("_sequential")
-    raw["layer_norm_eps"] = raw.pop("rms_norm_eps")
-    turned = keys.get("rope.dimension_count")
-    if turned and raw["head_dim"]:
-        raw["partial_rotary_factor"] = turned / raw["head_dim"]
+    partial(raw, keys)
 
 
 HUGGINGFACE = (("stablelm", "StableLmForCausalLM"),)
@@ -68,8 +65,12 @@ GGUF = (
         "stablelm",
         "stablelm",
         accepted={"use_parallel_residual": (False, True)},
-        biases="use_qkv_bias",
-        there={"qk_layernorm": "attn_q_norm.weight", "_sequential": "ffn_norm.weight"},
+        there={
+            "use_qkv_bias": BIASED,
+            "qk_layernorm": ("attn_q_norm.weight",),
+            "_sequential": ("ffn_norm.weight",),
+        },
+        epsilon=EPSILON,
         settle=_words,
     ),
 )
