@@ -50,7 +50,7 @@ class Config(BaseConfig):
 
     @classmethod
     def _settle(cls, given: dict[str, Any]) -> None:
-        """The pattern is a number, or letters: L for a window, G for none."""
+        """The pattern is a number, or letters: L for a window, G for none, and none for the last layer."""
         pattern, count = given["sliding_window_pattern"], given["num_hidden_layers"]
         if given["layer_types"] is not None or type(count) is not int:
             return
@@ -59,12 +59,11 @@ class Config(BaseConfig):
         elif isinstance(pattern, str):
             if {*pattern} - {"L", "G"}:
                 refuse("sliding_window_pattern", pattern, "the letters L and G, or a number, are needed")
-            types = [SLIDING if pattern[i % len(pattern)] == "L" else FULL for i in range(count)]
+            letters = (pattern[i % len(pattern)] for i in range(count - 1))
+            types = [*(SLIDING if letter == "L" else FULL for letter in letters), FULL]
         else:
             every = cls._every(given, "sliding_window_pattern", PATTERN)
             types = [SLIDING if (i + 1) % every else FULL for i in range(count)]
-        if given["sliding_window"] is not None:
-            types[-1] = FULL
         given["layer_types"] = types
 
 
