@@ -127,7 +127,7 @@ def open_file(path: Path) -> Source:
         config=config,
         tensors=tensors,
         made=made,
-        tokenizer=lambda: _tokenizer(metadata, pooled is not None),
+        tokenizer=lambda: _tokenizer(metadata, config.WHOLE or pooled is not None),
         chat_template=checked_template(template if isinstance(template, str) else None),
         generation=_generation(metadata, config.vocab_size),
         license=_text(metadata.get("general.license")),

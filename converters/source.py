@@ -28,11 +28,13 @@ KINDS = {name: row for name, row in TYPES.items() if row.scheme_name}
 PLAIN = tuple(name for name, row in KINDS.items() if row.columns == 1)  # what a vector may be
 
 # Tensors that files carry and nothing reads, by the last words of their names: buffers that the config
-# settles, and that older programs saved with the weights; and the scale of activations that have four bits.
+# settles, and that older programs saved with the weights; the scale of activations that have four bits; and
+# the layer behind BERT that was trained for another task.
 DEAD = (
     "rotary_emb.inv_freq", "rotary_emb.original_inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached",
     "position_ids", "attn_rot_embd", "attn_rot_embd.weight", "input_scale",
     "attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias",  # causal masks
+    "pooler.dense.weight", "pooler.dense.bias",
 )  # fmt: skip
 
 

@@ -75,6 +75,10 @@ class BaseConfig:
     # Tables of cosines and sines that a pass is given, and the names of the frequencies that each is made of.
     TABLES: ClassVar[Mapping[str, str]] = {"rope": "rope"}
 
+    # Whether a text is read whole, in one pass, each token seeing all: such a model leaves rows, of which
+    # vectors are made, and predicts no token.
+    WHOLE: ClassVar[bool] = False
+
     def growth(self, table: str) -> Callable[[np.ndarray], np.ndarray] | None:
         """What the cosines and sines of each position in a table are multiplied by, if by anything: float32
         [n] of float32 positions [n].

@@ -70,7 +70,7 @@ TENSORS = (
     *tensors.attention(gguf_interleaved=True),
     norm("blocks.{i}.norm2", f"{HF}post_attention_layernorm.weight", f"{BLK}ffn_norm.weight"),
     Tensor("blocks.{i}.router", f"{HF}block_sparse_moe.router.layer.weight", f"{BLK}ffn_gate_inp.weight",
-           ("num_experts", "hidden_size"), "router"),
+           ("num_experts", "hidden_size"), "table"),
     _expert("experts_gate", "input_linear", "ffn_gate_exps", WIDE, FIRST),
     _expert("experts_up", "input_linear", "ffn_up_exps", WIDE, SECOND),
     _expert("experts_down", "output_linear", "ffn_down_exps", NARROW),
