@@ -15,6 +15,11 @@ BARE: dict[str, tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]] = {
         {},
         {"rope": ("llama3", 12000000.0)},
     ),
+    "bert": (
+        (30522, 768, 3072, 12, 12, 12, 64, 512, 1e-12, False, None),
+        {"hidden_act": "gelu", "type_vocab_size": 2},
+        {},
+    ),
     "bitnet": (
         (128256, 2560, 6912, 30, 20, 5, 128, 2048, 1e-05, False, None),
         {"hidden_act": "relu2"},
