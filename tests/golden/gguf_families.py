@@ -36,6 +36,7 @@ GLM = {
     "mlp.gate_up_proj": "ffn_up", "post_self_attn_layernorm": "post_attention_norm",
     "post_mlp_layernorm": "post_ffw_norm",
 }  # fmt: skip
+STABLELM = {"self_attn.q_layernorm": "attn_q_norm", "self_attn.k_layernorm": "attn_k_norm"}
 HUNYUAN = {"self_attn.query_layernorm": "attn_q_norm", "self_attn.key_layernorm": "attn_k_norm"}
 NEOX = {
     "gpt_neox.embed_in": "token_embd", "gpt_neox.final_layer_norm": "output_norm", "embed_out": "output",
@@ -218,7 +219,7 @@ FAMILIES = {  # by the model_type
     "hunyuan_v1_dense": Architecture("hunyuan-dense", hunyuan, HUNYUAN),
     "ernie4_5": Architecture("ernie4_5", usual),
     "cohere2": Architecture("cohere2", cohere2),
-    "stablelm": Architecture("stablelm", stablelm),
+    "stablelm": Architecture("stablelm", stablelm, STABLELM),
     "gpt_neox": Architecture("gptneox", gptneox, NEOX),
 }
 FLOATS = (  # keys of floats that a config may have as whole numbers
@@ -277,6 +278,16 @@ CASES = {
 }  # fmt: skip
 
 
+def joined(weights: Mapping[str, Array]) -> dict[str, Array]:
+    """Norms of single heads, which StableLM has one by one, as one tensor [heads, columns]."""
+    found = {name: x for name, x in weights.items() if ".norms." not in name}
+    for name in (name for name in weights if name.endswith(".norms.0.weight")):
+        stem = name.removesuffix("norms.0.weight")
+        count = sum(other.startswith(f"{stem}norms.") for other in weights)
+        found[f"{stem}weight"] = np.stack([weights[f"{stem}norms.{n}.weight"] for n in range(count)])
+    return found
+
+
 def tensors(checkpoint: reference.Checkpoint, fused: bool = False) -> dict[str, Array]:
     """float32, by their names in GGUF files; fused: with queries, keys and values in one, as the converter
     writes them when it is told to.
@@ -284,7 +295,7 @@ def tensors(checkpoint: reference.Checkpoint, fused: bool = False) -> dict[str, 
     c = checkpoint.config
     row, found = FAMILIES[c["model_type"]], dict[str, Array]()
     names = {**LLAMA, **row.names}
-    for name, x in checkpoint.weights.items():
+    for name, x in joined(checkpoint.weights).items():
         stem, kind = name.rsplit(".", 1)
         head, _, rest = stem.removeprefix("gpt_neox.").removeprefix("model.").partition("layers.")
         block, _, inner = rest.partition(".")

@@ -15,6 +15,11 @@ BARE: dict[str, tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]] = {
         {},
         {"rope": ("llama3", 12000000.0)},
     ),
+    "bert": (
+        (30522, 768, 3072, 12, 12, 12, 64, 512, 1e-12, False, None),
+        {"hidden_act": "gelu", "type_vocab_size": 2},
+        {},
+    ),
     "bitnet": (
         (128256, 2560, 6912, 30, 20, 5, 128, 2048, 1e-05, False, None),
         {"hidden_act": "relu2"},
@@ -67,6 +72,20 @@ BARE: dict[str, tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]] = {
         },
         {"rope": 10000.0},
     ),
+    "granitemoe": (
+        (32000, 4096, 11008, 32, 32, 32, 128, 2048, 1e-06, False, None),
+        {
+            "num_experts": 8,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 11008,
+            "norm_topk_prob": True,
+            "embedding_multiplier": 1.0,
+            "residual_multiplier": 1.0,
+            "attention_multiplier": 1.0,
+            "logits_scaling": 1.0,
+        },
+        {"rope": 10000.0},
+    ),
     "hunyuan_v1_dense": (
         (290943, 4096, 11008, 32, 32, 32, 128, 2048, 1e-05, False, None),
         {},
@@ -90,6 +109,11 @@ BARE: dict[str, tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]] = {
         {"llama_4_scaling_beta": 0.1, "original_max_position_embeddings": 16384.0},
         {"rope": ("yarn", 1000000.0)},
     ),
+    "mixtral": (
+        (32000, 4096, 14336, 32, 32, 8, 128, 131072, 1e-05, False, None),
+        {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 14336, "norm_topk_prob": True},
+        {"rope": 1000000.0},
+    ),
     "olmo2": (
         (50304, 4096, 11008, 32, 32, 32, 128, 2048, 1e-05, False, None),
         {"layer_types": "G"},
@@ -100,13 +124,41 @@ BARE: dict[str, tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]] = {
         {"layer_types": "LLLG"},
         {"rope": 500000.0, "rope.sliding": 500000.0},
     ),
+    "olmoe": (
+        (50304, 2048, 2048, 16, 16, 16, 128, 4096, 1e-05, False, None),
+        {"num_experts": 64, "num_experts_per_tok": 8, "moe_intermediate_size": 2048, "norm_topk_prob": False},
+        {"rope": 10000.0},
+    ),
     "phi3": (
         (32064, 3072, 8192, 32, 32, 32, 96, 4096, 1e-05, False, None),
         {"rotary_dim": 96, "original_max_position_embeddings": 134217728},
         {"rope": 10000.0, "rope.long": 10000.0},
     ),
     "qwen2": ((151936, 4096, 22016, 32, 32, 32, 128, 32768, 1e-06, False, None), {}, {"rope": 10000.0}),
+    "qwen2_moe": (
+        (151936, 2048, 5632, 24, 16, 16, 128, 32768, 1e-06, False, None),
+        {
+            "num_experts": 60,
+            "num_experts_per_tok": 4,
+            "moe_intermediate_size": 1408,
+            "norm_topk_prob": False,
+            "sparse": "True",
+            "shared_expert_intermediate_size": 5632,
+        },
+        {"rope": 10000.0},
+    ),
     "qwen3": ((151936, 4096, 22016, 32, 32, 32, 128, 32768, 1e-06, False, None), {}, {"rope": 10000.0}),
+    "qwen3_moe": (
+        (151936, 2048, 6144, 24, 32, 4, 64, 32768, 1e-06, False, None),
+        {
+            "num_experts": 128,
+            "num_experts_per_tok": 8,
+            "moe_intermediate_size": 768,
+            "norm_topk_prob": False,
+            "sparse": "True",
+        },
+        {"rope": 10000.0},
+    ),
     "smollm3": (
         (128256, 2048, 11008, 36, 16, 4, 128, 32768, 1e-06, True, None),
         {"no_rope_layers": "1110"},

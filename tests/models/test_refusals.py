@@ -12,17 +12,19 @@ import pytest
 from edgeq import models
 from edgeq.converters import huggingface, wrapped
 from edgeq.converters.jsonfile import Folder
+from edgeq.converters.source import is_dead
 from edgeq.errors import EdgeqError, FormatError, UnsupportedError
 from edgeq.models.words import Choice, Each, Factors, Real, Truth, Whole, Word
 
-FOLDER = Path(__file__).parent.parent / "golden" / "families"
-GOLDENS = sorted(path.name for path in FOLDER.iterdir())
+HERE = Path(__file__).parent.parent / "golden"
+FOLDERS = {path.parent.name: path.parent for path in sorted(HERE.glob("*/*/config.json"))}
+GOLDENS = list(FOLDERS)
 STRANGE: tuple[Any, ...] = ("strange", {"strange": 1}, [3], -7, True, 0, 10**400, None)
 
 
 def config(name: str) -> dict[str, Any]:
     """The words of a golden checkpoint's text model."""
-    raw = json.loads((FOLDER / name / "config.json").read_text())
+    raw = json.loads((FOLDERS[name] / "config.json").read_text())
     raw = wrapped.text_config(raw) or raw
     if "quantization_config" in raw:
         del raw["quantization_config"]
@@ -164,15 +166,15 @@ Stored = dict[str, tuple[str, tuple[int, ...], Any]]
 def opened(name: str, stored: Stored, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The golden checkpoint with these tensors."""
     monkeypatch.setattr(huggingface, "weights", lambda *_: stored)
-    return huggingface.open_directory(FOLDER / name)
+    return huggingface.open_directory(FOLDERS[name])
 
 
 def stored(name: str) -> Stored:
-    """Its tensors; of the text model alone."""
-    found = huggingface.weights(Folder(FOLDER / name))
-    seen = "text_config" in json.loads((FOLDER / name / "config.json").read_text())
+    """Its tensors that are read; of the text model alone."""
+    found = huggingface.weights(Folder(FOLDERS[name]))
+    seen = "text_config" in json.loads((FOLDERS[name] / "config.json").read_text())
     parts = tuple(f"{part}." for part in wrapped.PARTS)
-    return {key: entry for key, entry in found.items() if not (seen and key.startswith(parts))}
+    return {key: x for key, x in found.items() if not (seen and key.startswith(parts)) and not is_dead(key)}
 
 
 def kinds(found: Stored) -> Iterator[str]:
@@ -237,3 +239,20 @@ def test_a_tensor_of_numbers_that_no_scheme_holds(name: str, monkeypatch: pytest
             opened(name, {**whole, key: ("I64", shape, data)}, monkeypatch)
         check(str(caught.value))
         assert named(key, str(caught.value)), key
+
+
+def test_gpt2_as_it_was_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the model's own name before each tensor's, with causal masks, and with a head that is tied."""
+    whole = stored("gpt2")
+    bare = {key.removeprefix("transformer."): entry for key, entry in whole.items()}
+    mask = ("F32", (1, 1, 64, 64), bare["wpe.weight"][2])
+    bare |= {"h.0.attn.bias": mask, "h.0.attn.masked_bias": mask, "lm_head.weight": bare["wte.weight"]}
+    found, usual = opened("gpt2", bare, monkeypatch), opened("gpt2", whole, monkeypatch)
+    assert found.config == usual.config and found.config.tie_word_embeddings
+    assert found.tensors.keys() == usual.tensors.keys()
+    for name, tensor in usual.tensors.items():
+        assert (found.tensors[name].floats() == tensor.floats()).all()
+    names = {"hidden_size": 72, "num_hidden_layers": 2}
+    assert from_hf("gpt2", **names) == from_hf("gpt2")
+    with pytest.raises(UnsupportedError, match="n_embd is 72, but hidden_size is 80; the two must agree"):
+        from_hf("gpt2", hidden_size=80)
