@@ -17,7 +17,8 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from edgeq.kernels import sources
-from edgeq.kernels.table import CODES, KERNELS
+from edgeq.kernels.row import CODES
+from edgeq.kernels.table import KERNELS
 from edgeq.simd import isa
 from edgeq.simd.host import host_isa
 from edgeq.simd.tag import Tag

@@ -20,7 +20,7 @@ from typing import Any
 from bench.files import bits_per_weight, converted, decode_bytes, default_directory, say, weights
 from bench.peers import Worker, add_options, compile_for, options, processor, take_turns, warn_if_busy
 from edgeq.cli.terminal import table
-from edgeq.kernels.table import CODES
+from edgeq.kernels.row import CODES
 
 PREFILL_BASE, DECODE_BASE = "q4", "e4"  # what the others' rates are divided by
 SCHEMES = ("e8", "e6", "e5", "e3", "e2", "t2")  # beside them, if none is named

@@ -21,7 +21,8 @@ from edgeq import memory
 from edgeq.formats.schemes import SCHEMES
 from edgeq.kernels import catalog
 from edgeq.kernels.catalog import BATCH_AT, OPERANDS_AT, ROOM, WIDTH, WORK_AT
-from edgeq.kernels.table import CODES, KERNELS
+from edgeq.kernels.row import CODES
+from edgeq.kernels.table import KERNELS
 from edgeq.packs import store
 from edgeq.runtime.batch import Batch
 from edgeq.simd import isa

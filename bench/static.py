@@ -24,7 +24,7 @@ from typing import Any
 from bench.assembly import STACK, counted, functions, inner_loops, instructions, tile
 from edgeq.formats.schemes import SCHEMES
 from edgeq.kernels import sources
-from edgeq.kernels.table import CODES
+from edgeq.kernels.row import CODES
 from edgeq.simd import compile, isa
 from edgeq.simd.tag import Tag
 from edgeq.simd.target import Target

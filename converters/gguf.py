@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from edgeq.converters.source import (
     checked_tensors,
     is_dead,
     made_of,
+    number_of,
     shared_tensors,
     token_ids,
 )
@@ -28,8 +28,9 @@ from edgeq.errors import FormatError, Troubles, UnsupportedError
 from edgeq.formats.ggml import TYPES
 from edgeq.formats.gguf import open_gguf
 from edgeq.formats.gguf_cursor import Strings
-from edgeq.models import BaseConfig, family, gguf_rows
+from edgeq.models import BaseConfig, family, gguf_architectures, gguf_row
 from edgeq.models.gguf import Gguf
+from edgeq.models.rope import yarn_factor
 
 # The word of a config that each key of an architecture gives. A key that is absent means what llama.cpp takes
 # for it, not what transformers takes for the word.
@@ -42,14 +43,14 @@ WORDS = {
     "attention.key_length": "head_dim",
     "context_length": "max_position_embeddings",
     "attention.layer_norm_rms_epsilon": "rms_norm_eps",
-    "attention.layer_norm_epsilon": "rms_norm_eps",
+    "attention.layer_norm_epsilon": "layer_norm_eps",
     "rope.freq_base": "rope_theta",
 }
 
 NEEDED = (
     "embedding_length", "feed_forward_length", "block_count", "attention.head_count", "context_length",
 )  # fmt: skip
-EPSILONS = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")  # one of them, too
+THETA = 10000.0  # the base of the rotation where a file has none
 
 # Keys that are read elsewhere, or that nothing is computed from.
 READ = (
@@ -82,8 +83,6 @@ REQUIRE: dict[str, tuple[Any, ...]] = {
 # Tensors of factors that frequencies are divided by.
 FACTORS = ("rope_freqs", "rope_factors_short", "rope_factors_long")
 
-BIASED = ("attn_q.bias", "attn_qkv.bias")
-
 # Types of blocks beside which a file may have a scale for the whole tensor.
 SCALED = tuple(name for name, row in TYPES.items() if row.columns > 1 and row.scheme_name and row.scheme.row)
 
@@ -93,8 +92,8 @@ def open_file(path: Path) -> Source:
     sentence what is wrong with it."""
     file = open_gguf(path)
     metadata = file.metadata
-    rows = gguf_rows()
-    row, family_name = rows[architecture_of(file, rows)]
+    architecture = architecture_of(file, gguf_architectures())
+    row, family_name = gguf_row(architecture, keys_of(metadata, architecture))
     found = {
         name: SourceTensor(name, tensor.type, tensor.shape, tensor.data)
         for name, tensor in file.tensors.items()
@@ -103,7 +102,7 @@ def open_file(path: Path) -> Source:
     found = _scaled(found)
     factors = {name: found.pop(f"{name}.weight", None) for name in FACTORS}
     output = found.pop(pooling.OUTPUT, None)
-    found, tied = shared_tensors(family_name, found, lambda row: row.gguf_name, None)
+    found, tied = shared_tensors(family_name, found, lambda row: row.gguf, None)
     raw = words(metadata, row, found, factors)
     config: BaseConfig = family(family_name).Config.from_hf(raw)
     config = replace(config, tie_word_embeddings=tied)
@@ -116,6 +115,8 @@ def open_file(path: Path) -> Source:
     made = made_of(config.ropes(raw), config)
     if factors["rope_freqs"] is not None:
         main = "rope.inverse_frequencies"
+        if main not in made:
+            raise UnsupportedError("tensor 'rope_freqs.weight' is there, but this family has no rotation")
         made[main] = (made[main] / _factors(factors["rope_freqs"], config)).astype(np.float32)
     template = metadata.get("tokenizer.chat_template")
     pooled = pooling.from_gguf(metadata, family_name, config.hidden_size, output)
@@ -153,13 +154,16 @@ def _scaled(tensors: Mapping[str, SourceTensor]) -> dict[str, SourceTensor]:
 
 def _factor(scale: SourceTensor) -> float:
     """The number that a scale is, which is finite and not negative."""
-    if scale.shape != (1,):
-        raise FormatError(f"tensor {scale.name!r:.120} has shape {list(scale.shape)}, but [1] is needed")
-    check_vector(scale)
-    factor = float(scale.floats()[0, 0])
+    factor = number_of(scale)
     if not 0 <= factor < np.inf:
         raise FormatError(f"tensor {scale.name!r:.120} is {factor}, but a finite number from 0 on is needed")
     return factor
+
+
+def keys_of(metadata: Mapping[str, Any], architecture: str) -> dict[str, Any]:
+    """What a file says of its architecture, by keys without its name."""
+    beginning = f"{architecture}."
+    return {k.removeprefix(beginning): value for k, value in metadata.items() if k.startswith(beginning)}
 
 
 def words(
@@ -171,11 +175,7 @@ def words(
     """The metadata as the words of a Hugging Face config, refusing by key and value what has no such word,
     all of it at once."""
     architecture, troubles = row.architecture, Troubles()
-    keys = {
-        key.removeprefix(f"{architecture}."): value
-        for key, value in metadata.items()
-        if key.startswith(f"{architecture}.")
-    }
+    keys = keys_of(metadata, architecture)
     read = {**WORDS, **row.words}
     for key, accepted in {**REQUIRE, **row.accepted}.items():
         value = keys.get(key)
@@ -184,7 +184,8 @@ def words(
             troubles.add(
                 UnsupportedError(f"{architecture}.{key} is {value!r:.80}, but only {right} is supported")
             )
-    for key in sorted(keys.keys() - read.keys() - REQUIRE.keys() - row.accepted.keys() - {*READ}):
+    known = {*read, *REQUIRE, *row.accepted, *row.unread, *READ}
+    for key in sorted(keys.keys() - known):
         troubles.add(
             UnsupportedError(
                 f"{architecture}.{key} is {keys[key]!r:.80}, but nothing is known of such a key: a version "
@@ -193,14 +194,10 @@ def words(
         )
     with troubles.noted():
         scaling = _scaling(keys, architecture, factors)
-    for key in NEEDED:
+    for key in (*NEEDED, row.epsilon):
         if keys.get(key) is None:
             troubles.add(FormatError(f"{architecture}.{key} is missing; the file cannot be run without it"))
-    if all(keys.get(key) is None for key in EPSILONS) and "rms_norm_eps" not in row.absent:
-        troubles.add(
-            FormatError(f"{architecture}.{EPSILONS[0]} is missing; the file cannot be run without it")
-        )
-    raw: dict[str, Any] = {"model_type": row.model_type, **row.absent}
+    raw: dict[str, Any] = {"model_type": row.model_type, "rope_theta": THETA, **row.absent}
     for key, word in read.items():
         with troubles.noted():
             value = keys.get(key)
@@ -213,8 +210,9 @@ def words(
     raw.setdefault("num_key_value_heads", raw["num_attention_heads"])
     if "head_dim" not in raw:
         raw["head_dim"] = _head_dim(raw["hidden_size"], raw["num_attention_heads"])
-    if row.biases:
-        raw[row.biases] = any(name.endswith(BIASED) for name in tensors)
+    for word, endings in row.there.items():
+        raw[word] = any(name.endswith(endings) for name in tensors)
+    raw |= {word: metadata[key] for key, word in row.bare.items() if key in metadata}
     if row.settle is not None:
         row.settle(raw, keys)
     embedding = tensors.get("token_embd.weight")
@@ -293,7 +291,7 @@ def _scaling(
             f"{architecture}.rope.scaling.type is {kind!r:.80}, but only none, linear and yarn are supported"
         )
     if kind == "yarn":
-        return _yarn(keys, architecture, factor, attention)
+        return _yarn(keys, architecture, factor)
     for key in ("rope.scaling.attn_factor", "rope.scaling.yarn_log_multiplier"):
         if keys.get(key) not in (None, 0.0, 1.0 if "attn" in key else 0.0):
             raise UnsupportedError(
@@ -304,9 +302,10 @@ def _scaling(
     return {"rope_type": "linear", "factor": factor}
 
 
-def _yarn(keys: Mapping[str, Any], architecture: str, factor: Any, attention: float | None) -> dict[str, Any]:
-    """YaRN in a config's words. llama.cpp multiplies what it takes for the attention factor by 1 + 0.1 ln
-    factor, and divides it by 1 + the log multiplier times ln factor, where a file has one.
+def _yarn(keys: Mapping[str, Any], architecture: str, factor: Any) -> dict[str, Any]:
+    """YaRN in a config's words. `yarn_attn_factor` is a config's attention_factor, where it is not the 1 that
+    stands for none; `yarn_log_multiplier` is mscale_all_dim, with an mscale of 1; and `attn_factor` is one
+    more factor.
     """
     found: dict[str, Any] = {
         "rope_type": "yarn",
@@ -316,18 +315,34 @@ def _yarn(keys: Mapping[str, Any], architecture: str, factor: Any, attention: fl
     for name in ("beta_fast", "beta_slow"):
         value = keys.get(f"rope.scaling.yarn_{name}")
         found |= {} if value is None else {name: value}
-    for key, usual in (("yarn_ext_factor", (-1.0, 1.0)), ("yarn_attn_factor", (1.0, 0.0))):
-        value = keys.get(f"rope.scaling.{key}")
-        if value is not None and value not in usual:
-            raise UnsupportedError(
-                f"{architecture}.rope.scaling.{key} is {value!r:.80}, but only {usual[0]} is supported"
-            )
-    usable = isinstance(factor, int | float) and not isinstance(factor, bool) and factor > 1
-    if usable and (attention is not None or keys.get("rope.scaling.yarn_log_multiplier")):
-        log = math.log(factor)
-        multiplier = keys.get("rope.scaling.yarn_log_multiplier") or 0.0
-        found["attention_factor"] = (attention or 1.0) * (0.1 * log + 1) / (1 + multiplier * log)
+    extrapolated = keys.get("rope.scaling.yarn_ext_factor")
+    if extrapolated not in (None, -1.0, 1.0):
+        raise UnsupportedError(
+            f"{architecture}.rope.scaling.yarn_ext_factor is {extrapolated!r:.80}, but only 1.0 is supported"
+        )
+    given, multiplier, more = (
+        _number(keys, architecture, f"rope.scaling.{key}")
+        for key in ("yarn_attn_factor", "yarn_log_multiplier", "attn_factor")
+    )
+    if given not in (0, 1) or multiplier or more not in (0, 1):
+        if given in (0, 1):
+            given = yarn_factor(factor) / yarn_factor(factor, multiplier) if _is_number(factor) else 1.0
+        found["attention_factor"] = given * (more or 1.0)
     return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number(keys: Mapping[str, Any], architecture: str, key: str) -> float:
+    """A number that is not negative, 0 where it is absent."""
+    value = keys.get(key, 0.0)
+    if not _is_number(value) or not 0 <= value <= 1e6:
+        raise UnsupportedError(
+            f"{architecture}.{key} is {value!r:.40}, but a number from 0 to 1000000 is needed"
+        )
+    return float(value)
 
 
 def _list(tensor: SourceTensor) -> list[float]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeq.converters import jsonfile, pooling, safetensors
+from edgeq.converters import jsonfile, pooling, safetensors, ternary, wrapped
 from edgeq.converters.instead import INDEX, no_checkpoint, no_weights
 from edgeq.converters.jsonfile import Folder
 from edgeq.converters.source import (
@@ -17,12 +17,13 @@ from edgeq.converters.source import (
     checked_template,
     checked_tensors,
     is_dead,
+    layer_numbers,
     made_of,
     shared_tensors,
     token_ids,
 )
 from edgeq.errors import FormatError, Troubles, UnsupportedError
-from edgeq.models import family, row_of
+from edgeq.models import BaseConfig, expected, family, row_of
 
 SHARDS_MAX = 4096
 # Sampling defaults: whole numbers only, least, most.  The sampler takes all of these.
@@ -54,24 +55,38 @@ def open_directory(
     raw = jsonfile.load(folder, "config.json")
     if raw is None:
         raise FormatError(no_checkpoint(path, name or "the directory"))
-    troubles = Troubles()
+    seen = wrapped.text_config(raw)
+    raw = raw if seen is None else seen
+    troubles, found = Troubles(), dict[str, SourceTensor]()
+    form = None
     with troubles.noted():
-        raw["model_type"], family_name = row_of(raw)
-        config = family(family_name).Config.from_hf(raw)
+        if form := ternary.form_of(raw):
+            raw = {key: value for key, value in raw.items() if key != "quantization_config"}
     with troubles.noted():
+        stored = weights(folder, name or "the directory")
+        stored, others = (stored, {}) if seen is None else wrapped.text_tensors(stored)
         found = {
             key: SourceTensor(key, dtype, shape, data)
-            for key, (dtype, shape, data) in weights(folder, name or "the directory").items()
+            for key, (dtype, shape, data) in stored.items()
             if not is_dead(key)
         }
+        found = ternary.unpacked(found, form) if form and form.packed else found
+    with troubles.noted():
+        raw["model_type"], family_name = row_of(raw)
+        module = family(family_name)
+        raw |= layer_numbers(getattr(module, "NUMBERS", {}), found)
+        config: BaseConfig = module.Config.from_hf(raw)
     troubles.tell()
-    found = _whole_names(family_name, found)
     # a model that gives vectors may have no head, whatever its config says of one
+    found = _whole_names(family_name, found)
     flag = None if pooling.gives_vectors(folder) else raw.get("tie_word_embeddings")
-    found, tied = shared_tensors(family_name, found, lambda row: row.hf_name, flag)
+    found, tied = shared_tensors(family_name, found, lambda row: row.hf, flag)
     config = replace(config, tie_word_embeddings=tied)
     own = name or path.resolve().name.encode("utf-8", "replace").decode()
     tensors = checked_tensors(family_name, config, found, lambda want: want.hf)
+    if form and not form.packed:
+        roles = {want.name: want.role for want in expected(family_name, config)}
+        tensors = {key: ternary.rounded(t) if roles[key] == "matrix" else t for key, t in tensors.items()}
     pooled = pooling.from_directory(folder, family_name, own, tensors)
     return Source(
         kind=kind,
@@ -85,6 +100,7 @@ def open_directory(
         chat_template=checked_template(_template(folder)),
         generation=_generation(folder, raw, config.vocab_size),
         license=_license(folder),
+        left_out=tuple(sorted(others)),
         pooling=pooled,
     )
 

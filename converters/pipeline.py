@@ -20,6 +20,7 @@ from edgeq.converters.hub import open_hub, open_snapshot
 from edgeq.converters.huggingface import open_directory
 from edgeq.converters.recipe import Recipe, choose
 from edgeq.converters.source import Array, Source, SourceTensor
+from edgeq.converters.wrapped import told
 from edgeq.embed.pooling import CLASSIFIER
 from edgeq.errors import EdgeqError, FormatError, UsageError, printable
 from edgeq.formats import (
@@ -37,10 +38,12 @@ from edgeq.formats import (
 )
 from edgeq.hub import Snapshot
 from edgeq.models import BaseConfig, expected
+from edgeq.models.tensors import KEPT
 from edgeq.rounding import rounding_of
 
 Progress = Callable[[int, int, str], None]
 Sizes = Callable[[int, int], None]
+Tell = Callable[[str], object]
 Ready = Callable[[str], Parts | None]
 Examine = Callable[[Path], Mapping[str, Any]]
 TOKENIZER = "tokenizer"  # the tensor that holds the tokenizer's bytes
@@ -56,6 +59,7 @@ def convert(
     recipe: Recipe | str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     sizes: Sizes | None = None,
+    tell: Tell | None = None,
     follow_links: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     words: Mapping[str, Any] | None = None,
@@ -70,7 +74,8 @@ def convert(
     unless named. "keep" gives each tensor the scheme that holds its numbers as they are. `recipe`, a file or
     the name of one of edgeq's (`converters.recipe`), chooses for each tensor instead. Vectors stay float32.
     `progress(done, total, tensor)` is called with bytes of output, `sizes(output, source)` once, before
-    anything is written, with bytes of the source's tensors. Links in a checkpoint's directory may lead into
+    anything is written, with bytes of the source's tensors, and `tell(line)` before that where parts of the
+    source are left out, as those of a model that sees. Links in a checkpoint's directory may lead into
     the directory follow_links, and nowhere else. A file that is there is refused unless overwrite says that
     it may be replaced. `words` are more of the header's; examine(path) may give others, from the file when
     it is whole and before it has its name. The file appears under its name only then; any exception,
@@ -81,6 +86,8 @@ def convert(
     if target.exists() and not overwrite:
         raise UsageError(f"{str(output)!r} exists; another name for the output, or overwrite=True, is needed")
     opened = open_source(source, follow_links)
+    if tell is not None and opened.left_out:
+        tell(told(opened.left_out))
     write(opened, target, chosen, progress, sizes, words=words, examine=examine)
 
 
@@ -211,7 +218,7 @@ def planned(
     for want in expected(family, config):
         if want.role == "vector":
             plans.append(TensorPlan(want.name, "f32", "plain", want.shape))
-        elif want.role == "table":
+        elif want.role in KEPT:
             plans.append(TensorPlan(want.name, "f32", "lines16", want.shape))
         else:
             scheme = schemes[want.name] or (tensors or {})[want.name].scheme
@@ -221,7 +228,10 @@ def planned(
 
 def header(source: Source, recipe: Recipe, tokenizer: dict[str, Any] | None) -> dict[str, Any]:
     """The header's words; the writer adds the tensors."""
-    origin = {"kind": source.kind, "name": source.name, "revision": source.revision, "recipe": recipe.name}
+    origin: dict[str, Any] = {"kind": source.kind, "name": source.name}
+    origin |= {"revision": source.revision, "recipe": recipe.name}
+    if source.left_out:
+        origin["left_out"] = list(source.left_out)
     pooled = {"pooling": source.pooling.pooling.to_header()} if source.pooling else {}
     return {
         "family": source.family,

@@ -38,8 +38,8 @@ NOTE_BYTES = 1 << 14  # of a README, from its start
 ANSWERS = ("yes", "no")
 INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
 TEMPLATE = (
-    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
-    'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the "
+    'Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
     "<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}<|im_end|>\n"
     "<|im_start|>assistant\n<think>\n\n</think>\n\n"
 )
@@ -76,7 +76,7 @@ def from_directory(
     unknown = [name for name in names if name not in ("Transformer", "Pooling", "Normalize")]
     if unknown:
         raise UnsupportedError(
-            f"{MODULES} asks for {', '.join(unknown)}, but only Transformer, Pooling and Normalize are supported"
+            f"{MODULES} asks for {', '.join(unknown)}, but only Transformer, Pooling and Normalize are read"
         )
     settings = jsonfile.load(folder, SETTINGS) or {}
     prompts = settings.get("prompts") or {}
@@ -127,8 +127,8 @@ def _mode(folder: Folder, path: str, prompts: Mapping[str, str]) -> str:
     mode = MODES.get(modes[0]) if len(modes) == 1 and isinstance(modes[0], str) else None
     if mode is None:
         raise UnsupportedError(
-            f"{where}: the pooling is {', '.join(map(str, modes))[:80]}, but only one of {', '.join(MODES)} is "
-            "supported"
+            f"{where}: the pooling is {', '.join(map(str, modes))[:80]}, but only one of "
+            f"{', '.join(MODES)} is supported"
         )
     if config.get("include_prompt") is False and mode == "mean" and any(prompts.values()):
         raise UnsupportedError(f"{where}: include_prompt is false, but only prompts that count are supported")
@@ -154,7 +154,9 @@ def _ranker(folder: Folder, known: bool, path: str | None, tensors: Mapping[str,
         ids = [load(*spoken).id(answer) for answer in ANSWERS] if spoken else ids
     head = tensors["output"] if "output" in tensors else tensors["embed"]
     if not all(type(i) is int and 0 <= i < head.shape[0] for i in ids):
-        raise FormatError(f"the tokens of {' and '.join(ANSWERS)} are {ids}, but ids of the vocabulary are needed")
+        raise FormatError(
+            f"the tokens of {' and '.join(ANSWERS)} are {ids}, but ids of the vocabulary are needed"
+        )
     rows = [slice(i, i + 1) for i in ids]
     return Found(
         Pooling("rank", normalize=False, template=TEMPLATE, instruction=INSTRUCTION),

@@ -20,6 +20,7 @@ from typing import Any
 from edgeq.errors import UsageError, near, printable, quote
 from edgeq.formats import SCHEMES, Scheme
 from edgeq.models import BaseConfig, expected
+from edgeq.models.tensors import KEPT
 from edgeq.rounding import rounding_of
 
 CHOICES = tuple(name for name, row in SCHEMES.items() if row.number or rounding_of(row))
@@ -118,7 +119,8 @@ class Recipe:
 
 def matrices(family: str, config: BaseConfig) -> list[str]:
     """The names of a model's matrices that have a choice, in file order."""
-    return [tensor.name for tensor in expected(family, config) if tensor.role not in ("vector", "table")]
+    kept = ("vector", *KEPT)
+    return [tensor.name for tensor in expected(family, config) if tensor.role not in kept]
 
 
 def choose(

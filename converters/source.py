@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +15,7 @@ from edgeq.formats.ggml import TYPES
 from edgeq.formats.reader import map_of
 from edgeq.models import BaseConfig, Expected, Tensor, expected, family
 from edgeq.models.rope import Rope
-from edgeq.models.tensors import From
+from edgeq.models.tensors import From, Names, size, sources
 
 if TYPE_CHECKING:
     from edgeq.converters.pooling import Found
@@ -33,6 +33,7 @@ PLAIN = tuple(name for name, row in KINDS.items() if row.columns == 1)  # what a
 DEAD = (
     "rotary_emb.inv_freq", "rotary_emb.original_inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached",
     "position_ids", "attn_rot_embd", "attn_rot_embd.weight", "input_scale",
+    "attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias",  # causal masks
     "pooler.dense.weight", "pooler.dense.bias",
 )  # fmt: skip
 
@@ -63,9 +64,19 @@ class SourceTensor:
     transposed: bool = False
 
     @property
+    def arrays(self) -> tuple[Array, ...]:
+        """All data that it reads."""
+        return (self.data,)
+
+    @property
     def nbytes(self) -> int:
         """Of the rows that it has of the data."""
         return self.data.size * self.shape[0] // (self.stored or self.shape[0]) if self.shape[0] else 0
+
+    @property
+    def held(self) -> bool:
+        """Whether a scheme holds its numbers."""
+        return self.kind in KINDS
 
     @property
     def scheme(self) -> Scheme:
@@ -103,6 +114,42 @@ class SourceTensor:
         )
 
 
+@dataclass(frozen=True)
+class Stack(SourceTensor):
+    """Tensors of one kind and shape, one after another; `data` is the first one's."""
+
+    pieces: tuple[SourceTensor, ...] = ()
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        return tuple(piece.data for piece in self.pieces)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(piece.nbytes for piece in self.pieces)
+
+    def raw(self, rows: slice) -> Array:
+        each = self.pieces[0].shape[0]
+        wanted = np.arange(self.shape[0])[rows] if self.order is None else self.order[rows]
+        number, row = np.divmod(wanted, each)
+        found = np.empty((len(wanted), self.data.size // each), np.uint8)
+        for n in np.unique(number):
+            found[number == n] = self.pieces[n].data.reshape(each, -1)[row[number == n]]
+        return found
+
+    @classmethod
+    def of(cls, name: str, pieces: Sequence[SourceTensor]) -> Stack:
+        """Of tensors of one shape; UnsupportedError where they are not of one kind."""
+        first = pieces[0]
+        for piece in pieces:
+            if piece.kind != first.kind:
+                raise UnsupportedError(
+                    f"tensor {piece.name!r} is {piece.kind}, but {first.name!r} beside it is {first.kind}"
+                )
+        shape = len(pieces) * first.shape[0], *first.shape[1:]
+        return cls(name, first.kind, shape, first.data, pieces=tuple(pieces))
+
+
 class Tokenizer(Protocol):
     def __call__(self) -> tuple[dict[str, Any], bytes] | None: ...
 
@@ -122,6 +169,7 @@ class Source:
     chat_template: str | None = None
     generation: dict[str, Any] = field(default_factory=dict)
     license: str | None = None
+    left_out: tuple[str, ...] = ()  # parts of the checkpoint that are no text model's
     pooling: Found | None = None
 
     @property
@@ -135,7 +183,7 @@ class Source:
         """
         if not hasattr(mmap, "MADV_DONTNEED"):
             return
-        found = (map_of(tensor.data) for tensor in self.tensors.values())
+        found = (map_of(data) for tensor in self.tensors.values() for data in tensor.arrays)
         for each in {id(one): one for one in found if one is not None}.values():
             each.madvise(mmap.MADV_DONTNEED)
 
@@ -173,7 +221,7 @@ def token_ids(value: Any, key: str, vocab_size: int) -> list[int]:
 def shared_tensors(
     family_name: str,
     found: Mapping[str, SourceTensor],
-    name_of: Callable[[Tensor], str | None],
+    names_of: Callable[[Tensor], Names],
     tied: bool | None,
 ) -> tuple[dict[str, SourceTensor], bool]:
     """(tensors, whether they are tied) of a checkpoint whose flag says `tied`; what it holds counts first.
@@ -187,7 +235,7 @@ def shared_tensors(
     for row in table.values():
         if row.shares is None:
             continue
-        name, other = str(name_of(row)), str(name_of(table[row.shares]))
+        name, other = (_present(names_of(each), tensors) for each in (row, table[row.shares]))
         if name in tensors and other in tensors:
             tied = tensors[name].equals(tensors[other])
             if tied:
@@ -197,6 +245,12 @@ def shared_tensors(
             if name in tensors:
                 tensors[other] = tensors.pop(name)
     return tensors, bool(tied)
+
+
+def _present(names: Names, tensors: Mapping[str, SourceTensor]) -> str:
+    """The name that a tensor has in a checkpoint, or else the usual one."""
+    each = [source.name for source in sources(names)]
+    return next((name for name in each if name in tensors), each[0])
 
 
 def check_vector(tensor: SourceTensor) -> None:
@@ -220,10 +274,12 @@ def checked_tensors(
     for want in expected(family, config):
         names = names_of(want)
         if names:
-            source = next((each for each in names if each.name in found), names[0])
-            used.add(source.name)
+            source = next((each for each in names if set(each.names(config)) & found.keys()), names[0])
+            used.update(source.names(config))
             with troubles.noted():
-                result[want.name] = _checked(found.get(source.name), source, want, config)
+                if not any(name in found for name in source.names(config)):
+                    raise _missing(names, want, config)
+                result[want.name] = _checked(_gathered(found, source, want, config), source, want, config)
     left = sorted(found.keys() - used)
     if left:
         more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
@@ -232,22 +288,58 @@ def checked_tensors(
     return result
 
 
-def _checked(tensor: SourceTensor | None, source: From, want: Expected, config: BaseConfig) -> SourceTensor:
-    """The rows that are wanted, of the tensor that the source names, if it is what it should be."""
+def _needed(source: From, want: Expected, config: BaseConfig) -> tuple[tuple[int, ...], list[int]]:
+    """The shape that a checkpoint's tensor has, and how many rows there are before each move and after."""
     counts = [want.shape[0]]
     for move in reversed(source.moves):
         counts.insert(0, move.count(config, counts[0]))
     needed = (counts[0], *want.shape[1:])
-    shape = needed[::-1] if source.transposed else needed
-    if tensor is None:
-        raise FormatError(f"tensor {source.name!r} is missing; shape {list(shape)} is needed")
-    if tensor.shape != shape:
+    if source.each:
+        needed = (counts[0] // getattr(config, source.each), *want.shape[1:])
+    if source.of:
+        needed = tuple(size(config, dimension) for dimension in source.of)
+    return needed[::-1] if source.transposed else needed, counts
+
+
+def _missing(names: tuple[From, ...], want: Expected, config: BaseConfig) -> FormatError:
+    """That none of these tensors is there."""
+    shapes = [(source.names(config)[0], list(_needed(source, want, config)[0])) for source in names]
+    (first, shape), *others = shapes
+    more = "".join(f", or {name!r} of {list(shape)}" for name, shape in others)
+    return FormatError(f"tensor {first!r} is missing; shape {shape} is needed{more}")
+
+
+def _gathered(
+    found: Mapping[str, SourceTensor], source: From, want: Expected, config: BaseConfig
+) -> SourceTensor:
+    """The tensor that the source names, one made of several, or with a dimension more or less than it has."""
+    if source.each:
+        names, (shape, _) = source.names(config), _needed(source, want, config)
+        for name in names:
+            if name not in found:
+                raise FormatError(f"tensor {name!r} is missing; shape {list(shape)} is needed")
+            if found[name].shape != shape:
+                had = list(found[name].shape)
+                raise FormatError(f"tensor {name!r} has shape {had}, but the config needs {list(shape)}")
+        return Stack.of(source.name, [found[name] for name in names])
+    tensor = found[source.name]
+    if source.lifted and len(tensor.shape) == 1:
+        return replace(tensor, shape=(1, *tensor.shape))
+    if source.stacked and len(tensor.shape) == len(want.shape) + 1:
+        return replace(tensor, shape=(tensor.shape[0] * tensor.shape[1], *tensor.shape[2:]))
+    return tensor
+
+
+def _checked(tensor: SourceTensor, source: From, want: Expected, config: BaseConfig) -> SourceTensor:
+    """The rows that are wanted, of the tensor that the source names, if it is what it should be."""
+    shape, counts = _needed(source, want, config)
+    if not source.each and tensor.shape != shape:
         raise FormatError(
             f"tensor {tensor.name!r} has shape {list(tensor.shape)}, but the config needs {list(shape)}"
         )
     if want.role == "vector" or source.transposed:
         check_vector(tensor)
-    if tensor.kind not in KINDS:
+    if not tensor.held:
         raise UnsupportedError(f"tensor {tensor.name!r} is {tensor.kind}, which no scheme holds")
     order = None
     for move, count in zip(source.moves, counts[1:], strict=True):
@@ -261,6 +353,27 @@ def _checked(tensor: SourceTensor | None, source: From, want: Expected, config: 
         plus=source.plus,
         transposed=source.transposed,
     )
+
+
+def number_of(tensor: SourceTensor) -> float:
+    """The one number of a tensor."""
+    if tensor.shape not in ((), (1,)):
+        raise FormatError(f"tensor {tensor.name!r} has shape {list(tensor.shape)}, but [1] is needed")
+    check_vector(tensor)
+    return float(replace(tensor, shape=(1,)).floats()[0, 0])
+
+
+def layer_numbers(rows: Mapping[str, str], found: dict[str, SourceTensor]) -> dict[str, list[float]]:
+    """Words of a config that are numbers of the layers, from tensors that hold one each, which are taken out
+    of those found; rows: the tensor's name for each word.
+    """
+    words = {}
+    for word, name in rows.items():
+        numbers: list[float] = []
+        while (tensor := found.pop(name.replace("{i}", str(len(numbers))), None)) is not None:
+            numbers.append(number_of(tensor))
+        words[word] = numbers
+    return words
 
 
 def made_of(ropes: Mapping[str, Rope], config: BaseConfig) -> dict[str, Array]:

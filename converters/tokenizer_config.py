@@ -38,7 +38,9 @@ class Words:
     """What a tokenizer_config.json says; None where it is silent."""
 
     add_bos: bool | None  # does a text begin with bos
-    ends: bool | None  # does an end token come behind a text; False: nothing does, whatever tokenizer.json says
+    ends: (
+        bool | None
+    )  # does an end token come behind a text; False: nothing does, whatever tokenizer.json says
     prefix: bool | None  # is a space put before a text
     legacy: bool | None  # … and before what follows a control token
     rebuilt: bool  # do the words count for the steps of a tokenizer.json too

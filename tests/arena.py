@@ -56,8 +56,10 @@ FAR_FROM = 770  # tokens, of which a page is far
 
 
 # ---- random models ----
-def value_of(rng: np.random.Generator, kind: Word, layers: int) -> Any:
-    """A value that such a word of a config may have."""
+def value_of(rng: np.random.Generator, kind: Word, layers: int, usual: bool = False) -> Any:
+    """A value that such a word of a config may have; where it is one of few, the `usual` one is the first."""
+    if usual and isinstance(kind, Choice | Truth):
+        return kind.options[0] if isinstance(kind, Choice) else True
     if kind.null and rng.random() < 0.4:
         return None
     match kind:
@@ -74,12 +76,13 @@ def value_of(rng: np.random.Generator, kind: Word, layers: int) -> Any:
     raise TypeError(f"words of {kind} are not made up")
 
 
-def config_of(rng: np.random.Generator, family: str) -> models.BaseConfig:
+def config_of(rng: np.random.Generator, family: str, usual: bool) -> models.BaseConfig:
     """Few numbers that are multiples of a line."""
     kv_heads, form = int(rng.integers(1, 4)), models.family(family).Config
     layers, head_dim = int(rng.integers(1, 4)), 2 * int(rng.integers(1, 44))
     base = {f.name for f in dataclasses.fields(models.BaseConfig)}
-    own = {name: value_of(rng, kind, layers) for name, kind in form.words().items() if name not in base}
+    kinds = {name: kind for name, kind in form.words().items() if name not in base}
+    own = {name: value_of(rng, kind, layers, usual) for name, kind in kinds.items()}
     if "rotary_dim" in own:
         own["rotary_dim"] = 2 * int(rng.integers(1, head_dim // 2 + 1))
     windows = family == "llama" or "layer_types" in own
@@ -101,9 +104,11 @@ def config_of(rng: np.random.Generator, family: str) -> models.BaseConfig:
     return config
 
 
-def write_model(rng: np.random.Generator, path: Path, family: str) -> tuple[str, models.BaseConfig]:
+def write_model(
+    rng: np.random.Generator, path: Path, family: str, usual: bool = False
+) -> tuple[str, models.BaseConfig]:
     """Write a random model: what it is in words, and its config. Most have one scheme for all matrices."""
-    config = config_of(rng, family)
+    config = config_of(rng, family, usual)
     pool = list(SCHEMES) if rng.random() < 0.3 else [str(rng.choice(SCHEMES))]
     plans, data = [], []
     for want in models.expected(family, config):
@@ -265,7 +270,7 @@ def check_model(seed: int, folder: Path, totals: Totals) -> None:
     rng = np.random.default_rng(seed)
     path = folder / f"{seed}.edgeq"
     families = models.family_names()
-    words, config = write_model(rng, path, families[seed % len(families)])
+    words, config = write_model(rng, path, families[seed % len(families)], usual=seed < len(families))
     totals.models += 1
     for act, kv in itertools.product(ACTS, KINDS):
         run = Run.random(rng, config.vocab_size)

@@ -87,7 +87,9 @@ ARROWS: dict[str, set[str]] = {
 }  # fmt: skip
 
 # modules of edgeq.kernels that import no numba: what there is to know of kernels
-CATALOG = {"catalog", "roles", "sources", "table"}
+CATALOG = {
+    "catalog", "roles", "row", "rows_attention", "rows_experts", "rows_logits", "sources", "table",
+}  # fmt: skip
 
 # imported only inside functions, so that nothing pays for them before it needs them
 HEAVY = {

@@ -47,7 +47,7 @@ class Kind:
 
     @property
     def suffix(self) -> str:
-        """Of the kernels of its far pages, as `catalog.FAR_PARTS` names them."""
+        """Of the kernels of its far pages, as `rows_attention.FAR_PARTS` names them."""
         return "" if self.keys else "_values"
 
     def near_parts(self, kv_heads: int, head_dim: int) -> Mapping[str, int]:

@@ -17,9 +17,13 @@ from edgeq.cli.kv import Kind, one_kind
 from edgeq.cli.options import examples, force_option, json_option, quiet_option
 from edgeq.cli.sources import located, output_name, progress_bar, tell_growth
 from edgeq.errors import UsageError
-from edgeq.library.find import KEEP, kind, scheme_of
+from edgeq.library.find import KEEP, TERNARY, kind, scheme_of
 
 Command = Callable[..., Any]
+WHY = {  # a scheme that nobody chose
+    KEEP: " (the file's own numbers, as it is quantized; --scheme NAME rounds them)",
+    TERNARY: " (its matrices are -1, 0 and 1 times a number, which that holds)",
+}
 
 
 def known(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
@@ -66,7 +70,7 @@ class WithRecipes(click.Command):
 @scheme_option(
     "--scheme",
     "Numbers of the weights, one of `edgeq schemes`; keep leaves each tensor's own.  "
-    "[default: keep for a quantized .gguf, else q4]",
+    "[default: keep for a quantized .gguf, t2 for a ternary checkpoint, else q4]",
 )
 @scheme_option(
     "--embed-scheme",
@@ -132,8 +136,8 @@ def command(
     from edgeq.formats import open_model
 
     found = located(source, quiet=quiet)
-    kept = recipe is None and scheme is None and holds_quantized(found)
-    chosen = choose(recipe, KEEP if kept else scheme, embed_scheme, output_scheme)
+    usual = None if recipe or scheme else usual_scheme(found)
+    chosen = choose(recipe, scheme or usual, embed_scheme, output_scheme)
     start = time.perf_counter()
     with progress_bar(quiet, "convert") as progress:
         convert(
@@ -142,6 +146,7 @@ def command(
             recipe=chosen,
             progress=progress,
             sizes=None if quiet else tell_growth,
+            tell=None if quiet else terminal.note,
             follow_links=follow_links,
             overwrite=force,
             words={"cache": {"kind": kv}} if kv else None,
@@ -154,12 +159,12 @@ def command(
         facts = {"file": str(target), "bytes": written, "recipe": chosen.name, "kv": settled}
         terminal.say_json({**facts, "seconds": seconds})
     elif not quiet:
-        why = " (the file's own numbers, as it is quantized; --scheme NAME rounds them)" if kept else ""
+        why = WHY.get(usual or "", "")
         terminal.note(f"{target}: {terminal.size(written)}, {chosen.name}{why}, {seconds:.1f} s")
 
 
-def holds_quantized(source: str | os.PathLike[str]) -> bool:
-    """Whether the source is a .gguf file whose numbers are quantized already, so that they are kept."""
-    if not Path(source).exists():  # a name on the hub, or the converter says what is wrong
-        return False
-    return scheme_of(Path(source), kind(source)) == KEEP
+def usual_scheme(source: str | os.PathLike[str]) -> str | None:
+    """The scheme where nobody chose one; None for a name on the hub, or where the converter says what is
+    wrong.
+    """
+    return scheme_of(Path(source), kind(source)) if Path(source).exists() else None

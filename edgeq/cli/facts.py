@@ -129,7 +129,7 @@ def directory_facts(model: str) -> Facts:
         "generation": source.generation if source else {},
         "pooling": pooling_facts(source),
         "license": source.license if source else None,
-        "source": {},
+        "source": {"left_out": list(source.left_out)} if source and source.left_out else {},
         "quantization": {},
         "other": {},
         "cache": cache_facts(source.config if source else None),

@@ -1,5 +1,5 @@
 """Activations, alone and as gates of another row (Shazeer 2020), with and without the quantization of what
-comes of them: four kernels of each.
+comes of them; the table says which are used how.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PIECE = 8  # groups that a worker takes at a time
 
 
 def gated(activation):
-    """The kernels of activation(gate) * up: (float32 rows, int8 rows)."""
+    """The kernels of activation(gate) * up, of `each` rows for a token: (float32 rows, int8 rows)."""
 
     @native
     def line(gate, up, left):
@@ -37,8 +37,8 @@ def gated(activation):
         return keep(activation(load_f32(gate)) * load_f32(up), 0, left, ZERO)
 
     @native
-    def floats(t, work, worker, workers, batch, gate, up, stride, y, y_stride, dim):
-        count = peek_i64(batch + COUNT)
+    def floats(t, work, worker, workers, batch, gate, up, stride, y, y_stride, dim, each):
+        count = peek_i64(batch + COUNT) * each
         while True:
             n = fetch_add(work, 1)
             if n >= count:
@@ -48,10 +48,10 @@ def gated(activation):
                 store_f32(y + n * y_stride + i * 4, line(gate + p, up + p, dim - i))
 
     @native
-    def quantized(t, work, worker, workers, batch, gate, up, stride, x, x_scale, x_sum, dim):
+    def quantized(t, work, worker, workers, batch, gate, up, stride, x, x_scale, x_sum, dim, each):
         groups = (dim + 31) // 32
         pieces = (groups + PIECE - 1) // PIECE
-        count = peek_i64(batch + COUNT)
+        count = peek_i64(batch + COUNT) * each
         while True:
             task = fetch_add(work, 1)
             if task >= count * pieces:
@@ -115,12 +115,9 @@ def alone(activation):
 
 gated_silu, gated_silu_quantize = gated(mathematics.silu)
 gated_gelu, gated_gelu_quantize = gated(mathematics.gelu)
-gated_gelu_erf, gated_gelu_erf_quantize = gated(mathematics.gelu_erf)
-gated_relu2, gated_relu2_quantize = gated(mathematics.relu2)
-silu, silu_quantize = alone(mathematics.silu)
+gated_relu2, _ = gated(mathematics.relu2)
 gelu, gelu_quantize = alone(mathematics.gelu)
 gelu_erf, gelu_erf_quantize = alone(mathematics.gelu_erf)
-relu2, relu2_quantize = alone(mathematics.relu2)
 
 
 @native

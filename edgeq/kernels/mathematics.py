@@ -55,6 +55,15 @@ def silu(x):
 
 
 @native
+def sigmoid(x):
+    """1 / (1 + exp(-x)). Relative error below 3.2e-7."""
+    one = splat_f32(float32(1.0))
+    highest = splat_f32(float32(87.0))
+    minus = splat_f32(float32(0.0)) - larger(splat_f32(float32(0.0)) - highest, x)  # -x, at most 87
+    return one / (one + exp(minus))
+
+
+@native
 def tanh(x):
     """The hyperbolic tangent; NaN of NaN. Relative error below 2.8e-7: near 0, where 1 - 2 / (exp(2 x) + 1)
     cancels, it is the polynomial of Cephes' tanhf.

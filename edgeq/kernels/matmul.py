@@ -28,6 +28,7 @@ from edgeq.simd.verbs import (
     single,
     store_each,
     stored,
+    streams,
     sum_each,
     tile_parts,
     times_each,
@@ -42,7 +43,7 @@ from edgeq.simd.verbs import (
 from .catalog import GROUP, TILE
 
 ROWS = 64  # bytes of 16 float32 results
-AHEAD = 2048  # bytes that a single token's stream of weights is asked for in advance
+AHEAD = 2048  # bytes that the stream of weights is asked for in advance
 FEW = 8  # tiles of tokens for which it does not pay to put unpacked codes by
 BLOCK = 192 << 10  # bytes of activations that stay in the second-level cache beside a tile of weights
 
@@ -55,7 +56,7 @@ def tile_product(t, parts, x, x_scale, x_sum, groups):
     g_stride = groups * 4
     for g in range(groups * (GROUP // group(t))):
         w = group_parts(t, parts, g)
-        if tokens(t) == 1:
+        if streams(t):
             prefetch_group(t, w, AHEAD)
         scale = x_scale + g // (GROUP // group(t)) * 4
         acc = add_group_each(t, acc, w, x, x_stride, scale, x_sum, g_stride)

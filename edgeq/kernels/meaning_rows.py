@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .meaning import F32, LANES, Array, Int8, exp, fma, fold, norm, quantize, silu, tanh
-from .table import ACTIVATIONS
+from .table import ALONE, GATES, NORMED_GATES
 
 
 def _polynomial(x: Array, *coefficients: float) -> Array:
@@ -88,11 +88,10 @@ def _quantized(name: str, *rows: Array) -> Int8:
 
 
 KERNELS: dict[str, Callable[..., Any]] = {
-    **{f"{name}": partial(_activation, name) for name in ACTIVATIONS},
-    **{f"gated_{name}": partial(_gated, name) for name in ACTIVATIONS},
-    **{
-        f"{form}{name}_quantize": partial(_quantized, name) for name in ACTIVATIONS for form in ("", "gated_")
-    },
+    **{name: partial(_activation, name) for name in ALONE},
+    **{f"gated_{name}": partial(_gated, name) for name in (*GATES, *NORMED_GATES)},
+    **{f"{name}_quantize": partial(_quantized, name) for name in ALONE},
+    **{f"gated_{name}_quantize": partial(_quantized, name) for name in GATES},
 }
 
 
@@ -140,3 +139,8 @@ def scale(x: Array, factor: float, cap: float) -> Array:
 def add(a: Array, x: Array, factor: float) -> Array:
     """x + factor * a."""
     return x + a * F32(factor)
+
+
+def add_positions(x: Array, table: Array, position: int) -> Array:
+    """x [count, dim] + the rows of the table from `position` on."""
+    return x + table[position : position + len(x)]

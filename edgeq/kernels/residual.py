@@ -1,11 +1,23 @@
-"""What is done to rows between the products: scaled, capped, added."""
+"""What is done to rows between the products: scaled, capped, added, told their positions."""
 
 from __future__ import annotations
 
 from numba import float32
 
-from edgeq.simd.verbs import fetch_add, float_bits, keep, load_f32, native, peek_i64, splat_f32, store_f32
+from edgeq.simd.verbs import (
+    fetch_add,
+    float_bits,
+    keep,
+    load_f32,
+    native,
+    peek_f32,
+    peek_i64,
+    poke_f32,
+    splat_f32,
+    store_f32,
+)
 
+from .batch import position_of
 from .catalog import Batch
 from .mathematics import tanh
 
@@ -44,3 +56,21 @@ def add(t, work, worker, workers, batch, a, a_stride, x, x_stride, dim, factor):
         for i in range(0, dim, 16):
             p = x + n * x_stride + i * 4
             store_f32(p, load_f32(p) + keep(load_f32(a + n * a_stride + i * 4) * times, 0, dim - i, ZERO))
+
+
+@native
+def add_positions(t, work, worker, workers, batch, x, x_stride, table, dim, positions):
+    """To each row of x the row of its position added, of a table float32 [positions, dim] without gaps."""
+    count = peek_i64(batch + COUNT)
+    whole = dim // 16 * 16
+    while True:
+        n = fetch_add(work, 1)
+        if n >= count:
+            break
+        row, own = x + n * x_stride, table + position_of(batch, n) * dim * 4
+        for i in range(0, whole, 16):
+            p = row + i * 4
+            store_f32(p, load_f32(p) + load_f32(own + i * 4))
+        for i in range(whole, dim):  # one by one: a line would reach beyond the table's last row
+            p = row + i * 4
+            poke_f32(p, peek_f32(p) + peek_f32(own + i * 4))

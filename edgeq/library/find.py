@@ -11,7 +11,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from edgeq.errors import UsageError, near, printable
+from edgeq.errors import EdgeqError, UsageError, near, printable
 from edgeq.errors import size as size_of
 from edgeq.hub import Name, Snapshot, fetch, parse
 
@@ -20,6 +20,8 @@ from . import kept
 Progress = Callable[[int, int, str], None]
 Tell = Callable[[str], object]
 KEEP = "keep"  # converters.KEEP, which is heavy to import
+TERNARY = "t2"
+CONFIG_BYTES = 1 << 20  # of a config.json that is looked into
 GROWTH = 1.05  # times the source: less is padding and the alignment of tensors
 FLOATS = ("F32", "F16", "BF16", "F64")  # GGUF's types of numbers that are not quantized
 NAME_BYTES = 120  # of a source's name in that of its conversion: a file's may have 255 in all
@@ -76,7 +78,9 @@ def near_file(path: Path) -> str:
 
 
 def scheme_of(path: Path, model_kind: str) -> str:
-    """The scheme for a conversion nobody chose one for: a GGUF that is quantized is kept, all else is q4."""
+    """The scheme for a conversion nobody chose one for: a GGUF that is quantized is kept, a checkpoint whose
+    matrices are ternary is t2, all else is q4.
+    """
     if model_kind == "gguf":
         from edgeq.formats.gguf import open_gguf
 
@@ -88,7 +92,22 @@ def scheme_of(path: Path, model_kind: str) -> str:
                 others += tensor.nbytes
         if others > floats:
             return KEEP
-    return "q4"
+    return TERNARY if model_kind == "directory" and is_ternary(path) else "q4"
+
+
+def is_ternary(path: Path) -> bool:
+    """Whether a checkpoint says that its matrices are -1, 0 and 1 times a number; what is wrong with it is
+    told by who reads it.
+    """
+    from edgeq.formats import strictjson
+
+    try:
+        with (path / "config.json").open("rb") as file:
+            raw = strictjson.parse(file.read(CONFIG_BYTES), "config.json")
+    except (EdgeqError, OSError):
+        return False
+    words = raw.get("quantization_config") if isinstance(raw, dict) else None
+    return isinstance(words, dict) and words.get("quant_method") == "bitnet"
 
 
 def hub_name(model: str | os.PathLike[str]) -> Name | None:
@@ -193,7 +212,7 @@ def resolve(
         kept.make_room(target.parent, output, tell)
 
     kept.limit_of(target.parent)  # a wrong EDGEQ_CACHE_LIMIT is told before the source is read
-    convert(source, target, scheme=scheme, progress=progress, sizes=sizes, overwrite=True)
+    convert(source, target, scheme=scheme, progress=progress, sizes=sizes, tell=tell, overwrite=True)
     kept.use(target)
     prefix = target.name.rsplit("-", 1)[0]
     for old in target.parent.glob(f"{prefix}-????????????.edgeq"):  # the same source in an earlier state

@@ -2,7 +2,7 @@
 checkpoints and GGUF files spell it.
 
 `family(name)` gives a family's module, `row_of(config)` the model_type and family of a Hugging Face config,
-`gguf_rows()` the architectures of GGUF files, and `check(file)` holds an .edgeq file against its family's
+`gguf_row(...)` how GGUF files spell it, and `check(file)` holds an .edgeq file against its family's
 table.
 """
 
@@ -35,7 +35,8 @@ __all__ = [
     "family",
     "family_names",
     "family_of",
-    "gguf_rows",
+    "gguf_architectures",
+    "gguf_row",
     "row_of",
 ]
 
@@ -50,7 +51,8 @@ def family_names() -> list[str]:
 
 def family(name: str) -> ModuleType:
     """The module of a family: `Config`, `TENSORS`, its forward pass, and of that a `layer` and the `head` for
-    themselves; `HUGGINGFACE` and `GGUF`, its spellings; `FOLDS`, where it is known what feeds what.
+    themselves; `HUGGINGFACE` and `GGUF`, its spellings; `FOLDS`, where it is known what feeds what; and
+    `NUMBERS`, words of its config that a checkpoint has as tensors of its layers.
     UnsupportedError for other names.
     """
     where = f"{families.__name__}.{name}"
@@ -75,9 +77,17 @@ def huggingface_rows() -> Iterator[tuple[str, str, str]]:
             yield model_type, architecture, name
 
 
-def gguf_rows() -> dict[str, tuple[Gguf, str]]:
-    """By the architecture of GGUF files: how they spell the family's config, and its name."""
-    return {row.architecture: (row, name) for name in family_names() for row in family(name).GGUF}
+def gguf_architectures() -> list[str]:
+    """Those of GGUF files that are known."""
+    return sorted({row.architecture for name in family_names() for row in family(name).GGUF})
+
+
+def gguf_row(architecture: str, keys: Mapping[str, Any]) -> tuple[Gguf, str]:
+    """How a GGUF file of a known architecture that has these keys spells a family's config, and its name."""
+    rows = [(row, name) for name in family_names() for row in family(name).GGUF]
+    found = [(row, name) for row, name in rows if row.architecture == architecture]
+    special = [(row, name) for row, name in found if row.when is not None and row.when(keys)]
+    return (special or [(row, name) for row, name in found if row.when is None])[0]
 
 
 def row_of(raw: Mapping[str, Any]) -> tuple[str, str]:

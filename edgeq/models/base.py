@@ -6,14 +6,14 @@ Knows nothing of files, kernels or tokenizers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from edgeq.cache import LayerShape
 from edgeq.errors import EdgeqError, FormatError, Troubles, UnsupportedError
-from edgeq.models.rope import Rope
+from edgeq.models.rope import Rope, divisors
 from edgeq.models.words import FULL, SLIDING, Factors, Real, Truth, Whole, Word, refuse, same, word
 
 # Keys whose presence changes the computation, with the values under which it is the one written here; null
@@ -70,6 +70,8 @@ class BaseConfig:
     # By model_type: what the config class of transformers (5.24) takes for a word that config.json lacks.
     # None is a value like others: as many key heads as heads, a head of hidden_size / heads, no window.
     DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    # Words that the family's config.json calls otherwise.
+    NAMES: ClassVar[Mapping[str, str]] = {}
     # Tables of cosines and sines that a pass is given, and the names of the frequencies that each is made of.
     TABLES: ClassVar[Mapping[str, str]] = {"rope": "rope"}
 
@@ -125,6 +127,14 @@ class BaseConfig:
         return Rope.from_hf(raw, theta=defaults.get("rope_theta", 1e4), part=part)
 
     @classmethod
+    def by_length(cls, raw: Mapping[str, Any]) -> Mapping[str, Rope]:
+        """LongRoPE's two tables: one for contexts up to the original one, one for longer ones."""
+        key = next((key for key in ("rope_scaling", "rope_parameters") if raw.get(key)), "rope_scaling")
+        short = cls.rope(raw)
+        long = replace(short, divisors=divisors(key, raw[key], "long_factor")) if short.divisors else short
+        return {"rope": short, "rope.long": long}
+
+    @classmethod
     def by_layer_type(cls, raw: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
         """Of a config whose `rope_parameters` have an object for each kind of layers, its words with the one
         object, by kind; None for another.
@@ -147,7 +157,7 @@ class BaseConfig:
         UnsupportedError names every key not honoured. A word that is null is not an absent one: it is
         refused where the reference has no null.
         """
-        troubles = Troubles()
+        troubles, raw = Troubles(), cls._named(raw)
         for key, accepted in cls.REQUIRE.items():
             value = raw.get(key)
             if value is not None and not any(same(value, a) for a in accepted):
@@ -163,14 +173,23 @@ class BaseConfig:
         return cls(**words)
 
     @classmethod
+    def _named(cls, raw: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The words under the names that they have here."""
+        found = dict(raw)
+        for own, name in cls.NAMES.items():
+            if own in found and found.setdefault(name, found[own]) != found[own]:
+                refuse(own, found[own], f"{name} is {found[name]!r:.40}; the two must agree")
+        return found
+
+    @classmethod
     def _settled(cls, raw: Mapping[str, Any], ropes: Mapping[str, Rope]) -> dict[str, Any]:
         """The words of a checkpoint, with those that it lacks."""
         given = cls._with_defaults(raw)
         window = given["sliding_window"] = cls._window(given)
         factors = {name: rope.attention_factor for name, rope in ropes.items()}
         given["rope_factors"] = {name: factor for name, factor in factors.items() if factor != 1}
-        if "rotary_dim" in cls.words() and ropes and type(given["head_dim"]) is int:
-            given["rotary_dim"] = int(given["head_dim"] * next(iter(ropes.values())).part)
+        if "rotary_dim" in cls.words() and ropes:
+            given["rotary_dim"] = int(cls._read(given, "head_dim") * next(iter(ropes.values())).part)
         given["rope_kind"] = next((rope.kind for rope in ropes.values()), "default")
         cls._settle(given)
         words = cls._words(given, UnsupportedError)
@@ -203,9 +222,8 @@ class BaseConfig:
         """The words of a checkpoint, and for those it lacks the reference's."""
         defaults = cls.DEFAULTS[raw["model_type"]]
         given = {**defaults, **raw}
-        kinds = cls.words()
-        heads = kinds["num_attention_heads"].read(given, "num_attention_heads", UnsupportedError)
-        hidden = kinds["hidden_size"].read(given, "hidden_size", UnsupportedError)
+        heads, hidden = cls._read(given, "num_attention_heads"), cls._read(given, "hidden_size")
+        cls._read(given, "num_hidden_layers")  # lists are made by it
         if given.get("num_key_value_heads") is None:
             given["num_key_value_heads"] = heads
         if given.get("head_dim") is None and defaults.get("head_dim") is None:
@@ -217,6 +235,35 @@ class BaseConfig:
         return given
 
     @classmethod
+    def _read(cls, given: Mapping[str, Any], name: str, layers: int = 0) -> Any:
+        """A word of a checkpoint; refused, by the name that the family's config.json has for it, where it is
+        none.
+        """
+        own = {ours: own for own, ours in cls.NAMES.items()}.get(name, name)
+        found = {own: given[name]} if name in given else {}
+        return cls.words()[name].read(found, own, UnsupportedError, layers)
+
+    @classmethod
+    def _epsilon(cls, given: Mapping[str, Any], key: str) -> float:
+        """That of norms, under a key of the family's."""
+        found: float = cls.words()["rms_norm_eps"].read(given, key, UnsupportedError)
+        return found
+
+    @staticmethod
+    def _every(given: Mapping[str, Any], key: str, usual: int) -> int:
+        """Of how many layers the last one is another."""
+        if given.get(key) is None:
+            return usual
+        found: int = Whole(1, 1024).read(given, key, UnsupportedError)
+        return found
+
+    @staticmethod
+    def rope_words(given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The words of the rotation; none where they are none, which `Rope.from_hf` refuses."""
+        found = given.get("rope_parameters") or given.get("rope_scaling")
+        return found if isinstance(found, Mapping) else {}
+
+    @classmethod
     def _window(cls, given: Mapping[str, Any]) -> int | None:
         """The sliding window that this checkpoint was trained with, in tokens; None: full attention."""
         return None
@@ -226,7 +273,11 @@ class BaseConfig:
         """Every word; nothing has a default here."""
         words: dict[str, Any] = {}
         for name, kind in cls.words().items():
-            words[name] = kind.read(raw, name, error, words.get("num_hidden_layers", 0))
+            layers = words.get("num_hidden_layers", 0)
+            if error is UnsupportedError:
+                words[name] = cls._read(raw, name, layers)
+            else:
+                words[name] = kind.read(raw, name, error, layers)
         heads, kv_heads = words["num_attention_heads"], words["num_key_value_heads"]
         for name in ("head_dim", "rotary_dim"):
             if words.get(name, 0) % 2:

@@ -155,9 +155,14 @@ def decode(
     head: Callable[..., None] = head,
     *,
     embedding_scale: float = 1.0,
+    positions: Vector | None = None,
 ) -> None:
-    """The whole pass, from ids to logits, or to the rows that these are made of (`Settings.rows`)."""
+    """The whole pass, from ids to logits, or to the rows that these are made of (`Settings.rows`); what the
+    file has for each position is added to its token's row.
+    """
     x = ops.scale(p, ops.embed(p, w.matrix("embed")), embedding_scale)
+    if positions is not None:
+        ops.add_positions(p, x, positions, positions=c.max_position_embeddings)
     for i, shape in enumerate(c.cache_layers()):
         p.yield_point()
         x = layer(p, c, w, i, x, ropes, p.cache(shape))

@@ -7,7 +7,7 @@ Knows no files: `edgeq.converters.source` does what is said here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -86,19 +86,32 @@ class OfHeads:
 @dataclass(frozen=True)
 class From:
     """A tensor of a checkpoint, and what becomes of it: rows are moved, first the first way; numbers of a
-    vector are added to; a matrix is transposed before all that.
+    vector are added to; a matrix is transposed before all that. With `of`, two dimensions, it is a matrix
+    whose rows make a vector; with `each`, a number in the config, it is as many tensors with `{n}` in their
+    names, one after another; `stacked`, it has a dimension more, whose members come one after another;
+    `lifted`, it may be a vector that is a matrix's one row.
     """
 
     name: str
     moves: tuple[Move, ...] = ()
     plus: float = 0.0
     transposed: bool = False
+    of: tuple[str, ...] = ()
+    each: str = ""
+    stacked: bool = False
+    lifted: bool = False
 
     def filled(self, i: int) -> From:
         """With `{i}` in its name filled in."""
-        return From(self.name.replace("{i}", str(i)), self.moves, self.plus, self.transposed)
+        return replace(self, name=self.name.replace("{i}", str(i)))
+
+    def names(self, config: BaseConfig) -> list[str]:
+        """Of all the tensors that it is."""
+        count = getattr(config, self.each) if self.each else 1
+        return [self.name.replace("{n}", str(n)) for n in range(count)]
 
 
+KEPT = ("router", "table")  # roles of small matrices that stay float32
 Names = str | From | tuple[str | From, ...] | None
 
 
@@ -116,7 +129,7 @@ class Tensor:
     hf: Names  # in a Hugging Face checkpoint; None: made at conversion
     gguf: Names  # in a GGUF file
     shape: tuple[str, ...]  # names of the config's dimensions
-    role: str  # "embed", "output", "matrix", "table" (a matrix that stays float32) or "vector"
+    role: str  # "embed", "output", "matrix", one of KEPT, or "vector"
     shares: str | None = None  # name of the row whose tensor this one may be (tied); never in a block
     when: str | Callable[[Any, int], bool] | None = None  # a word that must be true, or one asked for a block
 

@@ -5,30 +5,38 @@ of the pass, outputs those of its last tokens whose logits are wanted. The kerne
 `edgeq.kernels.catalog`.
 """
 
-from .activation import activate, gated, xielu
+from .activation import activate, gated, gated_rows, xielu
 from .attention import attend
 from .embedding import embed
+from .experts import add_gated, add_slots, gather, matmul_experts, route
 from .linear import matmul, quantize
 from .logits import argmax
 from .normalization import add_norm, layer_norm, layer_norm_heads, norm, norm_heads
-from .residual import add, scale
+from .residual import add, add_positions, scale
 from .rope import rotate
 
 __all__ = [
     "activate",
     "add",
+    "add_gated",
     "add_norm",
+    "add_positions",
+    "add_slots",
     "argmax",
     "attend",
     "embed",
     "gated",
+    "gated_rows",
+    "gather",
     "layer_norm",
     "layer_norm_heads",
     "matmul",
+    "matmul_experts",
     "norm",
     "norm_heads",
     "quantize",
     "rotate",
+    "route",
     "scale",
     "xielu",
 ]

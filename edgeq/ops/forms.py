@@ -18,21 +18,29 @@ def quantized_for(p: Recorder, weight: Matrix) -> bool:
 
 
 def emit_forms(
-    p: Recorder, kernel: str, columns: int, readers: Sequence[Matrix], *, outputs: bool = False, **given: Any
+    p: Recorder,
+    kernel: str,
+    columns: int,
+    readers: Sequence[Matrix],
+    *,
+    rows: int = 1,
+    outputs: bool = False,
+    **given: Any,
 ) -> Input:
-    """Results of `columns` columns, once for each form that a reader asks for: the kernel makes float32 rows,
-    the kernel of that name with _quantize int8 ones; without readers float32 rows. With `outputs` they are of
-    the pass's outputs alone, and what a program of rows leaves, whoever would read them in another.
+    """Results of `columns` columns, so many rows for a token, once for each form that a reader asks for: the
+    kernel makes float32 rows, the kernel of that name with _quantize int8 ones; without readers float32 rows.
+    With `outputs` they are of the pass's outputs alone, and what a program of rows leaves, whoever would read
+    them in another.
     """
     if outputs and p.settings.rows:
         left = p.result(columns)
         p.emit(kernel, y=left, **given)
         return Input(columns, None, left)
     int8 = [quantized_for(p, weight) for weight in readers]
-    x = p.quantized(columns) if any(int8) else None
+    x = p.quantized(columns, each=rows) if any(int8) else None
     if x:
         p.emit(f"{kernel}_quantize", x=x, **given)
-    y = p.rows(columns) if not int8 or not all(int8) else None
+    y = p.rows(columns, each=rows) if not int8 or not all(int8) else None
     if y:
         p.emit(kernel, y=y, **given)
     return Input(columns, x, y)

@@ -22,8 +22,17 @@ def norm(
     that read it; with `outputs`, [outputs, hidden].
     """
     count = Batch.OUTPUTS if outputs else Batch.COUNT
-    given = dict(a=x, weight=weight, epsilon=epsilon, count_at=count)
-    return emit_forms(p, "norm", x.columns, readers, outputs=outputs, **given)
+    return emit_forms(
+        p,
+        "norm",
+        x.columns,
+        readers,
+        outputs=outputs,
+        a=x,
+        weight=weight,
+        epsilon=epsilon,
+        count_at=count,
+    )
 
 
 def norm_heads(p: Recorder, x: Rows, weight: Vector, *, heads: int, epsilon: float) -> Rows:
@@ -52,8 +61,18 @@ def layer_norm(
     row of x, for the matrices that read it; with `outputs`, [outputs, hidden].
     """
     count = Batch.OUTPUTS if outputs else Batch.COUNT
-    given = dict(a=x, weight=weight, bias=bias, epsilon=epsilon, count_at=count)
-    return emit_forms(p, "layer_norm", x.columns, readers, outputs=outputs, **given)
+    return emit_forms(
+        p,
+        "layer_norm",
+        x.columns,
+        readers,
+        outputs=outputs,
+        a=x,
+        weight=weight,
+        bias=bias,
+        epsilon=epsilon,
+        count_at=count,
+    )
 
 
 def layer_norm_heads(p: Recorder, x: Rows, weight: Vector, *, heads: int, epsilon: float) -> Rows:

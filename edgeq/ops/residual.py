@@ -11,6 +11,7 @@ from edgeq.kernels.catalog import Batch
 if TYPE_CHECKING:
     from edgeq.runtime.arena import Rows
     from edgeq.runtime.recorder import Recorder
+    from edgeq.runtime.weights import Vector
 
 
 def scale(
@@ -30,4 +31,12 @@ def scale(
 def add(p: Recorder, x: Rows, y: Rows, factor: float = 1.0) -> Rows:
     """[tokens, columns]: x + factor * y, both of that shape, in x, which it gives."""
     p.emit("add", a=y, x=x, factor=factor)
+    return x
+
+
+def add_positions(p: Recorder, x: Rows, table: Vector, *, positions: int) -> Rows:
+    """[tokens, columns], in place: x + the table's row of each token's position; the table is [positions *
+    columns], row after row, for no fewer positions than sequences have. Gives x.
+    """
+    p.emit("add_positions", x=x, table=table, positions=positions)
     return x

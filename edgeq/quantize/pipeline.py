@@ -14,6 +14,7 @@ from edgeq.calibrate.windows import cut
 from edgeq.converters import pipeline as converting
 from edgeq.converters.recipe import Recipe, choose
 from edgeq.converters.source import Source
+from edgeq.converters.wrapped import told
 from edgeq.cores import default_threads
 from edgeq.errors import UnsupportedError, UsageError, shown, size
 from edgeq.runtime.dense import Dense
@@ -181,6 +182,8 @@ def planned(
             f"family {opened.family} predicts no token, by which quantizing is judged: "
             "edgeq convert rounds its matrices"
         )
+    if opened.left_out:
+        tell(told(opened.left_out))
     if not allow_requantize:
         refuse_quantized(opened)
     shapes = Shapes.of(opened)

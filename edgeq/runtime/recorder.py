@@ -26,15 +26,13 @@ from .program import Program, Settings
 
 
 class Recorder(Unique):
-    """Instructions so far. `ids`, `positions`, `logits` and `likeliest` are what a pass is given and what it
-    leaves, `zeros` a zero for each token.
+    """Instructions so far. `ids`, `logits` and `likeliest` are what a pass is given and what it leaves;
+    `zeros` is a zero for each token.
     """
 
     def __init__(self, settings: Settings, plan: Plan | None = None):
         self.settings, self.plan = settings, plan
-        self.ids, self.positions, self.zeros = (
-            Held.of(memory.zeros(settings.limit, np.int64)) for _ in range(3)
-        )
+        self.ids, self.zeros = (Held.of(memory.zeros(settings.limit, np.int64)) for _ in range(2))
         self.logits = Held.of(memory.zeros((0, 0), np.float32))
         self.likeliest = Held.of(memory.zeros(settings.outputs, np.int64))
         self.finished = Held.of(memory.zeros(TASKS * settings.workers, np.int64))  # of attention's tasks
@@ -48,14 +46,20 @@ class Recorder(Unique):
         """Rows that the largest tile reads beyond the last token."""
         return spare_rows(max(self.settings.tokens, *self.settings.tiles.values(), 0))
 
-    def rows(self, columns: int) -> Rows:
-        """float32 [tokens, columns]."""
-        return Rows(Buffer((self.settings.limit + self._spare) * row_bytes(columns) + SLACK), columns)
+    def rows(self, columns: int, each: int = 1) -> Rows:
+        """float32 [tokens, columns], or `each` such rows for a token."""
+        count = (self.settings.limit + self._spare) * each
+        return Rows(Buffer(count * row_bytes(columns) + SLACK), columns)
 
-    def quantized(self, columns: int, count: int | None = None) -> Quantized:
-        """int8 [tokens or `count` rows, columns]."""
-        groups = padded(columns) // GROUP * (self.settings.limit + self._spare if count is None else count)
+    def quantized(self, columns: int, count: int | None = None, each: int = 1) -> Quantized:
+        """int8 [tokens or `count` rows, columns], or `each` such rows for a token."""
+        rows = (self.settings.limit + self._spare) * each if count is None else count
+        groups = padded(columns) // GROUP * rows
         return Quantized(columns, Buffer(groups * GROUP), Buffer(groups * 4), Buffer(groups * 4))
+
+    def numbers(self, each: int) -> Buffer:
+        """Numbers of 32 bits, `each` for a token, without gaps."""
+        return Buffer(self.settings.limit * each * 4)
 
     def floats(self, columns: int, count: int) -> Buffer:
         """float32 [count, columns padded to 32], without gaps."""
@@ -117,7 +121,6 @@ class Recorder(Unique):
             addresses,
             yield_points=self.yield_points,
             ids=self.ids.array,
-            positions=self.positions.array,
             logits=self.logits.array,
             likeliest=self.likeliest.array,
             plan=self.plan,

@@ -59,6 +59,14 @@ class Tag:
         return self.isa_row.unpacks_once(self.scheme_row)
 
     @property
+    def streams(self) -> bool:
+        """Whether a tile's weights are mostly read for it alone, so that they are worth being asked for in
+        advance: not where they were unpacked for it, or are for others, or where long prompts take it too.
+        """
+        few = self.tokens < self.isa_row.tokens or self.unpacks_once
+        return self.codes == PACKED and few
+
+    @property
     def stored(self) -> Tag:
         """The same tag for a tile that reads codes as they are stored."""
         return replace(self, codes=PACKED)

@@ -10,7 +10,8 @@ from edgeq.cache import DEFAULT, KINDS, Kind, LayerShape, Plan, stored
 from edgeq.cli import kv
 from edgeq.errors import UnsupportedError
 from edgeq.kernels.catalog import CHUNK
-from edgeq.kernels.table import FAR_PARTS, KERNELS
+from edgeq.kernels.rows_attention import FAR_PARTS
+from edgeq.kernels.table import KERNELS
 
 BITS = {"q8": 8.625, "k8v4": 7, "q4": 5.28125, "q2": 3.28125, "f16": 16, "f32": 32}
 

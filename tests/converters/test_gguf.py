@@ -344,7 +344,7 @@ def test_rope_freqs_of_no_weights(tmp_path: Path) -> None:
 
 
 REFUSED: list[tuple[str, str, Any]] = [
-    ("llama", "expert_count", 8), ("llama", "no.such.key", 1.5),
+    ("qwen3", "expert_count", 8), ("llama", "no.such.key", 1.5),
     ("llama", "rope.scaling.type", "longrope"),
     ("llama", "rope.dimension_count", 8), ("llama", "attention.value_length", 32),
     ("llama", "attention.causal", False),

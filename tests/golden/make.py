@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 import transformers
+from transformers.integrations.bitnet import pack_weights
 
 from tests.golden import reference
 
@@ -44,6 +46,11 @@ class Family:
     published: dict[str, Any] = field(default_factory=dict)  # keys put into config.json
     by_hand: bool = False  # reference.py computes it, too
     tokens: int = TOKENS
+    sees: bool = False  # values are text_config and vision_config; words that are the class's are left out
+    bare: bool = False  # nothing of COMMON
+    ternary: str = ""  # matrices are -1, 0, 1 times a number: "packed", or "masters" that are rounded so
+    becomes: dict[str, Any] = field(default_factory=dict)  # words of config.json once the logits are made
+    without: tuple[str, ...] = ()  # and those that go
 
 
 SMALL: dict[str, Any] = {"vocab_size": 96, "hidden_size": 64, "intermediate_size": 80, "head_dim": 16}
@@ -94,6 +101,27 @@ FAMILIES = {
         "sliding_window": 16, "query_pre_attn_scalar": 20, "tie_word_embeddings": True,
         "rope_parameters": {"full_attention": rope(1e5, rope_type="linear", factor=8.0),
                             "sliding_attention": rope(1e3)}}, **BF16),
+    # wholes that see, of which the text model counts
+    "gemma3-sees": Family(transformers.Gemma3Config, {
+        "text_config": SMALL | {
+            "model_type": "gemma3_text", "hidden_size": 32, "intermediate_size": 48, "head_dim": 8,
+            "num_attention_heads": 8, "num_key_value_heads": 4, "sliding_window": 16,
+            "query_pre_attn_scalar": 20, "tie_word_embeddings": True, "rms_norm_eps": 1e-6,
+            "rope_parameters": {"full_attention": rope(1e6, rope_type="linear", factor=8.0),
+                                "sliding_attention": rope(1e4)}},
+        "vision_config": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+                          "num_attention_heads": 2, "image_size": 28, "patch_size": 14},
+        "mm_tokens_per_image": 4, "eos_token_id": [2, 5]}, sees=True, **BF16),
+    "mistral3-sees": Family(transformers.Mistral3Config, {
+        "text_config": SMALL | {
+            "model_type": "ministral3", "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4,
+            "rope_parameters": rope(1e4, rope_type="yarn", factor=4.0, original_max_position_embeddings=16,
+                                    beta_fast=32.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0,
+                                    llama_4_scaling_beta=0.3)},
+        "vision_config": {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16,
+                          "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8, "image_size": 28,
+                          "patch_size": 14},
+        "tie_word_embeddings": False}, sees=True, **BF16),
     # fused matrices, half of each head turns, the text goes beyond the original context
     "phi3": Family(transformers.Phi3Config, FLAT | {
         "partial_rotary_factor": 0.5, "original_max_position_embeddings": 32,
@@ -143,9 +171,57 @@ FAMILIES = {
     "stablelm": Family(transformers.StableLmConfig, FLAT | {
         "use_qkv_bias": True, "layer_norm_eps": 1e-3,
         "rope_parameters": rope(1e4, partial_rotary_factor=0.25)}, **BF16),
+    # the form of the 12 B: attention and MLP side by side, norms of its own for each head
+    "stablelm-parallel": Family(transformers.StableLmConfig, FLAT | {
+        "use_parallel_residual": True, "qk_layernorm": True, "layer_norm_eps": 1e-3,
+        "rope_parameters": rope(1e4, partial_rotary_factor=0.25)}, **BF16),
+    # the numbers of each layer's activation are tensors
+    "apertus": Family(transformers.ApertusConfig, FLAT | {
+        "num_hidden_layers": 3, "rope_parameters": rope(1e4, **LLAMA3)}, **BF16),
+    "gpt2": Family(transformers.GPT2Config, {
+        "vocab_size": 96, "n_embd": 72, "n_layer": 2, "n_head": 4, "n_positions": 64, "n_inner": 80,
+        "layer_norm_epsilon": 1e-3, "bos_token_id": 1, "eos_token_id": 2}, bare=True, **BF16),
+    # transformers has no class for it: Granite of the same numbers; the text goes beyond the original context
+    "minicpm": Family(transformers.GraniteConfig, FLAT | {
+        "embedding_multiplier": 6.0, "residual_multiplier": 1.4 / 2**0.5, "attention_multiplier": 0.25,
+        "logits_scaling": 4.0, "rope_parameters": rope(
+            1e4, rope_type="longrope", short_factor=[1.0, 1.1, 1.3, 2.0, 2.0, 2.5, 3.0, 4.0],
+            long_factor=[1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], original_max_position_embeddings=32)},
+        becomes={
+            "model_type": "minicpm", "architectures": ["MiniCPMForCausalLM"], "scale_emb": 6,
+            "scale_depth": 1.4, "dim_model_base": 16},
+        without=("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"),
+        old_rope=True, **BF16),
+    "bitnet": Family(transformers.BitNetConfig, FLAT | {
+        "tie_word_embeddings": True, "rope_parameters": rope(1e4)}, ternary="packed",
+        becomes={"quantization_config": {"quant_method": "bitnet", "linear_class": "autobitlinear",
+                                         "quantization_mode": "offline"}}, **BF16),
+    "bitnet-masters": Family(transformers.BitNetConfig, FLAT | {
+        "rope_parameters": rope(1e4)}, ternary="masters",
+        becomes={"quantization_config": {"quant_method": "bitnet", "linear_class": "autobitlinear",
+                                         "quantization_mode": "online"}}, **BF16),
     "gpt_neox": Family(transformers.GPTNeoXConfig, {
         "vocab_size": 96, "hidden_size": 64, "intermediate_size": 80, "num_attention_heads": 4,
         "layer_norm_eps": 1e-3, "rope_parameters": rope(1e4, partial_rotary_factor=0.25)}, **BF16),
+    # one of three layers has no experts; shares add up to 1
+    "qwen3_moe": Family(transformers.Qwen3MoeConfig, SMALL | {
+        "num_hidden_layers": 3, "num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 32,
+        "mlp_only_layers": [1], "norm_topk_prob": True, "rope_parameters": rope(1e4)}, **BF16),
+    "mixtral": Family(transformers.MixtralConfig, SMALL | {
+        "num_local_experts": 4, "num_experts_per_tok": 2, "rope_parameters": rope(1e4)}, **BF16),
+    # shares that do not add up to 1
+    "olmoe": Family(transformers.OlmoeConfig, FLAT | {
+        "intermediate_size": 32, "num_experts": 8, "num_experts_per_tok": 3, "norm_topk_prob": False,
+        "rope_parameters": rope(1e4)}, **BF16),
+    # biases, a shared expert with a gate, one layer without experts
+    "qwen2_moe": Family(transformers.Qwen2MoeConfig, FLAT | {
+        "num_hidden_layers": 3, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 48, "mlp_only_layers": [1], "norm_topk_prob": False,
+        "rope_parameters": rope(1e4)}, **BF16),
+    "granitemoe": Family(transformers.GraniteMoeConfig, FLAT | {
+        "intermediate_size": 32, "num_local_experts": 5, "num_experts_per_tok": 3,
+        "embedding_multiplier": 6.0, "residual_multiplier": 0.4, "attention_multiplier": 0.35,
+        "logits_scaling": 4.0, "rope_parameters": rope(1e4)}, **BF16),
 }  # fmt: skip
 
 
@@ -158,11 +234,11 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
 
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
-            if name.lower().endswith("norm.weight"):
+            if parameter.ndim < 2 and not name.endswith(".bias"):
                 parameter.copy_(torch.rand(parameter.shape, generator=generator) + 0.5)
             elif name.endswith(".bias"):
                 parameter.copy_(0.5 * normal(parameter.shape))
-            elif "embed_tokens" in name or "embed_in" in name:
+            elif "embed_tokens" in name or "embed_in" in name or "wte" in name or "wpe" in name:
                 parameter.copy_(0.3 * normal(parameter.shape))
             else:
                 sharp = ("q_proj", "k_proj", "qkv", ".self.query.", ".self.key.")
@@ -178,25 +254,60 @@ def respell(directory: Path, family: Family) -> None:
         parameters = config.pop("rope_parameters")
         config["rope_theta"] = parameters.pop("rope_theta")
         config["rope_scaling"] = None if parameters == {"rope_type": "default"} else parameters
+    if family.sees:
+        text = config["text_config"]
+        usual = type(transformers.AutoConfig.for_model(text["model_type"]))().to_dict()
+        kept = {key: value for key, value in text.items() if key == "model_type" or value != usual.get(key)}
+        config["text_config"] = kept
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def config_of(family: Family) -> Any:
+    if family.sees:
+        return family.config(**family.values | {"text_config": COMMON | family.values["text_config"]})
+    return family.config(**({} if family.bare else COMMON) | family.values)
+
+
+def ternarize(model: Any, directory: Path, family: Family) -> None:
+    """Make the matrices of a model's blocks what BitNet's reference makes of them, and write what they are
+    made from. Its own rounding of activations is left out: edgeq's is another.
+    """
+    tensors = {name: tensor.to(family.dtype) for name, tensor in model.state_dict().items()}
+    for name, w in model.named_parameters():
+        if not name.endswith("_proj.weight"):
+            continue
+        master = tensors[name].float()
+        inverse = 1.0 / master.abs().mean().clamp(min=1e-5)
+        codes = (master * inverse).round().clamp(-1, 1)
+        scale = 1.0 / inverse
+        if family.ternary == "packed":
+            scale = scale.to(family.dtype).float()
+            tensors[name] = pack_weights(codes.clone())
+            tensors[f"{name}_scale"] = scale.to(family.dtype).reshape(1)
+        with torch.no_grad():
+            w.copy_(codes * scale)
+    if model.config.tie_word_embeddings:
+        del tensors["lm_head.weight"]
+    safetensors.torch.save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
 
 
 def make(name: str) -> None:
     """Write families/NAME: checkpoint, ids.npy, logits.npy; refuse if reference.py disagrees."""
     family, directory, seed = FAMILIES[name], HERE / name, sorted(FAMILIES).index(name)
     shutil.rmtree(directory, ignore_errors=True)
-    config = family.config(**(COMMON | family.values))
-    model = transformers.AutoModelForCausalLM.from_config(config)
+    auto = transformers.AutoModelForImageTextToText if family.sees else transformers.AutoModelForCausalLM
+    config = config_of(family)
+    model = auto.from_config(config)
     randomize(model, seed)
     model.to(family.dtype).save_pretrained(directory, max_shard_size=family.shard)
     (directory / "generation_config.json").unlink(missing_ok=True)
     respell(directory, family)
 
     # Reloaded, so that the logits are those of the files, config's spelling and rounded weights included.
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        directory, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
-    ids = np.random.default_rng(seed).integers(3, config.vocab_size, family.tokens)
+    model = auto.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
+    if family.ternary:
+        ternarize(model, directory, family)
+    ids = np.random.default_rng(seed).integers(3, config.get_text_config().vocab_size, family.tokens)
     ids[0] = 1
     with torch.inference_mode():
         logits = model(torch.from_numpy(ids)[None]).logits[0].numpy()
@@ -210,6 +321,10 @@ def make(name: str) -> None:
         raise SystemExit(f"{name}: reference.py and transformers differ by {error:.1e} of the largest logit")
     np.save(directory / "ids.npy", ids.astype(np.int32))
     np.save(directory / "logits.npy", logits.astype(np.float32))
+    if family.becomes:
+        path = directory / "config.json"
+        words = {k: v for k, v in json.loads(path.read_text()).items() if k not in family.without}
+        path.write_text(json.dumps(words | family.becomes, indent=2, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

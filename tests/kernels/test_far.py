@@ -15,7 +15,7 @@ from edgeq.formats import encode_parts
 from edgeq.formats.schemes import SCHEMES, pack
 from edgeq.kernels import meaning_attention, meaning_far
 from edgeq.kernels.catalog import CHUNK
-from edgeq.kernels.table import FAR_PARTS, FAR_SCHEMES
+from edgeq.kernels.rows_attention import FAR_PARTS, FAR_SCHEMES
 from tests.kernels.calling import Array, run, same_bits
 from tests.kernels.test_attention import Attention, Case, centre_of, inputs, scaling, softmax_of
 from tests.simd.rows import EVERYWHERE, HERE

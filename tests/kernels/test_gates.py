@@ -11,7 +11,7 @@ import pytest
 
 from edgeq.kernels import meaning_rows as meaning
 from edgeq.kernels.catalog import Batch
-from edgeq.kernels.table import ACTIVATIONS, KERNELS
+from edgeq.kernels.table import ALONE, GATES, KERNELS, NORMED_GATES
 from tests.kernels.calling import Array, Memory, float32_bits, run, same_bits, tag_of
 from tests.kernels.test_rows import COLUMNS, COUNTS, EPSILON, HEADS, activations, same_int8
 from tests.simd.rows import EVERYWHERE, HERE
@@ -32,48 +32,56 @@ EXACT: dict[str, Callable[[Array], Array]] = {
 }
 
 
-@pytest.mark.parametrize("form", ["", "gated_"])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+FORMS = (*ALONE, *(f"gated_{name}" for name in (*GATES, *NORMED_GATES)))
+
+
+@pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("columns", COLUMNS)
-def test_activation(columns: int, activation: str, form: str) -> None:
+def test_activation(columns: int, name: str) -> None:
     rng = np.random.default_rng(columns)
-    name = form + activation
+    gated = name.startswith("gated_")
     for count in COUNTS:
         m = Memory()
-        rows = [activations(rng, count, columns) for _ in range(2 if form else 1)]
+        rows = [activations(rng, count, columns) for _ in range(2 if gated else 1)]
         held = [m.rows(row) for row in rows]
-        if form:
-            given = dict(gate=held[0].address, up=held[1].address, stride=held[0].stride)
+        if gated:
+            given = dict(gate=held[0].address, up=held[1].address, stride=held[0].stride, each=1)
         else:
             given = dict(a=held[0].address, a_stride=held[0].stride)
-        operands, read = m.int8(count, columns)
-        run(m, f"{name}_quantize", tag_of(HERE), count=count, workers=2, dim=columns, **given, **operands)
-        same_int8(read(), meaning.KERNELS[f"{name}_quantize"](*rows), count)
+        if f"{name}_quantize" in KERNELS:
+            operands, read = m.int8(count, columns)
+            run(m, f"{name}_quantize", tag_of(HERE), count=count, workers=2, dim=columns, **given, **operands)
+            same_int8(read(), meaning.KERNELS[f"{name}_quantize"](*rows), count)
         y = m.rows(np.full((count, columns), np.nan, np.float32))
         run(m, name, tag_of(HERE), count=count, y=y.address, y_stride=y.stride, dim=columns, **given)
         same_bits(y.values, meaning.KERNELS[name](*rows))
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", FORMS)
 @pytest.mark.parametrize("name", EVERYWHERE)
 def test_activation_everywhere(name: str, activation: str) -> None:
-    """On every instruction set of the machine, and near to what it means."""
+    """On every instruction set of the machine, and near to what it means; of gates with rows of ones."""
     x = np.concatenate([np.linspace(-30, 30, 3000), np.linspace(-2, 2, 3000), [0.0, 1e-30, -1e-30, 90, -90]])
     x = x.astype(np.float32).reshape(1, -1)
     m = Memory()
     a, y = m.rows(x), m.rows(np.zeros_like(x))
-    given: dict[str, Any] = dict(a=a.address, a_stride=a.stride, y=y.address, y_stride=y.stride)
+    given: dict[str, Any] = dict(a=a.address, a_stride=a.stride)
+    gated = activation.startswith("gated_")
+    if gated:
+        given = dict(gate=a.address, up=m.rows(np.ones_like(x)).address, stride=a.stride, each=1)
+    given |= dict(y=y.address, y_stride=y.stride)
     run(m, activation, tag_of(name), count=1, dim=x.shape[1], **given)
-    same_bits(y.values, meaning.KERNELS[activation](x))
+    same_bits(y.values, meaning.KERNELS[activation](*(x, np.ones_like(x))[: 1 + gated]))
     with np.errstate(over="ignore"):
-        exact = EXACT[activation](x.astype(float))
+        exact = EXACT[activation.removeprefix("gated_")](x.astype(float))
     np.testing.assert_allclose(y.values, exact, rtol=2e-6, atol=6e-7)
 
 
 def test_not_finite_rows_stay_so() -> None:
     with np.errstate(all="ignore"):
-        for name in ACTIVATIONS:
-            assert np.isnan(meaning.KERNELS[name](np.array([np.nan], np.float32))).all()
+        for name in FORMS:
+            rows = [np.array([value], np.float32) for value in (np.nan, 1.0)]
+            assert np.isnan(meaning.KERNELS[name](*rows[: 1 + name.startswith("gated_")])).all()
 
 
 @pytest.mark.parametrize("name", EVERYWHERE)
@@ -187,6 +195,20 @@ def test_scale(count_at: int, cap: float) -> None:
         same_bits(x.values, want)
 
 
-def test_each_activation_has_four_kernels() -> None:
-    for name in ACTIVATIONS:
-        assert {name, f"{name}_quantize", f"gated_{name}", f"gated_{name}_quantize"} <= KERNELS.keys()
+def test_each_activation_has_the_kernels_that_are_used() -> None:
+    assert {f"{name}_quantize" for name in FORMS} - KERNELS.keys() == {"gated_relu2_quantize"}
+    assert {*FORMS} <= KERNELS.keys()
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_add_positions(columns: int) -> None:
+    rng = np.random.default_rng(columns)
+    for count in COUNTS:
+        m = Memory()
+        a, table = (rng.normal(size=(n, columns)).astype(np.float32) for n in (count, count + 7))
+        x, held = m.rows(a), m.put(table)
+        run(
+            m, "add_positions", tag_of(HERE), count=count, position=7, x=x.address, x_stride=x.stride,
+            table=held.address, dim=columns, positions=count + 7,
+        )  # fmt: skip
+        same_bits(x.values, meaning.add_positions(a, table, 7))

@@ -12,7 +12,7 @@ from edgeq.formats.schemes import SCHEMES, dequantize
 from edgeq.kernels import meaning
 from edgeq.kernels.catalog import ROOM, Batch
 from edgeq.kernels.matmul import BLOCK, FEW, chunk_start
-from edgeq.kernels.table import CODES, FLOATS
+from edgeq.kernels.row import CODES, FLOATS
 from edgeq.simd.tag import Tag
 from tests.kernels.calling import (
     Array,

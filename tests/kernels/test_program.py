@@ -22,7 +22,8 @@ from edgeq.formats.layout import geometry
 from edgeq.formats.schemes import SCHEMES
 from edgeq.kernels.catalog import BARRIER, FLAGS_AT, OPERANDS_MAX, Batch
 from edgeq.kernels.roles import In, Number, Role, fact
-from edgeq.kernels.table import KERNELS, Kernel
+from edgeq.kernels.row import Kernel
+from edgeq.kernels.table import KERNELS
 from edgeq.models import decoder
 from edgeq.runtime.arena import ALIGNMENT, Buffer, Held, Input, Rows, plan
 from edgeq.runtime.instructions import Instruction

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq.kernels import meaning, meaning_attention, meaning_far, meaning_rows
+from edgeq.kernels import meaning, meaning_attention, meaning_experts, meaning_far, meaning_rows
 from edgeq.kernels.catalog import Batch
-from edgeq.kernels.table import FLOATS, KERNELS
+from edgeq.kernels.row import FLOATS
+from edgeq.kernels.table import KERNELS
 from tests.kernels.calling import (
     Array,
     Memory,
@@ -26,7 +27,7 @@ COLUMNS = [1, 16, 31, 33, 64, 80, 129, 300]
 EPSILON = 1e-5
 COUNT, OUTPUTS = Batch.COUNT, Batch.OUTPUTS
 
-MEANINGS = (meaning, meaning_attention, meaning_far, meaning_rows)
+MEANINGS = (meaning, meaning_attention, meaning_experts, meaning_far, meaning_rows)
 
 
 def activations(rng: np.random.Generator, *shape: int) -> Array:
@@ -334,6 +335,7 @@ def test_silu_is_as_exact_as_it_says() -> None:
         y=y.address,
         y_stride=y.stride,
         dim=x.shape[1],
+        each=1,
     )
     same_bits(y.values, meaning.silu(x))
     wide = x.astype(np.float64)

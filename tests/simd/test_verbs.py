@@ -18,7 +18,7 @@ import pytest
 from edgeq.formats import encode_parts
 from edgeq.formats.schemes import SCHEMES, Scheme, dequantize, pack
 from edgeq.kernels import meaning
-from edgeq.kernels.table import CACHED, FLOATS
+from edgeq.kernels.row import CACHED, FLOATS
 from edgeq.simd import verbs
 from edgeq.simd.isa import by_name
 from edgeq.simd.isa.parts import halves

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgeq import ops
 from edgeq.models import decoder, tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig, window_of
-from edgeq.models.gguf import WINDOW, Gguf, Words
+from edgeq.models.gguf import EPSILON, Gguf, Words, windows
+from edgeq.models.gguf import PATTERN as GGUF_PATTERN
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, norm
 from edgeq.models.words import FULL, LAYER_TYPES, SLIDING, Real, word
@@ -55,15 +56,15 @@ class Config(BaseConfig):
 
     @classmethod
     def _settle(cls, given: dict[str, Any]) -> None:
-        given["rms_norm_eps"] = given["layer_norm_eps"]
+        given["rms_norm_eps"] = cls._epsilon(given, "layer_norm_eps")
         if given["layer_types"] is None and type(given["num_hidden_layers"]) is int:
-            every = given.get("sliding_window_pattern") or PATTERN
+            every = cls._every(given, "sliding_window_pattern", PATTERN)
             layers = range(1, given["num_hidden_layers"] + 1)
             given["layer_types"] = [SLIDING if i % every else FULL for i in layers]
 
 
-def _epsilon(raw: Words, keys: Mapping[str, Any]) -> None:
-    raw["layer_norm_eps"] = raw.pop("rms_norm_eps")
+def _windows(raw: Words, keys: Mapping[str, Any]) -> None:
+    windows(raw, every=PATTERN)
 
 
 HUGGINGFACE = (("cohere2", "Cohere2ForCausalLM"),)
@@ -71,9 +72,9 @@ GGUF = (
     Gguf(
         "cohere2",
         "cohere2",
-        words={**WINDOW, "logit_scale": "logit_scale"},
-        accepted={"attention.sliding_window_pattern": (PATTERN,)},
-        settle=_epsilon,
+        words={**GGUF_PATTERN, "logit_scale": "logit_scale"},
+        epsilon=EPSILON,
+        settle=_windows,
     ),
 )
 TENSORS = (

@@ -12,10 +12,11 @@ from edgeq import ops
 from edgeq.models import decoder, tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig, window_of
 from edgeq.models.families.olmo2 import Block
-from edgeq.models.gguf import WINDOW, Gguf, Words
+from edgeq.models.gguf import PATTERN as GGUF_PATTERN
+from edgeq.models.gguf import Gguf, Words, windows
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, norm
-from edgeq.models.words import FULL, LAYER_TYPES, SLIDING, word
+from edgeq.models.words import FULL, LAYER_TYPES, SLIDING, refuse, word
 
 if TYPE_CHECKING:
     from edgeq.cache import CacheLayer
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 PATTERN = 4  # of so many layers the last one sees everything
-WINDOWED = 64  # layers of the one size of GGUF files that has windows
+WINDOWED = 64  # layers of the one size of models that has windows
 
 
 @dataclass(frozen=True)
@@ -56,23 +57,26 @@ class Config(BaseConfig):
         if given["sliding_window"] is None or not pattern:
             types = [FULL] * count
         elif isinstance(pattern, str):
+            if {*pattern} - {"L", "G"}:
+                refuse("sliding_window_pattern", pattern, "the letters L and G, or a number, are needed")
             types = [SLIDING if pattern[i % len(pattern)] == "L" else FULL for i in range(count)]
         else:
-            types = [SLIDING if (i + 1) % pattern else FULL for i in range(count)]
+            every = cls._every(given, "sliding_window_pattern", PATTERN)
+            types = [SLIDING if (i + 1) % every else FULL for i in range(count)]
         if given["sliding_window"] is not None:
             types[-1] = FULL
         given["layer_types"] = types
 
 
-def _window(raw: Words, keys: Mapping[str, Any]) -> None:
-    """Which layers have the window is not in the file, but the number of layers tells."""
-    raw["sliding_window"] = raw.get("sliding_window") or None
-    if raw["num_hidden_layers"] != WINDOWED:
+def _windows(raw: Words, keys: Mapping[str, Any]) -> None:
+    """Which layers have the window is not in old files, but the number of layers tells."""
+    if "sliding_window_pattern" not in raw and raw["num_hidden_layers"] != WINDOWED:
         raw["sliding_window"] = None
+    windows(raw, every=PATTERN)
 
 
 HUGGINGFACE = (("exaone4", "Exaone4ForCausalLM"),)
-GGUF = (Gguf("exaone4", "exaone4", words=WINDOW, settle=_window),)
+GGUF = (Gguf("exaone4", "exaone4", words=GGUF_PATTERN, absent={"sliding_window": None}, settle=_windows),)
 TENSORS = (
     *tensors.ends(),
     *tensors.attention(),

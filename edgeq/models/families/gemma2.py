@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgeq import ops
 from edgeq.models import decoder, tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig, window_of
-from edgeq.models.gguf import WINDOW, Gguf, Words
+from edgeq.models.gguf import PATTERN, Gguf, Words, windows
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, norm
 from edgeq.models.words import FULL, LAYER_TYPES, SLIDING, Real, word
@@ -76,11 +76,19 @@ def post_norms(plus: float = 1.0) -> tuple[tensors.Tensor, ...]:
     )  # fmt: skip
 
 
-def _scale(raw: Words, keys: Mapping[str, Any]) -> None:
-    """What the file does not have: the scale of scores is that of the head, or of 27 B that of the width."""
-    raw["query_pre_attn_scalar"] = raw["head_dim"]
-    if raw["num_hidden_layers"] == 46 and raw["num_attention_heads"]:
-        raw["query_pre_attn_scalar"] = raw["hidden_size"] / raw["num_attention_heads"]
+def scale_of_scores(raw: Words, large: int) -> None:
+    """What a GGUF file does not have: the scale of scores is that of the head, or in a model of `large`
+    layers, which is the one of 27 B, that of the width.
+    """
+    hidden, heads = raw["hidden_size"], raw["num_attention_heads"]
+    usable = type(hidden) is int and type(heads) is int and heads > 0  # the config refuses others
+    width = raw["num_hidden_layers"] == large and usable
+    raw["query_pre_attn_scalar"] = hidden / heads if width else raw["head_dim"]
+
+
+def _settle(raw: Words, keys: Mapping[str, Any]) -> None:
+    scale_of_scores(raw, large=46)
+    windows(raw, every=2)
 
 
 HUGGINGFACE = (("gemma2", "Gemma2ForCausalLM"),)
@@ -89,11 +97,12 @@ GGUF = (
         "gemma2",
         "gemma2",
         words={
-            **WINDOW,
+            **PATTERN,
             "attn_logit_softcapping": "attn_logit_softcapping",
             "final_logit_softcapping": "final_logit_softcapping",
         },
-        settle=_scale,
+        absent={"sliding_window": 4096},
+        settle=_settle,
     ),
 )
 TENSORS = (*tensors.ends(plus=1.0), *post_norms(), *tensors.attention(), *tensors.mlp())

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgeq import ops
 from edgeq.models import decoder, tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig, window_of
-from edgeq.models.families.gemma2 import GELU, Block, post_norms
-from edgeq.models.gguf import WINDOW, Gguf, Words
+from edgeq.models.families.gemma2 import GELU, Block, post_norms, scale_of_scores
+from edgeq.models.gguf import PATTERN as GGUF_PATTERN
+from edgeq.models.gguf import Gguf, Words, windows
 from edgeq.models.rope import Rope
 from edgeq.models.tensors import Tensor
 from edgeq.models.words import FULL, LAYER_TYPES, SLIDING, Real, word
@@ -57,7 +58,7 @@ class Config(BaseConfig):
     @classmethod
     def _settle(cls, given: dict[str, Any]) -> None:
         if given["layer_types"] is None and type(given["num_hidden_layers"]) is int:
-            every = given.get("sliding_window_pattern") or PATTERN
+            every = cls._every(given, "sliding_window_pattern", PATTERN)
             layers = range(1, given["num_hidden_layers"] + 1)
             given["layer_types"] = [SLIDING if i % every else FULL for i in layers]
 
@@ -71,30 +72,19 @@ class Config(BaseConfig):
         return {"rope": cls.rope(kinds[FULL]), "rope.sliding": cls.rope(kinds[SLIDING])}
 
 
-def _pattern(raw: Words, keys: Mapping[str, Any]) -> None:
-    """What the file does not have: the scale of scores is that of the head, or of 27 B that of the width."""
-    raw["query_pre_attn_scalar"] = raw["head_dim"]
-    if raw["num_hidden_layers"] == 62 and raw["num_attention_heads"]:
-        raw["query_pre_attn_scalar"] = raw["hidden_size"] / raw["num_attention_heads"]
-    pattern = keys.get("attention.sliding_window_pattern")
-    if isinstance(pattern, list):
-        raw["layer_types"] = [SLIDING if sliding else FULL for sliding in pattern]
-    elif pattern is not None:
-        raw["sliding_window_pattern"] = pattern
+def _settle(raw: Words, keys: Mapping[str, Any]) -> None:
+    scale_of_scores(raw, large=62)
+    windows(raw, every=PATTERN)
 
 
-HUGGINGFACE = (("gemma3_text", "Gemma3ForCausalLM"), ("gemma3", "Gemma3ForConditionalGeneration"))
+HUGGINGFACE = (("gemma3_text", "Gemma3ForCausalLM"),)
 GGUF = (
     Gguf(
         "gemma3",
         "gemma3_text",
-        words={
-            **WINDOW,
-            "rope.freq_base_swa": "rope_local_base_freq",
-            "attention.sliding_window_pattern": "_",
-        },
+        words={**GGUF_PATTERN, "rope.freq_base_swa": "rope_local_base_freq"},
         accepted={"attn_logit_softcapping": (0.0,), "final_logit_softcapping": (0.0,)},
-        settle=_pattern,
+        settle=_settle,
     ),
 )
 TENSORS = (

@@ -10,7 +10,7 @@ from edgeq import ops
 from edgeq.models import decoder, tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig
 from edgeq.models.families.gemma2 import Block
-from edgeq.models.gguf import Gguf
+from edgeq.models.gguf import BIASED, Gguf, partial
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, norm
 from edgeq.models.words import Truth, Whole, word
@@ -41,15 +41,8 @@ class Config(BaseConfig):
     }  # fmt: skip
 
 
-def _half(raw: dict[str, Any], keys: Mapping[str, Any]) -> None:
-    """Whether there are biases is told by the tensors; how much of a head turns by a key."""
-    turned = keys.get("rope.dimension_count")
-    if turned and raw["head_dim"]:
-        raw["partial_rotary_factor"] = turned / raw["head_dim"]
-
-
 HUGGINGFACE = (("glm4", "Glm4ForCausalLM"),)
-GGUF = (Gguf("glm4", "glm4", biases="attention_bias", settle=_half),)
+GGUF = (Gguf("glm4", "glm4", there={"attention_bias": BIASED}, settle=partial),)
 TENSORS = (
     *tensors.ends(),
     norm("blocks.{i}.norm1", f"{HF}input_layernorm.weight", f"{BLK}attn_norm.weight"),

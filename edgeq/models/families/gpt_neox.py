@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgeq import ops
 from edgeq.models import decoder, tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig
-from edgeq.models.gguf import Gguf, Words
+from edgeq.models.gguf import EPSILON, Gguf, partial
 from edgeq.models.rope import Rope
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import From, OfHeads, Part, Tensor, norm
@@ -49,7 +49,7 @@ class Config(BaseConfig):
 
     @classmethod
     def _settle(cls, given: dict[str, Any]) -> None:
-        given["rms_norm_eps"] = given["layer_norm_eps"]
+        given["rms_norm_eps"] = cls._epsilon(given, "layer_norm_eps")
         given["num_key_value_heads"] = given["num_attention_heads"]
 
     @classmethod
@@ -59,16 +59,17 @@ class Config(BaseConfig):
         return super().rope({**raw, **{right: raw[word] for word, right in other.items() if word in raw}})
 
 
-def _words(raw: Words, keys: Mapping[str, Any]) -> None:
-    raw["layer_norm_eps"] = raw.pop("rms_norm_eps")
-    turned = keys.get("rope.dimension_count")
-    if turned and raw["head_dim"]:
-        raw["partial_rotary_factor"] = turned / raw["head_dim"]
-
-
 NEOX = "gpt_neox.layers.{i}."
 HUGGINGFACE = (("gpt_neox", "GPTNeoXForCausalLM"),)
-GGUF = (Gguf("gptneox", "gpt_neox", words={"use_parallel_residual": "use_parallel_residual"}, settle=_words),)
+GGUF = (
+    Gguf(
+        "gptneox",
+        "gpt_neox",
+        words={"use_parallel_residual": "use_parallel_residual"},
+        epsilon=EPSILON,
+        settle=partial,
+    ),
+)
 
 
 def _both(name: str, hf: str, gguf: str, shape: tuple[str, ...]) -> tuple[Tensor, Tensor]:

@@ -48,9 +48,16 @@ class Config(BaseConfig):
 
 def _scales(raw: dict[str, Any], keys: Mapping[str, Any]) -> None:
     """0 is the usual scale of scores, too."""
-    if not raw["attention_multiplier"] and raw["head_dim"]:
-        raw["attention_multiplier"] = raw["head_dim"] ** -0.5
+    head_dim = raw["head_dim"]
+    if raw["attention_multiplier"] == 0 and type(head_dim) is int and head_dim > 0:
+        raw["attention_multiplier"] = head_dim**-0.5
 
+
+# Sizes of what the hybrid models have, which files of dense Granite 4 repeat: their tensors would be refused.
+HYBRID = (
+    *(f"ssm.{key}" for key in ("conv_kernel", "state_size", "group_count", "inner_size", "time_step_rank")),
+    "expert_shared_feed_forward_length",
+)
 
 HUGGINGFACE = (("granite", "GraniteForCausalLM"),)
 GGUF = (
@@ -64,6 +71,8 @@ GGUF = (
             "logit_scale": "logits_scaling",
         },
         absent={"attention_multiplier": 0.0},
+        accepted={"rope.scaling.finetuned": (True,)},  # false would be a model without a rotation
+        unread=HYBRID,
         settle=_scales,
     ),
 )

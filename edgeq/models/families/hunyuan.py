@@ -26,6 +26,7 @@ class Config(BaseConfig):
     REQUIRE: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         **REQUIRE_BASE,
         "use_qk_norm": (True,),
+        "num_experts": (0, 1),  # one is the MLP itself
         "attention_bias": (False,),
     }
     DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -44,7 +45,9 @@ class Config(BaseConfig):
             kind = isinstance(words, Mapping) and (words.get("rope_type") or words.get("type"))
             if not isinstance(words, Mapping) or kind != "dynamic":
                 continue
-            alpha, d = words.get("alpha"), cls._with_defaults(raw)["head_dim"]
+            alpha, d = words.get("alpha"), cls._read(cls._with_defaults(raw), "head_dim")
+            if d <= 2:
+                refuse("head_dim", d, f"more than 2 are needed beside {key}.alpha")
             if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha < 1e9:
                 refuse(f"{key}.alpha", alpha, "a number above 0 is needed")
             plain = cls.rope(
@@ -55,7 +58,7 @@ class Config(BaseConfig):
 
 
 HUGGINGFACE = (("hunyuan_v1_dense", "HunYuanDenseV1ForCausalLM"),)
-GGUF = (Gguf("hunyuan-dense", "hunyuan_v1_dense"),)
+GGUF = (Gguf("hunyuan-dense", "hunyuan_v1_dense", accepted={"expert_count": (0, 1)}),)
 TENSORS = (*tensors.decoder(), *tensors.head_norms(("query_layernorm", "key_layernorm")))
 head = decoder.head
 

@@ -55,22 +55,18 @@ class Config(BaseConfig):
 
     @classmethod
     def _settle(cls, given: dict[str, Any]) -> None:
-        words = given.get("rope_parameters") or given.get("rope_scaling") or {}
+        words = cls.rope_words(given)
         original = words.get("original_max_position_embeddings") or given["max_position_embeddings"]
         given["original_max_position_embeddings"] = original
         given["llama_4_scaling_beta"] = words.get("llama_4_scaling_beta") or 0.0
 
 
 def _temperature(raw: Words, keys: Mapping[str, Any]) -> None:
-    """The file's log multiplier is mscale_all_dim, and mscale is 1."""
-    scaling = raw["rope_scaling"]
-    if scaling is None:
-        return
-    if beta := keys.get("attention.temperature_scale"):
-        scaling["llama_4_scaling_beta"] = beta
-    if multiplier := keys.get("rope.scaling.yarn_log_multiplier"):
-        scaling.pop("attention_factor", None)
-        scaling |= {"mscale": 1.0, "mscale_all_dim": multiplier}
+    """A word of the rotation's object; where the file has no original context, it is the whole one."""
+    if beta := raw.pop("_temperature_scale", None):
+        original = {"original_max_position_embeddings": keys.get("rope.scaling.original_context_length")}
+        scaling = raw["rope_scaling"] or {"rope_type": "default", **original}
+        raw["rope_scaling"] = {**scaling, "llama_4_scaling_beta": beta}
 
 
 HUGGINGFACE = (("ministral3", "Ministral3ForCausalLM"),)

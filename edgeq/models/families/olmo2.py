@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgeq import ops
 from edgeq.models import decoder, tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig, window_of
-from edgeq.models.gguf import WINDOW, Gguf, Words
+from edgeq.models.gguf import PATTERN as GGUF_PATTERN
+from edgeq.models.gguf import Gguf, Words, windows
 from edgeq.models.rope import Rope
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, Tensor, norm
@@ -73,10 +74,17 @@ class Config(BaseConfig):
         return {"rope": full, "rope.sliding": Rope(theta=full.theta)}
 
 
-def _window(raw: Words, keys: Mapping[str, Any]) -> None:
+def _windows(raw: Words, keys: Mapping[str, Any]) -> None:
     """GGUF writes OLMo 3 as olmo2 with a window."""
-    if raw.get("sliding_window"):
-        raw["model_type"] = "olmo3"
+    windows(raw, every=PATTERN)
+    if raw["sliding_window"] is None:
+        return
+    raw["model_type"] = "olmo3"
+    theta = raw.pop("rope_theta")
+    raw["rope_parameters"] = {
+        FULL: {"rope_theta": theta, **(raw.pop("rope_scaling") or {})},
+        SLIDING: {"rope_theta": raw.pop("sliding_rope_theta", theta)},
+    }
 
 
 HUGGINGFACE = (("olmo2", "Olmo2ForCausalLM"), ("olmo3", "Olmo3ForCausalLM"))
@@ -84,9 +92,8 @@ GGUF = (
     Gguf(
         "olmo2",
         "olmo2",
-        words=WINDOW,
-        accepted={"attention.sliding_window_pattern": (PATTERN,)},
-        settle=_window,
+        words={**GGUF_PATTERN, "rope.freq_base_swa": "sliding_rope_theta"},
+        settle=_windows,
     ),
 )
 TENSORS = (

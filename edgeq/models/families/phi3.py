@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeq.models import decoder, tensors
 from edgeq.models.base import POSITIONS, REQUIRE_BASE, BaseConfig, window_of
-from edgeq.models.gguf import WINDOW, Gguf, Words
-from edgeq.models.rope import Rope, divisors
+from edgeq.models.gguf import WINDOW, Gguf, Words, partial
+from edgeq.models.rope import Rope
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, Tensor, norm
 from edgeq.models.words import Whole, word
@@ -56,25 +56,13 @@ class Config(BaseConfig):
     def ropes(cls, raw: Mapping[str, Any]) -> Mapping[str, Rope]:
         """One for contexts up to the original one, one for longer ones."""
         usual = cls.DEFAULTS["phi3"]["original_max_position_embeddings"]
-        words = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
-        raw = {
-            **raw,
-            "original_max_position_embeddings": raw.get("original_max_position_embeddings") or usual,
-        }
-        short = cls.rope(raw)
-        if not short.divisors:
-            return {"rope": short, "rope.long": short}
-        return {
-            "rope": short,
-            "rope.long": replace(short, divisors=divisors("rope_scaling", words, "long_factor")),
-        }
+        original = raw.get("original_max_position_embeddings") or usual
+        return cls.by_length({**raw, "original_max_position_embeddings": original})
 
 
 def _window(raw: Words, keys: Mapping[str, Any]) -> None:
     raw["sliding_window"] = raw.get("sliding_window") or None  # 0 is none, too
-    turned = keys.get("rope.dimension_count")
-    if turned and raw["head_dim"]:
-        raw["partial_rotary_factor"] = turned / raw["head_dim"]
+    partial(raw, keys)
 
 
 HUGGINGFACE = (("phi3", "Phi3ForCausalLM"),)

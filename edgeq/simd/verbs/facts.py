@@ -61,6 +61,12 @@ def unpacks_once(tag: Tag) -> int:
 
 
 @fact
+def streams(tag: Tag) -> int:
+    """Whether a tile's weights are mostly read for it alone."""
+    return int(tag.streams)
+
+
+@fact
 def unpacking(tag: Tag) -> Tag:
     """The tag for a tile that leaves codes unpacked."""
     return tag.unpacking

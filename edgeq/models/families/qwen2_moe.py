@@ -1,0 +1,111 @@
+"""Qwen2 mixtures (Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B): Qwen2's attention, and experts beside one that all
+tokens share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from edgeq import ops
+from edgeq.models import decoder, experts, tensors
+from edgeq.models.base import window_of_layers
+from edgeq.models.families.qwen3_moe import Sparse, is_dense, is_sparse, sparse_layers
+from edgeq.models.gguf import Gguf
+from edgeq.models.tensors import GGUF as BLK
+from edgeq.models.tensors import HF, From, Tensor, norm
+from edgeq.models.words import Each, Truth, Whole, word
+
+if TYPE_CHECKING:
+    from edgeq.cache import CacheLayer
+    from edgeq.models.decoder import Ropes
+    from edgeq.runtime.arena import Rows
+    from edgeq.runtime.recorder import Recorder
+    from edgeq.runtime.weights import Matrix, Weights
+
+
+@dataclass(frozen=True)
+class Config(experts.Config):
+    sparse: tuple[bool, ...] = word(Each(Truth()))  # whether a layer has experts
+    shared_expert_intermediate_size: int = word(Whole(1, 1 << 19))
+
+    REQUIRE: ClassVar[Mapping[str, tuple[Any, ...]]] = {**experts.REQUIRE_EXPERTS, "qkv_bias": (True,)}
+    DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "qwen2_moe": {
+            "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 24,
+            "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": None,
+            "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "sliding_window": 4096,
+            "use_sliding_window": False, "max_window_layers": 28, "num_experts": 60,
+            "num_experts_per_tok": 4, "moe_intermediate_size": 1408, "norm_topk_prob": False,
+            "shared_expert_intermediate_size": 5632, "decoder_sparse_step": 1, "mlp_only_layers": None,
+        }
+    }  # fmt: skip
+
+    @classmethod
+    def _window(cls, given: Mapping[str, Any]) -> int | None:
+        return window_of_layers(given)
+
+    @classmethod
+    def _settle(cls, given: dict[str, Any]) -> None:
+        given["sparse"] = sparse_layers(given)
+
+
+def _shared(name: str, hf: str, gguf: str, shape: tuple[str, str], role: str = "matrix") -> Tensor:
+    """A matrix of the expert that all tokens share; GGUF has the gate's one row as a vector."""
+    file = From(f"{BLK}{gguf}.weight", lifted=role == "router")
+    return Tensor(f"blocks.{{i}}.{name}", f"{HF}mlp.{hf}.weight", file, shape, role, when=is_sparse)
+
+
+HUGGINGFACE = (("qwen2_moe", "Qwen2MoeForCausalLM"),)
+GGUF = (
+    Gguf(
+        "qwen2moe",
+        "qwen2_moe",
+        words={
+            **experts.GGUF_EXPERTS,
+            "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
+        },
+        absent={"norm_topk_prob": False},
+        accepted={"attention.sliding_window": (0,)},
+    ),
+)
+WIDE = ("shared_expert_intermediate_size", "hidden_size")
+TENSORS = (
+    *tensors.ends(),
+    norm("blocks.{i}.norm1", f"{HF}input_layernorm.weight", f"{BLK}attn_norm.weight"),
+    *tensors.attention(),
+    *tensors.attention_biases(),
+    norm("blocks.{i}.norm2", f"{HF}post_attention_layernorm.weight", f"{BLK}ffn_norm.weight"),
+    *(replace(row, when=is_dense) for row in tensors.mlp()),
+    *experts.rows(when=is_sparse),
+    _shared("gate", "shared_expert.gate_proj", "ffn_gate_shexp", WIDE),
+    _shared("up", "shared_expert.up_proj", "ffn_up_shexp", WIDE),
+    _shared("down", "shared_expert.down_proj", "ffn_down_shexp", WIDE[::-1]),
+    _shared("shared_gate", "shared_expert_gate", "ffn_gate_inp_shexp", ("one", "hidden_size"), "router"),
+)
+head = decoder.head
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block(decoder.Block, Sparse):
+    shared_gate: Matrix  # [1, hidden]
+
+
+def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: CacheLayer) -> Rows:
+    """Qwen2's attention, then x + mixture(h) + sigmoid(gate h) shared(h), h the norm of x; or an MLP."""
+    if not c.sparse[i]:
+        return decoder.layer(p, c, w, i, x, ropes, cache)
+    b, epsilon, rope = w.block(i, Block), c.rms_norm_eps, ropes["rope"]
+    q, k, v = decoder.project(p, b, ops.norm(p, x, b.norm1, b.qkv, epsilon=epsilon))
+    q, k = decoder.rotate(p, c, q, k, rope)
+    a = ops.attend(p, q, k, v, cache, centre=decoder.key_centre(c, b, rope))
+    x = decoder.output(p, b, a, add_to=x)
+    h = ops.norm(p, x, b.norm2, (*b.readers, b.gate, b.up, b.shared_gate), epsilon=epsilon)
+    x = experts.mixture(p, c, b, x, h)
+    return ops.add_gated(p, x, decoder.feed_forward(p, b, h), ops.matmul(p, b.shared_gate, h))
+
+
+def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
+    """Record the pass."""
+    decoder.decode(p, c, w, ropes, layer)

@@ -1,0 +1,378 @@
+"""The checkpoints of families/ as GGUF files, with the keys and tensors that llama.cpp's converter writes.
+
+A table of its own, with nothing of edgeq's: a name, an order of rows or a key that edgeq has wrong shows as
+a difference. Vectors are float32; matrices are float32 or bfloat16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+
+from . import reference
+from .gguf_checkpoint import Array, interleave, vocabulary
+
+Config = dict[str, Any]
+Keys = Callable[[Config], Mapping[str, Any]]
+
+# What the tensors are called in GGUF files, by their names in checkpoints: those of the Llama line, and what
+# families have otherwise.
+LLAMA = {
+    "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
+    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
+    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+}  # fmt: skip
+POST = {"post_attention_layernorm": "post_attention_norm", "post_feedforward_layernorm": "post_ffw_norm"}
+GEMMA = {**POST, "pre_feedforward_layernorm": "ffn_norm"}
+PHI = {"self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"}
+GLM = {
+    "mlp.gate_up_proj": "ffn_up", "post_self_attn_layernorm": "post_attention_norm",
+    "post_mlp_layernorm": "post_ffw_norm",
+}  # fmt: skip
+HUNYUAN = {"self_attn.query_layernorm": "attn_q_norm", "self_attn.key_layernorm": "attn_k_norm"}
+NEOX = {
+    "gpt_neox.embed_in": "token_embd", "gpt_neox.final_layer_norm": "output_norm", "embed_out": "output",
+    "attention.query_key_value": "attn_qkv", "attention.dense": "attn_output",
+    "mlp.dense_h_to_4h": "ffn_up", "mlp.dense_4h_to_h": "ffn_down",
+}  # fmt: skip
+
+
+def head_dim(c: Config) -> int:
+    return reference.head_dim(c)
+
+
+def rotation(c: Config) -> tuple[float, Config, float | None]:
+    """(base, words of the scaling, base of layers with a window), as the converter finds them."""
+    objects: Config = c.get("rope_parameters") or c.get("rope_scaling") or {}
+    full: Config = objects.get("full_attention", objects)
+    local = objects.get("sliding_attention", {}).get("rope_theta")
+    return full.get("rope_theta") or c["rope_theta"], full, local
+
+
+def usual(c: Config) -> Config:
+    """Keys of the converter's base class."""
+    theta, scaling, local = rotation(c)
+    keys = {"attention.head_count_kv": c["num_key_value_heads"], "rope.freq_base": theta}
+    if scaling.get("rope_type") in ("linear", "yarn"):
+        keys |= {"rope.scaling.type": scaling["rope_type"], "rope.scaling.factor": scaling["factor"]}
+        given = {
+            "rope.scaling.original_context_length": "original_max_position_embeddings",
+            "rope.scaling.yarn_attn_factor": "attention_factor",
+            "rope.scaling.yarn_beta_fast": "beta_fast",
+            "rope.scaling.yarn_beta_slow": "beta_slow",
+        }
+        keys |= {key: scaling[word] for key, word in given.items() if word in scaling}
+    if local is not None:
+        keys["rope.freq_base_swa"] = local
+    for key, word in (("rms", "rms_norm_eps"), ("norm", "layer_norm_eps")):
+        if word in c:
+            keys[f"attention.layer_norm_{'rms_' * (key == 'rms')}epsilon"] = c[word]
+    if "head_dim" in c:
+        keys |= {"attention.key_length": c["head_dim"], "attention.value_length": c["head_dim"]}
+    return keys
+
+
+def llama(c: Config) -> Config:
+    """And those of its Llama class."""
+    return {**usual(c), "vocab_size": c["vocab_size"], "rope.dimension_count": head_dim(c)}
+
+
+def turned(c: Config) -> Config:
+    part = rotation(c)[1].get("partial_rotary_factor", 1.0)
+    return {"rope.dimension_count": int(part * head_dim(c))}
+
+
+def window(c: Config) -> Config:
+    """Where there is one, with its layers."""
+    if c.get("sliding_window") is None:
+        return {}
+    pattern = [kind == "sliding_attention" for kind in c["layer_types"]]
+    return {"attention.sliding_window": c["sliding_window"], "attention.sliding_window_pattern": pattern}
+
+
+def gemma2(c: Config) -> Config:
+    return {
+        "attention.head_count_kv": c["num_key_value_heads"],
+        "attention.layer_norm_rms_epsilon": c["rms_norm_eps"],
+        "attention.key_length": c["head_dim"],
+        "attention.value_length": c["head_dim"],
+        "attn_logit_softcapping": c["attn_logit_softcapping"],
+        "final_logit_softcapping": c["final_logit_softcapping"],
+        "attention.sliding_window": c["sliding_window"],
+    }
+
+
+def gemma3(c: Config) -> Config:
+    return {**usual(c), "attention.sliding_window": c["sliding_window"]}
+
+
+def phi3(c: Config) -> Config:
+    keys = {
+        "attention.head_count_kv": c["num_key_value_heads"],
+        "attention.layer_norm_rms_epsilon": c["rms_norm_eps"],
+        "rope.freq_base": rotation(c)[0],
+        "rope.scaling.original_context_length": c["original_max_position_embeddings"],
+        "attention.sliding_window": c["sliding_window"] or 0,
+        **turned(c),
+    }
+    if "long_factor" in rotation(c)[1]:
+        original = c["original_max_position_embeddings"]
+        grown = np.log(c["max_position_embeddings"] / original) / np.log(original)
+        keys["rope.scaling.attn_factor"] = float(np.sqrt(1 + grown))
+    return keys
+
+
+def granite(c: Config) -> Config:
+    scales = {
+        "attention.scale": "attention_multiplier", "embedding_scale": "embedding_multiplier",
+        "residual_scale": "residual_multiplier", "logit_scale": "logits_scaling",
+    }  # fmt: skip
+    return {**llama(c), **{key: c[word] for key, word in scales.items()}}
+
+
+def ministral3(c: Config) -> Config:
+    scaling = rotation(c)[1]
+    return {
+        **llama(c),
+        "rope.scaling.yarn_log_multiplier": scaling["mscale_all_dim"],
+        "attention.temperature_scale": scaling["llama_4_scaling_beta"],
+    }
+
+
+def hunyuan(c: Config) -> Config:
+    """The base has alpha in it, and the context is what the converter takes all models' for."""
+    theta, scaling, _ = rotation(c)
+    d, whole = c["head_dim"], 256 * 1024
+    return {
+        **usual(c),
+        "rope.freq_base": theta * scaling["alpha"] ** (d / (d - 2)),
+        "rope.scaling.type": "none",
+        "rope.scaling.factor": 1.0,
+        "rope.scaling.original_context_length": whole,
+        "context_length": whole,
+    }
+
+
+def cohere2(c: Config) -> Config:
+    return {
+        **usual(c),
+        "logit_scale": c["logit_scale"],
+        "attention.sliding_window": c["sliding_window"],
+        "vocab_size": c["vocab_size"],
+        "rope.dimension_count": head_dim(c),
+        "rope.scaling.type": "none",
+    }
+
+
+def stablelm(c: Config) -> Config:
+    return {
+        "attention.head_count_kv": c["num_key_value_heads"],
+        "attention.layer_norm_epsilon": c["layer_norm_eps"],
+        "use_parallel_residual": c.get("use_parallel_residual", True),
+        **turned(c),
+    }
+
+
+def gptneox(c: Config) -> Config:
+    return {
+        "attention.layer_norm_epsilon": c["layer_norm_eps"],
+        "use_parallel_residual": c.get("use_parallel_residual", True),
+        **turned(c),
+    }
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How GGUF files have a family: names of tensors that are not Llama's, and keys beside those of sizes.
+    paired: rows of queries and keys are put in pairs that turn together, which checkpoints have in halves.
+    plus: what is added to the weights of norms.
+    """
+
+    name: str
+    keys: Keys
+    names: Mapping[str, str] = field(default_factory=dict)
+    paired: bool = False
+    plus: float = 0.0
+
+
+FAMILIES = {  # by the model_type
+    "gemma2": Architecture("gemma2", gemma2, GEMMA, plus=1),
+    "gemma3_text": Architecture("gemma3", gemma3, GEMMA, plus=1),
+    "phi3": Architecture("phi3", phi3, PHI),
+    "granite": Architecture("granite", granite, paired=True),
+    "smollm3": Architecture("smollm3", llama, paired=True),
+    "ministral3": Architecture("mistral3", ministral3, paired=True),
+    "olmo2": Architecture("olmo2", usual, POST),
+    "olmo3": Architecture("olmo2", lambda c: {**usual(c), **window(c)}, POST),
+    "exaone4": Architecture(
+        "exaone4", lambda c: {**usual(c), **window(c), "vocab_size": c["vocab_size"]}, POST
+    ),
+    "glm4": Architecture("glm4", lambda c: {**usual(c), **turned(c)}, GLM),
+    "hunyuan_v1_dense": Architecture("hunyuan-dense", hunyuan, HUNYUAN),
+    "ernie4_5": Architecture("ernie4_5", usual),
+    "cohere2": Architecture("cohere2", cohere2),
+    "stablelm": Architecture("stablelm", stablelm),
+    "gpt_neox": Architecture("gptneox", gptneox, NEOX),
+}
+FLOATS = (  # keys of floats that a config may have as whole numbers
+    "factor", "freq_base", "freq_base_swa", "yarn_beta_fast", "yarn_beta_slow", "yarn_log_multiplier",
+    "embedding_scale", "scale", "logit_scale", "residual_scale", "temperature_scale",
+)  # fmt: skip
+
+# Words that a GGUF file of the family has no key for, with what readers take for them.
+NOT_IN_FILES: dict[str, Config] = {
+    "gemma2": {"query_pre_attn_scalar": 24},
+    "gemma3": {"query_pre_attn_scalar": 16},
+    "hunyuan": {"max_position_embeddings": 256 * 1024},
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file of which llama.cpp gave logits: a checkpoint of families/, and what `write` is given."""
+
+    family: str
+    config: Config = field(default_factory=dict)
+    keys: Config = field(default_factory=dict)
+
+
+def _olmo3(**scaling: Any) -> Config:
+    full = {"rope_theta": 1e4, "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 16}
+    sliding = {"rope_theta": 1e4}
+    return {"rope_parameters": {"full_attention": {**full, **scaling}, "sliding_attention": sliding}}
+
+
+# Of checkpoints as they are, but for what llama.cpp does otherwise than the models' authors: no windows of
+# phi3; those of exaone4 only in models of 64 layers, so that one is not here; and of olmo2 one base for all
+# layers, and no attention factor of YaRN but the usual one.
+CASES = {
+    **{name: Case(name) for name in (
+        "cohere2", "ernie4_5", "exaone4-full", "gemma2", "gemma3", "glm4", "gpt_neox", "granite", "hunyuan",
+        "ministral3", "olmo2", "phi3", "smollm3", "stablelm",
+    )},
+    "olmo3": Case("olmo3", _olmo3()),
+    "phi3-short": Case("phi3-short", {"sliding_window": None}),
+    # and what files may say otherwise
+    "gemma3-no-window": Case("gemma3", keys={"attention.sliding_window": None}),
+    "gpt_neox-sequential": Case("gpt_neox", {"use_parallel_residual": False}),
+    "granite-no-scales": Case("granite", keys={
+        "attention.scale": None, "embedding_scale": None, "residual_scale": None}),
+    "ministral3-factors": Case("ministral3", keys={
+        "rope.scaling.yarn_log_multiplier": 0.5, "rope.scaling.attn_factor": 1.2}),
+    "ministral3-no-yarn": Case("ministral3", {"rope_parameters": {
+        "rope_theta": 1e4, "mscale_all_dim": 0.0, "llama_4_scaling_beta": 0.3}},
+        {"rope.scaling.original_context_length": 16}),
+    "olmo3-period": Case("olmo3", _olmo3(), {
+        "attention.sliding_window_pattern": 2, "rope.freq_base_swa": None}),
+    "phi3-short-factors": Case("phi3", {
+        "original_max_position_embeddings": 512, "max_position_embeddings": 512}),
+    "smollm3-no-base": Case("smollm3", keys={"rope.freq_base": None}),
+}  # fmt: skip
+
+
+def tensors(checkpoint: reference.Checkpoint, fused: bool = False) -> dict[str, Array]:
+    """float32, by their names in GGUF files; fused: with queries, keys and values in one, as the converter
+    writes them when it is told to.
+    """
+    c = checkpoint.config
+    row, found = FAMILIES[c["model_type"]], dict[str, Array]()
+    names = {**LLAMA, **row.names}
+    for name, x in checkpoint.weights.items():
+        stem, kind = name.rsplit(".", 1)
+        head, _, rest = stem.removeprefix("gpt_neox.").removeprefix("model.").partition("layers.")
+        block, _, inner = rest.partition(".")
+        short = f"blk.{block}.{names[inner]}" if rest and not head else names[stem]
+        if row.plus and name.endswith("norm.weight"):
+            x = x + np.float32(row.plus)
+        if row.paired and short.endswith(("attn_q", "attn_k")):
+            x = interleave(x, c["num_attention_heads" if short.endswith("q") else "num_key_value_heads"])
+        if row.name == "gptneox" and short.endswith("attn_qkv"):  # from head by head to all of one kind
+            by_head = x.reshape(c["num_attention_heads"], 3, head_dim(c), *x.shape[1:])
+            x = by_head.swapaxes(0, 1).reshape(x.shape)
+        found[f"{short}.{kind}"] = x
+    if fused:
+        for name in [name for name in found if ".attn_q." in name]:
+            each = [found.pop(name.replace("attn_q", f"attn_{letter}")) for letter in "qkv"]
+            found[name.replace("attn_q", "attn_qkv")] = np.concatenate(each)
+    return found | factors(c)
+
+
+def factors(c: Config) -> dict[str, Array]:
+    """Tensors that the frequencies of the rotation are divided by."""
+    theta, scaling, _ = rotation(c)
+    if scaling.get("rope_type") == "llama3":
+        plain = {**c, "rope_scaling": None, "rope_parameters": {"rope_theta": theta}}
+        divisors = reference.inverse_frequencies(plain) / reference.inverse_frequencies(c)
+        return {"rope_freqs.weight": divisors.astype(np.float32)}
+    lists = {kind: scaling.get(f"{kind}_factor") for kind in ("long", "short")}
+    return {
+        f"rope_factors_{kind}.weight": np.array(numbers, np.float32)
+        for kind, numbers in lists.items()
+        if numbers
+    }
+
+
+def write(
+    path: Path,
+    directory: Path,
+    *,
+    config: Config | None = None,
+    keys: Mapping[str, Any] | None = None,
+    kind: str = "F32",
+    fused: bool = False,
+) -> Path:
+    """The checkpoint of a directory as a GGUF file, with these words of its config changed. keys: more of
+    the architecture's, or others; None leaves one out. kind: F32 or BF16, of matrices.
+    """
+    checkpoint = reference.load(directory)
+    c = {**checkpoint.config, **(config or {})}
+    row = FAMILIES[c["model_type"]]
+    sizes = {
+        "context_length": c["max_position_embeddings"], "embedding_length": c["hidden_size"],
+        "block_count": c["num_hidden_layers"], "feed_forward_length": c["intermediate_size"],
+        "attention.head_count": c["num_attention_heads"],
+    }  # fmt: skip
+    writer = gguf.GGUFWriter(path, row.name)
+    for key, value in {**sizes, **row.keys(c), **(keys or {})}.items():
+        _add(writer, f"{row.name}.{key}", value)
+    texts, scores, kinds = vocabulary(directory, c["vocab_size"])
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(texts)
+    writer.add_token_scores(scores)
+    writer.add_token_types(kinds)
+    for name, x in tensors(reference.Checkpoint(c, checkpoint.weights), fused).items():
+        type_ = gguf.GGMLQuantizationType[kind if x.ndim == 2 else "F32"]
+        writer.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(x), type_), raw_dtype=type_)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def write_case(path: Path, name: str) -> Path:
+    """The file of a case."""
+    case = CASES[name]
+    directory = Path(__file__).parent / "families" / case.family
+    return write(path, directory, config=case.config, keys=case.keys)
+
+
+def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
+    """In the type that the converter has for such a value; of floats, 32 bits."""
+    if isinstance(value, list):
+        writer.add_array(key, value)
+    elif isinstance(value, bool):
+        writer.add_bool(key, value)
+    elif isinstance(value, int) and key.rpartition(".")[2] not in FLOATS:
+        writer.add_uint32(key, value)
+    elif isinstance(value, str):
+        writer.add_string(key, value)
+    elif value is not None:
+        writer.add_float32(key, float(value))
