@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def embed(p: Recorder, weight: Matrix, ids: Held | None = None) -> Rows:
-    """[tokens, hidden]: the rows of the weight, [vocabulary, hidden], that the pass's ids name, or what else
-    a pass has a number of for each token: `p.positions`, `p.zeros`.
+    """[tokens, hidden]: the rows of the weight, [vocabulary, hidden], that the pass's ids name, or that other
+    numbers of its tokens do.
     """
     y = p.rows(weight.columns)
     kernel = "embed" if weight.quantized else "embed_float"

@@ -170,3 +170,16 @@ def test_an_encoder_rounded(converted: Any, kv: str, act: str) -> None:
     with engine.load(converted("encoder"), kv=kv, act=act, threads=2) as model:
         ours = model.embed(TEXTS, truncate=True)
     assert (ours * expected("encoder")["vectors"]).sum(1).min() > 0.99
+
+
+@pytest.mark.parametrize("name", ["embedding", "encoder"])
+def test_what_memory_held_before_does_not_count(loaded: Loaded, name: str) -> None:
+    from tests import arena
+
+    model, texts = loaded(name), ["Explain gravity", "x", "The capital"]
+    want = model.embed(texts)
+    program = model.runner._rows
+    assert program is not None
+    for pattern in arena.PATTERNS.values():
+        program.poison(pattern)
+        assert (model.embed(texts) == want).all()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgeq import ops
 from edgeq.models import decoder
 from edgeq.models.base import REQUIRE_BASE, BaseConfig
-from edgeq.models.gguf import Gguf, Words
+from edgeq.models.gguf import EPSILON, Gguf
 from edgeq.models.rope import Rope
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import QKV, From, Part, Tensor
@@ -49,9 +49,14 @@ class Config(BaseConfig):
         }
     }  # fmt: skip
 
+    @property
+    def positions_size(self) -> int:
+        """Numbers of all positions."""
+        return self.max_position_embeddings * self.hidden_size
+
     @classmethod
     def _settle(cls, given: dict[str, Any]) -> None:
-        given["rms_norm_eps"] = given["layer_norm_eps"]
+        given["rms_norm_eps"] = cls._epsilon(given, "layer_norm_eps")
         given["num_key_value_heads"] = given["num_attention_heads"]
 
     @classmethod
@@ -59,17 +64,16 @@ class Config(BaseConfig):
         return {}
 
 
-def _words(raw: Words, keys: Mapping[str, Any]) -> None:
-    raw["layer_norm_eps"] = raw.pop("rms_norm_eps")
-
-
 HUGGINGFACE = (("bert", "BertModel"),)
-GGUF = (Gguf("bert", "bert", accepted={"attention.causal": (False,)}, settle=_words),)
+GGUF = (
+    Gguf("bert", "bert", bare={"tokenizer.ggml.token_type_count": "type_vocab_size"},
+         accepted={"attention.causal": (False,)}, epsilon=EPSILON),
+)  # fmt: skip
 
 
-def _names(name: str) -> tuple[From, ...]:
+def _names(name: str, of: tuple[str, ...] = ()) -> tuple[From, ...]:
     """Checkpoints of models with a head on top have one word more."""
-    return From(name), From(f"bert.{name}")
+    return From(name, of=of), From(f"bert.{name}", of=of)
 
 
 def _both(
@@ -89,11 +93,12 @@ def _both(
 
 
 HF, HIDDEN = "encoder.layer.{i}.", ("hidden_size",)
+POSITIONS = ("max_position_embeddings", "hidden_size")
 TENSORS = (
     Tensor("embed", _names("embeddings.word_embeddings.weight"), "token_embd.weight",
            ("vocab_size", "hidden_size"), "embed"),
-    Tensor("positions", _names("embeddings.position_embeddings.weight"), "position_embd.weight",
-           ("max_position_embeddings", "hidden_size"), "table"),
+    Tensor("positions", _names("embeddings.position_embeddings.weight", of=POSITIONS),
+           From("position_embd.weight", of=POSITIONS), ("positions_size",), "vector"),
     Tensor("types", _names("embeddings.token_type_embeddings.weight"), "token_types.weight",
            ("type_vocab_size", "hidden_size"), "table"),
     *_both("norm", "embeddings.LayerNorm", "token_embd_norm", HIDDEN),
@@ -157,7 +162,7 @@ def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
     """Record the pass."""
     x = ops.embed(p, w.matrix("embed"))
     x = ops.add(p, x, ops.embed(p, w.matrix("types"), p.zeros))  # all tokens are of the first type
-    x = ops.add(p, x, ops.embed(p, w.matrix("positions"), p.positions))
+    x = ops.add_positions(p, x, w.vector("positions"), positions=c.max_position_embeddings)
     for i, shape in enumerate(c.cache_layers()):
         p.yield_point()
         x = layer(p, c, w, i, x, ropes, p.cache(shape))

