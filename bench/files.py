@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,18 +81,23 @@ def quantized(directory: Path, shape: str, kind: str, peer_python: str) -> Path:
 
 
 def decode_bytes(path: Path) -> int:
-    """Bytes that one token must read: every tensor but blobs and the embedding, where it needs one row."""
+    """Bytes that one token must read: every tensor but blobs, the experts that it does not go to, and the
+    embedding, where it needs one row.
+    """
     with open_model(path) as file:
-        tied = "output" not in file.tensors
-        return sum(
-            tensor.nbytes
-            for name, tensor in file.tensors.items()
-            if tensor.scheme.name != "bytes" and (tied or name != "embed")
+        tied, config = "output" not in file.tensors, file.config
+        share = config.get("num_experts_per_tok", 1) / config.get("num_experts", 1)
+        return round(
+            sum(
+                tensor.nbytes * (share if ".experts_" in name else 1)
+                for name, tensor in file.tensors.items()
+                if tensor.scheme.name != "bytes" and (tied or name != "embed")
+            )
         )
 
 
 def bits_per_weight(path: Path) -> float:
     """Of the matrices in a .gguf or .edgeq file, with their scales and padding."""
     with open_gguf(path) if path.suffix == ".gguf" else open_model(path) as file:
-        matrices = [tensor for tensor in file.tensors.values() if len(tensor.shape) == 2]
-        return 8 * sum(t.nbytes for t in matrices) / sum(t.shape[0] * t.shape[1] for t in matrices)
+        matrices = [tensor for tensor in file.tensors.values() if len(tensor.shape) > 1]
+        return 8 * sum(t.nbytes for t in matrices) / sum(math.prod(t.shape) for t in matrices)

@@ -24,7 +24,7 @@ ROWS_PER_BLOCK = 1024  # rows made and quantized at a time: 8 MB of float32 at 2
 
 @dataclass(frozen=True)
 class Shape:
-    """The numbers that settle a llama's arithmetic."""
+    """The numbers that settle a decoder's arithmetic, and the architecture of GGUF that has them."""
 
     vocab: int
     hidden: int
@@ -36,18 +36,41 @@ class Shape:
     rope_theta: float = 1e4
     context: int = 32768
     tied: bool = False  # the embedding is the head, too
+    architecture: str = "llama"
+    window: int = 0  # of most layers
+    experts: int = 0  # in place of an MLP, each as wide as `intermediate`
+    used: int = 0  # of them by a token
+
+    @property
+    def stacked(self) -> set[str]:
+        """The names of matrices that all experts have in one tensor."""
+        return {
+            f"blk.{i}.ffn_{name}_exps.weight" for i in range(self.layers) for name in ("gate", "up", "down")
+        }
 
     def matrices(self) -> Iterator[tuple[str, int, int]]:
         """(GGUF name, rows, columns) of every matrix, in file order."""
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
         yield "token_embd.weight", self.vocab, self.hidden
         for i in range(self.layers):
-            yield f"blk.{i}.attn_q.weight", q, self.hidden
-            yield f"blk.{i}.attn_k.weight", kv, self.hidden
-            yield f"blk.{i}.attn_v.weight", kv, self.hidden
+            if self.architecture == "phi3":
+                yield f"blk.{i}.attn_qkv.weight", q + 2 * kv, self.hidden
+            else:
+                yield f"blk.{i}.attn_q.weight", q, self.hidden
+                yield f"blk.{i}.attn_k.weight", kv, self.hidden
+                yield f"blk.{i}.attn_v.weight", kv, self.hidden
             yield f"blk.{i}.attn_output.weight", self.hidden, q
-            yield f"blk.{i}.ffn_gate.weight", self.intermediate, self.hidden
-            yield f"blk.{i}.ffn_up.weight", self.intermediate, self.hidden
+            if self.experts:
+                wide, narrow = self.experts * self.intermediate, self.experts * self.hidden
+                yield f"blk.{i}.ffn_gate_exps.weight", wide, self.hidden
+                yield f"blk.{i}.ffn_up_exps.weight", wide, self.hidden
+                yield f"blk.{i}.ffn_down_exps.weight", narrow, self.intermediate
+                continue
+            if self.architecture == "phi3":
+                yield f"blk.{i}.ffn_up.weight", 2 * self.intermediate, self.hidden
+            else:
+                yield f"blk.{i}.ffn_gate.weight", self.intermediate, self.hidden
+                yield f"blk.{i}.ffn_up.weight", self.intermediate, self.hidden
             yield f"blk.{i}.ffn_down.weight", self.hidden, self.intermediate
         if not self.tied:
             yield "output.weight", self.vocab, self.hidden
@@ -56,11 +79,29 @@ class Shape:
         for i in range(self.layers):
             yield f"blk.{i}.attn_norm.weight", self.hidden
             yield f"blk.{i}.ffn_norm.weight", self.hidden
+            if self.architecture == "gemma3":
+                yield f"blk.{i}.post_attention_norm.weight", self.hidden
+                yield f"blk.{i}.post_ffw_norm.weight", self.hidden
+            if self.architecture in ("gemma3", "qwen3", "qwen3moe"):
+                yield f"blk.{i}.attn_q_norm.weight", self.head_dim
+                yield f"blk.{i}.attn_k_norm.weight", self.head_dim
+            if self.architecture == "olmoe":
+                yield f"blk.{i}.attn_q_norm.weight", self.heads * self.head_dim
+                yield f"blk.{i}.attn_k_norm.weight", self.kv_heads * self.head_dim
         yield "output_norm.weight", self.hidden
+
+    def routers(self) -> Iterator[tuple[str, int, int]]:
+        """(GGUF name, rows, columns) of what stays float32: it chooses the experts."""
+        for i in range(self.layers if self.experts else 0):
+            yield f"blk.{i}.ffn_gate_inp.weight", self.experts, self.hidden
 
     def body_macs(self) -> int:
         """Multiply-adds of the block matrices for one token; attention's own (1 % at 256) left out."""
-        return sum(rows * columns for name, rows, columns in self.matrices() if name.startswith("blk."))
+        blocks = (matrix for matrix in self.matrices() if matrix[0].startswith("blk."))
+        return sum(
+            rows * columns // (self.experts // self.used if "_exps" in name else 1)
+            for name, rows, columns in blocks
+        )
 
     def output_macs(self) -> int:
         """Multiply-adds of the output head for one token."""
@@ -74,7 +115,16 @@ SHAPES = {
     "danube3-500m": Shape(32000, 1536, 4096, 16, 16, 8, 96, 1e5),
     "llama-3.2-3b": Shape(128256, 3072, 8192, 28, 24, 8, 128, 5e5),
     "one-kv-head": Shape(8192, 1024, 3072, 12, 4, 1, 256, 1e6),  # heads of gemma-3-1b
+    "gemma-3-1b": Shape(262144, 1152, 6912, 26, 4, 1, 256, 1e6, tied=True, architecture="gemma3", window=512),
+    "qwen3-0.6b": Shape(151936, 1024, 3072, 28, 16, 8, 128, 1e6, tied=True, architecture="qwen3"),
+    "phi-4-mini": Shape(200064, 3072, 8192, 32, 24, 8, 128, 1e4, tied=True, architecture="phi3"),
+    "olmoe-1b-7b": Shape(50304, 2048, 1024, 16, 16, 16, 128, 1e4, architecture="olmoe", experts=64, used=8),
+    # as many of its 48 layers as fit in a small machine's memory
+    "qwen3-30b-a3b-8-layers": Shape(
+        151936, 2048, 768, 8, 32, 4, 128, 1e6, architecture="qwen3moe", experts=128, used=8
+    ),
     "micro": Shape(512, 64, 160, 2, 4, 2, 16, context=512),
+    "micro-experts": Shape(512, 64, 32, 2, 4, 2, 16, context=512, architecture="qwen3moe", experts=8, used=2),
 }
 
 
@@ -89,7 +139,7 @@ def vocabulary(size: int) -> tuple[list[bytes], list[float], list[int]]:
 
 
 def describe(writer: Any, shape: Shape, name: str) -> None:
-    """Put the metadata of a llama of this shape into a gguf.GGUFWriter."""
+    """Put the metadata of a model of this shape into a gguf.GGUFWriter."""
     writer.add_name(name)
     writer.add_context_length(shape.context)
     writer.add_embedding_length(shape.hidden)
@@ -100,7 +150,15 @@ def describe(writer: Any, shape: Shape, name: str) -> None:
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(shape.rope_theta)
     writer.add_rope_dimension_count(shape.head_dim)
+    writer.add_key_length(shape.head_dim)
+    writer.add_value_length(shape.head_dim)
     writer.add_vocab_size(shape.vocab)
+    if shape.window or shape.architecture == "phi3":
+        writer.add_sliding_window(shape.window)
+    if shape.experts:
+        writer.add_expert_count(shape.experts)
+        writer.add_expert_used_count(shape.used)
+        writer.add_expert_feed_forward_length(shape.intermediate)
     tokens, scores, kinds = vocabulary(shape.vocab)
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)
@@ -122,18 +180,23 @@ def write(path: Path, shape: Shape, kind: str, *, seed: int = 0, name: str = "ra
     kind_type = gguf.GGMLQuantizationType[kind.upper()]
     file_type = gguf.LlamaFileType[f"MOSTLY_{kind.upper()}"]
     part = path.with_name(path.name + f".{os.getpid()}.part")
-    writer = gguf.GGUFWriter(part, "llama")
+    writer = gguf.GGUFWriter(part, shape.architecture)
     describe(writer, shape, name)
     writer.add_file_type(file_type)
     for vector, length in shape.vectors():
         writer.add_tensor_info(vector, [length], np.dtype(np.float32), length * 4)
+    for router, rows, columns in shape.routers():
+        writer.add_tensor_info(router, [rows, columns], np.dtype(np.float32), rows * columns * 4)
     block, type_bytes = gguf.GGML_QUANT_SIZES[kind_type]
     for matrix, rows, columns in shape.matrices():
         row_bytes = columns // block * type_bytes
+        count = [shape.experts, rows // shape.experts] if matrix in shape.stacked else [rows]
         if kind == "f16":
-            writer.add_tensor_info(matrix, [rows, columns], np.dtype(np.float16), rows * row_bytes)
+            writer.add_tensor_info(matrix, [*count, columns], np.dtype(np.float16), rows * row_bytes)
         else:  # gguf wants the shape in bytes of a quantized tensor
-            writer.add_tensor_info(matrix, [rows, row_bytes], np.dtype(np.uint8), rows * row_bytes, kind_type)
+            writer.add_tensor_info(
+                matrix, [*count, row_bytes], np.dtype(np.uint8), rows * row_bytes, kind_type
+            )
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -153,6 +216,8 @@ def _tensors(shape: Shape, kind: Any, rng: np.random.Generator) -> Iterator[NDAr
 
     for _, length in shape.vectors():
         yield (1 + 0.1 * rng.standard_normal(length)).astype(np.float32)
+    for _, rows, columns in shape.routers():
+        yield rng.standard_normal((rows, columns), dtype=np.float32) * np.float32(columns**-0.5)
     for matrix, rows, columns in shape.matrices():
         scale = 0.5 if matrix.startswith("token_embd") else columns**-0.5
         blocks = []

@@ -20,6 +20,7 @@ from edgeq.converters.source import (
     checked_tensors,
     is_dead,
     made_of,
+    number_of,
     shared_tensors,
     token_ids,
 )
@@ -128,7 +129,7 @@ def open_file(path: Path) -> Source:
         config=config,
         tensors=tensors,
         made=made,
-        tokenizer=lambda: _tokenizer(metadata, pooled is not None),
+        tokenizer=lambda: _tokenizer(metadata, config.WHOLE or pooled is not None),
         chat_template=checked_template(template if isinstance(template, str) else None),
         generation=_generation(metadata, config.vocab_size),
         license=_text(metadata.get("general.license")),
@@ -155,10 +156,7 @@ def _scaled(tensors: Mapping[str, SourceTensor]) -> dict[str, SourceTensor]:
 
 def _factor(scale: SourceTensor) -> float:
     """The number that a scale is, which is finite and not negative."""
-    if scale.shape != (1,):
-        raise FormatError(f"tensor {scale.name!r:.120} has shape {list(scale.shape)}, but [1] is needed")
-    check_vector(scale)
-    factor = float(scale.floats()[0, 0])
+    factor = number_of(scale)
     if not 0 <= factor < np.inf:
         raise FormatError(f"tensor {scale.name!r:.120} is {factor}, but a finite number from 0 on is needed")
     return factor
@@ -210,7 +208,7 @@ def words(
             if value is not None:
                 raw[word] = value
     troubles.tell()
-    raw["rope_scaling"] = scaling
+    raw |= {"rope_scaling": scaling, "rope_parameters": {}}  # what the file says is all there is
     raw.setdefault("num_key_value_heads", raw["num_attention_heads"])
     if "head_dim" not in raw:
         raw["head_dim"] = _head_dim(raw["hidden_size"], raw["num_attention_heads"])

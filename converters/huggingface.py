@@ -66,7 +66,7 @@ def open_directory(
         stored = weights(folder, name or "the directory")
         stored, others = (stored, {}) if seen is None else wrapped.text_tensors(stored)
         found = {
-            key: SourceTensor(key, dtype, shape or (1,), data)
+            key: SourceTensor(key, dtype, shape, data)
             for key, (dtype, shape, data) in stored.items()
             if not is_dead(key)
         }
@@ -96,7 +96,7 @@ def open_directory(
         config=config,
         tensors=tensors,
         made=made_of(type(config).ropes(raw), config),
-        tokenizer=lambda: _tokenizer(folder, pooled is not None),
+        tokenizer=lambda: _tokenizer(folder, config.WHOLE or pooled is not None),
         chat_template=checked_template(_template(folder)),
         generation=_generation(folder, raw, config.vocab_size),
         license=_license(folder),

@@ -217,7 +217,7 @@ def planned(
     for want in expected(family, config):
         if want.role == "vector":
             plans.append(TensorPlan(want.name, "f32", "plain", want.shape))
-        elif want.role == "router":  # small, and what it says is a choice
+        elif want.role == "table":  # small, or what it says is a choice
             plans.append(TensorPlan(want.name, "f32", "lines16", want.shape))
         else:
             scheme = schemes[want.name] or (tensors or {})[want.name].scheme

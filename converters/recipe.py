@@ -93,7 +93,8 @@ class Recipe:
         UsageError where a matrix has no rule, and where a pattern matches none. A pattern may name the output
         head of a model that has none of its own, so that one recipe serves both.
         """
-        self._check_patterns(matrices(family, replace(config, tie_word_embeddings=False)))
+        names = matrices(family, replace(config, tie_word_embeddings=False))
+        self._check_patterns(names if "output" in names else [*names, "output"])
         found = {}
         for name in matrices(family, config):
             rule = next((rule for rule in self.rules if rule.matches(name, config.num_hidden_layers)), None)
@@ -116,8 +117,8 @@ class Recipe:
 
 
 def matrices(family: str, config: BaseConfig) -> list[str]:
-    """The names of a model's matrices, in file order."""
-    return [tensor.name for tensor in expected(family, config) if tensor.role not in ("vector", "router")]
+    """The names of a model's matrices that have a choice, in file order."""
+    return [tensor.name for tensor in expected(family, config) if tensor.role not in ("vector", "table")]
 
 
 def choose(

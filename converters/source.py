@@ -28,11 +28,13 @@ KINDS = {name: row for name, row in TYPES.items() if row.scheme_name}
 PLAIN = tuple(name for name, row in KINDS.items() if row.columns == 1)  # what a vector may be
 
 # Tensors that files carry and nothing reads, by the last words of their names: buffers that the config
-# settles, and that older programs saved with the weights; and the scale of activations that have four bits.
+# settles, and that older programs saved with the weights; the scale of activations that have four bits; and
+# the layer behind BERT that was trained for another task.
 DEAD = (
     "rotary_emb.inv_freq", "rotary_emb.original_inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached",
     "position_ids", "attn_rot_embd", "attn_rot_embd.weight", "input_scale",
     "attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias",  # causal masks
+    "pooler.dense.weight", "pooler.dense.bias",
 )  # fmt: skip
 
 
@@ -114,7 +116,7 @@ class SourceTensor:
 
 @dataclass(frozen=True)
 class Stack(SourceTensor):
-    """Matrices of one kind and shape, one after another; `data` is the first one's."""
+    """Tensors of one kind and shape, one after another; `data` is the first one's."""
 
     pieces: tuple[SourceTensor, ...] = ()
 
@@ -137,15 +139,14 @@ class Stack(SourceTensor):
 
     @classmethod
     def of(cls, name: str, pieces: Sequence[SourceTensor]) -> Stack:
-        """FormatError where they are not alike."""
+        """Of tensors of one shape; UnsupportedError where they are not of one kind."""
         first = pieces[0]
         for piece in pieces:
-            if (piece.kind, piece.shape) != (first.kind, first.shape) or len(first.shape) != 2:
-                raise FormatError(
-                    f"tensor {piece.name!r} is {piece.kind} {list(piece.shape)}, but {first.name!r} is "
-                    f"{first.kind} {list(first.shape)}; matrices that are alike are needed"
+            if piece.kind != first.kind:
+                raise UnsupportedError(
+                    f"tensor {piece.name!r} is {piece.kind}, but {first.name!r} beside it is {first.kind}"
                 )
-        shape = len(pieces) * first.shape[0], first.shape[1]
+        shape = len(pieces) * first.shape[0], *first.shape[1:]
         return cls(name, first.kind, shape, first.data, pieces=tuple(pieces))
 
 
@@ -276,6 +277,8 @@ def checked_tensors(
             source = next((each for each in names if set(each.names(config)) & found.keys()), names[0])
             used.update(source.names(config))
             with troubles.noted():
+                if not any(name in found for name in source.names(config)):
+                    raise _missing(names, want, config)
                 result[want.name] = _checked(_gathered(found, source, want, config), source, want, config)
     left = sorted(found.keys() - used)
     if left:
@@ -285,60 +288,52 @@ def checked_tensors(
     return result
 
 
-def _gathered(
-    found: Mapping[str, SourceTensor], source: From, want: Expected, config: BaseConfig
-) -> SourceTensor | None:
-    """The tensor that the source names, of several, or of a dimension more than is wanted, as one; None where
-    it is missing.
-    """
-    names = source.names(config)
-    if source.each and len(want.shape) == 1:
-        return _joined(found, names, want)
-    if source.each:
-        missing = next((name for name in names if name not in found), None)
-        if missing is not None:
-            first = found.get(names[0])
-            shape = list(first.shape) if first else [want.shape[0] // len(names), want.shape[1]]
-            raise FormatError(f"tensor {missing!r} is missing; shape {shape} is needed")
-        return Stack.of(source.name, [found[name] for name in names])
-    tensor = found.get(source.name)
-    if tensor is not None and source.lifted and len(tensor.shape) == 1:
-        return replace(tensor, shape=(1, *tensor.shape))
-    if tensor is not None and source.stacked and len(tensor.shape) == len(want.shape) + 1:
-        return replace(tensor, shape=(tensor.shape[0] * tensor.shape[1], *tensor.shape[2:]))
-    return tensor
-
-
-def _joined(found: Mapping[str, SourceTensor], names: Sequence[str], want: Expected) -> SourceTensor:
-    """One vector made of several."""
-    length = want.shape[0] // len(names)
-    for name in names:
-        if name not in found:
-            raise FormatError(f"tensor {name!r} is missing; shape {[length]} is needed")
-        if found[name].shape != (length,):
-            raise FormatError(
-                f"tensor {name!r} has shape {list(found[name].shape)}, but the config needs {[length]}"
-            )
-        check_vector(found[name])
-    first, kinds = found[names[0]], {found[name].kind for name in names}
-    if len(kinds) > 1:
-        raise UnsupportedError(f"tensor {names[0]!r} and those beside it are {' and '.join(sorted(kinds))}")
-    data = np.concatenate([found[name].data for name in names])
-    return replace(first, shape=want.shape, data=data)
-
-
-def _checked(tensor: SourceTensor | None, source: From, want: Expected, config: BaseConfig) -> SourceTensor:
-    """The rows that are wanted, of the tensor that the source names, if it is what it should be."""
+def _needed(source: From, want: Expected, config: BaseConfig) -> tuple[tuple[int, ...], list[int]]:
+    """The shape that a checkpoint's tensor has, and how many rows there are before each move and after."""
     counts = [want.shape[0]]
     for move in reversed(source.moves):
         counts.insert(0, move.count(config, counts[0]))
     needed = (counts[0], *want.shape[1:])
+    if source.each:
+        needed = (counts[0] // getattr(config, source.each), *want.shape[1:])
     if source.of:
         needed = tuple(size(config, dimension) for dimension in source.of)
-    shape = needed[::-1] if source.transposed else needed
-    if tensor is None:
-        raise FormatError(f"tensor {source.name!r} is missing; shape {list(shape)} is needed")
-    if tensor.shape != shape:
+    return needed[::-1] if source.transposed else needed, counts
+
+
+def _missing(names: tuple[From, ...], want: Expected, config: BaseConfig) -> FormatError:
+    """That none of these tensors is there."""
+    shapes = [(source.names(config)[0], list(_needed(source, want, config)[0])) for source in names]
+    (first, shape), *others = shapes
+    more = "".join(f", or {name!r} of {list(shape)}" for name, shape in others)
+    return FormatError(f"tensor {first!r} is missing; shape {shape} is needed{more}")
+
+
+def _gathered(
+    found: Mapping[str, SourceTensor], source: From, want: Expected, config: BaseConfig
+) -> SourceTensor:
+    """The tensor that the source names, one made of several, or with a dimension more or less than it has."""
+    if source.each:
+        names, (shape, _) = source.names(config), _needed(source, want, config)
+        for name in names:
+            if name not in found:
+                raise FormatError(f"tensor {name!r} is missing; shape {list(shape)} is needed")
+            if found[name].shape != shape:
+                had = list(found[name].shape)
+                raise FormatError(f"tensor {name!r} has shape {had}, but the config needs {list(shape)}")
+        return Stack.of(source.name, [found[name] for name in names])
+    tensor = found[source.name]
+    if source.lifted and len(tensor.shape) == 1:
+        return replace(tensor, shape=(1, *tensor.shape))
+    if source.stacked and len(tensor.shape) == len(want.shape) + 1:
+        return replace(tensor, shape=(tensor.shape[0] * tensor.shape[1], *tensor.shape[2:]))
+    return tensor
+
+
+def _checked(tensor: SourceTensor, source: From, want: Expected, config: BaseConfig) -> SourceTensor:
+    """The rows that are wanted, of the tensor that the source names, if it is what it should be."""
+    shape, counts = _needed(source, want, config)
+    if not source.each and tensor.shape != shape:
         raise FormatError(
             f"tensor {tensor.name!r} has shape {list(tensor.shape)}, but the config needs {list(shape)}"
         )
@@ -360,6 +355,14 @@ def _checked(tensor: SourceTensor | None, source: From, want: Expected, config: 
     )
 
 
+def number_of(tensor: SourceTensor) -> float:
+    """The one number of a tensor."""
+    if tensor.shape not in ((), (1,)):
+        raise FormatError(f"tensor {tensor.name!r} has shape {list(tensor.shape)}, but [1] is needed")
+    check_vector(tensor)
+    return float(replace(tensor, shape=(1,)).floats()[0, 0])
+
+
 def layer_numbers(rows: Mapping[str, str], found: dict[str, SourceTensor]) -> dict[str, list[float]]:
     """Words of a config that are numbers of the layers, from tensors that hold one each, which are taken out
     of those found; rows: the tensor's name for each word.
@@ -368,10 +371,7 @@ def layer_numbers(rows: Mapping[str, str], found: dict[str, SourceTensor]) -> di
     for word, name in rows.items():
         numbers: list[float] = []
         while (tensor := found.pop(name.replace("{i}", str(len(numbers))), None)) is not None:
-            if tensor.shape != (1,):
-                raise FormatError(f"tensor {tensor.name!r} has shape {list(tensor.shape)}, but [1] is needed")
-            check_vector(tensor)
-            numbers.append(float(tensor.floats()[0, 0]))
+            numbers.append(number_of(tensor))
         words[word] = numbers
     return words
 

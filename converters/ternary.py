@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.converters.source import Array, SourceTensor, check_vector
+from edgeq.converters.source import Array, SourceTensor, number_of
 from edgeq.errors import FormatError, UnsupportedError
 from edgeq.formats import SCHEMES, Parts, Scheme, row_blocks
 from edgeq.models.words import refuse, same
@@ -144,10 +144,9 @@ def unpacked(found: Mapping[str, SourceTensor], form: Form) -> dict[str, SourceT
         if weight is None or weight.kind != "U8" or len(weight.shape) != 2:
             what = "missing" if weight is None else f"{weight.kind} {list(weight.shape)}"
             raise FormatError(f"tensor {of!r} is {what}, but {name!r} needs a matrix of uint8 beside it")
-        check_vector(scale)
-        factor = float(scale.floats()[0, 0]) if scale.shape == (1,) else 0.0
+        factor = number_of(scale)
         if not 0 < factor < np.inf:
-            raise FormatError(f"tensor {name!r} is {list(scale.shape)}, but one number above 0 is needed")
+            raise FormatError(f"tensor {name!r} is {factor}, but a number above 0 is needed")
         shape = (4 * weight.shape[0], weight.shape[1])
         factor = float(np.float32(1) / np.float32(factor)) if form.divides else factor
         tensors[of] = Packed(of, KIND, shape, weight.data, factor=factor)

@@ -19,11 +19,16 @@ SPACE = "\u2581"
 # Classes that build the steps around a text from their words, whatever tokenizer.json says. None: the class
 # that goes with the model, which for a vocabulary with U+2581 is this one.
 LLAMA = (None, "LlamaTokenizer", "LlamaTokenizerFast", "CodeLlamaTokenizer", "CodeLlamaTokenizerFast")
+# Words of BERT's tokenizer, and of the step that they are about; no accent is one of a lower-cased text.
+BERT_WORDS = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
 # Word: what it asks for when it is true. Nothing here does so.
 REFUSED = {
     "add_eos_token": "an end token behind each text, which a model would have to answer after",
     "split_special_tokens": "control tokens that are never found in a text",
-    "do_lower_case": "lower-cased text",
     "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output": "decoded text without spaces",
 }
 
@@ -47,9 +52,7 @@ class Words:
         model that gives vectors an end token behind each text is not."""
         for word, meaning in REFUSED.items():
             if _flag(config, word) and not (pooled and word == "add_eos_token"):
-                raise UnsupportedError(
-                    f"{word} is true in {FILE}, which asks for {meaning}; only false is supported"
-                )
+                raise _refused(word, meaning)
         if config.get("sp_model_kwargs") not in (None, {}):
             raise UnsupportedError(
                 f"sp_model_kwargs of {FILE} is {config['sp_model_kwargs']!r:.80}; "
@@ -63,6 +66,29 @@ class Words:
             rebuilt=config.get("tokenizer_class") in LLAMA,
             tekken=_flag(config, "fix_mistral_regex") is True,
         )
+
+
+def _refused(word: str, meaning: str) -> UnsupportedError:
+    return UnsupportedError(f"{word} is true in {FILE}, which asks for {meaning}; only false is supported")
+
+
+def refuse_case(config: dict[str, Any]) -> None:
+    """UnsupportedError where do_lower_case asks for what no step of the tokenizer does."""
+    if _flag(config, "do_lower_case"):
+        raise _refused("do_lower_case", "lower-cased text")
+
+
+def with_case(data: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """A tokenizer.json whose BertNormalizer does what the words of BERT's own tokenizer ask for, as in
+    transformers. Elsewhere small letters are refused.
+    """
+    normalizer = data.get("normalizer")
+    if not isinstance(normalizer, dict) or normalizer.get("type") != "BertNormalizer":
+        refuse_case(config)
+        return data
+    found = {step: _flag(config, word) for word, step in BERT_WORDS.items() if word in config}
+    kept = {step: value for step, value in found.items() if value is not None or step == "strip_accents"}
+    return {**data, "normalizer": {**normalizer, **kept}}
 
 
 def _flag(config: dict[str, Any], word: str) -> bool | None:

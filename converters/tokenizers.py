@@ -16,7 +16,7 @@ from typing import Any
 
 from edgeq.converters import jsonfile
 from edgeq.converters.jsonfile import Folder
-from edgeq.converters.tokenizer_config import Words, check_splits, steps, with_prefix
+from edgeq.converters.tokenizer_config import Words, check_splits, refuse_case, steps, with_case, with_prefix
 from edgeq.errors import FormatError, UnsupportedError
 from edgeq.tokenizer import BLOB_BYTES_MAX, TOKENS_MAX, Spec, load, modelproto
 from edgeq.tokenizer.document import Document
@@ -59,6 +59,7 @@ def from_directory(path: Path | Folder, *, pooled: bool = False) -> tuple[dict[s
     model = jsonfile.content(folder, "tokenizer.model", BLOB_BYTES_MAX)
     if model is None:
         return None
+    refuse_case(settings.tokenizer)
     with jsonfile.explained(model, "tokenizer.model"):
         return finish(*_from_model(model, settings))
 
@@ -75,8 +76,9 @@ def finish(spec: Spec, blob: bytes) -> tuple[dict[str, Any], bytes]:
     values = dataclasses.asdict(spec)
     header = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
     header["tensor"] = "tokenizer"
-    if not spec.behind:
-        del header["behind"]
+    for name in ("behind", "word_pieces"):  # words that other files never had
+        if not header[name]:
+            del header[name]
     load(header, blob)
     return header, blob
 
@@ -265,7 +267,7 @@ def _from_json(document: Document, settings: Settings) -> tuple[Spec, bytes]:
     data = document.settings
     _check_template(data.get("post_processor"))
     check_splits(data, settings.words)
-    data = with_prefix(data, settings.words)
+    data = with_case(with_prefix(data, settings.words), settings.tokenizer)
     before, behind = _around(_library(document.with_settings(data)))
     if settings.words.ends is False:
         behind = []
@@ -365,7 +367,8 @@ def _around(library: Any) -> tuple[list[int], list[int]]:
 
 
 def text_form(data: dict[str, Any]) -> dict[str, Any]:
-    """How the tokens of a tokenizer.json spell text: the spec's byte_level, leading_space and prefix_each.
+    """How the tokens of a tokenizer.json spell text: the spec's byte_level, word_pieces, leading_space and
+    prefix_each.
 
     Raises UnsupportedError for a decoder whose text could not be streamed token by token.
     """
@@ -373,11 +376,14 @@ def text_form(data: dict[str, Any]) -> dict[str, Any]:
     before = [*steps(data.get("normalizer"), "normalizers")]
     before += steps(data.get("pre_tokenizer"), "pretokenizers")
     kinds = {step.get("type") for step in decoders}
+    model = data.get("model")
+    if kinds == {"WordPiece"} and isinstance(model, dict) and model.get("type") == "WordPiece":
+        return {"word_pieces": True, "leading_space": True, "prefix_each": False}
     unknown = kinds - {"ByteLevel", "Metaspace", "Replace", "ByteFallback", "Fuse", "Strip"}
     if unknown or not kinds:
         raise UnsupportedError(
             f"the decoder {', '.join(sorted(map(str, unknown))) or 'null'} of tokenizer.json is not "
-            "supported, only ByteLevel, Metaspace and Replace with ByteFallback"
+            "supported, only ByteLevel, Metaspace, WordPiece and Replace with ByteFallback"
         )
     return {
         "byte_level": "ByteLevel" in kinds,

@@ -8,7 +8,7 @@ that gives the same ids. A new way of splitting is a row of SPLITS.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeq.converters.tokenizers import TURN_ENDS, Added, complete_pieces, finish, is_marker
@@ -153,9 +153,9 @@ class Vocabulary:
         }  # fmt: skip
         behind = [eos] if self.flag("add_eos_token", False) else []
         behind = [self.id("seperator")] if self.flag("add_sep_token", False) else behind
+        more.setdefault("behind", tuple(id for id in behind if id is not None))
         return Spec(
             kind=kind,
-            behind=tuple(id for id in behind if id is not None),
             vocab_size=len(self.words),
             bos=bos,
             eos=tuple(dict.fromkeys(ends)),
@@ -308,4 +308,47 @@ def _space_level(vocabulary: Vocabulary) -> tuple[Spec, bytes]:
     return spec, blob
 
 
-MODELS = {"llama": _pieces, "gpt2": _byte_level, "gemma4": _space_level}
+def _word_pieces(vocabulary: Vocabulary) -> tuple[Spec, bytes]:
+    """`bert`: words, and pieces that go on with one; the file has U+2581 before the first and nothing before
+    the others."""
+    words = [_word_piece(word) for word in vocabulary.words]
+    vocab = {word: id for id, word in reversed(list(enumerate(words)))}
+
+    def id(name: str, word: str) -> int | None:
+        found = vocabulary.id(name)
+        return vocab.get(word) if found is None else found
+
+    unknown, first, last = id("unknown", "[UNK]"), id("bos", "[CLS]"), id("seperator", "[SEP]")
+    if unknown is None:
+        raise FormatError("the vocabulary has no token for what no other token spells")
+    add_bos = vocabulary.flag("add_bos_token", True) and first is not None
+    ends = (last,) if last is not None and vocabulary.flag("add_sep_token", True) else ()
+    spec = vocabulary.spec(
+        "tokenizer.json", first, None, add_bos=add_bos, behind=ends, unknown=unknown, word_pieces=True,
+        leading_space=True, prefix_each=False,
+    )  # fmt: skip
+    control = tuple(sorted({*spec.control, *(id for id in (first, *ends, unknown) if id is not None)}))
+    spec = replace(spec, control=control)
+    vocabulary.words = words
+    model = {"type": "WordPiece", "unk_token": words[unknown], "continuing_subword_prefix": "##",
+             "max_input_chars_per_word": 100, "vocab": vocab}  # fmt: skip
+    blob = _library_json(
+        vocabulary,
+        spec,
+        model,
+        normalizer={"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+                    "strip_accents": None, "lowercase": vocabulary.flag("normalizer.lowercase", True)},
+        pre_tokenizer={"type": "BertPreTokenizer"},
+        decoder={"type": "WordPiece", "prefix": "##", "cleanup": False},
+    )  # fmt: skip
+    return spec, blob
+
+
+def _word_piece(word: str) -> str:
+    """As BERT's own vocabulary spells what a GGUF file does."""
+    if word.startswith("[") and word.endswith("]"):
+        return word
+    return word[1:] if word.startswith("\u2581") else f"##{word}"
+
+
+MODELS = {"llama": _pieces, "gpt2": _byte_level, "gemma4": _space_level, "bert": _word_pieces}

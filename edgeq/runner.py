@@ -27,6 +27,7 @@ from edgeq.runtime.recorder import Recorder
 from edgeq.runtime.weights import Weights
 from edgeq.simd.host import host_isa
 
+WHOLE_PASS = 512  # rows of a pass at the most, of a model that reads a text whole
 NARROWED = 32  # pages that are made far at a time
 LOGITS_BYTES = 32 << 20  # memory for the logits of a pass at the most
 PAUSE_WORK = 4e9  # multiplications between two chances for Ctrl-C, where layers are no bigger
@@ -52,6 +53,8 @@ class Runner(Unique):
         self.config = c = config  # as `models.check` gave it
         self.isa, self.context = host_isa().name, context
         self.plan = Plan(kind_of(kv), context)
+        if c.WHOLE and self.plan.kind.has_far:
+            raise UsageError(f"kv is {kv}, but a model that reads a text whole has it near: q8, f16 or f32.")
         self._weights = Weights.of(file)
         work = sum(m.rows * m.columns for m in self._weights.matrices())
         self._layer_work = work / c.num_hidden_layers
@@ -60,19 +63,20 @@ class Runner(Unique):
         workers = threads or max(1, min(self._tuned.threads or cores, work // WORKER_WORK))
         self._family, self._act, self._workers, self._progress = file.family, act, workers, progress
         self._ropes = decoder.tables(c, self._weights, context)
-        recorder = self._record(self.plan)
+        recorder = self._record(self.plan, rows=c.WHOLE)
         self._kernels = store.kernels()  # whose code the program's addresses point into
         narrowing = [self._narrowing(workers, group) for group in self.plan.groups if group.far_bytes]
         requests = {request for each in (recorder, *narrowing) for request in each.requests()}
         addresses = self._kernels.load([*Pool.requests(self.isa), *requests], progress)
         self._program: Program = recorder.finish(addresses)
-        self._rows: Program | None = None  # recorded when rows are asked for
+        self._rows = self._program if c.WHOLE else None  # else recorded when rows are asked for
         self._narrow = [each.finish(addresses) for each in narrowing]
         self._pool = Pool(workers, self.isa)
 
     def _record(self, plan: Plan, *, rows: bool = False) -> Recorder:
         """The pass that leaves logits, or rows."""
-        c, limit = self.config, min(PASS, self.context)
+        c = self.config
+        limit = min(WHOLE_PASS if c.WHOLE else PASS, self.context)
         recorder = Recorder(
             Settings(
                 isa=self.isa,
@@ -154,12 +158,17 @@ class Runner(Unique):
         hidden_size], after the last norm, and -1 for each. go_on() is called between the pieces of a long
         pass; when it raises, the positions of the segments hold nothing.
         """
+        whole = self.config.WHOLE
+        if whole and not rows:
+            raise UsageError("the model predicts no token, but gives vectors of texts: use embed.")
         program = self._rows_program() if rows else self._program
         for s in segments:
             if not 0 <= s.start <= self.context - len(s.ids):
                 raise UsageError(
                     f"{s.start} + {len(s.ids)} tokens do not fit in the context of {self.context}."
                 )
+            if whole and s.start:
+                raise UsageError("the model reads a text whole, in one pass: nothing can be fed behind it.")
         program.start(segments)
         for rope in self._ropes.values():
             rope.ensure(max(s.start + len(s.ids) for s in segments))

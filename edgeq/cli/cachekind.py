@@ -11,13 +11,16 @@ from edgeq.cli.engine import load_file
 
 
 def examine(path: Path, quiet: bool) -> dict[str, Any]:
-    """The word for the header that says it, for a model whose keys may be of any size; none for others."""
+    """The word for the header that says it, for a model that predicts tokens and whose keys may be of any
+    size; none for others.
+    """
     from edgeq.cache import DEFAULT
     from edgeq.evaluate import cachekind
     from edgeq.formats import open_model
+    from edgeq.models import family
 
     with open_model(path) as file:
-        asked = cachekind.asks(file)
+        asked = cachekind.asks(file) and not family(file.family).Config.WHOLE
     terminal.Status(quiet).clear()  # of a bar that the conversion has filled
     found = cachekind.choose(path, text(), partial(load_file, quiet=quiet)) if asked else None
     if found is None:

@@ -13,7 +13,7 @@ from edgeq import arguments
 from edgeq.errors import UsageError, shown
 
 from .pooling import PLACES, Pooling
-from .reading import Cancelled, Progress, last_row, read
+from .reading import Cancelled, Progress, last_row, most_tokens, read
 
 PLACE = re.compile(rf"\{{({'|'.join(PLACES)})\}}")
 
@@ -97,7 +97,7 @@ def _ids(model: Any, how: Pooling, number: int, words: dict[str, str], truncate:
         found: list[int] = model.tokenizer.encode_parts(parts, add_bos=None if first == 0 else False)
         return found
 
-    limit = min(model.context, how.tokens or model.context)
+    limit = most_tokens(model, how.tokens)
     ids = encode(0, len(text))
     if len(ids) <= limit:
         return ids

@@ -37,10 +37,10 @@ class Reading:
     sequence: Any
     done: int  # of the ids, those that passes have read
 
-    def part(self, room: int, wanted: Wanted) -> Part | None:
-        """What it has in a pass in which so many rows are free."""
+    def part(self, room: int, wanted: Wanted, whole: bool) -> Part | None:
+        """What it has in a pass in which so many rows are free; with `whole` all or nothing."""
         end = min(len(self.ids), self.done + room)
-        if end == self.done:
+        if end == self.done or (whole and end < len(self.ids)):
             return None
         return Part(self.sequence, list(self.ids[self.done : end]), wanted(len(self.ids), self.done, end))
 
@@ -84,7 +84,7 @@ def read(
                 active.append(Reading(number, texts[number], base.fork(), shared))
             now, room = list[tuple[Reading, Part]](), model.pass_tokens
             for each in active:
-                part = each.part(room, wanted)
+                part = each.part(room, wanted, model.config.WHOLE)
                 if part is not None:
                     now.append((each, part))
                     room -= len(part.ids)
@@ -102,6 +102,14 @@ def read(
     finally:
         for sequence in (base, *(each.sequence for each in active)):
             sequence.close()
+
+
+def most_tokens(model: Any, said: int | None) -> int:
+    """Of a text: what the model's context and, where it reads a text whole, a pass hold, and what its file
+    says.
+    """
+    most = [model.context, *([] if said is None else [said])]
+    return min(most + [model.pass_tokens] if model.config.WHOLE else most)
 
 
 def _has_room(model: Any, active: Sequence[Reading], ids: Sequence[int], shared: int) -> bool:

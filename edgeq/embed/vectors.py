@@ -13,7 +13,7 @@ from edgeq import arguments
 from edgeq.errors import UsageError, near, shown
 
 from .pooling import VECTORS, Pooling
-from .reading import Cancelled, Progress, Wanted, all_rows, first_row, last_row, read
+from .reading import Cancelled, Progress, Wanted, all_rows, first_row, last_row, most_tokens, read
 
 Vectors = NDArray[np.float32]
 WANTED: dict[str, Wanted] = {"last": last_row, "mean": all_rows, "cls": first_row}
@@ -105,7 +105,7 @@ def _prompt(how: Pooling, name: str | None) -> str:
 def _ids(model: Any, how: Pooling, number: int, text: Any, before: str, truncate: bool) -> list[int]:
     """The token ids of a text, as the model reads them. Its own characters become no control tokens, those of
     a prompt may."""
-    limit = min(model.context, how.tokens or model.context)
+    limit = most_tokens(model, how.tokens)
     if not isinstance(text, str):
         ids, behind = [int(i) for i in arguments.token_ids(text, model.vocab_size)], list[int]()
     elif model.tokenizer is None:

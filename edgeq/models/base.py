@@ -75,6 +75,10 @@ class BaseConfig:
     # Tables of cosines and sines that a pass is given, and the names of the frequencies that each is made of.
     TABLES: ClassVar[Mapping[str, str]] = {"rope": "rope"}
 
+    # Whether a text is read whole, in one pass, each token seeing all: such a model leaves rows, of which
+    # vectors are made, and predicts no token.
+    WHOLE: ClassVar[bool] = False
+
     def growth(self, table: str) -> Callable[[np.ndarray], np.ndarray] | None:
         """What the cosines and sines of each position in a table are multiplied by, if by anything: float32
         [n] of float32 positions [n].
@@ -118,9 +122,16 @@ class BaseConfig:
     @classmethod
     def rope(cls, raw: Mapping[str, Any]) -> Rope:
         """The rotation that these words mean, with the family's defaults."""
-        defaults = cls.DEFAULTS[raw["model_type"]]
+        defaults, raw = cls.DEFAULTS[raw["model_type"]], cls._with_rope(raw)
         part = defaults.get("partial_rotary_factor") if "rotary_dim" in cls.words() else None
         return Rope.from_hf(raw, theta=defaults.get("rope_theta", 1e4), part=part)
+
+    @classmethod
+    def _with_rope(cls, raw: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With the class's own object where there is none; an empty one is one."""
+        usual = cls.DEFAULTS[raw["model_type"]].get("rope_parameters")
+        said = raw.get("rope_parameters") is not None or raw.get("rope_scaling")
+        return raw if said or usual is None else {**raw, "rope_parameters": usual}
 
     @classmethod
     def by_length(cls, raw: Mapping[str, Any]) -> Mapping[str, Rope]:
@@ -138,8 +149,18 @@ class BaseConfig:
         objects = raw.get("rope_parameters")
         if not isinstance(objects, Mapping) or not {FULL, SLIDING} & objects.keys():
             return None
-        others = {key: value for key, value in raw.items() if key not in ("rope_theta", "rope_scaling")}
-        return {kind: {**others, "rope_parameters": objects.get(kind) or {}} for kind in (FULL, SLIDING)}
+        if raw.get("rope_scaling"):
+            refuse(
+                "rope_scaling", raw["rope_scaling"], "rope_parameters has an object for each kind of layers"
+            )
+        others = {key: value for key, value in raw.items() if key != "rope_theta"}
+        found = {}
+        for kind, theta in ((FULL, raw.get("rope_theta")), (SLIDING, raw.get("rope_local_base_freq"))):
+            words = objects.get(kind) or {}
+            if isinstance(words, Mapping) and theta is not None:
+                words = {"rope_theta": theta, **words}
+            found[kind] = {**others, "rope_parameters": words}
+        return found
 
     @classmethod
     def words(cls) -> dict[str, Word]:
@@ -184,8 +205,8 @@ class BaseConfig:
         window = given["sliding_window"] = cls._window(given)
         factors = {name: rope.attention_factor for name, rope in ropes.items()}
         given["rope_factors"] = {name: factor for name, factor in factors.items() if factor != 1}
-        if "rotary_dim" in cls.words() and ropes and type(given["head_dim"]) is int:
-            given["rotary_dim"] = int(given["head_dim"] * next(iter(ropes.values())).part)
+        if "rotary_dim" in cls.words() and ropes:
+            given["rotary_dim"] = int(cls._read(given, "head_dim") * next(iter(ropes.values())).part)
         given["rope_kind"] = next((rope.kind for rope in ropes.values()), "default")
         cls._settle(given)
         words = cls._words(given, UnsupportedError)
@@ -217,7 +238,7 @@ class BaseConfig:
     def _with_defaults(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
         """The words of a checkpoint, and for those it lacks the reference's."""
         defaults = cls.DEFAULTS[raw["model_type"]]
-        given = {**defaults, **raw}
+        given = {**defaults, "rope_parameters": None, **cls._with_rope(raw)}
         heads, hidden = cls._read(given, "num_attention_heads"), cls._read(given, "hidden_size")
         cls._read(given, "num_hidden_layers")  # lists are made by it
         if given.get("num_key_value_heads") is None:
@@ -231,9 +252,27 @@ class BaseConfig:
         return given
 
     @classmethod
-    def _read(cls, given: Mapping[str, Any], name: str) -> Any:
-        """A word of a checkpoint that others follow from; refused where it is none."""
-        return cls.words()[name].read(given, name, UnsupportedError)
+    def _read(cls, given: Mapping[str, Any], name: str, layers: int = 0) -> Any:
+        """A word of a checkpoint; refused, by the name that the family's config.json has for it, where it is
+        none.
+        """
+        own = {ours: own for own, ours in cls.NAMES.items()}.get(name, name)
+        found = {own: given[name]} if name in given else {}
+        return cls.words()[name].read(found, own, UnsupportedError, layers)
+
+    @classmethod
+    def _epsilon(cls, given: Mapping[str, Any], key: str) -> float:
+        """That of norms, under a key of the family's."""
+        found: float = cls.words()["rms_norm_eps"].read(given, key, UnsupportedError)
+        return found
+
+    @staticmethod
+    def _every(given: Mapping[str, Any], key: str, usual: int) -> int:
+        """Of how many layers the last one is another."""
+        if given.get(key) is None:
+            return usual
+        found: int = Whole(1, 1024).read(given, key, UnsupportedError)
+        return found
 
     @staticmethod
     def rope_words(given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -251,7 +290,11 @@ class BaseConfig:
         """Every word; nothing has a default here."""
         words: dict[str, Any] = {}
         for name, kind in cls.words().items():
-            words[name] = kind.read(raw, name, error, words.get("num_hidden_layers", 0))
+            layers = words.get("num_hidden_layers", 0)
+            if error is UnsupportedError:
+                words[name] = cls._read(raw, name, layers)
+            else:
+                words[name] = kind.read(raw, name, error, layers)
         heads, kv_heads = words["num_attention_heads"], words["num_key_value_heads"]
         for name in ("head_dim", "rotary_dim"):
             if words.get(name, 0) % 2:

@@ -101,7 +101,7 @@ def rows(
     wide, narrow = ("experts_width", "hidden_size"), ("experts_hidden", "moe_intermediate_size")
     return (
         Tensor("blocks.{i}.router", f"{HF}{hf}{router}.weight", f"{GGUF}ffn_gate_inp.weight",
-               ("num_experts", "hidden_size"), "router", when=when),
+               ("num_experts", "hidden_size"), "table", when=when),
         Tensor("blocks.{i}.experts_gate", of(gate, "gate_up_proj", first), stack("gate", "gate_up", first),
                wide, "matrix", when=when),
         Tensor("blocks.{i}.experts_up", of(up, "gate_up_proj", second), stack("up", "gate_up", second),

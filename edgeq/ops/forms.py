@@ -28,8 +28,9 @@ def emit_forms(
     **given: Any,
 ) -> Input:
     """Results of `columns` columns, so many rows for a token, once for each form that a reader asks for: the
-    kernel makes float32 rows, the kernel of that name with _quantize int8 ones. With `outputs` they are of
-    the pass's outputs alone, and what a program of rows leaves, whoever would read them in another.
+    kernel makes float32 rows, the kernel of that name with _quantize int8 ones; without readers float32 rows.
+    With `outputs` they are of the pass's outputs alone, and what a program of rows leaves, whoever would read
+    them in another.
     """
     if outputs and p.settings.rows:
         left = p.result(columns)
@@ -39,7 +40,7 @@ def emit_forms(
     x = p.quantized(columns, each=rows) if any(int8) else None
     if x:
         p.emit(f"{kernel}_quantize", x=x, **given)
-    y = p.rows(columns, each=rows) if not all(int8) else None
+    y = p.rows(columns, each=rows) if not int8 or not all(int8) else None
     if y:
         p.emit(kernel, y=y, **given)
     return Input(columns, x, y)

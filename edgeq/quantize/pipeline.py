@@ -16,7 +16,7 @@ from edgeq.converters.recipe import Recipe, choose
 from edgeq.converters.source import Source
 from edgeq.converters.wrapped import told
 from edgeq.cores import default_threads
-from edgeq.errors import UsageError, shown, size
+from edgeq.errors import UnsupportedError, UsageError, shown, size
 from edgeq.runtime.dense import Dense
 
 from .budget import Budget, check, file_bytes, room_of
@@ -179,6 +179,11 @@ def planned(
     opened = source if isinstance(source, Source) else converting.open_source(source)
     if opened.left_out:
         tell(told(opened.left_out))
+    if opened.config.WHOLE:
+        raise UnsupportedError(
+            f"family {opened.family} predicts no token, by which quantizing is judged: "
+            "edgeq convert rounds its matrices"
+        )
     if not allow_requantize:
         refuse_quantized(opened)
     shapes = Shapes.of(opened)

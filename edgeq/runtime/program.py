@@ -41,8 +41,8 @@ class Settings:
 
 
 class Program(Unique):
-    """`code` holds the instructions; `batch`, `ids`, `logits` and `likeliest` are what a pass is given and
-    what it leaves; `plan` says what the pages hold that it reads and writes; `yield_points` are the
+    """`code` holds the instructions; `batch`, `ids`, `positions`, `logits` and `likeliest` are what a pass is
+    given and what it leaves; `plan` says what the pages hold that it reads and writes; `yield_points` are the
     instructions before which a long pass may pause.
 
     UsageError, with memory checked, where an instruction reaches beyond its buffers.
@@ -56,12 +56,13 @@ class Program(Unique):
         *,
         yield_points: Sequence[int],
         ids: np.ndarray,
+        positions: np.ndarray,
         logits: np.ndarray,
         likeliest: np.ndarray,
         plan: Plan | None = None,
     ):
         self.settings, self.yield_points, self.plan = settings, yield_points, plan
-        self.ids, self.logits, self.likeliest = ids, logits, likeliest
+        self.ids, self.positions, self.logits, self.likeliest = ids, positions, logits, likeliest
         self.batch = Batch(settings.limit, settings.outputs)
         self.code = memory.zeros((len(instructions), WIDTH // 8), np.int64)
         self._instructions = instructions  # they hold the weights and tables that they read
@@ -108,7 +109,9 @@ class Program(Unique):
     def start(self, segments: Sequence[Segment]) -> None:
         """Say what the next pass is about; UsageError as of `Batch.fill`."""
         self.batch.fill(segments)
-        self.ids[: sum(len(s.ids) for s in segments)] = np.concatenate([s.ids for s in segments])
+        count = sum(len(s.ids) for s in segments)
+        self.ids[:count] = np.concatenate([s.ids for s in segments])
+        self.positions[:count] = self.batch.rows[:count, 0]
         self.code[:, WORK_AT // 8] = 0  # nothing of the pass's work is taken yet
 
     def _check(self) -> None:

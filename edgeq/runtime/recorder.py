@@ -26,11 +26,15 @@ from .program import Program, Settings
 
 
 class Recorder(Unique):
-    """Instructions so far. `ids`, `logits` and `likeliest` are what a pass is given and what it leaves."""
+    """Instructions so far. `ids`, `positions`, `logits` and `likeliest` are what a pass is given and what it
+    leaves, `zeros` a zero for each token.
+    """
 
     def __init__(self, settings: Settings, plan: Plan | None = None):
         self.settings, self.plan = settings, plan
-        self.ids = Held.of(memory.zeros(settings.limit, np.int64))
+        self.ids, self.positions, self.zeros = (
+            Held.of(memory.zeros(settings.limit, np.int64)) for _ in range(3)
+        )
         self.logits = Held.of(memory.zeros((0, 0), np.float32))
         self.likeliest = Held.of(memory.zeros(settings.outputs, np.int64))
         self.finished = Held.of(memory.zeros(TASKS * settings.workers, np.int64))  # of attention's tasks
@@ -119,6 +123,7 @@ class Recorder(Unique):
             addresses,
             yield_points=self.yield_points,
             ids=self.ids.array,
+            positions=self.positions.array,
             logits=self.logits.array,
             likeliest=self.likeliest.array,
             plan=self.plan,

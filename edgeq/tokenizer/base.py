@@ -43,7 +43,8 @@ class Spec:
     rstrip: tuple[int, ...] = ()  # … or after them
     leading_space: bool = False  # encoding puts a space before a text, decoding takes it away
     prefix_each: bool = True  # … and encoding does so after each control token too
-    byte_level: bool = False  # tokens are spelled in the byte-level alphabet, else with U+2581 for a space
+    byte_level: bool = False  # tokens are spelled in the byte-level alphabet, else with U+2581 for a space …
+    word_pieces: bool = False  # … or as words, and what goes on with one with ## before it
     unknown: int | None = None  # the token for text that no other token spells
 
     @classmethod

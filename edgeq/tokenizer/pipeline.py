@@ -18,6 +18,7 @@ STEPS_MAX = 16
 GROWTH_MAX = 64  # how many times as long all steps of one kind may make a text
 CONTENT_CHARS_MAX = 64  # of what a step puts into a text
 PATTERN_CHARS_MAX = 4096
+WORD_CHARS_MAX = 1000  # of a word that becomes word pieces; BERT's have 100
 
 LISTS = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "decoder": "decoders"}
 # Step: how many times as long it makes a text where no rule below says so.
@@ -43,8 +44,16 @@ def check_settings(settings: dict[str, Any]) -> None:
         if settings.get(key) is not None:
             _check_steps(key, settings[key], known)
     model = settings.get("model")
-    prefix = model.get("continuing_subword_prefix") if isinstance(model, dict) else None
-    if prefix:
+    words = model if isinstance(model, dict) else {}
+    prefix, pieces = words.get("continuing_subword_prefix"), words.get("type") == "WordPiece"
+    if pieces:  # it tries all ends of a word for each of its beginnings
+        most = words.get("max_input_chars_per_word", WORD_CHARS_MAX)
+        if type(most) is not int or not 0 < most <= WORD_CHARS_MAX:
+            raise FormatError(
+                f"max_input_chars_per_word of tokenizer.json is {most!r:.40}, no whole number from 1 to "
+                f"{WORD_CHARS_MAX}"
+            )
+    if prefix and not (pieces and prefix == "##"):
         raise UnsupportedError(
             f"the continuing_subword_prefix {prefix!r:.40} of tokenizer.json is not supported"
         )

@@ -64,6 +64,8 @@ class JsonTokenizer(Tokenizer):
         if self.spec.byte_level:
             alphabet = byte_alphabet()
             return bytes(alphabet[c] for c in word) if all(c in alphabet for c in word) else word.encode()
+        if self.spec.word_pieces:
+            return (word[2:] if word.startswith("##") else f" {word}").encode()
         if match := BYTE_PIECE.fullmatch(word):
             return bytes([int(match[1], 16)])
         return word.replace(SPACE, " ").encode()

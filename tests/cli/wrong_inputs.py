@@ -202,6 +202,10 @@ QUANTIZE = (
 )  # fmt: skip
 
 MEASURE = (
+    _is("vectors of a model that generates", "embed story.edgeq text", USAGE, "does not say", "last, mean, cls"),
+    _is("no text for a vector", "embed story.edgeq", USAGE, "no text is given", "-f"),
+    _is("documents for a model that does not rank", "rerank story.edgeq q d", USAGE, "not made to rank"),
+    _is("a query and nothing to rank", "rerank story.edgeq q", USAGE, "no document is given", "-f"),
     _is("a list with a hole", "bench story.edgeq -t 1,,2", USAGE, "no list of whole numbers", "1,2"),
     _is("a prompt beyond the model", "bench story.edgeq -p 100000", USAGE, "context is 100000", "at most 512"),
     _is("no text", "eval ppl story.edgeq", USAGE, "--file"),

@@ -38,12 +38,12 @@ def packed(codes: Array) -> Array:
     return found.astype(np.uint8)
 
 
-def checkpoint(path: Path, scale: float = 0.75, **changes: Any) -> Path:
+def checkpoint(path: Path, changes: dict[str, Any] | None = None, scale: float = 0.75) -> Path:
     """A packed one of a Llama; changes: tensors by name, None: left out."""
     tensors: dict[str, Any] = dict(weights(config()))
     for name, codes in ternary().items():
         tensors |= {name: packed(codes), f"{name}_scale": np.array([scale], np.float32)}
-    tensors = {name: x for name, x in (tensors | changes).items() if x is not None}
+    tensors = {name: x for name, x in (tensors | (changes or {})).items() if x is not None}
     return write(path, tensors, PACKED)
 
 
@@ -69,7 +69,7 @@ def test_packed_matrices_are_moved_into_t2(tmp_path: Path) -> None:
 
 
 def test_a_scale_of_bitlinear_divides(tmp_path: Path) -> None:
-    path = checkpoint(tmp_path, 4.0)
+    path = checkpoint(tmp_path, scale=4.0)
     assert open_directory(path).tensors["blocks.0.q"].floats().max() == 4.0
     words = json.loads((path / "config.json").read_text())
     words["quantization_config"] = {"quant_method": "bitnet"}  # its defaults
@@ -125,9 +125,9 @@ WRONG: list[tuple[dict[str, Any], type[EdgeqError], str]] = [
     ({f"{Q}_scale": None}, UnsupportedError, f"'{Q}' is packed, but has no '{Q}_scale' beside it"),
     ({Q: None}, FormatError, f"'{Q}' is missing, but '{Q}_scale' needs a matrix of uint8 beside it"),
     ({Q: np.ones((64, 64), np.float32)}, FormatError, rf"'{Q}' is F32 \[64, 64\], but"),
-    ({f"{Q}_scale": 0 * ONES}, FormatError, f"'{Q}_scale' is .*, but one number above 0 is needed"),
-    ({f"{Q}_scale": np.inf * ONES}, FormatError, f"'{Q}_scale' is .*, but one number above 0 is needed"),
-    ({f"{Q}_scale": np.ones(2, np.float32)}, FormatError, "but one number above 0 is needed"),
+    ({f"{Q}_scale": 0 * ONES}, FormatError, f"'{Q}_scale' is 0.0, but a number above 0 is needed"),
+    ({f"{Q}_scale": np.inf * ONES}, FormatError, f"'{Q}_scale' is inf, but a number above 0 is needed"),
+    ({f"{Q}_scale": np.ones(2, np.float32)}, FormatError, rf"'{Q}_scale' has shape \[2\], but \[1\] is"),
     ({Q: np.ones((15, 64), np.uint8)}, FormatError, rf"'{Q}' has shape \[60, 64\], but .* \[64, 64\]"),
     ({"model.norm.weight": np.ones(64, np.uint8)}, UnsupportedError, r"'model\.norm\.weight' is packed, but"),
 ]  # fmt: skip
@@ -138,13 +138,13 @@ def test_tensors_that_are_refused(
     changes: dict[str, Any], error: type[EdgeqError], sentence: str, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=sentence):
-        open_directory(checkpoint(tmp_path, **changes))
+        open_directory(checkpoint(tmp_path, changes))
 
 
 def test_a_code_that_means_nothing(tmp_path: Path) -> None:
     bad = packed(ternary()[Q])
     bad[2, 5] |= 3 << 4
-    path = checkpoint(tmp_path / "bad", **{Q: bad})
+    path = checkpoint(tmp_path / "bad", {Q: bad})
     with pytest.raises(FormatError, match=f"'{Q}', row 34: a code is 3, of 0 to 2"):
         convert(path, tmp_path / "bad.edgeq", scheme="t2")
 

@@ -209,3 +209,63 @@ def test_what_of_a_gguf_file_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "m.gguf", "embedding", 0, end=True)
     with pytest.raises(UnsupportedError, match="add_eos_token is true"):
         open_source(path).tokenizer()
+
+
+NAMES = {
+    "attention.self.query": "attn_q", "attention.self.key": "attn_k", "attention.self.value": "attn_v",
+    "attention.output.dense": "attn_output", "attention.output.LayerNorm": "attn_output_norm",
+    "intermediate.dense": "ffn_up", "output.dense": "ffn_down", "output.LayerNorm": "layer_output_norm",
+    "embeddings.word_embeddings": "token_embd", "embeddings.position_embeddings": "position_embd",
+    "embeddings.token_type_embeddings": "token_types", "embeddings.LayerNorm": "token_embd_norm",
+}  # fmt: skip
+
+
+def bert_name(name: str) -> str:
+    """The GGUF name of a tensor of BERT's."""
+    stem, kind = name.rsplit(".", 1)
+    if not stem.startswith("encoder.layer."):
+        return f"{NAMES[stem]}.{kind}"
+    _, _, block, stem = stem.split(".", 3)
+    return f"blk.{block}.{NAMES[stem]}.{kind}"
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_vectors_of_an_encoders_gguf_file(tmp_path: Path, joined: bool) -> None:
+    """Words are spelled the other way round there: U+2581 before what begins one."""
+    checkpoint = reference.load(GOLDEN / "encoder")
+    c, spoken = checkpoint.config, json.loads((GOLDEN / "encoder" / "tokenizer.json").read_text())
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "bert")
+    writer.add_context_length(c["max_position_embeddings"])
+    writer.add_embedding_length(c["hidden_size"])
+    writer.add_block_count(c["num_hidden_layers"])
+    writer.add_feed_forward_length(c["intermediate_size"])
+    writer.add_head_count(c["num_attention_heads"])
+    writer.add_layer_norm_eps(c["layer_norm_eps"])
+    writer.add_causal_attention(False)
+    writer.add_pooling_type(gguf.PoolingType.MEAN)
+    words = list(spoken["model"]["vocab"])
+    writer.add_tokenizer_model("bert")
+    writer.add_tokenizer_pre("jina-v2-en")
+    spelled = [w if w.startswith("[") else w[2:] if w.startswith("##") else f"\u2581{w}" for w in words]
+    writer.add_token_list(spelled)
+    writer.add_token_types([3 if word.startswith("[") else 1 for word in words])
+    writer.add_token_type_count(2)
+    for name, word in (("unk", "[UNK]"), ("sep", "[SEP]"), ("pad", "[PAD]"), ("bos", "[CLS]")):
+        getattr(writer, f"add_{name}_token_id")(words.index(word))
+    tensors = {bert_name(name): values for name, values in checkpoint.weights.items() if "pooler" not in name}
+    if joined:
+        for i in range(c["num_hidden_layers"]):
+            for kind in ("weight", "bias"):
+                parts = [tensors.pop(f"blk.{i}.attn_{letter}.{kind}") for letter in "qkv"]
+                tensors[f"blk.{i}.attn_qkv.{kind}"] = np.concatenate(parts)
+    for name, values in tensors.items():
+        writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    convert(tmp_path / "m.gguf", tmp_path / "m.edgeq", scheme="f32")
+    with engine.load(tmp_path / "m.edgeq", kv="f32", act="f32", threads=2) as model:
+        assert model.pooling == Pooling("mean")
+        ours = model.embed(TEXTS, truncate=True)
+    assert np.abs(ours - expected("encoder")["vectors"]).max() < 1e-5

@@ -117,3 +117,56 @@ def test_a_model_that_says_nothing_of_vectors(demo_checkpoint: Any, tmp_path: An
         assert model.embed(["Once upon a time"], pooling="mean").shape == (1, 64)
         with pytest.raises(UsageError, match="not made to rank"):
             model.rerank("a", ["b"])
+
+
+def test_the_mean_of_an_encoder(loaded: Loaded) -> None:
+    """BERT: all of a text is seen by all of it, in one pass, of more rows than others have."""
+    model, theirs = loaded("encoder"), expected("encoder")["vectors"]
+    ours = model.embed(TEXTS, truncate=True)
+    assert np.abs(ours - theirs).max() < TOLERANCE
+    long = model.embed([TEXTS[3] * 3], truncate=True)
+    assert np.abs(long - expected("encoder")["long"]).max() < TOLERANCE and model.pass_tokens == 320
+    alone = np.concatenate([model.embed([text], truncate=True) for text in TEXTS])
+    assert (ours == alone).all()
+    assert np.abs(model.embed(TEXTS[:1], pooling="cls") - ours[0]).max() > 1e-3
+    texts = [TEXTS[n % 3] for n in range(40)]
+    assert (model.embed(texts)[:3] == ours[:3]).all()
+
+
+def test_what_an_encoder_does_not_do(loaded: Loaded, converted: Any) -> None:
+    from edgeq import engine
+
+    model = loaded("encoder")
+    with pytest.raises(UsageError, match="predicts no token"):
+        model.logits([2, 5, 3])
+    with pytest.raises(UsageError, match="predicts no token"):
+        model.generate("the capital", max_tokens=1).read()
+    sequence = model.sequence()
+    model.advance([Part(sequence, [2, 5, 3], 3)], rows=True)
+    with pytest.raises(UsageError, match="nothing can be fed behind"):
+        model.advance([Part(sequence, [5], 1)], rows=True)
+    sequence.close()
+    with pytest.raises(UsageError, match="text 0 has 4.. tokens, but at most 320 are read"):
+        model.embed([TEXTS[3] * 3])
+    with pytest.raises(UsageError, match="a model that reads a text whole"):
+        engine.load(converted("encoder"), kv="q4")
+
+
+def test_word_pieces_and_their_text(loaded: Loaded) -> None:
+    tokenizer = loaded("encoder").tokenizer
+    ids = tokenizer.encode("The capitals of Gravity? [SEP]")
+    spelled = [tokenizer.spelling(id) for id in ids]
+    assert spelled[:5] == ["[CLS]", "the", "capital", "##s", "of"]
+    assert spelled[5:] == ["gr", "##avi", "##ty", "?", "[UNK]", "s", "##e", "##p", "[UNK]"]
+    assert tokenizer.decode(ids[:8]) == "the capitals of gravity"
+    assert [tokenizer.spelling(id) for id in tokenizer.spec.behind] == ["[SEP]"]
+
+
+@pytest.mark.parametrize("kv", ["q8", "f16"])
+@pytest.mark.parametrize("act", ["int8", "f32"])
+def test_an_encoder_rounded(converted: Any, kv: str, act: str) -> None:
+    from edgeq import engine
+
+    with engine.load(converted("encoder"), kv=kv, act=act, threads=2) as model:
+        ours = model.embed(TEXTS, truncate=True)
+    assert (ours * expected("encoder")["vectors"]).sum(1).min() > 0.99

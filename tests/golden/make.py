@@ -241,7 +241,8 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
             elif "embed_tokens" in name or "embed_in" in name or "wte" in name or "wpe" in name:
                 parameter.copy_(0.3 * normal(parameter.shape))
             else:
-                scale = 2.0 if "q_proj" in name or "k_proj" in name or "qkv" in name else 1.0
+                sharp = ("q_proj", "k_proj", "qkv", ".self.query.", ".self.key.")
+                scale = 2.0 if any(part in name for part in sharp) else 1.0
                 parameter.copy_(scale * normal(parameter.shape) / parameter.shape[1] ** 0.5)
 
 

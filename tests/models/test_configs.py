@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -10,6 +12,9 @@ from edgeq import models
 from edgeq.errors import FormatError, UnsupportedError
 from edgeq.models.rope import Rope
 from tests.converters.checkpoints import config
+from tests.models.bare import BARE
+
+OTHERS = ("minicpm",)  # families whose classes are their authors'
 
 
 def from_hf(words: dict[str, Any]) -> models.BaseConfig:
@@ -54,32 +59,91 @@ def test_defaults() -> None:
     assert (nulls.num_key_value_heads, nulls.head_dim) == (4, 16)
 
 
-# What the config classes of transformers 5.24 hold for a config.json with nothing but its model_type:
-# vocabulary, hidden, intermediate, layers, heads, key heads, head, positions, epsilon, tied, window.
-BARE = {
-    "llama": (32000, 4096, 11008, 32, 32, 32, 128, 2048, 1e-6, False, None),
-    "mistral": (32000, 4096, 14336, 32, 32, 8, 128, 131072, 1e-6, False, 4096),
-    "qwen2": (151936, 4096, 22016, 32, 32, 32, 128, 32768, 1e-6, False, None),
-    "qwen3": (151936, 4096, 22016, 32, 32, 32, 128, 32768, 1e-6, False, None),
-}
+def bare(model_type: str, **words: Any) -> dict[str, Any]:
+    """A config.json with little but its model_type; numbers that checkpoints have as tensors are made up."""
+    module = models.family(models.family_of({"model_type": model_type}))
+    layers = module.Config.DEFAULTS[model_type]["num_hidden_layers"]
+    numbers = {name: [0.5] * layers for name in getattr(module, "NUMBERS", {})}
+    return {"model_type": model_type, **numbers, **words}
+
+
+def pattern(layers: list[Any]) -> str:
+    """What repeats, a letter for each layer."""
+    letters = "".join({"sliding_attention": "L", "full_attention": "G"}.get(x, str(x)) for x in layers)
+    repeats = (letters[:n] for n in range(1, len(letters) + 1))
+    return next(part for part in repeats if letters == (part * len(letters))[: len(letters)])
+
+
+def test_every_model_type_is_looked_at() -> None:
+    assert {row[0] for row in models.huggingface_rows()} == BARE.keys()
+
+
+BASE = [f.name for f in fields(models.BaseConfig) if f.name != "rope_factors"]
 
 
 @pytest.mark.parametrize("model_type", BARE)
 def test_an_absent_word_is_what_the_reference_takes(model_type: str) -> None:
-    assert tuple(from_hf({"model_type": model_type}).to_header().values()) == BARE[model_type]
+    raw = bare(model_type)
+    settled = from_hf(raw)
+    words = {name: x for name, x in settled.to_header().items() if name not in raw}
+    own = {name: pattern(x) if isinstance(x, list) else x for name, x in words.items() if name not in BASE}
+    ropes = type(settled).ropes(raw)
+    rotation = {name: r.theta if r.kind == "default" else (r.kind, r.theta) for name, r in ropes.items()}
+    assert (tuple(words[name] for name in BASE), own, rotation) == BARE[model_type]
+
+
+# Words beside which others may be absent, all of which the reference has a meaning for.
+BESIDE: tuple[dict[str, Any], ...] = (
+    {},
+    {"rope_parameters": {"rope_type": "default"}},
+    {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 3e5}},
+    {"num_hidden_layers": 5},
+    {"rms_norm_eps": 1e-3, "layer_norm_eps": 1e-3, "vocab_size": 77},
+)
 
 
 @pytest.mark.parametrize("model_type", BARE)
 def test_defaults_are_those_of_transformers(model_type: str) -> None:
-    """Held against the reference itself, where it is installed."""
+    """Held against the reference itself, where it is installed: what its class makes of some words means the
+    same as these words alone.
+    """
     transformers = pytest.importorskip("transformers")
+    if model_type in OTHERS:
+        pytest.skip("transformers has no class for it")
     config_class = type(transformers.AutoConfig.for_model(model_type))
-    defaults = models.family(models.family_of({"model_type": model_type})).Config.DEFAULTS[model_type]
-    for word, value in defaults.items():
-        theirs = getattr(config_class, word, None)  # Qwen2 has no word for a head's columns
-        assert theirs == value, word
-    theta = config_class().rope_parameters["rope_theta"]
-    assert theta == Rope.from_hf({}).theta
+    form = models.family(models.family_of({"model_type": model_type})).Config
+    for beside in BESIDE:
+        if "full_attention" in form.TABLES and "rope_parameters" in beside:
+            kinds = ("full_attention", "sliding_attention")
+            beside = {"rope_parameters": {kind: dict(beside["rope_parameters"]) for kind in kinds}}
+        numbers = {name: x[: beside.get("num_hidden_layers")] for name, x in bare(model_type).items()}
+        ours = numbers | beside | {"model_type": model_type}
+        try:
+            theirs = config_class(**copy.deepcopy(beside)).to_dict() | {**numbers, "model_type": model_type}
+        except Exception:  # Phi-3 has no linear scaling
+            assert model_type == "phi3" and "rope_parameters" in beside
+            continue
+        assert from_hf(ours) == from_hf(theirs), beside
+        assert form.ropes(ours) == form.ropes(theirs), beside
+
+
+@pytest.mark.parametrize("model_type", BARE)
+def test_no_default_is_made_up(model_type: str) -> None:
+    """Every word with a default is one that the reference's class knows."""
+    transformers = pytest.importorskip("transformers")
+    if model_type in OTHERS:
+        pytest.skip("transformers has no class for it")
+    theirs = transformers.AutoConfig.for_model(model_type)
+    form = models.family(models.family_of({"model_type": model_type})).Config
+    own = {ours: own for own, ours in form.NAMES.items()}
+    known = {"head_dim", "num_key_value_heads", "rope_theta", "partial_rotary_factor", "layer_types",
+             "sliding_window", "sliding_window_pattern", "no_rope_layers"}  # fmt: skip
+    for word, value in form.DEFAULTS[model_type].items():
+        if word not in known | {"rope_parameters"}:
+            assert getattr(theirs, own.get(word, word)) == value, word
+    assert theirs.to_dict().get("tie_word_embeddings", False) == form.DEFAULTS[model_type].get(
+        "tie_word_embeddings", False
+    )
 
 
 @pytest.mark.parametrize(
@@ -301,3 +365,29 @@ def test_a_header_has_no_defaults(key: str) -> None:
 def test_unknown_family() -> None:
     with pytest.raises(UnsupportedError, match="family 'os' is unknown; this version knows .*, llama"):
         models.family("os")
+
+
+def test_patterns_of_exaone() -> None:
+    def letters(**words: Any) -> Any:
+        found = from_hf({"model_type": "exaone4", "num_hidden_layers": 5, **words}).to_header()["layer_types"]
+        return "".join("L" if kind == "sliding_attention" else "G" for kind in found)
+
+    assert letters() == "LLLGL" and letters(sliding_window_pattern=2) == "LGLGL"
+    assert letters(sliding_window_pattern="LG") == "LGLGG" and letters(sliding_window=None) == "GGGGG"
+
+
+def test_nested_rotations() -> None:
+    """Words beside objects for each kind of layers are what these lack, or refused."""
+    nested = {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0}}}
+    bases = {"rope_theta": 5e5, "rope_local_base_freq": 2e4}
+
+    def thetas(**words: Any) -> list[float]:
+        raw = {"model_type": "gemma3_text", **words}
+        return [rope.theta for rope in models.family("gemma3").Config.ropes(raw).values()]
+
+    assert thetas() == thetas(**nested) == [1e6, 1e4]
+    assert thetas(**nested, **bases) == thetas(**bases) == [5e5, 2e4]
+    with pytest.raises(UnsupportedError, match="rope_scaling is .* an object for each kind of layers"):
+        from_hf(
+            {"model_type": "gemma3_text", **nested, "rope_scaling": {"rope_type": "linear", "factor": 2.0}}
+        )

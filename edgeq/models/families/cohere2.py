@@ -56,9 +56,9 @@ class Config(BaseConfig):
 
     @classmethod
     def _settle(cls, given: dict[str, Any]) -> None:
-        given["rms_norm_eps"] = given["layer_norm_eps"]
+        given["rms_norm_eps"] = cls._epsilon(given, "layer_norm_eps")
         if given["layer_types"] is None and type(given["num_hidden_layers"]) is int:
-            every = given.get("sliding_window_pattern") or PATTERN
+            every = cls._every(given, "sliding_window_pattern", PATTERN)
             layers = range(1, given["num_hidden_layers"] + 1)
             given["layer_types"] = [SLIDING if i % every else FULL for i in layers]
 

@@ -16,7 +16,7 @@ from edgeq.models.gguf import PATTERN as GGUF_PATTERN
 from edgeq.models.gguf import Gguf, Words, windows
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, norm
-from edgeq.models.words import FULL, LAYER_TYPES, SLIDING, word
+from edgeq.models.words import FULL, LAYER_TYPES, SLIDING, refuse, word
 
 if TYPE_CHECKING:
     from edgeq.cache import CacheLayer
@@ -50,18 +50,20 @@ class Config(BaseConfig):
 
     @classmethod
     def _settle(cls, given: dict[str, Any]) -> None:
-        """The pattern is a number, or letters: L for a window, G for none."""
+        """The pattern is a number, or letters: L for a window, G for none, and none for the last layer."""
         pattern, count = given["sliding_window_pattern"], given["num_hidden_layers"]
         if given["layer_types"] is not None or type(count) is not int:
             return
         if given["sliding_window"] is None or not pattern:
             types = [FULL] * count
         elif isinstance(pattern, str):
-            types = [SLIDING if pattern[i % len(pattern)] == "L" else FULL for i in range(count)]
+            if {*pattern} - {"L", "G"}:
+                refuse("sliding_window_pattern", pattern, "the letters L and G, or a number, are needed")
+            letters = (pattern[i % len(pattern)] for i in range(count - 1))
+            types = [*(SLIDING if letter == "L" else FULL for letter in letters), FULL]
         else:
-            types = [SLIDING if (i + 1) % pattern else FULL for i in range(count)]
-        if given["sliding_window"] is not None:
-            types[-1] = FULL
+            every = cls._every(given, "sliding_window_pattern", PATTERN)
+            types = [SLIDING if (i + 1) % every else FULL for i in range(count)]
         given["layer_types"] = types
 
 

@@ -58,16 +58,16 @@ class Config(BaseConfig):
     @classmethod
     def _settle(cls, given: dict[str, Any]) -> None:
         if given["layer_types"] is None and type(given["num_hidden_layers"]) is int:
-            every = given.get("sliding_window_pattern") or PATTERN
+            every = cls._every(given, "sliding_window_pattern", PATTERN)
             layers = range(1, given["num_hidden_layers"] + 1)
             given["layer_types"] = [SLIDING if i % every else FULL for i in layers]
 
     @classmethod
     def ropes(cls, raw: Mapping[str, Any]) -> Mapping[str, Rope]:
         """Scaling is of the layers that see everything; transformers 5 has an object for each kind."""
-        kinds = cls.by_layer_type(raw)
+        local = raw.get("rope_local_base_freq") or 10000.0
+        kinds = cls.by_layer_type({**raw, "rope_local_base_freq": local})
         if kinds is None:
-            local = raw.get("rope_local_base_freq") or 10000.0
             kinds = {FULL: dict(raw), SLIDING: {"model_type": raw["model_type"], "rope_theta": local}}
         return {"rope": cls.rope(kinds[FULL]), "rope.sliding": cls.rope(kinds[SLIDING])}
 

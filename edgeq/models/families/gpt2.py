@@ -57,7 +57,7 @@ class Config(BaseConfig):
 
     @classmethod
     def _settle(cls, given: dict[str, Any]) -> None:
-        given["rms_norm_eps"] = given["layer_norm_epsilon"]
+        given["rms_norm_eps"] = cls._epsilon(given, "layer_norm_epsilon")
         given["num_key_value_heads"] = given["num_attention_heads"]
         if given["intermediate_size"] is None:
             given["intermediate_size"] = 4 * given["hidden_size"]

@@ -49,7 +49,7 @@ class Config(BaseConfig):
 
     @classmethod
     def _settle(cls, given: dict[str, Any]) -> None:
-        given["rms_norm_eps"] = given["layer_norm_eps"]
+        given["rms_norm_eps"] = cls._epsilon(given, "layer_norm_eps")
         given["num_key_value_heads"] = given["num_attention_heads"]
 
     @classmethod

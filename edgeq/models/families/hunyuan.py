@@ -45,7 +45,9 @@ class Config(BaseConfig):
             kind = isinstance(words, Mapping) and (words.get("rope_type") or words.get("type"))
             if not isinstance(words, Mapping) or kind != "dynamic":
                 continue
-            alpha, d = words.get("alpha"), cls._with_defaults(raw)["head_dim"]
+            alpha, d = words.get("alpha"), cls._read(cls._with_defaults(raw), "head_dim")
+            if d <= 2:
+                refuse("head_dim", d, f"more than 2 are needed beside {key}.alpha")
             if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha < 1e9:
                 refuse(f"{key}.alpha", alpha, "a number above 0 is needed")
             plain = cls.rope(

@@ -53,7 +53,7 @@ class Config(experts.Config):
 
 def _shared(name: str, hf: str, gguf: str, shape: tuple[str, str], role: str = "matrix") -> Tensor:
     """A matrix of the expert that all tokens share; GGUF has the gate's one row as a vector."""
-    file = From(f"{BLK}{gguf}.weight", lifted=role == "router")
+    file = From(f"{BLK}{gguf}.weight", lifted=role == "table")
     return Tensor(f"blocks.{{i}}.{name}", f"{HF}mlp.{hf}.weight", file, shape, role, when=is_sparse)
 
 
@@ -84,7 +84,7 @@ TENSORS = (
     _shared("gate", "shared_expert.gate_proj", "ffn_gate_shexp", WIDE),
     _shared("up", "shared_expert.up_proj", "ffn_up_shexp", WIDE),
     _shared("down", "shared_expert.down_proj", "ffn_down_shexp", WIDE[::-1]),
-    _shared("shared_gate", "shared_expert_gate", "ffn_gate_inp_shexp", ("one", "hidden_size"), "router"),
+    _shared("shared_gate", "shared_expert_gate", "ffn_gate_inp_shexp", ("one", "hidden_size"), "table"),
 )
 head = decoder.head
 

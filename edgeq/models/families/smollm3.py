@@ -44,7 +44,7 @@ class Config(BaseConfig):
     @classmethod
     def _settle(cls, given: dict[str, Any]) -> None:
         if given["no_rope_layers"] is None and type(given["num_hidden_layers"]) is int:
-            every = given["no_rope_layer_interval"]
+            every = cls._every(given, "no_rope_layer_interval", EVERY)
             given["no_rope_layers"] = [int((i + 1) % every != 0) for i in range(given["num_hidden_layers"])]
 
 

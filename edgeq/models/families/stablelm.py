@@ -50,7 +50,7 @@ class Config(BaseConfig):
 
     @classmethod
     def _settle(cls, given: dict[str, Any]) -> None:
-        given["rms_norm_eps"] = given["layer_norm_eps"]
+        given["rms_norm_eps"] = cls._epsilon(given, "layer_norm_eps")
 
 
 def _words(raw: Words, keys: Mapping[str, Any]) -> None:

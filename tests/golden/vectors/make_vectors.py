@@ -29,7 +29,7 @@ TEXTS = [
     "What is the capital of China?",
     "Explain gravity",
     "The capital of China is Beijing.",
-    "Gravity is a force that attracts two bodies towards each other. " * 3,  # longer than is read
+    "Gravity is a force that attracts two bodies towards each other. " * 3,  # longer than some read
     "x",
 ]
 QUERY = TEXTS[0]
@@ -104,9 +104,7 @@ def embedding(directory: Path) -> dict[str, np.ndarray]:
                      {"query": QUERY_PROMPT, "document": ""})  # fmt: skip
 
 
-def sentences(
-    directory: Path, model: Any, mode: str, prompts: dict[str, str], tokens: int | None = None
-) -> dict[str, np.ndarray]:
+def sentences(directory: Path, model: Any, mode: str, prompts: dict[str, str]) -> dict[str, np.ndarray]:
     """A checkpoint with the files of sentence-transformers, and the vectors that come of it."""
     randomize(model, 7)
     model.to(torch.bfloat16).save_pretrained(directory)
@@ -116,8 +114,6 @@ def sentences(
         prompts=prompts,
         device="cpu",
     )
-    if tokens:
-        whole.max_seq_length = tokens
     whole.save(str(directory))
     for name, text in kept.items():  # as it was: saving adds what one run of it set
         (directory / name).write_text(text)
@@ -127,7 +123,7 @@ def sentences(
         shutil.rmtree(path)
     read = SentenceTransformer(str(directory), device="cpu", model_kwargs={"dtype": torch.float32})
     with torch.inference_mode():
-        found = {"vectors": read.encode(TEXTS)}
+        found = {"vectors": read.encode(TEXTS), "long": read.encode([TEXTS[3] * 3])}
         if prompts:
             found["query"] = read.encode([QUERY], prompt_name="query")
     return {name: np.asarray(value, np.float32) for name, value in found.items()}
@@ -169,7 +165,50 @@ def reranker(directory: Path) -> dict[str, np.ndarray]:
     return {name: np.array(value, np.float32) for name, value in found.items()}
 
 
-MODELS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {"embedding": embedding, "reranker": reranker}
+def encoder(directory: Path) -> dict[str, np.ndarray]:
+    """Like all-MiniLM-L6-v2: BERT, the mean of all rows, letters made small."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz.,?!"]
+    words += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
+    words += ["the", "capital", "of", "china", "is", "what", "##ing", "##avi", "##ty", "gr", "to"]
+    data = {
+        "version": "1.0", "truncation": None, "padding": None,
+        "added_tokens": [
+            {"id": i, "content": word, "single_word": False, "lstrip": False, "rstrip": False,
+             "normalized": False, "special": True}
+            for i, word in enumerate(words[:5])
+        ],
+        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+                       "strip_accents": None, "lowercase": True},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+                       {"Sequence": {"id": "A", "type_id": 0}},
+                       {"SpecialToken": {"id": "[SEP]", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": name, "type_id": 0}} for name in "AB"],
+            "special_tokens": {word: {"id": word, "ids": [words.index(word)], "tokens": [word]}
+                               for word in ("[CLS]", "[SEP]")},
+        },
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                  "max_input_chars_per_word": 100, "vocab": {word: i for i, word in enumerate(words)}},
+    }  # fmt: skip
+    save(directory / "tokenizer.json", data)
+    roles = {f"{role}_token": f"[{role.upper()}]" for role in ("cls", "sep", "pad", "unk", "mask")}
+    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": 512}
+    save(directory / "tokenizer_config.json", settings | roles)
+    config = transformers.BertConfig(
+        vocab_size=len(words), hidden_size=48, intermediate_size=80, num_hidden_layers=3,
+        num_attention_heads=3, max_position_embeddings=320, layer_norm_eps=1e-3,
+    )  # fmt: skip
+    return sentences(directory, transformers.AutoModel.from_config(config), "mean", {})
+
+
+MODELS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
+    "embedding": embedding,
+    "encoder": encoder,
+    "reranker": reranker,
+}
 
 
 def make(name: str) -> None:
