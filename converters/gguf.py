@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,8 @@ REQUIRE: dict[str, tuple[Any, ...]] = {
     "use_parallel_residual": (False,),
     "nextn_predict_layers": (0,),
 }
+
+LAYERS_MAX = 1024  # that a config may have
 
 # Tensors of factors that frequencies are divided by.
 FACTORS = ("rope_freqs", "rope_factors_short", "rope_factors_long")
@@ -212,6 +214,8 @@ def words(
         raw["head_dim"] = _head_dim(raw["hidden_size"], raw["num_attention_heads"])
     for word, endings in row.there.items():
         raw[word] = any(name.endswith(endings) for name in tensors)
+    for word, name in row.without.items():
+        raw[word] = _layers_without(name, raw["num_hidden_layers"], tensors)
     raw |= {word: metadata[key] for key, word in row.bare.items() if key in metadata}
     if row.settle is not None:
         row.settle(raw, keys)
@@ -221,6 +225,12 @@ def words(
     raw["vocab_size"] = embedding.shape[0]
     _check_vocabulary(metadata, architecture, embedding.shape[0])
     return raw
+
+
+def _layers_without(name: str, count: Any, tensors: Collection[str]) -> list[int]:
+    """The layers, of so many, that have no tensor of this name."""
+    every = range(count if type(count) is int and 0 < count <= LAYERS_MAX else 0)  # others are refused
+    return [i for i in every if f"blk.{i}.{name}" not in tensors]
 
 
 def _one_for_all(value: Any, key: str) -> Any:

@@ -11,6 +11,7 @@ from edgeq.simd.verbs import (
     float_bits,
     fma,
     keep,
+    larger,
     load_f32,
     native,
     peek_i64,
@@ -28,13 +29,33 @@ ZERO = float32(0.0)
 PIECE = 8  # groups that a worker takes at a time
 
 
-def gated(activation):
-    """The kernels of activation(gate) * up, of `each` rows for a token: (float32 rows, int8 rows)."""
+def times(activation):
+    """activation(gate) * up."""
+
+    @native
+    def joined(gate, up):
+        return activation(gate) * up
+
+    return joined
+
+
+@native
+def clamped(gate, up):
+    """(u + 1) g sigmoid(1.702 g), with g the gate, at most 7, and u between -7 and 7 (gpt-oss)."""
+    one, highest, lowest = (splat_f32(float32(1.0)), splat_f32(float32(7.0)), splat_f32(float32(-7.0)))
+    g = where_less(highest, gate, highest, gate)  # a NaN stays one
+    u = where_less(highest, up, highest, where_less(up, lowest, lowest, up))
+    minus = splat_f32(ZERO) - larger(splat_f32(float32(-87.0)), g * splat_f32(float32(1.702)))
+    return (u + one) * (g / (one + mathematics.exp(minus)))
+
+
+def gated(joined):
+    """The kernels of joined(gate, up), of `each` rows for a token: (float32 rows, int8 rows)."""
 
     @native
     def line(gate, up, left):
         """One line of the result, zero from lane `left` on."""
-        return keep(activation(load_f32(gate)) * load_f32(up), 0, left, ZERO)
+        return keep(joined(load_f32(gate), load_f32(up)), 0, left, ZERO)
 
     @native
     def floats(t, work, worker, workers, batch, gate, up, stride, y, y_stride, dim, each):
@@ -113,9 +134,10 @@ def alone(activation):
     return floats, quantized
 
 
-gated_silu, gated_silu_quantize = gated(mathematics.silu)
-gated_gelu, gated_gelu_quantize = gated(mathematics.gelu)
-gated_relu2, _ = gated(mathematics.relu2)
+gated_silu, gated_silu_quantize = gated(times(mathematics.silu))
+gated_gelu, gated_gelu_quantize = gated(times(mathematics.gelu))
+gated_clamped, gated_clamped_quantize = gated(clamped)
+gated_relu2, _ = gated(times(mathematics.relu2))
 gelu, gelu_quantize = alone(mathematics.gelu)
 gelu_erf, gelu_erf_quantize = alone(mathematics.gelu_erf)
 

@@ -74,13 +74,23 @@ def xielu(x: Array, positive: float, negative: float, slope: float, highest: flo
         return fma(F32(slope), x, np.where(F32(0.0) < x, F32(positive) * x * x, low))
 
 
+def clamped(gate: Array, up: Array) -> Array:
+    """(u + 1) g sigmoid(1.702 g), with g the gate, at most 7, and u between -7 and 7."""
+    with np.errstate(all="ignore"):
+        g = np.where(F32(7.0) < gate, F32(7.0), gate)
+        u = np.where(F32(7.0) < up, F32(7.0), np.where(up < F32(-7.0), F32(-7.0), up))
+        scaled = g * F32(1.702)
+        least = np.where(F32(-87.0) > scaled, F32(-87.0), scaled)
+        return (u + F32(1.0)) * (g / (F32(1.0) + exp(F32(0.0) - least)))
+
+
 def _activation(name: str, a: Array) -> Array:
     return {"silu": silu, "gelu": gelu, "gelu_erf": gelu_erf, "relu2": relu2}[name](a)
 
 
 def _gated(name: str, gate: Array, up: Array) -> Array:
-    """activation(gate) * up."""
-    return _activation(name, gate) * up
+    """activation(gate) * up, but for the one that takes both."""
+    return clamped(gate, up) if name == "clamped" else _activation(name, gate) * up
 
 
 def _quantized(name: str, *rows: Array) -> Int8:

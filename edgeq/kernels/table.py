@@ -39,7 +39,7 @@ from .rows_attention import ATTENTION
 from .rows_experts import EXPERTS
 from .rows_logits import LOGITS
 
-GATES = ("silu", "gelu")  # activations of a gate, whose rows products read
+GATES = ("silu", "gelu", "clamped")  # activations of a gate, whose rows products read
 NORMED_GATES = ("relu2",)  # and whose rows a norm reads, which are float32
 ALONE = ("gelu", "gelu_erf")  # of rows without a gate
 

@@ -10,6 +10,7 @@ from edgeq import ops
 from edgeq.errors import EdgeqError
 from edgeq.formats.schemes.scheme import TILE_ROWS
 from edgeq.models.base import REQUIRE_BASE, BaseConfig
+from edgeq.models.gguf import Words
 from edgeq.models.tensors import GGUF, HF, From, Names, OfHeads, Tensor
 from edgeq.models.words import Truth, Whole, refuse, word
 
@@ -27,6 +28,17 @@ GGUF_EXPERTS = {
     "expert_used_count": "num_experts_per_tok",
     "expert_feed_forward_length": "moe_intermediate_size",
 }
+GGUF_NONE: Mapping[str, Any] = {"num_experts": None, "num_experts_per_tok": None}  # where a file has no key
+
+
+def gguf_widths(raw: Words, keys: Mapping[str, Any]) -> None:
+    """Old files of Qwen's have the width of an MLP alone: of the chosen experts together it is that, and that
+    of the one that all tokens share.
+    """
+    inner, picked = raw["intermediate_size"], raw["num_experts_per_tok"]
+    if type(inner) is int and type(picked) is int and picked > 0:
+        raw.setdefault("moe_intermediate_size", inner // picked)
+        raw.setdefault("shared_expert_intermediate_size", inner)
 
 
 @dataclass(frozen=True)

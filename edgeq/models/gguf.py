@@ -24,9 +24,10 @@ class Gguf:
     words: more keys, and the word that each gives; bare: those that no architecture's name stands before.
     absent: what words are where the file has no such key. accepted: keys that change nothing while they have
     one of these values; unread: that never do. there: words that are true where the file has a tensor whose
-    name ends in one of these ways. epsilon: the one of the two keys that the family's norms have, and every
-    file. settle(raw, keys): changes of the words, which are those of a config.json then; keys has what the
-    file says. when(keys): whether a file is of this family, where another one has the architecture, too.
+    name ends in one of these ways; without: that list the layers which have no tensor of this name. epsilon:
+    the one of the two keys that the family's norms have, and every file. settle(raw, keys): changes of the
+    words, which are those of a config.json then; keys has what the file says. when(keys): whether a file is
+    of this family, where another one has the architecture, too.
     """
 
     architecture: str
@@ -37,6 +38,7 @@ class Gguf:
     accepted: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     there: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    without: Mapping[str, str] = field(default_factory=dict)
     epsilon: str = RMS_EPSILON
     settle: Settle | None = None
     when: Callable[[Mapping[str, Any]], bool] | None = None

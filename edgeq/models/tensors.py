@@ -111,7 +111,7 @@ class From:
         return [self.name.replace("{n}", str(n)) for n in range(count)]
 
 
-KEPT = ("router", "table")  # roles of small matrices that stay float32
+KEPT = ("table",)  # roles of small matrices that stay float32
 Names = str | From | tuple[str | From, ...] | None
 
 

@@ -6,6 +6,7 @@ a difference. Vectors are float32; matrices are float32 or bfloat16.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,12 +37,25 @@ GLM = {
     "mlp.gate_up_proj": "ffn_up", "post_self_attn_layernorm": "post_attention_norm",
     "post_mlp_layernorm": "post_ffw_norm",
 }  # fmt: skip
-STABLELM = {"self_attn.q_layernorm": "attn_q_norm", "self_attn.k_layernorm": "attn_k_norm"}
 HUNYUAN = {"self_attn.query_layernorm": "attn_q_norm", "self_attn.key_layernorm": "attn_k_norm"}
 NEOX = {
     "gpt_neox.embed_in": "token_embd", "gpt_neox.final_layer_norm": "output_norm", "embed_out": "output",
     "attention.query_key_value": "attn_qkv", "attention.dense": "attn_output",
     "mlp.dense_h_to_4h": "ffn_up", "mlp.dense_4h_to_h": "ffn_down",
+}  # fmt: skip
+STABLELM = {"self_attn.q_layernorm.norms": "attn_q_norm", "self_attn.k_layernorm.norms": "attn_k_norm"}
+MIXTURE = {
+    "mlp.gate": "ffn_gate_inp", "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
+    **{f"mlp.experts.{part}_proj": f"ffn_{part}_exps" for part in ("gate", "up", "down")},
+    **{f"mlp.shared_expert.{part}_proj": f"ffn_{part}_shexp" for part in ("gate", "up", "down")},
+}  # fmt: skip
+MIXTRAL = {
+    "block_sparse_moe.gate": "ffn_gate_inp", "block_sparse_moe.experts.w1": "ffn_gate_exps",
+    "block_sparse_moe.experts.w3": "ffn_up_exps", "block_sparse_moe.experts.w2": "ffn_down_exps",
+}  # fmt: skip
+GRANITE = {
+    "block_sparse_moe.router.layer": "ffn_gate_inp", "block_sparse_moe.input_linear": "ffn_gate_up_exps",
+    "block_sparse_moe.output_linear": "ffn_down_exps",
 }  # fmt: skip
 
 
@@ -181,6 +195,17 @@ def stablelm(c: Config) -> Config:
     }
 
 
+def mixture(c: Config) -> Config:
+    """What mixtures have beside the keys of their line."""
+    keys = {
+        "expert_count": c.get("num_local_experts") or c.get("num_experts"),
+        "expert_used_count": c["num_experts_per_tok"],
+        "expert_feed_forward_length": c.get("moe_intermediate_size"),
+        "expert_shared_feed_forward_length": c.get("shared_expert_intermediate_size"),
+    }
+    return {key: value for key, value in keys.items() if value is not None}
+
+
 def gptneox(c: Config) -> Config:
     return {
         "attention.layer_norm_epsilon": c["layer_norm_eps"],
@@ -221,6 +246,11 @@ FAMILIES = {  # by the model_type
     "cohere2": Architecture("cohere2", cohere2),
     "stablelm": Architecture("stablelm", stablelm, STABLELM),
     "gpt_neox": Architecture("gptneox", gptneox, NEOX),
+    "qwen3_moe": Architecture("qwen3moe", lambda c: {**usual(c), **mixture(c)}, MIXTURE),
+    "qwen2_moe": Architecture("qwen2moe", lambda c: {**usual(c), **mixture(c)}, MIXTURE),
+    "olmoe": Architecture("olmoe", lambda c: {**usual(c), **mixture(c)}, MIXTURE),
+    "mixtral": Architecture("llama", lambda c: {**llama(c), **mixture(c)}, MIXTRAL, paired=True),
+    "granitemoe": Architecture("granitemoe", lambda c: {**granite(c), **mixture(c)}, GRANITE, paired=True),
 }
 FLOATS = (  # keys of floats that a config may have as whole numbers
     "factor", "freq_base", "freq_base_swa", "yarn_beta_fast", "yarn_beta_slow", "yarn_log_multiplier",
@@ -242,6 +272,7 @@ class Case:
     family: str
     config: Config = field(default_factory=dict)
     keys: Config = field(default_factory=dict)
+    blocks: tuple[int, ...] | None = None
 
 
 def _olmo3(**scaling: Any) -> Config:
@@ -252,12 +283,15 @@ def _olmo3(**scaling: Any) -> Config:
 
 # Of checkpoints as they are, but for what llama.cpp does otherwise than the models' authors: no windows of
 # phi3; those of exaone4 only in models of 64 layers, so that one is not here; and of olmo2 one base for all
-# layers, and no attention factor of YaRN but the usual one.
+# layers, and no attention factor of YaRN but the usual one. It has no Qwen mixtures with layers that have no
+# experts, which are left out here.
 CASES = {
     **{name: Case(name) for name in (
-        "cohere2", "ernie4_5", "exaone4-full", "gemma2", "gemma3", "glm4", "gpt_neox", "granite", "hunyuan",
-        "ministral3", "olmo2", "phi3", "smollm3", "stablelm",
+        "cohere2", "ernie4_5", "exaone4-full", "gemma2", "gemma3", "glm4", "gpt_neox", "granite",
+        "granitemoe", "hunyuan", "ministral3", "mixtral", "olmo2", "olmoe", "phi3", "smollm3", "stablelm",
+        "stablelm-parallel",
     )},
+    **{name: Case(name, blocks=(0, 2)) for name in ("qwen2_moe", "qwen3_moe")},
     "olmo3": Case("olmo3", _olmo3()),
     "phi3-short": Case("phi3-short", {"sliding_window": None}),
     # and what files may say otherwise
@@ -278,24 +312,34 @@ CASES = {
 }  # fmt: skip
 
 
-def joined(weights: Mapping[str, Array]) -> dict[str, Array]:
-    """Norms of single heads, which StableLM has one by one, as one tensor [heads, columns]."""
-    found = {name: x for name, x in weights.items() if ".norms." not in name}
-    for name in (name for name in weights if name.endswith(".norms.0.weight")):
-        stem = name.removesuffix("norms.0.weight")
-        count = sum(other.startswith(f"{stem}norms.") for other in weights)
-        found[f"{stem}weight"] = np.stack([weights[f"{stem}norms.{n}.weight"] for n in range(count)])
+def stacked(weights: Mapping[str, Array]) -> dict[str, Array]:
+    """With what checkpoints have one by one, matrices of experts and norms of heads, as one tensor."""
+    found, lists = dict[str, Array](), dict[str, dict[int, Array]]()
+    for name, x in weights.items():
+        if one := re.fullmatch(r"(.*\.(?:experts|norms))\.(\d+)(\..*)", name):
+            lists.setdefault(one[1] + one[3], {})[int(one[2])] = x
+        else:
+            found[name] = x
+    return found | {name: np.stack([x for _, x in sorted(each.items())]) for name, each in lists.items()}
+
+
+def some_blocks(weights: Mapping[str, Array], blocks: tuple[int, ...]) -> dict[str, Array]:
+    """Those of some blocks alone, which are counted anew."""
+    found = {name: x for name, x in weights.items() if ".layers." not in name}
+    for i, block in enumerate(blocks):
+        here, there = f".layers.{i}.", f".layers.{block}."
+        found |= {name.replace(there, here): x for name, x in weights.items() if there in name}
     return found
 
 
 def tensors(checkpoint: reference.Checkpoint, fused: bool = False) -> dict[str, Array]:
-    """float32, by their names in GGUF files; fused: with queries, keys and values in one, as the converter
-    writes them when it is told to.
+    """float32, by their names in GGUF files; fused: with queries, keys and values in one, and gates of
+    experts with what they are gates of, as the converter writes them when it is told to.
     """
     c = checkpoint.config
     row, found = FAMILIES[c["model_type"]], dict[str, Array]()
     names = {**LLAMA, **row.names}
-    for name, x in joined(checkpoint.weights).items():
+    for name, x in stacked(checkpoint.weights).items():
         stem, kind = name.rsplit(".", 1)
         head, _, rest = stem.removeprefix("gpt_neox.").removeprefix("model.").partition("layers.")
         block, _, inner = rest.partition(".")
@@ -308,7 +352,14 @@ def tensors(checkpoint: reference.Checkpoint, fused: bool = False) -> dict[str, 
             by_head = x.reshape(c["num_attention_heads"], 3, head_dim(c), *x.shape[1:])
             x = by_head.swapaxes(0, 1).reshape(x.shape)
         found[f"{short}.{kind}"] = x
+    pair = ("ffn_gate_exps", "ffn_up_exps")
+    for name in [name for name in found if "ffn_gate_up_exps" in name and not fused]:
+        halves = np.split(found.pop(name), 2, axis=1)
+        found |= {name.replace("ffn_gate_up_exps", one): half for one, half in zip(pair, halves, strict=True)}
     if fused:
+        for name in [name for name in found if pair[0] in name]:
+            each = [found.pop(name.replace(pair[0], one)) for one in pair]
+            found[name.replace(pair[0], "ffn_gate_up_exps")] = np.concatenate(each, axis=1)
         for name in [name for name in found if ".attn_q." in name]:
             each = [found.pop(name.replace("attn_q", f"attn_{letter}")) for letter in "qkv"]
             found[name.replace("attn_q", "attn_qkv")] = np.concatenate(each)
@@ -338,12 +389,17 @@ def write(
     keys: Mapping[str, Any] | None = None,
     kind: str = "F32",
     fused: bool = False,
+    blocks: tuple[int, ...] | None = None,
 ) -> Path:
     """The checkpoint of a directory as a GGUF file, with these words of its config changed. keys: more of
-    the architecture's, or others; None leaves one out. kind: F32 or BF16, of matrices.
+    the architecture's, or others; None leaves one out. kind: F32 or BF16, of matrices. blocks: those of the
+    checkpoint that the file has, if not all.
     """
     checkpoint = reference.load(directory)
     c = {**checkpoint.config, **(config or {})}
+    weights = checkpoint.weights
+    if blocks is not None:
+        c["num_hidden_layers"], weights = len(blocks), some_blocks(weights, blocks)
     row = FAMILIES[c["model_type"]]
     sizes = {
         "context_length": c["max_position_embeddings"], "embedding_length": c["hidden_size"],
@@ -358,8 +414,9 @@ def write(
     writer.add_token_list(texts)
     writer.add_token_scores(scores)
     writer.add_token_types(kinds)
-    for name, x in tensors(reference.Checkpoint(c, checkpoint.weights), fused).items():
-        type_ = gguf.GGMLQuantizationType[kind if x.ndim == 2 else "F32"]
+    for name, x in tensors(reference.Checkpoint(c, weights), fused).items():
+        wide = x.ndim > 1 and not re.search(r"_norm\.|ffn_gate_inp", name)
+        type_ = gguf.GGMLQuantizationType[kind if wide else "F32"]
         writer.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(x), type_), raw_dtype=type_)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -372,7 +429,7 @@ def write_case(path: Path, name: str) -> Path:
     """The file of a case."""
     case = CASES[name]
     directory = Path(__file__).parent / "families" / case.family
-    return write(path, directory, config=case.config, keys=case.keys)
+    return write(path, directory, config=case.config, keys=case.keys, blocks=case.blocks)
 
 
 def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:

@@ -211,8 +211,8 @@ FAMILIES = {
         "num_local_experts": 4, "num_experts_per_tok": 2, "rope_parameters": rope(1e4)}, **BF16),
     # shares that do not add up to 1
     "olmoe": Family(transformers.OlmoeConfig, FLAT | {
-        "intermediate_size": 32, "num_experts": 8, "num_experts_per_tok": 3, "norm_topk_prob": False,
-        "rope_parameters": rope(1e4)}, **BF16),
+        "num_key_value_heads": 4, "intermediate_size": 32, "num_experts": 8, "num_experts_per_tok": 3,
+        "norm_topk_prob": False, "rope_parameters": rope(1e4)}, **BF16),
     # biases, a shared expert with a gate, one layer without experts
     "qwen2_moe": Family(transformers.Qwen2MoeConfig, FLAT | {
         "num_hidden_layers": 3, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 32,

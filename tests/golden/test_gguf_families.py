@@ -1,4 +1,4 @@
-"""GGUF files of the dense families: the same as their checkpoints, and like llama.cpp on the same files."""
+"""GGUF files of the families: the same as their checkpoints, and like llama.cpp on the same files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from edgeq.converters import convert
 from edgeq.converters.gguf import open_file
 from edgeq.errors import EdgeqError
 from edgeq.formats import open_model
+from edgeq.models.experts import gguf_widths
 from edgeq.models.families.gemma2 import scale_of_scores
 
 from . import gguf_families
@@ -86,9 +87,11 @@ def test_as_the_checkpoint(name: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(ours, logits(tmp_path / "a.edgeq", ids))
 
 
-@pytest.mark.parametrize("name", ["granite", "glm4", "stablelm"])
+@pytest.mark.parametrize("name", ["granite", "glm4", "stablelm", "qwen3_moe", "granitemoe"])
 def test_fused(name: str, tmp_path: Path) -> None:
-    """Queries, keys and values, and their biases, in one tensor: rows in pairs and not."""
+    """Queries, keys and values, and their biases, in one tensor: rows in pairs and not. Of experts two in
+    one.
+    """
     for fused in (False, True):
         path = write(tmp_path / "model.gguf", HERE / "families" / name, fused=fused)
         convert(path, tmp_path / f"{fused}.edgeq", scheme="f32")
@@ -175,10 +178,25 @@ def test_keys_that_change_nothing(tmp_path: Path) -> None:
     assert config(tmp_path, "granite", hybrid) == config(tmp_path, "granite", {})
 
 
+def test_widths_of_experts() -> None:
+    """Old files have that of an MLP alone, which is that of the chosen experts together."""
+    raw = {"intermediate_size": 64, "num_experts_per_tok": 2}
+    for more in ({}, {"moe_intermediate_size": 48, "shared_expert_intermediate_size": 80}):
+        words = {**raw, **more}
+        gguf_widths(words, {})
+        usual = {"moe_intermediate_size": 32, "shared_expert_intermediate_size": 64}
+        assert words == {**raw, **usual, **more}
+
+
 @pytest.mark.parametrize(
     ("name", "key", "value", "what"),
     [
         ("granite", "rope.scaling.finetuned", False, "finetuned is False"),
+        ("granitemoe", "rope.scaling.finetuned", False, "finetuned is False"),
+        ("mixtral", "expert_used_count", None, "num_experts_per_tok is null"),
+        ("qwen3_moe", "expert_used_count", None, "num_experts_per_tok is null"),
+        ("qwen3_moe", "expert_used_count", 7, "num_experts_per_tok is 7"),
+        ("olmoe", "expert_count", None, "num_experts is null"),
         ("granite", "attention.layer_norm_rms_epsilon", None, "layer_norm_rms_epsilon is missing"),
         ("stablelm", "attention.layer_norm_epsilon", None, "layer_norm_epsilon is missing"),
         ("olmo3", "rope.scaling.yarn_ext_factor", 0.5, "yarn_ext_factor is 0.5"),

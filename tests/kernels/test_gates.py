@@ -29,6 +29,7 @@ EXACT: dict[str, Callable[[Array], Array]] = {
     "gelu_erf": lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))),
     "relu2": lambda x: np.maximum(x, 0) ** 2,
     "silu": lambda x: x / (1 + np.exp(-x)),
+    "clamped": lambda x: 2 * np.minimum(x, 7) / (1 + np.exp(-1.702 * np.minimum(x, 7))),  # of rows of ones
 }
 
 
@@ -75,6 +76,43 @@ def test_activation_everywhere(name: str, activation: str) -> None:
     with np.errstate(over="ignore"):
         exact = EXACT[activation.removeprefix("gated_")](x.astype(float))
     np.testing.assert_allclose(y.values, exact, rtol=2e-6, atol=6e-7)
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_several_rows_of_a_token(name: str) -> None:
+    """As mixtures have them."""
+    rng = np.random.default_rng(1)
+    tokens, each, columns = 3, 4, 80
+    m = Memory()
+    rows = [activations(rng, tokens * each, columns) for _ in range(2)]
+    gate, up = map(m.rows, rows)
+    given: dict[str, Any] = dict(gate=gate.address, up=up.address, stride=gate.stride, each=each, dim=columns)
+    y = m.rows(np.full((tokens * each, columns), np.nan, np.float32))
+    run(m, f"gated_{name}", tag_of(HERE), count=tokens, y=y.address, y_stride=y.stride, **given)
+    same_bits(y.values, meaning.KERNELS[f"gated_{name}"](*rows))
+    operands, read = m.int8(tokens * each, columns)
+    run(m, f"gated_{name}_quantize", tag_of(HERE), count=tokens, workers=2, **given, **operands)
+    same_int8(read(), meaning.KERNELS[f"gated_{name}_quantize"](*rows), tokens * each)
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+def test_clamped_gate(name: str) -> None:
+    """Of rows within and beyond its bounds, and of what is no number in either."""
+    gate, up = np.random.default_rng(1).normal(scale=8, size=(2, 1, 2000)).astype(np.float32)
+    gate[0, :4], up[0, :6] = (np.nan, np.inf, -np.inf, 7), (0, np.inf, 1, -7, np.nan, -np.inf)
+    m = Memory()
+    a, b, y = m.rows(gate), m.rows(up), m.rows(np.zeros_like(gate))
+    run(
+        m, "gated_clamped", tag_of(name), count=1, gate=a.address, up=b.address, stride=a.stride, each=1,
+        y=y.address, y_stride=y.stride, dim=2000,
+    )  # fmt: skip
+    same_bits(y.values, meaning.clamped(gate, up))
+    g, u = np.minimum(gate, 7).astype(float), np.clip(up, -7, 7).astype(float)
+    with np.errstate(all="ignore"):
+        exact = (u + 1) * g / (1 + np.exp(-1.702 * g))
+    found = np.isfinite(exact)
+    np.testing.assert_allclose(y.values[found], exact[found], rtol=2e-6, atol=6e-7)
+    assert np.isnan(y.values[0, [0, 4]]).all() and np.isfinite(y.values[0, 1])
 
 
 def test_not_finite_rows_stay_so() -> None:

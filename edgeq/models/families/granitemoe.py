@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeq import ops
@@ -50,31 +50,31 @@ GGUF = (
             "expert_count": "num_local_experts",
             "expert_used_count": "num_experts_per_tok",
         },
-        absent=granite.GGUF[0].absent,
+        absent={**granite.GGUF[0].absent, "num_local_experts": None, "num_experts_per_tok": None},
+        accepted=granite.GGUF[0].accepted,
         settle=granite.GGUF[0].settle,
     ),
 )
 
 
-def _expert(name: str, hf: str, gguf: str, shape: tuple[str, str], *moves: OfHeads) -> Tensor:
-    """The matrices of all experts, which checkpoints have in three dimensions."""
-    source = From(f"{HF}block_sparse_moe.{hf}.weight", moves, stacked=True)
-    return Tensor(f"blocks.{{i}}.{name}", source, From(f"{BLK}{gguf}.weight", stacked=True), shape, "matrix")
+def _experts() -> tuple[Tensor, ...]:
+    """What mixtures have, with gates and what they are gates of in one tensor of a checkpoint."""
+    router, gate, up, down = experts.rows("block_sparse_moe.", "router.layer")
+
+    def of(row: Tensor, name: str, *moves: OfHeads) -> Tensor:
+        return replace(row, hf=From(f"{HF}block_sparse_moe.{name}.weight", moves, stacked=True))
+
+    first, second = (OfHeads(number, 2, "num_experts") for number in range(2))
+    return router, of(gate, "input_linear", first), of(up, "input_linear", second), of(down, "output_linear")
 
 
-FIRST, SECOND = (OfHeads(number, 2, "num_experts") for number in range(2))
-WIDE, NARROW = ("experts_width", "hidden_size"), ("experts_hidden", "moe_intermediate_size")
 TENSORS = (
     *tensors.ends(),
     norm("blocks.{i}.norm1", f"{HF}input_layernorm.weight", f"{BLK}attn_norm.weight"),
     *tensors.attention(gguf_interleaved=True),
     norm("blocks.{i}.norm2", f"{HF}post_attention_layernorm.weight", f"{BLK}ffn_norm.weight"),
-    Tensor("blocks.{i}.router", f"{HF}block_sparse_moe.router.layer.weight", f"{BLK}ffn_gate_inp.weight",
-           ("num_experts", "hidden_size"), "table"),
-    _expert("experts_gate", "input_linear", "ffn_gate_exps", WIDE, FIRST),
-    _expert("experts_up", "input_linear", "ffn_up_exps", WIDE, SECOND),
-    _expert("experts_down", "output_linear", "ffn_down_exps", NARROW),
-)  # fmt: skip
+    *_experts(),
+)
 head = granite.head
 
 

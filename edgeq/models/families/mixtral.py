@@ -55,6 +55,7 @@ GGUF = (
         "llama",
         "mixtral",
         words={**WINDOW, "expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok"},
+        absent={"num_experts_per_tok": None},
         settle=none_is_zero,
         when=lambda keys: bool(keys.get("expert_count")),
     ),

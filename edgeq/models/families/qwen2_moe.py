@@ -66,8 +66,10 @@ GGUF = (
             **experts.GGUF_EXPERTS,
             "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
         },
-        absent={"norm_topk_prob": False},
+        absent={**experts.GGUF_NONE, "norm_topk_prob": False},
         accepted={"attention.sliding_window": (0,)},
+        without={"mlp_only_layers": "ffn_gate_inp.weight"},
+        settle=experts.gguf_widths,
     ),
 )
 WIDE = ("shared_expert_intermediate_size", "hidden_size")

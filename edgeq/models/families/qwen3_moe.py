@@ -70,8 +70,10 @@ GGUF = (
         "qwen3moe",
         "qwen3_moe",
         words=experts.GGUF_EXPERTS,
-        absent={"norm_topk_prob": True},
+        absent={**experts.GGUF_NONE, "norm_topk_prob": True},
         accepted={"attention.sliding_window": (0,)},
+        without={"mlp_only_layers": "ffn_gate_inp.weight"},
+        settle=experts.gguf_widths,
     ),
 )
 TENSORS = (
