@@ -29,7 +29,7 @@ FIRST = "q8"  # compiled before the others
 
 def kernels(scheme: str) -> list[str]:
     """The names of those that are compiled for a scheme."""
-    return [name for name, row in KERNELS.items() if scheme in row.schemes]
+    return [name for name, row in KERNELS.items() if scheme in row.schemes and "experts" not in row.module]
 
 
 def seconds(kernel: str, tag: Tag) -> float:

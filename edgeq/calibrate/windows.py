@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq import tokenizer
+from edgeq import models, tokenizer
 from edgeq.calibrate.documents import Document, default_texts
 from edgeq.calibrate.texts import text_sha256
 from edgeq.chat import encode_chat
 from edgeq.converters.source import Source
-from edgeq.errors import EdgeqError, UsageError
+from edgeq.errors import EdgeqError, UnsupportedError, UsageError
 
 LENGTH = 512  # tokens of a window, where the model has so many
 LENGTH_MIN = 8  # half of a window is scored
@@ -99,7 +99,15 @@ def encoded(source: Source, speaker: Any, document: Document) -> list[int]:
 
 
 def cut(source: Source, texts: Sequence[Document] | None, tokens: int) -> Windows:
-    """The windows that a model is calibrated with, of documents or of those that come with edgeq."""
+    """The windows that a model is calibrated with, of documents or of those that come with edgeq.
+    UnsupportedError for a family whose layers are not run one by one yet: only those that say what feeds what
+    (`FOLDS`) start from bare rows of the embedding and end in a bare norm.
+    """
+    if not hasattr(models.family(source.family), "FOLDS"):
+        raise UnsupportedError(
+            f"models of family {source.family} cannot be calibrated yet: edgeq quantize --quality fast, or "
+            "edgeq convert, rounds their matrices"
+        )
     spoken = source.tokenizer()
     if spoken is None:
         raise UsageError("the model has no tokenizer, so there is nothing to calibrate it with")

@@ -111,7 +111,6 @@ class From:
         return [self.name.replace("{n}", str(n)) for n in range(count)]
 
 
-KEPT = ("table",)  # roles of small matrices that stay float32
 Names = str | From | tuple[str | From, ...] | None
 
 
@@ -129,7 +128,7 @@ class Tensor:
     hf: Names  # in a Hugging Face checkpoint; None: made at conversion
     gguf: Names  # in a GGUF file
     shape: tuple[str, ...]  # names of the config's dimensions
-    role: str  # "embed", "output", "matrix", one of KEPT, or "vector"
+    role: str  # "embed", "output", "matrix", "table" (a matrix that stays float32) or "vector"
     shares: str | None = None  # name of the row whose tensor this one may be (tied); never in a block
     when: str | Callable[[Any, int], bool] | None = None  # a word that must be true, or one asked for a block
 

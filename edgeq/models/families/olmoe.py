@@ -44,6 +44,7 @@ GGUF = (
         "olmoe",
         words={key: word for key, word in experts.GGUF_EXPERTS.items() if "length" not in key},
         absent={**experts.GGUF_NONE, "norm_topk_prob": False, "rms_norm_eps": 1e-5},
+        unread=("expert_feed_forward_length",),  # feed_forward_length says it, too
     ),
 )
 TENSORS = (
