@@ -12,7 +12,7 @@ import pytest
 
 from edgeq.converters import convert
 from edgeq.converters.gguf import open_file
-from edgeq.errors import EdgeqError
+from edgeq.errors import EdgeqError, UnsupportedError
 from edgeq.formats import open_model
 from edgeq.models.experts import gguf_widths
 from edgeq.models.families.gemma2 import scale_of_scores
@@ -188,6 +188,22 @@ def test_keys_that_change_nothing(tmp_path: Path) -> None:
         "expert_count": 0, "expert_used_count": 0, "expert_shared_feed_forward_length": 80,
     }  # fmt: skip
     assert config(tmp_path, "granite", hybrid) == config(tmp_path, "granite", {})
+
+
+def test_experts_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old files of Mixtral are refused as such."""
+    whole = gguf_families.tensors
+
+    def each(*given: Any) -> Any:
+        found = whole(*given)
+        experts = {name: found.pop(name) for name in [*found] if "_exps" in name}
+        for name, x in experts.items():
+            found |= {name.replace("_exps", f".{n}"): one for n, one in enumerate(x)}
+        return found
+
+    monkeypatch.setattr(gguf_families, "tensors", each)
+    with pytest.raises(UnsupportedError, match=r"'blk\.0\.ffn_gate\.0\.weight' is one expert's alone, as"):
+        config(tmp_path, "mixtral", {})
 
 
 def test_widths_of_experts() -> None:
