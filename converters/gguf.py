@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +81,7 @@ REQUIRE: dict[str, tuple[Any, ...]] = {
     "nextn_predict_layers": (0,),
 }
 
+ONE_EXPERT = re.compile(r"blk\.\d+\.ffn_(gate|up|down)\.\d+\.weight")
 LAYERS_MAX = 1024  # that a config may have
 
 # Tensors of factors that frequencies are divided by.
@@ -101,6 +103,7 @@ def open_file(path: Path) -> Source:
         for name, tensor in file.tensors.items()
         if not is_dead(name)
     }
+    _check_experts(found)
     found = _scaled(found)
     factors = {name: found.pop(f"{name}.weight", None) for name in FACTORS}
     output = found.pop(pooling.OUTPUT, None)
@@ -135,6 +138,16 @@ def open_file(path: Path) -> Source:
         license=_text(metadata.get("general.license")),
         pooling=pooled,
     )
+
+
+def _check_experts(tensors: Collection[str]) -> None:
+    """UnsupportedError for experts one by one, which llama.cpp no longer reads either."""
+    old = next((name for name in tensors if ONE_EXPERT.fullmatch(name)), None)
+    if old is not None:
+        raise UnsupportedError(
+            f"tensor {old!r:.120} is one expert's alone, as files before April 2024 have them: get a newer "
+            "file of the model, or convert its checkpoint"
+        )
 
 
 def _scaled(tensors: Mapping[str, SourceTensor]) -> dict[str, SourceTensor]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeq.converters import jsonfile, pooling, safetensors, ternary, wrapped
+from edgeq.converters import jsonfile, mxfp4, pooling, safetensors, ternary, wrapped
 from edgeq.converters.instead import INDEX, no_checkpoint, no_weights
 from edgeq.converters.jsonfile import Folder
 from edgeq.converters.source import (
@@ -58,9 +58,9 @@ def open_directory(
     seen = wrapped.text_config(raw)
     raw = raw if seen is None else seen
     troubles, found = Troubles(), dict[str, SourceTensor]()
-    form = None
+    form, coded = None, mxfp4.is_form(raw)
     with troubles.noted():
-        if form := ternary.form_of(raw):
+        if (form := ternary.form_of(raw)) or coded:
             raw = {key: value for key, value in raw.items() if key != "quantization_config"}
     with troubles.noted():
         stored = weights(folder, name or "the directory")
@@ -71,6 +71,7 @@ def open_directory(
             if not is_dead(key)
         }
         found = ternary.unpacked(found, form) if form and form.packed else found
+        found = mxfp4.unpacked(found) if coded else found
     with troubles.noted():
         raw["model_type"], family_name = row_of(raw)
         module = family(family_name)

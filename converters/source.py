@@ -83,8 +83,8 @@ class SourceTensor:
         """The scheme that holds this tensor's numbers, or codes and scales, as they are."""
         return KINDS[self.kind].scheme
 
-    def raw(self, rows: slice) -> Array:
-        """uint8 [n, bytes of a row] of some rows; a vector is a column of rows."""
+    def raw(self, rows: slice | Array) -> Array:
+        """uint8 [n, bytes of a row] of some rows, by a slice or by number; a vector is a column of rows."""
         count = self.stored or self.shape[0]
         if self.transposed:
             items = self.data.reshape(-1, count, KINDS[self.kind].scheme.itemsize).swapaxes(0, 1)
@@ -128,13 +128,13 @@ class Stack(SourceTensor):
     def nbytes(self) -> int:
         return sum(piece.nbytes for piece in self.pieces)
 
-    def raw(self, rows: slice) -> Array:
+    def raw(self, rows: slice | Array) -> Array:
         each = self.pieces[0].shape[0]
         wanted = np.arange(self.shape[0])[rows] if self.order is None else self.order[rows]
         number, row = np.divmod(wanted, each)
         found = np.empty((len(wanted), self.data.size // each), np.uint8)
         for n in np.unique(number):
-            found[number == n] = self.pieces[n].data.reshape(each, -1)[row[number == n]]
+            found[number == n] = self.pieces[n].raw(row[number == n])
         return found
 
     @classmethod
@@ -298,6 +298,10 @@ def _needed(source: From, want: Expected, config: BaseConfig) -> tuple[tuple[int
         needed = (counts[0] // getattr(config, source.each), *want.shape[1:])
     if source.of:
         needed = tuple(size(config, dimension) for dimension in source.of)
+    if source.stacked:
+        members = getattr(config, source.stacked)
+        one = (counts[0] // members, *want.shape[1:])
+        return (members, *(one[::-1] if source.transposed else one)), counts
     return needed[::-1] if source.transposed else needed, counts
 
 
@@ -313,30 +317,30 @@ def _gathered(
     found: Mapping[str, SourceTensor], source: From, want: Expected, config: BaseConfig
 ) -> SourceTensor:
     """The tensor that the source names, one made of several, or with a dimension more or less than it has."""
+    shape, _ = _needed(source, want, config)
+    for name in source.names(config):
+        if name not in found:
+            raise FormatError(f"tensor {name!r} is missing; shape {list(shape)} is needed")
+        one = found[name]
+        if source.lifted and len(one.shape) == 1:
+            one = replace(one, shape=(1, *one.shape))
+        if one.shape != shape:
+            raise FormatError(
+                f"tensor {name!r} has shape {list(one.shape)}, but the config needs {list(shape)}"
+            )
     if source.each:
-        names, (shape, _) = source.names(config), _needed(source, want, config)
-        for name in names:
-            if name not in found:
-                raise FormatError(f"tensor {name!r} is missing; shape {list(shape)} is needed")
-            if found[name].shape != shape:
-                had = list(found[name].shape)
-                raise FormatError(f"tensor {name!r} has shape {had}, but the config needs {list(shape)}")
-        return Stack.of(source.name, [found[name] for name in names])
-    tensor = found[source.name]
-    if source.lifted and len(tensor.shape) == 1:
-        return replace(tensor, shape=(1, *tensor.shape))
-    if source.stacked and len(tensor.shape) == len(want.shape) + 1:
-        return replace(tensor, shape=(tensor.shape[0] * tensor.shape[1], *tensor.shape[2:]))
-    return tensor
+        return Stack.of(source.name, [found[name] for name in source.names(config)])
+    if source.stacked and source.transposed:
+        check_vector(one)  # of which alone it is known where columns are
+        rows, data = shape[:0:-1], one.data.reshape(shape[0], -1)
+        members = [replace(one, shape=rows, data=member, transposed=True) for member in data]
+        return Stack.of(one.name, members)
+    return replace(one, shape=(shape[0] * shape[1], *shape[2:])) if source.stacked else one
 
 
 def _checked(tensor: SourceTensor, source: From, want: Expected, config: BaseConfig) -> SourceTensor:
     """The rows that are wanted, of the tensor that the source names, if it is what it should be."""
-    shape, counts = _needed(source, want, config)
-    if not source.each and tensor.shape != shape:
-        raise FormatError(
-            f"tensor {tensor.name!r} has shape {list(tensor.shape)}, but the config needs {list(shape)}"
-        )
+    _, counts = _needed(source, want, config)
     if want.role == "vector" or source.transposed:
         check_vector(tensor)
     if not tensor.held:

@@ -16,7 +16,6 @@ import argparse
 import ctypes
 import dataclasses
 import itertools
-import math
 import sys
 import tempfile
 import time
@@ -35,8 +34,9 @@ from edgeq.formats import SCHEMES as ROWS
 from edgeq.formats import TensorPlan, Writer, encode
 from edgeq.formats.schemes import rounds_to
 from edgeq.kernels.catalog import WIDTH, Batch
-from edgeq.kernels.roles import CACHE, INT8, SCRATCH, Operand, factors
+from edgeq.kernels.roles import CACHE, INT8, SCRATCH, Operand, factors, product
 from edgeq.kernels.table import KERNELS
+from edgeq.models import experts
 from edgeq.models.rope import Rope
 from edgeq.models.words import Choice, Each, Real, Truth, Whole, Word
 from edgeq.runtime.arena import Buffer, Rows
@@ -71,7 +71,7 @@ def value_of(rng: np.random.Generator, kind: Word, layers: int, usual: bool = Fa
         case Truth():
             return bool(rng.random() < 0.5)
         case Whole():
-            return int(rng.integers(kind.low, min(kind.high, kind.low + 30) + 1))
+            return int(rng.integers(kind.low, min(kind.high, kind.low + 300) + 1))
         case Real():
             return float(np.exp2(rng.uniform(-3, 3)))
     raise TypeError(f"words of {kind} are not made up")
@@ -81,19 +81,20 @@ def config_of(rng: np.random.Generator, family: str, usual: bool) -> models.Base
     """Few numbers that are multiples of a line."""
     kv_heads, form = int(rng.integers(1, 4)), models.family(family).Config
     layers, head_dim = int(rng.integers(1, 4)), 2 * int(rng.integers(1, 44))
-    hidden = int(rng.integers(1, 140))
     base = {f.name for f in dataclasses.fields(models.BaseConfig)}
     kinds = {name: kind for name, kind in form.words().items() if name not in base}
     own = {name: value_of(rng, kind, layers, usual) for name, kind in kinds.items()}
     if "rotary_dim" in own:
         own["rotary_dim"] = 2 * int(rng.integers(1, head_dim // 2 + 1))
-    if "num_experts" in own:
-        own["num_experts_per_tok"] = int(rng.integers(1, own["num_experts"] + 1))
-        own["moe_intermediate_size"], hidden = 16 * int(rng.integers(1, 5)), -(-hidden // 16) * 16
     windows = family == "llama" or "layer_types" in own
+    vocab, hidden = int(rng.integers(3, 90)), int(rng.integers(1, 140))
+    if issubclass(form, experts.Config):  # whose rows are whole tiles, and whose tokens go to some of them
+        own["num_experts"] = int(rng.integers(1, 40))
+        own["num_experts_per_tok"] = int(rng.integers(1, min(own["num_experts"], 8) + 1))
+        own["moe_intermediate_size"], hidden = 16 * int(rng.integers(1, 6)), 16 * -(-hidden // 16)
     config: models.BaseConfig = form(
         **own,
-        vocab_size=int(rng.integers(3, 90)),
+        vocab_size=vocab,
         hidden_size=hidden,
         intermediate_size=int(rng.integers(1, 200)),
         num_hidden_layers=layers,
@@ -238,21 +239,18 @@ class Steps:
         batch, handle = self.program.batch.words, i.given[role.name]
         words: Any = i.operands
         count = int(batch[words.get("count_at", Batch.COUNT) // 8])
-        if "tokens" in factors(role.count):
-            others = (f for f in factors(role.count) if f != "tokens")  # so many rows for each token
-            count *= math.prod(f if isinstance(f, int) else words[f] for f in others)
+        known = role.count == (1,) or "tokens" in factors(role.count)
+        many = product(role.count, {**words, "tokens": count}) if known else count
         if isinstance(handle, Rows):
             b = handle.buffer
-            yield b, [(b.address + n * handle.stride, handle.columns * 4) for n in range(count)]
+            yield b, [(b.address + n * handle.stride, handle.columns * 4) for n in range(many)]
             return
         buffers = [words[name] for name in role.words]
-        if role.count == (1,):  # of no token
-            yield from ((b, [(b.address, role.touched(words) * role.item)]) for b in buffers)
-            return
-        if "tokens" in factors(role.count):
-            groups = -(-handle.columns // 32) if role.form is INT8 else role.touched(words)
-            sizes = (groups * 32, groups * 4, groups * 4) if role.form is INT8 else (groups * role.item,)
-            yield from ((b, [(b.address, count * size)]) for b, size in zip(buffers, sizes, strict=True))
+        if known:
+            groups = -(-handle.columns // 32) if role.form is INT8 else 0
+            flat = (product(role.width, words) * role.item,)
+            sizes = (groups * 32, groups * 4, groups * 4) if role.form is INT8 else flat
+            yield from ((b, [(b.address, many * size)]) for b, size in zip(buffers, sizes, strict=True))
             return
         if role.name == "finished":  # counters, which are zeros again
             return

@@ -70,7 +70,7 @@ class WithRecipes(click.Command):
 @scheme_option(
     "--scheme",
     "Numbers of the weights, one of `edgeq schemes`; keep leaves each tensor's own.  "
-    "[default: keep for a quantized .gguf, t2 for a ternary checkpoint, else q4]",
+    "[default: keep for a quantized .gguf or MXFP4, t2 for a ternary checkpoint, else q4]",
 )
 @scheme_option(
     "--embed-scheme",

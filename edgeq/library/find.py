@@ -21,6 +21,7 @@ Progress = Callable[[int, int, str], None]
 Tell = Callable[[str], object]
 KEEP = "keep"  # converters.KEEP, which is heavy to import
 TERNARY = "t2"
+QUANTIZED = {"bitnet": TERNARY, "mxfp4": KEEP}  # what a checkpoint's own numbers become, as it says it has
 CONFIG_BYTES = 1 << 20  # of a config.json that is looked into
 GROWTH = 1.05  # times the source: less is padding and the alignment of tensors
 FLOATS = ("F32", "F16", "BF16", "F64")  # GGUF's types of numbers that are not quantized
@@ -78,8 +79,8 @@ def near_file(path: Path) -> str:
 
 
 def scheme_of(path: Path, model_kind: str) -> str:
-    """The scheme for a conversion nobody chose one for: a GGUF that is quantized is kept, a checkpoint whose
-    matrices are ternary is t2, all else is q4.
+    """The scheme for a conversion nobody chose one for: a GGUF that is quantized is kept, and a checkpoint
+    whose experts are MXFP4; one whose matrices are ternary is t2, all else is q4.
     """
     if model_kind == "gguf":
         from edgeq.formats.gguf import open_gguf
@@ -92,12 +93,12 @@ def scheme_of(path: Path, model_kind: str) -> str:
                 others += tensor.nbytes
         if others > floats:
             return KEEP
-    return TERNARY if model_kind == "directory" and is_ternary(path) else "q4"
+    return QUANTIZED.get(quantized_by(path), "q4") if model_kind == "directory" else "q4"
 
 
-def is_ternary(path: Path) -> bool:
-    """Whether a checkpoint says that its matrices are -1, 0 and 1 times a number; what is wrong with it is
-    told by who reads it.
+def quantized_by(path: Path) -> str:
+    """How a checkpoint says that it is quantized, "" where it does not; what is wrong with it is told by who
+    reads it.
     """
     from edgeq.formats import strictjson
 
@@ -105,9 +106,10 @@ def is_ternary(path: Path) -> bool:
         with (path / "config.json").open("rb") as file:
             raw = strictjson.parse(file.read(CONFIG_BYTES), "config.json")
     except (EdgeqError, OSError):
-        return False
+        return ""
     words = raw.get("quantization_config") if isinstance(raw, dict) else None
-    return isinstance(words, dict) and words.get("quant_method") == "bitnet"
+    method = words.get("quant_method") if isinstance(words, dict) else None
+    return method if isinstance(method, str) else ""
 
 
 def hub_name(model: str | os.PathLike[str]) -> Name | None:

@@ -91,11 +91,11 @@ def rows(
     def of(name: str, fused: str, *halves: OfHeads) -> Names:
         """Of each expert alone, or of all in one, where gate and up may be one matrix, too."""
         alone = From(f"{HF}{hf}experts.{{n}}.{name}.weight", each="num_experts")
-        return alone, From(f"{HF}{hf}experts.{fused}", halves, stacked=True)
+        return alone, From(f"{HF}{hf}experts.{fused}", halves, stacked="num_experts")
 
     def stack(name: str, fused: str, *halves: OfHeads) -> Names:
-        whole = From(f"{GGUF}ffn_{name}_exps.weight", stacked=True)
-        return whole, From(f"{GGUF}ffn_{fused}_exps.weight", halves, stacked=True)
+        whole = From(f"{GGUF}ffn_{name}_exps.weight", stacked="num_experts")
+        return whole, From(f"{GGUF}ffn_{fused}_exps.weight", halves, stacked="num_experts")
 
     first, second = (OfHeads(number, 2, "num_experts") for number in range(2))
     wide, narrow = ("experts_width", "hidden_size"), ("experts_hidden", "moe_intermediate_size")
@@ -107,7 +107,7 @@ def rows(
         Tensor("blocks.{i}.experts_up", of(up, "gate_up_proj", second), stack("up", "gate_up", second),
                wide, "matrix", when=when),
         Tensor("blocks.{i}.experts_down", of(down, "down_proj"),
-               From(f"{GGUF}ffn_down_exps.weight", stacked=True), narrow, "matrix", when=when),
+               From(f"{GGUF}ffn_down_exps.weight", stacked="num_experts"), narrow, "matrix", when=when),
     )  # fmt: skip
 
 

@@ -88,7 +88,8 @@ class From:
     """A tensor of a checkpoint, and what becomes of it: rows are moved, first the first way; numbers of a
     vector are added to; a matrix is transposed before all that. With `of`, two dimensions, it is a matrix
     whose rows make a vector; with `each`, a number in the config, it is as many tensors with `{n}` in their
-    names, one after another; `stacked`, it has a dimension more, whose members come one after another;
+    names, one after another; with `stacked`, such a number, too, it has a dimension more, of so many members
+    that come one after another, each of which is what is transposed;
     `lifted`, it may be a vector that is a matrix's one row.
     """
 
@@ -98,7 +99,7 @@ class From:
     transposed: bool = False
     of: tuple[str, ...] = ()
     each: str = ""
-    stacked: bool = False
+    stacked: str = ""
     lifted: bool = False
 
     def filled(self, i: int) -> From:
@@ -247,7 +248,7 @@ def attention_biases(
     queries and keys are so in all checkpoints.
     """
     rows = [
-        Tensor(f"{row.name}_bias", _biases(row.hf), _biases(row.gguf), row.shape[:1], "vector", when=when)
+        Tensor(f"{row.name}_bias", biases(row.hf), biases(row.gguf), row.shape[:1], "vector", when=when)
         for row in attention(hf_interleaved=interleaved, gguf_interleaved=interleaved)[:3]
     ]
     if o:
@@ -256,8 +257,11 @@ def attention_biases(
     return tuple(rows)
 
 
-def _biases(names: Names) -> tuple[From, ...]:
-    return tuple(From(source.name.removesuffix("weight") + "bias", source.moves) for source in sources(names))
+def biases(names: Names) -> tuple[From, ...]:
+    """The biases beside what is called so, whose rows are moved as those are."""
+    return tuple(
+        replace(source, name=source.name.removesuffix("weight") + "bias") for source in sources(names)
+    )
 
 
 def mlp(hf_fused: str = "", gguf_fused: str = "") -> tuple[Tensor, ...]:

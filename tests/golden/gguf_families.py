@@ -53,6 +53,10 @@ MIXTRAL = {
     "block_sparse_moe.gate": "ffn_gate_inp", "block_sparse_moe.experts.w1": "ffn_gate_exps",
     "block_sparse_moe.experts.w3": "ffn_up_exps", "block_sparse_moe.experts.w2": "ffn_down_exps",
 }  # fmt: skip
+OSS = MIXTURE | {
+    "mlp.router": "ffn_gate_inp", "self_attn.sinks": "attn_sinks",
+    "post_attention_layernorm": "post_attention_norm",
+}  # fmt: skip
 GRANITE = {
     "block_sparse_moe.router.layer": "ffn_gate_inp", "block_sparse_moe.input_linear": "ffn_gate_up_exps",
     "block_sparse_moe.output_linear": "ffn_down_exps",
@@ -206,6 +210,15 @@ def mixture(c: Config) -> Config:
     return {key: value for key, value in keys.items() if value is not None}
 
 
+def gpt_oss(c: Config) -> Config:
+    return {
+        **usual(c),
+        **mixture(c),
+        "attention.sliding_window": c["sliding_window"],
+        "expert_feed_forward_length": c["intermediate_size"],
+    }
+
+
 def gptneox(c: Config) -> Config:
     return {
         "attention.layer_norm_epsilon": c["layer_norm_eps"],
@@ -249,6 +262,7 @@ FAMILIES = {  # by the model_type
     "qwen3_moe": Architecture("qwen3moe", lambda c: {**usual(c), **mixture(c)}, MIXTURE),
     "qwen2_moe": Architecture("qwen2moe", lambda c: {**usual(c), **mixture(c)}, MIXTURE),
     "olmoe": Architecture("olmoe", lambda c: {**usual(c), **mixture(c)}, MIXTURE),
+    "gpt_oss": Architecture("gpt-oss", gpt_oss, OSS),
     "mixtral": Architecture("llama", lambda c: {**llama(c), **mixture(c)}, MIXTRAL, paired=True),
     "granitemoe": Architecture("granitemoe", lambda c: {**granite(c), **mixture(c)}, GRANITE, paired=True),
 }
@@ -281,10 +295,16 @@ def _olmo3(**scaling: Any) -> Config:
     return {"rope_parameters": {"full_attention": {**full, **scaling}, "sliding_attention": sliding}}
 
 
+def _oss() -> Config:
+    yarn = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32}
+    return {"rope_parameters": {"rope_theta": 2.0, **yarn}}
+
+
 # Of checkpoints as they are, but for what llama.cpp does otherwise than the models' authors: no windows of
 # phi3; those of exaone4 only in models of 64 layers, so that one is not here; and of olmo2 one base for all
 # layers, and no attention factor of YaRN but the usual one. It has no Qwen mixtures with layers that have no
-# experts, which are left out here.
+# experts, which are left out here. Bounds of gpt-oss's YaRN are of whole pairs there, and always of 32 turns
+# and one: with the base of its case they are beyond the first pair and the last.
 CASES = {
     **{name: Case(name) for name in (
         "cohere2", "ernie4_5", "exaone4-full", "gemma2", "gemma3", "glm4", "gpt_neox", "granite",
@@ -308,6 +328,8 @@ CASES = {
         "attention.sliding_window_pattern": 2, "rope.freq_base_swa": None}),
     "phi3-short-factors": Case("phi3", {
         "original_max_position_embeddings": 512, "max_position_embeddings": 512}),
+    "gpt_oss": Case("gpt_oss", _oss()),
+    "gpt_oss-no-yarn": Case("gpt_oss", {"rope_parameters": {"rope_theta": 1e4}}),
     "smollm3-no-base": Case("smollm3", keys={"rope.freq_base": None}),
 }  # fmt: skip
 
@@ -323,6 +345,37 @@ def stacked(weights: Mapping[str, Array]) -> dict[str, Array]:
     return found | {name: np.stack([x for _, x in sorted(each.items())]) for name, each in lists.items()}
 
 
+def apart(weights: Mapping[str, Array]) -> dict[str, Array]:
+    """With what gpt-oss's checkpoints have otherwise as others have it: experts' matrices not transposed, in
+    bytes of MXFP4 if they are so, and apart from what they are gates of.
+    """
+    found = dict[str, Array]()
+    for name, x in weights.items():
+        if name.endswith(".sinks"):
+            found[f"{name}.weight"] = x
+        elif ".experts." not in name:
+            found[name] = x
+        elif one := re.fullmatch(r"(.*)\.(gate_up|down)_proj(|_bias|_blocks)", name):
+            if one[3] == "_blocks":
+                x = mxfp4(x.astype(np.uint8), weights[name.replace("_blocks", "_scales")].astype(np.uint8))
+            elif not one[3]:
+                x = x.swapaxes(1, 2)
+            kind = "bias" if one[3] == "_bias" else "weight"
+            both = {"gate": x[:, 0::2], "up": x[:, 1::2]}
+            each = both if one[2] == "gate_up" else {one[2]: x}
+            found |= {f"{one[1]}.{part}_proj.{kind}": rows for part, rows in each.items()}
+    return found
+
+
+def mxfp4(codes: Array, scales: Array) -> Array:
+    """uint8 [experts, rows, bytes] of codes [experts, rows, 32s, 16], two in turn in each byte: the exponent
+    of each 32 columns, then bytes with the codes of a column and of the one 16 further on.
+    """
+    columns = [codes[..., j // 2] >> 4 * (j % 2) & 15 for j in range(32)]
+    blocks = [scales, *(columns[j] | columns[j + 16] << 4 for j in range(16))]
+    return np.stack(blocks, -1).reshape(*scales.shape[:2], -1)
+
+
 def some_blocks(weights: Mapping[str, Array], blocks: tuple[int, ...]) -> dict[str, Array]:
     """Those of some blocks alone, which are counted anew."""
     found = {name: x for name, x in weights.items() if ".layers." not in name}
@@ -333,13 +386,14 @@ def some_blocks(weights: Mapping[str, Array], blocks: tuple[int, ...]) -> dict[s
 
 
 def tensors(checkpoint: reference.Checkpoint, fused: bool = False) -> dict[str, Array]:
-    """float32, by their names in GGUF files; fused: with queries, keys and values in one, and gates of
-    experts with what they are gates of, as the converter writes them when it is told to.
+    """float32, or bytes of MXFP4, by their names in GGUF files; fused: with queries, keys and values in one,
+    and gates of experts with what they are gates of, as the converter writes them when it is told to.
     """
     c = checkpoint.config
     row, found = FAMILIES[c["model_type"]], dict[str, Array]()
     names = {**LLAMA, **row.names}
-    for name, x in stacked(checkpoint.weights).items():
+    weights = apart(checkpoint.weights) if row.name == "gpt-oss" else checkpoint.weights
+    for name, x in stacked(weights).items():
         stem, kind = name.rsplit(".", 1)
         head, _, rest = stem.removeprefix("gpt_neox.").removeprefix("model.").partition("layers.")
         block, _, inner = rest.partition(".")
@@ -415,7 +469,10 @@ def write(
     writer.add_token_scores(scores)
     writer.add_token_types(kinds)
     for name, x in tensors(reference.Checkpoint(c, weights), fused).items():
-        wide = x.ndim > 1 and not re.search(r"_norm\.|ffn_gate_inp", name)
+        if x.dtype == np.uint8:
+            writer.add_tensor(name, x, raw_dtype=gguf.GGMLQuantizationType.MXFP4)
+            continue
+        wide = x.ndim > 1 and name.endswith(".weight") and not re.search(r"_norm\.|ffn_gate_inp", name)
         type_ = gguf.GGMLQuantizationType[kind if wide else "F32"]
         writer.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(x), type_), raw_dtype=type_)
     writer.write_header_to_file()

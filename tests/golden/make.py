@@ -21,6 +21,7 @@ import safetensors.torch
 import torch
 import transformers
 from transformers.integrations.bitnet import pack_weights
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 from tests.golden import reference
 
@@ -48,6 +49,7 @@ class Family:
     tokens: int = TOKENS
     sees: bool = False  # values are text_config and vision_config; words that are the class's are left out
     bare: bool = False  # nothing of COMMON
+    mxfp4: bool = False  # experts' matrices are rounded so, and stored so
     ternary: str = ""  # matrices are -1, 0, 1 times a number: "packed", or "masters" that are rounded so
     becomes: dict[str, Any] = field(default_factory=dict)  # words of config.json once the logits are made
     without: tuple[str, ...] = ()  # and those that go
@@ -55,6 +57,12 @@ class Family:
 
 SMALL: dict[str, Any] = {"vocab_size": 96, "hidden_size": 64, "intermediate_size": 80, "head_dim": 16}
 FLAT = {key: value for key, value in SMALL.items() if key != "head_dim"} | {"pad_token_id": 0}
+OSS = SMALL | {
+    "num_hidden_layers": 3, "intermediate_size": 32, "num_local_experts": 5, "num_experts_per_tok": 3,
+    "sliding_window": 16, "pad_token_id": 0,
+}  # fmt: skip
+YARN = {"factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
+        "original_max_position_embeddings": 64}  # fmt: skip
 BF16: dict[str, Any] = {"dtype": torch.bfloat16}
 
 
@@ -218,6 +226,13 @@ FAMILIES = {
         "num_hidden_layers": 3, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
         "shared_expert_intermediate_size": 48, "mlp_only_layers": [1], "norm_topk_prob": False,
         "rope_parameters": rope(1e4)}, **BF16),
+    # every other layer has a window; YaRN with bounds between pairs
+    "gpt_oss": Family(transformers.GptOssConfig, OSS | {
+        "rope_parameters": rope(1e4, rope_type="yarn", factor=8.0, beta_fast=4.0, beta_slow=1.0,
+                                truncate=False, original_max_position_embeddings=32)}, **BF16),
+    "gpt_oss-mxfp4": Family(transformers.GptOssConfig, OSS | {
+        "num_hidden_layers": 2, "rope_parameters": rope(1e4, rope_type="yarn", **YARN)},
+        old_rope=True, mxfp4=True, **BF16),
     "granitemoe": Family(transformers.GraniteMoeConfig, FLAT | {
         "intermediate_size": 32, "num_local_experts": 5, "num_experts_per_tok": 3,
         "embedding_multiplier": 6.0, "residual_multiplier": 0.4, "attention_multiplier": 0.35,
@@ -236,13 +251,15 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
         for name, parameter in sorted(model.named_parameters()):
             if parameter.ndim < 2 and not name.endswith(".bias"):
                 parameter.copy_(torch.rand(parameter.shape, generator=generator) + 0.5)
-            elif name.endswith(".bias"):
+            elif name.endswith((".bias", "_proj_bias")):
                 parameter.copy_(0.5 * normal(parameter.shape))
             elif "embed_tokens" in name or "embed_in" in name or "wte" in name or "wpe" in name:
                 parameter.copy_(0.3 * normal(parameter.shape))
             else:
                 sharp = ("q_proj", "k_proj", "qkv", ".self.query.", ".self.key.")
                 scale = 2.0 if any(part in name for part in sharp) else 1.0
+                if "gate_up_proj" in name and hasattr(model.config, "swiglu_limit"):
+                    scale = 4.0  # some go beyond it
                 parameter.copy_(scale * normal(parameter.shape) / parameter.shape[1] ** 0.5)
 
 
@@ -291,6 +308,31 @@ def ternarize(model: Any, directory: Path, family: Family) -> None:
     safetensors.torch.save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
 
 
+def pack_mxfp4(model: Any, directory: Path) -> None:
+    """Store the experts' matrices of a checkpoint as published ones have them, each 32 columns of the product
+    as codes of FP4 and the exponent that leaves none above the largest; the model gets what transformers
+    makes of these.
+    """
+    path = directory / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    magnitudes = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
+    for name in [name for name in tensors if name.endswith(("gate_up_proj", "down_proj"))]:
+        x = tensors.pop(name).float().swapaxes(1, 2)
+        x = x.reshape(*x.shape[:2], -1, 32)
+        exponents = torch.ceil(torch.log2(x.abs().amax(-1, keepdim=True) / 6))
+        codes = (x.abs()[..., None] / 2.0 ** exponents[..., None] - magnitudes).abs().argmin(-1)
+        codes = codes.to(torch.uint8) | (x < 0).to(torch.uint8) << 3
+        tensors[f"{name}_blocks"] = codes[..., 0::2] | codes[..., 1::2] << 4
+        tensors[f"{name}_scales"] = (exponents[..., 0] + 127).to(torch.uint8)
+        parts = (tensors[f"{name}_blocks"], tensors[f"{name}_scales"])
+        with torch.no_grad():
+            model.get_parameter(name).copy_(convert_moe_packed_tensors(*parts, dtype=torch.float32))
+    safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+    path = directory / "config.json"
+    words = json.loads(path.read_text()) | {"quantization_config": {"quant_method": "mxfp4"}}
+    path.write_text(json.dumps(words, indent=2, sort_keys=True) + "\n")
+
+
 def make(name: str) -> None:
     """Write families/NAME: checkpoint, ids.npy, logits.npy; refuse if reference.py disagrees."""
     family, directory, seed = FAMILIES[name], HERE / name, sorted(FAMILIES).index(name)
@@ -307,6 +349,8 @@ def make(name: str) -> None:
     model = auto.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
     if family.ternary:
         ternarize(model, directory, family)
+    if family.mxfp4:
+        pack_mxfp4(model, directory)
     ids = np.random.default_rng(seed).integers(3, config.get_text_config().vocab_size, family.tokens)
     ids[0] = 1
     with torch.inference_mode():

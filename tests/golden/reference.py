@@ -48,7 +48,8 @@ def read_safetensors(path: Path) -> dict[str, Array]:
         if entry["dtype"] == "BF16":  # bfloat16 is the upper half of float32
             values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
         else:
-            values = np.frombuffer(data, {"F32": "<f4", "F16": "<f2"}[entry["dtype"]]).astype(np.float32)
+            dtype = {"F32": "<f4", "F16": "<f2", "U8": "|u1"}[entry["dtype"]]
+            values = np.frombuffer(data, dtype).astype(np.float32)
         tensors[name] = values.reshape(entry["shape"])
     return tensors
 

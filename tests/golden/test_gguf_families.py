@@ -12,7 +12,7 @@ import pytest
 
 from edgeq.converters import convert
 from edgeq.converters.gguf import open_file
-from edgeq.errors import EdgeqError
+from edgeq.errors import EdgeqError, UnsupportedError
 from edgeq.formats import open_model
 from edgeq.models.experts import gguf_widths
 from edgeq.models.families.gemma2 import scale_of_scores
@@ -87,7 +87,7 @@ def test_as_the_checkpoint(name: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(ours, logits(tmp_path / "a.edgeq", ids))
 
 
-@pytest.mark.parametrize("name", ["granite", "glm4", "stablelm", "qwen3_moe", "granitemoe"])
+@pytest.mark.parametrize("name", ["granite", "glm4", "stablelm", "qwen3_moe", "granitemoe", "gpt_oss"])
 def test_fused(name: str, tmp_path: Path) -> None:
     """Queries, keys and values, and their biases, in one tensor: rows in pairs and not. Of experts two in
     one.
@@ -96,6 +96,17 @@ def test_fused(name: str, tmp_path: Path) -> None:
         path = write(tmp_path / "model.gguf", HERE / "families" / name, fused=fused)
         convert(path, tmp_path / f"{fused}.edgeq", scheme="f32")
     same_file(tmp_path / "False.edgeq", tmp_path / "True.edgeq")
+
+
+def test_mxfp4(tmp_path: Path) -> None:
+    """Matrices of experts whose bytes are arranged otherwise are kept as the checkpoint's are."""
+    directory = HERE / "families" / "gpt_oss-mxfp4"
+    convert(directory, tmp_path / "a.edgeq", scheme="keep")
+    convert(write(tmp_path / "model.gguf", directory, kind="BF16"), tmp_path / "b.edgeq", scheme="keep")
+    same_file(tmp_path / "a.edgeq", tmp_path / "b.edgeq")
+    with open_model(tmp_path / "b.edgeq") as file:
+        schemes = {name: tensor.scheme.name for name, tensor in file.tensors.items()}
+    assert {scheme for name, scheme in schemes.items() if ".experts_" in name} == {"mx4", "f32"}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -129,6 +140,7 @@ def test_which_layers_have_a_window(tmp_path: Path) -> None:
     assert windows("cohere2", {key: 2}) == [16, 0, 16, 0]
     assert windows("cohere2", {key: 0}) == [16, 16, 16, 16]
     assert windows("gemma2", {"attention.sliding_window": None}) == [4096, 0, 4096]
+    assert windows("gpt_oss", {}) == windows("gpt_oss", {key: 2}) == [16, 0, 16]
     assert windows("gemma3", {key: [True] * 6 + [False]}) == [16] * 6 + [0]
 
 
@@ -178,6 +190,22 @@ def test_keys_that_change_nothing(tmp_path: Path) -> None:
     assert config(tmp_path, "granite", hybrid) == config(tmp_path, "granite", {})
 
 
+def test_experts_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old files of Mixtral are refused as such."""
+    whole = gguf_families.tensors
+
+    def each(*given: Any) -> Any:
+        found = whole(*given)
+        experts = {name: found.pop(name) for name in [*found] if "_exps" in name}
+        for name, x in experts.items():
+            found |= {name.replace("_exps", f".{n}"): one for n, one in enumerate(x)}
+        return found
+
+    monkeypatch.setattr(gguf_families, "tensors", each)
+    with pytest.raises(UnsupportedError, match=r"'blk\.0\.ffn_gate\.0\.weight' is one expert's alone, as"):
+        config(tmp_path, "mixtral", {})
+
+
 def test_widths_of_experts() -> None:
     """Old files have that of an MLP alone, which is that of the chosen experts together."""
     raw = {"intermediate_size": 64, "num_experts_per_tok": 2}
@@ -197,6 +225,8 @@ def test_widths_of_experts() -> None:
         ("qwen3_moe", "expert_used_count", None, "num_experts_per_tok is null"),
         ("qwen3_moe", "expert_used_count", 7, "num_experts_per_tok is 7"),
         ("olmoe", "expert_count", None, "num_experts is null"),
+        ("gpt_oss", "expert_count", None, "num_experts is null"),
+        ("gpt_oss", "attention.sliding_window", "wide", "sliding_window is 'wide'"),
         ("granite", "attention.layer_norm_rms_epsilon", None, "layer_norm_rms_epsilon is missing"),
         ("stablelm", "attention.layer_norm_epsilon", None, "layer_norm_epsilon is missing"),
         ("olmo3", "rope.scaling.yarn_ext_factor", 0.5, "yarn_ext_factor is 0.5"),

@@ -62,7 +62,7 @@ def _experts() -> tuple[Tensor, ...]:
     router, gate, up, down = experts.rows("block_sparse_moe.", "router.layer")
 
     def of(row: Tensor, name: str, *moves: OfHeads) -> Tensor:
-        return replace(row, hf=From(f"{HF}block_sparse_moe.{name}.weight", moves, stacked=True))
+        return replace(row, hf=From(f"{HF}block_sparse_moe.{name}.weight", moves, stacked="num_experts"))
 
     first, second = (OfHeads(number, 2, "num_experts") for number in range(2))
     return router, of(gate, "input_linear", first), of(up, "input_linear", second), of(down, "output_linear")

@@ -26,7 +26,9 @@ class Computed(SourceTensor):
 
     rows: ByRows = field(kw_only=True, repr=False, compare=False)
 
-    def raw(self, rows: slice) -> Array:
+    def raw(self, rows: slice | Array) -> Array:
+        if not isinstance(rows, slice):
+            return np.concatenate([self.raw(slice(row, row + 1)) for row in rows.tolist()])
         found = np.ascontiguousarray(self.rows(rows), np.float32)
         return found.reshape(len(found), -1).view(np.uint8)
 
