@@ -117,4 +117,63 @@ BARE: dict[str, tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]] = {
         {"rotary_dim": 20, "use_qkv_bias": False, "use_parallel_residual": False, "qk_layernorm": False},
         {"rope": 10000.0},
     ),
+    "gpt_oss": (
+        (201088, 2880, 2880, 36, 64, 8, 64, 131072, 1e-05, False, 128),
+        {
+            "num_experts": 128,
+            "num_experts_per_tok": 4,
+            "moe_intermediate_size": 2880,
+            "norm_topk_prob": True,
+            "layer_types": "LG",
+            "rope_factors": {"rope": 1.3465735902799727},
+        },
+        {"rope": ("yarn", 150000.0)},
+    ),
+    "granitemoe": (
+        (32000, 4096, 11008, 32, 32, 32, 128, 2048, 1e-06, False, None),
+        {
+            "num_experts": 8,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 11008,
+            "norm_topk_prob": True,
+            "embedding_multiplier": 1.0,
+            "residual_multiplier": 1.0,
+            "attention_multiplier": 1.0,
+            "logits_scaling": 1.0,
+        },
+        {"rope": 10000.0},
+    ),
+    "mixtral": (
+        (32000, 4096, 14336, 32, 32, 8, 128, 131072, 1e-05, False, None),
+        {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 14336, "norm_topk_prob": True},
+        {"rope": 1000000.0},
+    ),
+    "olmoe": (
+        (50304, 2048, 2048, 16, 16, 16, 128, 4096, 1e-05, False, None),
+        {"num_experts": 64, "num_experts_per_tok": 8, "moe_intermediate_size": 2048, "norm_topk_prob": False},
+        {"rope": 10000.0},
+    ),
+    "qwen2_moe": (
+        (151936, 2048, 5632, 24, 16, 16, 128, 32768, 1e-06, False, None),
+        {
+            "num_experts": 60,
+            "num_experts_per_tok": 4,
+            "moe_intermediate_size": 1408,
+            "norm_topk_prob": False,
+            "sparse": "True",
+            "shared_expert_intermediate_size": 5632,
+        },
+        {"rope": 10000.0},
+    ),
+    "qwen3_moe": (
+        (151936, 2048, 6144, 24, 32, 4, 64, 32768, 1e-06, False, None),
+        {
+            "num_experts": 128,
+            "num_experts_per_tok": 8,
+            "moe_intermediate_size": 768,
+            "norm_topk_prob": False,
+            "sparse": "True",
+        },
+        {"rope": 10000.0},
+    ),
 }
