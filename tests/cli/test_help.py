@@ -55,7 +55,7 @@ CORES = "this process's physical cores"
 EIGHT = "8 bits, or --scheme if that is keep or float"
 ELSEWHERE = {
     ("convert", "-o"): "the source's name with .edgeq",
-    ("convert", "--scheme"): "keep for a quantized .gguf, t2 for a ternary checkpoint, else q4",
+    ("convert", "--scheme"): "keep for a quantized .gguf or MXFP4, t2 for a ternary checkpoint, else q4",
     ("convert", "--embed-scheme"): EIGHT,
     ("convert", "--output-scheme"): EIGHT,
     ("convert", "--follow-links"): "nowhere outside",

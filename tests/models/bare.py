@@ -169,4 +169,16 @@ BARE: dict[str, tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]] = {
         {"rotary_dim": 20, "use_qkv_bias": False, "use_parallel_residual": False, "qk_layernorm": False},
         {"rope": 10000.0},
     ),
+    "gpt_oss": (
+        (201088, 2880, 2880, 36, 64, 8, 64, 131072, 1e-05, False, 128),
+        {
+            "num_experts": 128,
+            "num_experts_per_tok": 4,
+            "moe_intermediate_size": 2880,
+            "norm_topk_prob": True,
+            "layer_types": "LG",
+            "rope_factors": {"rope": 1.3465735902799727},
+        },
+        {"rope": ("yarn", 150000.0)},
+    ),
 }

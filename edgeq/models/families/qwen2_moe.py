@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeq import ops
 from edgeq.models import decoder, experts, tensors
-from edgeq.models.base import window_of_layers
 from edgeq.models.families.qwen3_moe import Sparse, is_dense, is_sparse, sparse_layers
 from edgeq.models.gguf import Gguf
 from edgeq.models.tensors import GGUF as BLK
@@ -30,21 +29,20 @@ class Config(experts.Config):
     sparse: tuple[bool, ...] = word(Each(Truth()))  # whether a layer has experts
     shared_expert_intermediate_size: int = word(Whole(1, 1 << 19))
 
-    REQUIRE: ClassVar[Mapping[str, tuple[Any, ...]]] = {**experts.REQUIRE_EXPERTS, "qkv_bias": (True,)}
+    REQUIRE: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        **experts.REQUIRE_EXPERTS,
+        "qkv_bias": (True,),
+        "use_sliding_window": (False,),  # it would be on every other layer
+    }
     DEFAULTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "qwen2_moe": {
             "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 24,
             "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": None,
-            "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "sliding_window": 4096,
-            "use_sliding_window": False, "max_window_layers": 28, "num_experts": 60,
+            "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "num_experts": 60,
             "num_experts_per_tok": 4, "moe_intermediate_size": 1408, "norm_topk_prob": False,
-            "shared_expert_intermediate_size": 5632, "decoder_sparse_step": 1, "mlp_only_layers": None,
+            "shared_expert_intermediate_size": 5632, "decoder_sparse_step": 1, "mlp_only_layers": [],
         }
     }  # fmt: skip
-
-    @classmethod
-    def _window(cls, given: Mapping[str, Any]) -> int | None:
-        return window_of_layers(given)
 
     @classmethod
     def _settle(cls, given: dict[str, Any]) -> None:

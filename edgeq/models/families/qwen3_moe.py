@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeq import ops
+from edgeq.errors import UnsupportedError
 from edgeq.models import decoder, experts, tensors
-from edgeq.models.base import window_of_layers
+from edgeq.models.base import window_of
 from edgeq.models.gguf import Gguf
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, norm
@@ -31,15 +32,16 @@ class Config(experts.Config):
             "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 24,
             "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": None,
             "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "sliding_window": 4096,
-            "use_sliding_window": False, "max_window_layers": 28, "num_experts": 128,
+            "use_sliding_window": False, "num_experts": 128,
             "num_experts_per_tok": 8, "moe_intermediate_size": 768, "norm_topk_prob": False,
-            "decoder_sparse_step": 1, "mlp_only_layers": None,
+            "decoder_sparse_step": 1, "mlp_only_layers": [],
         }
     }  # fmt: skip
 
     @classmethod
     def _window(cls, given: Mapping[str, Any]) -> int | None:
-        return window_of_layers(given)
+        switch = Truth().read(given, "use_sliding_window", UnsupportedError)
+        return window_of(given) if switch else None
 
     @classmethod
     def _settle(cls, given: dict[str, Any]) -> None:
