@@ -35,6 +35,7 @@ from edgeq.formats import TensorPlan, Writer, encode
 from edgeq.formats.schemes import rounds_to
 from edgeq.kernels.catalog import WIDTH, Batch
 from edgeq.kernels.roles import CACHE, INT8, SCRATCH, Operand, factors, product
+from edgeq.kernels.row import CODES, FLOATS
 from edgeq.kernels.table import KERNELS
 from edgeq.models import experts
 from edgeq.models.rope import Rope
@@ -116,6 +117,9 @@ def write_model(
     """Write a random model: what it is in words, and its config. Most have one scheme for all matrices."""
     config = config_of(rng, family, usual)
     pool = list(SCHEMES) if rng.random() < 0.3 else [str(rng.choice(SCHEMES))]
+    if usual:  # so that each family's kernels have int8 rows, and those of floats are met, too
+        kinds = FLOATS if family in ("llama", "mixtral") else CODES
+        pool = [str(rng.choice([name for name in SCHEMES if name in kinds]))]
     plans, data = [], []
     for want in models.expected(family, config):
         vector = want.role == "vector"

@@ -264,8 +264,8 @@ def test_show_says_what_is_in_the_way(call: Call, tmp_path: Path) -> None:
     """Beside what there is; the exit code is that of a file that could be read."""
     words = config(mlp_bias=True, sliding_window=None)
     source = write_directory(tmp_path / "in", words, weights(words))
-    gguf_file = write_gguf(tmp_path / "in.gguf", config(), weights(config()), expert_count=8)
-    for path, reason in ((source, "mlp_bias is True"), (gguf_file, "llama.expert_count is 8")):
+    gguf_file = write_gguf(tmp_path / "in.gguf", config(), weights(config()), attention__scale=0.5)
+    for path, reason in ((source, "mlp_bias is True"), (gguf_file, "llama.attention.scale is 0.5")):
         result = call("show", str(path))
         assert result.code == 0 and "in the way  " in result.out and reason in result.out
         assert "size        " in result.out and "cache  " not in result.out

@@ -109,7 +109,7 @@ def gguf_files(folder: Path) -> None:
         writer.write_tensors_to_file()
         writer.close()
     words = config()
-    write_gguf(folder / "odd.gguf", words, weights(words), expert_count=8, logit_scale=2.0)
+    write_gguf(folder / "odd.gguf", words, weights(words), attention__scale=0.5, logit_scale=2.0)
     write_gguf(folder / "eight.gguf", words, weights(words), kind="Q8_0")
 
 
@@ -125,7 +125,7 @@ def directories(folder: Path, checkpoint: Path) -> None:
             (folder / name / file).write_bytes(data)
 
     safetensors = (folder / "model.safetensors").read_bytes()
-    odd = words | {"mlp_bias": True, "attention_bias": True, "rope_scaling": {"type": "yarn", "factor": 4.0}}
+    odd = words | {"mlp_bias": True, "attention_bias": True, "rope_scaling": {"type": "ntk", "factor": 4.0}}
     directory("nothing", {})
     directory("configless", {"model.safetensors": safetensors})
     directory("weightless", {"config.json": words})

@@ -48,7 +48,7 @@ def test_schemes_are_the_table() -> None:
 
 def test_header_keys_magic_and_limits_are_the_code() -> None:
     keys = re.findall(r"^\| `(\w+)` \| ", PAGE.split("## Header")[1].split("A tensor is")[0], re.MULTILINE)
-    assert set(keys) == {"format", "tensors", "quantization", "cache", *HEADER}
+    assert set(keys) == {"format", "tensors", "quantization", "cache", "pooling", *HEADER}
     assert set(header._FIELDS) <= set(keys)
     assert header.MAGIC.hex(" ") in PAGE
     assert (header.HEADER_BYTES_MAX, header.MARKS_MAX, header.DEPTH_MAX) == (16 << 20, 1 << 20, 32)

@@ -12,6 +12,7 @@ import shutil
 import sysconfig
 from pathlib import Path
 
+from edgeq.converters import convert
 from tests.golden import gguf_checkpoint, reference
 from tests.stranger.pages import ROOT
 
@@ -28,6 +29,7 @@ CHECKPOINTS = {
     "HuggingFaceTB/SmolLM2-135M-Instruct": 1 << 20,
 }
 GGUF = {"model-Q4_K_M.gguf": "q4_0", "model-Q8_0.gguf": "q8_0", "model.gguf": "q8_0"}
+VECTORS = ROOT / "tests/golden/vectors"  # tiny models that give vectors and scores
 TEXTS = ("text.txt", "wiki.test.raw", "mine.txt")
 SMALL = {
     "story.txt": "Once upon a time, there was a little girl\n",
@@ -51,6 +53,8 @@ def furnish(home: Path, demo: Path) -> None:
     for name, kind in GGUF.items():
         gguf_checkpoint.write(home / name, model, gguf_checkpoint.rounded(kind), words, TEMPLATE)
     stories = (ROOT / "edgeq/calibrate/text/stories.txt").read_text(encoding="utf-8")
+    for name in ("embedding", "reranker"):
+        convert(VECTORS / name, home / f"{name}.edgeq", scheme="q8")
     for name in TEXTS:
         (home / name).write_text(stories[:20_000], encoding="utf-8")
     (home / "report.txt").write_text(stories[:700], encoding="utf-8")  # which leaves room for an answer
