@@ -27,7 +27,8 @@ def prefixes_of(
     """
     layout, kept = PageLayout(model.cache), None
     if folder is not None:
-        told = identity(model.file, act=model.act, plan=layout.describe(), code=code())
+        rotation = model.config.table(model.context)
+        told = identity(model.file, act=model.act, plan=layout.describe(), rotation=rotation, code=code())
         bounds = {} if limit is None else {"limit": limit}
         kept = Folder(folder, told, layout, writable=writable, **bounds)
     return Prefixes(model.pool, layout, folder=kept)
@@ -38,6 +39,6 @@ def code() -> str:
     """A digest of all code that settles the bits of keys and values."""
     found = hashlib.sha256(f"{__version__} {sources.digest()}".encode())
     for part in CODE:
-        for path in sorted((Path(__file__).parent / part).glob("*.py")):
+        for path in sorted((Path(__file__).parent / part).rglob("*.py")):
             found.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return found.hexdigest()

@@ -85,6 +85,13 @@ class BaseConfig:
         """
         return None
 
+    def table(self, context: int) -> str:
+        """The name of the table that sequences turn by which may have so many positions, where there are
+        several for that (LongRoPE).
+        """
+        original: int = getattr(self, "original_max_position_embeddings", context)
+        return "rope.long" if "rope.long" in self.TABLES and context > original else "rope"
+
     @property
     def q_size(self) -> int:
         """Rows of the query projection."""

@@ -94,3 +94,19 @@ def test_engine_story(tmp_path: Path, demo_checkpoint: Path) -> None:
             logits = sequence.feed(ids[-1:])
         assert ids[len(STORY_IDS) :] == STORY_NEXT
         assert distance(logits, model.logits(ids)[-1]) == 0  # a token at a time is the same as all at once
+
+
+def test_what_turned_otherwise_is_not_taken_for_the_same(tmp_path: Path) -> None:
+    """Phi-3's frequencies go by how long a context is; so do the keys of a prompt kept in a folder."""
+    from edgeq.converters import convert
+    from edgeq.engine import Model
+    from edgeq.reuse import prefixes_of
+
+    convert(HERE / "families" / "phi3", tmp_path / "model.edgeq", scheme="f32")
+    told = []
+    for context in (20, 32, 33, 128):
+        with Model(tmp_path / "model.edgeq", context=context, threads=1) as model:
+            assert model.config.table(context) == ("rope" if context <= 32 else "rope.long")
+            told.append(prefixes_of(model, tmp_path / "kept", None, True).folder)
+    identities = [folder.identity for folder in told if folder is not None]
+    assert identities[0] == identities[1] != identities[2] == identities[3]

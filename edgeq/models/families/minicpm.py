@@ -97,8 +97,7 @@ head = granite.head
 
 def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: CacheLayer) -> Rows:
     """Granite's block. Which frequencies sequences turn by is chosen once, by how long they may be."""
-    long = ropes["rope"].positions > c.original_max_position_embeddings
-    return granite.layer(p, c, w, i, x, {"rope": ropes["rope.long" if long else "rope"]}, cache)
+    return granite.layer(p, c, w, i, x, {"rope": ropes[c.table(ropes["rope"].positions)]}, cache)
 
 
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:

@@ -87,8 +87,7 @@ head = decoder.head
 
 def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: CacheLayer) -> Rows:
     """Llama's block. Which frequencies sequences turn by is chosen once, by how long they may be."""
-    long = ropes["rope"].positions > c.original_max_position_embeddings
-    return decoder.layer(p, c, w, i, x, {"rope": ropes["rope.long" if long else "rope"]}, cache)
+    return decoder.layer(p, c, w, i, x, {"rope": ropes[c.table(ropes["rope"].positions)]}, cache)
 
 
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
