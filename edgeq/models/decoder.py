@@ -138,6 +138,12 @@ def head(
     logits(p, w, h, scale=scale, cap=cap)
 
 
+def layer_norm_head(p: Recorder, c: BaseConfig, w: Weights, x: Rows) -> None:
+    """The logits of the pass's outputs behind a LayerNorm with a bias."""
+    weight, bias = w.vector("norm"), w.vector("norm_bias")
+    logits(p, w, ops.layer_norm(p, x, weight, bias, (w.head,), epsilon=c.rms_norm_eps, outputs=True))
+
+
 def logits(p: Recorder, w: Weights, h: Input, *, scale: float = 1.0, cap: float | None = None) -> None:
     """W_head . h, times `scale` and under a cap; nothing in a program that leaves h itself."""
     if p.settings.rows:

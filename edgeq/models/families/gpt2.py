@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgeq import ops
 from edgeq.models import decoder, tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig
+from edgeq.models.families.gpt_neox import Block
 from edgeq.models.gguf import EPSILON, Gguf, Words
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import From, Part, Tensor
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from edgeq.models.rope import Rope
     from edgeq.runtime.arena import Rows
     from edgeq.runtime.recorder import Recorder
-    from edgeq.runtime.weights import Matrix, Vector, Weights
+    from edgeq.runtime.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -120,18 +121,6 @@ TENSORS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class Block(decoder.Attention):
-    norm1: Vector  # [hidden]
-    norm1_bias: Vector
-    norm2: Vector
-    norm2_bias: Vector
-    up: Matrix  # [intermediate, hidden]
-    up_bias: Vector
-    down: Matrix  # [hidden, intermediate]
-    down_bias: Vector
-
-
 def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: CacheLayer) -> Rows:
     """x + attention(norm(x)), then x + W_down . gelu(W_up . norm(x))."""
     b, epsilon = w.block(i, Block), c.rms_norm_eps
@@ -142,12 +131,6 @@ def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cac
     return ops.matmul(p, b.down, y, bias=b.down_bias, add_to=x)
 
 
-def head(p: Recorder, c: Config, w: Weights, x: Rows) -> None:
-    """Logits of a LayerNorm."""
-    weight, bias = w.vector("norm"), w.vector("norm_bias")
-    decoder.logits(p, w, ops.layer_norm(p, x, weight, bias, (w.head,), epsilon=c.rms_norm_eps, outputs=True))
-
-
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
     """Record the pass."""
-    decoder.decode(p, c, w, ropes, layer, head, positions=w.vector("positions"))
+    decoder.decode(p, c, w, ropes, layer, decoder.layer_norm_head, positions=w.vector("positions"))

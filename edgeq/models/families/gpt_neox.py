@@ -142,12 +142,6 @@ def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cac
     return decoder.output(p, b, a, add_to=x) if c.use_parallel_residual else x
 
 
-def head(p: Recorder, c: Config, w: Weights, x: Rows) -> None:
-    """Logits of a LayerNorm."""
-    weight, bias = w.vector("norm"), w.vector("norm_bias")
-    decoder.logits(p, w, ops.layer_norm(p, x, weight, bias, (w.head,), epsilon=c.rms_norm_eps, outputs=True))
-
-
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
     """Record the pass."""
-    decoder.decode(p, c, w, ropes, layer, head)
+    decoder.decode(p, c, w, ropes, layer, decoder.layer_norm_head)
