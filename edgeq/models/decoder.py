@@ -82,11 +82,11 @@ def project(p: Recorder, b: Attention, h: Input) -> tuple[Rows, Rows, Rows]:
 
 
 def norm_heads(p: Recorder, c: BaseConfig, b: Attention, q: Rows, k: Rows) -> tuple[Rows, Rows]:
-    """Each head of queries and keys normalized, where the block has norms for that."""
+    """Heads of queries and keys normalized, one by one or all as one, where the block has norms for that."""
     if b.q_norm is not None:
-        ops.norm_heads(p, q, b.q_norm, heads=c.num_attention_heads, epsilon=c.rms_norm_eps)
+        ops.norm_heads(p, q, b.q_norm, epsilon=c.rms_norm_eps)
     if b.k_norm is not None:
-        ops.norm_heads(p, k, b.k_norm, heads=c.num_key_value_heads, epsilon=c.rms_norm_eps)
+        ops.norm_heads(p, k, b.k_norm, epsilon=c.rms_norm_eps)
     return q, k
 
 

@@ -35,9 +35,12 @@ def norm(
     )
 
 
-def norm_heads(p: Recorder, x: Rows, weight: Vector, *, heads: int, epsilon: float) -> Rows:
-    """The same of each head of x, [tokens, heads * head_dim], in place; the weight is [head_dim]. Gives x."""
-    p.emit("norm_heads", x=x, weight=weight, heads=heads, head_dim=x.columns // heads, epsilon=epsilon)
+def norm_heads(p: Recorder, x: Rows, weight: Vector, *, epsilon: float) -> Rows:
+    """The same of each part of x that is as wide as the weight, in place: heads [tokens, heads * head_dim]
+    one by one, or all as one. Gives x.
+    """
+    size = weight.columns
+    p.emit("norm_heads", x=x, weight=weight, heads=x.columns // size, head_dim=size, epsilon=epsilon)
     return x
 
 

@@ -119,10 +119,7 @@ def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cac
     """x + norm(attention(x)), then x + norm(mlp(x))."""
     b, epsilon = w.block(i, Block), c.rms_norm_eps
     q, k, v = decoder.project(p, b, ops.quantize(p, x, b.qkv))
-    if b.q_norm is not None and b.k_norm is not None:
-        ops.norm_heads(p, q, b.q_norm, heads=1, epsilon=epsilon)  # all heads as one
-        ops.norm_heads(p, k, b.k_norm, heads=1, epsilon=epsilon)
-    q, k = decoder.rotate(p, c, q, k, ropes[c.layer_types[i]])
+    q, k = decoder.rotate(p, c, *decoder.norm_heads(p, c, b, q, k), ropes[c.layer_types[i]])
     a = decoder.output(p, b, ops.attend(p, q, k, v, cache))
     x = ops.add_norm(p, x, a, b.post_norm1, epsilon=epsilon)
     y = decoder.feed_forward(p, b, ops.quantize(p, x, (b.gate, b.up)))

@@ -63,10 +63,7 @@ def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cac
     """x + attention(norm(x)), then x + mixture(norm(x))."""
     b, epsilon = w.block(i, Sparse), c.rms_norm_eps
     q, k, v = decoder.project(p, b, ops.norm(p, x, b.norm1, b.qkv, epsilon=epsilon))
-    if b.q_norm is not None and b.k_norm is not None:
-        ops.norm_heads(p, q, b.q_norm, heads=1, epsilon=epsilon)  # all heads as one
-        ops.norm_heads(p, k, b.k_norm, heads=1, epsilon=epsilon)
-    q, k = decoder.rotate(p, c, q, k, ropes["rope"])
+    q, k = decoder.rotate(p, c, *decoder.norm_heads(p, c, b, q, k), ropes["rope"])
     x = decoder.output(p, b, ops.attend(p, q, k, v, cache), add_to=x)
     return experts.mixture(p, c, b, x, ops.norm(p, x, b.norm2, b.readers, epsilon=epsilon))
 
