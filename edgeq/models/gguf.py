@@ -69,6 +69,11 @@ def windows(raw: Words, every: int) -> None:
         raw["layer_types"] = pattern  # refused, too
 
 
+def no_window(raw: Words, keys: Mapping[str, Any]) -> None:
+    """A window of 0 is none."""
+    raw["sliding_window"] = raw.get("sliding_window") or None
+
+
 def partial(raw: Words, keys: Mapping[str, Any]) -> None:
     """How much of each head turns: all of it where the file does not say."""
     turned, head_dim = keys.get("rope.dimension_count"), raw["head_dim"]

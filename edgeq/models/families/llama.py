@@ -10,7 +10,7 @@ from edgeq.models import tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig, window_of
 from edgeq.models.decoder import decode, head, layer
 from edgeq.models.folds import DECODER as FOLDS
-from edgeq.models.gguf import WINDOW, Gguf, Words
+from edgeq.models.gguf import WINDOW, Gguf, Words, no_window
 
 if TYPE_CHECKING:
     from edgeq.models.decoder import Ropes
@@ -41,7 +41,7 @@ class Config(BaseConfig):
 
 def _mistral(raw: Words, keys: Mapping[str, Any]) -> None:
     """GGUF writes Mistral as llama."""
-    raw["sliding_window"] = raw.get("sliding_window") or None  # 0 is none, too
+    no_window(raw, keys)
     if raw["sliding_window"] is not None:
         raw["model_type"] = "mistral"
 

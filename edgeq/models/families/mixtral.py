@@ -10,7 +10,7 @@ from edgeq import ops
 from edgeq.models import decoder, experts, tensors
 from edgeq.models.base import window_of
 from edgeq.models.families.qwen3_moe import Sparse
-from edgeq.models.gguf import WINDOW, Gguf, Words
+from edgeq.models.gguf import WINDOW, Gguf, no_window
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, norm
 
@@ -44,11 +44,6 @@ class Config(experts.Config):
         given["norm_topk_prob"] = True
 
 
-def none_is_zero(raw: Words, keys: Mapping[str, Any]) -> None:
-    """A window of 0 is none."""
-    raw["sliding_window"] = raw.get("sliding_window") or None
-
-
 HUGGINGFACE = (("mixtral", "MixtralForCausalLM"),)
 GGUF = (
     Gguf(
@@ -56,7 +51,7 @@ GGUF = (
         "mixtral",
         words={**WINDOW, "expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok"},
         absent={"num_experts_per_tok": None},
-        settle=none_is_zero,
+        settle=no_window,
         when=lambda keys: bool(keys.get("expert_count")),
     ),
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeq.models import decoder, tensors
 from edgeq.models.base import POSITIONS, REQUIRE_BASE, BaseConfig, window_of
-from edgeq.models.gguf import WINDOW, Gguf, Words, partial
+from edgeq.models.gguf import WINDOW, Gguf, Words, no_window, partial
 from edgeq.models.rope import Rope
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, Tensor, norm
@@ -61,7 +61,7 @@ class Config(BaseConfig):
 
 
 def _window(raw: Words, keys: Mapping[str, Any]) -> None:
-    raw["sliding_window"] = raw.get("sliding_window") or None  # 0 is none, too
+    no_window(raw, keys)
     partial(raw, keys)
 
 
