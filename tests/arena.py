@@ -34,7 +34,7 @@ from edgeq.formats import SCHEMES as ROWS
 from edgeq.formats import TensorPlan, Writer, encode
 from edgeq.formats.schemes import rounds_to
 from edgeq.kernels.catalog import WIDTH, Batch
-from edgeq.kernels.roles import CACHE, INT8, SCRATCH, Operand, factors, product
+from edgeq.kernels.roles import CACHE, INT8, SCRATCH, STATE, Operand, factors, product
 from edgeq.kernels.row import CODES, FLOATS
 from edgeq.kernels.table import KERNELS
 from edgeq.models import experts
@@ -236,7 +236,7 @@ class Steps:
     def written(self, i: Instruction) -> Iterator[tuple[Buffer, list[tuple[int, int]]]]:
         """Each buffer that the instruction writes, and (address, bytes) of what it means there."""
         for role in KERNELS[i.kernel].roles:
-            if isinstance(role, Operand) and role.WRITTEN and role.form not in (SCRATCH, CACHE):
+            if isinstance(role, Operand) and role.WRITTEN and role.form not in (SCRATCH, CACHE, STATE):
                 yield from self.meant(i, role)
 
     def meant(self, i: Instruction, role: Operand) -> Iterator[tuple[Buffer, list[tuple[int, int]]]]:

@@ -21,7 +21,8 @@ EPSILON = "attention.layer_norm_epsilon"  # of a LayerNorm
 class Gguf:
     """An architecture of GGUF files. Keys are without its name in front.
 
-    words: more keys, and the word that each gives; bare: those that no architecture's name stands before.
+    words: more keys, and the word that each gives; bare: those that no architecture's name stands before;
+    listed: keys that all architectures have, of which there may be one for each layer here.
     absent: what words are where the file has no such key. accepted: keys that change nothing while they have
     one of these values; unread: that never do. there: words that are true where the file has a tensor whose
     name ends in one of these ways; without: that list the layers which have no tensor of this name. epsilon:
@@ -34,6 +35,7 @@ class Gguf:
     model_type: str
     words: Mapping[str, str] = field(default_factory=dict)
     bare: Mapping[str, str] = field(default_factory=dict)
+    listed: tuple[str, ...] = ()
     absent: Mapping[str, Any] = field(default_factory=dict)
     accepted: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     unread: tuple[str, ...] = ()

@@ -86,8 +86,8 @@ class OfHeads:
 @dataclass(frozen=True)
 class From:
     """A tensor of a checkpoint, and what becomes of it: rows are moved, first the first way; numbers of a
-    vector are added to; a matrix is transposed before all that. With `of`, two dimensions, it is a matrix
-    whose rows make a vector; with `each`, a number in the config, it is as many tensors with `{n}` in their
+    vector are added to; a matrix is transposed before all that. With `of`, its dimensions, it is one whose
+    rows make a vector; with `each`, a number in the config, it is as many tensors with `{n}` in their
     names, one after another; with `stacked`, such a number, too, it has a dimension more, of so many members
     that come one after another, each of which is what is transposed;
     `lifted`, it may be a vector that is a matrix's one row.

@@ -49,6 +49,16 @@ MIXTURE = {
     **{f"mlp.experts.{part}_proj": f"ffn_{part}_exps" for part in ("gate", "up", "down")},
     **{f"mlp.shared_expert.{part}_proj": f"ffn_{part}_shexp" for part in ("gate", "up", "down")},
 }  # fmt: skip
+LFM2 = {
+    "model.embedding_norm": "token_embd_norm", "operator_norm": "attn_norm", "ffn_norm": "ffn_norm",
+    "self_attn.out_proj": "attn_output", "self_attn.q_layernorm": "attn_q_norm",
+    "self_attn.k_layernorm": "attn_k_norm",
+    **{f"conv.{part}": f"shortconv.{part}" for part in ("in_proj", "conv", "out_proj")},
+    "feed_forward.gate": "ffn_gate_inp", "feed_forward.exp_probs_b": "exp_probs_b",
+    **{f"feed_forward.{one}": f"ffn_{part}" for one, part in (("w1", "gate"), ("w3", "up"), ("w2", "down"))},
+    **{f"feed_forward.experts.{one}": f"ffn_{part}_exps" for one, part in (
+        ("w1", "gate"), ("w3", "up"), ("w2", "down"))},
+}  # fmt: skip
 MIXTRAL = {
     "block_sparse_moe.gate": "ffn_gate_inp", "block_sparse_moe.experts.w1": "ffn_gate_exps",
     "block_sparse_moe.experts.w3": "ffn_up_exps", "block_sparse_moe.experts.w2": "ffn_down_exps",
@@ -219,6 +229,32 @@ def gpt_oss(c: Config) -> Config:
     }
 
 
+def lfm2(c: Config) -> Config:
+    """No heads of keys: a convolution. The width is the one that the layers have."""
+    heads = [c["num_key_value_heads"] if kind == "full_attention" else 0 for kind in c["layer_types"]]
+    keys = {
+        **usual(c),
+        "attention.head_count_kv": heads,
+        "attention.layer_norm_rms_epsilon": c["norm_eps"],
+        "vocab_size": c["vocab_size"],
+        "shortconv.l_cache": c["conv_L_cache"],
+    }
+    if c.get("block_auto_adjust_ff_dim"):
+        width, multiple = 2 * c["intermediate_size"] // 3, c["block_multiple_of"]
+        keys["feed_forward_length"] = -(-width // multiple) * multiple
+    return keys
+
+
+def lfm2_moe(c: Config) -> Config:
+    return {
+        **lfm2(c),
+        **mixture(c),
+        "leading_dense_block_count": c["num_dense_layers"],
+        "expert_gating_func": 2,
+        "expert_weights_scale": c["routed_scaling_factor"],
+    }
+
+
 def gptneox(c: Config) -> Config:
     return {
         "attention.layer_norm_epsilon": c["layer_norm_eps"],
@@ -263,12 +299,14 @@ FAMILIES = {  # by the model_type
     "qwen2_moe": Architecture("qwen2moe", lambda c: {**usual(c), **mixture(c)}, MIXTURE),
     "olmoe": Architecture("olmoe", lambda c: {**usual(c), **mixture(c)}, MIXTURE),
     "gpt_oss": Architecture("gpt-oss", gpt_oss, OSS),
+    "lfm2": Architecture("lfm2", lfm2, LFM2),
+    "lfm2_moe": Architecture("lfm2moe", lfm2_moe, LFM2),
     "mixtral": Architecture("llama", lambda c: {**llama(c), **mixture(c)}, MIXTRAL, paired=True),
     "granitemoe": Architecture("granitemoe", lambda c: {**granite(c), **mixture(c)}, GRANITE, paired=True),
 }
 FLOATS = (  # keys of floats that a config may have as whole numbers
     "factor", "freq_base", "freq_base_swa", "yarn_beta_fast", "yarn_beta_slow", "yarn_log_multiplier",
-    "embedding_scale", "scale", "logit_scale", "residual_scale", "temperature_scale",
+    "embedding_scale", "scale", "expert_weights_scale", "logit_scale", "residual_scale", "temperature_scale",
 )  # fmt: skip
 
 # Words that a GGUF file of the family has no key for, with what readers take for them.
@@ -308,8 +346,8 @@ def _oss() -> Config:
 CASES = {
     **{name: Case(name) for name in (
         "cohere2", "ernie4_5", "exaone4-full", "gemma2", "gemma3", "glm4", "gpt_neox", "granite",
-        "granitemoe", "hunyuan", "ministral3", "mixtral", "olmo2", "olmoe", "phi3", "smollm3", "stablelm",
-        "stablelm-parallel",
+        "granitemoe", "hunyuan", "lfm2", "ministral3", "mixtral", "olmo2", "olmoe", "phi3", "smollm3",
+        "stablelm", "stablelm-parallel",
     )},
     **{name: Case(name, blocks=(0, 2)) for name in ("qwen2_moe", "qwen3_moe")},
     "olmo3": Case("olmo3", _olmo3()),
@@ -330,6 +368,7 @@ CASES = {
         "original_max_position_embeddings": 512, "max_position_embeddings": 512}),
     "gpt_oss": Case("gpt_oss", _oss()),
     "gpt_oss-no-yarn": Case("gpt_oss", {"rope_parameters": {"rope_theta": 1e4}}),
+    "lfm2_moe": Case("lfm2_moe", {"routed_scaling_factor": 1.0}, {"expert_weights_scale": None}),
     "smollm3-no-base": Case("smollm3", keys={"rope.freq_base": None}),
 }  # fmt: skip
 
@@ -393,6 +432,10 @@ def tensors(checkpoint: reference.Checkpoint, fused: bool = False) -> dict[str, 
     row, found = FAMILIES[c["model_type"]], dict[str, Array]()
     names = {**LLAMA, **row.names}
     weights = apart(checkpoint.weights) if row.name == "gpt-oss" else checkpoint.weights
+    weights = {
+        name.replace("expert_bias", "exp_probs_b.bias"): x.squeeze(1) if ".conv.conv." in name else x
+        for name, x in weights.items()
+    }
     for name, x in stacked(weights).items():
         stem, kind = name.rsplit(".", 1)
         head, _, rest = stem.removeprefix("gpt_neox.").removeprefix("model.").partition("layers.")
@@ -472,7 +515,11 @@ def write(
         if x.dtype == np.uint8:
             writer.add_tensor(name, x, raw_dtype=gguf.GGMLQuantizationType.MXFP4)
             continue
-        wide = x.ndim > 1 and name.endswith(".weight") and not re.search(r"_norm\.|ffn_gate_inp", name)
+        wide = (
+            x.ndim > 1
+            and name.endswith(".weight")
+            and not re.search(r"_norm\.|ffn_gate_inp|shortconv\.conv\.", name)
+        )
         type_ = gguf.GGMLQuantizationType[kind if wide else "F32"]
         writer.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(x), type_), raw_dtype=type_)
     writer.write_header_to_file()

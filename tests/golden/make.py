@@ -63,6 +63,11 @@ OSS = SMALL | {
 }  # fmt: skip
 YARN = {"factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
         "original_max_position_embeddings": 64}  # fmt: skip
+LFM2: dict[str, Any] = {
+    "vocab_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "norm_eps": 1e-5, "tie_word_embeddings": True, "max_position_embeddings": 128,
+    "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
+}  # fmt: skip
 BF16: dict[str, Any] = {"dtype": torch.bfloat16}
 
 
@@ -233,6 +238,15 @@ FAMILIES = {
     "gpt_oss-mxfp4": Family(transformers.GptOssConfig, OSS | {
         "num_hidden_layers": 2, "rope_parameters": rope(1e4, rope_type="yarn", **YARN)},
         old_rope=True, mxfp4=True, **BF16),
+    # convolutions but for the third layer; a width that is no multiple of 16
+    "lfm2": Family(transformers.Lfm2Config, LFM2 | {
+        "hidden_size": 72, "intermediate_size": 60, "block_multiple_of": 16, "full_attn_idxs": [2]},
+        bare=True, **BF16),
+    # and of four tokens; experts behind the first layer, whose choice has a bias
+    "lfm2_moe": Family(transformers.Lfm2MoeConfig, LFM2 | {
+        "hidden_size": 64, "intermediate_size": 80, "moe_intermediate_size": 32, "num_dense_layers": 1,
+        "num_experts": 6, "num_experts_per_tok": 2, "conv_L_cache": 4, "routed_scaling_factor": 1.5,
+        "layer_types": ["conv", "full_attention", "conv", "full_attention"]}, bare=True, **BF16),
     "granitemoe": Family(transformers.GraniteMoeConfig, FLAT | {
         "intermediate_size": 32, "num_local_experts": 5, "num_experts_per_tok": 3,
         "embedding_multiplier": 6.0, "residual_multiplier": 0.4, "attention_multiplier": 0.35,
@@ -261,6 +275,9 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
                 if "gate_up_proj" in name and hasattr(model.config, "swiglu_limit"):
                     scale = 4.0  # some go beyond it
                 parameter.copy_(scale * normal(parameter.shape) / parameter.shape[1] ** 0.5)
+        for name, buffer in sorted(model.named_buffers()):
+            if name.endswith("expert_bias"):
+                buffer.copy_(0.3 * normal(buffer.shape))
 
 
 def respell(directory: Path, family: Family) -> None:

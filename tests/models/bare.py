@@ -147,6 +147,26 @@ BARE: dict[str, tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]] = {
         },
         {"rope": 10000.0},
     ),
+    "lfm2": (
+        (65536, 2560, 8192, 32, 32, 8, 80, 128000, 1e-05, True, None),
+        {"layer_types": "G", "conv_L_cache": 3},
+        {"rope": 1000000.0},
+    ),
+    "lfm2_moe": (
+        (65536, 2048, 7168, 32, 32, 8, 64, 128000, 1e-05, True, None),
+        {
+            "num_experts": 32,
+            "num_experts_per_tok": 4,
+            "moe_intermediate_size": 1792,
+            "norm_topk_prob": True,
+            "layer_types": "G",
+            "conv_L_cache": 3,
+            "num_dense_layers": 2,
+            "use_expert_bias": True,
+            "routed_scaling_factor": 1.0,
+        },
+        {"rope": 1000000.0},
+    ),
     "qwen3": ((151936, 4096, 22016, 32, 32, 32, 128, 32768, 1e-06, False, None), {}, {"rope": 10000.0}),
     "qwen3_moe": (
         (151936, 2048, 6144, 24, 32, 4, 64, 32768, 1e-06, False, None),
