@@ -59,6 +59,12 @@ LFM2 = {
     **{f"feed_forward.experts.{one}": f"ffn_{part}_exps" for one, part in (
         ("w1", "gate"), ("w3", "up"), ("w2", "down"))},
 }  # fmt: skip
+QWEN35 = {
+    "post_attention_layernorm": "post_attention_norm", "linear_attn.in_proj_qkv": "attn_qkv",
+    "linear_attn.in_proj_z": "attn_gate", "linear_attn.in_proj_a": "ssm_alpha",
+    "linear_attn.in_proj_b": "ssm_beta", "linear_attn.A_log": "ssm_a", "linear_attn.dt": "ssm_dt",
+    "linear_attn.conv1d": "ssm_conv1d", "linear_attn.norm": "ssm_norm", "linear_attn.out_proj": "ssm_out",
+}  # fmt: skip
 MIXTRAL = {
     "block_sparse_moe.gate": "ffn_gate_inp", "block_sparse_moe.experts.w1": "ffn_gate_exps",
     "block_sparse_moe.experts.w3": "ffn_up_exps", "block_sparse_moe.experts.w2": "ffn_down_exps",
@@ -255,6 +261,47 @@ def lfm2_moe(c: Config) -> Config:
     }
 
 
+def qwen35(c: Config) -> Config:
+    return {
+        **usual(c),
+        "full_attention_interval": c["layer_types"].index("full_attention") + 1,
+        "ssm.conv_kernel": c["linear_conv_kernel_dim"],
+        "ssm.state_size": c["linear_key_head_dim"],
+        "ssm.group_count": c["linear_num_key_heads"],
+        "ssm.time_step_rank": c["linear_num_value_heads"],
+        "ssm.inner_size": c["linear_value_head_dim"] * c["linear_num_value_heads"],
+        "rope.dimension_sections": [*rotation(c)[1]["mrope_section"], 0],
+        **turned(c),
+    }
+
+
+def by_turns(name: str, x: Array, c: Config) -> Array:
+    """A tensor of Qwen3.5's delta rules with the heads of values, of rows or columns, one of each key head by
+    turns.
+    """
+    keys, heads = c["linear_num_key_heads"], c["linear_num_value_heads"]
+    if name.endswith("out_proj.weight"):
+        return x.reshape(len(x), keys, heads // keys, -1).swapaxes(1, 2).reshape(x.shape)
+    first = 2 * keys * c["linear_key_head_dim"] if re.search(r"in_proj_qkv|conv1d", name) else 0
+    by_key = x[first:].reshape(keys, heads // keys, -1)
+    return np.concatenate([x[:first], by_key.swapaxes(0, 1).reshape(x[first:].shape)])
+
+
+def delta(weights: Mapping[str, Array], c: Config) -> dict[str, Array]:
+    """Of what recurs, by names with a dot before weight or bias."""
+    found = dict[str, Array]()
+    for name, x in weights.items():
+        if ".linear_attn." in name and ".linear_attn.norm." not in name:
+            x = by_turns(name, x, c)
+            if name.endswith("A_log"):
+                name, x = f"{name}.", (-np.exp(x.astype(np.float64))).astype(np.float32)
+            name = name.replace("dt_bias", "dt.bias")
+        elif name.endswith("norm.weight") and ".linear_attn." not in name:
+            x = x + np.float32(1)
+        found[name] = x
+    return found
+
+
 def gptneox(c: Config) -> Config:
     return {
         "attention.layer_norm_epsilon": c["layer_norm_eps"],
@@ -300,6 +347,7 @@ FAMILIES = {  # by the model_type
     "olmoe": Architecture("olmoe", lambda c: {**usual(c), **mixture(c)}, MIXTURE),
     "gpt_oss": Architecture("gpt-oss", gpt_oss, OSS),
     "lfm2": Architecture("lfm2", lfm2, LFM2),
+    "qwen3_5_text": Architecture("qwen35", qwen35, QWEN35),
     "lfm2_moe": Architecture("lfm2moe", lfm2_moe, LFM2),
     "mixtral": Architecture("llama", lambda c: {**llama(c), **mixture(c)}, MIXTRAL, paired=True),
     "granitemoe": Architecture("granitemoe", lambda c: {**granite(c), **mixture(c)}, GRANITE, paired=True),
@@ -346,8 +394,8 @@ def _oss() -> Config:
 CASES = {
     **{name: Case(name) for name in (
         "cohere2", "ernie4_5", "exaone4-full", "gemma2", "gemma3", "glm4", "gpt_neox", "granite",
-        "granitemoe", "hunyuan", "lfm2", "ministral3", "mixtral", "olmo2", "olmoe", "phi3", "smollm3",
-        "stablelm", "stablelm-parallel",
+        "granitemoe", "hunyuan", "lfm2", "ministral3", "mixtral", "olmo2", "olmoe", "phi3", "qwen3_5",
+        "smollm3", "stablelm", "stablelm-parallel",
     )},
     **{name: Case(name, blocks=(0, 2)) for name in ("qwen2_moe", "qwen3_moe")},
     "olmo3": Case("olmo3", _olmo3()),
@@ -433,9 +481,12 @@ def tensors(checkpoint: reference.Checkpoint, fused: bool = False) -> dict[str, 
     names = {**LLAMA, **row.names}
     weights = apart(checkpoint.weights) if row.name == "gpt-oss" else checkpoint.weights
     weights = {
-        name.replace("expert_bias", "exp_probs_b.bias"): x.squeeze(1) if ".conv.conv." in name else x
+        name.replace("expert_bias", "exp_probs_b.bias"): x.squeeze(1)
+        if ".conv" in name and x.ndim == 3
+        else x
         for name, x in weights.items()
     }
+    weights = delta(weights, c) if row.name == "qwen35" else weights
     for name, x in stacked(weights).items():
         stem, kind = name.rsplit(".", 1)
         head, _, rest = stem.removeprefix("gpt_neox.").removeprefix("model.").partition("layers.")
@@ -448,7 +499,7 @@ def tensors(checkpoint: reference.Checkpoint, fused: bool = False) -> dict[str, 
         if row.name == "gptneox" and short.endswith("attn_qkv"):  # from head by head to all of one kind
             by_head = x.reshape(c["num_attention_heads"], 3, head_dim(c), *x.shape[1:])
             x = by_head.swapaxes(0, 1).reshape(x.shape)
-        found[f"{short}.{kind}"] = x
+        found[f"{short}.{kind}".rstrip(".")] = x
     pair = ("ffn_gate_exps", "ffn_up_exps")
     for name in [name for name in found if "ffn_gate_up_exps" in name and not fused]:
         halves = np.split(found.pop(name), 2, axis=1)
@@ -518,7 +569,7 @@ def write(
         wide = (
             x.ndim > 1
             and name.endswith(".weight")
-            and not re.search(r"_norm\.|ffn_gate_inp|shortconv\.conv\.", name)
+            and not re.search(r"_norm\.|ffn_gate_inp|shortconv\.conv\.|ssm_(conv1d|alpha|beta)\.", name)
         )
         type_ = gguf.GGMLQuantizationType[kind if wide else "F32"]
         writer.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(x), type_), raw_dtype=type_)

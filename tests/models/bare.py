@@ -167,6 +167,19 @@ BARE: dict[str, tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]] = {
         },
         {"rope": 1000000.0},
     ),
+    "qwen3_5_text": (
+        (248320, 4096, 12288, 32, 16, 4, 256, 32768, 1e-06, False, None),
+        {
+            "layer_types": "linear_attentionlinear_attentionlinear_attentionG",
+            "rotary_dim": 64,
+            "linear_conv_kernel_dim": 4,
+            "linear_num_key_heads": 16,
+            "linear_num_value_heads": 32,
+            "linear_key_head_dim": 128,
+            "linear_value_head_dim": 128,
+        },
+        {"rope": 10000.0},
+    ),
     "qwen3": ((151936, 4096, 22016, 32, 32, 32, 128, 32768, 1e-06, False, None), {}, {"rope": 10000.0}),
     "qwen3_moe": (
         (151936, 2048, 6144, 24, 32, 4, 64, 32768, 1e-06, False, None),

@@ -30,7 +30,7 @@ CONV = "conv"
 
 @dataclass(frozen=True)
 class Config(BaseConfig):
-    layer_types: tuple[str, ...] = word(Each(Choice((FULL, CONV))))
+    layer_types: tuple[str, ...] = word(Each(Choice((CONV, FULL))))
     conv_L_cache: int = word(Whole(1, 64))  # tokens that a convolution sees
 
     NAMES: ClassVar[Mapping[str, str]] = {"norm_eps": "rms_norm_eps"}
