@@ -9,7 +9,7 @@ import numpy as np
 from edgeq.sampling.candidates import FEW, Candidates
 from edgeq.sampling.context import Context
 from edgeq.sampling.elementary import log
-from edgeq.sampling.native import LARGEST, NOT_BLANK, REACH, Floor
+from edgeq.sampling.native import LARGEST, REACH, Floor
 
 GUESS = 256  # tokens that a nucleus is looked for in before it is looked for in all
 LIKELY = 1.1  # they weigh at least the guess, and seldom more than so many times it
@@ -82,8 +82,7 @@ def typical_p(candidates: Candidates, context: Context) -> Candidates:
     least = -max(-weights.mean, weights.mean - max(lowest, -REACH))
     floor = found.room.cut(typical, weights.each, goal, 0.0, least)
     if np.count_nonzero(tops >= np.float32(floor.bound)) > FEW:
-        blanked = found.room.blank(typical, floor, found.logits)
-        return found.of_others(blanked, found.ids, floor=NOT_BLANK)
+        return found.blanked(typical, floor)
     kept, ids = found.room.collect(typical, floor, found.logits, found.ids, tops)
     return found.of_others(kept, ids).sorted()
 

@@ -7,6 +7,7 @@ is used for the next row; only who makes arrays of their own (`copy`) keeps them
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
 import threading
 from collections.abc import Callable
@@ -132,6 +133,7 @@ class Room:
         arrays = {name: array for name, array in vars(self).items() if isinstance(array, np.ndarray)}
         self._at = SimpleNamespace(**{name.lstrip("_"): at(array) for name, array in arrays.items()})
         self._run = FUNCTIONS
+        self.weighed: Weights | None = None  # what lies where weights do
 
     def turn(self) -> tuple[Floats, Ids]:
         """Room for the tokens that are kept: not where those are that were kept last."""
@@ -154,7 +156,8 @@ class Room:
         """The weights of the row's tokens, 0 of those below the floor."""
         sums = self._weigh(row, top, temperature, floor, self._at.weights)
         total = float(sums[-1])
-        return Weights(self._weights[: len(row)], sums, total, float(self._found[0]) / total)
+        self.weighed = Weights(self._weights[: len(row)], sums, total, float(self._found[0]) / total)
+        return self.weighed
 
     def weight(self, row: Floats, top: float, temperature: float) -> float:
         """Of all tokens of a row. What was weighed before stays in its place."""
@@ -174,11 +177,20 @@ class Room:
         self._run.typicality(at(row), count, bits(top), scale, bits(mean), to.typical, to.tops, to.tail)
         return self._typical[:count], self._tops[: -(-count // BLOCK)]
 
-    def blank(self, row: Floats, floor: Floor, logits: Floats) -> Floats:
-        """The logits, and the lowest there is where the row does not reach the floor."""
-        blanked, count = self.turn()[0], len(row)
-        self._run.blank(at(row), at(logits), count, *floor.operands, at(blanked), self._at.tail)
-        return blanked[:count]
+    def blank(self, row: Floats, floor: Floor, logits: Floats) -> tuple[Floats, Tops, Weights]:
+        """The logits, and the lowest there is where the row does not reach the floor; and what of the weights
+        that were found last is left. These are to the old top: only what they are to each other counts.
+        """
+        to, blanked, count = self._at, self.turn()[0], len(row)
+        self._run.blank(
+            *(at(row), at(logits), count, *floor.operands),
+            *(to.weights, at(blanked), to.tops, to.sums, to.tail, to.found),
+        )
+        blocks = -(-count // BLOCK)
+        tops = Tops(float(self._found[0]), -LARGEST, self._tops[:blocks])
+        sums = self._sums[:blocks].cumsum()
+        self.weighed = Weights(self._weights[:count], sums, float(sums[-1]), math.nan)
+        return blanked[:count], tops, self.weighed
 
     def spread(self, row: Floats, centre: float) -> tuple[float, float]:
         """Sums of logit - centre, and of its squares."""
