@@ -86,17 +86,18 @@ class Candidates:
         """Other logits of the same temperature."""
         return self.like(logits=logits, ids=ids, **({"_tops": None} | changes))
 
-    def weights(self) -> Weights:
-        return self.room.weigh(self.logits, self.top, self.temperature, self.floor)
+    def weights(self, top: float | None = None) -> Weights:
+        """To a top, where none is given their own. Those that are gone weigh nothing."""
+        return self.room.weigh(self.logits, self.top if top is None else top, self.temperature, self.floor)
 
     def shares(self) -> Weights:
-        """Weights of which only what they are to each other counts: those that are there, where they are."""
+        """Weights to whichever top: those that are there, where they are."""
         shares = self._shares
         return shares if shares is not None and shares is self.room.weighed else self.weights()
 
     def blanked(self, row: Floats, floor: Floor) -> Candidates:
         """Those of settled ones, whose weights were found last, where the row reaches a floor."""
-        logits, tops, shares = self.room.blank(row, floor, self.logits)
+        logits, tops, shares = self.room.blank(row, floor, self.logits, self.top)
         return self.of_others(logits, self.ids, floor=NOT_BLANK, _tops=tops, _shares=shares)
 
     # ---- fewer of them ----

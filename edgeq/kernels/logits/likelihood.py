@@ -169,15 +169,18 @@ def typicality(t, row, count, top_bits, factor_bits, mean_bits, typical, tops, t
 def blank(t, row, logits, count, bound_bits, last, above_bits, weights, blanked, tops, sums, tail, found):
     """blanked [whole lines] float32: the logits, and ABSENT where the row is below the bound, or behind place
     `last` below `above`; there the weights [whole lines] float32 become 0. tops [blocks] float32: the largest
-    of each block of `blanked`. sums [blocks] float64: of each block's weights. found [1]: the largest of all.
+    of each block of `blanked`. sums [blocks] float64: of each block's weights. found [2]: the largest of all
+    logits that are left, and the smallest.
     """
     bound, above = float_bits(bound_bits), float_bits(above_bits)
-    most = splat_f32(ABSENT)
+    zero, most, least = splat_f32(ZERO), splat_f32(ABSENT), splat_f32(ABSENT)
     for block in range(0, count, BLOCK):
         top, weight_sum = splat_f32(ABSENT), splat_f32(ZERO)
         for i in range(block, min(block + BLOCK, count), 16):
             v = line(row, i, count, tail)
-            left = where_above(v, i, bound, last, above, line(logits, i, count, tail), ABSENT)
+            logit = line(logits, i, count, tail)
+            left = where_above(v, i, bound, last, above, logit, ABSENT)
+            least = larger(where_above(v, i, bound, last, above, zero - logit, ABSENT), least)
             w = where_above(v, i, bound, last, above, load_f32(weights + i * 4), ZERO)
             store_f32(blanked + i * 4, left)
             store_f32(weights + i * 4, w)
@@ -187,6 +190,7 @@ def blank(t, row, logits, count, bound_bits, last, above_bits, weights, blanked,
         poke_f64(sums + block // BLOCK * 8, float64(sum_f32(weight_sum)))
         most = larger(top, most)
     poke_f64(found, float64(max_f32(most)))
+    poke_f64(found + 8, -float64(max_f32(least)))
     return 0
 
 
