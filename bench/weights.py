@@ -291,8 +291,8 @@ def _tensors(shape: Shape, kind: Any, rng: np.random.Generator) -> Iterator[NDAr
     import gguf.quants
 
     for name, length in shape.vectors():
-        values = 1 + 0.1 * rng.standard_normal(length)
-        yield (-values if name.endswith("ssm_a") else values).astype(np.float32)
+        numbers = 1 + 0.1 * rng.standard_normal(length)
+        yield (-numbers if name.endswith("ssm_a") else numbers).astype(np.float32)
     for _, rows, columns in shape.floats():
         yield rng.standard_normal((rows, columns), dtype=np.float32) * np.float32(columns**-0.5)
     for matrix, rows, columns in shape.matrices():

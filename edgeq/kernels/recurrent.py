@@ -29,7 +29,7 @@ from .catalog import Batch
 
 COUNT = Batch.COUNT
 ZERO = float32(0.0)
-PIECE = 64  # columns that a worker takes at a time: whole lines
+PIECE = 256  # columns that a worker takes at a time: whole lines
 
 
 @native
