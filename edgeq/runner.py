@@ -186,7 +186,7 @@ class Runner(Unique):
 
     def _pieces(self, program: Program, count: int) -> Iterator[tuple[int, int]]:
         """Where a pass over `count` tokens pauses, so that Ctrl-C need not wait for its end."""
-        end = len(program.code)
         layers = max(1, int(PAUSE_WORK / (self._layer_work * count)))
-        stops = [0, *program.yield_points[layers::layers], end]
+        points = [point for point in program.yield_points if point < program.end]
+        stops = [0, *points[layers::layers], program.end]
         return zip(stops, stops[1:], strict=False)

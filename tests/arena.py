@@ -240,7 +240,7 @@ class Steps:
                 yield from self.meant(i, role)
 
     def meant(self, i: Instruction, role: Operand) -> Iterator[tuple[Buffer, list[tuple[int, int]]]]:
-        batch, handle = self.program.batch.words, i.given[role.name]
+        batch, handle = self.program.batch_of(i).words, i.given[role.name]
         words: Any = i.operands
         count = int(batch[words.get("count_at", Batch.COUNT) // 8])
         known = role.count == (1,) or "tokens" in factors(role.count)

@@ -23,11 +23,14 @@ SPARE = 1  # near pages kept beside the far ones made of them, so that a little 
 
 
 class LayerShape(NamedTuple):
-    """What a layer keeps of each token, and how far back its queries see: `window` positions, all if 0."""
+    """What a layer keeps of each token, and how far back its queries see: `window` positions, all if 0. One
+    with an `owner` keeps nothing and reads what that layer keeps, by its number among those before it.
+    """
 
     kv_heads: int
     head_dim: int
     window: int = 0
+    owner: int | None = None
 
 
 @dataclass(eq=False)
@@ -116,7 +119,9 @@ class Plan:
         return plan
 
     def layer(self, shape: LayerShape) -> CacheLayer:
-        """Room for one more."""
+        """Room for one more, or its owner's."""
+        if shape.owner is not None:
+            return self.layers[shape.owner]
         group = next((g for g in self.groups if g.window == shape.window), None)
         if group is None:
             group = Group(len(self.groups), shape.window)

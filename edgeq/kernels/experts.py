@@ -101,6 +101,7 @@ def route(
     scores,
     scores_stride,
     bias,
+    scales,
     experts,
     picked,
     scoring,
@@ -111,7 +112,8 @@ def route(
 ):
     """For each token its `picked` experts, int32 in ascending order, and what each one's result is multiplied
     by: the softmax or the sigmoid of its score, divided by the sum of the chosen ones' where `renormalize`,
-    times `factor`, a float32's bits. `bias`, or 0, has a say in the choice alone.
+    times `factor`, a float32's bits, and times the expert's of `scales`, if these are not 0. `bias`, or 0,
+    has a say in the choice alone.
     """
     count = peek_i64(batch + COUNT)
     while True:
@@ -132,7 +134,9 @@ def route(
                 total = total + peek_f32(row + peek_i32(mine + i * 4) * 4)
         times = float_bits(factor) / total
         for i in range(picked):
-            poke_f32(share + i * 4, peek_f32(row + peek_i32(mine + i * 4) * 4) * times)
+            expert = peek_i32(mine + i * 4)
+            part = peek_f32(row + expert * 4) * times
+            poke_f32(share + i * 4, part * peek_f32(scales + expert * 4) if scales != 0 else part)
 
 
 @native

@@ -47,6 +47,7 @@ EXPERTS = {
         (
             InOut("scores", "experts", LINE),
             Const("bias", "experts", optional=True),
+            Const("scales", "experts", optional=True),
             fact("experts", "scores", "columns"),
             PICKED,
             Number("scoring"),

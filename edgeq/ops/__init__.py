@@ -12,7 +12,7 @@ from .experts import add_gated, add_slots, gather, matmul_experts, route
 from .linear import matmul, quantize
 from .logits import argmax
 from .normalization import add_norm, layer_norm, layer_norm_heads, norm, norm_heads
-from .residual import add, add_positions, scale
+from .residual import add, add_positions, copy, outputs, scale
 from .rope import rotate
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "add_slots",
     "argmax",
     "attend",
+    "copy",
     "embed",
     "gated",
     "gated_rows",
@@ -34,6 +35,7 @@ __all__ = [
     "matmul_experts",
     "norm",
     "norm_heads",
+    "outputs",
     "quantize",
     "rotate",
     "route",

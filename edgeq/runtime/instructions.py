@@ -14,10 +14,10 @@ from edgeq.kernels.roles import Const, Weight
 from edgeq.kernels.table import KERNELS
 from edgeq.simd.tag import Tag
 
-from .arena import Buffer
+from .arena import Buffer, Place
 
 Shared = Buffer | CacheLayer  # what instructions share, so that they may have to wait for each other
-Word = int | Buffer
+Word = int | Buffer | Place
 
 
 def called(kernel: str, given: Mapping[str, Any]) -> str:
@@ -39,6 +39,7 @@ class Instruction:
     operands: Mapping[str, Word]
     reads: list[Shared]
     writes: list[Shared]
+    outputs: bool = False  # whether its rows are those of the pass's outputs
     barrier: bool = False  # the pool meets after it
     phase: int = 0
 
