@@ -196,8 +196,10 @@ def gather_quantized(
 
 
 @native
-def add_slots(t, work, worker, workers, batch, a, a_stride, slots, shares, picked, x, x_stride, dim):
-    """To each token's row of x those of its slots, times their shares, one after another."""
+def add_slots(t, work, worker, workers, batch, a, a_stride, slots, shares, picked, x, x_stride, dim, add):
+    """To each token's row of x, or to zeros where `add` is 0, those of its slots, times their shares, one
+    after another.
+    """
     count = peek_i64(batch + COUNT)
     while True:
         n = fetch_add(work, 1)
@@ -205,7 +207,7 @@ def add_slots(t, work, worker, workers, batch, a, a_stride, slots, shares, picke
             break
         for i in range(0, dim, 16):
             to = x + n * x_stride + i * 4
-            v = load_f32(to)
+            v = load_f32(to) if add != 0 else splat_f32(ZERO)
             for j in range(n * picked, (n + 1) * picked):
                 share = splat_f32(peek_f32(shares + j * 4))
                 v = fma(share, load_f32(a + peek_i32(slots + j * 4) * a_stride + i * 4), v)

@@ -115,12 +115,14 @@ def matmul_experts(
     return y
 
 
-def add_slots(p: Recorder, x: Rows, y: Rows, routes: Routes) -> Rows:
+def add_slots(p: Recorder, x: Rows | None, y: Rows, routes: Routes) -> Rows:
     """[tokens, columns]: x plus the rows of y, [slots, columns], that are each token's, times their shares,
-    in x, which it gives.
+    in x, which it gives; without an x the sum of these.
     """
-    p.emit("add_slots", a=y, x=x, slots=routes.slots, shares=routes.shares, picked=routes.picked)
-    return x
+    to = x or p.rows(y.columns)
+    given = dict(slots=routes.slots, shares=routes.shares, picked=routes.picked)
+    p.emit("add_slots", a=y, x=to, **given, add=int(to is x))
+    return to
 
 
 def add_gated(p: Recorder, x: Rows, y: Rows, gate: Rows) -> Rows:

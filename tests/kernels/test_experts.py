@@ -118,12 +118,14 @@ def test_slots(count: int, experts: int, picked: int) -> None:
         operands, read = m.int8(count * picked, columns)
         run(m, "gather_quantized", tag_of(HERE), members=members, **source, **operands, **common)
         same_int8(read(), mixtures.gather_quantized(q, want.members), count * picked)
-        x = m.rows(a)
-        run(
-            m, "add_slots", tag_of(HERE), a=y.address, a_stride=y.stride, slots=m.put(want.slots).address,
-            shares=m.put(shares).address, x=x.address, x_stride=x.stride, **common,
-        )  # fmt: skip
-        same_bits(x.values, mixtures.add_slots(y.values, want.slots, shares, a))
+        for add in (0, 1):
+            x = m.rows(a)
+            run(
+                m, "add_slots", tag_of(HERE), a=y.address, a_stride=y.stride, slots=m.put(want.slots).address,
+                shares=m.put(shares).address, x=x.address, x_stride=x.stride, add=add, **common,
+            )  # fmt: skip
+            before = a if add else np.zeros_like(a)
+            same_bits(x.values, mixtures.add_slots(y.values, want.slots, shares, before))
 
 
 @pytest.mark.parametrize("columns", [1, 31, 100])

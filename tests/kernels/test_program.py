@@ -295,7 +295,7 @@ def test_a_sum_goes_to_rows_of_its_own_width() -> None:
         ("norm", dict(a="x", y="x", weight="q_norm"), "given weight of 20 columns, where 72 are needed"),
         ("norm", dict(a="x", y="x", weight="norm1", count_at=Batch.ROWS), "no count of rows"),
                 ("rotate", dict(x="x", tables="tables", heads=6, head_dim=20), "x of 72 columns, where 120"),
-        ("gated_silu", dict(gate="x", up="wide", y="x", each=1), "given up of 200 columns, where 72 are needed"),
+        ("gated_silu", dict(gate="x", up="wide", y="x", each=1), "up of 200 columns, where 72"),
         ("embed", dict(ids="ids", weights="up", y="wide"), "embed of up is not made for f16, but"),
     ],
 )  # fmt: skip
