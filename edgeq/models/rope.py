@@ -31,9 +31,7 @@ class Rope:
     beta_fast: float = 32.0  # turns within the original context: pairs that make more are kept,
     beta_slow: float = 1.0  # those that make fewer are slowed
     truncate: bool = True
-    part: float = (
-        1.0  # of a head's dimensions, that turns; of a "proportional" one's pairs, which are all there
-    )
+    part: float = 1.0  # of a head's dimensions, that turns; of a "proportional" one's, whose others have 0
     divisors: tuple[float, ...] = ()  # of frequencies, one for each pair
     attention_factor: float = 1.0  # that cosines and sines are multiplied by
 
@@ -80,7 +78,12 @@ class Rope:
             known = ", ".join(TYPES)
             raise UnsupportedError(f"config: {key}.rope_type is {kind!r:.80}, but only {known} are supported")
         part = word("partial_rotary_factor", raw, "partial_rotary_factor")
-        usual = 1.0 if kind == "proportional" else usual
+        if kind == "proportional":
+            if usual is not None:
+                raise UnsupportedError(
+                    f"config: {key}.rope_type is {kind!r}, but here are frequencies for a part of a head"
+                )
+            usual = 1.0
         if usual is None and part not in (None, 1):
             raise UnsupportedError(
                 f"config: {key}.partial_rotary_factor is {part!r:.80}, but only 1 is supported"

@@ -116,8 +116,10 @@ class Recorder(Unique):
 
     def only_outputs(self) -> None:
         """Instructions from here on are about rows of the pass's outputs, in the order of these; a pass that
-        has none ends here.
+        has none ends here. UsageError where that was so before.
         """
+        if self.cut is not None:
+            raise UsageError("a program is about its outputs alone from one place on.")
         self.cut = len(self.instructions)
         self.yield_point()
 

@@ -57,6 +57,15 @@ def test_frequencies() -> None:
     np.testing.assert_allclose(sliding, 1e4 ** (-np.arange(128) / 128), rtol=1e-6)
 
 
+def test_frequencies_of_a_part_of_a_head() -> None:
+    """Such a rotation is of whole heads, which other families have or not."""
+    scaling = {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 1e4, "factor": 2.0}
+    found = from_hf("llama", rope_scaling=None, rope_theta=None, rope_parameters=scaling)
+    assert found.rotary_size == 8
+    with pytest.raises(UnsupportedError, match="frequencies for a part of a head"):
+        from_hf("glm4", rope_parameters=scaling)
+
+
 def test_heads_layer_by_layer() -> None:
     """As transformers writes them, and as they are published."""
     full = {"1": {"head_dim": 40, "num_key_value_heads": 1}}
