@@ -180,6 +180,22 @@ def test_words_of_gemma4(tmp_path: Path) -> None:
         config(tmp_path, "gemma4", {"feed_forward_length": 52})
 
 
+def test_keys_of_layers_that_keep_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some files have them, and nothing is computed from them."""
+    whole = gguf_families.tensors
+
+    def more(*given: Any) -> Any:
+        found = whole(*given)
+        names = {f"blk.2.attn_{part}.weight": f"blk.5.attn_{part}.weight" for part in ("k", "v", "k_norm")}
+        return found | {there: found[here] for here, there in names.items()}
+
+    found = config(tmp_path, "gemma4", {})
+    monkeypatch.setattr(gguf_families, "tensors", more)
+    assert config(tmp_path, "gemma4", {}) == found
+    path = write(tmp_path / "more.gguf", HERE / "families" / "gemma4")
+    assert not {name for name in open_file(path).tensors if name.startswith("blocks.5.k")}
+
+
 def test_the_epsilon_is_of_the_kind_of_norms(tmp_path: Path) -> None:
     """Where a checkpoint's config has both, a file has both."""
     layer, rms = "attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon"
