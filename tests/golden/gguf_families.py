@@ -152,7 +152,7 @@ def gemma4(c: Config) -> Config:
     keys = {
         **gemma3(c), **mixture(c),
         "attention.shared_kv_layers": c["num_kv_shared_layers"],
-        "embedding_length_per_layer_input": c["hidden_size_per_layer_input"],
+        "embedding_length_per_layer_input": c.get("hidden_size_per_layer_input", 0),
         "final_logit_softcapping": c["final_logit_softcapping"],
         "attention.sliding_window_pattern": sliding,
         "attention.key_length": whole, "attention.value_length": whole, "rope.dimension_count": whole,
@@ -162,8 +162,8 @@ def gemma4(c: Config) -> Config:
     if c["use_double_wide_mlp"]:
         first, width = len(sliding) - c["num_kv_shared_layers"], c["intermediate_size"]
         keys["feed_forward_length"] = [width * (1 + (i >= first)) for i in range(len(sliding))]
-    if c.get("num_global_key_value_heads"):
-        few, many = c["num_global_key_value_heads"], c["num_key_value_heads"]
+    if few := c.get("num_global_key_value_heads") or own.get("num_key_value_heads"):
+        many = c["num_key_value_heads"]
         keys["attention.head_count_kv"] = [many if window else few for window in sliding]
     return keys
 
@@ -281,6 +281,7 @@ FAMILIES = {  # by the model_type
     "gemma2": Architecture("gemma2", gemma2, GEMMA, plus=1),
     "gemma3_text": Architecture("gemma3", gemma3, GEMMA, plus=1),
     "gemma4_text": Architecture("gemma4", gemma4, GEMMA4),
+    "gemma4_unified_text": Architecture("gemma4", gemma4, GEMMA4),
     "phi3": Architecture("phi3", phi3, PHI),
     "granite": Architecture("granite", granite, paired=True),
     "smollm3": Architecture("smollm3", llama, paired=True),
@@ -344,7 +345,8 @@ def _oss() -> Config:
 # and one: with the base of its case they are beyond the first pair and the last.
 CASES = {
     **{name: Case(name) for name in (
-        "cohere2", "ernie4_5", "exaone4-full", "gemma2", "gemma3", "gemma4", "gemma4-mixture", "glm4",
+        "cohere2", "ernie4_5", "exaone4-full", "gemma2", "gemma3", "gemma4", "gemma4-mixture",
+        "gemma4-unified", "glm4",
         "gpt_neox", "granite", "granitemoe", "hunyuan", "ministral3", "mixtral", "olmo2", "olmoe", "phi3",
         "smollm3", "stablelm", "stablelm-parallel",
     )},

@@ -267,6 +267,12 @@ FAMILIES = {
         "hidden_size": 64, "num_hidden_layers": 3, "layer_types": None, "head_dim": 16, "global_head_dim": 32,
         "hidden_size_per_layer_input": 0, "enable_moe_block": True, "num_experts": 6, "top_k_experts": 3,
         "moe_intermediate_size": 32, "final_logit_softcapping": 30.0}, by_hand=True, **BF16),
+    # the form of the 12 B, whose whole hears without an encoder
+    "gemma4-unified": Family(transformers.Gemma4UnifiedTextConfig, {
+        key: value for key, value in GEMMA4.items() if key != "vocab_size_per_layer_input"} | {
+        "hidden_size": 48, "num_hidden_layers": 3, "layer_types": [SLIDING, SLIDING, FULL],
+        "global_head_dim": 32, "num_global_key_value_heads": 1, "attention_k_eq_v": True,
+        "final_logit_softcapping": 30.0}, by_hand=True, **BF16),
     "granitemoe": Family(transformers.GraniteMoeConfig, FLAT | {
         "intermediate_size": 32, "num_local_experts": 5, "num_experts_per_tok": 3,
         "embedding_multiplier": 6.0, "residual_multiplier": 0.4, "attention_multiplier": 0.35,

@@ -100,7 +100,7 @@ class Pass:
         y = self.attention(i, self.norm(x, f"{b}.input_layernorm"))
         x = x + self.norm(y, f"{b}.post_attention_layernorm")
         y = self.mlp(b, self.norm(x, f"{b}.pre_feedforward_layernorm"))
-        if self.c["enable_moe_block"]:
+        if self.c.get("enable_moe_block"):
             other = self.mixture(b, self.norm(x, f"{b}.pre_feedforward_layernorm_2"), x)
             y = self.norm(y, f"{b}.post_feedforward_layernorm_1")
             y = y + self.norm(other, f"{b}.post_feedforward_layernorm_2")
@@ -116,7 +116,7 @@ def logits(model: Checkpoint, ids: Sequence[int], dtype: DTypeLike = np.float64)
     """Logits [len(ids), vocab] of one sequence that starts at position 0."""
     c, told = model.config, Pass(model, dtype)
     x = model("model.embed_tokens.weight")[list(ids)].astype(dtype) * math.sqrt(c["hidden_size"])
-    inputs = told.inputs(list(ids), x) if c["hidden_size_per_layer_input"] else None
+    inputs = told.inputs(list(ids), x) if c.get("hidden_size_per_layer_input") else None
     for i in range(c["num_hidden_layers"]):
         x = told.layer(i, x, inputs)
     y = told.norm(x, "model.norm") @ told.matrix("model.embed_tokens.weight")

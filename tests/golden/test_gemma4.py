@@ -14,7 +14,7 @@ from .reference import Array, Checkpoint
 from .reference_gemma4 import Pass
 from .test_families import HERE, TOLERANCE, distance, golden
 
-NAMES = ("gemma4", "gemma4-mixture")
+NAMES = ("gemma4", "gemma4-mixture", "gemma4-unified")
 
 
 def checkpoint(name: str) -> Checkpoint:
@@ -53,7 +53,7 @@ def rope(kind: str, **changed: Any) -> Change:
     return change
 
 
-DENSE, MIXTURE = NAMES
+DENSE, MIXTURE, _ = NAMES
 DETAILS: dict[str, tuple[str, Change]] = {
     "the base of layers with a window": (DENSE, rope("sliding_attention", rope_theta=2e3)),
     "the base of the others": (DENSE, rope("full_attention", rope_theta=2e4)),
