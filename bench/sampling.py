@@ -39,6 +39,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "top-p 0.95, min-p 0.01, temperature 0.7": {**PLAIN, "top_p": 0.95, "min_p": 0.01, "temperature": 0.7},
     "top-n-sigma 1": {**PLAIN, "top_n_sigma": 1.0},
     "typical-p 0.9": {**PLAIN, "typical_p": 0.9},
+    "typical-p 0.9, temperature 0.7": {**PLAIN, "typical_p": 0.9, "temperature": 0.7},
+    "typical-p 0.9, top-p 0.95, temperature 0.7": {
+        **PLAIN,
+        **{"typical_p": 0.9, "top_p": 0.95, "temperature": 0.7},
+    },
     "XTC each time": {**PLAIN, "xtc_probability": 1.0, "xtc_threshold": 0.01},
     "penalties, last 64": {**PLAIN, "repeat_penalty": 1.1, "presence_penalty": 0.1},
     "penalties, all 8000": {**PLAIN, "repeat_penalty": 1.1, "repeat_last_n": -1},

@@ -40,6 +40,18 @@ class Shape:
     window: int = 0  # of most layers
     experts: int = 0  # in place of an MLP, each as wide as `intermediate`
     used: int = 0  # of them by a token
+    attending: tuple[int, ...] | None = None  # layers with attention, all if None; others keep a state
+    reach: int = 0  # tokens of a convolution
+    linear: tuple[int, int, int] = (0, 0, 0)  # of a delta rule: heads of keys, of values, width of both
+
+    def attends(self, i: int) -> bool:
+        return self.attending is None or i in self.attending
+
+    @property
+    def convolved(self) -> int:
+        """Columns of a convolution."""
+        keys, values, width = self.linear
+        return (2 * keys + values) * width if values else self.hidden
 
     @property
     def stacked(self) -> set[str]:
@@ -53,13 +65,17 @@ class Shape:
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
         yield "token_embd.weight", self.vocab, self.hidden
         for i in range(self.layers):
-            if self.architecture == "phi3":
+            if not self.attends(i):
+                yield from self.recurrent(i)
+            elif self.architecture == "phi3":
                 yield f"blk.{i}.attn_qkv.weight", q + 2 * kv, self.hidden
             else:
-                yield f"blk.{i}.attn_q.weight", q, self.hidden
+                gated = 2 if self.architecture == "qwen35" else 1
+                yield f"blk.{i}.attn_q.weight", q * gated, self.hidden
                 yield f"blk.{i}.attn_k.weight", kv, self.hidden
                 yield f"blk.{i}.attn_v.weight", kv, self.hidden
-            yield f"blk.{i}.attn_output.weight", self.hidden, q
+            if self.attends(i):
+                yield f"blk.{i}.attn_output.weight", self.hidden, q
             if self.experts:
                 wide, narrow = self.experts * self.intermediate, self.experts * self.hidden
                 yield f"blk.{i}.ffn_gate_exps.weight", wide, self.hidden
@@ -75,25 +91,51 @@ class Shape:
         if not self.tied:
             yield "output.weight", self.vocab, self.hidden
 
+    def recurrent(self, i: int) -> Iterator[tuple[str, int, int]]:
+        """The matrices of a layer that keeps a state."""
+        _, heads, width = self.linear
+        if not heads:
+            yield f"blk.{i}.shortconv.in_proj.weight", 3 * self.hidden, self.hidden
+            yield f"blk.{i}.shortconv.out_proj.weight", self.hidden, self.hidden
+            return
+        yield f"blk.{i}.attn_qkv.weight", self.convolved, self.hidden
+        yield f"blk.{i}.attn_gate.weight", heads * width, self.hidden
+        yield f"blk.{i}.ssm_out.weight", self.hidden, heads * width
+
     def vectors(self) -> Iterator[tuple[str, int]]:
+        second = "post_attention_norm" if self.architecture == "qwen35" else "ffn_norm"
         for i in range(self.layers):
             yield f"blk.{i}.attn_norm.weight", self.hidden
-            yield f"blk.{i}.ffn_norm.weight", self.hidden
+            yield f"blk.{i}.{second}.weight", self.hidden
+            if not self.attends(i):
+                if heads := self.linear[1]:
+                    yield f"blk.{i}.ssm_a", heads
+                    yield f"blk.{i}.ssm_dt.bias", heads
+                    yield f"blk.{i}.ssm_norm.weight", self.linear[2]
+                continue
             if self.architecture == "gemma3":
                 yield f"blk.{i}.post_attention_norm.weight", self.hidden
                 yield f"blk.{i}.post_ffw_norm.weight", self.hidden
-            if self.architecture in ("gemma3", "qwen3", "qwen3moe"):
+            if self.architecture in ("gemma3", "qwen3", "qwen3moe", "lfm2", "qwen35"):
                 yield f"blk.{i}.attn_q_norm.weight", self.head_dim
                 yield f"blk.{i}.attn_k_norm.weight", self.head_dim
             if self.architecture == "olmoe":
                 yield f"blk.{i}.attn_q_norm.weight", self.heads * self.head_dim
                 yield f"blk.{i}.attn_k_norm.weight", self.kv_heads * self.head_dim
-        yield "output_norm.weight", self.hidden
+        yield "token_embd_norm.weight" if self.architecture == "lfm2" else "output_norm.weight", self.hidden
 
-    def routers(self) -> Iterator[tuple[str, int, int]]:
-        """(GGUF name, rows, columns) of what stays float32: it chooses the experts."""
-        for i in range(self.layers if self.experts else 0):
-            yield f"blk.{i}.ffn_gate_inp.weight", self.experts, self.hidden
+    def floats(self) -> Iterator[tuple[str, int, int]]:
+        """(GGUF name, rows, columns) of matrices that stay float32: what chooses the experts, convolutions,
+        and what settles how much of a state is forgotten.
+        """
+        for i in range(self.layers):
+            if self.experts:
+                yield f"blk.{i}.ffn_gate_inp.weight", self.experts, self.hidden
+            if not self.attends(i):
+                conv = "ssm_conv1d" if self.linear[1] else "shortconv.conv"
+                yield f"blk.{i}.{conv}.weight", self.convolved, self.reach
+                for name in ("ssm_alpha", "ssm_beta") if self.linear[1] else ():
+                    yield f"blk.{i}.{name}.weight", self.linear[1], self.hidden
 
     def body_macs(self) -> int:
         """Multiply-adds of the block matrices for one token; attention's own (1 % at 256) left out."""
@@ -108,6 +150,7 @@ class Shape:
         return self.vocab * self.hidden
 
 
+LFM2 = (2, 5, 8, 10, 12, 14)  # layers with attention
 SHAPES = {
     "tinyllama-1.1b": Shape(32000, 2048, 5632, 22, 32, 4, 64),
     "smollm2-135m": Shape(49152, 576, 1536, 30, 9, 3, 64, 1e5, tied=True),
@@ -122,6 +165,27 @@ SHAPES = {
     # as many of its 48 layers as fit in a small machine's memory
     "qwen3-30b-a3b-8-layers": Shape(
         151936, 2048, 768, 8, 32, 4, 128, 1e6, architecture="qwen3moe", experts=128, used=8
+    ),
+    "lfm2-350m": Shape(
+        65536, 1024, 4608, 16, 16, 8, 64, 1e6, tied=True, architecture="lfm2", attending=LFM2, reach=3
+    ),
+    "lfm2-1.2b": Shape(
+        65536, 2048, 8192, 16, 32, 8, 64, 1e6, tied=True, architecture="lfm2", attending=LFM2, reach=3
+    ),
+    "qwen3.5-0.8b": Shape(
+        248320,
+        1024,
+        3584,
+        24,
+        8,
+        2,
+        256,
+        1e7,
+        tied=True,
+        architecture="qwen35",
+        attending=tuple(range(3, 24, 4)),
+        reach=4,
+        linear=(16, 16, 128),
     ),
     "micro": Shape(512, 64, 160, 2, 4, 2, 16, context=512),
     "micro-experts": Shape(512, 64, 32, 2, 4, 2, 16, context=512, architecture="qwen3moe", experts=8, used=2),
@@ -146,10 +210,11 @@ def describe(writer: Any, shape: Shape, name: str) -> None:
     writer.add_block_count(shape.layers)
     writer.add_feed_forward_length(shape.intermediate)
     writer.add_head_count(shape.heads)
-    writer.add_head_count_kv(shape.kv_heads)
+    heads = [shape.kv_heads if shape.attends(i) else 0 for i in range(shape.layers)]
+    writer.add_head_count_kv(heads if shape.architecture == "lfm2" else shape.kv_heads)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(shape.rope_theta)
-    writer.add_rope_dimension_count(shape.head_dim)
+    writer.add_rope_dimension_count(shape.head_dim // (4 if shape.architecture == "qwen35" else 1))
     writer.add_key_length(shape.head_dim)
     writer.add_value_length(shape.head_dim)
     writer.add_vocab_size(shape.vocab)
@@ -159,6 +224,17 @@ def describe(writer: Any, shape: Shape, name: str) -> None:
         writer.add_expert_count(shape.experts)
         writer.add_expert_used_count(shape.used)
         writer.add_expert_feed_forward_length(shape.intermediate)
+    if shape.architecture == "lfm2":
+        writer.add_shortconv_l_cache(shape.reach)
+    if shape.architecture == "qwen35":
+        keys, values, width = shape.linear
+        writer.add_rope_dimension_sections([11, 11, 10, 0])
+        writer.add_full_attention_interval(4)
+        writer.add_ssm_conv_kernel(shape.reach)
+        writer.add_ssm_state_size(width)
+        writer.add_ssm_group_count(keys)
+        writer.add_ssm_time_step_rank(values)
+        writer.add_ssm_inner_size(values * width)
     tokens, scores, kinds = vocabulary(shape.vocab)
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)
@@ -185,8 +261,8 @@ def write(path: Path, shape: Shape, kind: str, *, seed: int = 0, name: str = "ra
     writer.add_file_type(file_type)
     for vector, length in shape.vectors():
         writer.add_tensor_info(vector, [length], np.dtype(np.float32), length * 4)
-    for router, rows, columns in shape.routers():
-        writer.add_tensor_info(router, [rows, columns], np.dtype(np.float32), rows * columns * 4)
+    for plain, rows, columns in shape.floats():
+        writer.add_tensor_info(plain, [rows, columns], np.dtype(np.float32), rows * columns * 4)
     block, type_bytes = gguf.GGML_QUANT_SIZES[kind_type]
     for matrix, rows, columns in shape.matrices():
         row_bytes = columns // block * type_bytes
@@ -214,9 +290,10 @@ def _tensors(shape: Shape, kind: Any, rng: np.random.Generator) -> Iterator[NDAr
     """Tensor data in the order in which `write` announced it."""
     import gguf.quants
 
-    for _, length in shape.vectors():
-        yield (1 + 0.1 * rng.standard_normal(length)).astype(np.float32)
-    for _, rows, columns in shape.routers():
+    for name, length in shape.vectors():
+        values = 1 + 0.1 * rng.standard_normal(length)
+        yield (-values if name.endswith("ssm_a") else values).astype(np.float32)
+    for _, rows, columns in shape.floats():
         yield rng.standard_normal((rows, columns), dtype=np.float32) * np.float32(columns**-0.5)
     for matrix, rows, columns in shape.matrices():
         scale = 0.5 if matrix.startswith("token_embd") else columns**-0.5

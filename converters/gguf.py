@@ -223,7 +223,7 @@ def words(
     for key, word in read.items():
         with troubles.noted():
             value = keys.get(key)
-            if key in WORDS and key not in row.words:
+            if key in WORDS and key not in row.listed:
                 value = _one_for_all(value, f"{architecture}.{key}")
             if value is not None:
                 raw[word] = value

@@ -49,8 +49,9 @@ class SourceTensor:
 
     `order` lists, for each row, the row of `data` that holds it, of `stored` rows; None: as stored. `factor`
     is a float32 that all numbers are multiplied by; only kinds whose scheme has a float for the row have
-    another than 1. `plus` is added to all numbers, and `transposed` data has columns where rows are wanted;
-    both are of plain kinds alone.
+    another than 1. `plus` is added to all numbers, and then `through` makes others of them; `transposed` data
+    has columns where rows are wanted; `columns` lists, for each column, the one that holds it. All four are
+    of plain kinds alone.
     """
 
     name: str
@@ -62,6 +63,8 @@ class SourceTensor:
     stored: int = 0  # rows of data, 0 for as many as the shape has
     plus: float = 0.0
     transposed: bool = False
+    columns: Array | None = None
+    through: Callable[[Array], Array] | None = None
 
     @property
     def arrays(self) -> tuple[Array, ...]:
@@ -90,7 +93,11 @@ class SourceTensor:
             items = self.data.reshape(-1, count, KINDS[self.kind].scheme.itemsize).swapaxes(0, 1)
             return items[rows if self.order is None else self.order[rows]].reshape(-1, items[0].size)
         table = self.data.reshape(count, -1)
-        return table[rows] if self.order is None else table[self.order[rows]]
+        found = table[rows] if self.order is None else table[self.order[rows]]
+        if self.columns is None:
+            return found
+        items = found.reshape(len(found), -1, KINDS[self.kind].scheme.itemsize)
+        return items[:, self.columns].reshape(len(found), -1)
 
     def parts(self, rows: slice = slice(None)) -> Parts:
         """The parts (`Scheme.arrays`) of some rows."""
@@ -100,7 +107,8 @@ class SourceTensor:
         """float32 [n, cols] of some rows."""
         with np.errstate(invalid="ignore"):  # a scale that is not finite is found where the values are used
             found = dequantize(self.parts(rows), self.scheme)
-            return found if self.plus == 0 else found + np.float32(self.plus)
+            found = found if self.plus == 0 else found + np.float32(self.plus)
+            return found if self.through is None else self.through(found)
 
     def equals(self, other: SourceTensor) -> bool:
         """Whether both hold the same bytes of the same kind, times the same factor."""
@@ -347,10 +355,15 @@ def _checked(tensor: SourceTensor, source: From, want: Expected, config: BaseCon
         check_vector(tensor)
     if not tensor.held:
         raise UnsupportedError(f"tensor {tensor.name!r} is {tensor.kind}, which no scheme holds")
-    order = None
+    order = columns = None
     for move, count in zip(source.moves, counts[1:], strict=True):
         moved = move.order(config, count)
         order = moved if order is None else order[moved]
+    if source.columns is not None:
+        columns = source.columns.order(config, want.shape[1])
+        columns = None if (np.diff(columns) == 1).all() else columns
+    if columns is not None:
+        check_vector(tensor)  # of which alone it is known where columns are
     return replace(
         tensor,
         shape=want.shape,
@@ -358,6 +371,8 @@ def _checked(tensor: SourceTensor, source: From, want: Expected, config: BaseCon
         stored=0 if order is None else counts[0],
         plus=source.plus,
         transposed=source.transposed,
+        columns=columns,
+        through=source.through,
     )
 
 

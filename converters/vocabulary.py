@@ -55,17 +55,19 @@ def _rows(names: str, split: Split) -> dict[str, Split]:
 
 
 SPLITS = {
-    **_rows("gpt-2 phi-2 modern-bert exaone4 mpt olmo jais mellum", Split((GPT2,))),
+    **_rows("gpt-2 phi-2 exaone4 jais mellum", Split((GPT2,))),
+    **_rows("olmo mpt modern-bert", Split((GPT2,), normalizer="NFC")),  # GPT-NeoX's tokenizer
     **_rows(
         "llama-bpe llama3 llama-v3 falcon3 falcon-h1 lfm2 pixtral midm-2.0",
         Split((LLAMA3,), add_bos=True, whole_words=True),
     ),
     **_rows("smaug-bpe dbrx chatglm-bpe", Split((LLAMA3,))),
     **_rows("glm4", Split((LLAMA3,), whole_words=True)),
-    **_rows("qwen2", Split((QWEN2,), normalizer="NFC")),
-    **_rows("deepseek-r1-qwen stablelm2 hunyuan megrez", Split((QWEN2,))),
+    **_rows("qwen2 stablelm2", Split((QWEN2,), normalizer="NFC")),
+    **_rows("deepseek-r1-qwen hunyuan megrez", Split((QWEN2,))),
     **_rows("qwen35", Split((QWEN35,))),
-    **_rows("smollm starcoder refact command-r codeshell exaone minerva-7b", Split((DIGIT, GPT2))),
+    **_rows("smollm starcoder refact codeshell exaone minerva-7b", Split((DIGIT, GPT2))),
+    **_rows("command-r", Split((DIGIT, GPT2), normalizer="NFC")),
     **_rows("tekken", Split((TEKKEN,), add_bos=True, whole_words=True)),
     **_rows("gpt-4o llama4 kanana2 minimax-m2", Split((GPT4O,))),
     **_rows("deepseek-v3 hunyuan-dense joyai-llm", Split((THREE_DIGITS, CJK, DEEPSEEK3))),

@@ -281,7 +281,7 @@ class Model(Unique):
         rows: in place of logits the rows that they are made of, float32 [wanted, hidden_size]; as many may be
         wanted as there are ids.
         UsageError and the rest as from `Sequence.feed`; broken off, no sequence holds any of the ids, or none
-        but those up to a chunk's end with a cache that has far pages.
+        but those up to a chunk's end where there are far pages or states.
         """
         arguments.callback("cancelled", cancelled)
         checked = []

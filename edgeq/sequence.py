@@ -15,7 +15,6 @@ import numpy as np
 from edgeq import arguments
 from edgeq.cache import Page, Table
 from edgeq.errors import CancelledError, OutOfMemoryError, UsageError, shown, size
-from edgeq.kernels.catalog import CHUNK
 from edgeq.ownership import Line, Turn, Unique
 from edgeq.passes import Fed
 from edgeq.runtime.batch import Segment
@@ -158,8 +157,9 @@ class Sequence(Unique):
 
     @property
     def pass_room(self) -> int:
-        """Tokens that a pass may append: where there are far pages, what is left of a chunk."""
-        return CHUNK - self._held.length % CHUNK if self.model.cache.kind.has_far else self.model.context
+        """Tokens that a pass may append: where there are far pages or states, what is left of a chunk."""
+        room = self.model.cache.pass_room
+        return room - self._held.length % room
 
     def _check_room(self, more: int) -> None:
         count, context = self._held.length, self.model.context
@@ -234,7 +234,10 @@ class Sequence(Unique):
         self._let_go()
 
     def _exchange(self, held: Held) -> None:
+        spare = self._held.table.beside(held.table)
         self._held = held
+        if spare:
+            self.model.pool.give_back(spare)
         if self._closed:  # by another thread, meanwhile
             self._let_go()
 
@@ -272,7 +275,7 @@ def run_pass(
     tables = [table for table, _ in prepared]
     narrowings = [each for _, some in prepared for each in some]
     segments = [
-        Segment(ids, h.length, wanted, table.addresses)
+        Segment(ids, h.length, wanted, table.addresses, table.states_at(h.length, h.length + len(ids)))
         for h, table, (_, ids, wanted) in zip(held, tables, parts, strict=True)
     ]
     turn = Turn("a pass is under way")

@@ -34,10 +34,10 @@ from edgeq.formats import SCHEMES as ROWS
 from edgeq.formats import TensorPlan, Writer, encode
 from edgeq.formats.schemes import rounds_to
 from edgeq.kernels.catalog import WIDTH, Batch
-from edgeq.kernels.roles import CACHE, INT8, SCRATCH, Operand, factors, product
+from edgeq.kernels.roles import CACHE, INT8, SCRATCH, STATE, Operand, factors, product
 from edgeq.kernels.row import CODES, FLOATS
 from edgeq.kernels.table import KERNELS
-from edgeq.models import experts
+from edgeq.models import delta, experts
 from edgeq.models.rope import Rope
 from edgeq.models.words import FULL, SLIDING, Choice, Each, Real, Truth, Whole, Word
 from edgeq.runtime.arena import Buffer, Rows
@@ -59,14 +59,18 @@ FAR_FROM = 770  # tokens, of which a page is far
 
 # ---- random models ----
 def value_of(rng: np.random.Generator, kind: Word, layers: int, usual: bool = False) -> Any:
-    """A value that such a word of a config may have; where it is one of few, the `usual` one is the first."""
+    """A value that such a word of a config may have; where it is one of few the `usual` one is the first, and
+    layers have each in turn.
+    """
+    if usual and isinstance(kind, Each) and isinstance(kind.of, Choice):
+        return tuple(kind.of.options[i % len(kind.of.options)] for i in range(layers))
     if usual and isinstance(kind, Choice | Truth):
         return kind.options[0] if isinstance(kind, Choice) else True
     if kind.null and rng.random() < 0.4:
         return None
     match kind:
         case Each():
-            return tuple(value_of(rng, kind.of, layers) for _ in range(layers))
+            return tuple(value_of(rng, kind.of, layers, usual) for _ in range(layers))
         case Choice():
             return str(rng.choice(kind.options))
         case Truth():
@@ -96,6 +100,11 @@ def config_of(rng: np.random.Generator, family: str, usual: bool) -> models.Base
         own["moe_intermediate_size"], hidden = 16 * int(rng.integers(1, 6)), 16 * -(-hidden // 16)
     if family == "gemma4":
         own |= gemma4_words(rng, layers, kv_heads, vocab, usual)
+    if issubclass(form, delta.Config):  # whose heads of values are whole lines, and some for each of keys
+        keys = int(rng.integers(1, 4))
+        own |= {"linear_num_key_heads": keys, "linear_num_value_heads": keys * int(rng.integers(1, 4))}
+        own |= {"linear_key_head_dim": int(rng.integers(1, 40)), "linear_conv_kernel_dim": 3}
+        own["linear_value_head_dim"] = 16 * int(rng.integers(1, 7))
     config: models.BaseConfig = form(
         **own,
         vocab_size=vocab,
@@ -241,7 +250,8 @@ class Steps:
             if not self.kept(instruction, before):
                 self.spoilt.add(instruction.kernel)
             for buffer, spans in self.written(instruction):
-                self.held[buffer] = [(at, ctypes.string_at(at, size)) for at, size in spans]
+                before_it = self.held.get(buffer, []) if buffer in instruction.reads else []  # it may be more
+                self.held[buffer] = before_it + [(at, ctypes.string_at(at, size)) for at, size in spans]
             self.kernels.add(instruction.kernel)
 
     def kept(self, i: Instruction, before: list[Array]) -> bool:
@@ -258,7 +268,7 @@ class Steps:
     def written(self, i: Instruction) -> Iterator[tuple[Buffer, list[tuple[int, int]]]]:
         """Each buffer that the instruction writes, and (address, bytes) of what it means there."""
         for role in KERNELS[i.kernel].roles:
-            if isinstance(role, Operand) and role.WRITTEN and role.form not in (SCRATCH, CACHE):
+            if isinstance(role, Operand) and role.WRITTEN and role.form not in (SCRATCH, CACHE, STATE):
                 yield from self.meant(i, role)
 
     def meant(self, i: Instruction, role: Operand) -> Iterator[tuple[Buffer, list[tuple[int, int]]]]:

@@ -88,7 +88,8 @@ ARROWS: dict[str, set[str]] = {
 
 # modules of edgeq.kernels that import no numba: what there is to know of kernels
 CATALOG = {
-    "catalog", "roles", "row", "rows_attention", "rows_experts", "rows_logits", "sources", "table",
+    "catalog", "roles", "row", "rows_attention", "rows_experts", "rows_logits", "rows_recurrent", "sources",
+    "table",
 }  # fmt: skip
 
 # imported only inside functions, so that nothing pays for them before it needs them

@@ -2,8 +2,9 @@
 
 from .kinds import DEFAULT, KINDS, Kind, kind_of, stored
 from .layout import PageLayout
-from .plan import CacheLayer, LayerShape, Plan
+from .plan import CacheLayer, LayerShape, Plan, StateShape
 from .pool import Page, PagePool
+from .states import StateLayer
 from .table import Narrowing, Table
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "PageLayout",
     "PagePool",
     "Plan",
+    "StateLayer",
+    "StateShape",
     "Table",
     "kind_of",
     "stored",

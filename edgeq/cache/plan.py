@@ -3,6 +3,9 @@
 Layers whose queries see equally far back share pages: a *group*. A page of a group with a window is of no
 more use once all that it holds is behind the window. Where the kind of cache has far pages (`kinds`), a group
 has pages of two forms.
+
+Recurrent layers keep a state, which does not grow with the sequence: a page holds those of all of them after
+some tokens. Each pass reads one and leaves another, so that what is broken off changes nothing.
 """
 
 from __future__ import annotations
@@ -15,16 +18,24 @@ from edgeq.formats.layout import round_up
 from edgeq.kernels.catalog import CHUNK
 
 from .kinds import Kind
+from .states import StateLayer
 
 ALIGNMENT = 64  # of each part
 PASS = 256  # rows of a pass at the most
 NEAR = 3  # of a sequence, near where there is a far form: the first, the last and the one before
 SPARE = 1  # near pages kept beside the far ones made of them, so that a little can be taken back
+LIVE = 3  # states of a sequence in a pass: before it, behind it, and before the one that was last
+
+
+class StateShape(NamedTuple):
+    """What a recurrent layer keeps of a sequence, part by part: so many float32 numbers."""
+
+    parts: tuple[int, ...]
 
 
 class LayerShape(NamedTuple):
     """What a layer keeps of each token, and how far back its queries see: `window` positions, all if 0. One
-    with an `owner` keeps nothing and reads what that layer keeps, by its number among those before it.
+    with an `owner` keeps nothing and reads what that layer keeps, by its number among those that keep some.
     """
 
     kv_heads: int
@@ -109,13 +120,14 @@ class Plan:
     context: int
     groups: list[Group] = field(default_factory=list)
     layers: list[CacheLayer] = field(default_factory=list)
+    state_bytes: int = 0  # of a page of states
 
     @classmethod
-    def of(cls, kind: Kind, context: int, layers: Iterable[LayerShape]) -> Plan:
+    def of(cls, kind: Kind, context: int, layers: Iterable[LayerShape | StateShape]) -> Plan:
         """For such layers."""
         plan = cls(kind, context)
         for layer in layers:
-            plan.layer(layer)
+            plan.states(layer) if isinstance(layer, StateShape) else plan.layer(layer)
         return plan
 
     def layer(self, shape: LayerShape) -> CacheLayer:
@@ -137,6 +149,28 @@ class Plan:
         self.layers.append(CacheLayer(*common, words, ends, at, far))
         return self.layers[-1]
 
+    def states(self, shape: StateShape) -> tuple[StateLayer, ...]:
+        """Room for one more recurrent layer: its parts."""
+        layers = []
+        for count in shape.parts:
+            layers.append(StateLayer(self.state_bytes, count))
+            self.state_bytes = round_up(layers[-1].at + layers[-1].nbytes, ALIGNMENT)
+        return tuple(layers)
+
+    @property
+    def pass_room(self) -> int:
+        """Positions up to whose next multiple a pass may go: a chunk's where something becomes of it at its
+        end.
+        """
+        return CHUNK if self.kind.has_far or self.state_bytes else self.context
+
+    @property
+    def state_chunks(self) -> int:
+        """After each so many chunks a sequence keeps its state: such that states take no more memory than
+        keys and values do.
+        """
+        return max(1, -(-self.state_bytes // max(1, self.page_bytes)))
+
     @property
     def pages(self) -> int:
         """Of a group, that a sequence has at the most."""
@@ -150,13 +184,15 @@ class Plan:
     @property
     def token_bytes(self) -> int:
         """Of one more position of all layers in a long context, rounded up."""
-        return -(-sum(group.far_bytes or group.nbytes for group in self.groups) // CHUNK)
+        states = self.state_bytes // self.state_chunks
+        return -(-(sum(group.far_bytes or group.nbytes for group in self.groups) + states) // CHUNK)
 
     @property
     def near_bytes(self) -> int:
         """What the pages that are near whatever the context is take beyond `token_bytes`."""
         far = [group for group in self.groups if group.far_bytes]
-        return sum(NEAR * (g.nbytes - g.far_bytes) + SPARE * g.nbytes for g in far)
+        near = sum(NEAR * (g.nbytes - g.far_bytes) + SPARE * g.nbytes for g in far)
+        return near + LIVE * self.state_bytes
 
     @property
     def context_bytes(self) -> int:
@@ -169,7 +205,8 @@ class Plan:
         too, the bytes that it takes beyond those.
         """
         count, whole = -(-tokens // CHUNK), shared // CHUNK
-        return sum(group.bytes_for(count, whole) for group in self.groups)
+        kept = tokens // CHUNK // self.state_chunks - whole // self.state_chunks
+        return sum(group.bytes_for(count, whole) for group in self.groups) + (kept + LIVE) * self.state_bytes
 
 
 def _placed(at: int, parts: Mapping[str, int]) -> tuple[tuple[int, ...], tuple[int, ...], int]:

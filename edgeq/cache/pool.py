@@ -7,7 +7,7 @@ one, its memory is free again, whatever exception came between.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -46,16 +46,21 @@ class PagePool(Locked):
         super().__init__()
         self.limit = limit
         self._lent: dict[weakref.ref[Page], int] = {}
+        self._spare: list[Page] = []  # given back, for who asks for as much
         self.short: list[Callable[[int], bool]] = []
 
     @property
     def used(self) -> int:
         """Bytes that are given out."""
-        return sum(self._lent.copy().values())
+        return sum(self._lent.copy().values()) - sum(page.nbytes for page in self._spare)
 
     def take(self, nbytes: int) -> Page:
         """A page; OutOfMemoryError where the limit or the system has none left."""
         with self._lock:
+            known = [at for at, page in enumerate(self._spare) if page.nbytes == nbytes]
+            if known and self.used + nbytes <= self.limit:
+                return self._spare.pop(known[-1])
+            self._spare.clear()
             while (used := self.used) + nbytes > self.limit:
                 if not any(free(used + nbytes - self.limit) for free in list(self.short)):
                     raise OutOfMemoryError(
@@ -74,6 +79,13 @@ class PagePool(Locked):
             gone: Any = self._lent.pop
             self._lent[weakref.ref(page, gone)] = nbytes
             return page
+
+    def give_back(self, pages: Iterable[Page]) -> None:
+        """Let the next who asks for as much have these pages, which nobody reads any more: of what is large
+        and new with every pass the system's own memory would be zeros each time.
+        """
+        with self._lock:
+            self._spare.extend(pages)
 
     def copy(self, page: Page) -> Page:
         """Another page that holds the same."""

@@ -10,6 +10,7 @@ OUTPUTS, ROWS, WANTED, SEGMENT = Batch.OUTPUTS, Batch.ROWS, Batch.WANTED, Batch.
 SEGMENTS, SEGMENT_BYTES = Batch.SEGMENTS, Batch.SEGMENT_BYTES
 POSITION, PAGES, ROW_BYTES, WANTED_BYTES = Batch.POSITION, Batch.PAGES, Batch.ROW_BYTES, Batch.WANTED_BYTES
 FIRST, LENGTH, START = Batch.FIRST, Batch.LENGTH, Batch.START
+OLD_STATE, NEW_STATE = Batch.OLD_STATE, Batch.NEW_STATE
 ALL = 1 << 40  # more queries than any pass has
 
 
@@ -81,3 +82,19 @@ def reach(segment, share, whole):
     if whole != 0:
         return zero + first + peek_i64(segment + LENGTH) - 1, ALL
     return zero, share
+
+
+# ---- what recurrent layers keep: a worker takes a part of a layer's columns, of one segment ----
+@native
+def segment_of(batch, n):
+    """The n-th segment."""
+    return peek_i64(batch + SEGMENT) + n * SEGMENT_BYTES
+
+
+@native
+def states_of(segment, at):
+    """(old, new): where a layer's numbers are before the pass, 0 where there are none yet, and where those
+    behind it go; `at` is their place on a page.
+    """
+    old = peek_i64(segment + OLD_STATE)
+    return old + at if old != 0 else 0, peek_i64(segment + NEW_STATE) + at

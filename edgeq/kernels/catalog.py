@@ -22,7 +22,7 @@ class Batch:
 
     A segment is the rows of one sequence: one after another in the pass, at positions one after another.
     A sequence's pages are a row of addresses, one for each chunk of CHUNK positions, for each group of
-    layers (`edgeq.cache.plan`) such a row.
+    layers (`edgeq.cache.plan`) such a row. Before its first token it has no state: that page is 0.
     """
 
     COUNT = 0  # rows in this pass
@@ -34,7 +34,8 @@ class Batch:
     POSITION, PAGES, ROW_BYTES = 0, 8, 16  # of a row: its position; where its sequence's pages are listed
     WANTED_BYTES = 8  # an output is the number of its row
     FIRST, LENGTH, START, OWN_PAGES = 0, 8, 16, 24  # of a segment: its first row, how many, and as of a row
-    SEGMENT_BYTES = 32
+    OLD_STATE, NEW_STATE = 32, 40  # the pages with its sequence's state before the pass, and behind it
+    SEGMENT_BYTES = 48
 
 
 class PoolState:

@@ -138,6 +138,7 @@ def alone(activation):
 
 gated_silu, gated_silu_quantize = gated(times(mathematics.silu))
 gated_gelu, gated_gelu_quantize = gated(times(mathematics.gelu))
+gated_sigmoid, gated_sigmoid_quantize = gated(times(mathematics.sigmoid))
 gated_clamped, gated_clamped_quantize = gated(clamped)
 gated_relu2, _ = gated(times(mathematics.relu2))
 gelu, gelu_quantize = alone(mathematics.gelu)

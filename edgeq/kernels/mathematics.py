@@ -140,3 +140,23 @@ def expm1(x):
     p = fma(p, x, splat_f32(float32(0.4999997678014142)))
     p = fma(p, x, splat_f32(float32(1.0)))
     return where_less(splat_f32(float32(-0.5)), x, p * x, exp(x) - splat_f32(float32(1.0)))
+
+
+@native
+def softplus(x):
+    """log(1 + exp(x)). Relative error below 4e-7: max(x, 0) + log(1 + t) with t = exp(-|x|), the logarithm
+    the series of 2 atanh(t / (2 + t)).
+    """
+    zero, two = splat_f32(float32(0.0)), splat_f32(float32(2.0))
+    t = exp(zero - where_less(x, zero, zero - x, x))
+    s = t / (two + t)
+    square = s * s
+    p = splat_f32(float32(1.0 / 15.0))
+    p = fma(p, square, splat_f32(float32(1.0 / 13.0)))
+    p = fma(p, square, splat_f32(float32(1.0 / 11.0)))
+    p = fma(p, square, splat_f32(float32(1.0 / 9.0)))
+    p = fma(p, square, splat_f32(float32(1.0 / 7.0)))
+    p = fma(p, square, splat_f32(float32(1.0 / 5.0)))
+    p = fma(p, square, splat_f32(float32(1.0 / 3.0)))
+    p = fma(p, square, splat_f32(float32(1.0)))
+    return fma(s + s, p, where_less(x, zero, zero, x))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .meaning import F32, LANES, Array, Int8, exp, fma, fold, norm, quantize, silu, tanh
+from .meaning_experts import sigmoid
 from .table import ALONE, GATES, NORMED_GATES
 
 
@@ -85,7 +86,8 @@ def clamped(gate: Array, up: Array) -> Array:
 
 
 def _activation(name: str, a: Array) -> Array:
-    return {"silu": silu, "gelu": gelu, "gelu_erf": gelu_erf, "relu2": relu2}[name](a)
+    known = {"silu": silu, "gelu": gelu, "gelu_erf": gelu_erf, "relu2": relu2, "sigmoid": sigmoid}
+    return known[name](a)
 
 
 def _gated(name: str, gate: Array, up: Array) -> Array:

@@ -47,6 +47,7 @@ INT8 = Form(
 FLAT = Form("a buffer", ("",))  # numbers without gaps
 SCRATCH = Form("a workspace", ("", "_stride"))  # a piece of memory for each worker
 CACHE = Form("a layer of a cache", ())  # offsets in a page; the words are named in the row
+STATE = Form("a part of a layer's state", ("",))  # float32, from an offset in a page of states on
 
 
 @dataclass(frozen=True)

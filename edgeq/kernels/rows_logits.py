@@ -20,7 +20,8 @@ LOGITS = {
     ),
     "blank": plain(
         "logits.likelihood",
-        *("row", "logits", "count", "bound_bits", "last", "above_bits", "blanked", "tail"),
+        *("row", "logits", "count", "bound_bits", "last", "above_bits"),
+        *("weights", "blanked", "tops", "sums", "tail", "found"),
     ),
     "spread": plain("logits.likelihood", "row", "count", "centre_bits", "tail", "found"),
     "adapt": plain("logits.likelihood", "weights", "count", "share_bits", "target_bits", "row"),

@@ -36,8 +36,9 @@ from .row import (
 from .rows_attention import ATTENTION
 from .rows_experts import EXPERTS
 from .rows_logits import LOGITS
+from .rows_recurrent import RECURRENT
 
-GATES = ("silu", "gelu", "clamped")  # activations of a gate, whose rows products read
+GATES = ("silu", "gelu", "sigmoid", "clamped")  # activations of a gate, whose rows products read
 NORMED_GATES = ("relu2",)  # and whose rows a norm reads, which are float32
 ALONE = ("gelu", "gelu_erf")  # of rows without a gate
 
@@ -214,5 +215,6 @@ KERNELS = {
         ),
     ),
     **EXPERTS,
+    **RECURRENT,
     **ATTENTION,
 }

@@ -48,12 +48,17 @@ class Attention:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Products(Attention):
-    """And those of a gated MLP; families with more have a class of their own."""
+class Gated:
+    """The matrices of a gated MLP."""
 
     gate: Matrix  # [intermediate, hidden]
     up: Matrix  # [intermediate, hidden]
     down: Matrix  # [hidden, intermediate]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Products(Attention, Gated):
+    """Both; families with more have a class of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +117,7 @@ def output(p: Recorder, b: Attention, a: Rows, add_to: Rows | None = None) -> Ro
 
 
 def feed_forward(
-    p: Recorder, b: Products, h: Input, activation: str = "silu", add_to: Rows | None = None
+    p: Recorder, b: Gated, h: Input, activation: str = "silu", add_to: Rows | None = None
 ) -> Rows:
     """W_down . (activation(W_gate . h) * (W_up . h)), added to other rows or not."""
     y = ops.gated(p, ops.matmul(p, b.gate, h), ops.matmul(p, b.up, h), (b.down,), activation)

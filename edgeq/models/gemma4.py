@@ -259,8 +259,6 @@ GGUF = (
         words={
             **GGUF_PATTERN,
             **experts.GGUF_EXPERTS,
-            "feed_forward_length": "intermediate_size",
-            "attention.head_count_kv": "num_key_value_heads",
             "attention.key_length_swa": "sliding_head_dim",
             "attention.shared_kv_layers": "num_kv_shared_layers",
             "embedding_length_per_layer_input": "hidden_size_per_layer_input",
@@ -272,6 +270,7 @@ GGUF = (
             **NO_INPUTS,
             "final_logit_softcapping": 30.0,
         },
+        listed=("feed_forward_length", "attention.head_count_kv"),
         unread=("attention.value_length_swa", "rope.dimension_count_swa", "rope.freq_base_swa"),
         without={"no_values": "attn_v.weight", "no_keys": "attn_k.weight"},
         settle=_gguf_words,

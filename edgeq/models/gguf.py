@@ -21,20 +21,21 @@ EPSILON = "attention.layer_norm_epsilon"  # of a LayerNorm
 class Gguf:
     """An architecture of GGUF files. Keys are without its name in front.
 
-    words: more keys, and the word that each gives, of which lists with a value for each layer are handed on;
-    bare: those that no architecture's name stands before. absent: what words are where the file has no such
-    key. accepted: keys that change nothing while they have one of these values; unread: that never do. there:
-    words that are true where the file has a tensor whose name ends in one of these ways; without: that list
-    the layers which have no tensor of this name. epsilon: the one of the two keys that the family's norms
-    have, and every file. settle(raw, keys): changes of the words, which are those of a config.json then; keys
-    has what the file says. when(keys): whether a file is of this family, where another one has the
-    architecture, too.
+    words: more keys, and the word that each gives; bare: those that no architecture's name stands before;
+    listed: keys that all architectures have, of which there may be one for each layer here.
+    absent: what words are where the file has no such key. accepted: keys that change nothing while they have
+    one of these values; unread: that never do. there: words that are true where the file has a tensor whose
+    name ends in one of these ways; without: that list the layers which have no tensor of this name. epsilon:
+    the one of the two keys that the family's norms have, and every file. settle(raw, keys): changes of the
+    words, which are those of a config.json then; keys has what the file says. when(keys): whether a file is
+    of this family, where another one has the architecture, too.
     """
 
     architecture: str
     model_type: str
     words: Mapping[str, str] = field(default_factory=dict)
     bare: Mapping[str, str] = field(default_factory=dict)
+    listed: tuple[str, ...] = ()
     absent: Mapping[str, Any] = field(default_factory=dict)
     accepted: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     unread: tuple[str, ...] = ()

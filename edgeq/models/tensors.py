@@ -19,7 +19,7 @@ Order = np.ndarray[Any, Any]
 
 
 class Move(Protocol):
-    """Which rows of another tensor become a tensor's."""
+    """Which rows, or columns, of another tensor become a tensor's."""
 
     def count(self, config: BaseConfig, rows: int) -> int:
         """How many the other has, for one of so many rows."""
@@ -85,9 +85,10 @@ class OfHeads:
 
 @dataclass(frozen=True)
 class From:
-    """A tensor of a checkpoint, and what becomes of it: rows are moved, first the first way; numbers of a
-    vector are added to; a matrix is transposed before all that. With `of`, two dimensions, it is a matrix
-    whose rows make a vector; with `each`, a number in the config, it is as many tensors with `{n}` in their
+    """A tensor of a checkpoint, and what becomes of it: rows are moved, first the first way, and columns one
+    way; numbers of a vector are added to, and others made `through` them; a matrix is transposed before all
+    that. With `of`, its dimensions, it is one whose
+    rows make a vector; with `each`, a number in the config, it is as many tensors with `{n}` in their
     names, one after another; with `stacked`, such a number, too, it has a dimension more, of so many members
     that come one after another, each of which is what is transposed;
     `lifted`, it may be a vector that is a matrix's one row.
@@ -101,6 +102,8 @@ class From:
     each: str = ""
     stacked: str = ""
     lifted: bool = False
+    columns: Move | None = None
+    through: Callable[[Order], Order] | None = None
 
     def filled(self, i: int) -> From:
         """With `{i}` in its name filled in."""

@@ -12,6 +12,7 @@ from .experts import add_gated, add_slots, gather, matmul_experts, route
 from .linear import matmul, quantize
 from .logits import argmax
 from .normalization import add_norm, layer_norm, layer_norm_heads, norm, norm_heads
+from .recurrent import conv_silu, decay, delta_rule, short_conv, sigmoid
 from .residual import add, add_positions, copy, outputs, scale
 from .rope import rotate
 
@@ -24,7 +25,10 @@ __all__ = [
     "add_slots",
     "argmax",
     "attend",
+    "conv_silu",
     "copy",
+    "decay",
+    "delta_rule",
     "embed",
     "gated",
     "gated_rows",
@@ -40,5 +44,7 @@ __all__ = [
     "rotate",
     "route",
     "scale",
+    "short_conv",
+    "sigmoid",
     "xielu",
 ]

@@ -7,7 +7,7 @@ end of a sequence and another for the same chunk once it is far from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +42,16 @@ class Layout(Protocol):
         that every window has left behind; a form that is never kept where it cannot go on from there at all.
         """
 
+    def ends(self, at: int, length: int, held: Callable[[int], Collection[str]]) -> Collection[int]:
+        """Of the first `length` tokens, where a sequence may perhaps go on within chunk `at`, the last place
+        first: after all of them or all but one of the chunk, at its beginning, and where exact pages say,
+        when `held(chunk)` are the forms that are there.
+        """
+
+    def exact(self, form: str) -> bool:
+        """Whether a page of that form holds what stands behind a number of the chunk's tokens, by which it is
+        called: it is never written to again, and serves every chunk that begins with these tokens."""
+
     def blank(self, form: str, page: NDArray[np.uint8], filled: int) -> None:
         """Make zeros of what a page holds of its positions from `filled` on."""
 
@@ -74,13 +84,12 @@ def wanted(length: int, layout: Layout) -> list[tuple[int, str]]:
     return [(at, form) for at in range(chunks(length, layout.chunk)) for form in layout.needed(at, length)]
 
 
-def usable(length: int, held: Callable[[int], Container[str]], layout: Layout) -> int:
+def usable(length: int, held: Callable[[int], Collection[str]], layout: Layout) -> int:
     """How many of the first `length` tokens a sequence can go on after, when `held(chunk)` are the forms that
-    are there: as many as there are, or else all but one of a chunk, or whole chunks, as many as can be.
+    are there: as many as can be, of those that `Layout.ends` says.
     """
     for at in range(length // layout.chunk, -1, -1):  # the chunk in which the sequence goes on
-        first = at * layout.chunk
-        for n in sorted({min(length, first + layout.chunk - 1), first}, reverse=True):
+        for n in layout.ends(at, length, held):
             if n and all(form in held(chunk) for chunk, form in wanted(n, layout)):
                 return n
     return 0

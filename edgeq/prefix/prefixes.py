@@ -83,7 +83,8 @@ class Prefixes(Unique):
             return found
         *whole, last = found.pages
         try:
-            return replace(found, pages=[*whole, {form: self._copy(page) for form, page in last.items()}])
+            own = {f: page if self.layout.exact(f) else self._copy(page) for f, page in last.items()}
+            return replace(found, pages=[*whole, own])
         except OutOfMemoryError:
             length = usable(len(whole) * self.layout.chunk, whole.__getitem__, self.layout)
             needed = [self.layout.needed(at, length) for at in range(chunks(length, self.layout.chunk))]

@@ -160,20 +160,26 @@ class Tree(Locked):
         children = parent.children
         at = bisect_left(children, key, key=KEY)
         child = children[at] if at < len(children) and children[at].key.startswith(key) else None
-        if child is not None and len(child.key) > len(key) and not pages.keys() <= child.pages.keys():
+        if child is not None and len(child.key) > len(key) and not self._serves(child.pages, pages):
             child = None
         if child is not None:
             if not pages.keys() <= child.pages.keys():
                 child.pages = _frozen({**pages, **child.pages})
             return child
-        node = Node(key, _frozen(pages), parent)
+        before = children[at - 1] if at else None
+        if before is not None and not (key.startswith(before.key) and self._serves(pages, before.pages)):
+            before = None
+        node = Node(key, _frozen({**before.pages, **pages} if before is not None else pages), parent)
         self._order[node] = None
         children.insert(at, node)
-        before = children[at - 1] if at else None
-        if before is not None and key.startswith(before.key) and before.pages.keys() <= pages.keys():
+        if before is not None:
             dropped.append(before)  # all that it holds, this one does: nothing stands behind it
             self._drop(before)
         return node
+
+    def _serves(self, pages: Pages, others: Pages) -> bool:
+        """Whether a chunk's pages serve one that it begins with, beside the exact ones of that."""
+        return all(form in pages or self.layout.exact(form) for form in others)
 
     def _touch(self, path: Sequence[Node]) -> None:
         for node in reversed(path):

@@ -14,13 +14,15 @@ from edgeq.kernels import catalog
 
 class Segment(NamedTuple):
     """Rows of one sequence: their token ids, int64 [at least 1]; the position of the first; of how many of
-    the last the logits are wanted; where its pages lie, int64 [groups, pages] (`cache.Table.addresses`).
+    the last the logits are wanted; where its pages lie, int64 [groups, pages] (`cache.Table.addresses`), and
+    those of its state before the pass and behind it.
     """
 
     ids: np.ndarray
     start: int
     wanted: int
     pages: np.ndarray | None = None
+    states: tuple[int, int] = (0, 0)
 
     @property
     def outputs(self) -> Segment:
@@ -61,13 +63,13 @@ class Batch:
             length, pages = len(s.ids), 0 if s.pages is None else int(s.pages.ctypes.data)
             self.rows[row : row + length, 0] = np.arange(s.start, s.start + length)
             self.rows[row : row + length, 1] = pages
-            self.segments[n] = row, length, s.start, pages
+            self.segments[n] = row, length, s.start, pages, *s.states
             self.wanted[output : output + s.wanted] = np.arange(row + length - s.wanted, row + length)
             row, output = row + length, output + s.wanted
         self.words[catalog.Batch.COUNT // 8] = count
         self.words[catalog.Batch.OUTPUTS // 8] = outputs
         self.words[catalog.Batch.SEGMENTS // 8] = len(segments)
 
-    def count(self, rows: int, pages: np.ndarray | None = None) -> None:
+    def count(self, rows: int, pages: np.ndarray | None = None, states: tuple[int, int] = (0, 0)) -> None:
         """So many rows from position 0 on, whatever their ids are, all wanted as far as there is room."""
-        self.fill([Segment(memory.zeros(rows, np.int64), 0, min(rows, self.outputs), pages)])
+        self.fill([Segment(memory.zeros(rows, np.int64), 0, min(rows, self.outputs), pages, states)])

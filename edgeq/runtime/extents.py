@@ -97,7 +97,9 @@ def scratch(role: Operand, c: Call) -> Bytes:
 
 
 def cache(role: Operand, c: Call) -> Bytes:
-    """Nothing at an address: its words are offsets in a page, see `on_page`."""
+    """Nothing at an address: its words are offsets in a page, see `on_page`. A state's columns are those that
+    its role says, and so is how far it reaches.
+    """
     return {}
 
 
@@ -108,6 +110,7 @@ FORMS: Mapping[roles.Form, Callable[[Any, Call], Bytes]] = {
     roles.FLAT: flat,
     roles.SCRATCH: scratch,
     roles.CACHE: cache,
+    roles.STATE: cache,
 }
 
 

@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeq.cache import CacheLayer
+from edgeq.cache import CacheLayer, StateLayer
 from edgeq.kernels.roles import Const, Weight
 from edgeq.kernels.table import KERNELS
 from edgeq.simd.tag import Tag
 
 from .arena import Buffer, Place
 
-Shared = Buffer | CacheLayer  # what instructions share, so that they may have to wait for each other
+# what instructions share, so that they may have to wait for each other
+Shared = Buffer | CacheLayer | StateLayer
 Word = int | Buffer | Place
 
 

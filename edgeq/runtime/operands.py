@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edgeq.cache import CacheLayer
+from edgeq.cache import CacheLayer, StateLayer
 from edgeq.errors import UsageError
 from edgeq.kernels import roles
 from edgeq.kernels.catalog import Batch
@@ -29,6 +29,7 @@ FORMS: Mapping[roles.Form, type] = {
     roles.FLAT: arena.Buffer,
     roles.SCRATCH: arena.Workspace,
     roles.CACHE: CacheLayer,
+    roles.STATE: StateLayer,
 }
 OTHERS: Mapping[type[Role], tuple[type | tuple[type, ...], str]] = {
     Weight: (weights.Matrix, "a matrix"),
@@ -148,7 +149,7 @@ def shared(kernel: str, given: Given, found: Mapping[str, Any]) -> tuple[list[Sh
     reads: list[Shared] = []
     writes: list[Shared] = []
     for role in KERNELS[kernel].shared:
-        if role.form is roles.CACHE:
+        if role.form in (roles.CACHE, roles.STATE):
             touched = [given[role.name]]
         else:
             touched = [_buffer(word) for name in role.words if not isinstance(word := found[name], int)]

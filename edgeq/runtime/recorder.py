@@ -8,12 +8,12 @@ since the last barrier, or writes what another touched, the recorder puts a barr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from edgeq import memory
-from edgeq.cache import CacheLayer, LayerShape, Plan
+from edgeq.cache import CacheLayer, LayerShape, Plan, StateLayer, StateShape
 from edgeq.errors import UsageError
 from edgeq.kernels.catalog import GROUP, TASKS
 from edgeq.ownership import Unique
@@ -81,13 +81,17 @@ class Recorder(Unique):
         self.logits = Held.of(array)
         return Rows(self.logits, columns)
 
-    def cache(self, shape: LayerShape) -> CacheLayer:
-        """A layer's keys and values on the pages of the pass's sequences; UsageError without a plan of
-        those.
+    @overload
+    def cache(self, shape: LayerShape) -> CacheLayer: ...
+    @overload
+    def cache(self, shape: StateShape) -> tuple[StateLayer, ...]: ...
+    def cache(self, shape: LayerShape | StateShape) -> CacheLayer | tuple[StateLayer, ...]:
+        """A layer's keys and values on the pages of the pass's sequences, or the parts of its state;
+        UsageError without a plan of those.
         """
         if self.plan is None:
             raise UsageError("a program without pages has no cache.")
-        return self.plan.layer(shape)
+        return self.plan.states(shape) if isinstance(shape, StateShape) else self.plan.layer(shape)
 
     # ---- instructions ----
     def emit(self, kernel: str, **given: Any) -> None:

@@ -5,7 +5,7 @@ vectors.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 import numpy as np
@@ -112,5 +112,8 @@ class Weights:
         return self.matrix("output" if "output" in self._all else "embed")
 
     def block(self, i: int, form: type[Block]) -> Block:
-        """The weights of block i, in a dataclass of the family's whose fields are their last names."""
-        return form(**self._blocks[str(i)])
+        """Weights of block i, in a dataclass of the family's whose fields are the last names of those that it
+        is about.
+        """
+        names = {field.name for field in fields(form)}  # type: ignore[arg-type]
+        return form(**{name: weight for name, weight in self._blocks[str(i)].items() if name in names})

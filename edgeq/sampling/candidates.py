@@ -39,6 +39,7 @@ class Candidates:
         self.room, self.logits, self.ids = room, logits, ids
         self.falling, self.temperature, self.floor, self.ranked = falling, temperature, floor, ranked
         self._tops: Tops | None = None
+        self._shares: Weights | None = None
 
     @classmethod
     def of(cls, logits: Floats, mask: NDArray[np.uint32] | None = None) -> Candidates:
@@ -78,15 +79,26 @@ class Candidates:
     def like(self, **changes: Any) -> Candidates:
         """The same logits, with another temperature or floor."""
         found = object.__new__(Candidates)
-        vars(found).update(vars(self), **changes)
+        vars(found).update(vars(self), **({"_shares": None} | changes))
         return found
 
     def of_others(self, logits: Floats, ids: Ids | None, **changes: Any) -> Candidates:
         """Other logits of the same temperature."""
-        return self.like(logits=logits, ids=ids, _tops=None, **changes)
+        return self.like(logits=logits, ids=ids, **({"_tops": None} | changes))
 
-    def weights(self) -> Weights:
-        return self.room.weigh(self.logits, self.top, self.temperature, self.floor)
+    def weights(self, top: float | None = None) -> Weights:
+        """To a top, where none is given their own. Those that are gone weigh nothing."""
+        return self.room.weigh(self.logits, self.top if top is None else top, self.temperature, self.floor)
+
+    def shares(self) -> Weights:
+        """Weights to whichever top: those that are there, where they are."""
+        shares = self._shares
+        return shares if shares is not None and shares is self.room.weighed else self.weights()
+
+    def blanked(self, row: Floats, floor: Floor) -> Candidates:
+        """Those of settled ones, whose weights were found last, where the row reaches a floor."""
+        logits, tops, shares = self.room.blank(row, floor, self.logits, self.top)
+        return self.of_others(logits, self.ids, floor=NOT_BLANK, _tops=tops, _shares=shares)
 
     # ---- fewer of them ----
     def settled(self) -> Candidates:

@@ -9,7 +9,7 @@ import numpy as np
 from edgeq.sampling.candidates import FEW, Candidates
 from edgeq.sampling.context import Context
 from edgeq.sampling.elementary import log
-from edgeq.sampling.native import LARGEST, NOT_BLANK, REACH, Floor
+from edgeq.sampling.native import LARGEST, REACH, Floor
 
 GUESS = 256  # tokens that a nucleus is looked for in before it is looked for in all
 LIKELY = 1.1  # they weigh at least the guess, and seldom more than so many times it
@@ -23,30 +23,31 @@ def top_k(candidates: Candidates, context: Context) -> Candidates:
 
 def top_p(candidates: Candidates, context: Context) -> Candidates:
     """Keep the shortest row of the best whose probability reaches p (A. Holtzman et al., 2019)."""
-    found, p = candidates.settled().sorted(), context.options.top_p
+    found, p = candidates.sorted(), context.options.top_p
     if found.falling:
         sums = found.weights().each.cumsum(dtype=np.float64)
         return found.first(int(sums.searchsorted(p * sums[-1])) + 1)
-    weights = found.weights()
+    weights = found.shares()
     goal, few = p * weights.total, min(GUESS, len(found.tops.blocks) // 4)
-    if few and LIKELY * best_weight(found, few, goal) > goal:
+    if few and LIKELY * best_weight(found, few, goal, weights.top) > goal:
         best = found.best(few)
-        sums = best.weights().each.cumsum(dtype=np.float64)
+        sums = best.weights(weights.top).each.cumsum(dtype=np.float64)
         if sums[-1] >= goal:
             return best.first(int(sums.searchsorted(goal)) + 1)
         weights = found.weights()  # where they were there are others now
+        goal = p * weights.total
     floor = found.room.cut(found.logits, weights.each, goal, found.top, found.bottom)
     return found.above(floor, ranked=True)
 
 
-def best_weight(found: Candidates, few: int, goal: float) -> float:
-    """What so many of the best weigh at the least: the best blocks' tops do. None weighs more than 1, so 0
-    where that could not be enough."""
+def best_weight(found: Candidates, few: int, goal: float, top: float) -> float:
+    """What so many of the best weigh at the least, to a top: the best blocks' tops do. None weighs more than
+    1, so 0 where that could not be enough."""
     if LIKELY * few < goal:
         return 0.0
     blocks = found.tops.blocks
     tops = np.partition(blocks, len(blocks) - few)[len(blocks) - few :]
-    return found.room.weight(tops, found.top, found.temperature)
+    return found.room.weight(tops, top, found.temperature)
 
 
 def min_p(candidates: Candidates, context: Context) -> Candidates:
@@ -82,8 +83,7 @@ def typical_p(candidates: Candidates, context: Context) -> Candidates:
     least = -max(-weights.mean, weights.mean - max(lowest, -REACH))
     floor = found.room.cut(typical, weights.each, goal, 0.0, least)
     if np.count_nonzero(tops >= np.float32(floor.bound)) > FEW:
-        blanked = found.room.blank(typical, floor, found.logits)
-        return found.of_others(blanked, found.ids, floor=NOT_BLANK)
+        return found.blanked(typical, floor)
     kept, ids = found.room.collect(typical, floor, found.logits, found.ids, tops)
     return found.of_others(kept, ids).sorted()
 

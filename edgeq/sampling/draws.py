@@ -29,7 +29,7 @@ def draw(candidates: Candidates, context: Context) -> Drawn:
     """By probability. Of one alone no random number is used up."""
     if len(candidates) == 1:
         return Drawn(candidates.id(0), 0, 1.0)
-    weights = candidates.weights()
+    weights = candidates.shares()
     point, start, each = context.chance() * weights.total, 0, weights.each
     if len(weights.sums) > 1:
         block = min(

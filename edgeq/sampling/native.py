@@ -7,6 +7,7 @@ is used for the next row; only who makes arrays of their own (`copy`) keeps them
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
 import threading
 from collections.abc import Callable
@@ -99,7 +100,7 @@ NOT_BLANK = Floor(float(np.nextafter(np.float32(-LARGEST), np.float32(0))))
 
 
 class Tops(NamedTuple):
-    """The largest and the smallest logit, and the largest of each block."""
+    """The largest and the smallest logit that is not blanked, and the largest of each block."""
 
     top: float
     bottom: float
@@ -109,6 +110,7 @@ class Tops(NamedTuple):
 class Weights(NamedTuple):
     """Of each token exp((logit - top) / temperature). `sums` are those of blocks, one after the other."""
 
+    top: float
     each: Floats
     sums: Doubles
     total: float
@@ -132,6 +134,7 @@ class Room:
         arrays = {name: array for name, array in vars(self).items() if isinstance(array, np.ndarray)}
         self._at = SimpleNamespace(**{name.lstrip("_"): at(array) for name, array in arrays.items()})
         self._run = FUNCTIONS
+        self.weighed: Weights | None = None  # what lies where weights do
 
     def turn(self) -> tuple[Floats, Ids]:
         """Room for the tokens that are kept: not where those are that were kept last."""
@@ -154,7 +157,9 @@ class Room:
         """The weights of the row's tokens, 0 of those below the floor."""
         sums = self._weigh(row, top, temperature, floor, self._at.weights)
         total = float(sums[-1])
-        return Weights(self._weights[: len(row)], sums, total, float(self._found[0]) / total)
+        mean = float(self._found[0]) / total
+        self.weighed = Weights(top, self._weights[: len(row)], sums, total, mean)
+        return self.weighed
 
     def weight(self, row: Floats, top: float, temperature: float) -> float:
         """Of all tokens of a row. What was weighed before stays in its place."""
@@ -174,11 +179,20 @@ class Room:
         self._run.typicality(at(row), count, bits(top), scale, bits(mean), to.typical, to.tops, to.tail)
         return self._typical[:count], self._tops[: -(-count // BLOCK)]
 
-    def blank(self, row: Floats, floor: Floor, logits: Floats) -> Floats:
-        """The logits, and the lowest there is where the row does not reach the floor."""
-        blanked, count = self.turn()[0], len(row)
-        self._run.blank(at(row), at(logits), count, *floor.operands, at(blanked), self._at.tail)
-        return blanked[:count]
+    def blank(self, row: Floats, floor: Floor, logits: Floats, top: float) -> tuple[Floats, Tops, Weights]:
+        """The logits, and the lowest there is where the row does not reach the floor; and what is left of the
+        weights that were found last, to that top. Their mean is not known.
+        """
+        to, blanked, count = self._at, self.turn()[0], len(row)
+        self._run.blank(
+            *(at(row), at(logits), count, *floor.operands),
+            *(to.weights, at(blanked), to.tops, to.sums, to.tail, to.found),
+        )
+        blocks = -(-count // BLOCK)
+        tops = Tops(float(self._found[0]), float(self._found[1]), self._tops[:blocks])
+        sums = self._sums[:blocks].cumsum()
+        self.weighed = Weights(top, self._weights[:count], sums, float(sums[-1]), math.nan)
+        return blanked[:count], tops, self.weighed
 
     def spread(self, row: Floats, centre: float) -> tuple[float, float]:
         """Sums of logit - centre, and of its squares."""
@@ -193,7 +207,8 @@ class Room:
 
     def cut(self, row: Floats, weights: Floats | None, goal: float, top: float, bottom: float) -> Floor:
         """Above which the weights (None: each is 1) of the row's values, summed by falling value and equal
-        ones by rising place, reach the goal, which is above 0. All values are between `bottom` and `top`.
+        ones by rising place, reach the goal, which is above 0. All that weigh anything are from `bottom` to
+        `top`.
         """
         to, count, given = self._at, len(row), 0 if weights is None else at(weights)
         scale = bits(min((STEPS - 1) / max(top - bottom, 1e-30), LARGEST))

@@ -25,6 +25,8 @@ TOKENS_MAX = 1 << 19  # twice the largest vocabularies in use
 EOS_MAX = 1024  # ids that may end a text
 RESERVED_MAX = 1 << 16  # control and marker tokens together
 RESERVED_CHARS_MAX = 256  # of one's spelling
+# What tokens swallow: Unicode's white space, as the libraries have it. str.strip takes U+001C to U+001F, too.
+WHITE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
 
 @dataclass(frozen=True)
@@ -200,10 +202,10 @@ class Tokenizer(ABC):
         while found := self._reserved.find(text, search, trusted):
             start, end, id = found
             before = text[begin:start]
-            parts += [before.rstrip() if id in self.spec.lstrip else before, id]
+            parts += [before.rstrip(WHITE) if id in self.spec.lstrip else before, id]
             begin = search = end
             if id in self.spec.rstrip:
-                begin = search = len(text) - len(text[begin:].lstrip())
+                begin = search = len(text) - len(text[begin:].lstrip(WHITE))
         parts.append(text[begin:])
         return [part for part in parts if part != ""]
 

@@ -49,6 +49,22 @@ MIXTURE = {
     **{f"mlp.experts.{part}_proj": f"ffn_{part}_exps" for part in ("gate", "up", "down")},
     **{f"mlp.shared_expert.{part}_proj": f"ffn_{part}_shexp" for part in ("gate", "up", "down")},
 }  # fmt: skip
+LFM2 = {
+    "model.embedding_norm": "token_embd_norm", "operator_norm": "attn_norm", "ffn_norm": "ffn_norm",
+    "self_attn.out_proj": "attn_output", "self_attn.q_layernorm": "attn_q_norm",
+    "self_attn.k_layernorm": "attn_k_norm",
+    **{f"conv.{part}": f"shortconv.{part}" for part in ("in_proj", "conv", "out_proj")},
+    "feed_forward.gate": "ffn_gate_inp", "feed_forward.exp_probs_b": "exp_probs_b",
+    **{f"feed_forward.{one}": f"ffn_{part}" for one, part in (("w1", "gate"), ("w3", "up"), ("w2", "down"))},
+    **{f"feed_forward.experts.{one}": f"ffn_{part}_exps" for one, part in (
+        ("w1", "gate"), ("w3", "up"), ("w2", "down"))},
+}  # fmt: skip
+QWEN35 = {
+    "post_attention_layernorm": "post_attention_norm", "linear_attn.in_proj_qkv": "attn_qkv",
+    "linear_attn.in_proj_z": "attn_gate", "linear_attn.in_proj_a": "ssm_alpha",
+    "linear_attn.in_proj_b": "ssm_beta", "linear_attn.A_log": "ssm_a", "linear_attn.dt": "ssm_dt",
+    "linear_attn.conv1d": "ssm_conv1d", "linear_attn.norm": "ssm_norm", "linear_attn.out_proj": "ssm_out",
+}  # fmt: skip
 MIXTRAL = {
     "block_sparse_moe.gate": "ffn_gate_inp", "block_sparse_moe.experts.w1": "ffn_gate_exps",
     "block_sparse_moe.experts.w3": "ffn_up_exps", "block_sparse_moe.experts.w2": "ffn_down_exps",
@@ -255,6 +271,73 @@ def gpt_oss(c: Config) -> Config:
     }
 
 
+def lfm2(c: Config) -> Config:
+    """No heads of keys: a convolution. The width is the one that the layers have."""
+    heads = [c["num_key_value_heads"] if kind == "full_attention" else 0 for kind in c["layer_types"]]
+    keys = {
+        **usual(c),
+        "attention.head_count_kv": heads,
+        "attention.layer_norm_rms_epsilon": c["norm_eps"],
+        "vocab_size": c["vocab_size"],
+        "shortconv.l_cache": c["conv_L_cache"],
+    }
+    if c.get("block_auto_adjust_ff_dim"):
+        width, multiple = 2 * c["intermediate_size"] // 3, c["block_multiple_of"]
+        keys["feed_forward_length"] = -(-width // multiple) * multiple
+    return keys
+
+
+def lfm2_moe(c: Config) -> Config:
+    return {
+        **lfm2(c),
+        **mixture(c),
+        "leading_dense_block_count": c["num_dense_layers"],
+        "expert_gating_func": 2,
+        "expert_weights_scale": c["routed_scaling_factor"],
+    }
+
+
+def qwen35(c: Config) -> Config:
+    return {
+        **usual(c),
+        "full_attention_interval": c["layer_types"].index("full_attention") + 1,
+        "ssm.conv_kernel": c["linear_conv_kernel_dim"],
+        "ssm.state_size": c["linear_key_head_dim"],
+        "ssm.group_count": c["linear_num_key_heads"],
+        "ssm.time_step_rank": c["linear_num_value_heads"],
+        "ssm.inner_size": c["linear_value_head_dim"] * c["linear_num_value_heads"],
+        "rope.dimension_sections": [*rotation(c)[1]["mrope_section"], 0],
+        **turned(c),
+    }
+
+
+def by_turns(name: str, x: Array, c: Config) -> Array:
+    """A tensor of Qwen3.5's delta rules with the heads of values, of rows or columns, one of each key head by
+    turns.
+    """
+    keys, heads = c["linear_num_key_heads"], c["linear_num_value_heads"]
+    if name.endswith("out_proj.weight"):
+        return x.reshape(len(x), keys, heads // keys, -1).swapaxes(1, 2).reshape(x.shape)
+    first = 2 * keys * c["linear_key_head_dim"] if re.search(r"in_proj_qkv|conv1d", name) else 0
+    by_key = x[first:].reshape(keys, heads // keys, -1)
+    return np.concatenate([x[:first], by_key.swapaxes(0, 1).reshape(x[first:].shape)])
+
+
+def delta(weights: Mapping[str, Array], c: Config) -> dict[str, Array]:
+    """Of what recurs, by names with a dot before weight or bias."""
+    found = dict[str, Array]()
+    for name, x in weights.items():
+        if ".linear_attn." in name and ".linear_attn.norm." not in name:
+            x = by_turns(name, x, c)
+            if name.endswith("A_log"):
+                name, x = f"{name}.", (-np.exp(x.astype(np.float64))).astype(np.float32)
+            name = name.replace("dt_bias", "dt.bias")
+        elif name.endswith("norm.weight") and ".linear_attn." not in name:
+            x = x + np.float32(1)
+        found[name] = x
+    return found
+
+
 def gptneox(c: Config) -> Config:
     return {
         "attention.layer_norm_epsilon": c["layer_norm_eps"],
@@ -301,12 +384,15 @@ FAMILIES = {  # by the model_type
     "qwen2_moe": Architecture("qwen2moe", lambda c: {**usual(c), **mixture(c)}, MIXTURE),
     "olmoe": Architecture("olmoe", lambda c: {**usual(c), **mixture(c)}, MIXTURE),
     "gpt_oss": Architecture("gpt-oss", gpt_oss, OSS),
+    "lfm2": Architecture("lfm2", lfm2, LFM2),
+    "qwen3_5_text": Architecture("qwen35", qwen35, QWEN35),
+    "lfm2_moe": Architecture("lfm2moe", lfm2_moe, LFM2),
     "mixtral": Architecture("llama", lambda c: {**llama(c), **mixture(c)}, MIXTRAL, paired=True),
     "granitemoe": Architecture("granitemoe", lambda c: {**granite(c), **mixture(c)}, GRANITE, paired=True),
 }
 FLOATS = (  # keys of floats that a config may have as whole numbers
     "factor", "freq_base", "freq_base_swa", "yarn_beta_fast", "yarn_beta_slow", "yarn_log_multiplier",
-    "embedding_scale", "scale", "logit_scale", "residual_scale", "temperature_scale",
+    "embedding_scale", "scale", "expert_weights_scale", "logit_scale", "residual_scale", "temperature_scale",
 )  # fmt: skip
 
 # Words that a GGUF file of the family has no key for, with what readers take for them.
@@ -346,8 +432,8 @@ def _oss() -> Config:
 CASES = {
     **{name: Case(name) for name in (
         "cohere2", "ernie4_5", "exaone4-full", "gemma2", "gemma3", "gemma4", "gemma4-mixture",
-        "gemma4-unified", "glm4",
-        "gpt_neox", "granite", "granitemoe", "hunyuan", "ministral3", "mixtral", "olmo2", "olmoe", "phi3",
+        "gemma4-unified", "glm4", "gpt_neox", "granite", "granitemoe", "hunyuan", "lfm2", "ministral3",
+        "mixtral", "olmo2", "olmoe", "phi3", "qwen3_5",
         "smollm3", "stablelm", "stablelm-parallel",
     )},
     **{name: Case(name, blocks=(0, 2)) for name in ("qwen2_moe", "qwen3_moe")},
@@ -370,6 +456,7 @@ CASES = {
         "original_max_position_embeddings": 512, "max_position_embeddings": 512}),
     "gpt_oss": Case("gpt_oss", _oss()),
     "gpt_oss-no-yarn": Case("gpt_oss", {"rope_parameters": {"rope_theta": 1e4}}),
+    "lfm2_moe": Case("lfm2_moe", {"routed_scaling_factor": 1.0}, {"expert_weights_scale": None}),
     "smollm3-no-base": Case("smollm3", keys={"rope.freq_base": None}),
 }  # fmt: skip
 
@@ -441,6 +528,13 @@ def tensors(checkpoint: reference.Checkpoint, fused: bool = False) -> dict[str, 
     names = {**LLAMA, **row.names}
     weights = apart(checkpoint.weights) if row.name == "gpt-oss" else checkpoint.weights
     weights = gemma4_names(weights) if row.name == "gemma4" else weights
+    weights = {
+        name.replace("expert_bias", "exp_probs_b.bias"): x.squeeze(1)
+        if ".conv" in name and x.ndim == 3
+        else x
+        for name, x in weights.items()
+    }
+    weights = delta(weights, c) if row.name == "qwen35" else weights
     for name, x in stacked(weights).items():
         stem, kind = name.rsplit(".", 1)
         head, _, rest = stem.removeprefix("gpt_neox.").removeprefix("model.").partition("layers.")
@@ -453,7 +547,7 @@ def tensors(checkpoint: reference.Checkpoint, fused: bool = False) -> dict[str, 
         if row.name == "gptneox" and short.endswith("attn_qkv"):  # from head by head to all of one kind
             by_head = x.reshape(c["num_attention_heads"], 3, head_dim(c), *x.shape[1:])
             x = by_head.swapaxes(0, 1).reshape(x.shape)
-        found[f"{short}.{kind}"] = x
+        found[f"{short}.{kind}".rstrip(".")] = x
     pair = ("ffn_gate_exps", "ffn_up_exps")
     for name in [name for name in found if "ffn_gate_up_exps" in name and not fused]:
         halves = np.split(found.pop(name), 2, axis=1)
@@ -524,7 +618,11 @@ def write(
         if x.dtype == np.uint8:
             writer.add_tensor(name, x, raw_dtype=gguf.GGMLQuantizationType.MXFP4)
             continue
-        wide = x.ndim > 1 and name.endswith(".weight") and not re.search(r"_norm\.|ffn_gate_inp", name)
+        wide = (
+            x.ndim > 1
+            and name.endswith(".weight")
+            and not re.search(r"_norm\.|ffn_gate_inp|shortconv\.conv\.|ssm_(conv1d|alpha|beta)\.", name)
+        )
         type_ = gguf.GGMLQuantizationType[kind if wide else "F32"]
         writer.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(x), type_), raw_dtype=type_)
     writer.write_header_to_file()

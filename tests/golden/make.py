@@ -72,6 +72,11 @@ GEMMA4: dict[str, Any] = SMALL | {
         "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 1e4},
         "sliding_attention": {"rope_type": "default", "rope_theta": 1e3}},
 }  # fmt: skip
+LFM2: dict[str, Any] = {
+    "vocab_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "norm_eps": 1e-5, "tie_word_embeddings": True, "max_position_embeddings": 128,
+    "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
+}  # fmt: skip
 BF16: dict[str, Any] = {"dtype": torch.bfloat16}
 
 
@@ -273,6 +278,34 @@ FAMILIES = {
         "hidden_size": 48, "num_hidden_layers": 3, "layer_types": [SLIDING, SLIDING, FULL],
         "global_head_dim": 32, "num_global_key_value_heads": 1, "attention_k_eq_v": True,
         "final_logit_softcapping": 30.0}, by_hand=True, **BF16),
+    # convolutions but for the third layer; a width that is no multiple of 16
+    "lfm2": Family(transformers.Lfm2Config, LFM2 | {
+        "hidden_size": 72, "intermediate_size": 60, "block_multiple_of": 16, "full_attn_idxs": [2]},
+        bare=True, **BF16),
+    # and of four tokens; experts behind the first layer, whose choice has a bias
+    "lfm2_moe": Family(transformers.Lfm2MoeConfig, LFM2 | {
+        "hidden_size": 64, "intermediate_size": 80, "moe_intermediate_size": 32, "num_dense_layers": 1,
+        "num_experts": 6, "num_experts_per_tok": 2, "conv_L_cache": 4, "routed_scaling_factor": 1.5,
+        "layer_types": ["conv", "full_attention", "conv", "full_attention"]}, bare=True, **BF16),
+    # every third layer attention; three heads of values for each of keys
+    "qwen3_5": Family(transformers.Qwen3_5TextConfig, SMALL | {
+        "num_hidden_layers": 4, "head_dim": 24, "layer_types": [
+            "linear_attention", "linear_attention", "full_attention", "linear_attention"],
+        "linear_num_key_heads": 2, "linear_num_value_heads": 6, "linear_key_head_dim": 16,
+        "linear_value_head_dim": 16, "rope_parameters": {
+            "rope_theta": 1e4, "rope_type": "default", "partial_rotary_factor": 0.5,
+            "mrope_section": [2, 2, 2], "mrope_interleaved": True}}, **BF16),
+    # in a whole that sees; keys less wide than values, which llama.cpp cannot
+    "qwen3_5-sees": Family(transformers.Qwen3_5Config, {
+        "text_config": SMALL | {
+            "model_type": "qwen3_5_text", "num_attention_heads": 4, "num_key_value_heads": 2,
+            "num_hidden_layers": 4, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+            "linear_key_head_dim": 12, "linear_value_head_dim": 16, "rope_parameters": {
+                "rope_theta": 1e4, "rope_type": "default", "partial_rotary_factor": 0.5,
+                "mrope_section": [2, 1, 1], "mrope_interleaved": True}},
+        "vision_config": {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2,
+                          "out_hidden_size": 64, "num_position_embeddings": 16},
+        "tie_word_embeddings": True}, sees=True, **BF16),
     "granitemoe": Family(transformers.GraniteMoeConfig, FLAT | {
         "intermediate_size": 32, "num_local_experts": 5, "num_experts_per_tok": 3,
         "embedding_multiplier": 6.0, "residual_multiplier": 0.4, "attention_multiplier": 0.35,
@@ -304,6 +337,8 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
         for name, buffer in sorted(model.named_buffers()):
             if name.endswith("layer_scalar"):
                 buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
+            if name.endswith("expert_bias"):
+                buffer.copy_(0.3 * normal(buffer.shape))
 
 
 def respell(directory: Path, family: Family) -> None:

@@ -165,17 +165,22 @@ def run(
     call_with(memory, name, tag, int(batch[0].ctypes.data), workers, operands)
 
 
-def batch_of(segments: Sequence[tuple[int, int, int]], wanted: Sequence[int] = ()) -> list[Array]:
+def batch_of(
+    segments: Sequence[tuple[int, int, int]],
+    wanted: Sequence[int] = (),
+    states: Sequence[tuple[int, int]] = (),
+) -> list[Array]:
     """A pass's words, and the tables that they point to: of each segment its rows, the position of the first,
-    and where its pages are listed.
+    and where its pages are listed; and its states before and behind the pass.
     """
+    states = states or [(0, 0)] * len(segments)
     words = emulator.zeros(Batch.BYTES).view(np.int64)
     rows = [(start + n, pages) for count, start, pages in segments for n in range(count)]
     firsts = np.cumsum([0, *(count for count, _, _ in segments)])
     tables = [
         np.array(rows),
         np.array([*wanted, 0]),
-        np.array([(first, *segment) for first, segment in zip(firsts, segments, strict=False)]),
+        np.array([(f, *each, *own) for f, each, own in zip(firsts[:-1], segments, states, strict=True)]),
     ]
     made = [words]
     for at, table in zip((Batch.ROWS, Batch.WANTED, Batch.SEGMENT), tables, strict=True):

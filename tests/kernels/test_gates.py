@@ -29,6 +29,7 @@ EXACT: dict[str, Callable[[Array], Array]] = {
     "gelu_erf": lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))),
     "relu2": lambda x: np.maximum(x, 0) ** 2,
     "silu": lambda x: x / (1 + np.exp(-x)),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "clamped": lambda x: 2 * np.minimum(x, 7) / (1 + np.exp(-1.702 * np.minimum(x, 7))),  # of rows of ones
 }
 

@@ -121,14 +121,23 @@ def test_typicality(name: str, count: int) -> None:
 @on_all
 def test_blank(name: str, count: int) -> None:
     for row in rows(count):
-        logits = np.random.default_rng(count).normal(size=count).astype(np.float32)
+        rng = np.random.default_rng(count)
+        logits, each = rng.normal(size=count).astype(np.float32), rng.random(count, np.float32)
         bound = row[count // 2]
         above = np.nextafter(bound, np.float32(np.inf))
         for last in (count // 2, 2**31 - 1):
             k = Called("blank", name)
-            blanked = k.room(whole(count))
-            k(row, logits, count, bound, last, above, blanked, k.room(LANES))
-            same_bits(blanked.values[:count], meaning.blank(row, logits, bound, last, above))
+            weights, blanked = k.room(whole(count)), k.room(whole(count))
+            tops, sums = k.room(blocks(count)), k.room(blocks(count), np.float64)
+            found = k.room(2, np.float64)
+            weights.values[:] = np.pad(each, (0, whole(count) - count))
+            k(row, logits, count, bound, last, above, weights, blanked, tops, sums, k.room(LANES), found)
+            want = meaning.blank(row, logits, bound, last, above, each)
+            same_bits(blanked.values[:count], want[0])
+            same_bits(weights.values[:count], want[1])
+            same_bits(tops.values, want[2])
+            np.testing.assert_array_equal(sums.values, want[3])
+            np.testing.assert_array_equal(found.values, want[4])
 
 
 @on_all

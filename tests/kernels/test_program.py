@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgeq import memory, models, ops
-from edgeq.cache import CacheLayer, LayerShape, Plan, kind_of
+from edgeq.cache import CacheLayer, LayerShape, Plan, StateLayer, kind_of
 from edgeq.converters import convert
 from edgeq.errors import UsageError
 from edgeq.formats import open_model
@@ -107,10 +107,12 @@ def recorded(
     return p.finish(dict.fromkeys(p.requests(), 1))
 
 
-def place_of(shared: Buffer | CacheLayer) -> Range:
-    """Layers of the cache have places below all addresses."""
+def place_of(shared: Buffer | CacheLayer | StateLayer) -> Range:
+    """Layers of the cache have places below all addresses, and so have states."""
     if isinstance(shared, Buffer):
         return shared.address, shared.address + shared.nbytes, shared
+    if isinstance(shared, StateLayer):
+        return shared.at - (1 << 41), shared.at + shared.nbytes - (1 << 41), shared
     return shared.words[0] - (1 << 40), shared.ends[-1] - (1 << 40), shared
 
 

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq.kernels import meaning, meaning_attention, meaning_experts, meaning_far, meaning_rows
+from edgeq.kernels import (
+    meaning,
+    meaning_attention,
+    meaning_experts,
+    meaning_far,
+    meaning_recurrent,
+    meaning_rows,
+)
 from edgeq.kernels.catalog import Batch
 from edgeq.kernels.row import FLOATS
 from edgeq.kernels.table import KERNELS
@@ -27,7 +34,7 @@ COLUMNS = [1, 16, 31, 33, 64, 80, 129, 300]
 EPSILON = 1e-5
 COUNT, OUTPUTS = Batch.COUNT, Batch.OUTPUTS
 
-MEANINGS = (meaning, meaning_attention, meaning_experts, meaning_far, meaning_rows)
+MEANINGS = (meaning, meaning_attention, meaning_experts, meaning_far, meaning_recurrent, meaning_rows)
 
 
 def activations(rng: np.random.Generator, *shape: int) -> Array:

@@ -98,7 +98,7 @@ BESIDE: tuple[dict[str, Any], ...] = (
     {"rope_parameters": {"rope_type": "default"}},
     {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 3e5}},
     {"num_hidden_layers": 5},
-    {"rms_norm_eps": 1e-3, "layer_norm_eps": 1e-3, "vocab_size": 77},
+    {"rms_norm_eps": 1e-3, "layer_norm_eps": 1e-3, "norm_eps": 1e-3, "vocab_size": 77},
 )
 
 

@@ -179,8 +179,10 @@ def stored(name: str) -> Stored:
 
 
 def kinds(found: Stored) -> Iterator[str]:
-    """The names of what blocks have once, and of what is there once."""
-    for key in found:
+    """The names of what blocks have once, and of what is there once, of the text model."""
+    _, left = wrapped.text_tensors({key: key for key in found})
+    others = {key for part in left.values() for key in part}
+    for key in found.keys() - others:
         if ".1." not in key and ".2." not in key and ".3." not in key:
             yield key
 

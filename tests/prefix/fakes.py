@@ -34,6 +34,13 @@ class Plain:
     def needed(self, at: int, length: int) -> Collection[str]:
         return ("",)
 
+    def ends(self, at: int, length: int, held: Callable[[int], Collection[str]]) -> Collection[int]:
+        first = at * self.chunk
+        return sorted({min(length, first + self.chunk - 1), first}, reverse=True)
+
+    def exact(self, form: str) -> bool:
+        return False
+
     def blank(self, form: str, page: NDArray[np.uint8], filled: int) -> None:
         page.reshape(self.chunk, WIDTH)[filled:] = 0
 
@@ -61,7 +68,32 @@ class Windowed(Plain):
         return ("all", "window") if (at + 1) * self.chunk > first else ("all",)
 
 
-LAYOUTS: tuple[Layout, ...] = (Plain(), NearFar(), Windowed())
+class Recurrent(Plain):
+    """Pages of which all are needed, and one with what stands behind the last token."""
+
+    def nbytes(self, form: str) -> int | None:
+        if self.exact(form):
+            return WIDTH
+        return self.chunk * WIDTH if form == "all" else None
+
+    def needed(self, at: int, length: int) -> Collection[str]:
+        last = at == (length - 1) // self.chunk
+        return ("all", f"after {length - at * self.chunk}") if last else ("all",)
+
+    def ends(self, at: int, length: int, held: Callable[[int], Collection[str]]) -> Collection[int]:
+        first = at * self.chunk
+        after = [first + n + 1 for n in range(self.chunk) if first < length and f"after {n + 1}" in held(at)]
+        return sorted((n for n in {first, *after} if n <= length), reverse=True)
+
+    def exact(self, form: str) -> bool:
+        return form in {f"after {n + 1}" for n in range(self.chunk)}
+
+    def blank(self, form: str, page: NDArray[np.uint8], filled: int) -> None:
+        if not self.exact(form):
+            super().blank(form, page, filled)
+
+
+LAYOUTS: tuple[Layout, ...] = (Plain(), NearFar(), Windowed(), Recurrent())
 
 
 @dataclass(eq=False)
@@ -102,6 +134,8 @@ def position(ids: Sequence[int], form: str) -> bytes:
 def content(ids: Sequence[int], at: int, form: str, chunk: int = CHUNK) -> bytes:
     """The bytes of a page as far as these tokens fill it."""
     first = at * chunk
+    if Recurrent().exact(form):
+        return position(ids[: first + int(form.removeprefix("after "))], form)
     return b"".join(position(ids[: n + 1], form) for n in range(first, min(first + chunk, len(ids))))
 
 
@@ -132,7 +166,15 @@ class FakeSequence:
             forms = self.layout.needed(n // size, n + 1)
             self.pages.append({form: self.pool.take(self.layout.nbytes(form) or 0) for form in forms})
         self.ids.append(id)
+        forms = self.layout.needed(n // size, n + 1)
+        for form in [form for form in self.pages[-1] if self.layout.exact(form) and form not in forms]:
+            del self.pages[-1][form]
+        for form in forms:
+            if self.layout.exact(form):
+                self.pages[-1][form] = self._made(self.ids, n // size, form)
         for form, page in self.pages[-1].items():
+            if self.layout.exact(form):
+                continue
             if page.frozen:
                 copy = self.pool.take(page.array.nbytes)
                 copy.array[:] = page.array
@@ -148,7 +190,7 @@ class FakeSequence:
 
     def truncate(self, n: int) -> int:
         """Without whole forms for another length, a sequence begins anew."""
-        if n < len(self.ids) and not isinstance(self.layout, NearFar | Windowed):
+        if n < len(self.ids) and not isinstance(self.layout, NearFar | Windowed | Recurrent):
             del self.ids[n:], self.pages[chunks(n, self.layout.chunk) :]
         elif n < len(self.ids):
             self.ids, self.pages = [], []

@@ -131,6 +131,36 @@ def test_random_chains_draw_what_they_mean(tenth: int) -> None:
         check(random_options(rng), int(rng.choice([60, 400, 2500])), rng)
 
 
+MANY: list[dict[str, Any]] = [  # options that leave most of a flat row
+    {"typical_p": 0.9},
+    {"typical_p": 0.9, "temperature": 0.7},
+    {"typical_p": 0.9, "top_p": 0.95},
+    {"typical_p": 0.9, "top_p": 0.95, "min_p": 0.01, "temperature": 0.7},
+    {"top_p": 0.95, "typical_p": 0.9, "samplers": "top_p;typ_p"},
+    {"top_k": 120_000, "top_p": 0.95},
+    {"typical_p": 0.999, "top_p": 0.9999},
+    {"typical_p": 0.9, "repeat_penalty": 1.3, "top_p": 0.9},
+]
+
+
+@pytest.mark.parametrize("options", MANY, ids=repr)
+def test_many_tokens_of_a_flat_row(options: dict[str, Any]) -> None:
+    """So many that they stay where they are, with others between them that are gone."""
+    rng = np.random.default_rng(5)
+    chosen = SamplingOptions(**{**PLAIN, "seed": 3, **options})
+    for vocab in (140_000, 152_003):
+        logits = rng.standard_normal(vocab).astype(np.float32)
+        text = rng.integers(0, vocab, 70).tolist()
+        ids, p = Sampler(chosen).distribution(logits, text)
+        found, want = np.zeros(vocab), np.zeros(vocab)
+        found[ids] = p
+        final = meaning.final(logits, text, chosen)
+        want[list(final)] = list(final.values())
+        assert np.abs(found - want).sum() < 1e-4  # a token at the edge of a cut may be in or out
+        sampler = Sampler(chosen)
+        assert [sampler(logits, text) for _ in range(ALIKE)] == drawn(chosen, logits, text, ALIKE).tolist()
+
+
 def test_the_check_sees_a_wrong_distribution() -> None:
     logits = np.random.default_rng(0).standard_normal(100).astype(np.float32)
     ids = drawn(SamplingOptions(**PLAIN, seed=1), logits, [], DRAWS)

@@ -9,7 +9,7 @@ from unicodedata import normalize
 import pytest
 
 from edgeq.tokenizer import Tokenizer
-from tests.tokenizer.conftest import STRINGS, VOCABULARIES
+from tests.tokenizer.conftest import MORE, STRINGS, VOCABULARIES
 
 SEPARATOR = "\n__ggml_vocab_test__\n"
 
@@ -25,11 +25,11 @@ def cases(data_dir: Path, name: str) -> list[tuple[str, list[int]]]:
     return list(zip(texts, ([int(id) for id in line.split()] for line in lines), strict=True))
 
 
-@pytest.mark.parametrize("name", VOCABULARIES)
+@pytest.mark.parametrize("name", [*VOCABULARIES, *MORE])
 def test_ids_are_exact(vocabulary: Callable[[str], Tokenizer], data_dir: Path, name: str) -> None:
     tokenizer = vocabulary(name)
     listed = cases(data_dir, name)
-    assert len(listed) == 46
+    assert len(listed) == (50 if name == "qwen35" else 46)
     wrong = [text for text, ids in listed if tokenizer.encode(text, add_bos=False) != ids]
     assert not wrong
 
@@ -113,3 +113,5 @@ def test_phi3_tokens_swallow_the_space_after_them(vocabulary: Callable[[str], To
     assert tokenizer.encode("a<|end|> \n b", add_bos=False, special=True) == [
         *tokenizer.encode("a", add_bos=False), end, *tokenizer.encode("b", add_bos=False)
     ]  # fmt: skip
+    kept = tokenizer.encode("\x1f b", add_bos=False)  # to Python that is white space, too
+    assert tokenizer.encode("<|end|>\u2003\x1f b", add_bos=False, special=True) == [end, *kept]

@@ -166,15 +166,31 @@ def typicality(t, row, count, top_bits, factor_bits, mean_bits, typical, tops, t
 
 
 @native
-def blank(t, row, logits, count, bound_bits, last, above_bits, blanked, tail):
+def blank(t, row, logits, count, bound_bits, last, above_bits, weights, blanked, tops, sums, tail, found):
     """blanked [whole lines] float32: the logits, and ABSENT where the row is below the bound, or behind place
-    `last` below `above`.
+    `last` below `above`; there the weights [whole lines] float32 become 0. tops [blocks] float32: the largest
+    of each block of `blanked`. sums [blocks] float64: of each block's weights. found [2]: the largest of all
+    logits that are left, and the smallest.
     """
     bound, above = float_bits(bound_bits), float_bits(above_bits)
-    for i in range(0, count, 16):
-        v = line(row, i, count, tail)
-        logit = line(logits, i, count, tail)
-        store_f32(blanked + i * 4, where_above(v, i, bound, last, above, logit, ABSENT))
+    zero, most, least = splat_f32(ZERO), splat_f32(ABSENT), splat_f32(ABSENT)
+    for block in range(0, count, BLOCK):
+        top, weight_sum = splat_f32(ABSENT), splat_f32(ZERO)
+        for i in range(block, min(block + BLOCK, count), 16):
+            v = line(row, i, count, tail)
+            logit = line(logits, i, count, tail)
+            left = where_above(v, i, bound, last, above, logit, ABSENT)
+            least = larger(where_above(v, i, bound, last, above, zero - logit, ABSENT), least)
+            w = where_above(v, i, bound, last, above, load_f32(weights + i * 4), ZERO)
+            store_f32(blanked + i * 4, left)
+            store_f32(weights + i * 4, w)
+            top = larger(left, top)
+            weight_sum = weight_sum + w
+        poke_f32(tops + block // BLOCK * 4, max_f32(top))
+        poke_f64(sums + block // BLOCK * 8, float64(sum_f32(weight_sum)))
+        most = larger(top, most)
+    poke_f64(found, float64(max_f32(most)))
+    poke_f64(found + 8, -float64(max_f32(least)))
     return 0
 
 

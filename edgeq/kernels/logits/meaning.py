@@ -85,9 +85,14 @@ def typicality(row: Array, top: float, factor: float, mean: float) -> tuple[Arra
     return typical, lines(typical, behind).max((1, 2))
 
 
-def blank(row: Array, logits: Array, bound: float, last: int, above: float) -> Array:
-    floor = np.where(np.arange(len(row)) <= last, F32(bound), F32(above))
-    return np.where(row >= floor, logits, ABSENT)
+def blank(
+    row: Array, logits: Array, bound: float, last: int, above: float, weights: Array
+) -> tuple[Array, Array, Array, Array, Array]:
+    """(blanked, weights, tops, sums, found)"""
+    kept = row >= np.where(np.arange(len(row)) <= last, F32(bound), F32(above))
+    blanked, weights = np.where(kept, logits, ABSENT), np.where(kept, weights, F32(0.0))
+    tops, sums = lines(blanked, ABSENT).max((1, 2)), in_blocks(lines(weights, 0.0))
+    return blanked, weights, tops, sums, np.array([logits[kept].max(), logits[kept].min()], np.float64)
 
 
 def spread(row: Array, centre: float) -> Array:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeq import ops
+from edgeq.cache import CacheLayer, LayerShape
 from edgeq.models import decoder
 from edgeq.models.base import REQUIRE_BASE, BaseConfig
 from edgeq.models.gguf import EPSILON, Gguf
@@ -18,7 +19,6 @@ from edgeq.models.tensors import QKV, From, Part, Tensor
 from edgeq.models.words import Choice, Whole, word
 
 if TYPE_CHECKING:
-    from edgeq.cache import CacheLayer
     from edgeq.models.decoder import Ropes
     from edgeq.runtime.arena import Rows
     from edgeq.runtime.recorder import Recorder
@@ -163,8 +163,8 @@ def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
     x = ops.embed(p, w.matrix("embed"))
     x = ops.add(p, x, ops.embed(p, w.matrix("types"), p.zeros))  # all tokens are of the first type
     x = ops.add_positions(p, x, w.vector("positions"), positions=c.max_position_embeddings)
-    for i, shape in enumerate(c.cache_layers()):
+    for i in range(c.num_hidden_layers):
         p.yield_point()
-        x = layer(p, c, w, i, x, ropes, p.cache(shape))
+        x = layer(p, c, w, i, x, ropes, p.cache(LayerShape(c.num_key_value_heads, c.head_dim)))
     p.yield_point()
     head(p, c, w, x)

@@ -1,0 +1,82 @@
+"""What kernels of recurrent layers compute, in plain NumPy; see `meaning`. States are arrays as pages hold
+them, None before a sequence's first token; each function gives its rows and the state behind them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .meaning import F32, LANES, Array, exp, fma, silu
+from .meaning_experts import sigmoid as sigmoid
+
+State = Array | None
+
+
+def convolve(entering: Array, taps: Array, bias: Array | None, state: State) -> tuple[Array, Array]:
+    """entering [count, dim], taps [reach, dim], state [reach - 1, dim]: each row's sum of the taps times the
+    rows up to it, from the bias on, the oldest first.
+    """
+    kept = len(taps) - 1
+    before = np.zeros((kept, entering.shape[1]), F32) if state is None else state
+    rows = np.concatenate([before, entering])
+    total = np.broadcast_to(np.zeros(entering.shape[1], F32) if bias is None else bias, entering.shape)
+    for j, tap in enumerate(taps):
+        total = fma(tap, rows[j : j + len(entering)], total)
+    return total, rows[len(entering) :]
+
+
+def short_conv(a: Array, taps: Array, bias: Array | None, state: State) -> tuple[Array, Array]:
+    """a [count, 3 * dim]: of its thirds the second times the convolution of the first times the third."""
+    first, second, third = np.split(a, 3, axis=1)
+    total, state = convolve(first * third, taps, bias, state)
+    return second * total, state
+
+
+def conv_silu(a: Array, taps: Array, bias: Array | None, state: State) -> tuple[Array, Array]:
+    total, state = convolve(a, taps, bias, state)
+    return silu(total), state
+
+
+def softplus(x: Array) -> Array:
+    """max(x, 0) + 2 atanh(t / (2 + t)) with t = exp(-|x|), by its series up to the 15th power."""
+    with np.errstate(all="ignore"):
+        t = exp(F32(0.0) - np.where(x < 0, F32(0.0) - x, x))
+        s = t / (F32(2.0) + t)
+        square = s * s
+        p = np.full(x.shape, 1.0 / 15.0, F32)
+        for n in (13, 11, 9, 7, 5, 3, 1):
+            p = fma(p, square, F32(1.0 / n))
+        return fma(s + s, p, np.where(x < 0, F32(0.0), x))
+
+
+def decay(x: Array, slope: Array, bias: Array) -> Array:
+    """exp(slope * softplus(x + bias))."""
+    with np.errstate(all="ignore"):
+        return exp(slope * softplus(x + bias))
+
+
+def delta_rule(
+    a: Array, forget: Array, write: Array, state: State, *, key_heads: int, key_dim: int, scaling: float
+) -> tuple[Array, Array]:
+    """a [count, 2 * key_heads * key_dim + heads * value_dim], forget and write [count, heads], state [heads,
+    value_dim / 16, key_dim, 16]. Of head h and each token in turn: S becomes forget S + k (v - forget S^T k)
+    write, and the row scaling S^T q, sums over key_dim in order; q and k are those of h % key_heads.
+    """
+    count, heads = forget.shape
+    q, k, v = np.split(a, [key_heads * key_dim, 2 * key_heads * key_dim], axis=1)
+    q, k = (x.reshape(count, key_heads, key_dim) for x in (q, k))
+    v = v.reshape(count, heads, -1, LANES)
+    s = np.zeros((heads, v.shape[2], key_dim, LANES), F32) if state is None else state.copy()
+    y = np.zeros_like(v)
+    for n in range(count):
+        for h in range(heads):
+            key, query, f, w = k[n, h % key_heads], q[n, h % key_heads], forget[n, h], write[n, h]
+            recalled, total = np.zeros_like(v[n, h]), np.zeros_like(v[n, h])
+            for d in range(key_dim):
+                recalled = fma(key[d], s[h, :, d], recalled)
+            delta = (v[n, h] - f * recalled) * w
+            for d in range(key_dim):
+                s[h, :, d] = fma(key[d], delta, s[h, :, d] * f)
+                total = fma(query[d], s[h, :, d], total)
+            y[n, h] = total * F32(scaling)
+    return y.reshape(count, -1), s
