@@ -32,6 +32,7 @@ from edgeq.formats.gguf_cursor import Strings
 from edgeq.models import BaseConfig, family, gguf_architectures, gguf_row
 from edgeq.models.gguf import Gguf
 from edgeq.models.rope import yarn_factor
+from edgeq.models.tensors import sources
 
 # The word of a config that each key of an architecture gives. A key that is absent means what llama.cpp takes
 # for it, not what transformers takes for the word.
@@ -84,8 +85,9 @@ REQUIRE: dict[str, tuple[Any, ...]] = {
 ONE_EXPERT = re.compile(r"blk\.\d+\.ffn_(gate|up|down)\.\d+\.weight")
 LAYERS_MAX = 1024  # that a config may have
 
-# Tensors of factors that frequencies are divided by.
+# Tensors of factors that frequencies are divided by; what is divided by so much does not turn.
 FACTORS = ("rope_freqs", "rope_factors_short", "rope_factors_long")
+STILL = np.float32(1e30)
 
 # Types of blocks beside which a file may have a scale for the whole tensor.
 SCALED = tuple(name for name, row in TYPES.items() if row.columns > 1 and row.scheme_name and row.scheme.row)
@@ -104,7 +106,7 @@ def open_file(path: Path) -> Source:
         if not is_dead(name)
     }
     _check_experts(found)
-    found = _scaled(found)
+    found = _scaled(found, family_name)
     factors = {name: found.pop(f"{name}.weight", None) for name in FACTORS}
     output = found.pop(pooling.OUTPUT, None)
     found, tied = shared_tensors(family_name, found, lambda row: row.gguf, None)
@@ -122,7 +124,8 @@ def open_file(path: Path) -> Source:
         main = "rope.inverse_frequencies"
         if main not in made:
             raise UnsupportedError("tensor 'rope_freqs.weight' is there, but this family has no rotation")
-        made[main] = (made[main] / _factors(factors["rope_freqs"], config)).astype(np.float32)
+        divisors = _factors(factors["rope_freqs"], config)
+        made[main] = np.where(divisors < STILL, made[main] / divisors, 0).astype(np.float32)
     template = metadata.get("tokenizer.chat_template")
     pooled = pooling.from_gguf(metadata, family_name, config.hidden_size, output)
     return Source(
@@ -150,10 +153,14 @@ def _check_experts(tensors: Collection[str]) -> None:
         )
 
 
-def _scaled(tensors: Mapping[str, SourceTensor]) -> dict[str, SourceTensor]:
-    """The tensors without those of scales: "X.scale" is one float, by which "X.weight" is multiplied."""
+def _scaled(tensors: Mapping[str, SourceTensor], family_name: str) -> dict[str, SourceTensor]:
+    """The tensors without those of scales: "X.scale" is one float, by which "X.weight" is multiplied, but
+    where the family has a tensor of that name.
+    """
     found = dict(tensors)
-    for name in [name for name in found if name.endswith(".scale")]:
+    own = {source.name for row in family(family_name).TENSORS for source in sources(row.gguf)}
+    scales = [name for name in found if name.endswith(".scale")]
+    for name in [name for name in scales if re.sub(r"^blk\.\d+\.", "blk.{i}.", name) not in own]:
         scale, of = found.pop(name), f"{name.removesuffix('scale')}weight"
         weight = found.get(of)
         if weight is None:
@@ -277,11 +284,12 @@ def _check_vocabulary(metadata: Mapping[str, Any], architecture: str, rows: int)
 
 def _check_heads(metadata: Mapping[str, Any], architecture: str, config: BaseConfig) -> None:
     """Values as long as keys, and rotation of as many dimensions as the config says."""
-    lengths = {"attention.value_length": config.head_dim, "rope.dimension_count": 2 * config.rotary_size}
+    head = config.head_of("rope")
+    lengths = {"attention.value_length": head, "rope.dimension_count": 2 * config.rotary_size}
     for key, length in lengths.items():
         value = metadata.get(f"{architecture}.{key}", length)
         if value != length:
-            what = "head_dim " if length == config.head_dim else ""
+            what = "head_dim " if length == head else ""
             raise UnsupportedError(
                 f"{architecture}.{key} is {value!r:.40}, but only {what}{length} is supported"
             )

@@ -13,7 +13,7 @@ from edgeq.errors import FormatError, Troubles, UnsupportedError
 from edgeq.formats import Parts, Scheme, dequantize
 from edgeq.formats.ggml import TYPES
 from edgeq.formats.reader import map_of
-from edgeq.models import BaseConfig, Expected, Tensor, expected, family
+from edgeq.models import BaseConfig, Expected, Tensor, expected, family, unread
 from edgeq.models.rope import Rope
 from edgeq.models.tensors import From, Names, size, sources
 
@@ -288,6 +288,8 @@ def checked_tensors(
                 if not any(name in found for name in source.names(config)):
                     raise _missing(names, want, config)
                 result[want.name] = _checked(_gathered(found, source, want, config), source, want, config)
+    for idle in unread(family, config):
+        used.update(name for source in names_of(idle) for name in source.names(config))
     left = sorted(found.keys() - used)
     if left:
         more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
@@ -398,6 +400,6 @@ def layer_numbers(rows: Mapping[str, str], found: dict[str, SourceTensor]) -> di
 def made_of(ropes: Mapping[str, Rope], config: BaseConfig) -> dict[str, Array]:
     """The vectors of a file that the config alone settles."""
     return {
-        f"{name}.inverse_frequencies": rope.inverse_frequencies(config.head_dim)
+        f"{name}.inverse_frequencies": rope.inverse_frequencies(config.head_of(name))
         for name, rope in ropes.items()
     }

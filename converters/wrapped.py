@@ -12,7 +12,9 @@ Entry = TypeVar("Entry")
 # Architectures whose text model, while it is given nothing but text, computes what it computes alone.
 # PaliGemma is none: its prompt sees itself in both directions.
 ARCHITECTURES = (
-    "Gemma3ForConditionalGeneration", "Mistral3ForConditionalGeneration", "LlavaForConditionalGeneration",
+    "Gemma3ForConditionalGeneration", "Gemma4ForConditionalGeneration",
+    "Gemma4UnifiedForConditionalGeneration", "Mistral3ForConditionalGeneration",
+    "LlavaForConditionalGeneration",
     "LlavaNextForConditionalGeneration", "Idefics3ForConditionalGeneration",
     "SmolVLMForConditionalGeneration", "InternVLForConditionalGeneration", "VoxtralForConditionalGeneration",
     "AyaVisionForConditionalGeneration", "Cohere2VisionForConditionalGeneration",
@@ -33,7 +35,7 @@ PREFIXES = {
 # The other parts; "model." may stand before them.
 PARTS = (
     "vision_tower", "vision_model", "visual", "audio_tower", "multi_modal_projector", "connector",
-    "image_newline", "mtp",
+    "image_newline", "mtp", "embed_vision", "embed_audio", "vision_embedder",
 )  # fmt: skip
 
 

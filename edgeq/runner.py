@@ -56,7 +56,8 @@ class Runner(Unique):
         if c.WHOLE and self.plan.kind.has_far:
             raise UsageError(f"kv is {kv}, but a model that reads a text whole has it near: q8, f16 or f32.")
         self._weights = Weights.of(file)
-        work = sum(m.rows * m.columns for m in self._weights.matrices())
+        rows = models.gathered(file.family, c)
+        work = sum(m.rows * m.columns for m in self._weights.matrices() if m.name not in rows)
         self._layer_work = work / c.num_hidden_layers
         cores = default_threads()
         self._tuned = tuned.read(self.isa, cores, sources.digest())
@@ -186,7 +187,7 @@ class Runner(Unique):
 
     def _pieces(self, program: Program, count: int) -> Iterator[tuple[int, int]]:
         """Where a pass over `count` tokens pauses, so that Ctrl-C need not wait for its end."""
-        end = len(program.code)
         layers = max(1, int(PAUSE_WORK / (self._layer_work * count)))
-        stops = [0, *program.yield_points[layers::layers], end]
+        points = [point for point in program.yield_points if point < program.end]
+        stops = [0, *points[layers::layers], program.end]
         return zip(stops, stops[1:], strict=False)

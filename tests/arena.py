@@ -39,7 +39,7 @@ from edgeq.kernels.row import CODES, FLOATS
 from edgeq.kernels.table import KERNELS
 from edgeq.models import delta, experts
 from edgeq.models.rope import Rope
-from edgeq.models.words import Choice, Each, Real, Truth, Whole, Word
+from edgeq.models.words import FULL, SLIDING, Choice, Each, Real, Truth, Whole, Word
 from edgeq.runtime.arena import Buffer, Rows
 from edgeq.runtime.instructions import Instruction
 
@@ -86,6 +86,7 @@ def config_of(rng: np.random.Generator, family: str, usual: bool) -> models.Base
     """Few numbers that are multiples of a line."""
     kv_heads, form = int(rng.integers(1, 4)), models.family(family).Config
     layers, head_dim = int(rng.integers(1, 4)), 2 * int(rng.integers(1, 44))
+    layers += family == "gemma4"  # of which some keep nothing
     base = {f.name for f in dataclasses.fields(models.BaseConfig)}
     kinds = {name: kind for name, kind in form.words().items() if name not in base}
     own = {name: value_of(rng, kind, layers, usual) for name, kind in kinds.items()}
@@ -97,6 +98,8 @@ def config_of(rng: np.random.Generator, family: str, usual: bool) -> models.Base
         own["num_experts"] = int(rng.integers(1, 40))
         own["num_experts_per_tok"] = int(rng.integers(1, min(own["num_experts"], 8) + 1))
         own["moe_intermediate_size"], hidden = 16 * int(rng.integers(1, 6)), 16 * -(-hidden // 16)
+    if family == "gemma4":
+        own |= gemma4_words(rng, layers, kv_heads, vocab, usual)
     if issubclass(form, delta.Config):  # whose heads of values are whole lines, and some for each of keys
         keys = int(rng.integers(1, 4))
         own |= {"linear_num_key_heads": keys, "linear_num_value_heads": keys * int(rng.integers(1, 4))}
@@ -120,6 +123,25 @@ def config_of(rng: np.random.Generator, family: str, usual: bool) -> models.Base
     return config
 
 
+def gemma4_words(
+    rng: np.random.Generator, layers: int, kv_heads: int, vocab: int, usual: bool
+) -> dict[str, Any]:
+    """Of layers of both kinds the last ones keep nothing; the `usual` model has all that there is."""
+    kinds = rng.choice([FULL, SLIDING], layers).tolist()
+    shared = int(rng.integers(usual, layers))
+    mixture = usual or rng.random() < 0.4
+    none = (
+        {} if mixture else dict.fromkeys(("num_experts", "num_experts_per_tok", "moe_intermediate_size"), 0)
+    )
+    kinds[layers - shared :] = [kinds[0]] * shared
+    return {
+        "layer_types": tuple(kinds), "num_kv_shared_layers": shared, "vocab_size_per_layer_input": vocab,
+        "global_head_dim": 2 * int(rng.integers(1, 60)), "num_global_key_value_heads": kv_heads,
+        "hidden_size_per_layer_input": int(rng.integers(1, 70)) if usual or rng.random() < 0.7 else 0,
+        **none,
+    }  # fmt: skip
+
+
 def write_model(
     rng: np.random.Generator, path: Path, family: str, usual: bool = False
 ) -> tuple[str, models.BaseConfig]:
@@ -135,7 +157,7 @@ def write_model(
         scheme = "f32" if vector else str(rng.choice(pool))
         values = rng.normal(size=want.shape).astype(np.float32)
         if want.name.endswith("inverse_frequencies"):
-            values = Rope(part=2 * config.rotary_size / config.head_dim).inverse_frequencies(config.head_dim)
+            values = Rope(part=want.shape[0] / config.head_dim * 2).inverse_frequencies(config.head_dim)
         elif not vector:
             values *= np.float32(1.5 / np.sqrt(want.shape[1]))
         plans.append(TensorPlan(want.name, scheme, "plain" if vector else "lines16", want.shape))
@@ -250,7 +272,7 @@ class Steps:
                 yield from self.meant(i, role)
 
     def meant(self, i: Instruction, role: Operand) -> Iterator[tuple[Buffer, list[tuple[int, int]]]]:
-        batch, handle = self.program.batch.words, i.given[role.name]
+        batch, handle = self.program.batch_of(i).words, i.given[role.name]
         words: Any = i.operands
         count = int(batch[words.get("count_at", Batch.COUNT) // 8])
         known = role.count == (1,) or "tokens" in factors(role.count)

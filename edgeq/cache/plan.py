@@ -34,11 +34,14 @@ class StateShape(NamedTuple):
 
 
 class LayerShape(NamedTuple):
-    """What a layer keeps of each token, and how far back its queries see: `window` positions, all if 0."""
+    """What a layer keeps of each token, and how far back its queries see: `window` positions, all if 0. One
+    with an `owner` keeps nothing and reads what that layer keeps, by its number among those that keep some.
+    """
 
     kv_heads: int
     head_dim: int
     window: int = 0
+    owner: int | None = None
 
 
 @dataclass(eq=False)
@@ -128,7 +131,9 @@ class Plan:
         return plan
 
     def layer(self, shape: LayerShape) -> CacheLayer:
-        """Room for one more."""
+        """Room for one more, or its owner's."""
+        if shape.owner is not None:
+            return self.layers[shape.owner]
         group = next((g for g in self.groups if g.window == shape.window), None)
         if group is None:
             group = Group(len(self.groups), shape.window)

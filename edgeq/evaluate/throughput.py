@@ -169,11 +169,12 @@ def rates(tokens: int, times: list[float]) -> Rate | None:
 
 
 def weight_bytes(model: LanguageModel) -> int:
-    """Bytes of the model file that one decoded token reads: all tensors, except the tokenizer's, and an
-    embedding
-    that is not the output head too (of it, one row is read)."""
+    """Bytes of the model file that one decoded token reads: all tensors, except the tokenizer's, and
+    embeddings that are not the output head too (of them, one row is read).
+    """
     tensors = model.file.tensors
-    skipped = {"tokenizer"} | ({"embed"} if "output" in tensors else set())
+    rows = {name for name in tensors if name.startswith("embed")}
+    skipped = {"tokenizer"} | (rows if "output" in tensors else rows - {"embed"})
     return sum(tensor.nbytes for name, tensor in tensors.items() if name not in skipped)
 
 

@@ -156,6 +156,25 @@ def store_query(t, a, q, dims):
 
 
 @native
+def lay_int8_heads(t, a, q, share, head_dim, dims, factor, turned):
+    """`share` heads of a to as many rows of q; `turned` is room for a head."""
+    for h in range(share):
+        lay(a + h * head_dim * 4, head_dim, factor, turned, dims)
+        turn(turned, dims)
+        store_query(t, turned, q + h * dims * 4, dims)
+        if has_far(t):
+            store_coarse(turned, q + h * dims * 4, dims)
+
+
+@native
+def lay_float_heads(a, q, share, head_dim, dims, factor):
+    """As lay_int8_heads."""
+    for h in range(share):
+        for d in range(0, dims, 16):
+            store_f32(q + (h * dims + d) * 4, line_of(a + h * head_dim * 4, d, head_dim, factor))
+
+
+@native
 def store_int8(
     t,
     work,
@@ -208,14 +227,9 @@ def store_int8(
             turn(turned, dims)
             to_values, to_scale = page + values + first * dims, page + value_scales + (first + position) * 4
             store_value(turned, to_values, to_scale, position, head_dim, dims, line)
-            for h in range(share):
-                head = a + n * a_stride + (i * share + h) * head_dim * 4
-                lay(head, head_dim, factor, turned, dims)
-                turn(turned, dims)
-                row_of_q = q + (i * rows + n * share + h) * dims * 4
-                store_query(t, turned, row_of_q, dims)
-                if has_far(t):
-                    store_coarse(turned, row_of_q, dims)
+            heads_of_a = a + n * a_stride + i * share * head_dim * 4
+            to_q = q + (i * rows + n * share) * dims * 4
+            lay_int8_heads(t, heads_of_a, to_q, share, head_dim, dims, factor, turned)
 
 
 @native
@@ -260,8 +274,57 @@ def store_float(
             for d in range(head_dim):
                 poke_value(t, key + d * 16 * size, peek_f32(k + row + d * 4) - peek_f32(middle + d * 4))
                 poke_value(t, value + d * size, peek_f32(v + row + d * 4))
-            for h in range(share):
-                head = a + n * a_stride + (i * share + h) * head_dim * 4
-                out = q + (i * rows + n * share + h) * dims * 4
-                for d in range(0, dims, 16):
-                    store_f32(out + d * 4, line_of(head, d, head_dim, factor))
+            heads_of_a = a + n * a_stride + i * share * head_dim * 4
+            to_q = q + (i * rows + n * share) * dims * 4
+            lay_float_heads(heads_of_a, to_q, share, head_dim, dims, factor)
+
+
+@native
+def lay_int8(
+    t,
+    work,
+    worker,
+    workers,
+    batch,
+    a,
+    a_stride,
+    scaling,
+    q,
+    heads,
+    kv_heads,
+    head_dim,
+    rows,
+    scratch,
+    scratch_stride,
+):
+    """Queries as store_int8 lays them out, and nothing into the cache."""
+    count = peek_i64(batch + COUNT)
+    dims = (head_dim + 31) // 32 * 32
+    share = heads // kv_heads
+    factor = float_bits(scaling) * (float32(1.0) / float32(block(dims)))
+    turned = scratch + worker * scratch_stride + TURNED
+    while True:
+        n = fetch_add(work, 1)
+        if n >= count:
+            break
+        for i in range(kv_heads):
+            heads_of_a = a + n * a_stride + i * share * head_dim * 4
+            to_q = q + (i * rows + n * share) * dims * 4
+            lay_int8_heads(t, heads_of_a, to_q, share, head_dim, dims, factor, turned)
+
+
+@native
+def lay_float(t, work, worker, workers, batch, a, a_stride, scaling, q, heads, kv_heads, head_dim, rows):
+    """As lay_int8 for a cache of floats."""
+    count = peek_i64(batch + COUNT)
+    dims = (head_dim + 31) // 32 * 32
+    share = heads // kv_heads
+    factor = float_bits(scaling)
+    while True:
+        n = fetch_add(work, 1)
+        if n >= count:
+            break
+        for i in range(kv_heads):
+            heads_of_a = a + n * a_stride + i * share * head_dim * 4
+            to_q = q + (i * rows + n * share) * dims * 4
+            lay_float_heads(heads_of_a, to_q, share, head_dim, dims, factor)

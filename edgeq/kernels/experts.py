@@ -101,6 +101,7 @@ def route(
     scores,
     scores_stride,
     bias,
+    scales,
     experts,
     picked,
     scoring,
@@ -111,7 +112,8 @@ def route(
 ):
     """For each token its `picked` experts, int32 in ascending order, and what each one's result is multiplied
     by: the softmax or the sigmoid of its score, divided by the sum of the chosen ones' where `renormalize`,
-    times `factor`, a float32's bits. `bias`, or 0, has a say in the choice alone.
+    times `factor`, a float32's bits, and times the expert's of `scales`, if these are not 0. `bias`, or 0,
+    has a say in the choice alone.
     """
     count = peek_i64(batch + COUNT)
     while True:
@@ -132,7 +134,9 @@ def route(
                 total = total + peek_f32(row + peek_i32(mine + i * 4) * 4)
         times = float_bits(factor) / total
         for i in range(picked):
-            poke_f32(share + i * 4, peek_f32(row + peek_i32(mine + i * 4) * 4) * times)
+            expert = peek_i32(mine + i * 4)
+            part = peek_f32(row + expert * 4) * times
+            poke_f32(share + i * 4, part * peek_f32(scales + expert * 4) if scales != 0 else part)
 
 
 @native
@@ -192,8 +196,10 @@ def gather_quantized(
 
 
 @native
-def add_slots(t, work, worker, workers, batch, a, a_stride, slots, shares, picked, x, x_stride, dim):
-    """To each token's row of x those of its slots, times their shares, one after another."""
+def add_slots(t, work, worker, workers, batch, a, a_stride, slots, shares, picked, x, x_stride, dim, add):
+    """To each token's row of x, or to zeros where `add` is 0, those of its slots, times their shares, one
+    after another.
+    """
     count = peek_i64(batch + COUNT)
     while True:
         n = fetch_add(work, 1)
@@ -201,7 +207,7 @@ def add_slots(t, work, worker, workers, batch, a, a_stride, slots, shares, picke
             break
         for i in range(0, dim, 16):
             to = x + n * x_stride + i * 4
-            v = load_f32(to)
+            v = load_f32(to) if add != 0 else splat_f32(ZERO)
             for j in range(n * picked, (n + 1) * picked):
                 share = splat_f32(peek_f32(shares + j * 4))
                 v = fma(share, load_f32(a + peek_i32(slots + j * 4) * a_stride + i * 4), v)

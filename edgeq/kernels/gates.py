@@ -58,18 +58,20 @@ def gated(joined):
         return keep(joined(load_f32(gate), load_f32(up)), 0, left, ZERO)
 
     @native
-    def floats(t, work, worker, workers, batch, gate, up, stride, y, y_stride, dim, each):
+    def floats(t, work, worker, workers, batch, gate, gate_stride, up, up_stride, y, y_stride, dim, each):
         count = peek_i64(batch + COUNT) * each
         while True:
             n = fetch_add(work, 1)
             if n >= count:
                 break
+            g, u = gate + n * gate_stride, up + n * up_stride
             for i in range(0, dim, 16):
-                p = n * stride + i * 4
-                store_f32(y + n * y_stride + i * 4, line(gate + p, up + p, dim - i))
+                store_f32(y + n * y_stride + i * 4, line(g + i * 4, u + i * 4, dim - i))
 
     @native
-    def quantized(t, work, worker, workers, batch, gate, up, stride, x, x_scale, x_sum, dim, each):
+    def quantized(
+        t, work, worker, workers, batch, gate, gate_stride, up, up_stride, x, x_scale, x_sum, dim, each
+    ):
         groups = (dim + 31) // 32
         pieces = (groups + PIECE - 1) // PIECE
         count = peek_i64(batch + COUNT) * each
@@ -80,12 +82,12 @@ def gated(joined):
             n = task // pieces
             first = (task % pieces) * PIECE
             for g in range(first, min(first + PIECE, groups)):
-                p = n * stride + g * 128
+                p, u = gate + n * gate_stride + g * 128, up + n * up_stride + g * 128
                 left = dim - g * 32
                 at = n * groups + g
                 quantize_group(
-                    line(gate + p, up + p, left),
-                    line(gate + p + 64, up + p + 64, left - 16),
+                    line(p, u, left),
+                    line(p + 64, u + 64, left - 16),
                     x + at * 32,
                     x_scale + at * 4,
                     x_sum + at * 4,

@@ -166,9 +166,9 @@ def norm_quantize(a: Array, weight: Array, epsilon: float) -> Int8:
     return quantize(norm(a, weight, epsilon))
 
 
-def norm_heads(x: Array, weight: Array, epsilon: float) -> Array:
+def norm_heads(x: Array, weight: Array | None, epsilon: float) -> Array:
     """x float32 [count, heads, head_dim], every head normalized."""
-    return norm(x, weight, epsilon)
+    return norm(x, np.ones(x.shape[-1], F32) if weight is None else weight, epsilon)
 
 
 def rotate(x: Array, cosine: Array, sine: Array) -> Array:

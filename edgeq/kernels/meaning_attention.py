@@ -93,9 +93,19 @@ def store_int8(a: Array, k: Array, v: Array, centre: Array, scaling: float) -> t
     keys, key_scales = rounded(k.reshape(grouped), 127, add.reshape(grouped[-2:]))
     inverse = F32(1.0 / block(k.shape[-1]))
     values, value_scales = rounded(turn(padded(v * inverse)), 127, add)
-    query = Query(*rounded(turn(padded(a * F32(F32(scaling) * inverse))), WIDE_MAX))
     stored = keys.reshape(k.shape).astype(np.int8), key_scales, values.astype(np.int8), value_scales
-    return query, Stored(*stored)
+    return lay_int8(a, scaling), Stored(*stored)
+
+
+def lay_int8(a: Array, scaling: float) -> Query:
+    """Queries alone."""
+    inverse = F32(1.0 / block(padded(a).shape[-1]))
+    return Query(*rounded(turn(padded(a * F32(F32(scaling) * inverse))), WIDE_MAX))
+
+
+def lay_float(a: Array, scaling: float) -> Array:
+    """The same of floats."""
+    return a * F32(scaling)
 
 
 def store_float(
@@ -103,7 +113,7 @@ def store_float(
 ) -> tuple[Array, Array, Array]:
     """Queries times `scaling` as float32, keys less `centre` and values in the cache's dtype."""
     with np.errstate(over="ignore"):
-        return a * F32(scaling), (k - centre).astype(dtype), v.astype(dtype)
+        return lay_float(a, scaling), (k - centre).astype(dtype), v.astype(dtype)
 
 
 # ---- attention ----

@@ -24,6 +24,7 @@ def route(
     renormalize: bool,
     factor: float,
     bias: Array | None = None,
+    scales: Array | None = None,
 ) -> tuple[Array, Array]:
     """(int32 [tokens, picked] experts in ascending order, float32 [tokens, picked] shares) of scores float32
     [tokens, experts].
@@ -46,7 +47,8 @@ def route(
         total = np.zeros(count, F32)
         for i in range(picked):
             total = total + mine[:, i]
-    return chosen, mine * (F32(factor) / total)[:, None]
+    shares = mine * (F32(factor) / total)[:, None]
+    return chosen, shares if scales is None else shares * scales[chosen]
 
 
 class Slots(NamedTuple):

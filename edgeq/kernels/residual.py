@@ -17,7 +17,7 @@ from edgeq.simd.verbs import (
     store_f32,
 )
 
-from .batch import position_of
+from .batch import counted_row, position_of
 from .catalog import Batch
 from .mathematics import tanh
 
@@ -42,6 +42,19 @@ def scale(t, work, worker, workers, batch, x, x_stride, dim, factor, cap, count_
             if cap != 0:
                 v = most * tanh(v / most)
             store_f32(p, keep(v, 0, dim - i, ZERO))
+
+
+@native
+def copy(t, work, worker, workers, batch, a, a_stride, y, y_stride, dim, count_at):
+    """The rows of a that are counted at count_at, to the first rows of y."""
+    count = peek_i64(batch + count_at)
+    while True:
+        n = fetch_add(work, 1)
+        if n >= count:
+            break
+        row = a + counted_row(batch, count_at, n) * a_stride
+        for i in range(0, dim, 16):
+            store_f32(y + n * y_stride + i * 4, keep(load_f32(row + i * 4), 0, dim - i, ZERO))
 
 
 @native

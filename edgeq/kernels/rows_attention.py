@@ -13,6 +13,7 @@ from .roles import (
     In,
     InOut,
     Number,
+    Operand,
     Out,
     fact,
     stride,
@@ -37,6 +38,14 @@ HEADS = (
     fact("kv_heads", "cache"),
     fact("head_dim", "cache"),
     fact("pages_at", "cache"),
+    Number("rows"),
+)
+QUERIES_OF = (In("a", ALL_HEADS, GROUP), Float("scaling"), Out("q", "head_dim", GROUP, QUERY_ROWS, FLAT))
+SHAPE = (  # of a layer, of whose cache nothing is read or written
+    Operand("cache", form=CACHE),
+    Number("heads"),
+    fact("kv_heads", "cache"),
+    fact("head_dim", "cache"),
     Number("rows"),
 )
 SOURCE = (
@@ -86,6 +95,8 @@ ATTENTION = {
         ),
         CACHED,
     ),
+    "lay_int8": Kernel("cache", (*QUERIES_OF, *SHAPE, ONE_HEAD), ("q8", *FAR)),
+    "lay_float": Kernel("cache", (*QUERIES_OF, *SHAPE), CACHED),
     "attend_int8": Kernel(
         "attention",
         (

@@ -47,6 +47,7 @@ EXPERTS = {
         (
             InOut("scores", "experts", LINE),
             Const("bias", "experts", optional=True),
+            Const("scales", "experts", optional=True),
             fact("experts", "scores", "columns"),
             PICKED,
             Number("scoring"),
@@ -94,8 +95,9 @@ EXPERTS = {
             In("slots", "picked", form=FLAT),
             In("shares", "picked", form=FLAT),
             PICKED,
-            InOut("x", "dim", LINE),
+            Out("x", "dim", LINE, adds="add"),
             fact("dim", "a", "columns"),
+            Number("add"),
         ),
     ),
     "add_gated": Kernel(

@@ -8,7 +8,6 @@ from .catalog import GROUP, LINE
 from .roles import (
     FLAT,
     INT8,
-    SHARED,
     Const,
     Float,
     In,
@@ -17,7 +16,6 @@ from .roles import (
     Out,
     Tables,
     fact,
-    stride,
 )
 from .row import (
     ADDED,
@@ -54,9 +52,8 @@ def activation_rows() -> dict[str, Kernel]:
         gated = Kernel(
             "gates",
             (
-                In("gate", "dim", step, every, SHARED),
-                In("up", "dim", step, every, SHARED),
-                stride("stride", "gate", "up"),
+                In("gate", "dim", step, every),
+                In("up", "dim", step, every),
                 replace(result, count=every),
                 fact("dim", "gate", "columns"),
                 Number("each"),
@@ -145,7 +142,13 @@ KERNELS = {
     ),
     "norm_heads": Kernel(
         "normalize",
-        (InOut("x", ALL_HEADS), Const("weight", "head_dim"), Number("heads"), Number("head_dim"), EPSILON),
+        (
+            InOut("x", ALL_HEADS),
+            Const("weight", "head_dim", optional=True),
+            Number("heads"),
+            Number("head_dim"),
+            EPSILON,
+        ),
     ),
     "quantize": Kernel(
         "activations",
@@ -172,6 +175,10 @@ KERNELS = {
             fact("dim", "x", "columns"),
             Number("positions"),
         ),
+    ),
+    "copy": Kernel(
+        "residual",
+        (In("a", "dim", LINE, "limit"), Out("y", "dim", LINE), fact("dim", "a", "columns"), COUNT),
     ),
     "add": Kernel(
         "residual",

@@ -35,9 +35,11 @@ __all__ = [
     "family",
     "family_names",
     "family_of",
+    "gathered",
     "gguf_architectures",
     "gguf_row",
     "row_of",
+    "unread",
 ]
 
 
@@ -52,7 +54,8 @@ def family_names() -> list[str]:
 def family(name: str) -> ModuleType:
     """The module of a family: `Config`, `TENSORS`, its forward pass, and of that a `layer` and the `head` for
     themselves; `HUGGINGFACE` and `GGUF`, its spellings; `FOLDS`, where it is known what feeds what; and
-    `NUMBERS`, words of its config that a checkpoint has as tensors of its layers.
+    `NUMBERS`, words of its config that a checkpoint has as tensors of its layers, and `UNREAD`, rows of
+    tensors that it may have for nothing.
     UnsupportedError for other names.
     """
     where = f"{families.__name__}.{name}"
@@ -113,6 +116,17 @@ def row_of(raw: Mapping[str, Any]) -> tuple[str, str]:
 def expected(name: str, config: BaseConfig) -> list[Expected]:
     """The tensors of a model of that family and config, in file order."""
     return list(expand(family(name).TENSORS, config))
+
+
+def unread(name: str, config: BaseConfig) -> list[Expected]:
+    """Tensors that a checkpoint of that family and config may have, and of which nothing is computed."""
+    return list(expand(getattr(family(name), "UNREAD", ()), config))
+
+
+def gathered(name: str, config: BaseConfig) -> set[str]:
+    """The tensors of which a pass reads no more than its tokens' rows."""
+    head = "embed" if config.tie_word_embeddings else "output"
+    return {want.name for want in expected(name, config) if want.role == "embed"} - {head}
 
 
 def check(file: ModelFile) -> BaseConfig:

@@ -108,10 +108,19 @@ class BaseConfig:
         turned: int = getattr(self, "rotary_dim", self.head_dim)
         return turned // 2
 
+    def head_of(self, table: str) -> int:
+        """Dimensions of the heads that a table of frequencies is for."""
+        return self.head_dim
+
     def window(self, i: int) -> int:
         """Positions that queries of layer i see, their own included; 0 for all."""
         types: tuple[str, ...] | None = getattr(self, "layer_types", None)
         return (self.sliding_window or 0) if types is None or types[i] == SLIDING else 0
+
+    @property
+    def apart(self) -> bool:
+        """Whether each layer can be run by itself, of rows that the one before it left and nothing else."""
+        return True
 
     def cache_layers(self) -> Iterator[LayerShape | StateShape]:
         """What each layer keeps of a token, or of all of them."""

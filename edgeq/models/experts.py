@@ -69,7 +69,7 @@ class Config(BaseConfig):
             right = f"at most num_experts {words['num_experts']} is needed"
             refuse("num_experts_per_tok", words["num_experts_per_tok"], right, error)
         for name in ("moe_intermediate_size", "hidden_size"):
-            if words[name] % TILE_ROWS:
+            if words["num_experts"] and words[name] % TILE_ROWS:
                 refuse(
                     name, words[name], f"a multiple of {TILE_ROWS} is needed where there are experts", error
                 )
@@ -139,16 +139,21 @@ def mixture(
     p: Recorder,
     c: Config,
     b: Experts,
-    x: Rows,
+    x: Rows | None,
     h: Input,
     *,
+    scores: Rows | None = None,
     scoring: str = "softmax",
     factor: float = 1.0,
     bias: Vector | None = None,
+    scales: Vector | None = None,
     gate: Gate = silu,
 ) -> Rows:
-    """x + the sum of what the chosen experts make of h, each times its share."""
-    scores = ops.matmul(p, b.router, h, bias=b.router_bias)
+    """x, if given, + the sum of what the chosen experts make of h, each times its share; chosen by `scores`,
+    or by the router's of h.
+    """
+    if scores is None:
+        scores = ops.matmul(p, b.router, h, bias=b.router_bias)
     routes = ops.route(
         p,
         scores,
@@ -157,6 +162,7 @@ def mixture(
         renormalize=c.norm_topk_prob,
         factor=factor,
         bias=bias,
+        scales=scales,
     )
     rows = ops.gather(p, h, routes, (b.experts_gate, b.experts_up))
     g = ops.matmul_experts(p, b.experts_gate, rows, routes, bias=b.experts_gate_bias)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from edgeq.errors import UnsupportedError
 
-TYPES = ("default", "linear", "llama3", "yarn", "longrope")
+TYPES = ("default", "linear", "llama3", "yarn", "longrope", "proportional")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Rope:
     beta_fast: float = 32.0  # turns within the original context: pairs that make more are kept,
     beta_slow: float = 1.0  # those that make fewer are slowed
     truncate: bool = True
-    part: float = 1.0  # of a head's dimensions, that turns
+    part: float = 1.0  # of a head's dimensions, that turns; of a "proportional" one's, whose others have 0
     divisors: tuple[float, ...] = ()  # of frequencies, one for each pair
     attention_factor: float = 1.0  # that cosines and sines are multiplied by
 
@@ -78,6 +78,12 @@ class Rope:
             known = ", ".join(TYPES)
             raise UnsupportedError(f"config: {key}.rope_type is {kind!r:.80}, but only {known} are supported")
         part = word("partial_rotary_factor", raw, "partial_rotary_factor")
+        if kind == "proportional":
+            if usual is not None:
+                raise UnsupportedError(
+                    f"config: {key}.rope_type is {kind!r}, but here are frequencies for a part of a head"
+                )
+            usual = 1.0
         if usual is None and part not in (None, 1):
             raise UnsupportedError(
                 f"config: {key}.partial_rotary_factor is {part!r:.80}, but only 1 is supported"
@@ -90,7 +96,7 @@ class Rope:
         found = word("rope_theta", raw, "rope_theta")
         if found is not None:
             values["theta"] = _number(found, "rope_theta", 1.0, above=True)
-        if kind in ("linear", "llama3", "yarn"):
+        if kind in ("linear", "llama3", "yarn") or (kind == "proportional" and "factor" in words):
             values["factor"] = _number(words.get("factor"), f"{key}.factor", 1.0)
         if kind == "llama3":
             for name in ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings"):
@@ -114,13 +120,16 @@ class Rope:
 
         The power is taken in float64 and rounded once, so that no bit depends on the machine's float32 pow.
         """
-        turned = int(head_dim * self.part)
+        whole = self.kind == "proportional"
+        turned = head_dim if whole else int(head_dim * self.part)
         exponents = np.arange(0, turned, 2, dtype=np.float32) / np.float32(turned)
         theta = float(np.float32(self.theta))
         powers = np.array([math.pow(theta, float(e)) for e in exponents], dtype=np.float32)
         frequencies = np.float32(1) / powers
-        if self.kind == "linear":
+        if self.kind in ("linear", "proportional"):
             frequencies = frequencies / np.float32(self.factor)
+        if whole:  # pairs are apart as a head's halves are, of which the first ones turn
+            frequencies[int(self.part * head_dim // 2) :] = 0
         if self.kind == "llama3":
             frequencies = self._llama3(frequencies)
         if self.kind == "yarn":

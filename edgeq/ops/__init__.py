@@ -13,7 +13,7 @@ from .linear import matmul, quantize
 from .logits import argmax
 from .normalization import add_norm, layer_norm, layer_norm_heads, norm, norm_heads
 from .recurrent import conv_silu, decay, delta_rule, short_conv, sigmoid
-from .residual import add, add_positions, scale
+from .residual import add, add_positions, copy, outputs, scale
 from .rope import rotate
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "argmax",
     "attend",
     "conv_silu",
+    "copy",
     "decay",
     "delta_rule",
     "embed",
@@ -38,6 +39,7 @@ __all__ = [
     "matmul_experts",
     "norm",
     "norm_heads",
+    "outputs",
     "quantize",
     "rotate",
     "route",

@@ -23,8 +23,8 @@ UNITS = 512  # of attention that a pass may be shared in, where no single sequen
 def attend(
     p: Recorder,
     q: Rows,
-    k: Rows,
-    v: Rows,
+    k: Rows | None,
+    v: Rows | None,
     cache: CacheLayer,
     *,
     scale: float | None = None,
@@ -34,7 +34,8 @@ def attend(
     whole: bool = False,
 ) -> Rows:
     """[rows, heads * head_dim]: causal attention of q, of that shape, over the layer's cache, after k and v,
-    [rows, kv_heads * head_dim], were written to it; over as many positions as the layer's window says. With
+    [rows, kv_heads * head_dim], were written to it, or, where these are None, after another layer's were,
+    whose cache it is; over as many positions as the layer's window says. With
     `whole` it is not causal: each row sees all rows of its sequence that the pass has, and what was before.
 
     Products of queries and keys are multiplied by `scale`, by default 1 / sqrt(head_dim). centre, float32
@@ -55,7 +56,7 @@ def attend(
         raise UsageError("attention has a centre of keys beside a cap or sinks, which allow none.")
     s, kv_heads, head_dim = p.settings, cache.kv_heads, cache.head_dim
     share = q.columns // head_dim // kv_heads
-    rows = s.limit * share + s.tokens  # queries of a key-value head, and what a last tile reads beyond
+    rows = p.limit * share + s.tokens  # queries of a key-value head, and what a last tile reads beyond
     int8, far = cache.kind.scaled, {"far": cache.far} if cache.far else {}
     kind = "int8" if int8 else "float"
     room = Scratch(s.tokens, head_dim)
@@ -66,12 +67,11 @@ def attend(
         heads=share * kv_heads,
         rows=rows,
     )
+    own = {} if k is None else dict(k=k, v=v, centre=_centre(cache, centre))
     p.emit(
-        f"store_{kind}",
+        f"store_{kind}" if own else f"lay_{kind}",
         a=q,
-        k=k,
-        v=v,
-        centre=_centre(cache, centre),
+        **own,
         scaling=1.0 / math.sqrt(head_dim) if scale is None else scale,
         **common,
         **(dict(scratch=scratch) if int8 else {}),

@@ -41,11 +41,12 @@ def route(
     renormalize: bool = True,
     factor: float = 1.0,
     bias: Vector | None = None,
+    scales: Vector | None = None,
 ) -> Routes:
     """From scores [tokens, experts], which are spoilt: each token's experts are those of the largest scores,
     plus bias, [experts], where there is one; of each one's result it takes the softmax or sigmoid of its
-    score, divided by the sum of the chosen ones' where `renormalize`, times factor. UsageError for another
-    `scoring`, and for more experts than there are.
+    score, divided by the sum of the chosen ones' where `renormalize`, times factor and the expert's own of
+    `scales`, [experts]. UsageError for another `scoring`, and for more experts than there are.
     """
     experts = scores.columns
     if scoring not in SCORING or not 0 < picked <= experts:
@@ -55,6 +56,7 @@ def route(
         "route",
         scores=scores,
         bias=bias,
+        scales=scales,
         picked=picked,
         scoring=SCORING.index(scoring),
         renormalize=int(renormalize),
@@ -113,12 +115,14 @@ def matmul_experts(
     return y
 
 
-def add_slots(p: Recorder, x: Rows, y: Rows, routes: Routes) -> Rows:
+def add_slots(p: Recorder, x: Rows | None, y: Rows, routes: Routes) -> Rows:
     """[tokens, columns]: x plus the rows of y, [slots, columns], that are each token's, times their shares,
-    in x, which it gives.
+    in x, which it gives; without an x the sum of these.
     """
-    p.emit("add_slots", a=y, x=x, slots=routes.slots, shares=routes.shares, picked=routes.picked)
-    return x
+    to = x or p.rows(y.columns)
+    given = dict(slots=routes.slots, shares=routes.shares, picked=routes.picked)
+    p.emit("add_slots", a=y, x=to, **given, add=int(to is x))
+    return to
 
 
 def add_gated(p: Recorder, x: Rows, y: Rows, gate: Rows) -> Rows:

@@ -35,11 +35,14 @@ def norm(
     )
 
 
-def norm_heads(p: Recorder, x: Rows, weight: Vector, *, epsilon: float) -> Rows:
+def norm_heads(
+    p: Recorder, x: Rows, weight: Vector | None, *, epsilon: float, head_dim: int | None = None
+) -> Rows:
     """The same of each part of x that is as wide as the weight, in place: heads [tokens, heads * head_dim]
-    one by one, or all as one. Gives x.
+    one by one, or all as one. Without a weight it is of parts of head_dim columns, as with one of ones. Gives
+    x.
     """
-    size = weight.columns
+    size = weight.columns if weight is not None else head_dim or x.columns
     p.emit("norm_heads", x=x, weight=weight, heads=x.columns // size, head_dim=size, epsilon=epsilon)
     return x
 

@@ -28,6 +28,25 @@ def scale(
     return x
 
 
+def copy(p: Recorder, x: Rows) -> Rows:
+    """[tokens, columns]: x once more, where one of the two is changed in place."""
+    y = p.rows(x.columns)
+    p.emit("copy", a=x, y=y, count_at=Batch.COUNT)
+    return y
+
+
+def outputs(p: Recorder, *rows: Rows) -> list[Rows]:
+    """[outputs, columns] of each: from here on the program is about the pass's outputs alone, and tokens are
+    these. No other token's row has a say in what comes: what later layers read of others is in caches that
+    were written before.
+    """
+    kept = [p.rows(x.columns) for x in rows]
+    for x, y in zip(rows, kept, strict=True):
+        p.emit("copy", a=x, y=y, count_at=Batch.OUTPUTS)
+    p.only_outputs()
+    return kept
+
+
 def add(p: Recorder, x: Rows, y: Rows, factor: float = 1.0) -> Rows:
     """[tokens, columns]: x + factor * y, both of that shape, in x, which it gives."""
     p.emit("add", a=y, x=x, factor=factor)

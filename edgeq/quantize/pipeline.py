@@ -184,6 +184,11 @@ def planned(
             f"family {opened.family} predicts no token, by which quantizing is judged: "
             "edgeq convert rounds its matrices"
         )
+    if not opened.config.apart:
+        raise UnsupportedError(
+            f"layers of this {opened.family} read what others made, and quantizing takes them one by one: "
+            "edgeq convert rounds its matrices"
+        )
     if not allow_requantize:
         refuse_quantized(opened)
     shapes = Shapes.of(opened)

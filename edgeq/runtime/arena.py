@@ -63,20 +63,37 @@ class Held(Buffer):
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where in a buffer something begins."""
+
+    buffer: Buffer
+    at: int  # bytes
+
+    @property
+    def address(self) -> int:
+        return self.buffer.address + self.at
+
+
+@dataclass(frozen=True)
 class Rows:
     """float32 [tokens, columns], rows `stride` bytes apart."""
 
     buffer: Buffer
     columns: int
     apart: int = 0  # bytes, where rows are further apart than their columns need
+    at: int = 0  # bytes of the buffer before the first row's
 
     @property
     def stride(self) -> int:
         return self.apart or row_bytes(self.columns)
 
     @property
-    def words(self) -> tuple[Buffer, int]:
-        return self.buffer, self.stride
+    def words(self) -> tuple[Buffer | Place, int]:
+        return Place(self.buffer, self.at) if self.at else self.buffer, self.stride
+
+    def part(self, first: int, columns: int) -> Rows:
+        """[tokens, columns]: so many columns from `first` on, where they are."""
+        return Rows(self.buffer, columns, self.stride, self.at + 4 * first)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,12 @@ class Segment(NamedTuple):
     pages: np.ndarray | None = None
     states: tuple[int, int] = (0, 0)
 
+    @property
+    def outputs(self) -> Segment:
+        """Those of its rows whose logits are wanted."""
+        first = len(self.ids) - self.wanted
+        return Segment(self.ids[first:], self.start + first, self.wanted, self.pages)
+
 
 class Batch:
     """The tables in memory, for up to `limit` rows and `outputs` wanted ones. `words` is what kernels get."""

@@ -14,12 +14,11 @@ from edgeq.kernels.roles import Const, Weight
 from edgeq.kernels.table import KERNELS
 from edgeq.simd.tag import Tag
 
-from .arena import Buffer
+from .arena import Buffer, Place
 
-Shared = (
-    Buffer | CacheLayer | StateLayer
-)  # what instructions share, so that they may have to wait for each other
-Word = int | Buffer
+# what instructions share, so that they may have to wait for each other
+Shared = Buffer | CacheLayer | StateLayer
+Word = int | Buffer | Place
 
 
 def called(kernel: str, given: Mapping[str, Any]) -> str:
@@ -41,6 +40,7 @@ class Instruction:
     operands: Mapping[str, Word]
     reads: list[Shared]
     writes: list[Shared]
+    outputs: bool = False  # whether its rows are those of the pass's outputs
     barrier: bool = False  # the pool meets after it
     phase: int = 0
 

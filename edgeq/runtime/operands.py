@@ -140,6 +140,10 @@ def _check_width(kernel: str, role: Shaped, given: Given, found: Mapping[str, An
         raise UsageError(f"{called(kernel, given)} is given {what}.")
 
 
+def _buffer(word: arena.Buffer | arena.Place) -> arena.Buffer:
+    return word.buffer if isinstance(word, arena.Place) else word
+
+
 def shared(kernel: str, given: Given, found: Mapping[str, Any]) -> tuple[list[Shared], list[Shared]]:
     """What an instruction with these words (reads, writes)."""
     reads: list[Shared] = []
@@ -148,7 +152,7 @@ def shared(kernel: str, given: Given, found: Mapping[str, Any]) -> tuple[list[Sh
         if role.form in (roles.CACHE, roles.STATE):
             touched = [given[role.name]]
         else:
-            touched = [found[name] for name in role.words if not isinstance(found[name], int)]
+            touched = [_buffer(word) for name in role.words if not isinstance(word := found[name], int)]
         if role.read(found):
             reads += touched
         if role.WRITTEN:

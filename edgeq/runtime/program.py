@@ -21,7 +21,7 @@ from edgeq.ownership import Unique
 from edgeq.simd.tag import Request
 
 from . import extents
-from .arena import Buffer, Held, Rows, place
+from .arena import Buffer, Held, Place, Rows, place
 from .batch import Batch, Segment
 from .instructions import Instruction
 
@@ -43,7 +43,9 @@ class Settings:
 class Program(Unique):
     """`code` holds the instructions; `batch`, `ids`, `logits` and `likeliest` are what a pass is given and
     what it leaves; `plan` says what the pages hold that it reads and writes; `yield_points` are the
-    instructions before which a long pass may pause.
+    instructions before which a long pass may pause. From instruction `cut` on, if there is one, rows are
+    those of the pass's outputs, which `wanted` is about; `end` is where the pass ends, which is the cut where
+    it has no outputs.
 
     UsageError, with memory checked, where an instruction reaches beyond its buffers.
     """
@@ -55,6 +57,7 @@ class Program(Unique):
         addresses: Mapping[Request, int],
         *,
         yield_points: Sequence[int],
+        cut: int | None = None,
         ids: np.ndarray,
         logits: np.ndarray,
         likeliest: np.ndarray,
@@ -63,6 +66,9 @@ class Program(Unique):
         self.settings, self.yield_points, self.plan = settings, yield_points, plan
         self.ids, self.logits, self.likeliest = ids, logits, likeliest
         self.batch = Batch(settings.limit, settings.outputs)
+        self.cut = len(instructions) if cut is None else cut
+        self.wanted = self.batch if cut is None else Batch(settings.outputs, settings.outputs)
+        self.end = len(instructions)
         self.code = memory.zeros((len(instructions), WIDTH // 8), np.int64)
         self._instructions = instructions  # they hold the weights and tables that they read
         self._arena = place(self._buffers())
@@ -89,11 +95,15 @@ class Program(Unique):
         for n, i in enumerate(self._instructions):
             row = self.code[n]
             row[0] = addresses[i.kernel, i.tag]
-            row[BATCH_AT // 8] = self.batch.address
+            row[BATCH_AT // 8] = self.batch_of(i).address
             row[FLAGS_AT // 8] = BARRIER * i.barrier
             for at, name in enumerate(KERNELS[i.kernel].operands, OPERANDS_AT // 8):
                 word = i.operands[name]
-                row[at] = word.address if isinstance(word, Buffer) else word
+                row[at] = word.address if isinstance(word, Buffer | Place) else word
+
+    def batch_of(self, instruction: Instruction) -> Batch:
+        """What it is told of a pass."""
+        return self.wanted if instruction.outputs else self.batch
 
     def requests(self) -> set[Request]:
         """The kernels that the program calls."""
@@ -102,12 +112,17 @@ class Program(Unique):
     def numbers(self, rows: Rows) -> np.ndarray:
         """float32 [limit, columns]: what a buffer of rows holds now, a view."""
         size = self.settings.limit * rows.stride
-        raw = np.frombuffer((ctypes.c_char * size).from_address(rows.buffer.address), np.float32)
+        raw = np.frombuffer((ctypes.c_char * size).from_address(rows.buffer.address + rows.at), np.float32)
         return raw.reshape(self.settings.limit, -1)[:, : rows.columns]
 
     def start(self, segments: Sequence[Segment]) -> None:
         """Say what the next pass is about; UsageError as of `Batch.fill`."""
         self.batch.fill(segments)
+        if self.wanted is not self.batch:
+            wanted = [s.outputs for s in segments if s.wanted]
+            self.end = len(self.code) if wanted else self.cut
+            if wanted:
+                self.wanted.fill(wanted)
         self.ids[: sum(len(s.ids) for s in segments)] = np.concatenate([s.ids for s in segments])
         self.code[:, WORK_AT // 8] = 0  # nothing of the pass's work is taken yet
 
@@ -117,12 +132,14 @@ class Program(Unique):
         """
         s = self.settings
         sizes = extents.Sizes(s.limit, s.outputs, s.workers)
+        of_outputs = extents.Sizes(s.outputs, s.outputs, s.workers)
         for i, row in zip(self._instructions, self.code.tolist(), strict=True):
             numbers = dict(zip(KERNELS[i.kernel].operands, row[OPERANDS_AT // 8 :], strict=False))
-            for name, nbytes in extents.of(i, numbers, sizes).items():
+            for name, nbytes in extents.of(i, numbers, of_outputs if i.outputs else sizes).items():
                 memory.require(numbers[name], nbytes, f"{i}'s operand {name}")
             for name, layer in i.given.items():
-                if isinstance(layer, CacheLayer) and layer.ends != tuple(extents.on_page(i, numbers, name)):
+                ends = tuple(extents.on_page(i, numbers, name)) if isinstance(layer, CacheLayer) else ()
+                if ends and ends != layer.ends:
                     raise UsageError(f"{i} reaches beyond its layer's part of a page.")
 
     def poison(self, pattern: np.ndarray) -> None:

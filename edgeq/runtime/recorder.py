@@ -37,10 +37,16 @@ class Recorder(Unique):
         self.likeliest = Held.of(memory.zeros(settings.outputs, np.int64))
         self.finished = Held.of(memory.zeros(TASKS * settings.workers, np.int64))  # of attention's tasks
         self.yield_points: list[int] = []  # instructions before which a long pass may pause
+        self.cut: int | None = None  # the first instruction that is about the pass's outputs alone
         self.instructions: list[Instruction] = []
         self._since: dict[Shared, bool] = {}  # touched since the last barrier: written?
 
     # ---- buffers ----
+    @property
+    def limit(self) -> int:
+        """Rows that instructions are about at the most."""
+        return self.settings.limit if self.cut is None else self.settings.outputs
+
     @property
     def _spare(self) -> int:
         """Rows that the largest tile reads beyond the last token."""
@@ -48,18 +54,18 @@ class Recorder(Unique):
 
     def rows(self, columns: int, each: int = 1) -> Rows:
         """float32 [tokens, columns], or `each` such rows for a token."""
-        count = (self.settings.limit + self._spare) * each
+        count = (self.limit + self._spare) * each
         return Rows(Buffer(count * row_bytes(columns) + SLACK), columns)
 
     def quantized(self, columns: int, count: int | None = None, each: int = 1) -> Quantized:
         """int8 [tokens or `count` rows, columns], or `each` such rows for a token."""
-        rows = (self.settings.limit + self._spare) * each if count is None else count
+        rows = (self.limit + self._spare) * each if count is None else count
         groups = padded(columns) // GROUP * rows
         return Quantized(columns, Buffer(groups * GROUP), Buffer(groups * 4), Buffer(groups * 4))
 
     def numbers(self, each: int) -> Buffer:
         """Numbers of 32 bits, `each` for a token, without gaps."""
-        return Buffer(self.settings.limit * each * 4)
+        return Buffer(self.limit * each * 4)
 
     def floats(self, columns: int, count: int) -> Buffer:
         """float32 [count, columns padded to 32], without gaps."""
@@ -105,11 +111,21 @@ class Recorder(Unique):
             self._since[b] = True
         s = self.settings
         tag = Tag(s.isa, scheme, s.tiles.get(f"{kernel} {scheme}", s.tokens))
-        self.instructions.append(Instruction(kernel, tag, given, words, reads, writes))
+        outputs = self.cut is not None
+        self.instructions.append(Instruction(kernel, tag, given, words, reads, writes, outputs))
 
     def yield_point(self) -> None:
         """A long pass may pause here, for Ctrl-C."""
         self.yield_points.append(len(self.instructions))
+
+    def only_outputs(self) -> None:
+        """Instructions from here on are about rows of the pass's outputs, in the order of these; a pass that
+        has none ends here. UsageError where that was so before.
+        """
+        if self.cut is not None:
+            raise UsageError("a program is about its outputs alone from one place on.")
+        self.cut = len(self.instructions)
+        self.yield_point()
 
     # ---- the end ----
     def requests(self) -> set[Request]:
@@ -124,6 +140,7 @@ class Recorder(Unique):
             self.instructions,
             addresses,
             yield_points=self.yield_points,
+            cut=self.cut,
             ids=self.ids.array,
             logits=self.logits.array,
             likeliest=self.likeliest.array,

@@ -79,6 +79,19 @@ GRANITE = {
 }  # fmt: skip
 
 
+GEMMA4 = GEMMA | {
+    "model.embed_tokens_per_layer": "per_layer_token_embd", "layer_scalar": "layer_output_scale",
+    "model.per_layer_model_projection": "per_layer_model_proj",
+    "model.per_layer_projection_norm": "per_layer_proj_norm",
+    "per_layer_input_gate": "inp_gate", "per_layer_projection": "proj",
+    "post_per_layer_input_norm": "post_norm", "router.proj": "ffn_gate_inp",
+    "router": "ffn_gate_inp", "router.per_expert": "ffn_down_exps",
+    "experts.gate_up_proj": "ffn_gate_up_exps", "experts.down_proj": "ffn_down_exps",
+    "post_feedforward_layernorm_1": "post_ffw_norm_1", "post_feedforward_layernorm_2": "post_ffw_norm_2",
+    "pre_feedforward_layernorm_2": "pre_ffw_norm_2",
+}  # fmt: skip
+
+
 def head_dim(c: Config) -> int:
     return reference.head_dim(c)
 
@@ -146,6 +159,29 @@ def gemma2(c: Config) -> Config:
 
 def gemma3(c: Config) -> Config:
     return {**usual(c), "attention.sliding_window": c["sliding_window"]}
+
+
+def gemma4(c: Config) -> Config:
+    sliding = [kind == "sliding_attention" for kind in c["layer_types"]]
+    own = c.get("per_layer_config", {}).get(str(sliding.index(False)), {})
+    whole, part = c.get("global_head_dim") or own["head_dim"], c["head_dim"]
+    keys = {
+        **gemma3(c), **mixture(c),
+        "attention.shared_kv_layers": c["num_kv_shared_layers"],
+        "embedding_length_per_layer_input": c.get("hidden_size_per_layer_input", 0),
+        "final_logit_softcapping": c["final_logit_softcapping"],
+        "attention.sliding_window_pattern": sliding,
+        "attention.key_length": whole, "attention.value_length": whole, "rope.dimension_count": whole,
+        "attention.key_length_swa": part, "attention.value_length_swa": part,
+        "rope.dimension_count_swa": part,
+    }  # fmt: skip
+    if c["use_double_wide_mlp"]:
+        first, width = len(sliding) - c["num_kv_shared_layers"], c["intermediate_size"]
+        keys["feed_forward_length"] = [width * (1 + (i >= first)) for i in range(len(sliding))]
+    if few := c.get("num_global_key_value_heads") or own.get("num_key_value_heads"):
+        many = c["num_key_value_heads"]
+        keys["attention.head_count_kv"] = [many if window else few for window in sliding]
+    return keys
 
 
 def phi3(c: Config) -> Config:
@@ -219,7 +255,7 @@ def mixture(c: Config) -> Config:
     """What mixtures have beside the keys of their line."""
     keys = {
         "expert_count": c.get("num_local_experts") or c.get("num_experts"),
-        "expert_used_count": c["num_experts_per_tok"],
+        "expert_used_count": c.get("num_experts_per_tok") or c.get("top_k_experts"),
         "expert_feed_forward_length": c.get("moe_intermediate_size"),
         "expert_shared_feed_forward_length": c.get("shared_expert_intermediate_size"),
     }
@@ -327,6 +363,8 @@ class Architecture:
 FAMILIES = {  # by the model_type
     "gemma2": Architecture("gemma2", gemma2, GEMMA, plus=1),
     "gemma3_text": Architecture("gemma3", gemma3, GEMMA, plus=1),
+    "gemma4_text": Architecture("gemma4", gemma4, GEMMA4),
+    "gemma4_unified_text": Architecture("gemma4", gemma4, GEMMA4),
     "phi3": Architecture("phi3", phi3, PHI),
     "granite": Architecture("granite", granite, paired=True),
     "smollm3": Architecture("smollm3", llama, paired=True),
@@ -393,8 +431,9 @@ def _oss() -> Config:
 # and one: with the base of its case they are beyond the first pair and the last.
 CASES = {
     **{name: Case(name) for name in (
-        "cohere2", "ernie4_5", "exaone4-full", "gemma2", "gemma3", "glm4", "gpt_neox", "granite",
-        "granitemoe", "hunyuan", "lfm2", "ministral3", "mixtral", "olmo2", "olmoe", "phi3", "qwen3_5",
+        "cohere2", "ernie4_5", "exaone4-full", "gemma2", "gemma3", "gemma4", "gemma4-mixture",
+        "gemma4-unified", "glm4", "gpt_neox", "granite", "granitemoe", "hunyuan", "lfm2", "ministral3",
+        "mixtral", "olmo2", "olmoe", "phi3", "qwen3_5",
         "smollm3", "stablelm", "stablelm-parallel",
     )},
     **{name: Case(name, blocks=(0, 2)) for name in ("qwen2_moe", "qwen3_moe")},
@@ -402,6 +441,7 @@ CASES = {
     "phi3-short": Case("phi3-short", {"sliding_window": None}),
     # and what files may say otherwise
     "gemma3-no-window": Case("gemma3", keys={"attention.sliding_window": None}),
+    "gemma4-mixture-no-cap": Case("gemma4-mixture", keys={"final_logit_softcapping": None}),
     "gpt_neox-sequential": Case("gpt_neox", {"use_parallel_residual": False}),
     "granite-no-scales": Case("granite", keys={
         "attention.scale": None, "embedding_scale": None, "residual_scale": None}),
@@ -454,6 +494,13 @@ def apart(weights: Mapping[str, Array]) -> dict[str, Array]:
     return found
 
 
+def gemma4_names(weights: Mapping[str, Array]) -> dict[str, Array]:
+    """With an ending where checkpoints have none."""
+    plain = ("layer_scalar", "gate_up_proj", "down_proj")
+    found = {f"{name}.weight" if name.endswith(plain) else name: x for name, x in weights.items()}
+    return {name.replace("per_expert_scale", "per_expert.scale"): x for name, x in found.items()}
+
+
 def mxfp4(codes: Array, scales: Array) -> Array:
     """uint8 [experts, rows, bytes] of codes [experts, rows, 32s, 16], two in turn in each byte: the exponent
     of each 32 columns, then bytes with the codes of a column and of the one 16 further on.
@@ -480,6 +527,7 @@ def tensors(checkpoint: reference.Checkpoint, fused: bool = False) -> dict[str, 
     row, found = FAMILIES[c["model_type"]], dict[str, Array]()
     names = {**LLAMA, **row.names}
     weights = apart(checkpoint.weights) if row.name == "gpt-oss" else checkpoint.weights
+    weights = gemma4_names(weights) if row.name == "gemma4" else weights
     weights = {
         name.replace("expert_bias", "exp_probs_b.bias"): x.squeeze(1)
         if ".conv" in name and x.ndim == 3
@@ -517,6 +565,10 @@ def tensors(checkpoint: reference.Checkpoint, fused: bool = False) -> dict[str, 
 def factors(c: Config) -> dict[str, Array]:
     """Tensors that the frequencies of the rotation are divided by."""
     theta, scaling, _ = rotation(c)
+    if scaling.get("rope_type") == "proportional":
+        dims = gemma4(c)["attention.key_length"]
+        turned = int(dims * scaling["partial_rotary_factor"] / 2)
+        return {"rope_freqs.weight": np.repeat(np.array([1, 1e30], np.float32), [turned, dims // 2 - turned])}
     if scaling.get("rope_type") == "llama3":
         plain = {**c, "rope_scaling": None, "rope_parameters": {"rope_theta": theta}}
         divisors = reference.inverse_frequencies(plain) / reference.inverse_frequencies(c)

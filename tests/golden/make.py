@@ -23,7 +23,7 @@ import transformers
 from transformers.integrations.bitnet import pack_weights
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
-from tests.golden import reference
+from tests.golden import reference, reference_gemma4
 
 HERE = Path(__file__).parent / "families"
 TOKENS = 48
@@ -63,6 +63,15 @@ OSS = SMALL | {
 }  # fmt: skip
 YARN = {"factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
         "original_max_position_embeddings": 64}  # fmt: skip
+SLIDING, FULL = "sliding_attention", "full_attention"
+GEMMA4: dict[str, Any] = SMALL | {
+    "hidden_size": 40, "intermediate_size": 52, "head_dim": 24, "num_hidden_layers": 7, "sliding_window": 16,
+    "layer_types": [*(2 * (SLIDING, FULL)), SLIDING, SLIDING, FULL],
+    "vocab_size_per_layer_input": 96, "tie_word_embeddings": True, "pad_token_id": 0,
+    "rope_parameters": {
+        "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 1e4},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e3}},
+}  # fmt: skip
 LFM2: dict[str, Any] = {
     "vocab_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
     "norm_eps": 1e-5, "tie_word_embeddings": True, "max_position_embeddings": 128,
@@ -125,6 +134,19 @@ FAMILIES = {
         "vision_config": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
                           "num_attention_heads": 2, "image_size": 28, "patch_size": 14},
         "mm_tokens_per_image": 4, "eos_token_id": [2, 5]}, sees=True, **BF16),
+    "gemma4-sees": Family(transformers.Gemma4Config, {
+        "text_config": SMALL | {
+            "model_type": "gemma4_text", "hidden_size": 32, "intermediate_size": 48, "head_dim": 8,
+            "global_head_dim": 16, "sliding_window": 16, "num_hidden_layers": 4, "num_kv_shared_layers": 2,
+            "layer_types": [SLIDING, FULL] * 2, "hidden_size_per_layer_input": 8,
+            "vocab_size_per_layer_input": 96, "pad_token_id": 0, "tie_word_embeddings": True,
+            "final_logit_softcapping": 30.0, "rms_norm_eps": 1e-6},
+        "vision_config": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+                          "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8,
+                          "position_embedding_size": 16, "patch_size": 4},
+        "audio_config": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+                         "subsampling_conv_channels": [4, 4], "output_proj_dims": 16},
+        "eos_token_id": [1, 5]}, sees=True, **BF16),
     "mistral3-sees": Family(transformers.Mistral3Config, {
         "text_config": SMALL | {
             "model_type": "ministral3", "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4,
@@ -238,6 +260,24 @@ FAMILIES = {
     "gpt_oss-mxfp4": Family(transformers.GptOssConfig, OSS | {
         "num_hidden_layers": 2, "rope_parameters": rope(1e4, rope_type="yarn", **YARN)},
         old_rope=True, mxfp4=True, **BF16),
+    # heads of two sizes, keys that are values, layers that read others' and have an MLP twice as wide, inputs
+    # of layers; the words as they are published, and as transformers writes them
+    "gemma4": Family(transformers.Gemma4TextConfig, GEMMA4 | {
+        "global_head_dim": 40, "num_global_key_value_heads": 1, "attention_k_eq_v": True,
+        "num_kv_shared_layers": 3, "use_double_wide_mlp": True, "hidden_size_per_layer_input": 12,
+        "final_logit_softcapping": 8.0},
+        becomes={"global_head_dim": 40, "num_global_key_value_heads": 1}, without=("per_layer_config",),
+        by_hand=True, **BF16),
+    "gemma4-mixture": Family(transformers.Gemma4TextConfig, GEMMA4 | {
+        "hidden_size": 64, "num_hidden_layers": 3, "layer_types": None, "head_dim": 16, "global_head_dim": 32,
+        "hidden_size_per_layer_input": 0, "enable_moe_block": True, "num_experts": 6, "top_k_experts": 3,
+        "moe_intermediate_size": 32, "final_logit_softcapping": 30.0}, by_hand=True, **BF16),
+    # the form of the 12 B, whose whole hears without an encoder
+    "gemma4-unified": Family(transformers.Gemma4UnifiedTextConfig, {
+        key: value for key, value in GEMMA4.items() if key != "vocab_size_per_layer_input"} | {
+        "hidden_size": 48, "num_hidden_layers": 3, "layer_types": [SLIDING, SLIDING, FULL],
+        "global_head_dim": 32, "num_global_key_value_heads": 1, "attention_k_eq_v": True,
+        "final_logit_softcapping": 30.0}, by_hand=True, **BF16),
     # convolutions but for the third layer; a width that is no multiple of 16
     "lfm2": Family(transformers.Lfm2Config, LFM2 | {
         "hidden_size": 72, "intermediate_size": 60, "block_multiple_of": 16, "full_attn_idxs": [2]},
@@ -295,6 +335,8 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
                     scale = 4.0  # some go beyond it
                 parameter.copy_(scale * normal(parameter.shape) / parameter.shape[1] ** 0.5)
         for name, buffer in sorted(model.named_buffers()):
+            if name.endswith("layer_scalar"):
+                buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
             if name.endswith("expert_bias"):
                 buffer.copy_(0.3 * normal(buffer.shape))
 
@@ -393,7 +435,9 @@ def make(name: str) -> None:
         logits = model(torch.from_numpy(ids)[None]).logits[0].numpy()
     largest, error = np.abs(logits).max(), 0.0
     if family.by_hand:
-        ours = reference.logits(reference.load(directory), ids.tolist())
+        checkpoint = reference.load(directory)
+        meaning = reference_gemma4 if name.startswith("gemma4") else reference
+        ours = meaning.logits(checkpoint, ids.tolist())
         error = np.abs(ours - logits).max() / largest
     kilobytes = sum(path.stat().st_size for path in directory.iterdir()) / 1e3
     print(f"{name:14} {kilobytes:6.0f} kB  largest logit {largest:6.2f}  reference differs by {error:.1e}")

@@ -29,7 +29,7 @@ NAMES = [
 ]
 # Of the largest logit; llama.cpp reads GELU from a table of float16, which GPT-NeoX's is another than.
 TOLERANCE = 2e-5
-GELU = ("gemma2", "gemma3", "gpt_neox")
+GELU = ("gemma2", "gemma3", "gemma4", "gpt_neox")
 TOLERANCE_GELU = 4e-3
 
 
@@ -87,7 +87,9 @@ def test_as_the_checkpoint(name: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(ours, logits(tmp_path / "a.edgeq", ids))
 
 
-@pytest.mark.parametrize("name", ["granite", "glm4", "stablelm", "qwen3_moe", "granitemoe", "gpt_oss"])
+@pytest.mark.parametrize(
+    "name", ["granite", "glm4", "stablelm", "qwen3_moe", "granitemoe", "gpt_oss", "gemma4-mixture"]
+)
 def test_fused(name: str, tmp_path: Path) -> None:
     """Queries, keys and values, and their biases, in one tensor: rows in pairs and not. Of experts two in
     one.
@@ -171,6 +173,29 @@ def test_the_scale_of_scores_of_gemma() -> None:
         assert words["query_pre_attn_scalar"] == scalar
 
 
+def test_words_of_gemma4(tmp_path: Path) -> None:
+    """A cap of 0 is none; lists have a number for each layer, of each kind and width the same."""
+    assert config(tmp_path, "gemma4", {"final_logit_softcapping": 0.0}).final_logit_softcapping is None
+    with pytest.raises(EdgeqError, match=r"tensor 'blk\.4\.ffn_gate\.weight' has shape"):
+        config(tmp_path, "gemma4", {"feed_forward_length": 52})
+
+
+def test_keys_of_layers_that_keep_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some files have them, and nothing is computed from them."""
+    whole = gguf_families.tensors
+
+    def more(*given: Any) -> Any:
+        found = whole(*given)
+        names = {f"blk.2.attn_{part}.weight": f"blk.5.attn_{part}.weight" for part in ("k", "v", "k_norm")}
+        return found | {there: found[here] for here, there in names.items()}
+
+    found = config(tmp_path, "gemma4", {})
+    monkeypatch.setattr(gguf_families, "tensors", more)
+    assert config(tmp_path, "gemma4", {}) == found
+    path = write(tmp_path / "more.gguf", HERE / "families" / "gemma4")
+    assert not {name for name in open_file(path).tensors if name.startswith("blocks.5.k")}
+
+
 def test_the_epsilon_is_of_the_kind_of_norms(tmp_path: Path) -> None:
     """Where a checkpoint's config has both, a file has both."""
     layer, rms = "attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon"
@@ -238,6 +263,22 @@ def test_widths_of_experts() -> None:
         ("gemma2", "attention.head_count", "four", "num_attention_heads is 'four'"),
         ("granite", "attention.key_length", "long", "head_dim is 'long'"),
         ("glm4", "rope.dimension_count", 26, "partial_rotary_factor is"),
+        ("gemma4", "feed_forward_length", [52] * 3 + [104] * 4, "feed_forward_length is [52, 52, 52"),
+        ("gemma4", "feed_forward_length", [52], "feed_forward_length is [52]"),
+        ("gemma4", "attention.head_count_kv", [2, 1, 1, 1, 2, 2, 1], "head_count_kv is [2, 1, 1"),
+        ("gemma4", "attention.head_count_kv", 3, "num_key_value_heads is 3"),
+        ("gemma4", "attention.value_length_swa", 16, "value_length_swa is 16, but only 24 is supported"),
+        ("gemma4", "attention.value_length", 16, "value_length is 16, but only head_dim 40 is supported"),
+        (
+            "gemma4-mixture",
+            "attention.shared_kv_layers",
+            2,
+            "num_kv_shared_layers is 2, but of each kind",
+        ),
+        ("gemma4-mixture", "attention.shared_kv_layers", "all", "num_kv_shared_layers is 'all'"),
+        ("gemma4-mixture", "attention.sliding_window_pattern", "all", "layer_types is 'all'"),
+        ("gemma4", "rope.scaling.type", "yarn", "rope_scaling"),
+        ("gemma4-mixture", "expert_used_count", 0, "top_k_experts is 0"),
         ("ernie4_5", "rope.dimension_sections", [4, 4, 4, 4], "nothing is known of such a key"),
     ],
 )

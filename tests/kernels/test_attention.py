@@ -191,6 +191,17 @@ class Attention:
             **own,
         )
 
+    def lay(self, q: Array, workers: int = 1) -> None:
+        """Queries alone."""
+        a = self.m.rows(q.reshape(len(q), -1))
+        words = ("q", "heads", "kv_heads", "head_dim", "rows")
+        own = self.own if self.kind.scaled else {}
+        run(
+            self.m, f"lay_{self.number}", self.tag, count=len(q), workers=workers, a=a.address,
+            a_stride=a.stride, scaling=float32_bits(scaling(self.case)),
+            **{word: self.operands[word] for word in words}, **own,
+        )  # fmt: skip
+
     def attend(self, workers: int = 1) -> Array:
         case = self.case
         y = self.m.rows(np.full((case.count, case.heads * case.head_dim), np.nan, np.float32))
@@ -360,6 +371,28 @@ def test_floats(case: Case, kind: str, name: str) -> None:
     query, keys, values = meaning_attention.store_float(q, k, v, centre_of(case), scaling(case), dtype)
     same_bits(attention.queries()[..., : case.head_dim], query)
     same_bits(got, meaning_attention.attend_float(query, keys, values, case.before, softmax_of(case)))
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+@pytest.mark.parametrize("kind", ["f32", "f16", "q8", "q4"])
+@pytest.mark.parametrize("case", SOME, ids=str)
+def test_queries_alone(case: Case, kind: str, name: str) -> None:
+    """As they are laid out where keys and values are stored beside them, and none of these are."""
+    q, k, v = inputs(case)
+    attention = Attention(case, kind, name)
+    attention.store(case.before, q, k[case.before :], v[case.before :])
+    want, pages = attention.queries().copy(), [page.values.copy() for page in attention.pages]
+    attention.query.values[:] = 77
+    attention.lay(q, workers=2)
+    same_bits(attention.queries(), want)
+    got = attention.numbers() if attention.kind.scaled else attention.queries()[..., : case.head_dim]
+    meant = (meaning_attention.lay_int8 if attention.kind.scaled else meaning_attention.lay_float)(
+        q, scaling(case)
+    )
+    for one, other in zip(got, meant, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for page, before in zip(attention.pages, pages, strict=True):
+        np.testing.assert_array_equal(page.values, before)
 
 
 @pytest.mark.parametrize("case", SOME + CAPPED + WHOLE[1:], ids=str)

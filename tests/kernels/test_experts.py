@@ -39,6 +39,7 @@ def test_route(name: str, count: int, experts: int, picked: int) -> None:
     for scoring in ("softmax", "sigmoid"):
         for renormalize in (True, False):
             m = Memory()
+            scales = rng.normal(size=experts).astype(np.float32) if renormalize else None
             scores, bias = scores_of(rng, count, experts), rng.normal(size=experts).astype(np.float32)
             biased = scoring == "sigmoid"
             rows, chosen = m.rows(scores), m.flat(count * picked, np.int32)
@@ -52,6 +53,7 @@ def test_route(name: str, count: int, experts: int, picked: int) -> None:
                 scores=rows.address,
                 scores_stride=rows.stride,
                 bias=m.vector(bias).address if biased else 0,
+                scales=0 if scales is None else m.vector(scales).address,
                 experts=experts,
                 picked=picked,
                 scoring=int(biased),
@@ -60,11 +62,12 @@ def test_route(name: str, count: int, experts: int, picked: int) -> None:
                 chosen=chosen.address,
                 shares=shares.address,
             )
-            want = mixtures.route(scores, picked, scoring, renormalize, 2.5, bias if biased else None)
+            given = picked, scoring, renormalize, 2.5, bias if biased else None
+            want = mixtures.route(scores, *given, scales)
             np.testing.assert_array_equal(chosen.values.reshape(count, picked), want[0])
             same_bits(shares.values.reshape(count, picked), want[1])
             if renormalize:
-                np.testing.assert_allclose(want[1].sum(1), 2.5, rtol=1e-5)
+                np.testing.assert_allclose(mixtures.route(scores, *given)[1].sum(1), 2.5, rtol=1e-5)
 
 
 def test_scores_that_are_no_numbers_choose_some_expert() -> None:
@@ -74,8 +77,8 @@ def test_scores_that_are_no_numbers_choose_some_expert() -> None:
     scores[1] = [np.inf, np.nan, -np.inf, np.inf, 1, 2]
     rows, chosen, shares = m.rows(scores), m.flat(9, np.int32), m.flat(9, np.float32)
     run(
-        m, "route", tag_of(HERE), count=3, scores=rows.address, scores_stride=rows.stride, bias=0, experts=6,
-        picked=3, scoring=0, renormalize=1, factor=float32_bits(1.0), chosen=chosen.address,
+        m, "route", tag_of(HERE), count=3, scores=rows.address, scores_stride=rows.stride, bias=0, scales=0,
+        experts=6, picked=3, scoring=0, renormalize=1, factor=float32_bits(1.0), chosen=chosen.address,
         shares=shares.address,
     )  # fmt: skip
     assert chosen.values.min() >= 0 and chosen.values.max() < 6
@@ -115,12 +118,14 @@ def test_slots(count: int, experts: int, picked: int) -> None:
         operands, read = m.int8(count * picked, columns)
         run(m, "gather_quantized", tag_of(HERE), members=members, **source, **operands, **common)
         same_int8(read(), mixtures.gather_quantized(q, want.members), count * picked)
-        x = m.rows(a)
-        run(
-            m, "add_slots", tag_of(HERE), a=y.address, a_stride=y.stride, slots=m.put(want.slots).address,
-            shares=m.put(shares).address, x=x.address, x_stride=x.stride, **common,
-        )  # fmt: skip
-        same_bits(x.values, mixtures.add_slots(y.values, want.slots, shares, a))
+        for add in (0, 1):
+            x = m.rows(a)
+            run(
+                m, "add_slots", tag_of(HERE), a=y.address, a_stride=y.stride, slots=m.put(want.slots).address,
+                shares=m.put(shares).address, x=x.address, x_stride=x.stride, add=add, **common,
+            )  # fmt: skip
+            before = a if add else np.zeros_like(a)
+            same_bits(x.values, mixtures.add_slots(y.values, want.slots, shares, before))
 
 
 @pytest.mark.parametrize("columns", [1, 31, 100])

@@ -47,7 +47,13 @@ def test_activation(columns: int, name: str) -> None:
         rows = [activations(rng, count, columns) for _ in range(2 if gated else 1)]
         held = [m.rows(row) for row in rows]
         if gated:
-            given = dict(gate=held[0].address, up=held[1].address, stride=held[0].stride, each=1)
+            given = dict(
+                gate=held[0].address,
+                up=held[1].address,
+                gate_stride=held[0].stride,
+                up_stride=held[1].stride,
+                each=1,
+            )
         else:
             given = dict(a=held[0].address, a_stride=held[0].stride)
         if f"{name}_quantize" in KERNELS:
@@ -70,7 +76,8 @@ def test_activation_everywhere(name: str, activation: str) -> None:
     given: dict[str, Any] = dict(a=a.address, a_stride=a.stride)
     gated = activation.startswith("gated_")
     if gated:
-        given = dict(gate=a.address, up=m.rows(np.ones_like(x)).address, stride=a.stride, each=1)
+        up = m.rows(np.ones_like(x))
+        given = dict(gate=a.address, gate_stride=a.stride, up=up.address, up_stride=up.stride, each=1)
     given |= dict(y=y.address, y_stride=y.stride)
     run(m, activation, tag_of(name), count=1, dim=x.shape[1], **given)
     same_bits(y.values, meaning.KERNELS[activation](*(x, np.ones_like(x))[: 1 + gated]))
@@ -87,7 +94,9 @@ def test_several_rows_of_a_token(name: str) -> None:
     m = Memory()
     rows = [activations(rng, tokens * each, columns) for _ in range(2)]
     gate, up = map(m.rows, rows)
-    given: dict[str, Any] = dict(gate=gate.address, up=up.address, stride=gate.stride, each=each, dim=columns)
+    given: dict[str, Any] = dict(
+        gate=gate.address, gate_stride=gate.stride, up=up.address, up_stride=up.stride, each=each, dim=columns
+    )
     y = m.rows(np.full((tokens * each, columns), np.nan, np.float32))
     run(m, f"gated_{name}", tag_of(HERE), count=tokens, y=y.address, y_stride=y.stride, **given)
     same_bits(y.values, meaning.KERNELS[f"gated_{name}"](*rows))
@@ -104,8 +113,8 @@ def test_clamped_gate(name: str) -> None:
     m = Memory()
     a, b, y = m.rows(gate), m.rows(up), m.rows(np.zeros_like(gate))
     run(
-        m, "gated_clamped", tag_of(name), count=1, gate=a.address, up=b.address, stride=a.stride, each=1,
-        y=y.address, y_stride=y.stride, dim=2000,
+        m, "gated_clamped", tag_of(name), count=1, gate=a.address, gate_stride=a.stride, up=b.address,
+        up_stride=b.stride, each=1, y=y.address, y_stride=y.stride, dim=2000,
     )  # fmt: skip
     same_bits(y.values, meaning.clamped(gate, up))
     g, u = np.minimum(gate, 7).astype(float), np.clip(up, -7, 7).astype(float)

@@ -154,13 +154,14 @@ def test_norm(columns: int, count_at: int) -> None:
 HEADS = [(1, 8), (3, 8), (4, 8), (2, 64), (1, 80), (2, 80), (5, 20), (3, 128)]
 
 
+@pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize(("heads", "head_dim"), HEADS)
-def test_norm_heads(heads: int, head_dim: int) -> None:
+def test_norm_heads(heads: int, head_dim: int, weighted: bool) -> None:
     rng = np.random.default_rng(heads)
     for count in COUNTS:
         m = Memory()
         a = activations(rng, count, heads * head_dim)
-        weight = rng.normal(size=head_dim).astype(np.float32)
+        weight = rng.normal(size=head_dim).astype(np.float32) if weighted else None
         x = m.rows(a)
         run(
             m,
@@ -171,13 +172,30 @@ def test_norm_heads(heads: int, head_dim: int) -> None:
             x_stride=x.stride,
             heads=heads,
             head_dim=head_dim,
-            weight=m.vector(weight).address,
+            weight=0 if weight is None else m.vector(weight).address,
             epsilon=float32_bits(EPSILON),
         )
         same_bits(
             x.values,
             meaning.norm_heads(a.reshape(count, heads, head_dim), weight, EPSILON).reshape(count, -1),
         )
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_copy(columns: int) -> None:
+    """Of all rows, or of those that are wanted."""
+    rng = np.random.default_rng(columns)
+    for count, wanted in ((1, 1), (5, 2), (9, 9)):
+        rows = np.sort(rng.permutation(count)[:wanted])
+        for count_at, taken in ((COUNT, np.arange(count)), (OUTPUTS, rows)):
+            m = Memory()
+            a = activations(rng, count, columns)
+            held, y = m.rows(a), m.rows(np.full((len(taken), columns), np.nan, np.float32))
+            run(
+                m, "copy", tag_of(HERE), count=count, wanted=rows, workers=2, a=held.address,
+                a_stride=held.stride, y=y.address, y_stride=y.stride, dim=columns, count_at=count_at,
+            )  # fmt: skip
+            same_bits(y.values, meaning_rows.copy(a[taken]))
 
 
 @pytest.mark.parametrize("kept", [0, 6, 32])
@@ -337,8 +355,9 @@ def test_silu_is_as_exact_as_it_says() -> None:
         tag_of(HERE),
         count=50,
         gate=gate.address,
+        gate_stride=gate.stride,
         up=up.address,
-        stride=gate.stride,
+        up_stride=up.stride,
         y=y.address,
         y_stride=y.stride,
         dim=x.shape[1],

@@ -174,7 +174,8 @@ def stored(name: str) -> Stored:
     found = huggingface.weights(Folder(FOLDERS[name]))
     seen = "text_config" in json.loads((FOLDERS[name] / "config.json").read_text())
     parts = tuple(f"{part}." for part in wrapped.PARTS)
-    return {key: x for key, x in found.items() if not (seen and key.startswith(parts)) and not is_dead(key)}
+    others = {key for key in found if seen and key.removeprefix("model.").startswith(parts)}
+    return {key: x for key, x in found.items() if key not in others and not is_dead(key)}
 
 
 def kinds(found: Stored) -> Iterator[str]:
