@@ -46,3 +46,18 @@ def architecture_of(file: GGUFFile, known: Collection[str]) -> str:
 def runs(known: Collection[str]) -> str:
     """What can be run, as the end of a sentence."""
     return f"edgeq runs {', '.join(known)}: get a model of one of these"
+
+
+def without_guesses(file: GGUFFile, architecture: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the file says, less its layers behind the last one that were trained to guess tokens further on;
+    and those, in words, by their numbers.
+    """
+    beginning, metadata = f"{architecture}.", dict(file.metadata)
+    count, more = (metadata.get(beginning + key) for key in ("block_count", "nextn_predict_layers"))
+    if type(count) is not int or type(more) is not int or not 0 < more < count:
+        return metadata, {}
+    for key, value in metadata.items():  # those with an entry for each layer, too
+        if key.startswith(beginning) and isinstance(value, list) and len(value) == count:
+            metadata[key] = value[: count - more]
+    metadata |= {f"{beginning}block_count": count - more, f"{beginning}nextn_predict_layers": 0}
+    return metadata, {str(i): f"guessing layer {i}" for i in range(count - more, count)}

@@ -11,6 +11,7 @@ import pytest
 
 from edgeq import models
 from edgeq.converters import convert, gguf
+from edgeq.converters.gguf_words import NEEDED
 from edgeq.converters.source import SourceTensor
 from edgeq.errors import EdgeqError, FormatError, UnsupportedError
 from edgeq.formats import dequantize, open_model, quantize, verify
@@ -382,7 +383,7 @@ def test_window_of_qwen_is_refused(tmp_path: Path, model_type: str) -> None:
         gguf.open_file(path)
 
 
-@pytest.mark.parametrize("key", gguf.NEEDED)
+@pytest.mark.parametrize("key", NEEDED)
 def test_missing_keys(tmp_path: Path, key: str) -> None:
     words = config()
     absent: dict[str, Any] = {key.replace(".", "__"): None}

@@ -12,8 +12,8 @@ from typing import Any
 
 from edgeq import models
 from edgeq.converters import pipeline
-from edgeq.converters.gguf import WORDS as CONFIG_WORDS
 from edgeq.converters.gguf import open_file
+from edgeq.converters.gguf_words import WORDS as CONFIG_WORDS
 from edgeq.converters.recipe import choose
 from edgeq.converters.tokenizers import from_gguf
 from edgeq.formats import verify

@@ -215,6 +215,29 @@ def test_keys_that_change_nothing(tmp_path: Path) -> None:
     assert config(tmp_path, "granite", hybrid) == config(tmp_path, "granite", {})
 
 
+def test_layers_that_guess_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of Qwen3.5 count one more layer, which other programs guess with."""
+    whole = gguf_families.tensors
+
+    def more(*given: Any) -> Any:
+        found = whole(*given)
+        return found | {"blk.4.nextn.enorm.weight": found["blk.0.attn_norm.weight"]}
+
+    monkeypatch.setattr(gguf_families, "tensors", more)
+    directory = HERE / "families" / "qwen3_5"
+    path = write(tmp_path / "more.gguf", directory, keys={"block_count": 5, "nextn_predict_layers": 1})
+    source = open_file(path)
+    assert source.config.num_hidden_layers == 4 and source.left_out == ("guessing layer 4",)
+    monkeypatch.undo()
+    convert(path, tmp_path / "more.edgeq", scheme="f32")
+    convert(write(tmp_path / "usual.gguf", directory), tmp_path / "usual.edgeq", scheme="f32")
+    same_file(tmp_path / "usual.edgeq", tmp_path / "more.edgeq")
+    lists = write(tmp_path / "lists.gguf", HERE / "families" / "lfm2", keys={
+        "block_count": 5, "nextn_predict_layers": 1, "attention.head_count_kv": [0, 0, 2, 0, 2]})  # fmt: skip
+    kinds = open_file(lists).config.to_header()["layer_types"]
+    assert kinds == ["conv", "conv", "full_attention", "conv"]
+
+
 def test_experts_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Old files of Mixtral are refused as such."""
     whole = gguf_families.tensors
