@@ -57,6 +57,13 @@ class Gated:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mlp(Gated):
+    """With the norm before it, where the rest of a layer is more than one thing."""
+
+    norm2: Vector  # [hidden]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Products(Attention, Gated):
     """Both; families with more have a class of their own."""
 
@@ -122,6 +129,12 @@ def feed_forward(
     """W_down . (activation(W_gate . h) * (W_up . h)), added to other rows or not."""
     y = ops.gated(p, ops.matmul(p, b.gate, h), ops.matmul(p, b.up, h), (b.down,), activation)
     return ops.matmul(p, b.down, y, add_to=add_to)
+
+
+def mlp(p: Recorder, c: BaseConfig, w: Weights, i: int, x: Rows) -> Rows:
+    """x + mlp(norm(x)) of layer i."""
+    b = w.block(i, Mlp)
+    return feed_forward(p, b, ops.norm(p, x, b.norm2, (b.gate, b.up), epsilon=c.rms_norm_eps), add_to=x)
 
 
 def layer(p: Recorder, c: BaseConfig, w: Weights, i: int, x: Rows, ropes: Ropes, cache: CacheLayer) -> Rows:
