@@ -6,7 +6,7 @@ of the pass, outputs those of its last tokens whose logits are wanted. The kerne
 """
 
 from .activation import activate, gated, gated_rows, xielu
-from .attention import attend
+from .attention import attend, store
 from .embedding import embed
 from .experts import add_gated, add_slots, gather, matmul_experts, route
 from .linear import matmul, quantize
@@ -46,5 +46,6 @@ __all__ = [
     "scale",
     "short_conv",
     "sigmoid",
+    "store",
     "xielu",
 ]
