@@ -305,9 +305,9 @@ def read_stats(data: bytes, folder: Path) -> None:
     """What is taken has moments that are numbers, and added to itself it is such a file again."""
     write(folder / "one.stats", data)
     found = statistics.Statistics(folder / "one.stats")
-    for names, columns in found.taps:
+    for tap in found.taps:
         for part in statistics.PARTS:
-            mean = found.moments(part, names, columns).mean
-            assert mean.shape == (columns, columns) and np.isfinite(mean).all()
+            mean = found.moments(part, tap).mean
+            assert mean.shape == (tap.columns, tap.columns) and np.isfinite(mean).all()
     statistics.merge([found.path, found.path], folder / "two.stats")
     assert statistics.Statistics(folder / "two.stats").tokens == 2 * found.tokens
