@@ -171,6 +171,10 @@ class Run:
     def _all(self, work: Work) -> Result:
         self._choose(work)
         found = self._matrices(work)
+        if unseen := sum(facts.get("experts_unseen", 0) for facts in self.facts.values()):
+            self.tell(
+                f"{unseen} matrices of experts, to which too little came, are rounded without calibration"
+            )
         words: dict[str, Any] = {
             "quality": self.quality.name,
             "steps": list(self.quality.steps),

@@ -121,8 +121,8 @@ def quantize_layer(
         if not wanted:  # they stay what they are
             tick(each)
             continue
-        learnt = _moments(pair, streams, LEARN, exact, rounded, follow)
-        judged = _moments(pair, streams, JUDGE, exact, rounded, follow)
+        learnt = between(pair, streams, LEARN, exact, rounded, follow)
+        judged = between(pair, streams, JUDGE, exact, rounded, follow)
         tick(each / 2)
         known = zip(learnt, judged, strict=True)
         for name, found in quantize_tap(pair.dense, pair.source, wanted, exact.experts, steps, known, seed):
@@ -196,9 +196,7 @@ class Between:
 
 
 @np.errstate(all="ignore")  # what is not finite is refused by what it comes to
-def _moments(
-    pair: Pair, streams: Streams, part: str, exact: Tap, rounded: Tap, follow: bool
-) -> list[Between]:
+def between(pair: Pair, streams: Streams, part: str, exact: Tap, rounded: Tap, follow: bool) -> list[Between]:
     """Of all rows, or of those that come to each expert. The last tap's pass takes the exact rows behind the
     layer.
     """
@@ -240,8 +238,8 @@ def _moments(
     if last:
         streams.ahead.add(part)
     found = []
-    for each, count in zip(h, counts, strict=True):
-        mean = symmetric(each)
+    for count in counts:
+        mean = symmetric(h.pop(0))
         mean /= np.float32(max(1, count))
         found.append(Between(count, mean))
     if other is None:
