@@ -257,9 +257,9 @@ def test_experts_stay_what_they_are(tmp_path: Path, name: str, kept: str) -> Non
     layers = {tensor.split(".")[1] for tensor in found if tensor.startswith("blocks.")}
     for layer in layers:
         experts = {found.pop(f"blocks.{layer}.experts_{part}") for part in ("gate", "up", "down")}
-        assert experts == {kept} and {found.pop(f"blocks.{layer}.{part}") for part in "qkvo"} == {"e8"}
+        assert experts == {kept} and {found.pop(f"blocks.{layer}.{part}") for part in "qkvo"} == {"q8"}
         assert found.pop(f"blocks.{layer}.router") == "f32"
-    assert layers and found.pop("embed") == found.pop("output", "e8") == "e8"
+    assert layers and found.pop("embed") == found.pop("output", "q8") == "q8"
     assert set(found.values()) == {"f32"}
 
 

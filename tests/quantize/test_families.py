@@ -5,7 +5,7 @@ nothing was learnt for.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from edgeq.quantize.streams import LEARN, Pair, Streams, between
 from edgeq.quantize.task import Seen, Task
 from edgeq.quantize.trial import trial
 from edgeq.runtime.dense import Dense
-from tests.golden.test_families import HERE
+from tests.golden.test_families import HERE as GOLDEN
 from tests.quantize.matrices import inputs, matrix, second_moments
 
 Array = np.ndarray[Any, Any]
@@ -50,7 +50,7 @@ GIVEN: dict[str, Any] = dict(recipe=E3, threads=1)
 
 
 def opened(name: str) -> Source:
-    return open_source(HERE / "families" / name)
+    return open_source(GOLDEN / "families" / name)
 
 
 def random_windows(source: Source, count: int = COUNT) -> Windows:
@@ -84,7 +84,7 @@ def divergence(exact: list[Array], path: Path, windows: Array) -> float:
 def test_what_is_learnt_brings_the_model_nearer(name: str, tmp_path: Path) -> None:
     source = opened(name)
     windows = random_windows(source).parts()["report"]
-    convert(HERE / "families" / name, tmp_path / "float", scheme="f32")
+    convert(GOLDEN / "families" / name, tmp_path / "float", scheme="f32")
     exact = logits_of(tmp_path / "float", windows)
     quantize(source, tmp_path / "fast", quality="fast", **GIVEN)
     fast = divergence(exact, tmp_path / "fast", windows)
@@ -134,13 +134,18 @@ def test_a_family_that_nothing_is_known_of_goes_without_transforms(tmp_path: Pat
         quantize(opened("gemma2"), tmp_path / "a", transforms=["quip"], **given)
 
 
-def test_layers_that_read_others_are_rounded_without_calibration(tmp_path: Path) -> None:
-    quantize(opened("gemma4"), tmp_path / "a", quality="fast", **GIVEN)
+@pytest.mark.parametrize("folder", ["families/gemma4", "vectors/encoder"])
+def test_what_does_not_run_layer_by_layer_is_rounded_without_calibration(folder: str, tmp_path: Path) -> None:
+    source = open_source(GOLDEN / folder)
+    quantize(source, tmp_path / "a", quality="fast", **GIVEN)
     assert formats.verify(tmp_path / "a") == []
-    for call in (
-        lambda: quantize(opened("gemma4"), tmp_path / "b", **GIVEN),
-        lambda: estimate(opened("gemma4")),
-    ):
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: quantize(source, tmp_path / "b", **GIVEN),
+        lambda: estimate(source),
+        lambda: measure(source),
+        lambda: keep_statistics(source, tmp_path / "b"),
+    )
+    for call in calls:
         with pytest.raises(UnsupportedError, match="quantize --quality fast, or edgeq convert, rounds its"):
             call()
     assert not (tmp_path / "b").exists()
@@ -155,13 +160,13 @@ def tensors_of(path: Path) -> dict[str, tuple[str, bytes]]:
 def test_experts_keep_their_blocks_and_the_rest_is_calibrated(tmp_path: Path) -> None:
     source, recipe = opened("gpt_oss-mxfp4"), load("keep-experts")
     result = quantize(source, tmp_path / "a", recipe=recipe, threads=1)
-    convert(HERE / "families" / "gpt_oss-mxfp4", tmp_path / "kept", scheme="keep")
+    convert(GOLDEN / "families" / "gpt_oss-mxfp4", tmp_path / "kept", scheme="keep")
     found, kept = tensors_of(tmp_path / "a"), tensors_of(tmp_path / "kept")
     experts = {
         name for name in found if name.rpartition(".")[2] in ("experts_gate", "experts_up", "experts_down")
     }
     assert experts and all(found[name] == kept[name] and found[name][0] == "mx4" for name in experts)
-    assert {found[name][0] for name in found if name[-2:] in (".q", ".k", ".v", ".o")} == {"e8"}
+    assert {found[name][0] for name in found if name[-2:] in (".q", ".k", ".v", ".o")} == {"q8"}
     assert result.divergence is not None and 0 < result.divergence < 0.01
     with pytest.raises(UsageError, match="is quantized already"):
         quantize(source, tmp_path / "b", threads=1)
@@ -188,7 +193,7 @@ def test_experts_that_saw_too_little_are_told(tmp_path: Path, monkeypatch: pytes
         rows = {row["name"]: row for row in file.header["tensors"]}
     assert rows["blocks.0.experts_up"]["experts_unseen"] == 4 and "error" not in rows["blocks.0.experts_up"]
     assert rows["blocks.0.experts_up"]["method"] == "search" and "gptq" in rows["blocks.0.q"]["method"]
-    convert(HERE / "families" / "mixtral", tmp_path / "b", scheme="e3")
+    convert(GOLDEN / "families" / "mixtral", tmp_path / "b", scheme="e3")
     assert (
         tensors_of(tmp_path / "a")["blocks.0.experts_up"] == tensors_of(tmp_path / "b")["blocks.0.experts_up"]
     )
