@@ -1,5 +1,5 @@
-"""A layer of a model, and its head, as programs of their own over windows of rows: float32 weights, which may
-be exchanged, and a tap at the input of each product.
+"""What a model begins with, a layer of it, and its head, as programs of their own over windows of rows:
+float32 weights, which may be exchanged, and a tap at the input of each product.
 
 They are recorded from the family's own functions and run by the engine's kernels, one layer in memory at a
 time.
@@ -7,7 +7,7 @@ time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,9 +15,10 @@ import numpy as np
 
 from edgeq import models
 from edgeq.cache import PagePool, Plan, Table, kind_of
+from edgeq.converters.recipe import matrices
 from edgeq.converters.source import Source
 from edgeq.models import BaseConfig, decoder
-from edgeq.runtime.arena import Rows
+from edgeq.runtime.arena import Buffer, Rows
 from edgeq.runtime.dense import Dense, rows_of, tiled
 from edgeq.runtime.program import Settings
 from edgeq.runtime.recorder import Recorder
@@ -30,13 +31,19 @@ LOGITS_BYTES = 64 << 20  # of the head's rows at a time
 
 @dataclass(frozen=True)
 class Tap:
-    """Rows that matrices are multiplied with: the place before which they can be read."""
+    """Rows that matrices are multiplied with: the place before which they can be read. Where the matrices are
+    those of experts, a token has `picked` rows, and those that come to an expert stand one after another.
+    """
 
     matrices: tuple[str, ...]  # their names in the file, which read the same rows
     rows: Rows
     first: int  # instruction
     last: int  # of the products with them
     adds: bool  # whether these are added to the layer's own rows
+    bias: Vector | None = None  # of the first product
+    picked: int = 1
+    experts: int = 0  # 0: the matrices are of no experts
+    ends: Buffer | None = None  # int32 [experts], behind which row each expert's end
 
     @property
     def columns(self) -> int:
@@ -68,9 +75,38 @@ def floats_of(source: Source, i: int) -> dict[str, Array]:
     return {name: x.reshape(-1) if len(source.tensors[name].shape) == 1 else x for name, x in found.items()}
 
 
+def outside(source: Source) -> dict[str, Array]:
+    """float32 of all vectors that are of no block, by their names."""
+    found = {
+        name: tensor.floats().reshape(-1)
+        for name, tensor in source.tensors.items()
+        if len(tensor.shape) == 1 and not name.startswith("blocks.")
+    }
+    return {**found, **source.made}
+
+
+def embedded(dense: Dense, source: Source, w: Array, ids: Array) -> Array:
+    """float32 [windows, tokens, hidden]: the rows that passes over ids, [windows, tokens], begin with, where
+    the embedding is w, float32 [vocabulary, hidden].
+    """
+    c: BaseConfig = source.config
+    named, places = np.unique(ids, return_inverse=True)  # laid out for kernels is what is named alone
+    held = Held({"embed": w[named], **outside(source)})
+    count = ids.shape[1]
+    recorder = Recorder(Settings(dense.isa, "f32", dense.workers, count, 1, dense.tokens))
+    rows = models.family(source.family).embed(recorder, c, held.weights)
+    program = _apart(dense, recorder)
+    found = np.empty((*ids.shape, c.hidden_size), np.float32)
+    for window, x in zip(places.reshape(ids.shape), found, strict=True):
+        program.ids[:count] = window
+        dense.run(program, count)
+        x[...] = program.numbers(rows)
+    return found
+
+
 class Layer:
     """Block i over windows of up to `window` rows: `run` takes x, [n, hidden], and leaves what comes of
-    it.
+    it. A window begins where its sequence does: a recurrent layer has no state before it.
     """
 
     def __init__(self, dense: Dense, source: Source, i: int, window: int, arrays: Mapping[str, Array]):
@@ -87,10 +123,11 @@ class Layer:
             recorder, c, self.held.weights, i, rows, ropes, recorder.cache(shapes[i])
         )
         self._program = _apart(dense, recorder)
-        self._pages = Table.empty(plan).prepared(PagePool(plan.page_bytes * plan.pages), 0, window)[0]
+        pool = PagePool(plan.page_bytes * plan.pages + plan.state_bytes)
+        self._pages = Table.empty(plan).prepared(pool, 0, window)[0]
         for rope in ropes.values():
             rope.ensure(window)
-        self.taps = list(taps(recorder, rows))
+        self.taps = list(taps(recorder, rows, matrices(source.family, c)))
 
     def start(self, x: Array) -> None:
         """Rows of a window, float32 [n, hidden], from position 0 on."""
@@ -106,8 +143,16 @@ class Layer:
             self._done = place
 
     def read(self, tap: Tap) -> Array:
-        """float32 [n, columns], a view, of a tap that was gone `until`."""
-        return self._program.numbers(tap.rows)[: self._count]
+        """float32 [n * picked, columns], a view, of a tap that was gone `until`."""
+        return self._program.numbers(tap.rows, tap.picked)[: self._count * tap.picked]
+
+    def shared(self, tap: Tap) -> list[Array]:
+        """The same rows, those of each expert apart; where there are none, all together."""
+        x = self.read(tap)
+        if tap.ends is None:
+            return [x]
+        ends = self._program.integers(tap.ends, tap.experts).tolist()
+        return [x[first:last] for first, last in zip([0, *ends], ends, strict=False)]
 
     def run(self, x: Array) -> Array:
         """float32 [n, hidden], a view that the next run overwrites."""
@@ -117,12 +162,12 @@ class Layer:
 
 
 class Head:
-    """The final norm and the product with the head's matrix."""
+    """What follows the last layer: a norm, and the product with the head's matrix w."""
 
-    def __init__(self, dense: Dense, source: Source, norm: Array, w: Array):
+    def __init__(self, dense: Dense, source: Source, w: Array):
         c: BaseConfig = source.config
         self.dense = dense
-        self.held = Held({"norm": norm, "output": w})
+        self.held = Held({**outside(source), "output": w})
         self.limit = max(1, min(256, LOGITS_BYTES // (4 * c.vocab_size)))
         settings = Settings(dense.isa, "f32", dense.workers, self.limit, self.limit, dense.tokens)
         recorder = Recorder(settings)
@@ -130,38 +175,42 @@ class Head:
         rows = rows_of(self.x)
         models.family(source.family).head(recorder, c, self.held.weights, rows)
         self._program = _apart(dense, recorder)
-        (self._tap,) = taps(recorder, rows)
+        (self._tap,) = taps(recorder, rows, ("output",))
         self._columns = c.vocab_size
 
-    def inputs(self, x: Array) -> Iterator[Array]:
-        """What the head's matrix is multiplied with, of rows x [n, hidden], some rows after another."""
+    def logits(self, x: Array, read: Callable[[Array], Array] | None = None) -> Iterator[Array]:
+        """float32 [some rows, vocabulary] of rows x [n, hidden], views that the next overwrites; `read` gives
+        other rows in place of those that the matrix is multiplied with.
+        """
+        tap = self._tap
         for first in range(0, len(x), self.limit):
             part = x[first : first + self.limit]
             self.x[: len(part)] = part
-            self.dense.run(self._program, len(part), 0, self._tap.first)
-            yield self._program.numbers(self._tap.rows)[: len(part)]
-
-    def logits(self, x: Array) -> Iterator[Array]:
-        """float32 [some rows, vocabulary], views that the next overwrites."""
-        for first in range(0, len(x), self.limit):
-            part = x[first : first + self.limit]
-            self.x[: len(part)] = part
-            self.dense.run(self._program, len(part))
+            self.dense.run(self._program, len(part), 0, tap.first)
+            if read is not None:
+                rows = self._program.numbers(tap.rows)[: len(part)]
+                rows[...] = read(rows)
+            self.dense.run(self._program, len(part), tap.first)
             yield self._program.logits[: len(part), : self._columns]
 
 
-def taps(recorder: Recorder, x: Rows) -> Iterator[Tap]:
-    """In the order of the pass; products that read the same rows one after another have one tap."""
+def taps(recorder: Recorder, x: Rows, names: Collection[str]) -> Iterator[Tap]:
+    """Those of the matrices of these names, in the order of the pass; products that read the same rows have
+    one tap, if no other's stands between them.
+    """
     found: list[Tap] = []
     for n, instruction in enumerate(recorder.instructions):
         given = instruction.given
         matrix = given.get("weights")
-        if not isinstance(matrix, Matrix) or not isinstance(given.get("x"), Rows):
+        if not isinstance(matrix, Matrix) or not isinstance(given.get("x"), Rows) or matrix.name not in names:
             continue
         if found and found[-1].rows is given["x"]:
             found[-1] = replace(found[-1], matrices=(*found[-1].matrices, matrix.name), last=n + 1)
-        else:
-            found.append(Tap((matrix.name,), given["x"], n, n + 1, given["y"] is x))
+            continue
+        tap = Tap((matrix.name,), given["x"], n, n + 1, given["y"] is x, given.get("bias"))
+        if "ends" in given:
+            tap = replace(tap, picked=given["picked"], experts=given["experts"], ends=given["ends"])
+        found.append(tap)
     yield from found
 
 

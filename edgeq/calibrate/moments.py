@@ -33,6 +33,8 @@ class Moments:
 
     def add(self, x: Array, dense: Dense) -> None:
         """Some rows more, float32 [n, columns]."""
+        if not len(x):
+            return
         dense.gram(x, self.products)
         size = np.abs(x)
         self.absolute += size.sum(axis=0)
@@ -65,21 +67,25 @@ def symmetric(lower: Array) -> Array:
     return found
 
 
-def learn(layer: Layer, rows: Array, dense: Dense) -> list[Moments]:
+Shares = tuple[Moments, ...]  # of what comes to each expert; of a tap of no experts all in one
+
+
+def learn(layer: Layer, rows: Array, dense: Dense) -> list[Shares]:
     """The moments of each tap of a layer over windows of rows, float32 [windows, tokens, hidden], which are
     behind the layer afterwards.
     """
-    found = [Moments.empty(tap, dense) for tap in layer.taps]
+    found = [tuple(Moments.empty(tap, dense) for _ in range(max(1, tap.experts))) for tap in layer.taps]
     for n, window in enumerate(rows):
-        for each, (_, x) in zip(found, passed(layer, window), strict=True):
-            each.add(x, dense)
+        for shares, (tap, _) in zip(found, passed(layer, window), strict=True):
+            for each, x in zip(shares, layer.shared(tap), strict=True):
+                each.add(x, dense)
         rows[n] = layer.x[: len(window)]
     return found
 
 
 def passed(layer: Layer, x: Array) -> Iterator[tuple[Tap, Array]]:
     """Run a window x, float32 [n, hidden], through a layer: each tap with the rows that come to it, float32
-    [n, columns], a view. At the end `layer.x` is what comes of the window.
+    [n * picked, columns], a view. At the end `layer.x` is what comes of the window.
     """
     layer.start(x)
     for tap in layer.taps:

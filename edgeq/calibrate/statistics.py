@@ -3,7 +3,7 @@
 A file has for each tap, under the name of the first matrix that reads it, `.products`: sums of x x', at and
 below the diagonal, row by row; `.absolute` and `.largest` as `Moments` has them, and `.count`; of the windows
 that methods learn from ("learn/…") and of those that they are judged by ("judge/…"). A diagonal file has the
-sums of x^2 alone, [columns].
+sums of x^2 alone, [columns]. Of experts' matrices all that is there for each expert, one after another.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgeq.calibrate.layers import Layer, floats_of
-from edgeq.calibrate.moments import Moments, learn
+from edgeq.calibrate.layers import Layer, embedded, floats_of
+from edgeq.calibrate.moments import Moments, Shares, learn
 from edgeq.calibrate.windows import Windows
 from edgeq.converters.recipe import matrices
 from edgeq.converters.source import Source
@@ -40,7 +40,32 @@ WORDS = {  # that a file says of itself
 NAME = re.compile("[A-Za-z0-9_.]{1,200}")  # of a matrix
 COUNT_MAX = 1 << 40  # rows
 COLUMNS_MAX = 1 << 20
+EXPERTS_MAX = 1 << 16
 BAND = 1 << 20  # numbers that are looked at together
+
+
+class TapShape(NamedTuple):
+    """What a file says of a tap: the matrices that read it, its columns, and the experts that its rows come
+    to, 0 where there are none.
+    """
+
+    names: tuple[str, ...]
+    columns: int
+    experts: int = 0
+
+    @property
+    def parts(self) -> int:
+        """Of which there are moments each."""
+        return max(1, self.experts)
+
+    @property
+    def row(self) -> list[Any]:
+        """As the file has it."""
+        return [self.names, self.columns, *([self.experts] if self.experts else [])]
+
+    def numbers(self, diagonal: bool) -> int:
+        """Of the products of one part."""
+        return self.columns if diagonal else self.columns * (self.columns + 1) // 2
 
 
 def packed(lower: Array) -> Array:
@@ -68,7 +93,11 @@ def calibrate(
 ) -> None:
     """Write the moments of a model's products over windows, layer after layer."""
     embed = source.tensors["embed"].floats()
-    rows = {part: embed[ids] for part, ids in windows.parts().items() if part in PARTS}
+    rows = {
+        part: embedded(dense, source, embed, ids) for part, ids in windows.parts().items() if part in PARTS
+    }
+    del embed
+    seen = taps_of(source, dense)
     layers = source.config.num_hidden_layers
     about = {
         "format": FORMAT,
@@ -78,15 +107,15 @@ def calibrate(
         "tokens": str(windows.tokens),
         "window": str(windows.length),
         "diagonal": str(int(diagonal)),
-        "taps": json.dumps(taps_of(source, dense)),
+        "taps": json.dumps([tap.row for tap in seen]),
     }
     shapes = dict[str, tuple[str, tuple[int, ...]]]()
-    for names, columns in json.loads(about["taps"]):
+    for tap in seen:
         for part in PARTS:
-            size = columns if diagonal else columns * (columns + 1) // 2
-            shapes[f"{part}/{names[0]}.products"] = "F32", (size,)
-            shapes |= {f"{part}/{names[0]}.{kind}": ("F32", (columns,)) for kind in SUMS}
-            shapes[f"{part}/{names[0]}.count"] = "I64", (1,)
+            name = f"{part}/{tap.names[0]}"
+            shapes[f"{name}.products"] = "F32", (tap.parts * tap.numbers(diagonal),)
+            shapes |= {f"{name}.{kind}": ("F32", (tap.parts * tap.columns,)) for kind in SUMS}
+            shapes[f"{name}.count"] = "I64", (tap.parts,)
     with ArraysWriter(path, about, shapes) as writer:
         for i in range(layers):
             layer = Layer(dense, source, i, windows.length, floats_of(source, i))
@@ -98,8 +127,8 @@ def calibrate(
         writer.commit()
 
 
-def taps_of(source: Source, dense: Dense) -> list[tuple[tuple[str, ...], int]]:
-    """The matrices that each tap of each layer is read by, and its columns."""
+def taps_of(source: Source, dense: Dense) -> list[TapShape]:
+    """The taps of all layers."""
     found = []
     for i in range(source.config.num_hidden_layers):
         arrays = {
@@ -107,7 +136,8 @@ def taps_of(source: Source, dense: Dense) -> list[tuple[tuple[str, ...], int]]:
             for name, t in source.tensors.items()
             if name.startswith(f"blocks.{i}.")
         }
-        found += [(tap.matrices, tap.columns) for tap in Layer(dense, source, i, 1, arrays).taps]
+        layer = Layer(dense, source, i, 1, arrays)
+        found += [TapShape(tap.matrices, tap.columns, tap.experts) for tap in layer.taps]
     return found
 
 
@@ -124,15 +154,15 @@ def identity(source: Source) -> str:
     return text.hexdigest()
 
 
-def _write(writer: ArraysWriter, part: str, found: Moments, diagonal: bool) -> None:
-    name = f"{part}/{found.matrices[0]}"
-    if not np.isfinite(np.diagonal(found.products)).all():
-        raise FormatError(f"tensor {found.matrices[0]!r}: the moments of a matrix's inputs are not finite")
-    products = np.diagonal(found.products) if diagonal else packed(found.products)
-    writer.write(f"{name}.products", products)
-    writer.write(f"{name}.absolute", found.absolute)
-    writer.write(f"{name}.largest", found.largest)
-    writer.write(f"{name}.count", np.array([found.count]))
+def _write(writer: ArraysWriter, part: str, found: Shares, diagonal: bool) -> None:
+    name = found[0].matrices[0]
+    if not all(np.isfinite(np.diagonal(each.products)).all() for each in found):
+        raise FormatError(f"tensor {name!r}: the moments of a matrix's inputs are not finite")
+    products = [np.diagonal(each.products) if diagonal else packed(each.products) for each in found]
+    writer.write(f"{part}/{name}.products", np.concatenate(products))
+    writer.write(f"{part}/{name}.absolute", np.concatenate([each.absolute for each in found]))
+    writer.write(f"{part}/{name}.largest", np.concatenate([each.largest for each in found]))
+    writer.write(f"{part}/{name}.count", np.array([each.count for each in found]))
 
 
 class Statistics:
@@ -147,9 +177,9 @@ class Statistics:
         self.tokens = int(self.about["tokens"])
         self.taps = _taps(parse(self.about["taps"].encode(), f"taps of {path}", depth_max=3), path)
         unknown = set(self._arrays)
-        for names, columns in self.taps:
+        for tap in self.taps:
             for part in PARTS:
-                unknown -= self._check(part, names[0], columns)
+                unknown -= self._check(part, tap)
         if unknown:
             raise FormatError(f"{path}: array {min(unknown)!r:.80} belongs to no tap")
 
@@ -158,10 +188,10 @@ class Statistics:
         """Whether there are squares alone."""
         return self.about["diagonal"] == "1"
 
-    def _check(self, part: str, name: str, columns: int) -> set[str]:
+    def _check(self, part: str, tap: TapShape) -> set[str]:
         """The names of a tap's arrays, which are what they should be."""
-        size = columns if self.diagonal else columns * (columns + 1) // 2
-        wanted = {"products": size, "absolute": columns, "largest": columns}
+        name, columns, size = tap.names[0], tap.columns, tap.numbers(self.diagonal)
+        wanted = {"products": tap.parts * size, **dict.fromkeys(SUMS, tap.parts * columns)}
         for kind, extent in wanted.items():
             array = self._arrays.get(f"{part}/{name}.{kind}")
             if array is None or (array.dtype, array.shape) != (np.float32, (extent,)):
@@ -169,11 +199,15 @@ class Statistics:
             if not all(np.isfinite(array[n : n + BAND]).all() for n in range(0, extent, BAND)):
                 raise FormatError(f"{self.path}: {part}/{name}.{kind} holds what is not finite")
             if kind == "products" and not self.diagonal:
-                array = array[np.cumsum(np.arange(1, columns + 1)) - 1]
+                array = array.reshape(tap.parts, size)[:, np.cumsum(np.arange(1, columns + 1)) - 1]
             if (array < 0).any():
                 raise FormatError(f"{self.path}: {part}/{name}.{kind} holds sums below nothing")
-        count = self._arrays.get(f"{part}/{name}.count")
-        if count is None or (count.dtype, count.shape) != (np.int64, (1,)) or not 0 < count[0] <= COUNT_MAX:
+        count, least = self._arrays.get(f"{part}/{name}.count"), 0 if tap.experts else 1
+        if (
+            count is None
+            or (count.dtype, count.shape) != (np.int64, (tap.parts,))
+            or not ((least <= count) & (count <= COUNT_MAX)).all()
+        ):
             raise FormatError(f"{self.path}: {part}/{name}.count is no number of rows")
         return {f"{part}/{name}.{kind}" for kind in (*wanted, "count")}
 
@@ -183,25 +217,33 @@ class Statistics:
         """
         if self.about["model"] != identity(source):
             raise UsageError(f"{self.path} is of another model ({self.about.get('name', '')!r:.80})")
-        found = sorted((name, columns) for names, columns in self.taps for name in names)
+        found = sorted((name, tap.columns) for tap in self.taps for name in tap.names)
         inner = [name for name in matrices(source.family, source.config) if name.startswith("blocks.")]
         if found != sorted((name, source.tensors[name].shape[1]) for name in inner):
             raise FormatError(f"{self.path} is not of each matrix of the model's layers once")
 
-    def moments(self, part: str, names: tuple[str, ...], columns: int) -> Moments:
-        """Of a tap; of a diagonal file the products of a column with itself alone."""
-        base = f"{part}/{names[0]}"
-        flat = self._arrays[f"{base}.products"]
+    def moments(self, part: str, tap: TapShape, expert: int = 0) -> Moments:
+        """Of a tap, or what comes to one expert; of a diagonal file the products of a column with itself
+        alone.
+        """
+        base, columns = f"{part}/{tap.names[0]}", tap.columns
+
+        def own(kind: str, each: int) -> Array:
+            return np.array(self._arrays[f"{base}.{kind}"][expert * each : (expert + 1) * each])
+
+        flat = own("products", tap.numbers(self.diagonal))
         products = np.diag(flat) if self.diagonal else unpacked(flat, columns)
-        sums = [np.array(self._arrays[f"{base}.{kind}"]) for kind in SUMS]
-        return Moments(names, int(self._arrays[f"{base}.count"][0]), products, *sums)
+        (count,) = own("count", 1).tolist()
+        return Moments(tap.names, count, products, *(own(kind, columns) for kind in SUMS))
 
 
-def _taps(rows: Any, path: str | os.PathLike[str]) -> list[tuple[tuple[str, ...], int]]:
-    """What a file says of its taps: [[names, columns], …], the first name of each but once."""
+def _taps(rows: Any, path: str | os.PathLike[str]) -> list[TapShape]:
+    """What a file says of its taps: [[names, columns], …], of experts [names, columns, experts], the first
+    name of each but once.
+    """
     found = []
     for row in rows if isinstance(rows, list) else [None]:
-        names, columns = row if isinstance(row, list) and len(row) == 2 else ([], 0)
+        names, columns, *more = row if isinstance(row, list) and len(row) in (2, 3) else ([], 0)
         if not isinstance(names, list) or not names:
             raise FormatError(f"{path} does not say what its arrays are of")
         for name in names:
@@ -209,8 +251,10 @@ def _taps(rows: Any, path: str | os.PathLike[str]) -> list[tuple[tuple[str, ...]
                 raise FormatError(f"{path} has a tap of {quote(name)}, which is no name of a matrix")
         if type(columns) is not int or not 0 < columns <= COLUMNS_MAX:
             raise FormatError(f"{path} has a tap of {quote(columns)} columns")
-        found.append((tuple(names), columns))
-    if len({names[0] for names, _ in found}) != len(found):
+        if not all(type(experts) is int and 0 < experts <= EXPERTS_MAX for experts in more):
+            raise FormatError(f"{path} has a tap of {quote(more[0])} experts")
+        found.append(TapShape(tuple(names), columns, *more))
+    if len({tap.names[0] for tap in found}) != len(found):
         raise FormatError(f"{path} has two taps of one matrix")
     return found
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq import models, tokenizer
+from edgeq import tokenizer
 from edgeq.calibrate.documents import Document, default_texts
 from edgeq.calibrate.texts import text_sha256
 from edgeq.chat import encode_chat
@@ -98,16 +98,25 @@ def encoded(source: Source, speaker: Any, document: Document) -> list[int]:
     return list(speaker.encode(text, add_bos=False))
 
 
+def check(source: Source) -> None:
+    """UnsupportedError for a model that cannot be run one layer after another, or predicts nothing."""
+    if source.config.WHOLE:
+        raise UnsupportedError(
+            f"family {source.family} predicts no token, by which calibrating is judged: "
+            "edgeq quantize --quality fast, or edgeq convert, rounds its matrices"
+        )
+    if not source.config.apart:
+        raise UnsupportedError(
+            f"layers of this {source.family} read what others made, and calibrating takes them one by one: "
+            "edgeq quantize --quality fast, or edgeq convert, rounds its matrices"
+        )
+
+
 def cut(source: Source, texts: Sequence[Document] | None, tokens: int) -> Windows:
     """The windows that a model is calibrated with, of documents or of those that come with edgeq.
-    UnsupportedError for a family whose layers are not run one by one yet: only those that say what feeds what
-    (`FOLDS`) start from bare rows of the embedding and end in a bare norm.
+    UnsupportedError as of `check`.
     """
-    if not hasattr(models.family(source.family), "FOLDS"):
-        raise UnsupportedError(
-            f"models of family {source.family} cannot be calibrated yet: edgeq quantize --quality fast, or "
-            "edgeq convert, rounds their matrices"
-        )
+    check(source)
     spoken = source.tokenizer()
     if spoken is None:
         raise UsageError("the model has no tokenizer, so there is nothing to calibrate it with")

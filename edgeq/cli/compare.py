@@ -77,8 +77,8 @@ def moments_of(stats: str | None) -> Callable[[str], Any]:
     from edgeq.calibrate.statistics import Statistics
 
     statistics = Statistics(stats)
-    taps = {name: (names, columns) for names, columns in statistics.taps for name in names}
-    return lambda name: statistics.moments("judge", *taps[name]).mean if name in taps else None
+    taps = {name: tap for tap in statistics.taps if not tap.experts for name in tap.names}
+    return lambda name: statistics.moments("judge", taps[name]).mean if name in taps else None
 
 
 def outputs(error: float | None) -> str:

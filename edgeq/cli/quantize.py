@@ -28,7 +28,7 @@ from edgeq.errors import UsageError
 
 if TYPE_CHECKING:
     from edgeq.quantize.estimate import Estimate
-    from edgeq.quantize.run import Result
+    from edgeq.quantize.result import Result
     from edgeq.quantize.transforms import Transform
 
 EVERY_S = 0.2  # between two changes of the line on a terminal

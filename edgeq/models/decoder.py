@@ -86,6 +86,18 @@ def tables(c: BaseConfig, w: Weights, positions: int) -> dict[str, rotary.Tables
     return made
 
 
+def embed(
+    p: Recorder, c: BaseConfig, w: Weights, *, scale: float = 1.0, positions: Vector | None = None
+) -> Rows:
+    """The rows that the pass begins with: the embedding's of its ids, times `scale`, and what the file has
+    for each position.
+    """
+    x = ops.scale(p, ops.embed(p, w.matrix("embed")), scale)
+    if positions is not None:
+        ops.add_positions(p, x, positions, positions=c.max_position_embeddings)
+    return x
+
+
 def project(p: Recorder, b: Attention, h: Input) -> tuple[Rows, Rows, Rows]:
     """Queries, keys and values."""
     q = ops.matmul(p, b.q, h, bias=b.q_bias)
@@ -201,16 +213,10 @@ def decode(
     ropes: Ropes,
     layer: Layer,
     head: Callable[..., None] = head,
-    *,
-    embedding_scale: float = 1.0,
-    positions: Vector | None = None,
+    embed: Callable[..., Rows] = embed,
 ) -> None:
-    """The whole pass, from ids to logits, or to the rows that these are made of (`Settings.rows`); what the
-    file has for each position is added to its token's row.
-    """
-    x = ops.scale(p, ops.embed(p, w.matrix("embed")), embedding_scale)
-    if positions is not None:
-        ops.add_positions(p, x, positions, positions=c.max_position_embeddings)
+    """The whole pass, from ids to logits, or to the rows that these are made of (`Settings.rows`)."""
+    x = embed(p, c, w)
     for i, shape in enumerate(c.cache_layers()):
         p.yield_point()
         p.is_last = i == c.num_hidden_layers - 1

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from edgeq.calibrate.layers import Head, Layer, floats_of
+from edgeq.calibrate.layers import Head, Layer, embedded, floats_of
 from edgeq.calibrate.moments import passed
 from edgeq.converters.source import Source
 from edgeq.cores import default_threads
@@ -147,7 +148,7 @@ class Run:
     def rows(self, ids: Array) -> Array:
         """float32 [windows, tokens, hidden]: what comes to the last norm."""
         embed = self.put("embed", self.source.tensors["embed"].floats())
-        windows: Array = embed[ids]
+        windows = embedded(self.dense, self.source, embed, ids)
         for i in range(self.source.config.num_hidden_layers):
             arrays = {name: self.put(name, w) for name, w in floats_of(self.source, i).items()}
             layer = Layer(self.dense, self.source, i, ids.shape[1], arrays)
@@ -189,10 +190,7 @@ class Run:
         """float32 [some, vocabulary] after another, of rows before the last norm, [n, hidden]."""
         name = "output" if "output" in self.source.tensors else "embed"
         w = self.put(name, self.source.tensors[name].floats())
-        norm = self.source.tensors["norm"].floats().reshape(-1)
-        head = Head(self.dense, self.source, norm, w)
-        for x in head.inputs(rows):
-            yield self.dense.product(w, self.read(name, x))
+        yield from Head(self.dense, self.source, w).logits(rows, partial(self.read, name))
 
 
 def compared(exact: Run, rows: Array, other: Run, others: Array) -> Divergence:

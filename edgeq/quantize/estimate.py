@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from edgeq.converters.source import Source
 from edgeq.models import expected
+from edgeq.models.experts import Config as Mixture
 from edgeq.runtime.dense import Dense
 
 if TYPE_CHECKING:
@@ -45,33 +46,48 @@ class Shapes:
     hidden: int
     matrices: tuple[tuple[int, int], ...]
     ends: tuple[tuple[int, int], ...]
+    experts: tuple[tuple[int, int], ...] = ()  # of the matrices those of all experts, which are so many
+    count: int = 1
+    picked: int = 1  # for a token
 
     @classmethod
     def of(cls, source: Source) -> Shapes:
-        layers: dict[str, list[tuple[int, int]]] = {}
-        ends = []
-        for want in expected(source.family, source.config):
+        layers: dict[str, list[tuple[tuple[int, int], bool]]] = {}
+        ends, c = [], source.config
+        for want in expected(source.family, c):
             if want.role == "vector":
                 continue
             shape = (want.shape[0], want.shape[1])
             if want.name.startswith("blocks."):
-                layers.setdefault(want.name.split(".")[1], []).append(shape)
+                _, i, name = want.name.split(".", 2)
+                layers.setdefault(i, []).append((shape, name.startswith("experts_")))
             else:
                 ends.append(shape)
-        largest = max(layers.values(), key=lambda shapes: sum(map(prod, shapes)))
-        return cls(len(layers), source.config.hidden_size, tuple(largest), tuple(ends))
+        largest = max(layers.values(), key=lambda rows: sum(prod(shape) for shape, _ in rows))
+        found = cls(len(layers), c.hidden_size, tuple(shape for shape, _ in largest), tuple(ends))
+        experts = tuple(shape for shape, stacked in largest if stacked)
+        if not experts or not isinstance(c, Mixture):
+            return found
+        return replace(found, experts=experts, count=c.num_experts, picked=c.num_experts_per_tok)
 
     @property
     def weights(self) -> int:
         """Of a layer."""
         return sum(map(prod, self.matrices))
 
+    @property
+    def read(self) -> float:
+        """Weights of a layer that a token is multiplied with."""
+        return self.weights - sum(map(prod, self.experts)) * (1 - self.picked / self.count)
+
 
 def memory(shapes: Shapes, tokens: int) -> int:
     """Bytes of memory for a calibration over so many tokens."""
     widest = max(columns for _, columns in shapes.matrices)
     largest = max(map(prod, shapes.matrices))
-    layer = 4 * (2 * shapes.weights + 5 * widest * widest + 8 * largest)
+    apart = max((columns for _, columns in shapes.experts), default=0)
+    moments = max(5 * widest * widest, (2 * shapes.count + 5) * apart * apart)
+    layer = 4 * (2 * shapes.weights + moments + 8 * largest)
     rows = 2 * 4 * tokens * shapes.hidden
     end = 4 * 4 * max(map(prod, shapes.ends))
     return BASE_BYTES + rows + max(layer, end)
@@ -84,9 +100,10 @@ def seconds(shapes: Shapes, quality: Quality, dense: Dense, budget: bool) -> flo
         return every * SEARCH_SECONDS / dense.workers
     columns = [columns for _, columns in shapes.matrices]
     passes = (4.0 if quality.follow else 2.0) + (2.0 if quality.follow else 0.0)
-    token = passes * shapes.weights + sum(n * n for n in sorted(set(columns))) * (4 if quality.follow else 2)
+    token = passes * shapes.read + sum(n * n for n in sorted(set(columns))) * (4 if quality.follow else 2)
     tries = 2 if quality.follow else 1
     matrix = sum(rows * n * n for rows, n in shapes.matrices) * 8 * tries
+    columns += [n for _, n in shapes.experts] * (shapes.count - 1)
     factors = sum(n**3 for n in columns) * (1 + 3 * quality.follow)
     products = shapes.layers * (token * quality.tokens + matrix + factors)
     loops = shapes.layers * sum(rows * n * n for rows, n in shapes.matrices) * COLUMN_SECONDS / 8 * tries

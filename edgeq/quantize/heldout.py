@@ -25,9 +25,8 @@ def divergence(
     and of the quantized one; w and rounded_w their heads' matrices. FormatError where predictions are not
     finite.
     """
-    norm = source.tensors["norm"].floats().reshape(-1)
     half = exact.shape[1] // 2
-    heads = Head(dense, source, norm, w), Head(dense, source, norm, rounded_w)
+    heads = Head(dense, source, w), Head(dense, source, rounded_w)
     total, count = 0.0, 0
     for a, b in zip(exact, rounded, strict=True):
         for p, q in zip(heads[0].logits(a[half:-1]), heads[1].logits(b[half:-1]), strict=True):

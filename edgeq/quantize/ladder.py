@@ -4,6 +4,7 @@ does not help.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -47,7 +48,8 @@ class Judge:
 class Found:
     """A quantized matrix: its parts, the steps that helped and those that were undone, the ridge of its
     target (None: the weights themselves), and the error of the outputs on what was kept apart, relative to
-    their size.
+    their size. Of the matrices of experts, in one: what was so for most of them, the mean error, and how many
+    were rounded without calibration; these have no say in the rest, and where they are all the error is NaN.
     """
 
     parts: Parts
@@ -55,15 +57,20 @@ class Found:
     undone: tuple[str, ...]
     error: float
     ridge: float | None = None
+    unseen: int = 0
 
     @property
     def facts(self) -> dict[str, Any]:
         """For the file's header."""
-        found: dict[str, Any] = {"method": "+".join(self.helped), "error": significant(self.error)}
+        found: dict[str, Any] = {"method": "+".join(self.helped)}
+        if not math.isnan(self.error):
+            found["error"] = significant(self.error)
         if self.undone:
             found["undone"] = "+".join(self.undone)
         if self.ridge is not None:
             found["ridge"] = self.ridge
+        if self.unseen:
+            found["experts_unseen"] = self.unseen
         return found
 
 

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeq.converters.recipe import matrices
+from edgeq.converters.recipe import Recipe, matrices
 from edgeq.converters.source import Source, SourceTensor
 from edgeq.errors import FormatError, UsageError
 from edgeq.formats import dequantize
 from edgeq.formats import quantize as rounded
 
 
-def refuse_quantized(source: Source) -> None:
-    """UsageError where matrices are quantized already: another rounding would only add its error."""
+def refuse_quantized(source: Source, recipe: Recipe | None = None) -> None:
+    """UsageError where matrices are quantized already: another rounding would only add its error. Those that
+    a recipe keeps as they are stored may be.
+    """
+    names = names_of(source)
+    if recipe is not None:
+        schemes = recipe.schemes(source.family, source.config)
+        names = [
+            name for name in names if (row := schemes[name]) and not row.holds(source.tensors[name].scheme)
+        ]
     found: dict[str, int] = {}
-    for name in names_of(source):
+    for name in names:
         tensor = source.tensors.get(name)
         if tensor is not None and tensor.scheme.planes:
             found[tensor.kind] = found.get(tensor.kind, 0) + 1
@@ -24,7 +32,7 @@ def refuse_quantized(source: Source) -> None:
             f"{source.name} is quantized already ({kinds}): `edgeq convert --scheme keep` loses nothing; "
             "to round once more, say --allow-requantize"
         )
-    grids = [name for name in names_of(source) if on_grid(source.tensors.get(name))]
+    grids = [name for name in names if on_grid(source.tensors.get(name))]
     if grids:
         raise UsageError(
             f"{source.name} holds {len(grids)} matrices of numbers that lie on q4's grid already, such as "

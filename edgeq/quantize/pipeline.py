@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from edgeq import models
 from edgeq.arguments import is_int
+from edgeq.calibrate import windows
 from edgeq.calibrate.documents import Document
 from edgeq.calibrate.statistics import Statistics, calibrate
-from edgeq.calibrate.windows import cut
 from edgeq.converters import pipeline as converting
 from edgeq.converters.recipe import Recipe, choose
 from edgeq.converters.source import Source
 from edgeq.converters.wrapped import told
 from edgeq.cores import default_threads
-from edgeq.errors import UnsupportedError, UsageError, shown, size
+from edgeq.errors import UsageError, shown, size
 from edgeq.runtime.dense import Dense
 
 from .budget import Budget, check, file_bytes, room_of
@@ -59,10 +60,11 @@ def quantize(
     schemes are chosen by what rounding each matrix costs (`sensitivity`). texts: documents to calibrate on;
     None takes those that come with edgeq. statistics: in place of texts, what was learnt of some before.
     steps: names of METHODS in place of the preset's. transforms: names of TRANSFORMS, or made with options,
-    which the float model goes through before. tokens: of calibration. max_ram: bytes of memory; where
-    they are short, fewer tokens are taken, and that is told. progress(share, what) is called often,
-    tell(sentence) for what a person should know. examine(path) gives more words for the header, from the
-    file when it is whole and before it has its name.
+    which the float model goes through before; where nothing is known of what feeds what they are left out,
+    and that is told. tokens: of calibration. max_ram: bytes of memory; where they are short, fewer tokens
+    are taken, and that is told. progress(share, what) is called often, tell(sentence) for what a person
+    should know. examine(path) gives more words for the header, from the file when it is whole and before it
+    has its name.
 
     Broken off, it leaves OUTPUT.quantizing beside the output, from which the same call goes on; nothing else
     is written before the file is whole. The same call gives the same bytes, whatever the threads. UsageError,
@@ -71,13 +73,19 @@ def quantize(
     if not is_int(seed):
         raise UsageError(f"seed is {shown(seed)}, but a whole number is needed.")
     told = tell or ignore
-    opened, chosen = planned(source, quality, steps, tokens, max_ram, allow_requantize, told)
+    opened, chosen = planned(source, quality, steps, tokens, max_ram, allow_requantize, told, recipe)
     if budget is not None and (recipe is not None or statistics is not None or not chosen.tokens):
         raise UsageError("a budget chooses every scheme by running the model: give no schemes, no statistics")
     if statistics is not None and (chosen.follow or texts is not None):
         raise UsageError("statistics are of the float model's inputs: they go with quality good, and no text")
     target = converting.checked_target(None if isinstance(source, Source) else source, output)
     check_transforms(transforms, chosen, statistics)
+    if transforms and not hasattr(models.family(opened.family), "FOLDS"):
+        names = ", ".join(each if isinstance(each, str) else each.name for each in transforms)
+        told(
+            f"nothing is known of what feeds what in family {opened.family}: it is quantized without {names}"
+        )
+        transforms = ()
     if budget is not None:
         check(budget, opened)
     recipe = recipe or choose(scheme="e4")
@@ -99,7 +107,7 @@ def estimate(
     allow_requantize: bool = False,
 ) -> Estimate:
     """What `quantize` with these arguments will take: a fraction of a second of this machine's time tells."""
-    opened, chosen = planned(source, quality, steps, tokens, max_ram, allow_requantize, ignore)
+    opened, chosen = planned(source, quality, steps, tokens, max_ram, allow_requantize, ignore, recipe)
     shapes = Shapes.of(opened)
     if budget is None:
         nbytes = file_bytes(opened, recipe or choose(scheme="e4"))
@@ -135,7 +143,7 @@ def measure(
 ) -> Measured:
     """The sensitivity of each matrix (`quantize.sensitivity`), calibrated as `quantize` would."""
     opened, chosen = planned(source, "good", None, tokens, None, allow_requantize, ignore)
-    ran = cut(opened, texts, chosen.tokens)
+    ran = windows.cut(opened, texts, chosen.tokens)
     parts = ran.parts()
     with Dense(threads or default_threads()) as dense:
         rows = sensitivities(
@@ -161,7 +169,7 @@ def keep_statistics(
     """
     opened, chosen = planned(source, "good", None, tokens, None, True, ignore)
     with Dense(threads or default_threads()) as dense:
-        ran = cut(opened, texts, chosen.tokens)
+        ran = windows.cut(opened, texts, chosen.tokens)
         calibrate(opened, output, ran, dense, progress or ignore, diagonal=diagonal)
 
 
@@ -173,24 +181,17 @@ def planned(
     max_ram: int | None,
     allow_requantize: bool,
     tell: Tell,
+    recipe: Recipe | None = None,
 ) -> tuple[Source, Quality]:
-    """The source, opened, and the preset with what else was said."""
+    """The source, opened, and the preset with what else was said; the recipe tells what is rounded."""
     chosen = preset(quality, steps, tokens)
     opened = source if isinstance(source, Source) else converting.open_source(source)
     if opened.left_out:
         tell(told(opened.left_out))
-    if opened.config.WHOLE:
-        raise UnsupportedError(
-            f"family {opened.family} predicts no token, by which quantizing is judged: "
-            "edgeq convert rounds its matrices"
-        )
-    if not opened.config.apart:
-        raise UnsupportedError(
-            f"layers of this {opened.family} read what others made, and quantizing takes them one by one: "
-            "edgeq convert rounds its matrices"
-        )
+    if chosen.tokens:
+        windows.check(opened)
     if not allow_requantize:
-        refuse_quantized(opened)
+        refuse_quantized(opened, recipe)
     shapes = Shapes.of(opened)
     if tokens is None:
         chosen = replace(chosen, tokens=min(chosen.tokens, ROWS_BYTES // (8 * shapes.hidden)))

@@ -7,9 +7,8 @@ output, what is done so far.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,24 @@ from edgeq.runtime.dense import Dense
 from .budget import Budget, recipe_within
 from .grid import has_grid
 from .heldout import divergence
-from .ladder import Judge, quantize_matrix
+from .ladder import Found
 from .methods import METHODS
 from .quality import Quality
+from .result import Result, steps_of
 from .sensitivity import Sensitivity, sensitivities
-from .streams import ELSEWHERE, JUDGE, LEARN, REPORT, Pair, Streams, named, quantize_layer
-from .task import Seen, Task
+from .streams import (
+    ELSEWHERE,
+    JUDGE,
+    LEARN,
+    REPORT,
+    Between,
+    Pair,
+    Streams,
+    named,
+    quantize_layer,
+    quantize_tap,
+)
+from .task import Task
 from .transforms import Transform, transformed
 from .work import Work
 
@@ -43,31 +54,6 @@ Tell = Callable[[str], object]
 
 ELSEWHERE_TOKENS = 4096
 SENSITIVITY_WINDOWS = 32  # that are learnt from where matrices are only compared
-
-
-@dataclass
-class Result:
-    """What a quantization was. Divergences are mean KLD in nats of the float model's next-token distributions
-    from the quantized one's, weights alone, on text that nothing was learnt from; None without calibration.
-    """
-
-    file: str
-    quality: str
-    recipe: str
-    bits_per_weight: float
-    divergence: float | None
-    divergence_tokens: int
-    elsewhere: float | None
-    elsewhere_tokens: int
-    elsewhere_sha256: str | None
-    window: int
-    text_sha256: str | None
-    text_tokens: int
-    helped: dict[str, int] = field(default_factory=dict)  # of how many matrices each step lowered the error
-    undone: dict[str, int] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -185,6 +171,10 @@ class Run:
     def _all(self, work: Work) -> Result:
         self._choose(work)
         found = self._matrices(work)
+        if unseen := sum(facts.get("experts_unseen", 0) for facts in self.facts.values()):
+            self.tell(
+                f"{unseen} matrices of experts, to which too little came, are rounded without calibration"
+            )
         words: dict[str, Any] = {
             "quality": self.quality.name,
             "steps": list(self.quality.steps),
@@ -244,14 +234,8 @@ class Run:
             window=self.windows.length if self.windows else 0,
             text_sha256=self.windows.text_sha256 if self.windows else None,
             text_tokens=self.windows.tokens if self.windows else 0,
-            helped=self._steps("method"),
-            undone=self._steps("undone"),
-        )
-
-    def _steps(self, key: str) -> dict[str, int]:
-        """In how many matrices each step is named under a key of their facts."""
-        return dict(
-            Counter(step for facts in self.facts.values() for step in facts.get(key, "").split("+") if step)
+            helped=steps_of(self.facts, "method"),
+            undone=steps_of(self.facts, "undone"),
         )
 
     # ---- the matrices ----
@@ -291,25 +275,33 @@ class Run:
     def _by_statistics(self, work: Work, statistics: Statistics) -> None:
         """All matrices of the layers, by what was learnt of their inputs before."""
         taps = statistics.taps
-        for n, (names, columns) in enumerate(taps):
-            learnt = Seen(statistics.moments(LEARN, names, columns).mean, self.dense)
-            judge = Judge(statistics.moments(JUDGE, names, columns).mean, None, self.dense)
-            for name in names:
-                if self._moves(name):
-                    continue
-                scheme = self.schemes[name]
-                kept = work.load(name, scheme.name)
-                if kept is None:
-                    self._check_grid(name)
-                    w = self.source.tensors[name].floats()
-                    made = quantize_matrix(
-                        w, scheme, self.quality.steps, learnt, judge, None, self.order.seed
+        for n, tap in enumerate(taps):
+            wanted = {name: self.schemes[name] for name in tap.names if not self._moves(name)}
+            kept = {name: work.load(name, scheme.name) for name, scheme in wanted.items()}
+            self.facts |= {name: found[1] for name, found in kept.items() if found is not None}
+            left = {name: scheme for name, scheme in wanted.items() if kept[name] is None}
+            for name in left:
+                self._check_grid(name)
+            if left:
+                known = (
+                    (
+                        Between.of(statistics.moments(LEARN, tap, k)),
+                        Between.of(statistics.moments(JUDGE, tap, k)),
                     )
-                    work.save(name, made.parts, scheme.name, made.facts)
-                    self.facts[name] = made.facts
-                else:
-                    self.facts[name] = kept[1]
-            self.progress(0.05 + 0.9 * (n + 1) / len(taps), names[0])
+                    for k in range(tap.parts)
+                )
+                self._keep(
+                    work,
+                    quantize_tap(
+                        self.dense, self.source, left, tap.experts, self.quality.steps, known, self.order.seed
+                    ),
+                )
+            self.progress(0.05 + 0.9 * (n + 1) / len(taps), tap.names[0])
+
+    def _keep(self, work: Work, quantized: Iterable[tuple[str, Found]]) -> None:
+        for name, made in quantized:
+            self.facts[name] = made.facts
+            work.save(name, made.parts, self.schemes[name].name, made.facts)
 
     def _check_grid(self, name: str) -> None:
         """UsageError where the scheme of a matrix is not one that methods choose codes of."""
@@ -359,12 +351,8 @@ class Run:
                 self.facts[name] = found[1]
             tick(1.0)
             return
-        quantized = quantize_layer(
-            pair, streams, wanted, self.quality.steps, self.quality.follow, self.order.seed, tick
-        )
-        for name, made in quantized:
-            self.facts[name] = made.facts
-            work.save(name, made.parts, self.schemes[name].name, made.facts)
+        steps, follow = self.quality.steps, self.quality.follow
+        self._keep(work, quantize_layer(pair, streams, wanted, steps, follow, self.order.seed, tick))
 
     def _streams(self, work: Work) -> Streams:
         assert self.windows is not None
@@ -373,7 +361,8 @@ class Run:
         if self.other is not None:
             ids[ELSEWHERE] = self.other.ids
         asked = ids if self.quality.follow else (REPORT, ELSEWHERE)
-        return Streams.of(ids, exact, self._rounded(work, "embed", exact), asked)
+        rounded = self._rounded(work, "embed", exact)
+        return Streams.of(self.dense, self.source, ids, exact, rounded, asked)
 
     def _rounded(self, work: Work, name: str, exact: Array) -> Array:
         """A matrix, float32 `exact`, as the result has it."""

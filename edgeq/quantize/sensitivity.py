@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.calibrate.layers import Head, Layer, floats_of
-from edgeq.calibrate.moments import learn
+from edgeq.calibrate.layers import Head, Layer, embedded, floats_of
+from edgeq.calibrate.moments import Moments, learn
 from edgeq.converters.recipe import matrices
 from edgeq.converters.source import Source
 from edgeq.errors import FormatError
 from edgeq.evaluate.windows import log_softmax
-from edgeq.formats import SCHEMES
+from edgeq.formats import SCHEMES, dequantize
 from edgeq.runtime.dense import Dense
 
-from .ladder import Judge, climb, significant
+from .experts import Known, known_of, quantize_experts
+from .ladder import Judge, significant
 from .methods.search import importance, search
 from .task import Seen, Task
 
@@ -95,7 +96,8 @@ class _Sweep:
         self.names = matrices(source.family, source.config)
         self.judge_ids = affordable(source, judge)
         embed = source.tensors["embed"].floats()
-        self.learn, self.exact = embed[learn], embed[self.judge_ids]
+        self.learn = embedded(dense, source, embed, learn)
+        self.exact = embedded(dense, source, embed, self.judge_ids)
         self.variants: dict[str, Array] = {}
         self.proxies: dict[str, float] = {}
         self.errors: dict[str, dict[str, float]] = {}
@@ -104,7 +106,7 @@ class _Sweep:
             if not name.startswith("blocks."):
                 self._end(name, embed if name == "embed" else source.tensors[name].floats())
         if "embed" in self.ends:
-            self.variants["embed"] = self.ends["embed"][self.judge_ids]
+            self.variants["embed"] = embedded(dense, source, self.ends["embed"], self.judge_ids)
 
     def _end(self, name: str, w: Array) -> None:
         """Embedding or head, of whose inputs nothing is known."""
@@ -118,7 +120,7 @@ class _Sweep:
                 / (np.cumsum((w * w).sum(axis=1), dtype=np.float64)[-1] or 1.0)
             )
         )
-        self.errors[name] = compared(w, None, self.dense)
+        self.errors[name] = compared(w, [None], self.dense)
 
     def all(self) -> list[Sensitivity]:
         layers = self.source.config.num_hidden_layers
@@ -135,26 +137,39 @@ class _Sweep:
             for n, window in enumerate(rows):
                 rows[n] = layer.run(window)
         scheme = SCHEMES[MEASURED]
-        for each in moments:
-            h = each.mean
-            seen, judge = Seen(h, self.dense), Judge(h, None, self.dense)
-            for name in each.matrices:
+        for shares in moments:
+            names = shares[0].matrices
+            known = [self._known(each, len(shares) > 1) for each in shares]
+            made = quantize_experts(
+                {name: arrays[name] for name in names},
+                dict.fromkeys(names, scheme),
+                self.steps,
+                known,
+                len(shares),
+                self.dense,
+                0,
+            )
+            for name in names:
                 w = arrays[name]
-                task = Task(w, scheme, seen, self.dense)
-                found = climb(task, self.steps, judge)
-                self.proxies[name] = significant(found.error)
-                self.errors[name] = compared(w, seen, self.dense)
-                layer.held.exchange(name, task.values(found.parts))
+                self.proxies[name] = significant(made[name].error)
+                self.errors[name] = compared(w, [each and each.seen for each in known], self.dense)
+                layer.held.exchange(name, dequantize(made[name].parts, scheme)[:, : w.shape[1]])
                 self.variants[name] = np.stack([layer.run(window).copy() for window in self.exact])
                 layer.held.exchange(name, w)
         for n, window in enumerate(self.exact):
             self.exact[n] = layer.run(window)
 
+    def _known(self, moments: Moments, apart: bool) -> Known | None:
+        """Judged by what is learnt from; of one expert of several there must be enough."""
+        h, count = moments.mean, moments.count
+        if apart:
+            return known_of(count, h, count, h, self.dense)
+        return Known(Seen(h, self.dense), Judge(h, None, self.dense), count)
+
     def _found(self) -> list[Sensitivity]:
-        norm = self.source.tensors["norm"].floats().reshape(-1)
         name = "output" if "output" in self.source.tensors else "embed"
-        exact = Head(self.dense, self.source, norm, self.source.tensors[name].floats())
-        rounded = Head(self.dense, self.source, norm, self.ends[name])
+        exact = Head(self.dense, self.source, self.source.tensors[name].floats())
+        rounded = Head(self.dense, self.source, self.ends[name])
         if name == "output":
             self.variants["output"] = self.exact
         half = self.exact.shape[1] // 2
@@ -187,17 +202,18 @@ class _Sweep:
         ]
 
 
-def compared(w: Array, seen: Seen | None, dense: Dense) -> dict[str, float]:
+def compared(w: Array, seen: Sequence[Seen | None], dense: Dense) -> dict[str, float]:
     """Of some rows of w the squared error in each of CANDIDATES, relative to that in MEASURED, columns
-    counted as their inputs' squares where these are known.
+    counted as their inputs' squares where these are known: of all rows, or of each expert's.
     """
-    rows = np.ascontiguousarray(w[:: max(1, len(w) // SAMPLED)][:SAMPLED])
-    counts = np.ones(w.shape[1], np.float32) if seen is None else seen.squares
-    found = {}
-    for name in CANDIDATES:
-        task = Task(rows, SCHEMES[name], seen, dense)
-        off = task.values(search(task, None) if seen is None else importance(task, None)) - rows
-        found[name] = float(np.cumsum((off * off * counts).sum(axis=1), dtype=np.float64)[-1])
+    found = dict.fromkeys(CANDIDATES, 0.0)
+    for own, known in zip(np.split(w, len(seen)), seen, strict=True):
+        rows = np.ascontiguousarray(own[:: max(1, len(w) // SAMPLED)][:SAMPLED])
+        counts = np.ones(w.shape[1], np.float32) if known is None else known.squares
+        for name in CANDIDATES:
+            task = Task(rows, SCHEMES[name], known, dense)
+            off = task.values(search(task, None) if known is None else importance(task, None)) - rows
+            found[name] += float(np.cumsum((off * off * counts).sum(axis=1), dtype=np.float64)[-1])
     base = found[MEASURED] or 1.0
     return {name: significant(error / base) for name, error in found.items()}
 

@@ -4,20 +4,21 @@ the layer between them, whose matrices are quantized on what comes to them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from edgeq.calibrate.layers import Layer, Tap, floats_of
-from edgeq.calibrate.moments import symmetric
+from edgeq.calibrate.layers import Layer, Tap, embedded, floats_of
+from edgeq.calibrate.moments import Moments, symmetric
 from edgeq.converters.source import Source
 from edgeq.errors import FormatError
 from edgeq.formats import Scheme, dequantize
 from edgeq.runtime.dense import Dense
 
+from .experts import known_of, quantize_experts
 from .ladder import Found, Judge, quantize_matrix
 from .task import Seen
 
@@ -40,13 +41,21 @@ class Streams:
     ahead: set[str] = field(default_factory=set)  # parts whose exact rows are behind the layer already
 
     @classmethod
-    def of(cls, ids: Mapping[str, Array], exact: Array, rounded: Array, parts: Collection[str]) -> Streams:
+    def of(
+        cls,
+        dense: Dense,
+        source: Source,
+        ids: Mapping[str, Array],
+        exact: Array,
+        rounded: Array,
+        parts: Collection[str],
+    ) -> Streams:
         """From ids [windows, tokens] and both embeddings, float32 [vocabulary, hidden]; the quantized model's
         rows for these parts of the ids.
         """
         return cls(
-            {part: exact[found] for part, found in ids.items()},
-            {part: rounded[found] for part, found in ids.items() if part in parts},
+            {part: embedded(dense, source, exact, found) for part, found in ids.items()},
+            {part: embedded(dense, source, rounded, ids[part]) for part in ids if part in parts},
         )
 
 
@@ -66,7 +75,7 @@ class Pair:
 
     @property
     def matrices(self) -> list[str]:
-        """The names of those that are multiplied with, in the order of the pass."""
+        """The names of those that have a scheme of their own, in the order of the pass."""
         return [name for tap in self.exact.taps for name in tap.matrices]
 
     def matrix(self, name: str) -> Array:
@@ -103,25 +112,54 @@ def quantize_layer(
 
     With `follow` inputs are those of the quantized model so far, and what is wanted of outputs the float
     model's: of products that are added to the residual rows, what brings these back to the float model's.
-    Otherwise inputs are the float model's.
+    Otherwise inputs are the float model's. Experts' matrices have no such target: a token may come to other
+    experts in the quantized model.
     """
-    dense = pair.dense
+    each = 1 / len(pair.exact.taps)
     for exact, rounded in zip(pair.exact.taps, pair.rounded.taps, strict=True):
-        learnt = _moments(pair, streams, LEARN, exact, rounded, follow)
-        judged = _moments(pair, streams, JUDGE, exact, rounded, follow)
-        tick(0.5 / len(pair.exact.taps))
-        with named(exact.matrices[0]):
-            seen = Seen(learnt.h, dense)
-        for name in exact.matrices:
-            if name not in schemes:  # it stays what it is
-                continue
-            w = pair.matrix(name)
-            judge = Judge(judged.h, judged.pull(w, dense), dense)
-            with named(name):
-                found = quantize_matrix(w, schemes[name], steps, seen, judge, learnt.pull(w, dense), seed)
-            pair.put(name, dequantize(found.parts, schemes[name])[:, : w.shape[1]])
-            tick(0.5 / len(pair.exact.taps) / len(exact.matrices))
+        wanted = {name: schemes[name] for name in exact.matrices if name in schemes}
+        if not wanted:  # they stay what they are
+            tick(each)
+            continue
+        learnt = between(pair, streams, LEARN, exact, rounded, follow)
+        judged = between(pair, streams, JUDGE, exact, rounded, follow)
+        tick(each / 2)
+        known = zip(learnt, judged, strict=True)
+        for name, found in quantize_tap(pair.dense, pair.source, wanted, exact.experts, steps, known, seed):
+            pair.put(name, dequantize(found.parts, schemes[name])[:, : exact.columns])
+            tick(each / 2 / len(wanted))
             yield name, found
+
+
+def quantize_tap(
+    dense: Dense,
+    source: Source,
+    schemes: Mapping[str, Scheme],
+    experts: int,
+    steps: Sequence[str],
+    known: Iterable[tuple[Between, Between]],
+    seed: int,
+) -> Iterator[tuple[str, Found]]:
+    """Matrices that read the same rows, or those of so many experts, by what is known of the rows to learn
+    from and of those to judge by: of all, or of each expert's.
+    """
+    first = next(iter(schemes))
+    if experts:
+        matrices = {name: source.tensors[name].floats() for name in schemes}
+        told = (known_of(a.count, a.h, b.count, b.h, dense) for a, b in known)
+        with named(first):
+            made = quantize_experts(matrices, schemes, steps, told, experts, dense, seed)
+        yield from made.items()
+        return
+    ((learnt, judged),) = known
+    with named(first):
+        seen = Seen(learnt.h, dense)
+    for name, scheme in schemes.items():
+        w = source.tensors[name].floats()
+        judge = Judge(judged.h, judged.pull(w, dense), dense)
+        with named(name):
+            found = quantize_matrix(w, scheme, steps, seen, judge, learnt.pull(w, dense), seed)
+        yield name, found
 
 
 @contextmanager
@@ -135,13 +173,20 @@ def named(name: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Between:
-    """Of rows x that come to a tap of the quantized model: h, the mean of x x'; `drift`, of (x0 - x) x', x0
-    the float model's; or, where the product is added to the residual rows, `wanted`, of (t - w x) x'.
+    """Of so many rows x that come to a tap of the quantized model: h, the mean of x x'; `drift`, of
+    (x0 - x) x', x0 the float model's; or, where the product is added to the residual rows, `wanted`, of
+    (t - w x) x'.
     """
 
+    count: int
     h: Array
     drift: Array | None = None
     wanted: Array | None = None
+
+    @classmethod
+    def of(cls, moments: Moments) -> Between:
+        """Of the float model's own rows."""
+        return cls(moments.count, moments.mean)
 
     def pull(self, w: Array, dense: Dense) -> Array | None:
         """float32 [rows, columns], the mean of (t - w x) x' for a matrix w that reads the tap."""
@@ -151,40 +196,53 @@ class Between:
 
 
 @np.errstate(all="ignore")  # what is not finite is refused by what it comes to
-def _moments(pair: Pair, streams: Streams, part: str, exact: Tap, rounded: Tap, follow: bool) -> Between:
-    """The last tap's pass takes the exact rows behind the layer."""
+def between(pair: Pair, streams: Streams, part: str, exact: Tap, rounded: Tap, follow: bool) -> list[Between]:
+    """Of all rows, or of those that come to each expert. The last tap's pass takes the exact rows behind the
+    layer.
+    """
     dense, columns = pair.dense, exact.columns
-    h, count = dense.zeros(columns, columns), 0
+    h = [dense.zeros(columns, columns) for _ in range(max(1, exact.experts))]
+    counts = [0] * len(h)
     adds, last = exact.adds, exact is pair.exact.taps[-1]
-    w = pair.matrix(exact.matrices[0])
-    other = dense.zeros(len(w) if adds else columns, columns) if follow else None
+    w = pair.matrix(exact.matrices[0]) if adds and follow else None
+    other = None
+    if follow and not exact.experts:
+        other = dense.zeros(columns if w is None else len(w), columns)
+    layer, tap, rows = (
+        (pair.rounded, rounded, streams.rounded) if follow else (pair.exact, exact, streams.exact)
+    )
     for n, window in enumerate(streams.exact[part]):
-        if other is None:
+        layer.start(rows[part][n])
+        layer.until(tap.first)
+        shares = layer.shared(tap)
+        if follow:
             pair.exact.start(window)
+        if w is not None and other is not None:
+            (x,) = shares
+            pair.exact.until(exact.last)
+            wanted = pair.exact.x[: len(x)] - pair.rounded.x[: len(x)]
+            if exact.bias is not None:
+                wanted -= exact.bias.values[: exact.bias.columns]
+            dense.moments(wanted - dense.product(w, x), x, other)
+        elif other is not None:
+            (x,) = shares
             pair.exact.until(exact.first)
-            x = pair.exact.read(exact)
-        else:
-            pair.rounded.start(streams.rounded[part][n])
-            pair.rounded.until(rounded.first)
-            x = pair.rounded.read(rounded)
-            pair.exact.start(window)
-            if adds:
-                pair.exact.until(exact.last)
-                wanted = pair.exact.x[: len(x)] - pair.rounded.x[: len(x)]
-                dense.moments(wanted - dense.product(w, x), x, other)
-            else:
-                pair.exact.until(exact.first)
-                dense.moments(pair.exact.read(exact) - x, x, other)
-        dense.gram(x, h)
-        count += len(x)
+            dense.moments(pair.exact.read(exact) - x, x, other)
+        for k, x in enumerate(shares):
+            if len(x):
+                dense.gram(x, h[k])
+                counts[k] += len(x)
         if last:
             pair.exact.until()
             window[...] = pair.exact.x[: len(window)]
     if last:
         streams.ahead.add(part)
-    mean = symmetric(h)
-    mean /= np.float32(count)
+    found = []
+    for count in counts:
+        mean = symmetric(h.pop(0))
+        mean /= np.float32(max(1, count))
+        found.append(Between(count, mean))
     if other is None:
-        return Between(mean)
-    other /= np.float32(count)
-    return Between(mean, wanted=other) if adds else Between(mean, drift=other)
+        return found
+    other /= np.float32(counts[0])
+    return [replace(found[0], wanted=other) if adds else replace(found[0], drift=other)]

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.calibrate.moments import Moments
+from edgeq.calibrate.moments import Shares
 from edgeq.converters.recipe import Recipe
 from edgeq.converters.source import Source
 from edgeq.formats import NUMBERS, Scheme
 from edgeq.runtime.dense import Dense
 
 from .activations import Divergence, simulate
+from .experts import without_data
 from .methods import METHODS
 from .presets import Preset
 from .tables import learned
@@ -28,7 +29,7 @@ from .transforms.source import Arrays
 Array = np.ndarray[Any, Any]
 TABLE = "table"
 
-Observed = Iterable[tuple[int, Arrays, Mapping[str, Moments]]]  # as `observed` gives it
+Observed = Iterable[tuple[int, Arrays, Mapping[str, Shares]]]  # as `observed` gives it
 
 
 def trial(
@@ -77,11 +78,15 @@ def rounded(
             name = f"blocks.{i}.{short}"
             if name not in schemes:
                 continue
-            of = moments.get(short)
-            if of is not None and id(of) not in seen:
-                seen[id(of)] = Seen(of.mean, dense)
-            task = Task(w, schemes[name], seen[id(of)] if of is not None else None, dense, seed)
-            found[name] = values(task, steps)
+            pieces = []
+            shares = moments.get(short) or (None,)
+            for of, own in zip(shares, np.split(w, len(shares)), strict=True):
+                if of is not None and of.count and id(of) not in seen:
+                    seen[id(of)] = Seen(of.mean, dense)
+                task = Task(own, schemes[name], seen.get(id(of)), dense, seed)
+                known = task.seen is not None or not moments
+                pieces.append(values(task, steps if known else without_data(steps)))
+            found[name] = np.concatenate(pieces)
     return found
 
 

@@ -135,9 +135,12 @@ class Dense(Unique):
         pages: Table | None = None,
     ) -> None:
         """Run instructions first to last - 1 of a program, for so many rows from position 0 on of a sequence
-        with these pages.
+        with these pages, which may be prepared for as many as the program takes.
         """
-        program.batch.count(count, None if pages is None else pages.addresses)
+        if pages is None:
+            program.batch.count(count)
+        else:
+            program.batch.count(count, pages.addresses, pages.states_at(0, program.settings.limit))
         code = program.code[first:last]
         code[:, WORK_AT // 8] = 0  # nothing of the work is taken yet
         self._pool.run(code)

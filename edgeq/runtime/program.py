@@ -109,11 +109,16 @@ class Program(Unique):
         """The kernels that the program calls."""
         return {(i.kernel, i.tag) for i in self._instructions}
 
-    def numbers(self, rows: Rows) -> np.ndarray:
-        """float32 [limit, columns]: what a buffer of rows holds now, a view."""
-        size = self.settings.limit * rows.stride
+    def numbers(self, rows: Rows, each: int = 1) -> np.ndarray:
+        """float32 [limit * each, columns]: what a buffer of rows holds now, a view."""
+        count = self.settings.limit * each
+        size = count * rows.stride
         raw = np.frombuffer((ctypes.c_char * size).from_address(rows.buffer.address + rows.at), np.float32)
-        return raw.reshape(self.settings.limit, -1)[:, : rows.columns]
+        return raw.reshape(count, -1)[:, : rows.columns]
+
+    def integers(self, buffer: Buffer, count: int) -> np.ndarray:
+        """int32 [count]: what a buffer of such numbers holds now, a view."""
+        return np.frombuffer((ctypes.c_char * (count * 4)).from_address(buffer.address), np.int32)
 
     def start(self, segments: Sequence[Segment]) -> None:
         """Say what the next pass is about; UsageError as of `Batch.fill`."""

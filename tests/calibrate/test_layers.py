@@ -38,7 +38,7 @@ def layer_of(dense: Dense, source: Source, i: int = 0, window: int = WINDOW) -> 
 
 def head_of(dense: Dense, source: Source) -> Head:
     w = source.tensors.get("output", source.tensors["embed"]).floats()
-    return Head(dense, source, source.tensors["norm"].floats().reshape(-1), w)
+    return Head(dense, source, w)
 
 
 def logits(dense: Dense, source: Source, x: Array) -> Array:
@@ -75,7 +75,15 @@ def test_a_head_takes_any_number_of_rows(
     assert [len(part) for part in parts] == [7, 7, 7, 7, 2]
     assert_same_bits(np.concatenate(parts), want)
     norm, w = source.tensors["norm"].floats().reshape(-1), source.tensors["output"].floats()
-    inputs = np.concatenate([part.copy() for part in head.inputs(x)])
+    read: list[Array] = []
+
+    def doubled(rows: Array) -> Array:
+        read.append(rows.copy())
+        return rows * 2
+
+    twice = np.concatenate([part.copy() for part in head.logits(x, doubled)])
+    inputs = np.concatenate(read)
+    assert_same_bits(twice, want * 2)
     np.testing.assert_allclose(inputs, normed(x, norm, source), rtol=1e-5, atol=1e-6)
     assert_same_bits(dense.product(w, inputs), want)
 

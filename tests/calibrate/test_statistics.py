@@ -85,12 +85,12 @@ def test_it_holds_what_came_to_the_products(
                     came.setdefault((part, tap.matrices[0]), []).append(x.astype(np.float64))
                 rows[part][n] = layer.x[: len(window)]
         for _ in layer.taps:
-            names, columns = next(taps)
+            shape = next(taps)
             for part in PARTS:
-                x, moments = np.concatenate(came[part, names[0]]), found.moments(part, names, columns)
+                x, moments = np.concatenate(came[part, shape.names[0]]), found.moments(part, shape)
                 wanted = x.T @ x / len(x)
                 wanted = np.diag(np.diagonal(wanted)) if diagonal else wanted
-                assert moments.count == len(x) and moments.matrices == names
+                assert moments.count == len(x) and moments.matrices == shape.names
                 np.testing.assert_allclose(moments.mean, wanted, atol=1e-4 * np.abs(wanted).max())
                 np.testing.assert_allclose(moments.absolute, np.abs(x).sum(axis=0), rtol=1e-4)
                 assert np.array_equal(moments.largest, np.abs(x).max(axis=0).astype(np.float32))
@@ -111,10 +111,10 @@ def test_merged_files_add_up(kept: Kept, opened: Callable[[str], Source], tmp_pa
     found.check(opened("qwen2"))
     assert found.tokens == sum(part.tokens for part in parts) and found.taps == parts[0].taps
     assert found.about["text_sha256"] not in {part.about["text_sha256"] for part in parts}
-    for names, columns in found.taps:
+    for tap in found.taps:
         for part in PARTS:
-            moments = [each.moments(part, names, columns) for each in parts]
-            total = found.moments(part, names, columns)
+            moments = [each.moments(part, tap) for each in parts]
+            total = found.moments(part, tap)
             assert total.count == sum(each.count for each in moments)
             assert np.array_equal(total.largest, np.maximum(moments[0].largest, moments[1].largest))
             for kind in ("products", "absolute"):

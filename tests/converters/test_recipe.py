@@ -18,6 +18,7 @@ from edgeq.errors import UsageError
 from edgeq.formats import open_model, verify
 from edgeq.models import family
 from tests.converters.checkpoints import config, weights, write_directory, write_gguf
+from tests.golden.test_families import HERE
 
 LAYERS = 9
 WORDS = config(num_hidden_layers=LAYERS)
@@ -163,7 +164,7 @@ def test_bytes_that_are_no_text() -> None:
 
 
 def test_files_that_cannot_be(tmp_path: Path, source: Path) -> None:
-    names = "iot, layers, q4-mixed"
+    names = "iot, keep-experts, layers, q4-mixed"
     for given in (tmp_path, tmp_path / "none.toml", "q4", "a\0b"):
         with pytest.raises(UsageError, match=f"is neither a file nor one of {names}"):
             recipe.load(given)
@@ -194,6 +195,7 @@ def test_a_name_of_edgeqs_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert recipe.load("./iot") == recipe.load(Path("iot")) == Recipe("iot", (Rule(("*",), "q4"),))
 
 
+FOR_ALL = sorted({*recipe.shipped()} - {"keep-experts"})
 NEAR = [("iot", 0.1), ("layers", 0.9), ("q4-mixed", 0.9)]  # of the distance with q4
 MIXED_LAYERS = (0, 1, 4, 7, 8)  # of nine: an eighth is two
 
@@ -208,7 +210,7 @@ def wanted(name: str, tensor: str) -> str:
     return kinds[0 if part in ("embed", "output") else 1 if part in "qkvo" else 2]
 
 
-@pytest.mark.parametrize("name", sorted(recipe.shipped()))
+@pytest.mark.parametrize("name", FOR_ALL)
 def test_recipes_of_edgeq(tmp_path: Path, source: Path, name: str) -> None:
     target = tmp_path / "out.edgeq"
     convert(source, target, recipe=name)
@@ -233,7 +235,7 @@ def test_recipes_of_edgeq_run(tmp_path: Path, demo_checkpoint: Path, name: str, 
     assert 0 < near < share * far
 
 
-@pytest.mark.parametrize("name", sorted(recipe.shipped()))
+@pytest.mark.parametrize("name", FOR_ALL)
 @pytest.mark.parametrize("model_type", ["llama", "qwen2", "qwen3"])
 def test_recipes_of_edgeq_serve_tied_models_of_every_family(
     tmp_path: Path, name: str, model_type: str
@@ -244,6 +246,26 @@ def test_recipes_of_edgeq_serve_tied_models_of_every_family(
     convert(write_directory(tmp_path / "in", words, tensors), tmp_path / "out.edgeq", recipe=name)
     found = schemes_of(tmp_path / "out.edgeq")
     assert "output" not in found and found["embed"] == wanted(name, "embed")
+
+
+@pytest.mark.parametrize(("name", "kept"), [("gpt_oss-mxfp4", "mx4"), ("mixtral", "bf16")])
+def test_experts_stay_what_they_are(tmp_path: Path, name: str, kept: str) -> None:
+    """And the rest, the attention, embedding and head, gets 8 bits; without experts it is no recipe."""
+    convert(HERE / "families" / name, tmp_path / "out.edgeq", recipe="keep-experts")
+    assert verify(tmp_path / "out.edgeq") == []
+    found = schemes_of(tmp_path / "out.edgeq")
+    layers = {tensor.split(".")[1] for tensor in found if tensor.startswith("blocks.")}
+    for layer in layers:
+        experts = {found.pop(f"blocks.{layer}.experts_{part}") for part in ("gate", "up", "down")}
+        assert experts == {kept} and {found.pop(f"blocks.{layer}.{part}") for part in "qkvo"} == {"q8"}
+        assert found.pop(f"blocks.{layer}.router") == "f32"
+    assert layers and found.pop("embed") == found.pop("output", "q8") == "q8"
+    assert set(found.values()) == {"f32"}
+
+
+def test_a_model_without_experts_has_none_to_keep(tmp_path: Path, source: Path) -> None:
+    with pytest.raises(UsageError, match=r"'keep-experts', rule 1: 'blocks.\*.experts_\*' matches no matrix"):
+        convert(source, tmp_path / "out.edgeq", recipe="keep-experts")
 
 
 def test_codes_are_moved(tmp_path: Path) -> None:

@@ -245,19 +245,21 @@ ITEM_BYTES = {"F16": 2, "F32": 4, "F64": 8, "I32": 4, "I64": 8}
 
 
 def stats_seeds() -> list[bytes]:
-    """Of two taps: sums of products, and of squares alone."""
-    return [_stats([(["blocks.0.q", "blocks.0.k"], 3), (["blocks.0.o"], 2)], diagonal) for diagonal in (0, 1)]
+    """Of two taps, and one of two experts: sums of products, and of squares alone."""
+    taps = [[["blocks.0.q", "blocks.0.k"], 3], [["blocks.0.o"], 2], [["blocks.0.experts_up"], 3, 2]]
+    return [_stats(taps, diagonal) for diagonal in (0, 1)]
 
 
-def _stats(taps: list[tuple[list[str], int]], diagonal: int) -> bytes:
+def _stats(taps: list[list[Any]], diagonal: int) -> bytes:
     about = {"format": statistics.FORMAT, "model": "0" * 64, "name": "m", "text_sha256": "1" * 64,
              "tokens": "20", "window": "5", "diagonal": str(diagonal), "taps": json.dumps(taps)}  # fmt: skip
     header, data = dict[str, Any]({"__metadata__": about}), b""
-    for names, n in taps:
+    for names, n, *more in taps:
+        experts = more[0] if more else 1
         sizes = {"products": n if diagonal else n * (n + 1) // 2, "absolute": n, "largest": n}
         for part in statistics.PARTS:
-            arrays = {kind: np.full(size, 1.5, "<f4") for kind, size in sizes.items()}
-            for kind, x in {**arrays, "count": np.full(1, 7, "<i8")}.items():
+            arrays = {kind: np.full(experts * size, 1.5, "<f4") for kind, size in sizes.items()}
+            for kind, x in {**arrays, "count": np.full(experts, 7, "<i8")}.items():
                 at = len(data)
                 data += x.tobytes()
                 dtype = "I64" if kind == "count" else "F32"
@@ -305,9 +307,10 @@ def read_stats(data: bytes, folder: Path) -> None:
     """What is taken has moments that are numbers, and added to itself it is such a file again."""
     write(folder / "one.stats", data)
     found = statistics.Statistics(folder / "one.stats")
-    for names, columns in found.taps:
+    for tap in found.taps:
         for part in statistics.PARTS:
-            mean = found.moments(part, names, columns).mean
-            assert mean.shape == (columns, columns) and np.isfinite(mean).all()
+            for expert in range(tap.parts):
+                mean = found.moments(part, tap, expert).mean
+                assert mean.shape == (tap.columns, tap.columns) and np.isfinite(mean).all()
     statistics.merge([found.path, found.path], folder / "two.stats")
     assert statistics.Statistics(folder / "two.stats").tokens == 2 * found.tokens

@@ -50,7 +50,7 @@ class Config(BaseConfig):
 HUGGINGFACE = (("toy", "ToyForCausalLM"),)
 GGUF = (Gguf("toy", "toy", words={"strength": "strength"}),)
 TENSORS = tensors.decoder()
-head = decoder.head
+embed, head = decoder.embed, decoder.head
 
 
 def layer(p, c, w, i, x, ropes, cache):

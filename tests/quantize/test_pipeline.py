@@ -17,7 +17,7 @@ from edgeq.converters.recipe import Recipe, Rule, choose
 from edgeq.converters.source import Source
 from edgeq.errors import FormatError, UsageError
 from edgeq.quantize.pipeline import quantize
-from edgeq.quantize.run import Result
+from edgeq.quantize.result import Result
 from tests.converters.checkpoints import config, weights, write_directory, write_gguf
 
 Array = np.ndarray[Any, Any]

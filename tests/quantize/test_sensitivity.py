@@ -81,8 +81,7 @@ def probabilities(source: Source, dense: Dense, ids: Array, changed: dict[str, A
         layer = Layer(dense, source, i, ids.shape[1], arrays)
         for n in range(len(rows)):
             rows[n] = layer.run(rows[n])
-    norm = source.tensors["norm"].floats().reshape(-1)
-    head = Head(dense, source, norm, matrix("output" if "output" in source.tensors else "embed"))
+    head = Head(dense, source, matrix("output" if "output" in source.tensors else "embed"))
     x = rows[:, ids.shape[1] // 2 : -1].reshape(-1, rows.shape[-1])
     logits = np.concatenate([part.copy() for part in head.logits(x)]).astype(np.float64)
     logits -= logits.max(axis=1, keepdims=True)

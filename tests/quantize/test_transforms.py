@@ -97,7 +97,7 @@ def test_smoothed_columns_share_their_range(checkpoint: Path) -> None:
 
     with Dense(1) as dense:
         for _, arrays, moments in observed(made, Setting({}, ids, dense)):
-            ratio = moments["down"].largest / np.abs(arrays["down"]).max(axis=0)
+            ratio = moments["down"][0].largest / np.abs(arrays["down"]).max(axis=0)
             assert ratio.max() < 1.001 * ratio.min()
 
 
@@ -116,7 +116,7 @@ def test_awq_never_chooses_what_is_worse(demo_checkpoint: Path) -> None:
         losses = []
         for s in (source, transformed(source, ["awq"], ids=ids, dense=dense)):
             _, arrays, moments = next(observed(s, Setting({}, ids, dense)))
-            seen = Seen(moments["down"].mean, dense)
+            seen = Seen(moments["down"][0].mean, dense)
             task = Task(arrays["down"], scheme, seen, dense)
             losses.append(task.error(METHODS["importance"].run(task, None), seen.h))
     assert losses[1] <= losses[0] * 1.0001

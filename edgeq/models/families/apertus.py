@@ -73,7 +73,7 @@ TENSORS = (
     norm("blocks.{i}.norm2", f"{HF}feedforward_layernorm.weight", f"{BLK}ffn_norm.weight"),
     *tensors.mlp()[1:],
 )
-head = decoder.head
+embed, head = decoder.embed, decoder.head
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,6 +140,13 @@ def before(w: Weights, i: int) -> tuple[Vector, Vector]:
     return b.norm2, b.norm2_bias
 
 
+def embed(p: Recorder, c: Config, w: Weights) -> Rows:
+    """A token's row, that of its type, and that of its position."""
+    x = ops.embed(p, w.matrix("embed"))
+    x = ops.add(p, x, ops.embed(p, w.matrix("types"), p.zeros))  # all tokens are of the first type
+    return ops.add_positions(p, x, w.vector("positions"), positions=c.max_position_embeddings)
+
+
 def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: CacheLayer) -> Rows:
     """x = norm(x); x = norm(x + attention(x)); x + mlp(x), whose norm is the next one's."""
     b = w.block(i, Block)
@@ -160,9 +167,7 @@ def head(p: Recorder, c: Config, w: Weights, x: Rows) -> None:
 
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
     """Record the pass."""
-    x = ops.embed(p, w.matrix("embed"))
-    x = ops.add(p, x, ops.embed(p, w.matrix("types"), p.zeros))  # all tokens are of the first type
-    x = ops.add_positions(p, x, w.vector("positions"), positions=c.max_position_embeddings)
+    x = embed(p, c, w)
     for i in range(c.num_hidden_layers):
         p.yield_point()
         x = layer(p, c, w, i, x, ropes, p.cache(LayerShape(c.num_key_value_heads, c.head_dim)))

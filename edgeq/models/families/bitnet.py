@@ -51,7 +51,7 @@ TENSORS = (
     norm("blocks.{i}.sub_norm2", f"{HF}mlp.ffn_sub_norm.weight", f"{BLK}ffn_sub_norm.weight",
          "intermediate_size"),
 )  # fmt: skip
-head = decoder.head
+embed, head = decoder.embed, decoder.head
 
 
 @dataclass(frozen=True, kw_only=True)

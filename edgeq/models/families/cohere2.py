@@ -83,6 +83,7 @@ TENSORS = (
     *tensors.attention(hf_interleaved=True, gguf_interleaved=True),
     *tensors.mlp(),
 )
+embed = decoder.embed
 
 
 @dataclass(frozen=True, kw_only=True)

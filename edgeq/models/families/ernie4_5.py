@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeq.models import tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig
-from edgeq.models.decoder import decode, head, layer
+from edgeq.models.decoder import decode, embed, head, layer
 from edgeq.models.gguf import Gguf
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, norm
@@ -46,7 +46,7 @@ TENSORS = (
     *tensors.mlp("up_gate_proj"),
 )
 
-__all__ = ["GGUF", "HUGGINGFACE", "TENSORS", "Config", "forward", "head", "layer"]
+__all__ = ["GGUF", "HUGGINGFACE", "TENSORS", "Config", "embed", "forward", "head", "layer"]
 
 
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:

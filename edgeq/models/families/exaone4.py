@@ -84,7 +84,7 @@ TENSORS = (
     *tensors.mlp(),
     norm("blocks.{i}.post_norm2", f"{HF}post_feedforward_layernorm.weight", f"{BLK}post_ffw_norm.weight"),
 )
-head = decoder.head
+embed, head = decoder.embed, decoder.head
 
 
 def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: CacheLayer) -> Rows:

@@ -114,6 +114,11 @@ class Block(decoder.Block):
     post_norm2: Vector  # [hidden]
 
 
+def embed(p: Recorder, c: Config, w: Weights) -> Rows:
+    """Rows times the root of their width."""
+    return decoder.embed(p, c, w, scale=sqrt(c.hidden_size))
+
+
 def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: CacheLayer) -> Rows:
     """x + norm(attention(norm(x))), then x + norm(mlp(norm(x)))."""
     b, epsilon = w.block(i, Block), c.rms_norm_eps
@@ -133,4 +138,4 @@ def head(p: Recorder, c: Config, w: Weights, x: Rows) -> None:
 
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
     """Record the pass."""
-    decoder.decode(p, c, w, ropes, layer, head, embedding_scale=sqrt(c.hidden_size))
+    decoder.decode(p, c, w, ropes, layer, head, embed)

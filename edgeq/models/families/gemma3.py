@@ -6,13 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import sqrt
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeq import ops
 from edgeq.models import decoder, tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig, window_of
-from edgeq.models.families.gemma2 import GELU, Block, post_norms, scale_of_scores
+from edgeq.models.families.gemma2 import GELU, Block, embed, post_norms, scale_of_scores
 from edgeq.models.gguf import PATTERN as GGUF_PATTERN
 from edgeq.models.gguf import Gguf, Words, windows
 from edgeq.models.rope import Rope
@@ -111,4 +110,4 @@ def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cac
 
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
     """Record the pass."""
-    decoder.decode(p, c, w, ropes, layer, head, embedding_scale=sqrt(c.hidden_size))
+    decoder.decode(p, c, w, ropes, layer, head, embed)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgeq.runtime.recorder import Recorder
     from edgeq.runtime.weights import Matrix, Vector, Weights
 
-__all__ = ["GGUF", "HUGGINGFACE", "TENSORS", "UNREAD", "Config", "forward", "head", "layer"]
+__all__ = ["GGUF", "HUGGINGFACE", "TENSORS", "UNREAD", "Config", "embed", "forward", "head", "layer"]
 
 HUGGINGFACE = (
     ("gemma4_text", "Gemma4ForCausalLM"),
@@ -136,6 +136,11 @@ def layer_inputs(p: Recorder, c: Config, w: Weights, x: Rows) -> Rows:
     return ops.add(p, own, y, sqrt(0.5))
 
 
+def embed(p: Recorder, c: Config, w: Weights) -> Rows:
+    """Rows times the root of their width."""
+    return decoder.embed(p, c, w, scale=sqrt(c.hidden_size))
+
+
 def head(p: Recorder, c: Config, w: Weights, x: Rows) -> None:
     """Logits under a cap."""
     decoder.head(p, c, w, x, cap=c.final_logit_softcapping)
@@ -143,7 +148,7 @@ def head(p: Recorder, c: Config, w: Weights, x: Rows) -> None:
 
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
     """Record the pass. Where no layer keeps keys and values any more, only rows of outputs go on."""
-    x = ops.scale(p, ops.embed(p, w.matrix("embed")), sqrt(c.hidden_size))
+    x = embed(p, c, w)
     inputs = layer_inputs(p, c, w, x) if c.hidden_size_per_layer_input else None
     for i, shape in enumerate(c.cache_layers()):
         p.yield_point()

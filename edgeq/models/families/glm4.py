@@ -53,7 +53,7 @@ TENSORS = (
     *tensors.mlp("gate_up_proj", "ffn_up"),
     norm("blocks.{i}.post_norm2", f"{HF}post_mlp_layernorm.weight", f"{BLK}post_ffw_norm.weight"),
 )
-head = decoder.head
+embed, head = decoder.embed, decoder.head
 
 
 def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: CacheLayer) -> Rows:

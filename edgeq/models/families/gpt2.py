@@ -119,6 +119,12 @@ TENSORS = (
     *_both("up", "mlp.c_fc", "ffn_up", ("intermediate_size", "hidden_size")),
     *_both("down", "mlp.c_proj", "ffn_down", ("hidden_size", "intermediate_size")),
 )  # fmt: skip
+head = decoder.layer_norm_head
+
+
+def embed(p: Recorder, c: Config, w: Weights) -> Rows:
+    """With what the file has for each position."""
+    return decoder.embed(p, c, w, positions=w.vector("positions"))
 
 
 def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: CacheLayer) -> Rows:
@@ -133,4 +139,4 @@ def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cac
 
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
     """Record the pass."""
-    decoder.decode(p, c, w, ropes, layer, decoder.layer_norm_head, positions=w.vector("positions"))
+    decoder.decode(p, c, w, ropes, layer, head, embed)

@@ -113,6 +113,7 @@ TENSORS = (
     *_both("up", "mlp.dense_h_to_4h", "ffn_up", ("intermediate_size", "hidden_size")),
     *_both("down", "mlp.dense_4h_to_h", "ffn_down", ("hidden_size", "intermediate_size")),
 )  # fmt: skip
+embed, head = decoder.embed, decoder.layer_norm_head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,4 +145,4 @@ def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cac
 
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
     """Record the pass."""
-    decoder.decode(p, c, w, ropes, layer, decoder.layer_norm_head)
+    decoder.decode(p, c, w, ropes, layer, head)

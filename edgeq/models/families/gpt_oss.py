@@ -123,7 +123,7 @@ TENSORS = (
     norm("blocks.{i}.norm2", f"{HF}post_attention_layernorm.weight", f"{BLK}post_attention_norm.weight"),
     *_experts(),
 )  # fmt: skip
-head = decoder.head
+embed, head = decoder.embed, decoder.head
 
 
 @dataclass(frozen=True, kw_only=True)

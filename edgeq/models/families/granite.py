@@ -79,6 +79,11 @@ GGUF = (
 TENSORS = tensors.decoder(gguf_interleaved=True)
 
 
+def embed(p: Recorder, c: Config, w: Weights) -> Rows:
+    """Rows times a factor."""
+    return decoder.embed(p, c, w, scale=c.embedding_multiplier)
+
+
 def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: CacheLayer) -> Rows:
     """x + r attention(norm(x)), then x + r mlp(norm(x))."""
     b, epsilon, r = w.block(i, decoder.Block), c.rms_norm_eps, c.residual_multiplier
@@ -97,4 +102,4 @@ def head(p: Recorder, c: Config, w: Weights, x: Rows) -> None:
 
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
     """Record the pass."""
-    decoder.decode(p, c, w, ropes, layer, head, embedding_scale=c.embedding_multiplier)
+    decoder.decode(p, c, w, ropes, layer, head, embed)

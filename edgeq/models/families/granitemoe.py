@@ -75,7 +75,7 @@ TENSORS = (
     norm("blocks.{i}.norm2", f"{HF}post_attention_layernorm.weight", f"{BLK}ffn_norm.weight"),
     *_experts(),
 )
-head = granite.head
+embed, head = granite.embed, granite.head
 
 
 def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: CacheLayer) -> Rows:
@@ -91,4 +91,4 @@ def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cac
 
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
     """Record the pass."""
-    decoder.decode(p, c, w, ropes, layer, head, embedding_scale=c.embedding_multiplier)
+    decoder.decode(p, c, w, ropes, layer, head, embed)

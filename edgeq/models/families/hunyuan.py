@@ -60,7 +60,7 @@ class Config(BaseConfig):
 HUGGINGFACE = (("hunyuan_v1_dense", "HunYuanDenseV1ForCausalLM"),)
 GGUF = (Gguf("hunyuan-dense", "hunyuan_v1_dense", accepted={"expert_count": (0, 1)}),)
 TENSORS = (*tensors.decoder(), *tensors.head_norms(("query_layernorm", "key_layernorm")))
-head = decoder.head
+embed, head = decoder.embed, decoder.head
 
 
 def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: CacheLayer) -> Rows:

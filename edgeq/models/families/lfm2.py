@@ -157,7 +157,7 @@ GGUF = (
     ),
 )
 TENSORS = (*ends(), *mixers(), *mlp())
-head = decoder.head
+embed, head = decoder.embed, decoder.head
 
 
 @dataclass(frozen=True, kw_only=True)

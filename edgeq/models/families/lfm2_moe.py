@@ -84,7 +84,7 @@ TENSORS = (
     Tensor("blocks.{i}.expert_bias", f"{HF}feed_forward.expert_bias", f"{BLK}exp_probs_b.bias",
            ("num_experts",), "vector", when=is_biased),
 )  # fmt: skip
-head = decoder.head
+embed, head = decoder.embed, decoder.head
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeq.models import tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig, window_of
-from edgeq.models.decoder import decode, head, layer
+from edgeq.models.decoder import decode, embed, head, layer
 from edgeq.models.folds import DECODER as FOLDS
 from edgeq.models.gguf import WINDOW, Gguf, Words, no_window
 
@@ -50,7 +50,7 @@ HUGGINGFACE = (("llama", "LlamaForCausalLM"), ("mistral", "MistralForCausalLM"))
 GGUF = (Gguf("llama", "llama", words=WINDOW, settle=_mistral),)
 TENSORS = tensors.decoder(gguf_interleaved=True)
 
-__all__ = ["FOLDS", "GGUF", "HUGGINGFACE", "TENSORS", "Config", "forward", "head", "layer"]
+__all__ = ["FOLDS", "GGUF", "HUGGINGFACE", "TENSORS", "Config", "embed", "forward", "head", "layer"]
 
 
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:

@@ -92,7 +92,7 @@ TENSORS = (
     *tensors.decoder(gguf_interleaved=True),
     Tensor("rope.long.inverse_frequencies", None, None, ("rotary_size",), "vector"),
 )
-head = granite.head
+embed, head = granite.embed, granite.head
 
 
 def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: CacheLayer) -> Rows:
@@ -102,4 +102,4 @@ def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cac
 
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
     """Record the pass."""
-    decoder.decode(p, c, w, ropes, layer, head, embedding_scale=c.embedding_multiplier)
+    decoder.decode(p, c, w, ropes, layer, head, embed)

@@ -87,7 +87,7 @@ GGUF = (
     ),
 )
 TENSORS = tensors.decoder(gguf_interleaved=True)
-head = decoder.head
+embed, head = decoder.embed, decoder.head
 
 
 def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: CacheLayer) -> Rows:

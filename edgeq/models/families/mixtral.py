@@ -62,7 +62,7 @@ TENSORS = (
     norm("blocks.{i}.norm2", f"{HF}post_attention_layernorm.weight", f"{BLK}ffn_norm.weight"),
     *experts.rows("block_sparse_moe.", names=("w1", "w3", "w2")),
 )
-head = decoder.head
+embed, head = decoder.embed, decoder.head
 
 
 def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: CacheLayer) -> Rows:

@@ -106,7 +106,7 @@ TENSORS = (
     *tensors.mlp(),
     norm("blocks.{i}.post_norm2", f"{HF}post_feedforward_layernorm.weight", f"{BLK}post_ffw_norm.weight"),
 )
-head = decoder.head
+embed, head = decoder.embed, decoder.head
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeq.models import tensors
 from edgeq.models.base import BaseConfig, window_of_layers
-from edgeq.models.decoder import decode, head, layer
+from edgeq.models.decoder import decode, embed, head, layer
 from edgeq.models.folds import DECODER as FOLDS
 from edgeq.models.gguf import Gguf
 
@@ -38,7 +38,7 @@ HUGGINGFACE = (("qwen2", "Qwen2ForCausalLM"),)
 GGUF = (Gguf("qwen2", "qwen2", accepted={"attention.sliding_window": (0,)}),)
 TENSORS = (*tensors.decoder(), *tensors.attention_biases())
 
-__all__ = ["FOLDS", "GGUF", "HUGGINGFACE", "TENSORS", "Config", "forward", "head", "layer"]
+__all__ = ["FOLDS", "GGUF", "HUGGINGFACE", "TENSORS", "Config", "embed", "forward", "head", "layer"]
 
 
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:

@@ -84,7 +84,7 @@ TENSORS = (
     _shared("down", "shared_expert.down_proj", "ffn_down_shexp", WIDE[::-1]),
     _shared("shared_gate", "shared_expert_gate", "ffn_gate_inp_shexp", ("one", "hidden_size"), "table"),
 )
-head = decoder.head
+embed, head = decoder.embed, decoder.head
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeq.models import tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig, window_of_layers
-from edgeq.models.decoder import decode, head, layer
+from edgeq.models.decoder import decode, embed, head, layer
 from edgeq.models.folds import DECODER as FOLDS
 from edgeq.models.gguf import Gguf
 
@@ -39,7 +39,7 @@ HUGGINGFACE = (("qwen3", "Qwen3ForCausalLM"), ("qwen3", "Qwen3Model"))
 GGUF = (Gguf("qwen3", "qwen3", accepted={"attention.sliding_window": (0,)}),)
 TENSORS = (*tensors.decoder(), *tensors.head_norms())
 
-__all__ = ["FOLDS", "GGUF", "HUGGINGFACE", "TENSORS", "Config", "forward", "head", "layer"]
+__all__ = ["FOLDS", "GGUF", "HUGGINGFACE", "TENSORS", "Config", "embed", "forward", "head", "layer"]
 
 
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:

@@ -103,7 +103,7 @@ GGUF = (
     ),
 )
 TENSORS = (*tensors.ends(plus=1.0), *mixers(), *tensors.mlp())
-head = decoder.head
+embed, head = decoder.embed, decoder.head
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,7 @@ TENSORS = (
     *(replace(row, when=is_dense) for row in tensors.mlp()),
     *experts.rows(when=is_sparse),
 )
-head = decoder.head
+embed, head = decoder.embed, decoder.head
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,7 @@ class Config(BaseConfig):
 HUGGINGFACE = (("smollm3", "SmolLM3ForCausalLM"),)
 GGUF = (Gguf("smollm3", "smollm3"),)
 TENSORS = tensors.decoder(gguf_interleaved=True)
-head = decoder.head
+embed, head = decoder.embed, decoder.head
 
 
 def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: CacheLayer) -> Rows:

@@ -103,6 +103,7 @@ TENSORS = (
             when="sequential"),
     *tensors.mlp(),
 )  # fmt: skip
+embed, head = decoder.embed, decoder.layer_norm_head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,4 +134,4 @@ def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cac
 
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
     """Record the pass."""
-    decoder.decode(p, c, w, ropes, layer, decoder.layer_norm_head)
+    decoder.decode(p, c, w, ropes, layer, head)

@@ -14,8 +14,8 @@ from typing import ClassVar
 import numpy as np
 
 from edgeq import models
-from edgeq.calibrate.layers import Layer
-from edgeq.calibrate.moments import Moments, learn
+from edgeq.calibrate.layers import Layer, embedded
+from edgeq.calibrate.moments import Moments, Shares, learn
 from edgeq.converters.source import Source
 from edgeq.errors import FormatError, UnsupportedError, UsageError
 from edgeq.formats import Scheme
@@ -121,7 +121,7 @@ class Scaling(Transform):
                     fold,
                     {name: arrays[name] for name in fold.readers},
                     {name: setting.schemes[f"blocks.{i}.{name}"] for name in fold.readers},
-                    moments.get(fold.readers[0]),
+                    moments[fold.readers[0]][0] if moments else None,
                     config,
                     setting.dense,
                     setting.seed,
@@ -162,7 +162,7 @@ def scaled(arrays: Arrays, fold: Fold, s: Array, config: BaseConfig) -> Arrays:
     return made
 
 
-def observed(source: Source, setting: Setting | None) -> Iterator[tuple[int, Arrays, dict[str, Moments]]]:
+def observed(source: Source, setting: Setting | None) -> Iterator[tuple[int, Arrays, dict[str, Shares]]]:
     """Each block's number, its arrays, and the moments of what its matrices read, by their names; without a
     setting there are none.
     """
@@ -170,7 +170,7 @@ def observed(source: Source, setting: Setting | None) -> Iterator[tuple[int, Arr
         yield from ((i, block_of(source, i), {}) for i in range(source.config.num_hidden_layers))
         return
     dense, ids = setting.dense, setting.ids
-    windows = source.tensors["embed"].floats()[ids]
+    windows = embedded(dense, source, source.tensors["embed"].floats(), ids)
     for i in range(source.config.num_hidden_layers):
         prefix = f"blocks.{i}."
         arrays = block_of(source, i)
@@ -178,4 +178,4 @@ def observed(source: Source, setting: Setting | None) -> Iterator[tuple[int, Arr
         seen = learn(layer, windows, dense)
         if not np.isfinite(windows).all():
             raise FormatError("the model's rows are not finite, so it cannot be calibrated")
-        yield i, arrays, {name.removeprefix(prefix): m for m in seen for name in m.matrices}
+        yield i, arrays, {name.removeprefix(prefix): m for m in seen for name in m[0].matrices}
