@@ -18,7 +18,8 @@ ARCHITECTURES = (
     "LlavaNextForConditionalGeneration", "Idefics3ForConditionalGeneration",
     "SmolVLMForConditionalGeneration", "InternVLForConditionalGeneration", "VoxtralForConditionalGeneration",
     "AyaVisionForConditionalGeneration", "Cohere2VisionForConditionalGeneration",
-    "Qwen3_5ForConditionalGeneration", "Lfm2VlForConditionalGeneration",
+    "Qwen3_5ForConditionalGeneration", "Qwen3_5MoeForConditionalGeneration",
+    "Lfm2VlForConditionalGeneration",
 )  # fmt: skip
 
 # Words of the outer config that are about the text model, and go before its own: old text configs repeat

@@ -386,6 +386,7 @@ FAMILIES = {  # by the model_type
     "gpt_oss": Architecture("gpt-oss", gpt_oss, OSS),
     "lfm2": Architecture("lfm2", lfm2, LFM2),
     "qwen3_5_text": Architecture("qwen35", qwen35, QWEN35),
+    "qwen3_5_moe_text": Architecture("qwen35moe", lambda c: {**qwen35(c), **mixture(c)}, QWEN35 | MIXTURE),
     "lfm2_moe": Architecture("lfm2moe", lfm2_moe, LFM2),
     "mixtral": Architecture("llama", lambda c: {**llama(c), **mixture(c)}, MIXTRAL, paired=True),
     "granitemoe": Architecture("granitemoe", lambda c: {**granite(c), **mixture(c)}, GRANITE, paired=True),
@@ -433,7 +434,7 @@ CASES = {
     **{name: Case(name) for name in (
         "cohere2", "ernie4_5", "exaone4-full", "gemma2", "gemma3", "gemma4", "gemma4-mixture",
         "gemma4-unified", "glm4", "gpt_neox", "granite", "granitemoe", "hunyuan", "lfm2", "ministral3",
-        "mixtral", "olmo2", "olmoe", "phi3", "qwen3_5",
+        "mixtral", "olmo2", "olmoe", "phi3", "qwen3_5", "qwen3_5_moe",
         "smollm3", "stablelm", "stablelm-parallel",
     )},
     **{name: Case(name, blocks=(0, 2)) for name in ("qwen2_moe", "qwen3_moe")},
@@ -534,7 +535,7 @@ def tensors(checkpoint: reference.Checkpoint, fused: bool = False) -> dict[str, 
         else x
         for name, x in weights.items()
     }
-    weights = delta(weights, c) if row.name == "qwen35" else weights
+    weights = delta(weights, c) if row.name.startswith("qwen35") else weights
     for name, x in stacked(weights).items():
         stem, kind = name.rsplit(".", 1)
         head, _, rest = stem.removeprefix("gpt_neox.").removeprefix("model.").partition("layers.")
@@ -603,7 +604,7 @@ def write(
     row = FAMILIES[c["model_type"]]
     sizes = {
         "context_length": c["max_position_embeddings"], "embedding_length": c["hidden_size"],
-        "block_count": c["num_hidden_layers"], "feed_forward_length": c["intermediate_size"],
+        "block_count": c["num_hidden_layers"], "feed_forward_length": c.get("intermediate_size"),
         "attention.head_count": c["num_attention_heads"],
     }  # fmt: skip
     writer = gguf.GGUFWriter(path, row.name)

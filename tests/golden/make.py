@@ -77,6 +77,14 @@ LFM2: dict[str, Any] = {
     "norm_eps": 1e-5, "tie_word_embeddings": True, "max_position_embeddings": 128,
     "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
 }  # fmt: skip
+QWEN35: dict[str, Any] = {
+    "vocab_size": 96, "hidden_size": 64, "num_hidden_layers": 4, "head_dim": 24, "layer_types": [
+        "linear_attention", "linear_attention", "full_attention", "linear_attention"],
+    "linear_num_key_heads": 2, "linear_num_value_heads": 6, "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16, "rope_parameters": {
+        "rope_theta": 1e4, "rope_type": "default", "partial_rotary_factor": 0.5,
+        "mrope_section": [2, 2, 2], "mrope_interleaved": True},
+}  # fmt: skip
 BF16: dict[str, Any] = {"dtype": torch.bfloat16}
 
 
@@ -288,13 +296,7 @@ FAMILIES = {
         "num_experts": 6, "num_experts_per_tok": 2, "conv_L_cache": 4, "routed_scaling_factor": 1.5,
         "layer_types": ["conv", "full_attention", "conv", "full_attention"]}, bare=True, **BF16),
     # every third layer attention; three heads of values for each of keys
-    "qwen3_5": Family(transformers.Qwen3_5TextConfig, SMALL | {
-        "num_hidden_layers": 4, "head_dim": 24, "layer_types": [
-            "linear_attention", "linear_attention", "full_attention", "linear_attention"],
-        "linear_num_key_heads": 2, "linear_num_value_heads": 6, "linear_key_head_dim": 16,
-        "linear_value_head_dim": 16, "rope_parameters": {
-            "rope_theta": 1e4, "rope_type": "default", "partial_rotary_factor": 0.5,
-            "mrope_section": [2, 2, 2], "mrope_interleaved": True}}, **BF16),
+    "qwen3_5": Family(transformers.Qwen3_5TextConfig, QWEN35 | {"intermediate_size": 80}, **BF16),
     # in a whole that sees; keys less wide than values, which llama.cpp cannot
     "qwen3_5-sees": Family(transformers.Qwen3_5Config, {
         "text_config": SMALL | {
@@ -306,6 +308,10 @@ FAMILIES = {
         "vision_config": {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2,
                           "out_hidden_size": 64, "num_position_embeddings": 16},
         "tie_word_embeddings": True}, sees=True, **BF16),
+    # experts beside a shared one in place of MLPs, of which the config has no width
+    "qwen3_5_moe": Family(transformers.Qwen3_5MoeTextConfig, QWEN35 | {
+        "num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 48}, **BF16),
     "granitemoe": Family(transformers.GraniteMoeConfig, FLAT | {
         "intermediate_size": 32, "num_local_experts": 5, "num_experts_per_tok": 3,
         "embedding_multiplier": 6.0, "residual_multiplier": 0.4, "attention_multiplier": 0.35,
