@@ -64,7 +64,8 @@ def open_directory(
             raw = {key: value for key, value in raw.items() if key != "quantization_config"}
     with troubles.noted():
         stored = weights(folder, name or "the directory")
-        stored, others = (stored, {}) if seen is None else wrapped.text_tensors(stored)
+        guessing = seen is None
+        stored, others = wrapped.apart(stored, wrapped.GUESSING) if guessing else wrapped.text_tensors(stored)
         found = {
             key: SourceTensor(key, dtype, shape, data)
             for key, (dtype, shape, data) in stored.items()

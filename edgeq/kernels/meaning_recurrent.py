@@ -56,11 +56,19 @@ def decay(x: Array, slope: Array, bias: Array) -> Array:
 
 
 def delta_rule(
-    a: Array, forget: Array, write: Array, state: State, *, key_heads: int, key_dim: int, scaling: float
+    a: Array,
+    forget: Array,
+    write: Array,
+    state: State,
+    *,
+    key_heads: int,
+    alike: int,
+    key_dim: int,
+    scaling: float,
 ) -> tuple[Array, Array]:
     """a [count, 2 * key_heads * key_dim + heads * value_dim], forget and write [count, heads], state [heads,
     value_dim / 16, key_dim, 16]. Of head h and each token in turn: S becomes forget S + k (v - forget S^T k)
-    write, and the row scaling S^T q, sums over key_dim in order; q and k are those of h % key_heads.
+    write, and the row scaling S^T q, sums over key_dim in order; q and k are those of h / alike % key_heads.
     """
     count, heads = forget.shape
     q, k, v = np.split(a, [key_heads * key_dim, 2 * key_heads * key_dim], axis=1)
@@ -70,7 +78,8 @@ def delta_rule(
     y = np.zeros_like(v)
     for n in range(count):
         for h in range(heads):
-            key, query, f, w = k[n, h % key_heads], q[n, h % key_heads], forget[n, h], write[n, h]
+            of = h // alike % key_heads
+            key, query, f, w = k[n, of], q[n, of], forget[n, h], write[n, h]
             recalled, total = np.zeros_like(v[n, h]), np.zeros_like(v[n, h])
             for d in range(key_dim):
                 recalled = fma(key[d], s[h, :, d], recalled)

@@ -42,6 +42,7 @@ RECURRENT = {
             fact("width", "a", "columns"),
             Number("key_heads"),
             Number("heads"),
+            Number("alike"),
             Number("key_dim"),
             Number("tiles"),
             Float("scaling"),

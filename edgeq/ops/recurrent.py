@@ -75,13 +75,22 @@ def decay(p: Recorder, x: Rows, slope: Vector, bias: Vector) -> Rows:
 
 
 def delta_rule(
-    p: Recorder, a: Rows, forget: Rows, write: Rows, state: StateLayer, *, key_heads: int, key_dim: int
+    p: Recorder,
+    a: Rows,
+    forget: Rows,
+    write: Rows,
+    state: StateLayer,
+    *,
+    key_heads: int,
+    key_dim: int,
+    alike: int = 1,
 ) -> Rows:
     """[tokens, heads * value_dim]: the gated delta rule (Yang et al. 2024). Rows a are queries and keys
     [2 * key_heads, key_dim], then values [heads, value_dim]; forget and write are [tokens, heads]. Of each
     head a matrix S [key_dim, value_dim] is kept in `state`: token by token it becomes forget * S plus the
     outer product of k and write * (v - forget * S^T k), and gives S^T q / sqrt(key_dim). Head h has the keys
-    of h % key_heads. UsageError where heads of values are no whole lines.
+    of h / alike % key_heads: so many one after another have the same. UsageError where heads of values are no
+    whole lines.
     """
     heads = forget.columns
     tiles, rest = divmod(a.columns - 2 * key_heads * key_dim, heads * TILE)
@@ -97,6 +106,7 @@ def delta_rule(
         y=y,
         key_heads=key_heads,
         heads=heads,
+        alike=alike,
         key_dim=key_dim,
         tiles=tiles,
         scaling=1.0 / math.sqrt(key_dim),

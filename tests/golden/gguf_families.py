@@ -63,7 +63,8 @@ QWEN35 = {
     "post_attention_layernorm": "post_attention_norm", "linear_attn.in_proj_qkv": "attn_qkv",
     "linear_attn.in_proj_z": "attn_gate", "linear_attn.in_proj_a": "ssm_alpha",
     "linear_attn.in_proj_b": "ssm_beta", "linear_attn.A_log": "ssm_a", "linear_attn.dt": "ssm_dt",
-    "linear_attn.conv1d": "ssm_conv1d", "linear_attn.norm": "ssm_norm", "linear_attn.out_proj": "ssm_out",
+    "linear_attn.in_proj_ba": "ssm_ba", "linear_attn.conv1d": "ssm_conv1d",
+    "linear_attn.norm": "ssm_norm", "linear_attn.out_proj": "ssm_out",
 }  # fmt: skip
 MIXTRAL = {
     "block_sparse_moe.gate": "ffn_gate_inp", "block_sparse_moe.experts.w1": "ffn_gate_exps",
@@ -298,6 +299,9 @@ def lfm2_moe(c: Config) -> Config:
 
 
 def qwen35(c: Config) -> Config:
+    """And Qwen3-Next, which has no sections."""
+    found = rotation(c)[1].get("mrope_section")
+    sections = {"rope.dimension_sections": [*found, 0]} if found else {}
     return {
         **usual(c),
         "full_attention_interval": c["layer_types"].index("full_attention") + 1,
@@ -306,8 +310,8 @@ def qwen35(c: Config) -> Config:
         "ssm.group_count": c["linear_num_key_heads"],
         "ssm.time_step_rank": c["linear_num_value_heads"],
         "ssm.inner_size": c["linear_value_head_dim"] * c["linear_num_value_heads"],
-        "rope.dimension_sections": [*rotation(c)[1]["mrope_section"], 0],
         **turned(c),
+        **sections,
     }
 
 
@@ -323,12 +327,30 @@ def by_turns(name: str, x: Array, c: Config) -> Array:
     return np.concatenate([x[:first], by_key.swapaxes(0, 1).reshape(x[first:].shape)])
 
 
-def delta(weights: Mapping[str, Array], c: Config) -> dict[str, Array]:
-    """Of what recurs, by names with a dot before weight or bias."""
+def unfused(weights: Mapping[str, Array], c: Config) -> dict[str, Array]:
+    """With Qwen3-Next's queries, keys and values of all key heads in one, and the gates in another."""
+    keys, size = c["linear_num_key_heads"], c["linear_key_head_dim"]
+    values = c["linear_num_value_heads"] // keys * c["linear_value_head_dim"]
     found = dict[str, Array]()
     for name, x in weights.items():
+        if name.endswith("in_proj_qkvz.weight"):
+            q, k, v, z = np.split(
+                x.reshape(keys, -1, x.shape[1]), np.cumsum([size, size, values]).tolist(), axis=1
+            )
+            both = [part.reshape(-1, x.shape[1]) for part in (q, k, v)]
+            found[name.replace("qkvz", "qkv")] = np.concatenate(both)
+            found[name.replace("qkvz", "z")] = z.reshape(-1, x.shape[1])
+        else:
+            found[name] = x
+    return found
+
+
+def delta(weights: Mapping[str, Array], c: Config) -> dict[str, Array]:
+    """Of what recurs, by names with a dot before weight or bias."""
+    found, turns = dict[str, Array](), c["model_type"] != "qwen3_next"
+    for name, x in (weights if turns else unfused(weights, c)).items():
         if ".linear_attn." in name and ".linear_attn.norm." not in name:
-            x = by_turns(name, x, c)
+            x = by_turns(name, x, c) if turns else x
             if name.endswith("A_log"):
                 name, x = f"{name}.", (-np.exp(x.astype(np.float64))).astype(np.float32)
             name = name.replace("dt_bias", "dt.bias")
@@ -387,6 +409,7 @@ FAMILIES = {  # by the model_type
     "lfm2": Architecture("lfm2", lfm2, LFM2),
     "qwen3_5_text": Architecture("qwen35", qwen35, QWEN35),
     "qwen3_5_moe_text": Architecture("qwen35moe", lambda c: {**qwen35(c), **mixture(c)}, QWEN35 | MIXTURE),
+    "qwen3_next": Architecture("qwen3next", lambda c: {**qwen35(c), **mixture(c)}, QWEN35 | MIXTURE),
     "lfm2_moe": Architecture("lfm2moe", lfm2_moe, LFM2),
     "mixtral": Architecture("llama", lambda c: {**llama(c), **mixture(c)}, MIXTRAL, paired=True),
     "granitemoe": Architecture("granitemoe", lambda c: {**granite(c), **mixture(c)}, GRANITE, paired=True),
@@ -438,6 +461,8 @@ CASES = {
         "smollm3", "stablelm", "stablelm-parallel",
     )},
     **{name: Case(name, blocks=(0, 2)) for name in ("qwen2_moe", "qwen3_moe")},
+    "qwen3_next": Case("qwen3_next", {
+        "layer_types": ["linear_attention", "full_attention", "linear_attention"]}, blocks=(0, 2, 3)),
     "olmo3": Case("olmo3", _olmo3()),
     "phi3-short": Case("phi3-short", {"sliding_window": None}),
     # and what files may say otherwise
@@ -535,7 +560,7 @@ def tensors(checkpoint: reference.Checkpoint, fused: bool = False) -> dict[str, 
         else x
         for name, x in weights.items()
     }
-    weights = delta(weights, c) if row.name.startswith("qwen35") else weights
+    weights = delta(weights, c) if "linear_num_key_heads" in c else weights
     for name, x in stacked(weights).items():
         stem, kind = name.rsplit(".", 1)
         head, _, rest = stem.removeprefix("gpt_neox.").removeprefix("model.").partition("layers.")
@@ -622,7 +647,7 @@ def write(
         wide = (
             x.ndim > 1
             and name.endswith(".weight")
-            and not re.search(r"_norm\.|ffn_gate_inp|shortconv\.conv\.|ssm_(conv1d|alpha|beta)\.", name)
+            and not re.search(r"_norm\.|ffn_gate_inp|shortconv\.conv\.|ssm_(conv1d|alpha|beta|ba)\.", name)
         )
         type_ = gguf.GGMLQuantizationType[kind if wide else "F32"]
         writer.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(x), type_), raw_dtype=type_)

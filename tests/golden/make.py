@@ -312,6 +312,11 @@ FAMILIES = {
     "qwen3_5_moe": Family(transformers.Qwen3_5MoeTextConfig, QWEN35 | {
         "num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 32,
         "shared_expert_intermediate_size": 48}, **BF16),
+    # fused projections, key head by key head; the second layer has no experts
+    "qwen3_next": Family(transformers.Qwen3NextConfig, QWEN35 | {
+        "intermediate_size": 80, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 48, "mlp_only_layers": [1],
+        "rope_parameters": rope(1e4, partial_rotary_factor=0.5)}, **BF16),
     "granitemoe": Family(transformers.GraniteMoeConfig, FLAT | {
         "intermediate_size": 32, "num_local_experts": 5, "num_experts_per_tok": 3,
         "embedding_multiplier": 6.0, "residual_multiplier": 0.4, "attention_multiplier": 0.35,

@@ -17,7 +17,7 @@ from edgeq.formats import open_model
 from edgeq.models.experts import gguf_widths
 from edgeq.models.families.gemma2 import scale_of_scores
 
-from . import gguf_families
+from . import gguf_families, reference
 from .gguf_families import CASES, NOT_IN_FILES, write, write_case
 from .test_families import distance, golden
 
@@ -236,6 +236,24 @@ def test_layers_that_guess_are_left_out(tmp_path: Path, monkeypatch: pytest.Monk
         "block_count": 5, "nextn_predict_layers": 1, "attention.head_count_kv": [0, 0, 2, 0, 2]})  # fmt: skip
     kinds = open_file(lists).config.to_header()["layer_types"]
     assert kinds == ["conv", "conv", "full_attention", "conv"]
+
+
+def test_projections_of_old_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of Qwen3-Next had queries, keys, values and gates in one, as checkpoints have them."""
+    whole, directory = gguf_families.tensors, HERE / "families" / "qwen3_next"
+    fused = reference.load(directory).weights
+    convert(write(tmp_path / "new.gguf", directory), tmp_path / "new.edgeq", scheme="f32")
+
+    def old(*given: Any) -> Any:
+        found = whole(*given)
+        for i in (0, 1, 3):
+            del found[f"blk.{i}.attn_qkv.weight"], found[f"blk.{i}.attn_gate.weight"]
+            found[f"blk.{i}.ssm_in.weight"] = fused[f"model.layers.{i}.linear_attn.in_proj_qkvz.weight"]
+        return found
+
+    monkeypatch.setattr(gguf_families, "tensors", old)
+    convert(write(tmp_path / "old.gguf", directory), tmp_path / "old.edgeq", scheme="f32")
+    same_file(tmp_path / "new.edgeq", tmp_path / "old.edgeq")
 
 
 def test_experts_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,10 +95,13 @@ def convolve(kernel: str, isa: str, reach: int, columns: int, biased: bool) -> N
             at += length
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 16, 1), (2, 4, 24, 5), (3, 3, 128, 8), (1, 2, 7, 2)], ids=str)
-def test_delta_rule(shape: tuple[int, int, int, int]) -> None:
+SHAPES = [(1, 1, 1, 16, 1), (2, 4, 1, 24, 5), (3, 3, 1, 128, 8), (1, 2, 1, 7, 2), (2, 6, 3, 12, 1)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_delta_rule(shape: tuple[int, int, int, int, int]) -> None:
     """In parts, and beside another sequence that has a state already."""
-    key_heads, heads, key_dim, tiles = shape
+    key_heads, heads, alike, key_dim, tiles = shape
     rng = np.random.default_rng(heads)
     columns = 2 * key_heads * key_dim + heads * tiles * 16
     size = heads * tiles * key_dim * 16
@@ -106,7 +109,7 @@ def test_delta_rule(shape: tuple[int, int, int, int]) -> None:
     sequences = [rng.normal(size=(7, columns)), rng.normal(size=(6, columns))]
     sequences = [(each / np.sqrt(key_dim)).astype(np.float32) for each in sequences]
     factors = [rng.random((2, len(each), heads)).astype(np.float32) for each in sequences]
-    own: dict[str, Any] = dict(key_heads=key_heads, key_dim=key_dim, scaling=key_dim**-0.5)
+    own: dict[str, Any] = dict(key_heads=key_heads, alike=alike, key_dim=key_dim, scaling=key_dim**-0.5)
     wholes = [
         meaning.delta_rule(each, both[0], both[1], None, **own)
         for each, both in zip(sequences, factors, strict=True)
@@ -125,7 +128,7 @@ def test_delta_rule(shape: tuple[int, int, int, int]) -> None:
             held = list(passes.run(m, some, held, dict(
                 a=a.address, a_stride=a.stride, forget=forget.address, forget_stride=forget.stride,
                 write=write.address, write_stride=write.stride, state=0, y=y.address, y_stride=y.stride,
-                width=columns, key_heads=key_heads, heads=heads, key_dim=key_dim, tiles=tiles,
+                width=columns, key_heads=key_heads, heads=heads, alike=alike, key_dim=key_dim, tiles=tiles,
                 scaling=float32_bits(key_dim**-0.5),
             )))  # fmt: skip
             want = [whole[part] for (whole, _), part in zip(wholes, parts, strict=True)]
@@ -149,6 +152,7 @@ def test_delta_rule_means_the_paper() -> None:
         write.astype(np.float32),
         None,
         key_heads=1,
+        alike=1,
         key_dim=key_dim,
         scaling=0.5,
     )

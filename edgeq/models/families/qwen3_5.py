@@ -68,8 +68,8 @@ def recurs(c: Config, i: int) -> bool:
     return c.layer_types[i] == LINEAR
 
 
-def mixers() -> tuple[Tensor, ...]:
-    """Of each layer the norms, and attention or a delta rule."""
+def mixers(recurrent: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Of each layer the norms, and attention or what recurs."""
     names, (_, k, v, o) = (f"{HF}self_attn.q_proj.weight", f"{BLK}attn_q.weight"), tensors.attention()
 
     def half(number: int, name: str) -> Tensor:
@@ -81,7 +81,7 @@ def mixers() -> tuple[Tensor, ...]:
     return (
         norm("blocks.{i}.norm1", f"{HF}input_layernorm.weight", f"{BLK}attn_norm.weight", plus=1.0),
         *(replace(row, when=attends) for row in attention),
-        *(replace(row, when=recurs) for row in delta.rows()),
+        *(replace(row, when=recurs) for row in recurrent),
         norm("blocks.{i}.norm2", f"{HF}post_attention_layernorm.weight",
              f"{BLK}post_attention_norm.weight", plus=1.0),
     )  # fmt: skip
@@ -103,7 +103,7 @@ GGUF = (
         settle=gguf_settle,
     ),
 )
-TENSORS = (*tensors.ends(plus=1.0), *mixers(), *tensors.mlp())
+TENSORS = (*tensors.ends(plus=1.0), *mixers(delta.rows()), *tensors.mlp())
 head = decoder.head
 
 

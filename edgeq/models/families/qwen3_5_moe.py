@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeq import ops
-from edgeq.models import decoder, experts, tensors
+from edgeq.models import decoder, delta, experts, tensors
 from edgeq.models.families import qwen3_5
 from edgeq.models.gguf import Gguf
 from edgeq.models.words import Whole, word
@@ -58,7 +58,7 @@ GGUF = (
         settle=qwen3_5.gguf_settle,
     ),
 )
-TENSORS = (*tensors.ends(plus=1.0), *qwen3_5.mixers(), *experts.rows(), *experts.shared_rows())
+TENSORS = (*tensors.ends(plus=1.0), *qwen3_5.mixers(delta.rows()), *experts.rows(), *experts.shared_rows())
 head = decoder.head
 
 
