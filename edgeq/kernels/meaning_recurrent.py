@@ -89,3 +89,35 @@ def delta_rule(
                 total = fma(query[d], s[h, :, d], total)
             y[n, h] = total * F32(scaling)
     return y.reshape(count, -1), s
+
+
+def time_steps(x: Array, slope: Array, bias: Array) -> tuple[Array, Array]:
+    """(softplus(x + bias), exp(slope * that))."""
+    with np.errstate(all="ignore"):
+        step = softplus(x + bias)
+        return step, exp(slope * step)
+
+
+def state_space(
+    a: Array, step: Array, forget: Array, skip: Array, state: State, *, groups: int, state_dim: int
+) -> tuple[Array, Array]:
+    """a [count, heads * head_dim + 2 * groups * state_dim], step and forget [count, heads], skip [heads], state
+    [heads, head_dim / 16, state_dim, 16], zeros behind head_dim. Of head h and each token in turn, with w and r its group's: S becomes
+    forget S + w (step x), and the row S^T r + skip x, a sum over state_dim in order.
+    """
+    count, heads = step.shape
+    x, w, r = np.split(a, [a.shape[1] - 2 * groups * state_dim, a.shape[1] - groups * state_dim], axis=1)
+    w, r = (each.reshape(count, groups, state_dim) for each in (w, r))
+    x = x.reshape(count, heads, -1)
+    size, tiles = x.shape[2], -(-x.shape[2] // LANES)
+    x = np.pad(x, [(0, 0), (0, 0), (0, tiles * LANES - size)]).reshape(count, heads, tiles, LANES)
+    s = np.zeros((heads, x.shape[2], state_dim, LANES), F32) if state is None else state.copy()
+    y = np.zeros_like(x)
+    for n in range(count):
+        for h in range(heads):
+            group, delta, total = h * groups // heads, x[n, h] * step[n, h], np.zeros_like(x[n, h])
+            for d in range(state_dim):
+                s[h, :, d] = fma(w[n, group, d], delta, s[h, :, d] * forget[n, h])
+                total = fma(r[n, group, d], s[h, :, d], total)
+            y[n, h] = fma(skip[h], x[n, h], total)
+    return y.reshape(count, heads, -1)[:, :, :size].reshape(count, -1), s

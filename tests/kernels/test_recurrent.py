@@ -1,4 +1,6 @@
-"""Recurrent layers: convolutions and the delta rule against their meaning, cut anywhere, in any company."""
+"""Recurrent layers: convolutions, delta rule and state space against what they mean, cut anywhere, in any
+company.
+"""
 
 from __future__ import annotations
 
@@ -164,6 +166,86 @@ def test_delta_rule_means_the_paper() -> None:
             np.testing.assert_allclose(
                 found[n].reshape(heads, -1)[h], 0.5 * s[h].T @ q[n, 0], rtol=1e-5, atol=1e-6
             )
+
+
+SPACES = [(1, 1, 16, 16), (4, 2, 24, 80), (3, 3, 128, 128), (6, 2, 9, 40), (5, 1, 8, 7), (2, 1, 12, 75)]
+
+
+@pytest.mark.parametrize("shape", SPACES, ids=str)
+def test_state_space(shape: tuple[int, int, int, int]) -> None:
+    """In parts, and beside another sequence that has a state already."""
+    heads, groups, state_dim, head_dim = shape
+    tiles = -(-head_dim // 16)
+    rng = np.random.default_rng(heads)
+    columns = heads * head_dim + 2 * groups * state_dim
+    lengths = [[4, 1], [1, 3], [2, 2]]
+    sequences = [rng.normal(size=(count, columns)).astype(np.float32) for count in (7, 6)]
+    factors = [rng.random((2, len(each), heads)).astype(np.float32) for each in sequences]
+    skip = rng.normal(size=heads).astype(np.float32)
+    own: dict[str, Any] = dict(groups=groups, state_dim=state_dim)
+    wholes = [
+        meaning.state_space(each, both[0], both[1], skip, None, **own)
+        for each, both in zip(sequences, factors, strict=True)
+    ]
+    for isa in EVERYWHERE:
+        m, at = Memory(), [0, 0]
+        passes = Passes("state_space", isa, heads * tiles * state_dim * 16, workers=3)
+        held: list[Buffer | None] = [None, None]
+        for some in lengths:
+            parts = [slice(first, first + length) for first, length in zip(at, some, strict=True)]
+            a, step, forget = (
+                m.rows(np.concatenate([values[part] for values, part in zip(of, parts, strict=True)]))
+                for of in (sequences, [f[0] for f in factors], [f[1] for f in factors])
+            )
+            y = m.rows(np.full((sum(some), heads * head_dim), np.nan, np.float32))
+            held = list(passes.run(m, some, held, dict(
+                a=a.address, a_stride=a.stride, step=step.address, step_stride=step.stride,
+                forget=forget.address, forget_stride=forget.stride, skip=m.vector(skip).address, state=0,
+                y=y.address, y_stride=y.stride, width=columns, heads=heads, alike=heads // groups,
+                head_dim=head_dim, state_dim=state_dim, tiles=tiles,
+            )))  # fmt: skip
+            want = [whole[part] for (whole, _), part in zip(wholes, parts, strict=True)]
+            same_bits(y.values, np.concatenate(want))
+            at = [first + length for first, length in zip(at, some, strict=True)]
+        for buffer, (_, state) in zip(held, wholes, strict=True):
+            assert buffer is not None
+            same_bits(buffer.values.reshape(state.shape), state)
+
+
+def test_state_space_means_the_paper() -> None:
+    """Each row is the sum over the rows up to it, of what is left of what they wrote: the dual form."""
+    rng = np.random.default_rng(4)
+    count, heads, groups, state_dim, width = 9, 4, 2, 12, 16
+    x, (w, r) = rng.normal(size=(count, heads, width)), rng.normal(size=(2, count, groups, state_dim))
+    step, forget, skip = *rng.random((2, count, heads)), rng.normal(size=heads)
+    a = np.concatenate([each.reshape(count, -1) for each in (x, w, r)], 1)
+    a, s, f, d = (each.astype(np.float32) for each in (a, step, forget, skip))
+    found, _ = meaning.state_space(a, s, f, d, None, groups=groups, state_dim=state_dim)
+    for n in range(count):
+        for h in range(heads):
+            group = h // (heads // groups)
+            want = skip[h] * x[n, h]
+            for m in range(n + 1):
+                left = forget[m + 1 : n + 1, h].prod() * (r[n, group] @ w[m, group])
+                want += left * step[m, h] * x[m, h]
+            np.testing.assert_allclose(found[n].reshape(heads, -1)[h], want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("isa", EVERYWHERE)
+def test_time_steps(isa: str) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(scale=20, size=(3, 50)).astype(np.float32)
+    x[0, :4] = 0, 90, -90, 1e-20
+    slope, bias = -np.exp(rng.normal(size=50)).astype(np.float32), rng.normal(size=50).astype(np.float32)
+    m = Memory()
+    rows, kept = m.rows(x), m.rows(np.full(x.shape, np.nan, np.float32))
+    given: dict[str, Any] = dict(slope=m.vector(slope).address, bias=m.vector(bias).address, dim=50)
+    given |= dict(x=rows.address, x_stride=rows.stride, y=kept.address, y_stride=kept.stride)
+    run(m, "time_steps", tag_of(isa), count=3, workers=2, **given)
+    step, left = meaning.time_steps(x, slope, bias)
+    same_bits(rows.values, step)
+    same_bits(kept.values, left)
+    same_bits(left, meaning.decay(x, slope, bias))
 
 
 @pytest.mark.parametrize("isa", EVERYWHERE)
