@@ -101,9 +101,10 @@ def time_steps(x: Array, slope: Array, bias: Array) -> tuple[Array, Array]:
 def state_space(
     a: Array, step: Array, forget: Array, skip: Array, state: State, *, groups: int, state_dim: int
 ) -> tuple[Array, Array]:
-    """a [count, heads * head_dim + 2 * groups * state_dim], step and forget [count, heads], skip [heads], state
-    [heads, head_dim / 16, state_dim, 16], zeros behind head_dim. Of head h and each token in turn, with w and r its group's: S becomes
-    forget S + w (step x), and the row S^T r + skip x, a sum over state_dim in order.
+    """a [count, heads * head_dim + 2 * groups * state_dim], step and forget [count, heads], skip [heads],
+    state [heads, head_dim / 16, state_dim, 16], zeros behind head_dim. Of head h and each token in turn, with
+    w and r its group's: S becomes forget S + w (step x), and the row S^T r + skip x, a sum over state_dim in
+    order.
     """
     count, heads = step.shape
     x, w, r = np.split(a, [a.shape[1] - 2 * groups * state_dim, a.shape[1] - groups * state_dim], axis=1)

@@ -19,7 +19,7 @@ from edgeq.cache import StateShape
 from edgeq.formats.schemes.scheme import TILE_ROWS
 from edgeq.models.base import BaseConfig
 from edgeq.models.tensors import GGUF as BLK
-from edgeq.models.tensors import HF, From, Order, Tensor, norm, size, sources
+from edgeq.models.tensors import HF, From, Order, Tensor, negative_exp, norm, size, sources
 from edgeq.models.words import Whole, refuse, word
 from edgeq.ops.recurrent import history
 from edgeq.runtime.arena import Rows
@@ -28,7 +28,6 @@ from edgeq.runtime.weights import Vector
 if TYPE_CHECKING:
     from edgeq.cache import StateLayer
     from edgeq.errors import EdgeqError
-    from edgeq.models.gguf import Words
     from edgeq.runtime.arena import Input
     from edgeq.runtime.recorder import Recorder
     from edgeq.runtime.weights import Matrix
@@ -42,13 +41,6 @@ GGUF_WORDS = {
     "ssm.inner_size": "linear_value_head_dim",
 }
 GGUF_NONE: Mapping[str, Any] = dict.fromkeys(GGUF_WORDS.values())
-
-
-def gguf_width(raw: Words) -> None:
-    """Of a head of values; files have the width of all."""
-    width, heads = raw["linear_value_head_dim"], raw["linear_num_value_heads"]
-    if type(width) is int and type(heads) is int and heads > 0 and width % heads == 0:
-        raw["linear_value_head_dim"] = width // heads
 
 
 @dataclass(frozen=True)
@@ -151,11 +143,6 @@ class ByKeyHead:
 
     def _sizes(self, config: BaseConfig) -> list[int]:
         return [size(config, name) for name in self.of]
-
-
-def negative_exp(x: Order) -> Order:
-    """- e to the x, rounded once."""
-    return (-np.exp(x.astype(np.float64))).astype(np.float32)
 
 
 def rows() -> tuple[Tensor, ...]:

@@ -70,6 +70,8 @@ class Config(BaseConfig):
         if words["num_experts_per_tok"] > words["num_experts"]:
             right = f"at most num_experts {words['num_experts']} is needed"
             refuse("num_experts_per_tok", words["num_experts_per_tok"], right, error)
+        if words["num_experts"] and not words["num_experts_per_tok"]:
+            refuse("num_experts_per_tok", 0, "a token must go to some experts", error)
         for name in ("moe_intermediate_size", "hidden_size"):
             if words["num_experts"] and words[name] % TILE_ROWS:
                 refuse(

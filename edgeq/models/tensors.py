@@ -115,6 +115,11 @@ class From:
         return [self.name.replace("{n}", str(n)) for n in range(count)]
 
 
+def negative_exp(x: Order) -> Order:
+    """- e to the x, rounded once: what is forgotten by, of logarithms."""
+    return (-np.exp(x.astype(np.float64))).astype(np.float32)
+
+
 Names = str | From | tuple[str | From, ...] | None
 
 

@@ -78,6 +78,12 @@ GRANITE = {
     "block_sparse_moe.router.layer": "ffn_gate_inp", "block_sparse_moe.input_linear": "ffn_gate_up_exps",
     "block_sparse_moe.output_linear": "ffn_down_exps",
 }  # fmt: skip
+MAMBA = {
+    "mamba.in_proj": "ssm_in", "mamba.conv1d": "ssm_conv1d", "mamba.dt": "ssm_dt", "mamba.A_log": "ssm_a",
+    "mamba.D": "ssm_d", "mamba.norm": "ssm_norm", "mamba.out_proj": "ssm_out",
+}  # fmt: skip
+SHARED = {f"shared_mlp.{part}{more}": f"ffn_{part}{more}" for part in ("gate", "up", "down")
+          for more in ("", "_shexp")}  # fmt: skip
 
 
 GEMMA4 = GEMMA | {
@@ -360,6 +366,50 @@ def delta(weights: Mapping[str, Array], c: Config) -> dict[str, Array]:
     return found
 
 
+def ssm(c: Config) -> Config:
+    """Keys of layers of Mamba-2."""
+    return {
+        "ssm.conv_kernel": c["mamba_d_conv"],
+        "ssm.state_size": c["mamba_d_state"],
+        "ssm.group_count": c["mamba_n_groups"],
+        "ssm.inner_size": c["mamba_n_heads"] * c["mamba_d_head"],
+        "ssm.time_step_rank": c["mamba_n_heads"],
+    }
+
+
+def granite_hybrid(c: Config) -> Config:
+    """No heads of keys: Mamba-2. A model whose attention does not turn has the context of all such."""
+    turns = c["position_embedding_type"] == "rope"
+    heads = [c["num_key_value_heads"] if kind == "full_attention" else 0 for kind in c["layer_types"]]
+    return {
+        **granite(c),
+        **mixture(c),
+        **ssm(c),
+        "expert_shared_feed_forward_length": c["shared_intermediate_size"],
+        "attention.head_count_kv": heads,
+        "rope.scaling.finetuned": turns,
+        **({} if turns else {"context_length": 1 << 20}),
+    }
+
+
+def mamba(weights: Mapping[str, Array], c: Config) -> dict[str, Array]:
+    """Of layers of Mamba-2, by names with a dot before weight or bias, and of MLPs beside experts, apart."""
+    found, more = dict[str, Array](), "_shexp" if c.get("num_local_experts") else ""
+    for name, x in weights.items():
+        if name.endswith(("mamba.A_log", "mamba.D")):
+            x = (-np.exp(x.astype(np.float64))).astype(np.float32) if name.endswith("A_log") else x
+            found[f"{name}."] = x.reshape(-1, 1)
+        elif name.endswith("mamba.norm.weight"):
+            found[name] = x.reshape(c["mamba_n_groups"], -1)
+        elif name.endswith("shared_mlp.input_linear.weight"):
+            for part, half in zip(("gate", "up"), np.split(x, 2), strict=True):
+                found[name.replace("input_linear", part + more)] = half
+        else:
+            name = name.replace("shared_mlp.output_linear", f"shared_mlp.down{more}")
+            found[name.replace("mamba.dt_bias", "mamba.dt.bias")] = x
+    return found
+
+
 def gptneox(c: Config) -> Config:
     return {
         "attention.layer_norm_epsilon": c["layer_norm_eps"],
@@ -412,6 +462,7 @@ FAMILIES = {  # by the model_type
     "qwen3_next": Architecture("qwen3next", lambda c: {**qwen35(c), **mixture(c)}, QWEN35 | MIXTURE),
     "lfm2_moe": Architecture("lfm2moe", lfm2_moe, LFM2),
     "mixtral": Architecture("llama", lambda c: {**llama(c), **mixture(c)}, MIXTRAL, paired=True),
+    "granitemoehybrid": Architecture("granitehybrid", granite_hybrid, GRANITE | MAMBA | SHARED, paired=True),
     "granitemoe": Architecture("granitemoe", lambda c: {**granite(c), **mixture(c)}, GRANITE, paired=True),
 }
 FLOATS = (  # keys of floats that a config may have as whole numbers
@@ -424,6 +475,7 @@ NOT_IN_FILES: dict[str, Config] = {
     "gemma2": {"query_pre_attn_scalar": 24},
     "gemma3": {"query_pre_attn_scalar": 16},
     "hunyuan": {"max_position_embeddings": 256 * 1024},
+    "granitemoehybrid": {"max_position_embeddings": 1 << 20},
 }
 
 
@@ -456,7 +508,8 @@ def _oss() -> Config:
 CASES = {
     **{name: Case(name) for name in (
         "cohere2", "ernie4_5", "exaone4-full", "gemma2", "gemma3", "gemma4", "gemma4-mixture",
-        "gemma4-unified", "glm4", "gpt_neox", "granite", "granitemoe", "hunyuan", "lfm2", "ministral3",
+        "gemma4-unified", "glm4", "gpt_neox", "granite", "granitemoe",
+        "granitemoehybrid", "granitemoehybrid-dense", "hunyuan", "lfm2", "ministral3",
         "mixtral", "olmo2", "olmoe", "phi3", "qwen3_5", "qwen3_5_moe",
         "smollm3", "stablelm", "stablelm-parallel",
     )},
@@ -561,6 +614,7 @@ def tensors(checkpoint: reference.Checkpoint, fused: bool = False) -> dict[str, 
         for name, x in weights.items()
     }
     weights = delta(weights, c) if "linear_num_key_heads" in c else weights
+    weights = mamba(weights, c) if "mamba_n_heads" in c else weights
     for name, x in stacked(weights).items():
         stem, kind = name.rsplit(".", 1)
         head, _, rest = stem.removeprefix("gpt_neox.").removeprefix("model.").partition("layers.")

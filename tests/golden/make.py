@@ -85,6 +85,11 @@ QWEN35: dict[str, Any] = {
         "rope_theta": 1e4, "rope_type": "default", "partial_rotary_factor": 0.5,
         "mrope_section": [2, 2, 2], "mrope_interleaved": True},
 }  # fmt: skip
+HYBRID: dict[str, Any] = {
+    "vocab_size": 96, "num_hidden_layers": 3, "shared_intermediate_size": 60, "pad_token_id": 0,
+    "embedding_multiplier": 6.0, "residual_multiplier": 0.4, "attention_multiplier": 0.35,
+    "logits_scaling": 4.0, "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
+}  # fmt: skip
 BF16: dict[str, Any] = {"dtype": torch.bfloat16}
 
 
@@ -317,6 +322,18 @@ FAMILIES = {
         "intermediate_size": 80, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
         "shared_expert_intermediate_size": 48, "mlp_only_layers": [1],
         "rope_parameters": rope(1e4, partial_rotary_factor=0.5)}, **BF16),
+    # heads that are no whole lines, two groups of them; experts beside the MLP; nothing turns
+    "granitemoehybrid": Family(transformers.GraniteMoeHybridConfig, HYBRID | {
+        "hidden_size": 48, "intermediate_size": 32, "num_local_experts": 5, "num_experts_per_tok": 2,
+        "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+        "position_embedding_type": "nope", "mamba_n_heads": 8, "mamba_n_groups": 2, "mamba_d_state": 20,
+        }, **BF16),
+    # an MLP alone; attention turns
+    "granitemoehybrid-dense": Family(transformers.GraniteMoeHybridConfig, HYBRID | {
+        "hidden_size": 40, "intermediate_size": 60, "num_local_experts": 0, "num_experts_per_tok": 0,
+        "layer_types": ["full_attention", "linear_attention", "linear_attention"],
+        "position_embedding_type": "rope", "mamba_n_heads": 5, "mamba_d_state": 16,
+        "tie_word_embeddings": True}, **BF16),
     "granitemoe": Family(transformers.GraniteMoeConfig, FLAT | {
         "intermediate_size": 32, "num_local_experts": 5, "num_experts_per_tok": 3,
         "embedding_multiplier": 6.0, "residual_multiplier": 0.4, "attention_multiplier": 0.35,
@@ -333,7 +350,9 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
 
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
-            if parameter.ndim < 2 and not name.endswith(".bias"):
+            if name.endswith("mamba.A_log"):  # of states that are not forgotten at once
+                parameter.copy_(torch.rand(parameter.shape, generator=generator) - 3.5)
+            elif parameter.ndim < 2 and not name.endswith(".bias"):
                 parameter.copy_(torch.rand(parameter.shape, generator=generator) + 0.5)
             elif name.endswith((".bias", "_proj_bias")):
                 parameter.copy_(0.5 * normal(parameter.shape))

@@ -132,7 +132,7 @@ def test_defaults_are_those_of_transformers(model_type: str) -> None:
 SETTLED = (
     "head_dim", "num_key_value_heads", "rope_theta", "rope_parameters", "partial_rotary_factor",
     "layer_types", "sliding_window", "sliding_window_pattern", "no_rope_layers", "mlp_only_layers",
-    "max_window_layers", "global_head_dim", "num_global_key_value_heads",
+    "max_window_layers", "global_head_dim", "num_global_key_value_heads", "mamba_d_head",
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from edgeq.cache import CacheLayer, LayerShape, StateLayer, StateShape
 from edgeq.models import decoder, delta, tensors
 from edgeq.models.base import REQUIRE_BASE
 from edgeq.models.families.lfm2 import Mlp
-from edgeq.models.gguf import Gguf, Words, partial
+from edgeq.models.gguf import Gguf, Words, of_one, partial
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, From, OfHeads, Tensor, norm
 from edgeq.models.words import FULL, Choice, Each, Whole, word
@@ -89,7 +89,7 @@ def mixers(recurrent: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 def gguf_settle(raw: Words, keys: Mapping[str, Any]) -> None:
     partial(raw, keys)
-    delta.gguf_width(raw)
+    of_one(raw, "linear_value_head_dim", "linear_num_value_heads")
 
 
 HUGGINGFACE = (("qwen3_5_text", "Qwen3_5ForCausalLM"),)
