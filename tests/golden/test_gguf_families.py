@@ -321,6 +321,7 @@ def test_widths_of_experts() -> None:
         ("gemma4", "rope.scaling.type", "yarn", "rope_scaling"),
         ("gemma4-mixture", "expert_used_count", 0, "top_k_experts is 0"),
         ("qwen3_5_moe", "expert_shared_feed_forward_length", None, "shared_expert_intermediate_size is null"),
+        ("qwen3_next", "expert_feed_forward_length", None, "moe_intermediate_size is null"),
         ("qwen3_next", "ssm.group_count", 4, "linear_num_key_heads is 4, but it must divide"),
         ("granitemoehybrid", "ssm.group_count", 3, "mamba_n_groups is 3, but it must divide"),
         ("granitemoehybrid", "ssm.state_size", 4, "mamba_d_state is 4, but a whole number from 8"),

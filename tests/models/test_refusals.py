@@ -154,9 +154,9 @@ def test_words_of_mamba(name: str) -> None:
     """Steps without limits in every spelling, and a width of heads that is said or not."""
     for limit in ([0.0, float("inf")], [0, {"__float__": "Infinity"}], None):
         assert from_hf(name, time_step_limit=limit) == from_hf(name, mamba_d_head="auto") == from_hf(name)
-    for limit in ([0.001, float("inf")], [0.0, 0.1], [0.0], "none"):
+    for limited in ([0.001, float("inf")], [0.0, 0.1], [0.0], "none"):
         with pytest.raises(UnsupportedError, match="time_step_limit is .* steps without limits"):
-            from_hf(name, time_step_limit=limit)
+            from_hf(name, time_step_limit=limited)
     with pytest.raises(UnsupportedError, match="mamba_d_head is 64, but . of them must be .* wide"):
         from_hf(name, mamba_d_head=64)
     with pytest.raises(UnsupportedError, match="mamba_n_heads is 7, but it must divide the width of all"):

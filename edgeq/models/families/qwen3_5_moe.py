@@ -47,13 +47,14 @@ class Config(qwen3_5.Config, experts.Config):
         given["intermediate_size"] = cls._read(given, "shared_expert_intermediate_size")
 
 
+WIDTHS = dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size"))
 HUGGINGFACE = (("qwen3_5_moe_text", "Qwen3_5MoeForCausalLM"),)
 GGUF = (
     Gguf(
         "qwen35moe",
         "qwen3_5_moe_text",
         words={**qwen3_5.GGUF[0].words, **experts.GGUF_EXPERTS, **experts.GGUF_SHARED},
-        absent={**qwen3_5.GGUF[0].absent, **experts.GGUF_NONE, "intermediate_size": None},
+        absent={**qwen3_5.GGUF[0].absent, **experts.GGUF_NONE, **WIDTHS, "intermediate_size": None},
         unread=qwen3_5.GGUF[0].unread,
         settle=qwen3_5.gguf_settle,
     ),

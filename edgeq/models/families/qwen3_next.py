@@ -54,7 +54,7 @@ GGUF = (
         "qwen3next",
         "qwen3_next",
         words=qwen3_5_moe.GGUF[0].words,
-        absent={**delta.GGUF_NONE, **experts.GGUF_NONE, "norm_topk_prob": True},
+        absent={**delta.GGUF_NONE, **experts.GGUF_NONE, **qwen3_5_moe.WIDTHS, "norm_topk_prob": True},
         without={"mlp_only_layers": "ffn_gate_inp.weight"},
         settle=qwen3_5.gguf_settle,
     ),
