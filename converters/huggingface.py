@@ -11,6 +11,7 @@ from typing import Any
 from edgeq.converters import jsonfile, mxfp4, pooling, safetensors, ternary, wrapped
 from edgeq.converters.instead import INDEX, no_checkpoint, no_weights
 from edgeq.converters.jsonfile import Folder
+from edgeq.converters.multiplied import multiplied, untied
 from edgeq.converters.source import (
     Source,
     SourceTensor,
@@ -83,9 +84,13 @@ def open_directory(
     found = _whole_names(family_name, found)
     flag = None if pooling.gives_vectors(folder) else raw.get("tie_word_embeddings")
     found, tied = shared_tensors(family_name, found, lambda row: row.hf, flag)
+    factors = module.factors(raw) if hasattr(module, "factors") else {}
+    if tied and factors.get("embed") != factors.get("output"):
+        found, tied = untied(family_name, found), False
     config = replace(config, tie_word_embeddings=tied)
     own = name or path.resolve().name.encode("utf-8", "replace").decode()
     tensors = checked_tensors(family_name, config, found, lambda want: want.hf)
+    tensors = multiplied(tensors, factors, config)
     if form and not form.packed:
         roles = {want.name: want.role for want in expected(family_name, config)}
         tensors = {key: ternary.rounded(t) if roles[key] == "matrix" else t for key, t in tensors.items()}

@@ -55,7 +55,7 @@ def family(name: str) -> ModuleType:
     """The module of a family: `Config`, `TENSORS`, its forward pass, and of that a `layer` and the `head` for
     themselves; `HUGGINGFACE` and `GGUF`, its spellings; `FOLDS`, where it is known what feeds what; and
     `NUMBERS`, words of its config that a checkpoint has as tensors of its layers, and `UNREAD`, rows of
-    tensors that it may have for nothing.
+    tensors that it may have for nothing; and `factors(words)`, by what a checkpoint's words multiply tensors.
     UnsupportedError for other names.
     """
     where = f"{families.__name__}.{name}"

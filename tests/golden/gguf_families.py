@@ -82,6 +82,10 @@ MAMBA = {
     "mamba.in_proj": "ssm_in", "mamba.conv1d": "ssm_conv1d", "mamba.dt": "ssm_dt", "mamba.A_log": "ssm_a",
     "mamba.D": "ssm_d", "mamba.norm": "ssm_norm", "mamba.out_proj": "ssm_out",
 }  # fmt: skip
+FALCON_H1 = {
+    "model.final_layernorm": "output_norm", "pre_ff_layernorm": "ffn_norm",
+    **{f"feed_forward.{part}_proj": f"ffn_{part}" for part in ("gate", "up", "down")},
+}  # fmt: skip
 SHARED = {f"shared_mlp.{part}{more}": f"ffn_{part}{more}" for part in ("gate", "up", "down")
           for more in ("", "_shexp")}  # fmt: skip
 
@@ -392,6 +396,33 @@ def granite_hybrid(c: Config) -> Config:
     }
 
 
+def falcon_h1(c: Config) -> Config:
+    return {**usual(c), **ssm(c), "vocab_size": c["vocab_size"]}
+
+
+def multiplied(weights: Mapping[str, Array], c: Config) -> dict[str, Array]:
+    """Falcon-H1's tensors with the multipliers, one after another. A head that is the embedding is written,
+    which the converter does not do: its files of such models have a head that is multiplied as that is.
+    """
+    attention, ssm = c["attention_in_multiplier"], c["ssm_in_multiplier"]
+    gate, down = c["mlp_multipliers"]
+    inner, bc, heads = (c["mamba_n_heads"] * c["mamba_d_head"], c["mamba_n_groups"] * c["mamba_d_state"],
+                        c["mamba_n_heads"])  # fmt: skip
+    rows = np.repeat(np.array(c["ssm_multipliers"], np.float32), [inner, inner, bc, bc, heads])[:, None]
+    factors: dict[str, tuple[float | Array, ...]] = {
+        "down_proj": (down,), "gate_proj": (gate,), "k_proj": (c["key_multiplier"], attention),
+        "q_proj": (attention,), "v_proj": (attention,), "o_proj": (c["attention_out_multiplier"],),
+        "out_proj": (c["ssm_out_multiplier"],), "in_proj": (ssm, rows),
+        "lm_head": (c["lm_head_multiplier"],), "embed_tokens": (c["embedding_multiplier"],),
+    }  # fmt: skip
+    found = dict[str, Array]()
+    for name, x in {"lm_head.weight": weights["model.embed_tokens.weight"], **weights}.items():
+        for each in factors.get(name.split(".")[-2], ()):
+            x = x * np.float32(each)
+        found[name.replace("pre_ff_layernorm.weight", "pre_ff_layernorm.")] = x
+    return found
+
+
 def mamba(weights: Mapping[str, Array], c: Config) -> dict[str, Array]:
     """Of layers of Mamba-2, by names with a dot before weight or bias, and of MLPs beside experts, apart."""
     found, more = dict[str, Array](), "_shexp" if c.get("num_local_experts") else ""
@@ -462,6 +493,7 @@ FAMILIES = {  # by the model_type
     "qwen3_next": Architecture("qwen3next", lambda c: {**qwen35(c), **mixture(c)}, QWEN35 | MIXTURE),
     "lfm2_moe": Architecture("lfm2moe", lfm2_moe, LFM2),
     "mixtral": Architecture("llama", lambda c: {**llama(c), **mixture(c)}, MIXTRAL, paired=True),
+    "falcon_h1": Architecture("falcon-h1", falcon_h1, FALCON_H1 | MAMBA),
     "granitemoehybrid": Architecture("granitehybrid", granite_hybrid, GRANITE | MAMBA | SHARED, paired=True),
     "granitemoe": Architecture("granitemoe", lambda c: {**granite(c), **mixture(c)}, GRANITE, paired=True),
 }
@@ -507,7 +539,7 @@ def _oss() -> Config:
 # and one: with the base of its case they are beyond the first pair and the last.
 CASES = {
     **{name: Case(name) for name in (
-        "cohere2", "ernie4_5", "exaone4-full", "gemma2", "gemma3", "gemma4", "gemma4-mixture",
+        "cohere2", "ernie4_5", "exaone4-full", "falcon_h1", "gemma2", "gemma3", "gemma4", "gemma4-mixture",
         "gemma4-unified", "glm4", "gpt_neox", "granite", "granitemoe",
         "granitemoehybrid", "granitemoehybrid-dense", "hunyuan", "lfm2", "ministral3",
         "mixtral", "olmo2", "olmoe", "phi3", "qwen3_5", "qwen3_5_moe",
@@ -614,6 +646,7 @@ def tensors(checkpoint: reference.Checkpoint, fused: bool = False) -> dict[str, 
         for name, x in weights.items()
     }
     weights = delta(weights, c) if "linear_num_key_heads" in c else weights
+    weights = multiplied(weights, c) if row.name == "falcon-h1" else weights
     weights = mamba(weights, c) if "mamba_n_heads" in c else weights
     for name, x in stacked(weights).items():
         stem, kind = name.rsplit(".", 1)

@@ -90,6 +90,10 @@ HYBRID: dict[str, Any] = {
     "embedding_multiplier": 6.0, "residual_multiplier": 0.4, "attention_multiplier": 0.35,
     "logits_scaling": 4.0, "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
 }  # fmt: skip
+FALCON_H1: dict[str, Any] = {
+    "vocab_size": 96, "hidden_size": 40, "intermediate_size": 60, "num_hidden_layers": 3, "head_dim": 16,
+    "pad_token_id": 0, "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
+}  # fmt: skip
 BF16: dict[str, Any] = {"dtype": torch.bfloat16}
 
 
@@ -334,6 +338,18 @@ FAMILIES = {
         "layer_types": ["full_attention", "linear_attention", "linear_attention"],
         "position_embedding_type": "rope", "mamba_n_heads": 5, "mamba_d_state": 16,
         "tie_word_embeddings": True}, **BF16),
+    # attention beside Mamba-2; multipliers, all of them powers of two, so that bfloat16 holds the products
+    "falcon_h1": Family(transformers.FalconH1Config, FALCON_H1 | {
+        "mamba_d_ssm": 60, "mamba_n_heads": 5, "mamba_d_state": 24,
+        "embedding_multiplier": 4.0, "lm_head_multiplier": 0.5, "key_multiplier": 0.5,
+        "attention_in_multiplier": 2.0, "attention_out_multiplier": 0.5, "ssm_in_multiplier": 0.5,
+        "ssm_out_multiplier": 0.25, "mlp_multipliers": [2.0, 0.25],
+        "ssm_multipliers": [4.0, 2.0, 0.5, 8.0, 0.25]}, **BF16),
+    # two groups with norms, no bias, one multiplier, which the embedding that is the head has not
+    "falcon_h1-normed": Family(transformers.FalconH1Config, FALCON_H1 | {
+        "num_hidden_layers": 2, "mamba_d_ssm": None, "mamba_n_heads": 4, "mamba_n_groups": 2,
+        "mamba_d_state": 16, "mamba_rms_norm": True, "mamba_norm_before_gate": False,
+        "mamba_conv_bias": False, "embedding_multiplier": 4.0, "tie_word_embeddings": True}, **BF16),
     "granitemoe": Family(transformers.GraniteMoeConfig, FLAT | {
         "intermediate_size": 32, "num_local_experts": 5, "num_experts_per_tok": 3,
         "embedding_multiplier": 6.0, "residual_multiplier": 0.4, "attention_multiplier": 0.35,

@@ -238,6 +238,28 @@ def test_layers_that_guess_are_left_out(tmp_path: Path, monkeypatch: pytest.Monk
     assert kinds == ["conv", "conv", "full_attention", "conv"]
 
 
+def test_multipliers_are_in_the_weights(tmp_path: Path) -> None:
+    """Rounded as files in float32 have them."""
+    words: dict[str, Any] = {
+        "embedding_multiplier": 5.656854249492381, "lm_head_multiplier": 0.0390625, "key_multiplier": 0.3,
+        "attention_in_multiplier": 1.1, "attention_out_multiplier": 0.9375, "ssm_in_multiplier": 1.7,
+        "ssm_out_multiplier": 0.23570226039551587, "mlp_multipliers": [0.88, 0.59],
+        "ssm_multipliers": [0.35, 0.25, 0.17, 0.5, 0.31],
+    }  # fmt: skip
+    directory = shutil.copytree(HERE / "families" / "falcon_h1", tmp_path / "falcon_h1")
+    config = json.loads((directory / "config.json").read_text()) | words
+    (directory / "config.json").write_text(json.dumps(config))
+    convert(directory, tmp_path / "a.edgeq", scheme="f32")
+    convert(write(tmp_path / "model.gguf", directory), tmp_path / "b.edgeq", scheme="f32")
+    same_file(tmp_path / "a.edgeq", tmp_path / "b.edgeq")
+    convert(directory, tmp_path / "kept.edgeq", scheme="keep")
+    with open_model(tmp_path / "a.edgeq") as exact, open_model(tmp_path / "kept.edgeq") as kept:
+        for name in ("embed", "output", "blocks.1.xbc", "blocks.0.k"):
+            assert kept.tensors[name].scheme.name == "bf16"
+            want = exact.tensors[name].array()
+            np.testing.assert_allclose(kept.tensors[name].array(), want, rtol=2**-8)
+
+
 def test_projections_of_old_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of Qwen3-Next had queries, keys, values and gates in one, as checkpoints have them."""
     whole, directory = gguf_families.tensors, HERE / "families" / "qwen3_next"

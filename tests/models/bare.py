@@ -36,6 +36,19 @@ BARE: dict[str, tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]] = {
         {"layer_types": "LLLG"},
         {"rope": 10000.0},
     ),
+    "falcon_h1": (
+        (128000, 4096, 14336, 32, 32, 8, 128, 8192, 1e-05, False, None),
+        {
+            "mamba_n_heads": 128,
+            "mamba_n_groups": 1,
+            "mamba_d_head": 8,
+            "mamba_d_state": 256,
+            "mamba_d_conv": 4,
+            "mamba_conv_bias": True,
+            "mamba_rms_norm": False,
+        },
+        {"rope": 10000.0},
+    ),
     "gemma2": (
         (256000, 2304, 9216, 26, 8, 4, 256, 8192, 1e-06, True, 4096),
         {

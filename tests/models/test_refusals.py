@@ -163,6 +163,23 @@ def test_words_of_mamba(name: str) -> None:
         from_hf(name, mamba_d_head="auto", mamba_n_heads=7)
 
 
+def test_the_multipliers_of_falcon_h1() -> None:
+    """Absent and null ones are 1; a norm must be behind the gate."""
+    for key in ("mlp_multipliers", "ssm_multipliers"):
+        assert from_hf("falcon_h1", **{key: None}) == from_hf("falcon_h1")
+        wrong: tuple[Any, ...] = ([1.0], [1.0] * 6, "much", [1.0, 0.0], [1.0] * 4 + [True])
+        for value in wrong:
+            with pytest.raises(UnsupportedError, match=f"{key} is .*, but a list of . numbers above 0"):
+                from_hf("falcon_h1", **{key: value})
+    for key in ("key_multiplier", "embedding_multiplier", "ssm_in_multiplier"):
+        for number in (0, "much", -1.0, True):
+            with pytest.raises(UnsupportedError, match=f"{key} is {number!r}, but a number above 0"):
+                from_hf("falcon_h1", **{key: number})
+    assert from_hf("falcon_h1", mamba_norm_before_gate=False) == from_hf("falcon_h1")
+    with pytest.raises(UnsupportedError, match="mamba_norm_before_gate is True, but"):
+        from_hf("falcon_h1-normed", mamba_norm_before_gate=True)
+
+
 @pytest.mark.parametrize("name", GOLDENS)
 def test_headers(name: str) -> None:
     """What a file's header says is checked too, by the name that it has there."""
