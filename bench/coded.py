@@ -75,7 +75,8 @@ class Coded:
         if count % CHUNK:
             raise ValueError(f"a window has {count} positions, but far pages are of {CHUNK}")
         kv_heads, scaling = k.shape[1], 1.0 / math.sqrt(head_dim)
-        query, near = meaning_attention.store_int8(q, k, v, np.zeros_like(k[0]), scaling)
+        query = meaning_attention.lay_int8(q, scaling)
+        near = meaning_attention.store_int8(k, v, np.zeros_like(k[0]))
         queries = query.x * query.x_scale[..., None]
         coarse = queries
         if self.rule and self.kind.keys:

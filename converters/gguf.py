@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeq.converters import pooling
+from edgeq.converters.conversation import checked_template, token_ids
 from edgeq.converters.gguf_kinds import architecture_of, without_guesses
 from edgeq.converters.gguf_words import keys_of, words
 from edgeq.converters.source import (
@@ -18,13 +19,11 @@ from edgeq.converters.source import (
     Source,
     SourceTensor,
     check_vector,
-    checked_template,
     checked_tensors,
     is_dead,
     made_of,
     number_of,
     shared_tensors,
-    token_ids,
 )
 from edgeq.errors import FormatError, Troubles, UnsupportedError
 from edgeq.formats.ggml import TYPES

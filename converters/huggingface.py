@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.converters import jsonfile, mxfp4, pooling, safetensors, ternary, wrapped
+from edgeq.converters.conversation import checked_template, token_ids
 from edgeq.converters.instead import INDEX, no_checkpoint, no_weights
 from edgeq.converters.jsonfile import Folder
 from edgeq.converters.multiplied import multiplied, untied
 from edgeq.converters.source import (
     Source,
     SourceTensor,
-    checked_template,
     checked_tensors,
     is_dead,
     layer_numbers,
     made_of,
     shared_tensors,
-    token_ids,
 )
 from edgeq.errors import FormatError, Troubles, UnsupportedError
 from edgeq.models import BaseConfig, expected, family, row_of

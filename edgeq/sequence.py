@@ -171,7 +171,8 @@ class Sequence(Unique):
 
     def truncate(self, n: int) -> int:
         """Forget everything after the first n tokens; how many are left. They are fewer where the next token
-        would see what was given back: a window lets go of what is behind it. UsageError as from `feed`.
+        would see what was given back: a window lets go of what is behind it, and a recurrent layer keeps its
+        state before the last pass and after some chunks alone. UsageError as from `feed`.
         """
         turn = Turn("the sequence is being cut")
         try:

@@ -153,16 +153,18 @@ def tried(read: Callable[[], T]) -> tuple[T | None, str | None]:
 
 def cache_facts(config: BaseConfig | None, named: Facts | None = None) -> Facts | None:
     """Bytes of the key-value cache for each token of a long context, by kind, and the kind that the file
-    names; None for a model that cannot run.
+    names; bytes of a sequence's states, whatever its length. None for a model that cannot run.
     """
     if config is None:
         return None
     from edgeq.cache import DEFAULT, KINDS, Plan
+    from edgeq.cache.plan import LIVE
 
     most = config.max_position_embeddings
     plans = {name: Plan.of(kind, most, config.cache_layers()) for name, kind in KINDS.items()}
     sizes = {name: plan.token_bytes for name, plan in plans.items()}
-    return {"bytes_per_token": sizes, "tokens_max": most, "kind": (named or {}).get("kind", DEFAULT)}
+    kind, states = (named or {}).get("kind", DEFAULT), LIVE * plans[DEFAULT].state_bytes
+    return {"bytes_per_token": sizes, "tokens_max": most, "kind": kind, "state_bytes": states}
 
 
 def kept_bytes(file: GGUFFile) -> int | None:

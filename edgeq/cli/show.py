@@ -103,15 +103,18 @@ def head(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "kept", f"{terminal.size(kept)} as an .edgeq file (--scheme keep)" if kept else ""
 
 
-def cache_line(bytes_per_token: dict[str, int], tokens_max: int, kind: str) -> str:
-    """What the context costs: a token, contexts that the model can have, and a token in other kinds."""
+def cache_line(bytes_per_token: dict[str, int], tokens_max: int, kind: str, state_bytes: int = 0) -> str:
+    """What the context costs: a token, contexts that the model can have, what does not grow with it, and a
+    token in other kinds.
+    """
     size = bytes_per_token.get(kind)
     if size is None:
         return f"{short(kind)}, which this version does not know"
     known = sorted({min(tokens, tokens_max) for tokens in CONTEXTS})
     contexts = ", ".join(f"{terminal.size(size * tokens)} for {tokens:,}" for tokens in known)
+    states = f", and {terminal.size(state_bytes)} of states" if state_bytes else ""
     others = (f"{name} {terminal.size(n)}" for name, n in bytes_per_token.items() if name != kind)
-    return f"{kind}, {terminal.size(size)} a token: {contexts}; in {', '.join(others)}"
+    return f"{kind}, {terminal.size(size)} a token: {contexts}{states}; in {', '.join(others)}"
 
 
 def short(value: Any) -> str:

@@ -110,11 +110,11 @@ def measure(
             sequence.feed(held)
         for repetition in range(1, repetitions + 1):
             if prefill:
-                prefill_seconds.append(seconds(sequence, [fresh[:prefill]], depth))
+                prefill_seconds.append(seconds(sequence, [fresh[:prefill]], held))
                 if progress is not None:
                     progress("prefill", repetition, repetitions)
             if decode:
-                decode_seconds.append(seconds(sequence, [[id] for id in fresh[:decode]], depth))
+                decode_seconds.append(seconds(sequence, [[id] for id in fresh[:decode]], held))
                 if progress is not None:
                     progress("decode", repetition, repetitions)
     finally:
@@ -150,13 +150,15 @@ def check_counts(model: LanguageModel, prefill: int, decode: int, depth: int, re
         )
 
 
-def seconds(sequence: TokenSequence, pieces: list[list[int]], depth: int) -> float:
-    """The time to feed `pieces` one after another; `sequence` holds `depth` tokens before and after."""
+def seconds(sequence: TokenSequence, pieces: list[list[int]], held: list[int]) -> float:
+    """The time to feed `pieces` one after another; `sequence` holds `held` before and after."""
     start = time.perf_counter()
     for piece in pieces:
         sequence.feed(piece)
     took = time.perf_counter() - start
-    sequence.truncate(depth)
+    kept = sequence.truncate(len(held))
+    if kept < len(held):  # of windows and states less is left than was asked for
+        sequence.feed(held[kept:])
     return took
 
 

@@ -156,59 +156,30 @@ def store_query(t, a, q, dims):
 
 
 @native
-def lay_int8_heads(t, a, q, share, head_dim, dims, factor, turned):
-    """`share` heads of a to as many rows of q; `turned` is room for a head."""
-    for h in range(share):
-        lay(a + h * head_dim * 4, head_dim, factor, turned, dims)
-        turn(turned, dims)
-        store_query(t, turned, q + h * dims * 4, dims)
-        if has_far(t):
-            store_coarse(turned, q + h * dims * 4, dims)
-
-
-@native
-def lay_float_heads(a, q, share, head_dim, dims, factor):
-    """As lay_int8_heads."""
-    for h in range(share):
-        for d in range(0, dims, 16):
-            store_f32(q + (h * dims + d) * 4, line_of(a + h * head_dim * 4, d, head_dim, factor))
-
-
-@native
 def store_int8(
     t,
     work,
     worker,
     workers,
     batch,
-    a,
-    a_stride,
     k,
     v,
     kv_stride,
     centre,
-    scaling,
-    q,
     keys,
     key_scales,
     values,
     value_scales,
-    heads,
     kv_heads,
     head_dim,
     pages_at,
-    rows,
     scratch,
     scratch_stride,
 ):
-    """Queries a [count, heads, head_dim] to rows of q; keys k and values v [count, kv_heads, head_dim] into
-    the cache.
-    """
+    """Keys k and values v [count, kv_heads, head_dim] into the cache."""
     count = peek_i64(batch + COUNT)
     dims = (head_dim + 31) // 32 * 32
-    share = heads // kv_heads
     inverse = float32(1.0) / float32(block(dims))
-    factor = float_bits(scaling) * inverse
     line = scratch + worker * scratch_stride + LINE
     turned = scratch + worker * scratch_stride + TURNED
     while True:
@@ -227,9 +198,6 @@ def store_int8(
             turn(turned, dims)
             to_values, to_scale = page + values + first * dims, page + value_scales + (first + position) * 4
             store_value(turned, to_values, to_scale, position, head_dim, dims, line)
-            heads_of_a = a + n * a_stride + i * share * head_dim * 4
-            to_q = q + (i * rows + n * share) * dims * 4
-            lay_int8_heads(t, heads_of_a, to_q, share, head_dim, dims, factor, turned)
 
 
 @native
@@ -239,27 +207,19 @@ def store_float(
     worker,
     workers,
     batch,
-    a,
-    a_stride,
     k,
     v,
     kv_stride,
     centre,
-    scaling,
-    q,
     keys,
     values,
-    heads,
     kv_heads,
     head_dim,
     pages_at,
-    rows,
 ):
-    """As store_int8 with floats in the tag's scheme and float32 queries [kv_heads][rows][dims]."""
+    """As store_int8 with floats in the tag's scheme."""
     count = peek_i64(batch + COUNT)
     dims = (head_dim + 31) // 32 * 32
-    share = heads // kv_heads
-    factor = float_bits(scaling)
     size = value_bytes(t)
     while True:
         n = fetch_add(work, 1)
@@ -274,9 +234,6 @@ def store_float(
             for d in range(head_dim):
                 poke_value(t, key + d * 16 * size, peek_f32(k + row + d * 4) - peek_f32(middle + d * 4))
                 poke_value(t, value + d * size, peek_f32(v + row + d * 4))
-            heads_of_a = a + n * a_stride + i * share * head_dim * 4
-            to_q = q + (i * rows + n * share) * dims * 4
-            lay_float_heads(heads_of_a, to_q, share, head_dim, dims, factor)
 
 
 @native
@@ -297,7 +254,9 @@ def lay_int8(
     scratch,
     scratch_stride,
 ):
-    """Queries as store_int8 lays them out, and nothing into the cache."""
+    """Queries a [count, heads, head_dim] to rows of q, numbers of 16 bits; and as bytes behind them where
+    there are far pages.
+    """
     count = peek_i64(batch + COUNT)
     dims = (head_dim + 31) // 32 * 32
     share = heads // kv_heads
@@ -307,15 +266,18 @@ def lay_int8(
         n = fetch_add(work, 1)
         if n >= count:
             break
-        for i in range(kv_heads):
-            heads_of_a = a + n * a_stride + i * share * head_dim * 4
-            to_q = q + (i * rows + n * share) * dims * 4
-            lay_int8_heads(t, heads_of_a, to_q, share, head_dim, dims, factor, turned)
+        for h in range(heads):
+            to = q + (h // share * rows + n * share + h % share) * dims * 4
+            lay(a + n * a_stride + h * head_dim * 4, head_dim, factor, turned, dims)
+            turn(turned, dims)
+            store_query(t, turned, to, dims)
+            if has_far(t):
+                store_coarse(turned, to, dims)
 
 
 @native
 def lay_float(t, work, worker, workers, batch, a, a_stride, scaling, q, heads, kv_heads, head_dim, rows):
-    """As lay_int8 for a cache of floats."""
+    """As lay_int8 for a cache of floats, which they stay: float32."""
     count = peek_i64(batch + COUNT)
     dims = (head_dim + 31) // 32 * 32
     share = heads // kv_heads
@@ -324,7 +286,7 @@ def lay_float(t, work, worker, workers, batch, a, a_stride, scaling, q, heads, k
         n = fetch_add(work, 1)
         if n >= count:
             break
-        for i in range(kv_heads):
-            heads_of_a = a + n * a_stride + i * share * head_dim * 4
-            to_q = q + (i * rows + n * share) * dims * 4
-            lay_float_heads(heads_of_a, to_q, share, head_dim, dims, factor)
+        for h in range(heads):
+            to = q + (h // share * rows + n * share + h % share) * dims * 4
+            for d in range(0, dims, 16):
+                store_f32(to + d * 4, line_of(a + n * a_stride + h * head_dim * 4, d, head_dim, factor))

@@ -83,22 +83,19 @@ def rounded(x: Array, most: int, add: Array | None = None) -> tuple[Array, Array
     return np.rint(x if add is None else x + add).astype(np.int32), scale
 
 
-def store_int8(a: Array, k: Array, v: Array, centre: Array, scaling: float) -> tuple[Query, Stored]:
-    """Queries a [count, heads, head_dim] times `scaling`, keys less `centre` [kv_heads, head_dim] and values
-    [count, kv_heads, head_dim].
-    """
+def store_int8(k: Array, v: Array, centre: Array) -> Stored:
+    """Keys less `centre` [kv_heads, head_dim] and values, both [count, kv_heads, head_dim]."""
     k = turn(padded(k - centre))
     add = between(v.shape[-1])
     grouped = *k.shape[:-1], k.shape[-1] // GROUP, GROUP
     keys, key_scales = rounded(k.reshape(grouped), 127, add.reshape(grouped[-2:]))
     inverse = F32(1.0 / block(k.shape[-1]))
     values, value_scales = rounded(turn(padded(v * inverse)), 127, add)
-    stored = keys.reshape(k.shape).astype(np.int8), key_scales, values.astype(np.int8), value_scales
-    return lay_int8(a, scaling), Stored(*stored)
+    return Stored(keys.reshape(k.shape).astype(np.int8), key_scales, values.astype(np.int8), value_scales)
 
 
 def lay_int8(a: Array, scaling: float) -> Query:
-    """Queries alone."""
+    """Queries a [count, heads, head_dim] times `scaling`."""
     inverse = F32(1.0 / block(padded(a).shape[-1]))
     return Query(*rounded(turn(padded(a * F32(F32(scaling) * inverse))), WIDE_MAX))
 
@@ -108,12 +105,10 @@ def lay_float(a: Array, scaling: float) -> Array:
     return a * F32(scaling)
 
 
-def store_float(
-    a: Array, k: Array, v: Array, centre: Array, scaling: float, dtype: Any
-) -> tuple[Array, Array, Array]:
-    """Queries times `scaling` as float32, keys less `centre` and values in the cache's dtype."""
+def store_float(k: Array, v: Array, centre: Array, dtype: Any) -> tuple[Array, Array]:
+    """Keys less `centre` and values in the cache's dtype."""
     with np.errstate(over="ignore"):
-        return lay_float(a, scaling), (k - centre).astype(dtype), v.astype(dtype)
+        return (k - centre).astype(dtype), v.astype(dtype)
 
 
 # ---- attention ----

@@ -33,13 +33,6 @@ FAR_PARTS = {  # by what kernels are called where keys are codes as well, and wh
     "_values": ("near_keys", "near_scales", "far_values"),
 }
 FAR_SCHEMES = {"": FAR, "_values": FAR[:1]}
-HEADS = (
-    Number("heads"),
-    fact("kv_heads", "cache"),
-    fact("head_dim", "cache"),
-    fact("pages_at", "cache"),
-    Number("rows"),
-)
 QUERIES_OF = (In("a", ALL_HEADS, GROUP), Float("scaling"), Out("q", "head_dim", GROUP, QUERY_ROWS, FLAT))
 SHAPE = (  # of a layer, of whose cache nothing is read or written
     Operand("cache", form=CACHE),
@@ -49,13 +42,13 @@ SHAPE = (  # of a layer, of whose cache nothing is read or written
     Number("rows"),
 )
 SOURCE = (
-    In("a", ALL_HEADS, GROUP),
     In("k", KV_HEADS, GROUP, form=SHARED),
     In("v", KV_HEADS, GROUP, form=SHARED),
     stride("kv_stride", "k", "v"),
     Const("centre", "head_dim", GROUP, "kv_heads"),
-    Float("scaling"),
 )
+PAGED = (fact("kv_heads", "cache"), fact("head_dim", "cache"), fact("pages_at", "cache"))
+HEADS = (Number("heads"), *PAGED, Number("rows"))
 ATTENDED = Out("y", ALL_HEADS)
 SOFTMAX = (
     fact("window", "cache"),
@@ -78,21 +71,15 @@ ATTENTION = {
         "cache",
         (
             *SOURCE,
-            Out("q", "head_dim", GROUP, QUERY_ROWS, FLAT),
             Out("cache", form=CACHE, named=KEYS_VALUES),
-            *HEADS,
+            *PAGED,
             ONE_HEAD,
         ),
         ("q8", *FAR),
     ),
     "store_float": Kernel(
         "cache",
-        (
-            *SOURCE,
-            Out("q", "head_dim", GROUP, QUERY_ROWS, FLAT),
-            Out("cache", form=CACHE, named=("keys", "values")),
-            *HEADS,
-        ),
+        (*SOURCE, Out("cache", form=CACHE, named=("keys", "values")), *PAGED),
         CACHED,
     ),
     "lay_int8": Kernel("cache", (*QUERIES_OF, *SHAPE, ONE_HEAD), ("q8", *FAR)),

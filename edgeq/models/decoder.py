@@ -57,6 +57,13 @@ class Gated:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mlp(Gated):
+    """With the norm before it, where the rest of a layer is more than one thing."""
+
+    norm2: Vector  # [hidden]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Products(Attention, Gated):
     """Both; families with more have a class of their own."""
 
@@ -124,14 +131,44 @@ def feed_forward(
     return ops.matmul(p, b.down, y, add_to=add_to)
 
 
+def mlp(p: Recorder, c: BaseConfig, w: Weights, i: int, x: Rows) -> Rows:
+    """x + mlp(norm(x)) of layer i."""
+    b = w.block(i, Mlp)
+    return feed_forward(p, b, ops.norm(p, x, b.norm2, (b.gate, b.up), epsilon=c.rms_norm_eps), add_to=x)
+
+
+def attend_for_outputs(
+    p: Recorder, c: BaseConfig, b: Block, x: Rows, h: Input, rope: rotary.Tables, cache: CacheLayer
+) -> tuple[Rows, Rows]:
+    """Of a pass's last layer, which needs keys and values of all rows of x, whose norm is h, and queries of
+    its outputs alone: x of these, and what they attend to.
+    """
+    k, v = ops.matmul(p, b.k, h, bias=b.k_bias), ops.matmul(p, b.v, h, bias=b.v_bias)
+    if b.k_norm is not None:
+        ops.norm_heads(p, k, b.k_norm, epsilon=c.rms_norm_eps)
+    ops.rotate(p, k, rope, heads=c.num_key_value_heads)
+    ops.store(p, k, v, cache, centre=key_centre(c, b, rope))
+    (x,) = ops.outputs(p, x)
+    q = ops.matmul(p, b.q, ops.norm(p, x, b.norm1, (b.q,), epsilon=c.rms_norm_eps), bias=b.q_bias)
+    if b.q_norm is not None:
+        ops.norm_heads(p, q, b.q_norm, epsilon=c.rms_norm_eps)
+    ops.rotate(p, q, rope, heads=c.num_attention_heads)
+    return x, ops.attend(p, q, None, None, cache)
+
+
 def layer(p: Recorder, c: BaseConfig, w: Weights, i: int, x: Rows, ropes: Ropes, cache: CacheLayer) -> Rows:
     """Llama's: x + W_o . attention(RoPE(q), RoPE(k), v) of the norm of x, with grouped queries, then x +
     W_down . (silu(W_gate . h) * (W_up . h)), h the norm of that.
     """
     b, rope = w.block(i, Block), ropes["rope"]
-    q, k, v = project(p, b, ops.norm(p, x, b.norm1, b.qkv, epsilon=c.rms_norm_eps))
-    q, k = rotate(p, c, *norm_heads(p, c, b, q, k), rope)
-    x = output(p, b, ops.attend(p, q, k, v, cache, centre=key_centre(c, b, rope)), add_to=x)
+    h = ops.norm(p, x, b.norm1, b.qkv, epsilon=c.rms_norm_eps)
+    if p.is_last:
+        x, a = attend_for_outputs(p, c, b, x, h, rope, cache)
+    else:
+        q, k, v = project(p, b, h)
+        q, k = rotate(p, c, *norm_heads(p, c, b, q, k), rope)
+        a = ops.attend(p, q, k, v, cache, centre=key_centre(c, b, rope))
+    x = output(p, b, a, add_to=x)
     return feed_forward(p, b, ops.norm(p, x, b.norm2, (b.gate, b.up), epsilon=c.rms_norm_eps), add_to=x)
 
 
@@ -176,6 +213,7 @@ def decode(
         ops.add_positions(p, x, positions, positions=c.max_position_embeddings)
     for i, shape in enumerate(c.cache_layers()):
         p.yield_point()
+        p.is_last = i == c.num_hidden_layers - 1
         x = layer(p, c, w, i, x, ropes, p.cache(shape))
     p.yield_point()
     head(p, c, w, x)

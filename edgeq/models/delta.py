@@ -22,13 +22,12 @@ from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, From, Order, Tensor, negative_exp, norm, size, sources
 from edgeq.models.words import Whole, refuse, word
 from edgeq.ops.recurrent import history
-from edgeq.runtime.arena import Rows
 from edgeq.runtime.weights import Vector
 
 if TYPE_CHECKING:
     from edgeq.cache import StateLayer
     from edgeq.errors import EdgeqError
-    from edgeq.runtime.arena import Input
+    from edgeq.runtime.arena import Input, Rows
     from edgeq.runtime.recorder import Recorder
     from edgeq.runtime.weights import Matrix
 
@@ -222,7 +221,7 @@ def mix(p: Recorder, c: Config, b: Delta, h: Input, x: Rows, state: tuple[StateL
     kept, matrices = state
     qkv, size = ops.conv_silu(p, ops.matmul(p, b.qkv, h), b.conv, kept), c.linear_key_head_dim
     unit = Vector("the length of queries and keys", np.full(size, 1 / sqrt(size), np.float32))
-    ops.norm_heads(p, Rows(qkv.buffer, 2 * c.linear_keys, qkv.stride), unit, epsilon=EPSILON / size)
+    ops.norm_heads(p, qkv.part(0, 2 * c.linear_keys), unit, epsilon=EPSILON / size)
     forget = ops.decay(p, ops.matmul(p, b.forget, h), b.forget_slope, b.forget_bias)
     write = ops.sigmoid(p, ops.matmul(p, b.write, h))
     y = ops.delta_rule(

@@ -6,7 +6,7 @@ of the pass, outputs those of its last tokens whose logits are wanted. The kerne
 """
 
 from .activation import activate, gated, gated_rows, xielu
-from .attention import attend
+from .attention import attend, store
 from .embedding import embed
 from .experts import add_gated, add_slots, gather, matmul_experts, route
 from .linear import matmul, quantize
@@ -47,6 +47,7 @@ __all__ = [
     "short_conv",
     "sigmoid",
     "state_space",
+    "store",
     "time_steps",
     "xielu",
 ]

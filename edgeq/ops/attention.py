@@ -34,13 +34,12 @@ def attend(
     whole: bool = False,
 ) -> Rows:
     """[rows, heads * head_dim]: causal attention of q, of that shape, over the layer's cache, after k and v,
-    [rows, kv_heads * head_dim], were written to it, or, where these are None, after another layer's were,
-    whose cache it is; over as many positions as the layer's window says. With
-    `whole` it is not causal: each row sees all rows of its sequence that the pass has, and what was before.
+    [rows, kv_heads * head_dim], were written to it (`store`), or, where these are None, after this layer's or
+    another's were, whose cache it is; over as many positions as the layer's window says. With `whole` it is
+    not causal: each row sees all rows of its sequence that the pass has, and what was before.
 
-    Products of queries and keys are multiplied by `scale`, by default 1 / sqrt(head_dim). centre, float32
-    [kv_heads, head_dim], is taken from every key before it is rounded. It changes the scores of a query by
-    one number, and so nothing but rounding: the nearer to all keys, the better.
+    Products of queries and keys are multiplied by `scale`, by default 1 / sqrt(head_dim); `centre` is as of
+    `store`.
 
     With a `cap` (Gemma 2) these products become cap * tanh(product / cap) before the softmax; None and 0 are
     no cap. sinks, float32 [heads] (gpt-oss), are one product more for each query head that the softmax is
@@ -67,11 +66,11 @@ def attend(
         heads=share * kv_heads,
         rows=rows,
     )
-    own = {} if k is None else dict(k=k, v=v, centre=_centre(cache, centre))
+    if k is not None and v is not None:
+        store(p, k, v, cache, centre=centre)
     p.emit(
-        f"store_{kind}" if own else f"lay_{kind}",
+        f"lay_{kind}",
         a=q,
-        **own,
         scaling=1.0 / math.sqrt(head_dim) if scale is None else scale,
         **common,
         **(dict(scratch=scratch) if int8 else {}),
@@ -92,6 +91,19 @@ def attend(
         **common,
     )
     return y
+
+
+def store(p: Recorder, k: Rows, v: Rows, cache: CacheLayer, *, centre: np.ndarray | None = None) -> None:
+    """Write keys and values, [rows, kv_heads * head_dim], into the layer's cache. centre, float32 [kv_heads,
+    head_dim], is taken from every key before it is rounded. It changes the scores of a query by one number,
+    and so nothing but rounding: the nearer to all keys, the better.
+    """
+    given: dict[str, Any] = dict(k=k, v=v, centre=_centre(cache, centre), cache=cache)
+    if cache.kind.scaled:
+        room = Scratch(p.settings.tokens, cache.head_dim)
+        p.emit("store_int8", scratch=p.workspace(room.bytes), **given)
+    else:
+        p.emit("store_float", **given)
 
 
 def narrow(p: Recorder, cache: CacheLayer) -> None:

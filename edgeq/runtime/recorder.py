@@ -37,6 +37,7 @@ class Recorder(Unique):
         self.likeliest = Held.of(memory.zeros(settings.outputs, np.int64))
         self.finished = Held.of(memory.zeros(TASKS * settings.workers, np.int64))  # of attention's tasks
         self.yield_points: list[int] = []  # instructions before which a long pass may pause
+        self.is_last = False  # whether the last layer is recorded, behind whose cache outputs alone count
         self.cut: int | None = None  # the first instruction that is about the pass's outputs alone
         self.instructions: list[Instruction] = []
         self._since: dict[Shared, bool] = {}  # touched since the last barrier: written?

@@ -23,12 +23,15 @@ class DraftSequence(Protocol):
 
     def step(self, ids: Sequence[int], *, cancelled: Cancelled | None = None) -> Fed: ...
     def truncate(self, n: int) -> int: ...
+    def fork(self) -> DraftSequence: ...
     def close(self) -> None: ...
 
 
 class ModelDrafter:
     """Guesses the likeliest tokens of a small model, up to the first that is less likely than p_min. Its
     sequence follows the history by cutting and feeding, so another text of the same beginning is no new work.
+    Where a cut loses more than it was to, as of a model whose layers keep states, it holds the history alone
+    from then on, and guesses are made on forks.
 
     Raises UsageError where `draft` has another vocabulary than `model`.
     """
@@ -50,6 +53,7 @@ class ModelDrafter:
         self._held: list[int] = []  # what the sequence holds
         self._of: Sequence[int] | None = None
         self._same = 0  # of the held ids, how many are those of the history
+        self._forks = False
 
     def look(self, history: Sequence[int]) -> Look | None:
         """Something, as long as the small model's context has room."""
@@ -60,16 +64,26 @@ class ModelDrafter:
         if self._sequence is None:
             self._sequence = self._draft.sequence()
         new = self._follow(self._sequence, history)
-        while len(guesses) < min(most, self._context - len(history)):
-            start = self._clock()
-            fed = self._feed(self._sequence, new, cancelled)
-            guess = self._guess(fed)
-            if len(new) == 1:  # the time of a prompt is none of a guess
-                self.seconds = smoothed(self.seconds, self._clock() - start)
-            if guess is None:
-                break
-            guesses.append(guess)
-            new = [guess]
+        ahead: DraftSequence | None = None
+        try:
+            while len(guesses) < min(most, self._context - len(history)):
+                start = self._clock()
+                if guesses and self._forks and ahead is None:
+                    ahead = self._sequence.fork()
+                if ahead is not None:
+                    fed = ahead.step(new, cancelled=cancelled)
+                else:
+                    fed = self._feed(self._sequence, new, cancelled)
+                guess = self._guess(fed)
+                if len(new) == 1:  # the time of a prompt is none of a guess
+                    self.seconds = smoothed(self.seconds, self._clock() - start)
+                if guess is None:
+                    break
+                guesses.append(guess)
+                new = [guess]
+        finally:
+            if ahead is not None:
+                ahead.close()
         return guesses
 
     def _follow(self, sequence: DraftSequence, history: Sequence[int]) -> list[int]:
@@ -81,8 +95,10 @@ class ModelDrafter:
             self._same += 1
         self._same = min(self._same, most)
         if self._same < len(self._held):
-            self._same = min(self._same, sequence.truncate(self._same))
-            del self._held[self._same :]
+            kept = min(self._same, sequence.truncate(self._same))
+            self._forks |= kept < self._same
+            self._same = kept
+            del self._held[kept:]
         return list(history[self._same :])
 
     def _feed(self, sequence: DraftSequence, ids: list[int], cancelled: Cancelled | None) -> Fed:

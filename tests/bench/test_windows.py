@@ -83,7 +83,7 @@ def test_attention_is_its_meanings(kind: str, rule: Rule, monkeypatch: pytest.Mo
     q, k, v = (rng.standard_normal((count, n, head_dim)).astype(np.float32) for n in (4, 2, 2))
     k *= rng.uniform(0.5, 3, (2, head_dim)).astype(np.float32)
     scaling, centre = 1 / math.sqrt(head_dim), np.zeros_like(k[0])
-    query, near = meaning_attention.store_int8(q[-last:], k, v, centre, scaling)
+    query, near = meaning_attention.lay_int8(q[-last:], scaling), meaning_attention.store_int8(k, v, centre)
     scheme = SCHEMES[KINDS[kind].values]
     pages = {}
     for n in range(4):

@@ -16,7 +16,7 @@ from edgeq.cache import PageLayout
 from edgeq.converters import convert
 from edgeq.engine import Model
 from edgeq.errors import CancelledError
-from edgeq.speculate import Drafting
+from edgeq.speculate import Drafting, ModelDrafter
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = 1400
@@ -93,6 +93,31 @@ def test_drafts_change_nothing(path: Path, options: dict[str, Any]) -> None:
         want, _ = text_of(model, prompt, **options)
         found, timings = text_of(model, prompt, draft=draft, **options)
         assert found == want and timings.draft_tokens > timings.accepted_tokens
+
+
+def test_a_small_model_with_states_follows_on_forks(path: Path) -> None:
+    """Once a cut lost much, none of a text is computed twice but what was guessed rightly."""
+    with edgeq.load(path.with_name("q4.edgeq"), threads=1) as small, edgeq.load(path, threads=1) as model:
+        drafter, text, fed = ModelDrafter(small, model), ids(300), list[int]()
+        advance = small.runner.run
+
+        def counted(segments: Any, *given: Any, **more: Any) -> Any:
+            fed.append(sum(len(s.ids) for s in segments))
+            return advance(segments, *given, **more)
+
+        small.runner.run = counted  # type: ignore[method-assign]
+        for n in range(270, 300, 3):
+            fed.clear()
+            guesses = drafter.draft(text[:n], 4)
+            sequence = small.sequence()
+            want = [int(sequence.step(text[:n]).likeliest[-1])]
+            while len(want) < 4:
+                want.append(int(sequence.step(want[-1:]).likeliest[-1]))
+            assert guesses == want
+            sequence.close()
+            if n > 273:
+                assert fed[:4] == [3, 1, 1, 1]
+        drafter.close()
 
 
 def test_prompts_that_begin_alike(path: Path, tmp_path: Path) -> None:

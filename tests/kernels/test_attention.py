@@ -15,6 +15,7 @@ from edgeq.formats import schemes
 from edgeq.kernels import meaning_attention
 from edgeq.kernels.catalog import TASKS, Scratch
 from edgeq.kernels.meaning_attention import turn
+from edgeq.kernels.table import KERNELS
 from edgeq.simd.verbs.wide import wide_of
 from tests.kernels.calling import (
     Array,
@@ -169,8 +170,11 @@ class Attention:
         return "int8" if self.kind.scaled else "float"
 
     def store(self, position: int, q: Array, k: Array, v: Array, workers: int = 1) -> None:
+        """Keys and values, and the queries laid out."""
+        self.lay(q, workers)
         count = len(k)
-        a, keys, values = (self.m.rows(part.reshape(count, -1)) for part in (q, k, v))
+        keys, values = (self.m.rows(part.reshape(count, -1)) for part in (k, v))
+        words = (*self.names, "kv_heads", "head_dim", "pages_at")
         own = self.own if self.kind.scaled else {}
         run(
             self.m,
@@ -180,19 +184,15 @@ class Attention:
             position=position,
             pages=self.listed.address,
             workers=workers,
-            a=a.address,
-            a_stride=a.stride,
             k=keys.address,
             v=values.address,
             kv_stride=keys.stride,
             centre=self.centre.address,
-            scaling=float32_bits(1 / math.sqrt(self.case.head_dim)),
-            **self.operands,
+            **{word: self.operands[word] for word in words},
             **own,
         )
 
     def lay(self, q: Array, workers: int = 1) -> None:
-        """Queries alone."""
         a = self.m.rows(q.reshape(len(q), -1))
         words = ("q", "heads", "kv_heads", "head_dim", "rows")
         own = self.own if self.kind.scaled else {}
@@ -315,8 +315,8 @@ def check_int8(case: Case, name: str) -> None:
     attention = Attention(case, "q8", name)
     got, (q, k, v) = attention.run(workers=2)
     same_bits(Attention(case, "q8", name, units=0).run(workers=2)[0], got)
-    query, _ = meaning_attention.store_int8(q, k[:1], v[:1], centre_of(case), scaling(case))
-    _, stored = meaning_attention.store_int8(np.zeros_like(k), k, v, centre_of(case), 1.0)
+    query = meaning_attention.lay_int8(q, scaling(case))
+    stored = meaning_attention.store_int8(k, v, centre_of(case))
     for held, want in zip(attention.numbers(), query, strict=True):
         np.testing.assert_array_equal(held, want)
     check_layout(attention, stored)
@@ -368,31 +368,10 @@ def test_floats(case: Case, kind: str, name: str) -> None:
     attention = Attention(case, kind, name)
     got, (q, k, v) = attention.run(workers=2)
     same_bits(Attention(case, kind, name, units=0).run(workers=2)[0], got)
-    query, keys, values = meaning_attention.store_float(q, k, v, centre_of(case), scaling(case), dtype)
+    query = meaning_attention.lay_float(q, scaling(case))
+    keys, values = meaning_attention.store_float(k, v, centre_of(case), dtype)
     same_bits(attention.queries()[..., : case.head_dim], query)
     same_bits(got, meaning_attention.attend_float(query, keys, values, case.before, softmax_of(case)))
-
-
-@pytest.mark.parametrize("name", EVERYWHERE)
-@pytest.mark.parametrize("kind", ["f32", "f16", "q8", "q4"])
-@pytest.mark.parametrize("case", SOME, ids=str)
-def test_queries_alone(case: Case, kind: str, name: str) -> None:
-    """As they are laid out where keys and values are stored beside them, and none of these are."""
-    q, k, v = inputs(case)
-    attention = Attention(case, kind, name)
-    attention.store(case.before, q, k[case.before :], v[case.before :])
-    want, pages = attention.queries().copy(), [page.values.copy() for page in attention.pages]
-    attention.query.values[:] = 77
-    attention.lay(q, workers=2)
-    same_bits(attention.queries(), want)
-    got = attention.numbers() if attention.kind.scaled else attention.queries()[..., : case.head_dim]
-    meant = (meaning_attention.lay_int8 if attention.kind.scaled else meaning_attention.lay_float)(
-        q, scaling(case)
-    )
-    for one, other in zip(got, meant, strict=True):
-        np.testing.assert_array_equal(one, other)
-    for page, before in zip(attention.pages, pages, strict=True):
-        np.testing.assert_array_equal(page.values, before)
 
 
 @pytest.mark.parametrize("case", SOME + CAPPED + WHOLE[1:], ids=str)
@@ -465,11 +444,15 @@ def test_sequences_of_a_pass_do_not_meet(kind: str, units: int, window: int, who
     m = together.m
     a, keys, values = (m.rows(part.reshape(count, -1)) for part in (q, k, v))
     y = m.rows(np.full((count, 6 * 64), np.nan, np.float32))
-    source = dict(a=a.address, a_stride=a.stride, k=keys.address, v=values.address, kv_stride=keys.stride)
-    more = dict(centre=centre.address, scaling=float32_bits(1 / 8))
+    source = dict(k=keys.address, v=values.address, kv_stride=keys.stride, centre=centre.address)
+    queries = dict(a=a.address, a_stride=a.stride, scaling=float32_bits(1 / 8))
     own = together.own if kind == "q8" else {}
     batch = int(words[0].ctypes.data)
-    call_with(m, f"store_{together.number}", together.tag, batch, 2, source | more | together.operands | own)
+    words_of: dict[str, dict[str, int]] = {"store": source, "lay": queries}
+    for verb, own_words in words_of.items():
+        kernel = f"{verb}_{together.number}"
+        shared = {name: x for name, x in together.operands.items() if name in KERNELS[kernel].operands}
+        call_with(m, kernel, together.tag, batch, 2, {**own_words, **shared, **own})
     output = dict(y=y.address, y_stride=y.stride, **together.softmax)
     rest = together.operands | together.own | together.units
     call_with(m, f"attend_{together.number}", together.tag, batch, 2, output | rest)

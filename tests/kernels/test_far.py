@@ -104,7 +104,7 @@ class FarAttention(Attention):
 
 
 def stored(case: Case, k: Array, v: Array) -> meaning_attention.Stored:
-    return meaning_attention.store_int8(np.zeros_like(k), k, v, centre_of(case), 1.0)[1]
+    return meaning_attention.store_int8(k, v, centre_of(case))
 
 
 def narrowed(case: Case, scheme: str, suffix: str, near: meaning_attention.Stored) -> list[meaning_far.Far]:
@@ -133,7 +133,7 @@ def check(case: Case, scheme: str, suffix: str, isa: str) -> None:
     got = attention.attend_far(workers=2)
     attention.units["units_max"] = 0  # each task by one worker
     same_bits(attention.attend_far(workers=2), got)
-    query, _ = meaning_attention.store_int8(q, k[:1], v[:1], centre_of(case), scaling(case))
+    query = meaning_attention.lay_int8(q, scaling(case))
     low = meaning_far.coarse(q, scaling(case))
     want = meaning_far.attend_coded(query, low, near, pages, row, n, softmax_of(case))
     same_bits(got, want[..., : case.head_dim])

@@ -158,12 +158,7 @@ class Mamba(mamba.Mamba):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mlp(decoder.Gated):
-    norm2: Vector  # [hidden]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sparse(experts.Experts, Mlp):
+class Sparse(experts.Experts, decoder.Mlp):
     pass
 
 
@@ -183,7 +178,7 @@ def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cac
     """x + r (attention or Mamba-2), then x + r (mixture(h) + mlp(h)), h the norm of x."""
     r = c.residual_multiplier
     x = ops.add(p, x, mix(p, c, w, i, x, ropes, cache), r)
-    b = w.block(i, Sparse if c.num_experts else Mlp)
+    b = w.block(i, Sparse if c.num_experts else decoder.Mlp)
     readers = (*(b.readers if isinstance(b, Sparse) else ()), b.gate, b.up)
     h = ops.norm(p, x, b.norm2, readers, epsilon=c.rms_norm_eps)
     if isinstance(b, Sparse):

@@ -64,11 +64,9 @@ class Config(BaseConfig):
 
     def cache_layers(self) -> Iterator[LayerShape | StateShape]:
         """A layer keeps keys and values, or the last tokens of its convolution."""
+        kept = StateShape((history(self.hidden_size, self.conv_L_cache),))
         for kind in self.layer_types:
-            if kind == FULL:
-                yield LayerShape(self.num_key_value_heads, self.head_dim)
-            else:
-                yield StateShape((history(self.hidden_size, self.conv_L_cache),))
+            yield LayerShape(self.num_key_value_heads, self.head_dim) if kind == FULL else kept
 
 
 def settle_layers(given: dict[str, Any]) -> None:
@@ -171,11 +169,6 @@ class Convolution:
     conv_out: Matrix  # [hidden, hidden]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mlp(decoder.Gated):
-    norm2: Vector  # [hidden]
-
-
 def mix(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: State) -> Rows:
     """x + attention(norm(x)), or x + W_out . (g' * conv(g * u)) with g, g' and u of norm(x)."""
     epsilon = c.rms_norm_eps
@@ -192,10 +185,7 @@ def mix(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache
 
 def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: State) -> Rows:
     """Attention or convolution, then x + mlp(norm(x))."""
-    x, b = mix(p, c, w, i, x, ropes, cache), w.block(i, Mlp)
-    return decoder.feed_forward(
-        p, b, ops.norm(p, x, b.norm2, (b.gate, b.up), epsilon=c.rms_norm_eps), add_to=x
-    )
+    return decoder.mlp(p, c, w, i, mix(p, c, w, i, x, ropes, cache))
 
 
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:

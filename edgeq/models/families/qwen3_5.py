@@ -10,7 +10,6 @@ from edgeq import ops
 from edgeq.cache import CacheLayer, LayerShape, StateLayer, StateShape
 from edgeq.models import decoder, delta, tensors
 from edgeq.models.base import REQUIRE_BASE
-from edgeq.models.families.lfm2 import Mlp
 from edgeq.models.gguf import Gguf, Words, of_one, partial
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, From, OfHeads, Tensor, norm
@@ -133,9 +132,7 @@ def mix(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache
 
 def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: State) -> Rows:
     """Attention or delta rule, then x + mlp(norm(x))."""
-    x, b = mix(p, c, w, i, x, ropes, cache), w.block(i, Mlp)
-    h = ops.norm(p, x, b.norm2, (b.gate, b.up), epsilon=c.rms_norm_eps)
-    return decoder.feed_forward(p, b, h, add_to=x)
+    return decoder.mlp(p, c, w, i, mix(p, c, w, i, x, ropes, cache))
 
 
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:
