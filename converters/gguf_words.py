@@ -105,7 +105,7 @@ def words(
     with troubles.noted():
         scaling = _scaling(keys, architecture, factors)
     for key in (*NEEDED, row.epsilon):
-        if keys.get(key) is None:
+        if keys.get(key) is None and WORDS[key] not in row.absent:
             troubles.add(FormatError(f"{architecture}.{key} is missing; the file cannot be run without it"))
     raw: dict[str, Any] = {"model_type": row.model_type, "rope_theta": THETA, **row.absent}
     for key, word in read.items():

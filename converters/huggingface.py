@@ -12,6 +12,7 @@ from edgeq.converters import jsonfile, mxfp4, pooling, safetensors, ternary, wra
 from edgeq.converters.conversation import checked_template, token_ids
 from edgeq.converters.instead import INDEX, no_checkpoint, no_weights
 from edgeq.converters.jsonfile import Folder
+from edgeq.converters.multiplied import multiplied, untied
 from edgeq.converters.source import (
     Source,
     SourceTensor,
@@ -63,7 +64,8 @@ def open_directory(
             raw = {key: value for key, value in raw.items() if key != "quantization_config"}
     with troubles.noted():
         stored = weights(folder, name or "the directory")
-        stored, others = (stored, {}) if seen is None else wrapped.text_tensors(stored)
+        guessing = seen is None
+        stored, others = wrapped.apart(stored, wrapped.GUESSING) if guessing else wrapped.text_tensors(stored)
         found = {
             key: SourceTensor(key, dtype, shape, data)
             for key, (dtype, shape, data) in stored.items()
@@ -81,9 +83,13 @@ def open_directory(
     found = _whole_names(family_name, found)
     flag = None if pooling.gives_vectors(folder) else raw.get("tie_word_embeddings")
     found, tied = shared_tensors(family_name, found, lambda row: row.hf, flag)
+    factors = module.factors(raw) if hasattr(module, "factors") else {}
+    if tied and factors.get("embed") != factors.get("output"):
+        found, tied = untied(family_name, found), False
     config = replace(config, tie_word_embeddings=tied)
     own = name or path.resolve().name.encode("utf-8", "replace").decode()
     tensors = checked_tensors(family_name, config, found, lambda want: want.hf)
+    tensors = multiplied(tensors, factors, config)
     if form and not form.packed:
         roles = {want.name: want.role for want in expected(family_name, config)}
         tensors = {key: ternary.rounded(t) if roles[key] == "matrix" else t for key, t in tensors.items()}

@@ -262,7 +262,7 @@ def chunks(tensor: SourceTensor, scheme: Scheme) -> Iterator[Array]:
     try:
         if len(tensor.shape) == 1:
             yield from encode_blocks(tensor.floats().reshape(-1), scheme)
-        elif scheme.holds(tensor.scheme):
+        elif scheme.holds(tensor.scheme) and not tensor.times:
             yield from encode_rows(moved(tensor, scheme), scheme)
         else:
             yield from encode_blocks(Rows(tensor), scheme, rounding_of(scheme))  # type: ignore[arg-type]

@@ -50,8 +50,8 @@ class SourceTensor:
     `order` lists, for each row, the row of `data` that holds it, of `stored` rows; None: as stored. `factor`
     is a float32 that all numbers are multiplied by; only kinds whose scheme has a float for the row have
     another than 1. `plus` is added to all numbers, and then `through` makes others of them; `transposed` data
-    has columns where rows are wanted; `columns` lists, for each column, the one that holds it. All four are
-    of plain kinds alone.
+    has columns where rows are wanted; `columns` lists, for each column, the one that holds it; `times` are
+    float32 [rows] that rows are multiplied by, one after another. All five are of plain kinds alone.
     """
 
     name: str
@@ -65,6 +65,7 @@ class SourceTensor:
     transposed: bool = False
     columns: Array | None = None
     through: Callable[[Array], Array] | None = None
+    times: tuple[Array, ...] = ()
 
     @property
     def arrays(self) -> tuple[Array, ...]:
@@ -108,6 +109,8 @@ class SourceTensor:
         with np.errstate(invalid="ignore"):  # a scale that is not finite is found where the values are used
             found = dequantize(self.parts(rows), self.scheme)
             found = found if self.plus == 0 else found + np.float32(self.plus)
+            for factors in self.times:
+                found = found * factors[rows, None]
             return found if self.through is None else self.through(found)
 
     def equals(self, other: SourceTensor) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from edgeq.errors import FormatError, UnsupportedError
@@ -18,7 +18,8 @@ ARCHITECTURES = (
     "LlavaNextForConditionalGeneration", "Idefics3ForConditionalGeneration",
     "SmolVLMForConditionalGeneration", "InternVLForConditionalGeneration", "VoxtralForConditionalGeneration",
     "AyaVisionForConditionalGeneration", "Cohere2VisionForConditionalGeneration",
-    "Qwen3_5ForConditionalGeneration", "Lfm2VlForConditionalGeneration",
+    "Qwen3_5ForConditionalGeneration", "Qwen3_5MoeForConditionalGeneration",
+    "Lfm2VlForConditionalGeneration",
 )  # fmt: skip
 
 # Words of the outer config that are about the text model, and go before its own: old text configs repeat
@@ -32,10 +33,12 @@ PREFIXES = {
     "model.language_model.": "model.",
     "model.text_model.": "model.",
 }
+# Layers that were trained to guess tokens further on; models of nothing but text have them, too.
+GUESSING = ("mtp",)
 # The other parts; "model." may stand before them.
 PARTS = (
     "vision_tower", "vision_model", "visual", "audio_tower", "multi_modal_projector", "connector",
-    "image_newline", "mtp", "embed_vision", "embed_audio", "vision_embedder",
+    "image_newline", *GUESSING, "embed_vision", "embed_audio", "vision_embedder",
 )  # fmt: skip
 
 
@@ -60,18 +63,29 @@ def text_config(raw: Mapping[str, Any]) -> dict[str, Any] | None:
     return {**inner, "architectures": None, **outer}
 
 
+def apart(
+    found: Mapping[str, Entry], parts: Sequence[str]
+) -> tuple[dict[str, Entry], dict[str, list[Entry]]]:
+    """The tensors that are of none of these parts, and those that are, by the part."""
+    kept: dict[str, Entry] = {}
+    left: dict[str, list[Entry]] = {}
+    for name, entry in found.items():
+        part = name.removeprefix("model.").partition(".")[0]
+        if part in parts:
+            left.setdefault(part, []).append(entry)
+        else:
+            kept[name] = entry
+    return kept, left
+
+
 def text_tensors(found: Mapping[str, Entry]) -> tuple[dict[str, Entry], dict[str, list[Entry]]]:
     """The text model's tensors by the names that they have alone, and those of other parts, by the part.
 
     FormatError where two tensors would have one name.
     """
+    rest, left = apart(found, PARTS)
     kept: dict[str, Entry] = {}
-    left: dict[str, list[Entry]] = {}
-    for name, entry in found.items():
-        part = name.removeprefix("model.").partition(".")[0]
-        if part in PARTS:
-            left.setdefault(part, []).append(entry)
-            continue
+    for name, entry in rest.items():
         alone = next((to + name[len(at) :] for at, to in PREFIXES.items() if name.startswith(at)), name)
         if alone in kept:
             raise FormatError(f"tensor {name!r:.120} and another are both {alone!r:.120} of the text model")

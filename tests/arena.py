@@ -37,7 +37,7 @@ from edgeq.kernels.catalog import WIDTH, Batch
 from edgeq.kernels.roles import CACHE, INT8, SCRATCH, STATE, Operand, factors, product
 from edgeq.kernels.row import CODES, FLOATS
 from edgeq.kernels.table import KERNELS
-from edgeq.models import delta, experts
+from edgeq.models import delta, experts, mamba
 from edgeq.models.rope import Rope
 from edgeq.models.words import FULL, SLIDING, Choice, Each, Real, Truth, Whole, Word
 from edgeq.runtime.arena import Buffer, Rows
@@ -105,6 +105,11 @@ def config_of(rng: np.random.Generator, family: str, usual: bool) -> models.Base
         own |= {"linear_num_key_heads": keys, "linear_num_value_heads": keys * int(rng.integers(1, 4))}
         own |= {"linear_key_head_dim": int(rng.integers(1, 40)), "linear_conv_kernel_dim": 3}
         own["linear_value_head_dim"] = 16 * int(rng.integers(1, 7))
+    if issubclass(form, mamba.Config):  # whose heads are of some groups
+        groups = int(rng.integers(1, 4))
+        own |= {"mamba_n_groups": groups, "mamba_n_heads": groups * int(rng.integers(1, 4))}
+        own |= {"mamba_d_head": int(rng.integers(1, 100)), "mamba_d_state": int(rng.integers(8, 40))}
+        own["mamba_d_conv"] = 4
     config: models.BaseConfig = form(
         **own,
         vocab_size=vocab,

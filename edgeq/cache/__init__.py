@@ -2,7 +2,7 @@
 
 from .kinds import DEFAULT, KINDS, Kind, kind_of, stored
 from .layout import PageLayout
-from .plan import CacheLayer, LayerShape, Plan, StateShape
+from .plan import BothShape, CacheLayer, LayerShape, Plan, Shape, States, StateShape
 from .pool import Page, PagePool
 from .states import StateLayer
 from .table import Narrowing, Table
@@ -10,6 +10,7 @@ from .table import Narrowing, Table
 __all__ = [
     "DEFAULT",
     "KINDS",
+    "BothShape",
     "CacheLayer",
     "Kind",
     "LayerShape",
@@ -18,8 +19,10 @@ __all__ = [
     "PageLayout",
     "PagePool",
     "Plan",
+    "Shape",
     "StateLayer",
     "StateShape",
+    "States",
     "Table",
     "kind_of",
     "stored",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 from edgeq.formats.layout import round_up
 from edgeq.kernels.catalog import CHUNK
@@ -24,6 +24,7 @@ ALIGNMENT = 64  # of each part
 PASS = 256  # rows of a pass at the most
 NEAR = 3  # of a sequence, near where there is a far form: the first, the last and the one before
 SPARE = 1  # near pages kept beside the far ones made of them, so that a little can be taken back
+States = tuple[StateLayer, ...]
 LIVE = 3  # states of a sequence in a pass: before it, behind it, and before the one that was last
 
 
@@ -42,6 +43,16 @@ class LayerShape(NamedTuple):
     head_dim: int
     window: int = 0
     owner: int | None = None
+
+
+class BothShape(NamedTuple):
+    """What a layer keeps that has attention and beside it what recurs."""
+
+    attention: LayerShape
+    state: StateShape
+
+
+Shape = LayerShape | StateShape | BothShape
 
 
 @dataclass(eq=False)
@@ -123,12 +134,26 @@ class Plan:
     state_bytes: int = 0  # of a page of states
 
     @classmethod
-    def of(cls, kind: Kind, context: int, layers: Iterable[LayerShape | StateShape]) -> Plan:
+    def of(cls, kind: Kind, context: int, layers: Iterable[Shape]) -> Plan:
         """For such layers."""
         plan = cls(kind, context)
         for layer in layers:
-            plan.states(layer) if isinstance(layer, StateShape) else plan.layer(layer)
+            plan.room(layer)
         return plan
+
+    @overload
+    def room(self, shape: LayerShape) -> CacheLayer: ...
+    @overload
+    def room(self, shape: StateShape) -> States: ...
+    @overload
+    def room(self, shape: BothShape) -> tuple[CacheLayer, States]: ...
+    @overload
+    def room(self, shape: Shape) -> CacheLayer | States | tuple[CacheLayer, States]: ...
+    def room(self, shape: Shape) -> CacheLayer | States | tuple[CacheLayer, States]:
+        """For one more layer of whatever kind."""
+        if isinstance(shape, BothShape):
+            return self.layer(shape.attention), self.states(shape.state)
+        return self.states(shape) if isinstance(shape, StateShape) else self.layer(shape)
 
     def layer(self, shape: LayerShape) -> CacheLayer:
         """Room for one more, or its owner's."""
@@ -149,7 +174,7 @@ class Plan:
         self.layers.append(CacheLayer(*common, words, ends, at, far))
         return self.layers[-1]
 
-    def states(self, shape: StateShape) -> tuple[StateLayer, ...]:
+    def states(self, shape: StateShape) -> States:
         """Room for one more recurrent layer: its parts."""
         layers = []
         for count in shape.parts:

@@ -167,7 +167,7 @@ def norm_quantize(a: Array, weight: Array, epsilon: float) -> Int8:
 
 
 def norm_heads(x: Array, weight: Array | None, epsilon: float) -> Array:
-    """x float32 [count, heads, head_dim], every head normalized."""
+    """x float32 [count, heads, head_dim], every head normalized, by one weight or each by its own."""
     return norm(x, np.ones(x.shape[-1], F32) if weight is None else weight, epsilon)
 
 

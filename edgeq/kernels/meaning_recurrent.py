@@ -56,11 +56,19 @@ def decay(x: Array, slope: Array, bias: Array) -> Array:
 
 
 def delta_rule(
-    a: Array, forget: Array, write: Array, state: State, *, key_heads: int, key_dim: int, scaling: float
+    a: Array,
+    forget: Array,
+    write: Array,
+    state: State,
+    *,
+    key_heads: int,
+    alike: int,
+    key_dim: int,
+    scaling: float,
 ) -> tuple[Array, Array]:
     """a [count, 2 * key_heads * key_dim + heads * value_dim], forget and write [count, heads], state [heads,
     value_dim / 16, key_dim, 16]. Of head h and each token in turn: S becomes forget S + k (v - forget S^T k)
-    write, and the row scaling S^T q, sums over key_dim in order; q and k are those of h % key_heads.
+    write, and the row scaling S^T q, sums over key_dim in order; q and k are those of h / alike % key_heads.
     """
     count, heads = forget.shape
     q, k, v = np.split(a, [key_heads * key_dim, 2 * key_heads * key_dim], axis=1)
@@ -70,7 +78,8 @@ def delta_rule(
     y = np.zeros_like(v)
     for n in range(count):
         for h in range(heads):
-            key, query, f, w = k[n, h % key_heads], q[n, h % key_heads], forget[n, h], write[n, h]
+            of = h // alike % key_heads
+            key, query, f, w = k[n, of], q[n, of], forget[n, h], write[n, h]
             recalled, total = np.zeros_like(v[n, h]), np.zeros_like(v[n, h])
             for d in range(key_dim):
                 recalled = fma(key[d], s[h, :, d], recalled)
@@ -80,3 +89,36 @@ def delta_rule(
                 total = fma(query[d], s[h, :, d], total)
             y[n, h] = total * F32(scaling)
     return y.reshape(count, -1), s
+
+
+def time_steps(x: Array, slope: Array, bias: Array) -> tuple[Array, Array]:
+    """(softplus(x + bias), exp(slope * that))."""
+    with np.errstate(all="ignore"):
+        step = softplus(x + bias)
+        return step, exp(slope * step)
+
+
+def state_space(
+    a: Array, step: Array, forget: Array, skip: Array, state: State, *, groups: int, state_dim: int
+) -> tuple[Array, Array]:
+    """a [count, heads * head_dim + 2 * groups * state_dim], step and forget [count, heads], skip [heads],
+    state [heads, head_dim / 16, state_dim, 16], zeros behind head_dim. Of head h and each token in turn, with
+    w and r its group's: S becomes forget S + w (step x), and the row S^T r + skip x, a sum over state_dim in
+    order.
+    """
+    count, heads = step.shape
+    x, w, r = np.split(a, [a.shape[1] - 2 * groups * state_dim, a.shape[1] - groups * state_dim], axis=1)
+    w, r = (each.reshape(count, groups, state_dim) for each in (w, r))
+    x = x.reshape(count, heads, -1)
+    size, tiles = x.shape[2], -(-x.shape[2] // LANES)
+    x = np.pad(x, [(0, 0), (0, 0), (0, tiles * LANES - size)]).reshape(count, heads, tiles, LANES)
+    s = np.zeros((heads, x.shape[2], state_dim, LANES), F32) if state is None else state.copy()
+    y = np.zeros_like(x)
+    for n in range(count):
+        for h in range(heads):
+            group, delta, total = h * groups // heads, x[n, h] * step[n, h], np.zeros_like(x[n, h])
+            for d in range(state_dim):
+                s[h, :, d] = fma(w[n, group, d], delta, s[h, :, d] * forget[n, h])
+                total = fma(r[n, group, d], s[h, :, d], total)
+            y[n, h] = fma(skip[h], x[n, h], total)
+    return y.reshape(count, heads, -1)[:, :, :size].reshape(count, -1), s

@@ -106,9 +106,9 @@ def norm_add(t, work, worker, workers, batch, a, a_stride, weight, x, x_stride, 
 
 
 @native
-def norm_heads(t, work, worker, workers, batch, x, x_stride, weight, heads, head_dim, epsilon):
-    """Every head of every token's row of x normalized in place (QK-norm); a weight of 0 is none, as one of
-    ones would be.
+def norm_heads(t, work, worker, workers, batch, x, x_stride, weight, heads, weights, head_dim, epsilon):
+    """Every head of every token's row of x normalized in place (QK-norm), with one weight for all or each its
+    own of so many `weights`; a weight of 0 is none, as one of ones would be.
     """
     count = peek_i64(batch + COUNT)
     one = splat_f32(float32(1.0))
@@ -118,13 +118,14 @@ def norm_heads(t, work, worker, workers, batch, x, x_stride, weight, heads, head
             break
         for h in range(heads):
             row = x + n * x_stride + h * head_dim * 4
+            own = weight + h % weights * head_dim * 4
             factor = root_mean_square_factor(row, head_dim, epsilon)
             whole = head_dim // 16 * 16
             for i in range(0, whole, 16):
                 p = row + i * 4
-                w = load_f32(weight + i * 4) if weight != 0 else one
+                w = load_f32(own + i * 4) if weight != 0 else one
                 store_f32(p, load_f32(p) * splat_f32(factor) * w)
             for i in range(whole, head_dim):  # one by one: a line would reach into the next head or row
                 p = row + i * 4
-                w = peek_f32(weight + i * 4) if weight != 0 else float32(1.0)
+                w = peek_f32(own + i * 4) if weight != 0 else float32(1.0)
                 poke_f32(p, peek_f32(p) * factor * w)

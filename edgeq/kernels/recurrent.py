@@ -222,12 +222,14 @@ def delta_rule(
     width,
     key_heads,
     heads,
+    alike,
     key_dim,
     tiles,
     scaling,
 ):
     """Rows a [2 * key_heads, key_dim] queries and keys, then values [heads, tiles * 16]; head h has those of
-    key head h % key_heads, and of each token a factor of what is forgotten and one of what is written.
+    key head h / alike % key_heads, and of each token a factor of what is forgotten and one of what is
+    written.
     """
     blocks = (tiles + 3) // 4
     tile, dim = key_dim * 64, tiles * 64
@@ -248,7 +250,7 @@ def delta_rule(
         first = peek_i64(segment + FIRST)
         for n in range(first, first + peek_i64(segment + LENGTH)):
             row = a + n * a_stride
-            q = row + head % key_heads * key_dim * 4
+            q = row + head // alike % key_heads * key_dim * 4
             v, to = row + values + head * dim + block * 256, y + n * y_stride + head * dim + block * 256
             f = splat_f32(peek_f32(forget + n * forget_stride + head * 4))
             w = splat_f32(peek_f32(write + n * write_stride + head * 4))

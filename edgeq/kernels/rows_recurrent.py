@@ -31,6 +31,33 @@ RECURRENT = {
             fact("dim", "x", "columns"),
         ),
     ),
+    "time_steps": Kernel(
+        "mamba",
+        (
+            InOut("x", "dim", LINE),
+            Out("y", "dim", LINE),
+            Const("slope", "dim", LINE),
+            Const("bias", "dim", LINE),
+            fact("dim", "x", "columns"),
+        ),
+    ),
+    "state_space": Kernel(
+        "mamba",
+        (
+            In("a", "width", LINE),
+            In("step", "heads"),
+            In("forget", "heads"),
+            Const("skip", "heads"),
+            InOut("state", ("heads", "state_dim", "tiles", TILE), form=STATE),
+            Out("y", ("heads", "head_dim")),
+            fact("width", "a", "columns"),
+            Number("heads"),
+            Number("alike"),
+            Number("head_dim"),
+            Number("state_dim"),
+            Number("tiles"),
+        ),
+    ),
     "delta_rule": Kernel(
         "recurrent",
         (
@@ -42,6 +69,7 @@ RECURRENT = {
             fact("width", "a", "columns"),
             Number("key_heads"),
             Number("heads"),
+            Number("alike"),
             Number("key_dim"),
             Number("tiles"),
             Float("scaling"),

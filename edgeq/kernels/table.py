@@ -144,8 +144,9 @@ KERNELS = {
         "normalize",
         (
             InOut("x", ALL_HEADS),
-            Const("weight", "head_dim", optional=True),
+            Const("weight", ("weights", "head_dim"), optional=True),
             Number("heads"),
+            Number("weights"),
             Number("head_dim"),
             EPSILON,
         ),

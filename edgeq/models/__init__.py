@@ -54,8 +54,8 @@ def family_names() -> list[str]:
 def family(name: str) -> ModuleType:
     """The module of a family: `Config`, `TENSORS`, its forward pass, and of that `embed`, a `layer` and the
     `head` for themselves; `HUGGINGFACE` and `GGUF`, its spellings; `FOLDS`, where it is known what feeds
-    what; and `NUMBERS`, words of its config that a checkpoint has as tensors of its layers, and `UNREAD`,
-    rows of tensors that it may have for nothing.
+    what; `NUMBERS`, words of its config that a checkpoint has as tensors of its layers, `UNREAD`, rows of
+    tensors that it may have for nothing, and `factors(words)`, by what a checkpoint's words multiply tensors.
     UnsupportedError for other names.
     """
     where = f"{families.__name__}.{name}"

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from edgeq.cache import LayerShape, StateShape
+from edgeq.cache import LayerShape, Shape
 from edgeq.errors import EdgeqError, FormatError, Troubles, UnsupportedError
 from edgeq.models.rope import Rope, divisors
 from edgeq.models.words import FULL, SLIDING, Factors, Real, Truth, Whole, Word, refuse, same, word
@@ -122,8 +122,8 @@ class BaseConfig:
         """Whether each layer can be run by itself, of rows that the one before it left and nothing else."""
         return True
 
-    def cache_layers(self) -> Iterator[LayerShape | StateShape]:
-        """What each layer keeps of a token, or of all of them."""
+    def cache_layers(self) -> Iterator[Shape]:
+        """What each layer keeps of a token, of all of them, or both."""
         for i in range(self.num_hidden_layers):
             yield LayerShape(self.num_key_value_heads, self.head_dim, self.window(i))
 

@@ -1,13 +1,14 @@
 """Layers of the gated delta rule (Yang et al. 2024): their config's words, rows of tensors, and the pass.
 
-Heads of values are in the order that GGUF files have: head h has the keys of head h % key heads. There
-columns of quantized matrices stay where they are.
+Heads of values are in the order that GGUF files have, where columns of quantized matrices stay where they
+are: of Qwen3.5 head h has the keys of head h % key heads, of Qwen3-Next heads with the same keys come one
+after another, as they do in checkpoints.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,7 +19,7 @@ from edgeq.cache import StateShape
 from edgeq.formats.schemes.scheme import TILE_ROWS
 from edgeq.models.base import BaseConfig
 from edgeq.models.tensors import GGUF as BLK
-from edgeq.models.tensors import HF, From, Order, Tensor, norm
+from edgeq.models.tensors import HF, From, Order, Tensor, negative_exp, norm, size, sources
 from edgeq.models.words import Whole, refuse, word
 from edgeq.ops.recurrent import history
 from edgeq.runtime.weights import Vector
@@ -26,7 +27,6 @@ from edgeq.runtime.weights import Vector
 if TYPE_CHECKING:
     from edgeq.cache import StateLayer
     from edgeq.errors import EdgeqError
-    from edgeq.models.gguf import Words
     from edgeq.runtime.arena import Input, Rows
     from edgeq.runtime.recorder import Recorder
     from edgeq.runtime.weights import Matrix
@@ -40,13 +40,6 @@ GGUF_WORDS = {
     "ssm.inner_size": "linear_value_head_dim",
 }
 GGUF_NONE: Mapping[str, Any] = dict.fromkeys(GGUF_WORDS.values())
-
-
-def gguf_width(raw: Words) -> None:
-    """Of a head of values; files have the width of all."""
-    width, heads = raw["linear_value_head_dim"], raw["linear_num_value_heads"]
-    if type(width) is int and type(heads) is int and heads > 0 and width % heads == 0:
-        raw["linear_value_head_dim"] = width // heads
 
 
 @dataclass(frozen=True)
@@ -73,6 +66,21 @@ class Config(BaseConfig):
     def linear_qkv(self) -> int:
         """Rows of all three."""
         return 2 * self.linear_keys + self.linear_values
+
+    @property
+    def linear_share(self) -> int:
+        """Heads of values for each of keys."""
+        return self.linear_num_value_heads // self.linear_num_key_heads
+
+    @property
+    def linear_share_values(self) -> int:
+        """And the rows of those."""
+        return self.linear_share * self.linear_value_head_dim
+
+    @property
+    def linear_alike(self) -> int:
+        """Heads of values one after another that have the same keys."""
+        return 1
 
     @property
     def linear_taps(self) -> int:
@@ -115,9 +123,25 @@ class ByTurns:
         return np.concatenate([np.arange(first), by_key.swapaxes(0, 1).reshape(-1)])
 
 
-def negative_exp(x: Order) -> Order:
-    """- e to the x, rounded once."""
-    return (-np.exp(x.astype(np.float64))).astype(np.float32)
+@dataclass(frozen=True)
+class ByKeyHead:
+    """The other has rows of several tensors key head by key head, `of` these words of the config of each;
+    here are those of `numbers`, one tensor after another.
+    """
+
+    of: tuple[str, ...]
+    numbers: tuple[int, ...]
+
+    def count(self, config: BaseConfig, rows: int) -> int:
+        return sum(self._sizes(config)) * size(config, "linear_num_key_heads")
+
+    def order(self, config: BaseConfig, rows: int) -> Order:
+        by_head = np.arange(self.count(config, rows)).reshape(size(config, "linear_num_key_heads"), -1)
+        parts = np.split(by_head, np.cumsum(self._sizes(config))[:-1], axis=1)
+        return np.concatenate([parts[number].reshape(-1) for number in self.numbers])
+
+    def _sizes(self, config: BaseConfig) -> list[int]:
+        return [size(config, name) for name in self.of]
 
 
 def rows() -> tuple[Tensor, ...]:
@@ -143,6 +167,31 @@ def rows() -> tuple[Tensor, ...]:
         Tensor("blocks.{i}.out", From(f"{hf}out_proj.weight", columns=ByTurns()), f"{BLK}ssm_out.weight",
                ("hidden_size", "linear_values"), "matrix"),
     )  # fmt: skip
+
+
+def grouped_rows() -> tuple[Tensor, ...]:
+    """The same where heads of values with the same keys come one after another, and projections are fused."""
+
+    keys, values = ("linear_key_head_dim",), ("linear_share_values",)
+    qkvz, ba = (*keys * 2, *values * 2), ("linear_share", "linear_share")
+    moved = {
+        "qkv": ("qkvz", ByKeyHead(qkvz, (0, 1, 2))),
+        "z": ("qkvz", ByKeyHead(qkvz, (3,))),
+        "forget": ("ba", ByKeyHead(ba, (1,))),
+        "write": ("ba", ByKeyHead(ba, (0,))),
+    }
+    found = []
+    for row in rows():
+        kind, move = moved.get(row.name.rpartition(".")[2], ("", None))
+        (hf,), gguf = sources(row.hf), sources(row.gguf)
+        if move is None:
+            hf = replace(hf, moves=(), columns=None)
+        else:
+            hf = From(f"{HF}linear_attn.in_proj_{kind}.weight", (move,))
+            fused = From(f"{BLK}{'ssm_ba' if kind == 'ba' else 'ssm_in'}.weight", (move,))
+            gguf = (fused,) if kind == "ba" else (*gguf, fused)  # which only old files have so
+        found.append(replace(row, hf=hf, gguf=gguf))
+    return tuple(found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +224,9 @@ def mix(p: Recorder, c: Config, b: Delta, h: Input, x: Rows, state: tuple[StateL
     ops.norm_heads(p, qkv.part(0, 2 * c.linear_keys), unit, epsilon=EPSILON / size)
     forget = ops.decay(p, ops.matmul(p, b.forget, h), b.forget_slope, b.forget_bias)
     write = ops.sigmoid(p, ops.matmul(p, b.write, h))
-    y = ops.delta_rule(p, qkv, forget, write, matrices, key_heads=c.linear_num_key_heads, key_dim=size)
+    y = ops.delta_rule(
+        p, qkv, forget, write, matrices,
+        key_heads=c.linear_num_key_heads, key_dim=size, alike=c.linear_alike,
+    )  # fmt: skip
     ops.norm_heads(p, y, b.head_norm, epsilon=c.rms_norm_eps)
     return ops.matmul(p, b.out, ops.gated(p, ops.matmul(p, b.z, h), y, (b.out,)), add_to=x)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgeq import ops
 from edgeq.errors import EdgeqError
 from edgeq.formats.schemes.scheme import TILE_ROWS
+from edgeq.models import decoder
 from edgeq.models.base import REQUIRE_BASE, BaseConfig
 from edgeq.models.gguf import Words
 from edgeq.models.tensors import GGUF, HF, From, Names, OfHeads, Tensor
@@ -28,6 +29,7 @@ GGUF_EXPERTS = {
     "expert_used_count": "num_experts_per_tok",
     "expert_feed_forward_length": "moe_intermediate_size",
 }
+GGUF_SHARED = {"expert_shared_feed_forward_length": "shared_expert_intermediate_size"}
 GGUF_NONE: Mapping[str, Any] = {"num_experts": None, "num_experts_per_tok": None}  # where a file has no key
 
 
@@ -68,6 +70,8 @@ class Config(BaseConfig):
         if words["num_experts_per_tok"] > words["num_experts"]:
             right = f"at most num_experts {words['num_experts']} is needed"
             refuse("num_experts_per_tok", words["num_experts_per_tok"], right, error)
+        if words["num_experts"] and not words["num_experts_per_tok"]:
+            refuse("num_experts_per_tok", 0, "a token must go to some experts", error)
         for name in ("moe_intermediate_size", "hidden_size"):
             if words["num_experts"] and words[name] % TILE_ROWS:
                 refuse(
@@ -111,6 +115,22 @@ def rows(
     )  # fmt: skip
 
 
+def shared_rows(*, when: Callable[[Any, int], bool] | None = None) -> tuple[Tensor, ...]:
+    """Qwen's expert that all tokens share, and its gate, whose one row GGUF files have as a vector."""
+    wide = ("shared_expert_intermediate_size", "hidden_size")
+    return (
+        Tensor("blocks.{i}.gate", f"{HF}mlp.shared_expert.gate_proj.weight", f"{GGUF}ffn_gate_shexp.weight",
+               wide, "matrix", when=when),
+        Tensor("blocks.{i}.up", f"{HF}mlp.shared_expert.up_proj.weight", f"{GGUF}ffn_up_shexp.weight",
+               wide, "matrix", when=when),
+        Tensor("blocks.{i}.down", f"{HF}mlp.shared_expert.down_proj.weight", f"{GGUF}ffn_down_shexp.weight",
+               wide[::-1], "matrix", when=when),
+        Tensor("blocks.{i}.shared_gate", f"{HF}mlp.shared_expert_gate.weight",
+               From(f"{GGUF}ffn_gate_inp_shexp.weight", lifted=True), ("one", "hidden_size"), "table",
+               when=when),
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experts:
     """The matrices of a block's experts, those of all one after another."""
@@ -125,9 +145,20 @@ class Experts:
     experts_down_bias: Vector | None = None
 
     @property
-    def readers(self) -> tuple[Matrix, Matrix, Matrix]:
+    def readers(self) -> tuple[Matrix, ...]:
         """What reads the rows that tokens come with."""
         return self.router, self.experts_gate, self.experts_up
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared(Experts, decoder.Gated):
+    """And those of an expert that all tokens share, with its gate."""
+
+    shared_gate: Matrix  # [1, hidden]
+
+    @property
+    def readers(self) -> tuple[Matrix, ...]:
+        return *super().readers, self.gate, self.up, self.shared_gate
 
 
 def silu(p: Recorder, gate: Rows, up: Rows, readers: tuple[Matrix], each: int) -> Input:
@@ -171,3 +202,9 @@ def mixture(
     return ops.add_slots(
         p, x, ops.matmul_experts(p, b.experts_down, y, routes, bias=b.experts_down_bias), routes
     )
+
+
+def shared_mixture(p: Recorder, c: Config, b: Shared, x: Rows, h: Input) -> Rows:
+    """x + mixture(h) + sigmoid(gate h) shared(h)."""
+    x = mixture(p, c, b, x, h)
+    return ops.add_gated(p, x, decoder.feed_forward(p, b, h), ops.matmul(p, b.shared_gate, h))

@@ -180,8 +180,6 @@ class Config(experts.Config):
         if words["hidden_size_per_layer_input"] and vocab < words["vocab_size"]:
             right = f"at least vocab_size {words['vocab_size']} is needed"
             refuse("vocab_size_per_layer_input", vocab, right, error)
-        if words["num_experts"] and not words["num_experts_per_tok"]:
-            refuse("num_experts_per_tok", 0, "a token must go to some experts", error)
         return words
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgeq.models.words import FULL, SLIDING
+from edgeq.models.words import FULL, SLIDING, refuse
 
 Words = dict[str, Any]
 Settle = Callable[[Words, Mapping[str, Any]], None]
@@ -81,3 +81,21 @@ def partial(raw: Words, keys: Mapping[str, Any]) -> None:
     turned, head_dim = keys.get("rope.dimension_count"), raw["head_dim"]
     whole = type(turned) is int and type(head_dim) is int and head_dim > 0
     raw["partial_rotary_factor"] = turned / head_dim if whole else 1.0
+
+
+def of_one(raw: Words, width: str, heads: str) -> None:
+    """A head's width, where files have that of all."""
+    whole, count = raw[width], raw[heads]
+    if type(whole) is int and type(count) is int and count > 0 and whole % count == 0:
+        raw[width] = whole // count
+
+
+def attending(raw: Words, other: str) -> None:
+    """Where there is a list of the heads of keys, layers without any are of another kind than attention."""
+    heads = raw["num_key_value_heads"]
+    if isinstance(heads, list):
+        kinds = {n for n in heads if n != 0}
+        if len(kinds) > 1:
+            refuse("num_key_value_heads", heads, "the same of all layers with attention is needed")
+        raw["layer_types"] = [FULL if n else other for n in heads]
+        raw["num_key_value_heads"] = kinds.pop() if kinds else raw["num_attention_heads"]

@@ -115,6 +115,14 @@ class From:
         return [self.name.replace("{n}", str(n)) for n in range(count)]
 
 
+def negative_exp(x: Order) -> Order:
+    """- e to the x, rounded once: what is forgotten by, of logarithms."""
+    return (-np.exp(x.astype(np.float64))).astype(np.float32)
+
+
+# What a tensor's rows are multiplied by, one after another: a number, or one for each of several parts, of so
+# many rows as a word of the config says.
+Factors = tuple[float | tuple[tuple[str, float], ...], ...]
 Names = str | From | tuple[str | From, ...] | None
 
 
@@ -267,26 +275,26 @@ def biases(names: Names) -> tuple[From, ...]:
     )
 
 
-def mlp(hf_fused: str = "", gguf_fused: str = "") -> tuple[Tensor, ...]:
-    """The three matrices of a gated MLP. *_fused: the name of one matrix that has the rows of gate and up,
-    where checkpoints may have that.
+def mlp(hf_fused: str = "", gguf_fused: str = "", *, hf: str = "mlp.") -> tuple[Tensor, ...]:
+    """The three matrices of a gated MLP, in checkpoints under `hf`. *_fused: the name of one matrix that has
+    the rows of gate and up, where checkpoints may have that.
     """
     both = ("intermediate_size", "intermediate_size")
     rows = []
     for number, letter in enumerate(("gate", "up")):
         part = (Part(number, both),)
-        hf: tuple[From, ...] = (From(f"{HF}mlp.{letter}_proj.weight"),)
+        names: tuple[From, ...] = (From(f"{HF}{hf}{letter}_proj.weight"),)
         gguf: tuple[From, ...] = (From(f"{GGUF}ffn_{letter}.weight"),)
         if hf_fused:
-            hf = (From(f"{HF}mlp.{hf_fused}.weight", part), *hf)
+            names = (From(f"{HF}{hf}{hf_fused}.weight", part), *names)
         if gguf_fused:
             gguf = (From(f"{GGUF}{gguf_fused}.weight", part),)
         rows.append(
-            Tensor(f"blocks.{{i}}.{letter}", hf, gguf, ("intermediate_size", "hidden_size"), "matrix")
+            Tensor(f"blocks.{{i}}.{letter}", names, gguf, ("intermediate_size", "hidden_size"), "matrix")
         )
     return (
         *rows,
-        Tensor("blocks.{i}.down", f"{HF}mlp.down_proj.weight", f"{GGUF}ffn_down.weight",
+        Tensor("blocks.{i}.down", f"{HF}{hf}down_proj.weight", f"{GGUF}ffn_down.weight",
                ("hidden_size", "intermediate_size"), "matrix"),
     )  # fmt: skip
 

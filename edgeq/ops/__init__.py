@@ -12,7 +12,7 @@ from .experts import add_gated, add_slots, gather, matmul_experts, route
 from .linear import matmul, quantize
 from .logits import argmax
 from .normalization import add_norm, layer_norm, layer_norm_heads, norm, norm_heads
-from .recurrent import conv_silu, decay, delta_rule, short_conv, sigmoid
+from .recurrent import conv_silu, decay, delta_rule, short_conv, sigmoid, state_space, time_steps
 from .residual import add, add_positions, copy, outputs, scale
 from .rope import rotate
 
@@ -46,6 +46,8 @@ __all__ = [
     "scale",
     "short_conv",
     "sigmoid",
+    "state_space",
     "store",
+    "time_steps",
     "xielu",
 ]

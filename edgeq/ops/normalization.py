@@ -39,11 +39,19 @@ def norm_heads(
     p: Recorder, x: Rows, weight: Vector | None, *, epsilon: float, head_dim: int | None = None
 ) -> Rows:
     """The same of each part of x that is as wide as the weight, in place: heads [tokens, heads * head_dim]
-    one by one, or all as one. Without a weight it is of parts of head_dim columns, as with one of ones. Gives
-    x.
+    one by one, or all as one. With head_dim it is of parts of so many columns, each with its own of the
+    weight, or with none, as with one of ones. Gives x.
     """
-    size = weight.columns if weight is not None else head_dim or x.columns
-    p.emit("norm_heads", x=x, weight=weight, heads=x.columns // size, head_dim=size, epsilon=epsilon)
+    size = head_dim or (weight.columns if weight is not None else x.columns)
+    p.emit(
+        "norm_heads",
+        x=x,
+        weight=weight,
+        heads=x.columns // size,
+        weights=1 if weight is None else weight.columns // size,
+        head_dim=size,
+        epsilon=epsilon,
+    )
     return x
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from edgeq.runtime.recorder import Recorder
 
 
+STATE_LEAST = 8  # of what writes and reads a state space: a head's last line ends within the row
+
+
 def lines(columns: int) -> int:
     """Of so many columns, the last one perhaps in part."""
     return -(-columns // LINE)
@@ -75,13 +78,22 @@ def decay(p: Recorder, x: Rows, slope: Vector, bias: Vector) -> Rows:
 
 
 def delta_rule(
-    p: Recorder, a: Rows, forget: Rows, write: Rows, state: StateLayer, *, key_heads: int, key_dim: int
+    p: Recorder,
+    a: Rows,
+    forget: Rows,
+    write: Rows,
+    state: StateLayer,
+    *,
+    key_heads: int,
+    key_dim: int,
+    alike: int = 1,
 ) -> Rows:
     """[tokens, heads * value_dim]: the gated delta rule (Yang et al. 2024). Rows a are queries and keys
     [2 * key_heads, key_dim], then values [heads, value_dim]; forget and write are [tokens, heads]. Of each
     head a matrix S [key_dim, value_dim] is kept in `state`: token by token it becomes forget * S plus the
     outer product of k and write * (v - forget * S^T k), and gives S^T q / sqrt(key_dim). Head h has the keys
-    of h % key_heads. UsageError where heads of values are no whole lines.
+    of h / alike % key_heads: so many one after another have the same. UsageError where heads of values are no
+    whole lines.
     """
     heads = forget.columns
     tiles, rest = divmod(a.columns - 2 * key_heads * key_dim, heads * TILE)
@@ -97,8 +109,56 @@ def delta_rule(
         y=y,
         key_heads=key_heads,
         heads=heads,
+        alike=alike,
         key_dim=key_dim,
         tiles=tiles,
         scaling=1.0 / math.sqrt(key_dim),
+    )
+    return y
+
+
+def time_steps(p: Recorder, x: Rows, slope: Vector, bias: Vector) -> tuple[Rows, Rows]:
+    """log(1 + exp(x + bias)) of x [tokens, heads], both vectors [heads], in x, and exp(slope * that)."""
+    kept = p.rows(x.columns)
+    p.emit("time_steps", x=x, y=kept, slope=slope, bias=bias)
+    return x, kept
+
+
+def state_space(
+    p: Recorder,
+    a: Rows,
+    step: Rows,
+    forget: Rows,
+    skip: Vector,
+    state: StateLayer,
+    *,
+    groups: int,
+    state_dim: int,
+) -> Rows:
+    """[tokens, heads * head_dim]: the state space of Mamba-2 (Dao and Gu 2024). Rows a are x [heads,
+    head_dim], what enters, then w and r [groups, state_dim] each, what writes and what reads; step and forget
+    are [tokens, heads], skip [heads]. Of each head a matrix S [state_dim, head_dim] is kept in `state`: token
+    by token it becomes forget * S plus the outer product of w and step * x, and gives S^T r + skip * x. Heads
+    of a group come one after another. UsageError where there are no whole heads, or where state_dim is less
+    than STATE_LEAST.
+    """
+    heads = step.columns
+    head_dim, rest = divmod(a.columns - 2 * groups * state_dim, heads)
+    if rest or head_dim < 1 or heads % groups or state_dim < STATE_LEAST:
+        raise UsageError(f"{a.columns} columns are no {heads} heads beside {groups} groups of {state_dim}.")
+    y = p.rows(heads * head_dim)
+    p.emit(
+        "state_space",
+        a=a,
+        step=step,
+        forget=forget,
+        skip=skip,
+        state=state,
+        y=y,
+        heads=heads,
+        alike=heads // groups,
+        head_dim=head_dim,
+        state_dim=state_dim,
+        tiles=lines(head_dim),
     )
     return y

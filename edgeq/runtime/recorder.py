@@ -13,7 +13,7 @@ from typing import Any, overload
 import numpy as np
 
 from edgeq import memory
-from edgeq.cache import CacheLayer, LayerShape, Plan, StateLayer, StateShape
+from edgeq.cache import BothShape, CacheLayer, LayerShape, Plan, Shape, States, StateShape
 from edgeq.errors import UsageError
 from edgeq.kernels.catalog import GROUP, TASKS
 from edgeq.ownership import Unique
@@ -85,14 +85,18 @@ class Recorder(Unique):
     @overload
     def cache(self, shape: LayerShape) -> CacheLayer: ...
     @overload
-    def cache(self, shape: StateShape) -> tuple[StateLayer, ...]: ...
-    def cache(self, shape: LayerShape | StateShape) -> CacheLayer | tuple[StateLayer, ...]:
-        """A layer's keys and values on the pages of the pass's sequences, or the parts of its state;
+    def cache(self, shape: StateShape) -> States: ...
+    @overload
+    def cache(self, shape: BothShape) -> tuple[CacheLayer, States]: ...
+    @overload
+    def cache(self, shape: Shape) -> CacheLayer | States | tuple[CacheLayer, States]: ...
+    def cache(self, shape: Shape) -> CacheLayer | States | tuple[CacheLayer, States]:
+        """A layer's keys and values on the pages of the pass's sequences, the parts of its state, or both;
         UsageError without a plan of those.
         """
         if self.plan is None:
             raise UsageError("a program without pages has no cache.")
-        return self.plan.states(shape) if isinstance(shape, StateShape) else self.plan.layer(shape)
+        return self.plan.room(shape)
 
     # ---- instructions ----
     def emit(self, kernel: str, **given: Any) -> None:

@@ -58,6 +58,16 @@ def test_the_text_model_is_what_it_is_alone(spelling: str, tmp_path: Path) -> No
             assert np.array_equal(tensor.array(), other.tensors[name].array()), name
 
 
+def test_layers_that_guess_in_a_model_of_text_alone(tmp_path: Path) -> None:
+    """As Qwen3-Next's checkpoints have them; parts that see are refused there."""
+    words = config()
+    guessing = {name: x for name, x in OTHERS.items() if name.startswith("mtp.")}
+    source = open_directory(write_directory(tmp_path / "guesses", words, weights(words) | guessing))
+    assert source.left_out == ("mtp",) and not {name for name in source.tensors if "mtp" in name}
+    with pytest.raises(UnsupportedError, match="is not one of family llama's"):
+        open_directory(write_directory(tmp_path / "sees", words, weights(words) | OTHERS))
+
+
 def test_the_command_says_what_is_left_out(tmp_path: Path) -> None:
     words = config()
     tensors = {f"language_model.{name}": t for name, t in weights(words).items()}

@@ -20,7 +20,7 @@ from edgeq.speculate import Drafting, ModelDrafter
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = 1400
-FAMILIES = ("lfm2", "qwen3_5")
+FAMILIES = ("lfm2", "qwen3_5", "granitemoehybrid", "falcon_h1")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

@@ -63,7 +63,8 @@ QWEN35 = {
     "post_attention_layernorm": "post_attention_norm", "linear_attn.in_proj_qkv": "attn_qkv",
     "linear_attn.in_proj_z": "attn_gate", "linear_attn.in_proj_a": "ssm_alpha",
     "linear_attn.in_proj_b": "ssm_beta", "linear_attn.A_log": "ssm_a", "linear_attn.dt": "ssm_dt",
-    "linear_attn.conv1d": "ssm_conv1d", "linear_attn.norm": "ssm_norm", "linear_attn.out_proj": "ssm_out",
+    "linear_attn.in_proj_ba": "ssm_ba", "linear_attn.conv1d": "ssm_conv1d",
+    "linear_attn.norm": "ssm_norm", "linear_attn.out_proj": "ssm_out",
 }  # fmt: skip
 MIXTRAL = {
     "block_sparse_moe.gate": "ffn_gate_inp", "block_sparse_moe.experts.w1": "ffn_gate_exps",
@@ -77,6 +78,16 @@ GRANITE = {
     "block_sparse_moe.router.layer": "ffn_gate_inp", "block_sparse_moe.input_linear": "ffn_gate_up_exps",
     "block_sparse_moe.output_linear": "ffn_down_exps",
 }  # fmt: skip
+MAMBA = {
+    "mamba.in_proj": "ssm_in", "mamba.conv1d": "ssm_conv1d", "mamba.dt": "ssm_dt", "mamba.A_log": "ssm_a",
+    "mamba.D": "ssm_d", "mamba.norm": "ssm_norm", "mamba.out_proj": "ssm_out",
+}  # fmt: skip
+FALCON_H1 = {
+    "model.final_layernorm": "output_norm", "pre_ff_layernorm": "ffn_norm",
+    **{f"feed_forward.{part}_proj": f"ffn_{part}" for part in ("gate", "up", "down")},
+}  # fmt: skip
+SHARED = {f"shared_mlp.{part}{more}": f"ffn_{part}{more}" for part in ("gate", "up", "down")
+          for more in ("", "_shexp")}  # fmt: skip
 
 
 GEMMA4 = GEMMA | {
@@ -298,6 +309,9 @@ def lfm2_moe(c: Config) -> Config:
 
 
 def qwen35(c: Config) -> Config:
+    """And Qwen3-Next, which has no sections."""
+    found = rotation(c)[1].get("mrope_section")
+    sections = {"rope.dimension_sections": [*found, 0]} if found else {}
     return {
         **usual(c),
         "full_attention_interval": c["layer_types"].index("full_attention") + 1,
@@ -306,8 +320,8 @@ def qwen35(c: Config) -> Config:
         "ssm.group_count": c["linear_num_key_heads"],
         "ssm.time_step_rank": c["linear_num_value_heads"],
         "ssm.inner_size": c["linear_value_head_dim"] * c["linear_num_value_heads"],
-        "rope.dimension_sections": [*rotation(c)[1]["mrope_section"], 0],
         **turned(c),
+        **sections,
     }
 
 
@@ -323,18 +337,107 @@ def by_turns(name: str, x: Array, c: Config) -> Array:
     return np.concatenate([x[:first], by_key.swapaxes(0, 1).reshape(x[first:].shape)])
 
 
-def delta(weights: Mapping[str, Array], c: Config) -> dict[str, Array]:
-    """Of what recurs, by names with a dot before weight or bias."""
+def unfused(weights: Mapping[str, Array], c: Config) -> dict[str, Array]:
+    """With Qwen3-Next's queries, keys and values of all key heads in one, and the gates in another."""
+    keys, size = c["linear_num_key_heads"], c["linear_key_head_dim"]
+    values = c["linear_num_value_heads"] // keys * c["linear_value_head_dim"]
     found = dict[str, Array]()
     for name, x in weights.items():
+        if name.endswith("in_proj_qkvz.weight"):
+            q, k, v, z = np.split(
+                x.reshape(keys, -1, x.shape[1]), np.cumsum([size, size, values]).tolist(), axis=1
+            )
+            both = [part.reshape(-1, x.shape[1]) for part in (q, k, v)]
+            found[name.replace("qkvz", "qkv")] = np.concatenate(both)
+            found[name.replace("qkvz", "z")] = z.reshape(-1, x.shape[1])
+        else:
+            found[name] = x
+    return found
+
+
+def delta(weights: Mapping[str, Array], c: Config) -> dict[str, Array]:
+    """Of what recurs, by names with a dot before weight or bias."""
+    found, turns = dict[str, Array](), c["model_type"] != "qwen3_next"
+    for name, x in (weights if turns else unfused(weights, c)).items():
         if ".linear_attn." in name and ".linear_attn.norm." not in name:
-            x = by_turns(name, x, c)
+            x = by_turns(name, x, c) if turns else x
             if name.endswith("A_log"):
                 name, x = f"{name}.", (-np.exp(x.astype(np.float64))).astype(np.float32)
             name = name.replace("dt_bias", "dt.bias")
         elif name.endswith("norm.weight") and ".linear_attn." not in name:
             x = x + np.float32(1)
         found[name] = x
+    return found
+
+
+def ssm(c: Config) -> Config:
+    """Keys of layers of Mamba-2."""
+    return {
+        "ssm.conv_kernel": c["mamba_d_conv"],
+        "ssm.state_size": c["mamba_d_state"],
+        "ssm.group_count": c["mamba_n_groups"],
+        "ssm.inner_size": c["mamba_n_heads"] * c["mamba_d_head"],
+        "ssm.time_step_rank": c["mamba_n_heads"],
+    }
+
+
+def granite_hybrid(c: Config) -> Config:
+    """No heads of keys: Mamba-2. A model whose attention does not turn has the context of all such."""
+    turns = c["position_embedding_type"] == "rope"
+    heads = [c["num_key_value_heads"] if kind == "full_attention" else 0 for kind in c["layer_types"]]
+    return {
+        **granite(c),
+        **mixture(c),
+        **ssm(c),
+        "expert_shared_feed_forward_length": c["shared_intermediate_size"],
+        "attention.head_count_kv": heads,
+        "rope.scaling.finetuned": turns,
+        **({} if turns else {"context_length": 1 << 20}),
+    }
+
+
+def falcon_h1(c: Config) -> Config:
+    return {**usual(c), **ssm(c), "vocab_size": c["vocab_size"]}
+
+
+def multiplied(weights: Mapping[str, Array], c: Config) -> dict[str, Array]:
+    """Falcon-H1's tensors with the multipliers, one after another. A head that is the embedding is written,
+    which the converter does not do: its files of such models have a head that is multiplied as that is.
+    """
+    attention, ssm = c["attention_in_multiplier"], c["ssm_in_multiplier"]
+    gate, down = c["mlp_multipliers"]
+    inner, bc, heads = (c["mamba_n_heads"] * c["mamba_d_head"], c["mamba_n_groups"] * c["mamba_d_state"],
+                        c["mamba_n_heads"])  # fmt: skip
+    rows = np.repeat(np.array(c["ssm_multipliers"], np.float32), [inner, inner, bc, bc, heads])[:, None]
+    factors: dict[str, tuple[float | Array, ...]] = {
+        "down_proj": (down,), "gate_proj": (gate,), "k_proj": (c["key_multiplier"], attention),
+        "q_proj": (attention,), "v_proj": (attention,), "o_proj": (c["attention_out_multiplier"],),
+        "out_proj": (c["ssm_out_multiplier"],), "in_proj": (ssm, rows),
+        "lm_head": (c["lm_head_multiplier"],), "embed_tokens": (c["embedding_multiplier"],),
+    }  # fmt: skip
+    found = dict[str, Array]()
+    for name, x in {"lm_head.weight": weights["model.embed_tokens.weight"], **weights}.items():
+        for each in factors.get(name.split(".")[-2], ()):
+            x = x * np.float32(each)
+        found[name.replace("pre_ff_layernorm.weight", "pre_ff_layernorm.")] = x
+    return found
+
+
+def mamba(weights: Mapping[str, Array], c: Config) -> dict[str, Array]:
+    """Of layers of Mamba-2, by names with a dot before weight or bias, and of MLPs beside experts, apart."""
+    found, more = dict[str, Array](), "_shexp" if c.get("num_local_experts") else ""
+    for name, x in weights.items():
+        if name.endswith(("mamba.A_log", "mamba.D")):
+            x = (-np.exp(x.astype(np.float64))).astype(np.float32) if name.endswith("A_log") else x
+            found[f"{name}."] = x.reshape(-1, 1)
+        elif name.endswith("mamba.norm.weight"):
+            found[name] = x.reshape(c["mamba_n_groups"], -1)
+        elif name.endswith("shared_mlp.input_linear.weight"):
+            for part, half in zip(("gate", "up"), np.split(x, 2), strict=True):
+                found[name.replace("input_linear", part + more)] = half
+        else:
+            name = name.replace("shared_mlp.output_linear", f"shared_mlp.down{more}")
+            found[name.replace("mamba.dt_bias", "mamba.dt.bias")] = x
     return found
 
 
@@ -386,8 +489,12 @@ FAMILIES = {  # by the model_type
     "gpt_oss": Architecture("gpt-oss", gpt_oss, OSS),
     "lfm2": Architecture("lfm2", lfm2, LFM2),
     "qwen3_5_text": Architecture("qwen35", qwen35, QWEN35),
+    "qwen3_5_moe_text": Architecture("qwen35moe", lambda c: {**qwen35(c), **mixture(c)}, QWEN35 | MIXTURE),
+    "qwen3_next": Architecture("qwen3next", lambda c: {**qwen35(c), **mixture(c)}, QWEN35 | MIXTURE),
     "lfm2_moe": Architecture("lfm2moe", lfm2_moe, LFM2),
     "mixtral": Architecture("llama", lambda c: {**llama(c), **mixture(c)}, MIXTRAL, paired=True),
+    "falcon_h1": Architecture("falcon-h1", falcon_h1, FALCON_H1 | MAMBA),
+    "granitemoehybrid": Architecture("granitehybrid", granite_hybrid, GRANITE | MAMBA | SHARED, paired=True),
     "granitemoe": Architecture("granitemoe", lambda c: {**granite(c), **mixture(c)}, GRANITE, paired=True),
 }
 FLOATS = (  # keys of floats that a config may have as whole numbers
@@ -400,6 +507,7 @@ NOT_IN_FILES: dict[str, Config] = {
     "gemma2": {"query_pre_attn_scalar": 24},
     "gemma3": {"query_pre_attn_scalar": 16},
     "hunyuan": {"max_position_embeddings": 256 * 1024},
+    "granitemoehybrid": {"max_position_embeddings": 1 << 20},
 }
 
 
@@ -431,12 +539,15 @@ def _oss() -> Config:
 # and one: with the base of its case they are beyond the first pair and the last.
 CASES = {
     **{name: Case(name) for name in (
-        "cohere2", "ernie4_5", "exaone4-full", "gemma2", "gemma3", "gemma4", "gemma4-mixture",
-        "gemma4-unified", "glm4", "gpt_neox", "granite", "granitemoe", "hunyuan", "lfm2", "ministral3",
-        "mixtral", "olmo2", "olmoe", "phi3", "qwen3_5",
+        "cohere2", "ernie4_5", "exaone4-full", "falcon_h1", "gemma2", "gemma3", "gemma4", "gemma4-mixture",
+        "gemma4-unified", "glm4", "gpt_neox", "granite", "granitemoe",
+        "granitemoehybrid", "granitemoehybrid-dense", "hunyuan", "lfm2", "ministral3",
+        "mixtral", "olmo2", "olmoe", "phi3", "qwen3_5", "qwen3_5_moe",
         "smollm3", "stablelm", "stablelm-parallel",
     )},
     **{name: Case(name, blocks=(0, 2)) for name in ("qwen2_moe", "qwen3_moe")},
+    "qwen3_next": Case("qwen3_next", {
+        "layer_types": ["linear_attention", "full_attention", "linear_attention"]}, blocks=(0, 2, 3)),
     "olmo3": Case("olmo3", _olmo3()),
     "phi3-short": Case("phi3-short", {"sliding_window": None}),
     # and what files may say otherwise
@@ -534,7 +645,9 @@ def tensors(checkpoint: reference.Checkpoint, fused: bool = False) -> dict[str, 
         else x
         for name, x in weights.items()
     }
-    weights = delta(weights, c) if row.name == "qwen35" else weights
+    weights = delta(weights, c) if "linear_num_key_heads" in c else weights
+    weights = multiplied(weights, c) if row.name == "falcon-h1" else weights
+    weights = mamba(weights, c) if "mamba_n_heads" in c else weights
     for name, x in stacked(weights).items():
         stem, kind = name.rsplit(".", 1)
         head, _, rest = stem.removeprefix("gpt_neox.").removeprefix("model.").partition("layers.")
@@ -603,7 +716,7 @@ def write(
     row = FAMILIES[c["model_type"]]
     sizes = {
         "context_length": c["max_position_embeddings"], "embedding_length": c["hidden_size"],
-        "block_count": c["num_hidden_layers"], "feed_forward_length": c["intermediate_size"],
+        "block_count": c["num_hidden_layers"], "feed_forward_length": c.get("intermediate_size"),
         "attention.head_count": c["num_attention_heads"],
     }  # fmt: skip
     writer = gguf.GGUFWriter(path, row.name)
@@ -621,7 +734,7 @@ def write(
         wide = (
             x.ndim > 1
             and name.endswith(".weight")
-            and not re.search(r"_norm\.|ffn_gate_inp|shortconv\.conv\.|ssm_(conv1d|alpha|beta)\.", name)
+            and not re.search(r"_norm\.|ffn_gate_inp|shortconv\.conv\.|ssm_(conv1d|alpha|beta|ba)\.", name)
         )
         type_ = gguf.GGMLQuantizationType[kind if wide else "F32"]
         writer.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(x), type_), raw_dtype=type_)

@@ -77,6 +77,23 @@ LFM2: dict[str, Any] = {
     "norm_eps": 1e-5, "tie_word_embeddings": True, "max_position_embeddings": 128,
     "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
 }  # fmt: skip
+QWEN35: dict[str, Any] = {
+    "vocab_size": 96, "hidden_size": 64, "num_hidden_layers": 4, "head_dim": 24, "layer_types": [
+        "linear_attention", "linear_attention", "full_attention", "linear_attention"],
+    "linear_num_key_heads": 2, "linear_num_value_heads": 6, "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16, "rope_parameters": {
+        "rope_theta": 1e4, "rope_type": "default", "partial_rotary_factor": 0.5,
+        "mrope_section": [2, 2, 2], "mrope_interleaved": True},
+}  # fmt: skip
+HYBRID: dict[str, Any] = {
+    "vocab_size": 96, "num_hidden_layers": 3, "shared_intermediate_size": 60, "pad_token_id": 0,
+    "embedding_multiplier": 6.0, "residual_multiplier": 0.4, "attention_multiplier": 0.35,
+    "logits_scaling": 4.0, "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
+}  # fmt: skip
+FALCON_H1: dict[str, Any] = {
+    "vocab_size": 96, "hidden_size": 40, "intermediate_size": 60, "num_hidden_layers": 3, "head_dim": 16,
+    "pad_token_id": 0, "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
+}  # fmt: skip
 BF16: dict[str, Any] = {"dtype": torch.bfloat16}
 
 
@@ -288,13 +305,7 @@ FAMILIES = {
         "num_experts": 6, "num_experts_per_tok": 2, "conv_L_cache": 4, "routed_scaling_factor": 1.5,
         "layer_types": ["conv", "full_attention", "conv", "full_attention"]}, bare=True, **BF16),
     # every third layer attention; three heads of values for each of keys
-    "qwen3_5": Family(transformers.Qwen3_5TextConfig, SMALL | {
-        "num_hidden_layers": 4, "head_dim": 24, "layer_types": [
-            "linear_attention", "linear_attention", "full_attention", "linear_attention"],
-        "linear_num_key_heads": 2, "linear_num_value_heads": 6, "linear_key_head_dim": 16,
-        "linear_value_head_dim": 16, "rope_parameters": {
-            "rope_theta": 1e4, "rope_type": "default", "partial_rotary_factor": 0.5,
-            "mrope_section": [2, 2, 2], "mrope_interleaved": True}}, **BF16),
+    "qwen3_5": Family(transformers.Qwen3_5TextConfig, QWEN35 | {"intermediate_size": 80}, **BF16),
     # in a whole that sees; keys less wide than values, which llama.cpp cannot
     "qwen3_5-sees": Family(transformers.Qwen3_5Config, {
         "text_config": SMALL | {
@@ -306,6 +317,39 @@ FAMILIES = {
         "vision_config": {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2,
                           "out_hidden_size": 64, "num_position_embeddings": 16},
         "tie_word_embeddings": True}, sees=True, **BF16),
+    # experts beside a shared one in place of MLPs, of which the config has no width
+    "qwen3_5_moe": Family(transformers.Qwen3_5MoeTextConfig, QWEN35 | {
+        "num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 48}, **BF16),
+    # fused projections, key head by key head; the second layer has no experts
+    "qwen3_next": Family(transformers.Qwen3NextConfig, QWEN35 | {
+        "intermediate_size": 80, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 48, "mlp_only_layers": [1],
+        "rope_parameters": rope(1e4, partial_rotary_factor=0.5)}, **BF16),
+    # heads that are no whole lines, two groups of them; experts beside the MLP; nothing turns
+    "granitemoehybrid": Family(transformers.GraniteMoeHybridConfig, HYBRID | {
+        "hidden_size": 48, "intermediate_size": 32, "num_local_experts": 5, "num_experts_per_tok": 2,
+        "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+        "position_embedding_type": "nope", "mamba_n_heads": 8, "mamba_n_groups": 2, "mamba_d_state": 20,
+        }, **BF16),
+    # an MLP alone; attention turns
+    "granitemoehybrid-dense": Family(transformers.GraniteMoeHybridConfig, HYBRID | {
+        "hidden_size": 40, "intermediate_size": 60, "num_local_experts": 0, "num_experts_per_tok": 0,
+        "layer_types": ["full_attention", "linear_attention", "linear_attention"],
+        "position_embedding_type": "rope", "mamba_n_heads": 5, "mamba_d_state": 16,
+        "tie_word_embeddings": True}, **BF16),
+    # attention beside Mamba-2; multipliers, all of them powers of two, so that bfloat16 holds the products
+    "falcon_h1": Family(transformers.FalconH1Config, FALCON_H1 | {
+        "mamba_d_ssm": 60, "mamba_n_heads": 5, "mamba_d_state": 24,
+        "embedding_multiplier": 4.0, "lm_head_multiplier": 0.5, "key_multiplier": 0.5,
+        "attention_in_multiplier": 2.0, "attention_out_multiplier": 0.5, "ssm_in_multiplier": 0.5,
+        "ssm_out_multiplier": 0.25, "mlp_multipliers": [2.0, 0.25],
+        "ssm_multipliers": [4.0, 2.0, 0.5, 8.0, 0.25]}, **BF16),
+    # two groups with norms, no bias, one multiplier, which the embedding that is the head has not
+    "falcon_h1-normed": Family(transformers.FalconH1Config, FALCON_H1 | {
+        "num_hidden_layers": 2, "mamba_d_ssm": None, "mamba_n_heads": 4, "mamba_n_groups": 2,
+        "mamba_d_state": 16, "mamba_rms_norm": True, "mamba_norm_before_gate": False,
+        "mamba_conv_bias": False, "embedding_multiplier": 4.0, "tie_word_embeddings": True}, **BF16),
     "granitemoe": Family(transformers.GraniteMoeConfig, FLAT | {
         "intermediate_size": 32, "num_local_experts": 5, "num_experts_per_tok": 3,
         "embedding_multiplier": 6.0, "residual_multiplier": 0.4, "attention_multiplier": 0.35,
@@ -322,7 +366,9 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
 
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
-            if parameter.ndim < 2 and not name.endswith(".bias"):
+            if name.endswith("mamba.A_log"):  # of states that are not forgotten at once
+                parameter.copy_(torch.rand(parameter.shape, generator=generator) - 3.5)
+            elif parameter.ndim < 2 and not name.endswith(".bias"):
                 parameter.copy_(torch.rand(parameter.shape, generator=generator) + 0.5)
             elif name.endswith((".bias", "_proj_bias")):
                 parameter.copy_(0.5 * normal(parameter.shape))

@@ -17,7 +17,7 @@ from edgeq.formats import open_model
 from edgeq.models.experts import gguf_widths
 from edgeq.models.families.gemma2 import scale_of_scores
 
-from . import gguf_families
+from . import gguf_families, reference
 from .gguf_families import CASES, NOT_IN_FILES, write, write_case
 from .test_families import distance, golden
 
@@ -81,7 +81,7 @@ def test_as_the_checkpoint(name: str, tmp_path: Path) -> None:
     same_file(tmp_path / "a.edgeq", tmp_path / "b.edgeq", 2e-7 if divided else 0)
     ids, theirs = golden(name)
     ours = logits(tmp_path / "b.edgeq", ids)
-    if name not in NOT_IN_FILES or name == "hunyuan":
+    if name not in NOT_IN_FILES or name in ("granitemoehybrid", "hunyuan"):
         assert distance(ours, theirs) < TOLERANCE
     if not divided:
         np.testing.assert_array_equal(ours, logits(tmp_path / "a.edgeq", ids))
@@ -238,6 +238,46 @@ def test_layers_that_guess_are_left_out(tmp_path: Path, monkeypatch: pytest.Monk
     assert kinds == ["conv", "conv", "full_attention", "conv"]
 
 
+def test_multipliers_are_in_the_weights(tmp_path: Path) -> None:
+    """Rounded as files in float32 have them."""
+    words: dict[str, Any] = {
+        "embedding_multiplier": 5.656854249492381, "lm_head_multiplier": 0.0390625, "key_multiplier": 0.3,
+        "attention_in_multiplier": 1.1, "attention_out_multiplier": 0.9375, "ssm_in_multiplier": 1.7,
+        "ssm_out_multiplier": 0.23570226039551587, "mlp_multipliers": [0.88, 0.59],
+        "ssm_multipliers": [0.35, 0.25, 0.17, 0.5, 0.31],
+    }  # fmt: skip
+    directory = shutil.copytree(HERE / "families" / "falcon_h1", tmp_path / "falcon_h1")
+    config = json.loads((directory / "config.json").read_text()) | words
+    (directory / "config.json").write_text(json.dumps(config))
+    convert(directory, tmp_path / "a.edgeq", scheme="f32")
+    convert(write(tmp_path / "model.gguf", directory), tmp_path / "b.edgeq", scheme="f32")
+    same_file(tmp_path / "a.edgeq", tmp_path / "b.edgeq")
+    convert(directory, tmp_path / "kept.edgeq", scheme="keep")
+    with open_model(tmp_path / "a.edgeq") as exact, open_model(tmp_path / "kept.edgeq") as kept:
+        for name in ("embed", "output", "blocks.1.xbc", "blocks.0.k"):
+            assert kept.tensors[name].scheme.name == "bf16"
+            want = exact.tensors[name].array()
+            np.testing.assert_allclose(kept.tensors[name].array(), want, rtol=2**-8)
+
+
+def test_projections_of_old_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of Qwen3-Next had queries, keys, values and gates in one, as checkpoints have them."""
+    whole, directory = gguf_families.tensors, HERE / "families" / "qwen3_next"
+    fused = reference.load(directory).weights
+    convert(write(tmp_path / "new.gguf", directory), tmp_path / "new.edgeq", scheme="f32")
+
+    def old(*given: Any) -> Any:
+        found = whole(*given)
+        for i in (0, 1, 3):
+            del found[f"blk.{i}.attn_qkv.weight"], found[f"blk.{i}.attn_gate.weight"]
+            found[f"blk.{i}.ssm_in.weight"] = fused[f"model.layers.{i}.linear_attn.in_proj_qkvz.weight"]
+        return found
+
+    monkeypatch.setattr(gguf_families, "tensors", old)
+    convert(write(tmp_path / "old.gguf", directory), tmp_path / "old.edgeq", scheme="f32")
+    same_file(tmp_path / "new.edgeq", tmp_path / "old.edgeq")
+
+
 def test_experts_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Old files of Mixtral are refused as such."""
     whole = gguf_families.tensors
@@ -302,6 +342,13 @@ def test_widths_of_experts() -> None:
         ("gemma4-mixture", "attention.sliding_window_pattern", "all", "layer_types is 'all'"),
         ("gemma4", "rope.scaling.type", "yarn", "rope_scaling"),
         ("gemma4-mixture", "expert_used_count", 0, "top_k_experts is 0"),
+        ("qwen3_5_moe", "expert_shared_feed_forward_length", None, "shared_expert_intermediate_size is null"),
+        ("qwen3_next", "expert_feed_forward_length", None, "moe_intermediate_size is null"),
+        ("qwen3_next", "ssm.group_count", 4, "linear_num_key_heads is 4, but it must divide"),
+        ("granitemoehybrid", "ssm.group_count", 3, "mamba_n_groups is 3, but it must divide"),
+        ("granitemoehybrid", "ssm.state_size", 4, "mamba_d_state is 4, but a whole number from 8"),
+        ("granitemoehybrid", "expert_used_count", None, "num_experts_per_tok is 0, but a token"),
+        ("granitemoehybrid", "attention.head_count_kv", [0, 2, 1], "num_key_value_heads is [0, 2, 1]"),
         ("ernie4_5", "rope.dimension_sections", [4, 4, 4, 4], "nothing is known of such a key"),
     ],
 )

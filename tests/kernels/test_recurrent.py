@@ -1,4 +1,6 @@
-"""Recurrent layers: convolutions and the delta rule against their meaning, cut anywhere, in any company."""
+"""Recurrent layers: convolutions, delta rule and state space against what they mean, cut anywhere, in any
+company.
+"""
 
 from __future__ import annotations
 
@@ -95,10 +97,13 @@ def convolve(kernel: str, isa: str, reach: int, columns: int, biased: bool) -> N
             at += length
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 16, 1), (2, 4, 24, 5), (3, 3, 128, 8), (1, 2, 7, 2)], ids=str)
-def test_delta_rule(shape: tuple[int, int, int, int]) -> None:
+SHAPES = [(1, 1, 1, 16, 1), (2, 4, 1, 24, 5), (3, 3, 1, 128, 8), (1, 2, 1, 7, 2), (2, 6, 3, 12, 1)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_delta_rule(shape: tuple[int, int, int, int, int]) -> None:
     """In parts, and beside another sequence that has a state already."""
-    key_heads, heads, key_dim, tiles = shape
+    key_heads, heads, alike, key_dim, tiles = shape
     rng = np.random.default_rng(heads)
     columns = 2 * key_heads * key_dim + heads * tiles * 16
     size = heads * tiles * key_dim * 16
@@ -106,7 +111,7 @@ def test_delta_rule(shape: tuple[int, int, int, int]) -> None:
     sequences = [rng.normal(size=(7, columns)), rng.normal(size=(6, columns))]
     sequences = [(each / np.sqrt(key_dim)).astype(np.float32) for each in sequences]
     factors = [rng.random((2, len(each), heads)).astype(np.float32) for each in sequences]
-    own: dict[str, Any] = dict(key_heads=key_heads, key_dim=key_dim, scaling=key_dim**-0.5)
+    own: dict[str, Any] = dict(key_heads=key_heads, alike=alike, key_dim=key_dim, scaling=key_dim**-0.5)
     wholes = [
         meaning.delta_rule(each, both[0], both[1], None, **own)
         for each, both in zip(sequences, factors, strict=True)
@@ -125,7 +130,7 @@ def test_delta_rule(shape: tuple[int, int, int, int]) -> None:
             held = list(passes.run(m, some, held, dict(
                 a=a.address, a_stride=a.stride, forget=forget.address, forget_stride=forget.stride,
                 write=write.address, write_stride=write.stride, state=0, y=y.address, y_stride=y.stride,
-                width=columns, key_heads=key_heads, heads=heads, key_dim=key_dim, tiles=tiles,
+                width=columns, key_heads=key_heads, heads=heads, alike=alike, key_dim=key_dim, tiles=tiles,
                 scaling=float32_bits(key_dim**-0.5),
             )))  # fmt: skip
             want = [whole[part] for (whole, _), part in zip(wholes, parts, strict=True)]
@@ -149,6 +154,7 @@ def test_delta_rule_means_the_paper() -> None:
         write.astype(np.float32),
         None,
         key_heads=1,
+        alike=1,
         key_dim=key_dim,
         scaling=0.5,
     )
@@ -160,6 +166,86 @@ def test_delta_rule_means_the_paper() -> None:
             np.testing.assert_allclose(
                 found[n].reshape(heads, -1)[h], 0.5 * s[h].T @ q[n, 0], rtol=1e-5, atol=1e-6
             )
+
+
+SPACES = [(1, 1, 16, 16), (4, 2, 24, 80), (3, 3, 128, 128), (6, 2, 9, 40), (5, 1, 8, 7), (2, 1, 12, 75)]
+
+
+@pytest.mark.parametrize("shape", SPACES, ids=str)
+def test_state_space(shape: tuple[int, int, int, int]) -> None:
+    """In parts, and beside another sequence that has a state already."""
+    heads, groups, state_dim, head_dim = shape
+    tiles = -(-head_dim // 16)
+    rng = np.random.default_rng(heads)
+    columns = heads * head_dim + 2 * groups * state_dim
+    lengths = [[4, 1], [1, 3], [2, 2]]
+    sequences = [rng.normal(size=(count, columns)).astype(np.float32) for count in (7, 6)]
+    factors = [rng.random((2, len(each), heads)).astype(np.float32) for each in sequences]
+    skip = rng.normal(size=heads).astype(np.float32)
+    own: dict[str, Any] = dict(groups=groups, state_dim=state_dim)
+    wholes = [
+        meaning.state_space(each, both[0], both[1], skip, None, **own)
+        for each, both in zip(sequences, factors, strict=True)
+    ]
+    for isa in EVERYWHERE:
+        m, at = Memory(), [0, 0]
+        passes = Passes("state_space", isa, heads * tiles * state_dim * 16, workers=3)
+        held: list[Buffer | None] = [None, None]
+        for some in lengths:
+            parts = [slice(first, first + length) for first, length in zip(at, some, strict=True)]
+            a, step, forget = (
+                m.rows(np.concatenate([values[part] for values, part in zip(of, parts, strict=True)]))
+                for of in (sequences, [f[0] for f in factors], [f[1] for f in factors])
+            )
+            y = m.rows(np.full((sum(some), heads * head_dim), np.nan, np.float32))
+            held = list(passes.run(m, some, held, dict(
+                a=a.address, a_stride=a.stride, step=step.address, step_stride=step.stride,
+                forget=forget.address, forget_stride=forget.stride, skip=m.vector(skip).address, state=0,
+                y=y.address, y_stride=y.stride, width=columns, heads=heads, alike=heads // groups,
+                head_dim=head_dim, state_dim=state_dim, tiles=tiles,
+            )))  # fmt: skip
+            want = [whole[part] for (whole, _), part in zip(wholes, parts, strict=True)]
+            same_bits(y.values, np.concatenate(want))
+            at = [first + length for first, length in zip(at, some, strict=True)]
+        for buffer, (_, state) in zip(held, wholes, strict=True):
+            assert buffer is not None
+            same_bits(buffer.values.reshape(state.shape), state)
+
+
+def test_state_space_means_the_paper() -> None:
+    """Each row is the sum over the rows up to it, of what is left of what they wrote: the dual form."""
+    rng = np.random.default_rng(4)
+    count, heads, groups, state_dim, width = 9, 4, 2, 12, 16
+    x, (w, r) = rng.normal(size=(count, heads, width)), rng.normal(size=(2, count, groups, state_dim))
+    step, forget, skip = *rng.random((2, count, heads)), rng.normal(size=heads)
+    a = np.concatenate([each.reshape(count, -1) for each in (x, w, r)], 1)
+    a, s, f, d = (each.astype(np.float32) for each in (a, step, forget, skip))
+    found, _ = meaning.state_space(a, s, f, d, None, groups=groups, state_dim=state_dim)
+    for n in range(count):
+        for h in range(heads):
+            group = h // (heads // groups)
+            want = skip[h] * x[n, h]
+            for m in range(n + 1):
+                left = forget[m + 1 : n + 1, h].prod() * (r[n, group] @ w[m, group])
+                want += left * step[m, h] * x[m, h]
+            np.testing.assert_allclose(found[n].reshape(heads, -1)[h], want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("isa", EVERYWHERE)
+def test_time_steps(isa: str) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(scale=20, size=(3, 50)).astype(np.float32)
+    x[0, :4] = 0, 90, -90, 1e-20
+    slope, bias = -np.exp(rng.normal(size=50)).astype(np.float32), rng.normal(size=50).astype(np.float32)
+    m = Memory()
+    rows, kept = m.rows(x), m.rows(np.full(x.shape, np.nan, np.float32))
+    given: dict[str, Any] = dict(slope=m.vector(slope).address, bias=m.vector(bias).address, dim=50)
+    given |= dict(x=rows.address, x_stride=rows.stride, y=kept.address, y_stride=kept.stride)
+    run(m, "time_steps", tag_of(isa), count=3, workers=2, **given)
+    step, left = meaning.time_steps(x, slope, bias)
+    same_bits(rows.values, step)
+    same_bits(kept.values, left)
+    same_bits(left, meaning.decay(x, slope, bias))
 
 
 @pytest.mark.parametrize("isa", EVERYWHERE)

@@ -154,14 +154,15 @@ def test_norm(columns: int, count_at: int) -> None:
 HEADS = [(1, 8), (3, 8), (4, 8), (2, 64), (1, 80), (2, 80), (5, 20), (3, 128)]
 
 
-@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("weighted", ["all the same", "each its own", ""])
 @pytest.mark.parametrize(("heads", "head_dim"), HEADS)
-def test_norm_heads(heads: int, head_dim: int, weighted: bool) -> None:
+def test_norm_heads(heads: int, head_dim: int, weighted: str) -> None:
     rng = np.random.default_rng(heads)
     for count in COUNTS:
         m = Memory()
         a = activations(rng, count, heads * head_dim)
-        weight = rng.normal(size=head_dim).astype(np.float32) if weighted else None
+        weights = heads if weighted == "each its own" else 1
+        weight = rng.normal(size=(weights, head_dim)).astype(np.float32) if weighted else None
         x = m.rows(a)
         run(
             m,
@@ -171,8 +172,9 @@ def test_norm_heads(heads: int, head_dim: int, weighted: bool) -> None:
             x=x.address,
             x_stride=x.stride,
             heads=heads,
+            weights=weights,
             head_dim=head_dim,
-            weight=0 if weight is None else m.vector(weight).address,
+            weight=0 if weight is None else m.vector(weight.reshape(-1)).address,
             epsilon=float32_bits(EPSILON),
         )
         same_bits(

@@ -146,6 +146,40 @@ def test_the_scales_of_minicpm(name: str) -> None:
             from_hf("minicpm", **{name: value})
 
 
+MAMBA = [name for name in GOLDENS if "mamba_n_heads" in config(name)]
+
+
+@pytest.mark.parametrize("name", MAMBA)
+def test_words_of_mamba(name: str) -> None:
+    """Steps without limits in every spelling, and a width of heads that is said or not."""
+    for limit in ([0.0, float("inf")], [0, {"__float__": "Infinity"}], None):
+        assert from_hf(name, time_step_limit=limit) == from_hf(name, mamba_d_head="auto") == from_hf(name)
+    for limited in ([0.001, float("inf")], [0.0, 0.1], [0.0], "none"):
+        with pytest.raises(UnsupportedError, match="time_step_limit is .* steps without limits"):
+            from_hf(name, time_step_limit=limited)
+    with pytest.raises(UnsupportedError, match="mamba_d_head is 64, but . of them must be .* wide"):
+        from_hf(name, mamba_d_head=64)
+    with pytest.raises(UnsupportedError, match="mamba_n_heads is 7, but it must divide the width of all"):
+        from_hf(name, mamba_d_head="auto", mamba_n_heads=7)
+
+
+def test_the_multipliers_of_falcon_h1() -> None:
+    """Absent and null ones are 1; a norm must be behind the gate."""
+    for key in ("mlp_multipliers", "ssm_multipliers"):
+        assert from_hf("falcon_h1", **{key: None}) == from_hf("falcon_h1")
+        wrong: tuple[Any, ...] = ([1.0], [1.0] * 6, "much", [1.0, 0.0], [1.0] * 4 + [True])
+        for value in wrong:
+            with pytest.raises(UnsupportedError, match=f"{key} is .*, but a list of . numbers above 0"):
+                from_hf("falcon_h1", **{key: value})
+    for key in ("key_multiplier", "embedding_multiplier", "ssm_in_multiplier"):
+        for number in (0, "much", -1.0, True):
+            with pytest.raises(UnsupportedError, match=f"{key} is {number!r}, but a number above 0"):
+                from_hf("falcon_h1", **{key: number})
+    assert from_hf("falcon_h1", mamba_norm_before_gate=False) == from_hf("falcon_h1")
+    with pytest.raises(UnsupportedError, match="mamba_norm_before_gate is True, but"):
+        from_hf("falcon_h1-normed", mamba_norm_before_gate=True)
+
+
 @pytest.mark.parametrize("name", GOLDENS)
 def test_headers(name: str) -> None:
     """What a file's header says is checked too, by the name that it has there."""

@@ -46,7 +46,7 @@ class Config(BaseConfig):
     }  # fmt: skip
 
 
-def _scales(raw: dict[str, Any], keys: Mapping[str, Any]) -> None:
+def scales(raw: dict[str, Any], keys: Mapping[str, Any]) -> None:
     """0 is the usual scale of scores, too."""
     head_dim = raw["head_dim"]
     if raw["attention_multiplier"] == 0 and type(head_dim) is int and head_dim > 0:
@@ -73,7 +73,7 @@ GGUF = (
         absent={"attention_multiplier": 0.0},
         accepted={"rope.scaling.finetuned": (True,)},  # false would be a model without a rotation
         unread=HYBRID,
-        settle=_scales,
+        settle=scales,
     ),
 )
 TENSORS = tensors.decoder(gguf_interleaved=True)

@@ -57,7 +57,7 @@ GGUF = (
 )
 
 
-def _experts() -> tuple[Tensor, ...]:
+def expert_rows() -> tuple[Tensor, ...]:
     """What mixtures have, with gates and what they are gates of in one tensor of a checkpoint."""
     router, gate, up, down = experts.rows("block_sparse_moe.", "router.layer")
 
@@ -73,7 +73,7 @@ TENSORS = (
     norm("blocks.{i}.norm1", f"{HF}input_layernorm.weight", f"{BLK}attn_norm.weight"),
     *tensors.attention(gguf_interleaved=True),
     norm("blocks.{i}.norm2", f"{HF}post_attention_layernorm.weight", f"{BLK}ffn_norm.weight"),
-    *_experts(),
+    *expert_rows(),
 )
 embed, head = granite.embed, granite.head
 

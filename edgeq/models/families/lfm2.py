@@ -11,7 +11,7 @@ from edgeq.cache import CacheLayer, LayerShape, StateLayer, StateShape
 from edgeq.errors import UnsupportedError
 from edgeq.models import decoder, tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig
-from edgeq.models.gguf import Gguf, Words
+from edgeq.models.gguf import Gguf, Words, attending
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, From, Tensor, norm
 from edgeq.models.words import FULL, Choice, Each, Real, Truth, Whole, refuse, word
@@ -94,13 +94,7 @@ def adjusted(given: Mapping[str, Any]) -> Any:
 
 def gguf_layers(raw: Words, keys: Mapping[str, Any]) -> None:
     """Layers without heads of keys are convolutions; of old files none is told. The width is the true one."""
-    heads = raw["num_key_value_heads"]
-    if isinstance(heads, list):
-        kinds = {n for n in heads if n != 0}
-        if len(kinds) > 1:
-            refuse("num_key_value_heads", heads, "the same of all layers with attention is needed")
-        raw["layer_types"] = [FULL if n else CONV for n in heads]
-        raw["num_key_value_heads"] = kinds.pop() if kinds else raw["num_attention_heads"]
+    attending(raw, CONV)
     raw["block_auto_adjust_ff_dim"] = False
 
 

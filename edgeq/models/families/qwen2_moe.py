@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeq import ops
 from edgeq.models import decoder, experts, tensors
-from edgeq.models.families.qwen3_moe import Sparse, is_dense, is_sparse, sparse_layers
+from edgeq.models.families.qwen3_moe import is_dense, is_sparse, sparse_layers
 from edgeq.models.gguf import Gguf
 from edgeq.models.tensors import GGUF as BLK
-from edgeq.models.tensors import HF, From, Tensor, norm
+from edgeq.models.tensors import HF, norm
 from edgeq.models.words import Each, Truth, Whole, word
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgeq.models.decoder import Ropes
     from edgeq.runtime.arena import Rows
     from edgeq.runtime.recorder import Recorder
-    from edgeq.runtime.weights import Matrix, Weights
+    from edgeq.runtime.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -49,28 +49,18 @@ class Config(experts.Config):
         given["sparse"] = sparse_layers(given)
 
 
-def _shared(name: str, hf: str, gguf: str, shape: tuple[str, str], role: str = "matrix") -> Tensor:
-    """A matrix of the expert that all tokens share; GGUF has the gate's one row as a vector."""
-    file = From(f"{BLK}{gguf}.weight", lifted=role == "table")
-    return Tensor(f"blocks.{{i}}.{name}", f"{HF}mlp.{hf}.weight", file, shape, role, when=is_sparse)
-
-
 HUGGINGFACE = (("qwen2_moe", "Qwen2MoeForCausalLM"),)
 GGUF = (
     Gguf(
         "qwen2moe",
         "qwen2_moe",
-        words={
-            **experts.GGUF_EXPERTS,
-            "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
-        },
+        words={**experts.GGUF_EXPERTS, **experts.GGUF_SHARED},
         absent={**experts.GGUF_NONE, "norm_topk_prob": False},
         accepted={"attention.sliding_window": (0,)},
         without={"mlp_only_layers": "ffn_gate_inp.weight"},
         settle=experts.gguf_widths,
     ),
 )
-WIDE = ("shared_expert_intermediate_size", "hidden_size")
 TENSORS = (
     *tensors.ends(),
     norm("blocks.{i}.norm1", f"{HF}input_layernorm.weight", f"{BLK}attn_norm.weight"),
@@ -79,17 +69,14 @@ TENSORS = (
     norm("blocks.{i}.norm2", f"{HF}post_attention_layernorm.weight", f"{BLK}ffn_norm.weight"),
     *(replace(row, when=is_dense) for row in tensors.mlp()),
     *experts.rows(when=is_sparse),
-    _shared("gate", "shared_expert.gate_proj", "ffn_gate_shexp", WIDE),
-    _shared("up", "shared_expert.up_proj", "ffn_up_shexp", WIDE),
-    _shared("down", "shared_expert.down_proj", "ffn_down_shexp", WIDE[::-1]),
-    _shared("shared_gate", "shared_expert_gate", "ffn_gate_inp_shexp", ("one", "hidden_size"), "table"),
+    *experts.shared_rows(when=is_sparse),
 )
 embed, head = decoder.embed, decoder.head
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block(decoder.Block, Sparse):
-    shared_gate: Matrix  # [1, hidden]
+class Block(decoder.Block, experts.Shared):
+    pass
 
 
 def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cache: CacheLayer) -> Rows:
@@ -101,9 +88,7 @@ def layer(p: Recorder, c: Config, w: Weights, i: int, x: Rows, ropes: Ropes, cac
     q, k = decoder.rotate(p, c, q, k, rope)
     a = ops.attend(p, q, k, v, cache, centre=decoder.key_centre(c, b, rope))
     x = decoder.output(p, b, a, add_to=x)
-    h = ops.norm(p, x, b.norm2, (*b.readers, b.gate, b.up, b.shared_gate), epsilon=epsilon)
-    x = experts.mixture(p, c, b, x, h)
-    return ops.add_gated(p, x, decoder.feed_forward(p, b, h), ops.matmul(p, b.shared_gate, h))
+    return experts.shared_mixture(p, c, b, x, ops.norm(p, x, b.norm2, b.readers, epsilon=epsilon))
 
 
 def forward(p: Recorder, c: Config, w: Weights, ropes: Ropes) -> None:

@@ -10,7 +10,7 @@ from edgeq import ops
 from edgeq.cache import CacheLayer, LayerShape, StateLayer, StateShape
 from edgeq.models import decoder, delta, tensors
 from edgeq.models.base import REQUIRE_BASE
-from edgeq.models.gguf import Gguf, Words, partial
+from edgeq.models.gguf import Gguf, Words, of_one, partial
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, From, OfHeads, Tensor, norm
 from edgeq.models.words import FULL, Choice, Each, Whole, word
@@ -67,8 +67,8 @@ def recurs(c: Config, i: int) -> bool:
     return c.layer_types[i] == LINEAR
 
 
-def mixers() -> tuple[Tensor, ...]:
-    """Of each layer the norms, and attention or a delta rule."""
+def mixers(recurrent: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Of each layer the norms, and attention or what recurs."""
     names, (_, k, v, o) = (f"{HF}self_attn.q_proj.weight", f"{BLK}attn_q.weight"), tensors.attention()
 
     def half(number: int, name: str) -> Tensor:
@@ -80,7 +80,7 @@ def mixers() -> tuple[Tensor, ...]:
     return (
         norm("blocks.{i}.norm1", f"{HF}input_layernorm.weight", f"{BLK}attn_norm.weight", plus=1.0),
         *(replace(row, when=attends) for row in attention),
-        *(replace(row, when=recurs) for row in delta.rows()),
+        *(replace(row, when=recurs) for row in recurrent),
         norm("blocks.{i}.norm2", f"{HF}post_attention_layernorm.weight",
              f"{BLK}post_attention_norm.weight", plus=1.0),
     )  # fmt: skip
@@ -88,7 +88,7 @@ def mixers() -> tuple[Tensor, ...]:
 
 def gguf_settle(raw: Words, keys: Mapping[str, Any]) -> None:
     partial(raw, keys)
-    delta.gguf_width(raw)
+    of_one(raw, "linear_value_head_dim", "linear_num_value_heads")
 
 
 HUGGINGFACE = (("qwen3_5_text", "Qwen3_5ForCausalLM"),)
@@ -102,7 +102,7 @@ GGUF = (
         settle=gguf_settle,
     ),
 )
-TENSORS = (*tensors.ends(plus=1.0), *mixers(), *tensors.mlp())
+TENSORS = (*tensors.ends(plus=1.0), *mixers(delta.rows()), *tensors.mlp())
 embed, head = decoder.embed, decoder.head
 
 
