@@ -85,7 +85,7 @@ def value_of(rng: np.random.Generator, kind: Word, layers: int, usual: bool = Fa
 def config_of(rng: np.random.Generator, family: str, usual: bool) -> models.BaseConfig:
     """Few numbers that are multiples of a line."""
     kv_heads, form = int(rng.integers(1, 4)), models.family(family).Config
-    layers, head_dim = int(rng.integers(1, 4)), 2 * int(rng.integers(1, 44))
+    layers, head_dim = int(rng.integers(1 + usual, 4)), 2 * int(rng.integers(1, 44))
     layers += family == "gemma4"  # of which some keep nothing
     base = {f.name for f in dataclasses.fields(models.BaseConfig)}
     kinds = {name: kind for name, kind in form.words().items() if name not in base}
@@ -190,10 +190,13 @@ class Run:
     pieces: list[tuple[list[int], bool]]  # ids of a pass; whether the logits of all of them are wanted
 
     @classmethod
-    def random(cls, rng: np.random.Generator, vocab: int) -> Run:
-        context = int(rng.integers(2, 100) if rng.random() < 0.85 else rng.integers(250, POSITIONS))
+    def random(cls, rng: np.random.Generator, vocab: int, far: bool = False) -> Run:
+        """far: so long that pages of a cache become far."""
+        short = not far and rng.random() < 0.85
+        context = int(rng.integers(2, 100) if short else rng.integers(250, POSITIONS))
+        context = max(context, FAR_FROM + 100) if far else context
         left, pieces = int(rng.integers(1, context + 1)), []
-        if context > FAR_FROM and rng.random() < 0.5:
+        if context > FAR_FROM and (far or rng.random() < 0.5):
             pieces.append((rng.integers(0, vocab, FAR_FROM).tolist(), False))
             left = min(left, context - FAR_FROM)
         while left:
@@ -323,7 +326,7 @@ def check_model(seed: int, folder: Path, totals: Totals) -> None:
     words, config = write_model(rng, path, families[seed % len(families)], usual=seed < len(families))
     totals.models += 1
     for act, kv in itertools.product(ACTS, KINDS):
-        run = Run.random(rng, config.vocab_size)
+        run = Run.random(rng, config.vocab_size, far=seed == 0)
         with edgeq.load(path, threads=run.threads, context=run.context, act=act, kv=kv) as model:
             want = outcome(model, run, ZEROS)
             for name, pattern in PATTERNS.items():
