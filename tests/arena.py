@@ -87,6 +87,8 @@ def config_of(rng: np.random.Generator, family: str, usual: bool) -> models.Base
     kv_heads, form = int(rng.integers(1, 4)), models.family(family).Config
     layers, head_dim = int(rng.integers(1, 4)), 2 * int(rng.integers(1, 44))
     layers += family == "gemma4"  # of which some keep nothing
+    if usual and "layer_types" in form.words():
+        layers = max(layers, 2)  # one of each kind
     base = {f.name for f in dataclasses.fields(models.BaseConfig)}
     kinds = {name: kind for name, kind in form.words().items() if name not in base}
     own = {name: value_of(rng, kind, layers, usual) for name, kind in kinds.items()}
@@ -190,10 +192,12 @@ class Run:
     pieces: list[tuple[list[int], bool]]  # ids of a pass; whether the logits of all of them are wanted
 
     @classmethod
-    def random(cls, rng: np.random.Generator, vocab: int) -> Run:
+    def random(cls, rng: np.random.Generator, vocab: int, far: bool = False) -> Run:
+        """`far`: with a page that is far in any case, and now and then else."""
         context = int(rng.integers(2, 100) if rng.random() < 0.85 else rng.integers(250, POSITIONS))
+        context = max(context, FAR_FROM + 1) if far else context
         left, pieces = int(rng.integers(1, context + 1)), []
-        if context > FAR_FROM and rng.random() < 0.5:
+        if context > FAR_FROM and (far or rng.random() < 0.5):
             pieces.append((rng.integers(0, vocab, FAR_FROM).tolist(), False))
             left = min(left, context - FAR_FROM)
         while left:
@@ -323,7 +327,7 @@ def check_model(seed: int, folder: Path, totals: Totals) -> None:
     words, config = write_model(rng, path, families[seed % len(families)], usual=seed < len(families))
     totals.models += 1
     for act, kv in itertools.product(ACTS, KINDS):
-        run = Run.random(rng, config.vocab_size)
+        run = Run.random(rng, config.vocab_size, far=seed == 0)
         with edgeq.load(path, threads=run.threads, context=run.context, act=act, kv=kv) as model:
             want = outcome(model, run, ZEROS)
             for name, pattern in PATTERNS.items():
