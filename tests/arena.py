@@ -85,8 +85,10 @@ def value_of(rng: np.random.Generator, kind: Word, layers: int, usual: bool = Fa
 def config_of(rng: np.random.Generator, family: str, usual: bool) -> models.BaseConfig:
     """Few numbers that are multiples of a line."""
     kv_heads, form = int(rng.integers(1, 4)), models.family(family).Config
-    layers, head_dim = int(rng.integers(1 + usual, 4)), 2 * int(rng.integers(1, 44))
+    layers, head_dim = int(rng.integers(1, 4)), 2 * int(rng.integers(1, 44))
     layers += family == "gemma4"  # of which some keep nothing
+    if usual and "layer_types" in form.words():
+        layers = max(layers, 2)  # one of each kind
     base = {f.name for f in dataclasses.fields(models.BaseConfig)}
     kinds = {name: kind for name, kind in form.words().items() if name not in base}
     own = {name: value_of(rng, kind, layers, usual) for name, kind in kinds.items()}
@@ -191,10 +193,9 @@ class Run:
 
     @classmethod
     def random(cls, rng: np.random.Generator, vocab: int, far: bool = False) -> Run:
-        """far: so long that pages of a cache become far."""
-        short = not far and rng.random() < 0.85
-        context = int(rng.integers(2, 100) if short else rng.integers(250, POSITIONS))
-        context = max(context, FAR_FROM + 100) if far else context
+        """`far`: with a page that is far in any case, and now and then else."""
+        context = int(rng.integers(2, 100) if rng.random() < 0.85 else rng.integers(250, POSITIONS))
+        context = max(context, FAR_FROM + 1) if far else context
         left, pieces = int(rng.integers(1, context + 1)), []
         if context > FAR_FROM and (far or rng.random() < 0.5):
             pieces.append((rng.integers(0, vocab, FAR_FROM).tolist(), False))
