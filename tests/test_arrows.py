@@ -58,8 +58,9 @@ ARROWS: dict[str, set[str]] = {
     },
     "speculate": {"arguments", "passes"},
     "schedule": {"ownership", "passes", "speculate"},
+    "structured": {"arguments"},
     "generate": {
-        "arguments", "ownership", "passes", "sampling", "schedule", "speculate", "tokenizer",
+        "arguments", "ownership", "passes", "sampling", "schedule", "speculate", "structured", "tokenizer",
     },
     "chat": {"arguments", "generate", "ownership", "sampling", "speculate", "tokenizer"},
     "evaluate": {"arguments", "engine", "generate", "sampling", "tokenizer", "formats"},
@@ -94,7 +95,7 @@ CATALOG = {
 
 # imported only inside functions, so that nothing pays for them before it needs them
 HEAVY = {
-    "huggingface_hub", "jinja2", "llama_cpp", "numba", "llvmlite", "safetensors", "sentencepiece",
+    "huggingface_hub", "jinja2", "llama_cpp", "llguidance", "numba", "llvmlite", "safetensors", "sentencepiece",
     "tokenizers", "torch",
 }  # fmt: skip
 HEAVY_ALLOWED = {

@@ -48,12 +48,19 @@ def prepare(
     logprobs: int | None = None,
     progress: Callable[..., Any] | None = None,
     mask: Mask | None = None,
+    schema: object = None,
+    grammar: str | None = None,
+    regex: str | None = None,
+    choice: Sequence[str] | None = None,
     cache_prompt: bool = True,
     draft: object = None,
     **sampling: Any,
 ) -> Prepared:
     """The arguments of `stream`, which says what they mean, checked."""
     arguments.callback("progress", progress)
+    forms = dict(schema=schema, grammar=grammar, regex=regex, choice=choice)
+    if any(form is not None for form in forms.values()):
+        mask = _held(model, mask, forms, stop=stop, ignore_eos=ignore_eos)
     if not isinstance(options, SamplingOptions | None):
         raise UsageError(f"options are {shown(options)}, but must be SamplingOptions")
     stops = check_stops(stop, model)
@@ -100,6 +107,18 @@ def prepare(
         own,
         prefixes_of(model) if cache_prompt else None,
     )
+
+
+def _held(model: LanguageModel, mask: Mask | None, forms: dict[str, Any], **apart: Any) -> Mask:
+    """The mask of the form that is asked for. UsageError beside what would end the answer elsewhere."""
+    from edgeq.structured import mask_of, of_any
+
+    form = of_any(**forms)
+    assert form is not None
+    for name, value in dict(mask=mask, **apart).items():
+        if value is not None and value is not False and value != () and value != []:
+            raise UsageError(f"{name} is given, but {form.what} says where the answer ends and what is in it")
+    return mask_of(model.tokenizer, model.vocab_size, eos_ids(model), form)
 
 
 def limit_of(max_tokens: int | None) -> float:
