@@ -126,6 +126,9 @@ class Continuation:
                     pieces += self.end("eos")
                     break
                 pieces.append(piece)
+                if self.stop_string is None and getattr(self._mask, "over", False):
+                    pieces += self.end("eos")
+                    break
                 guessed = row <= len(draft) and piece.id == draft[row - 1]
                 if not guessed or self.stop_string is not None or self._full():
                     break

@@ -13,6 +13,7 @@ from edgeq.errors import UsageError, shown
 from edgeq.generate import logprobs as likelihoods
 from edgeq.generate.continuation import Continuation
 from edgeq.generate.defaults import eos_ids, options_for
+from edgeq.generate.held import held_to
 from edgeq.generate.prompts import encode, prefixes_of
 from edgeq.generate.protocols import LanguageModel, Mask, Prefixes, TokenSequence
 from edgeq.generate.stops import check_stops
@@ -58,9 +59,12 @@ def prepare(
 ) -> Prepared:
     """The arguments of `stream`, which says what they mean, checked."""
     arguments.callback("progress", progress)
-    forms = dict(schema=schema, grammar=grammar, regex=regex, choice=choice)
-    if any(form is not None for form in forms.values()):
-        mask = _held(model, mask, forms, stop=stop, ignore_eos=ignore_eos)
+    held = held_to(
+        model, schema=schema, grammar=grammar, regex=regex, choice=choice, stop=stop, ignore_eos=ignore_eos
+    )
+    if held is not None and mask is not None:
+        raise UsageError("mask is given besides what the text is held to, but only one of the two can count")
+    mask = mask if held is None else held
     if not isinstance(options, SamplingOptions | None):
         raise UsageError(f"options are {shown(options)}, but must be SamplingOptions")
     stops = check_stops(stop, model)
@@ -107,18 +111,6 @@ def prepare(
         own,
         prefixes_of(model) if cache_prompt else None,
     )
-
-
-def _held(model: LanguageModel, mask: Mask | None, forms: dict[str, Any], **apart: Any) -> Mask:
-    """The mask of the form that is asked for. UsageError beside what would end the answer elsewhere."""
-    from edgeq.structured import mask_of, of_any
-
-    form = of_any(**forms)
-    assert form is not None
-    for name, value in dict(mask=mask, **apart).items():
-        if value is not None and value is not False and value != () and value != []:
-            raise UsageError(f"{name} is given, but {form.what} says where the answer ends and what is in it")
-    return mask_of(model.tokenizer, model.vocab_size, eos_ids(model), form)
 
 
 def limit_of(max_tokens: int | None) -> float:

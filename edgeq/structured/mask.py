@@ -29,6 +29,11 @@ class GrammarMask:
         """Whether what was drawn so far satisfies the grammar."""
         return bool(self._matcher.is_accepting()) and not self._matcher.is_error()
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing may follow what was drawn."""
+        return self._ended or (bool(self._matcher.is_stopped()) and self.complete)
+
     def copy(self) -> GrammarMask:
         """Another mask at the same place."""
         copy: GrammarMask = object.__new__(GrammarMask)

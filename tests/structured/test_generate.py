@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,7 +97,7 @@ def test_logprobs_are_those_of_the_model(demo_model: Any) -> None:
 def test_what_does_not_go_together_is_refused(demo_model: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         demo_model.generate("Once", **options)
-    with pytest.raises(UsageError, match="mask is given"):
+    with pytest.raises(UsageError, match="mask is given besides"):
         demo_model.generate("Once", mask=object(), regex="a")
 
 
