@@ -55,6 +55,7 @@ ARROWS: dict[str, set[str]] = {
     "engine": {
         "cache", "catalog", "reuse", "cores", "runner", "sequence", "models", "packs", "formats", "ownership",
         "embed", "tokenizer", "generate", "chat", "library", "arguments", "passes", "prefix", "speculate",
+        "tools",
     },
     "speculate": {"arguments", "passes"},
     "schedule": {"ownership", "passes", "speculate"},
@@ -63,6 +64,7 @@ ARROWS: dict[str, set[str]] = {
         "arguments", "ownership", "passes", "sampling", "schedule", "speculate", "structured", "tokenizer",
     },
     "chat": {"arguments", "generate", "ownership", "sampling", "speculate", "tokenizer"},
+    "tools": {"arguments", "chat", "generate", "structured"},
     "evaluate": {"arguments", "engine", "generate", "sampling", "tokenizer", "formats"},
     "rounding": {"formats"},
     "hub": {"formats", "whole"},
@@ -83,7 +85,7 @@ ARROWS: dict[str, set[str]] = {
     "cli": {
         "engine", "generate", "sampling", "speculate", "chat", "tokenizer", "evaluate", "converters",
         "models", "formats", "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache",
-        "demo", "cores", "embed", "tune", "tuned", "idle", "ends", "hub", "library", "sizes", "whole",
+        "demo", "cores", "embed", "tune", "tuned", "idle", "ends", "hub", "library", "sizes", "tools", "whole",
     },
 }  # fmt: skip
 

@@ -30,7 +30,9 @@ grammar_options = combine(
 def take_form(options: dict[str, Any]) -> dict[str, Any]:
     """What the answer is held to, out of a command's options: a keyword of edgeq.generate.held_to, or none.
     UsageError where two are given."""
-    given = take(options, "json_schema", "json_schema_file", "json_object", "grammar", "grammar_file", "regex")
+    given = take(
+        options, "json_schema", "json_schema_file", "json_object", "grammar", "grammar_file", "regex"
+    )
     named = [name for name, value in given.items() if value is not None and value is not False]
     if len(named) > 1:
         one, other = (f"--{name.replace('_', '-')}" for name in named[:2])
@@ -40,9 +42,17 @@ def take_form(options: dict[str, Any]) -> dict[str, Any]:
     name, value = named[0], given[named[0]]
     if name == "json_object":
         return {"schema": {"type": "object"}}
-    if name == "json_schema" and value.strip()[:1] not in ("{", "[", '"') and value.strip() not in ("true", "false"):
+    if (
+        name == "json_schema"
+        and value.strip()[:1] not in ("{", "[", '"')
+        and value.strip() not in ("true", "false")
+    ):
         name = "json_schema_file"  # its text would begin so
-    text = _read(value) if name.endswith("_file") else utf8(value.encode("utf-8", "surrogateescape"), f"--{name}")
+    text = (
+        _read(value)
+        if name.endswith("_file")
+        else utf8(value.encode("utf-8", "surrogateescape"), f"--{name}")
+    )
     return {{"json": "schema", "gram": "grammar", "rege": "regex"}[name[:4]]: text}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-TYPES = frozenset("string number integer boolean null object array".split())
+TYPES = frozenset(["string", "number", "integer", "boolean", "null", "object", "array"])
 PAIRS_MAX = 100_000
 
 
@@ -73,7 +73,14 @@ def _types(schema: Mapping[str, Any]) -> set[str]:
 
 
 def _type_of(value: Any) -> str:
-    kinds = {str: "string", bool: "boolean", type(None): "null", dict: "object", list: "array", int: "integer"}
+    kinds = {
+        str: "string",
+        bool: "boolean",
+        type(None): "null",
+        dict: "object",
+        list: "array",
+        int: "integer",
+    }
     return kinds.get(type(value), "number")
 
 

@@ -86,7 +86,9 @@ def _json(root: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refused(root: dict[str, Any]) -> str | None:
     """Why the library takes no such schema; None where it does."""
-    failed, messages = library().LLMatcher.validate_grammar_with_warnings(together(_json(root)), limits=limits())
+    failed, messages = library().LLMatcher.validate_grammar_with_warnings(
+        together(_json(root)), limits=limits()
+    )
     return sentence(messages[0]) if failed else None
 
 

@@ -127,7 +127,7 @@ class _Grammar:
             else:
                 parts.append(_in_class(first))
         if not parts:
-            return "/(?s:.)/" if negated else '/[a&&b]/'
+            return "/(?s:.)/" if negated else "/[a&&b]/"
         return f"/[{'^' if negated else ''}{''.join(parts)}]/"
 
     def _until(self, end: str) -> str:

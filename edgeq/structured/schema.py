@@ -27,8 +27,7 @@ INSIDE = {"items": ONE, "additionalProperties": ONE, "prefixItems": LIST, "anyOf
 INSIDE |= {"allOf": LIST, "properties": NAMED, "patternProperties": NAMED}
 
 KEPT = frozenset(
-    "type enum const pattern format minLength maxLength minimum maximum exclusiveMinimum exclusiveMaximum "
-    "multipleOf required minItems maxItems minProperties maxProperties".split()
+    ["type", "enum", "const", "pattern", "format", "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "required", "minItems", "maxItems", "minProperties", "maxProperties"]
 )
 # Words that ask for something, which the library does not do; with these values they ask for nothing.
 REFUSED: dict[str, tuple[Any, ...]] = {
@@ -50,7 +49,7 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "$recursiveRef": (),
 }
 FORMATS = frozenset(
-    "date-time time date duration email hostname ipv4 ipv6 uuid uri".split()
+    ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"]
 )  # that the library knows; any other is refused
 # The library lets every February have 29 days, and a year be 0000, which calendars and checkers do not.
 YEAR = "(?:000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})"
@@ -188,7 +187,9 @@ class _Walk:
         elif keyword == "$ref":
             found["$ref"] = self._reference(value, pointer)
         elif keyword == "$id" and pointer:
-            raise SchemaError(f"$id at {pointer} begins a schema of its own, which is not read", pointer, keyword)
+            raise SchemaError(
+                f"$id at {pointer} begins a schema of its own, which is not read", pointer, keyword
+            )
         elif keyword in REFUSED:
             if not any(value is nothing or value == nothing == {} for nothing in REFUSED[keyword]):
                 raise SchemaError(f"{keyword} at {pointer or '/'} cannot be honoured", pointer, keyword)
@@ -211,7 +212,9 @@ class _Walk:
         self._properties += len(value)
         if self._properties > PROPERTIES_MAX:
             raise SchemaError(f"the schema has more than {PROPERTIES_MAX} properties", place)
-        return {name: self.schema(each, f"{place}/{escaped(name)}", depth + 1) for name, each in value.items()}
+        return {
+            name: self.schema(each, f"{place}/{escaped(name)}", depth + 1) for name, each in value.items()
+        }
 
     def _count(self, keyword: str, value: Any, pointer: str) -> None:
         """SchemaError for a value that is too much, or a format that is not known."""
@@ -289,7 +292,11 @@ def _renamed(given: Mapping[str, Any]) -> dict[str, Any]:
     """A schema of an older draft in the words of 2020-12: tuples of items, limits that are exclusive."""
     found = dict(given)
     types = found.get("type")
-    if "format" in found and types is not None and "string" not in (types if isinstance(types, list) else [types]):
+    if (
+        "format" in found
+        and types is not None
+        and "string" not in (types if isinstance(types, list) else [types])
+    ):
         del found["format"]  # int64, double: it is about texts alone
     if isinstance(found.get("items"), list | tuple):
         found["prefixItems"] = found.pop("items")

@@ -16,7 +16,18 @@ KEPT_MAX = 64  # compiled grammars
 
 # What the check of a vocabulary encodes: 100 texts of these, with words, numbers, JSON, and other scripts.
 BEGINS = ("", "{", ' {"a": ', "Once upon", "\n\n", "3.14", "x = [1, 2]", "\t", '"', "  ")
-ENDS = ("a", " time", '": [true, null]}', "été", "漢字かな", "Привет", "🙂🙃", "</think>", "\\n", "0123456789")
+ENDS = (
+    "a",
+    " time",
+    '": [true, null]}',
+    "été",
+    "漢字かな",
+    "Привет",
+    "🙂🙃",
+    "</think>",
+    "\\n",
+    "0123456789",
+)
 
 
 class Vocabulary:

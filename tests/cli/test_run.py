@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -219,7 +219,13 @@ def held() -> None:
     ],
 )
 def test_an_answer_is_held(
-    call: Call, model: str, held: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], wanted: str
+    call: Call,
+    model: str,
+    held: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    wanted: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "schema.json").write_text(PERSON)

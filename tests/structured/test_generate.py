@@ -50,9 +50,13 @@ def test_guesses_change_nothing(demo_model: Any) -> None:
 
 def test_many_together_are_each_held(demo_model: Any) -> None:
     prompts = ["Once", "Lily", "Tom had a dog"]
-    together = demo_model.generate_many(prompts, regex="[A-Z][a-z]{1,5}( [a-z]{1,4}){2}", seed=4, max_tokens=60)
+    together = demo_model.generate_many(
+        prompts, regex="[A-Z][a-z]{1,5}( [a-z]{1,4}){2}", seed=4, max_tokens=60
+    )
     for prompt, result in zip(prompts, together, strict=True):
-        alone = demo_model.generate(prompt, regex="[A-Z][a-z]{1,5}( [a-z]{1,4}){2}", seed=4, max_tokens=60).read()
+        alone = demo_model.generate(
+            prompt, regex="[A-Z][a-z]{1,5}( [a-z]{1,4}){2}", seed=4, max_tokens=60
+        ).read()
         assert result.ids == alone.ids and re.fullmatch("[A-Z][a-z]{1,5}( [a-z]{1,4}){2}", result.text)
     with demo_model.batch() as batch:
         several = batch.add_several("Once", 3, choice=["a dog", "a cat", "a bird"], seed=1)
@@ -110,7 +114,9 @@ def test_a_stop_string_does_not_cut_what_is_held_to_a_grammar(demo_model: Any) -
     with pytest.raises(GrammarError, match="stop string 'c' came before"):
         generation.read()
     assert generation.finish_reason is None
-    assert demo_model.generate("Once", mask=make("(ab)+"), stop="b", max_tokens=9).read().finish_reason == "stop"
+    assert (
+        demo_model.generate("Once", mask=make("(ab)+"), stop="b", max_tokens=9).read().finish_reason == "stop"
+    )
 
 
 def test_without_the_library_it_is_named(demo_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +143,9 @@ PERSON = {
 }
 
 
-@pytest.mark.parametrize("name", ["Ada", "Émile", "李小龙", "O'Brien", 'the "Boss"', "a cat", "nobody", "\n", "}", "42"])
+@pytest.mark.parametrize(
+    "name", ["Ada", "Émile", "李小龙", "O'Brien", 'the "Boss"', "a cat", "nobody", "\n", "}", "42"]
+)
 def test_a_real_model_answers_in_json(smollm2: Any, name: str) -> None:
     prompt = f"Describe {name} as JSON:\n"
     result = smollm2.generate(prompt, schema=PERSON, temperature=0.7, seed=len(name), max_tokens=300).read()

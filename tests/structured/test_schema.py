@@ -98,7 +98,13 @@ def test_what_says_nothing_is_left_out() -> None:
 def test_older_drafts_are_read() -> None:
     older = {"items": [{"type": "null"}], "additionalItems": False}
     assert normalized(older).root == {"prefixItems": [{"type": "null"}], "items": False}
-    limits = {"type": "number", "minimum": 1, "exclusiveMinimum": True, "maximum": 2, "exclusiveMaximum": False}
+    limits = {
+        "type": "number",
+        "minimum": 1,
+        "exclusiveMinimum": True,
+        "maximum": 2,
+        "exclusiveMaximum": False,
+    }
     assert normalized(limits).root == {"type": "number", "exclusiveMinimum": 1, "maximum": 2}
     assert normalized({"type": "integer", "format": "int64"}).root == {"type": "integer"}
 
@@ -138,7 +144,9 @@ def bomb(levels: int) -> Any:
     defs: dict[str, Any] = {"0": {"type": "string"}}
     for n in range(1, levels):
         ref = {"$ref": f"#/$defs/{n - 1}"}
-        defs[str(n)] = {"anyOf": [ref, {"type": "array", "items": ref}, {"type": "object", "properties": {"a": ref}}]}
+        defs[str(n)] = {
+            "anyOf": [ref, {"type": "array", "items": ref}, {"type": "object", "properties": {"a": ref}}]
+        }
     return {"$defs": defs, "$ref": f"#/$defs/{levels - 1}"}
 
 
@@ -200,7 +208,19 @@ def test_large_ones_are_compiled_or_refused(name: str, demo_tokenizer: Any) -> N
 
 @pytest.mark.parametrize(
     "pattern",
-    ["x" * 65_537, "(" * 5000 + ")" * 5000, "(a{1,999}){1,999}b", "(", "", "^$", "(?=a)", "a\\bb", 7, "\ud800", "[z-a]"],
+    [
+        "x" * 65_537,
+        "(" * 5000 + ")" * 5000,
+        "(a{1,999}){1,999}b",
+        "(",
+        "",
+        "^$",
+        "(?=a)",
+        "a\\bb",
+        7,
+        "\ud800",
+        "[z-a]",
+    ],
     ids=lambda pattern: str(pattern)[:12].encode("ascii", "replace").decode(),
 )
 def test_hostile_regexes(pattern: Any, demo_tokenizer: Any) -> None:
@@ -261,11 +281,15 @@ ws ::= | " " | "\n" [ \t]{0,20}
 
 DERIVED = [  # grammar, texts that it derives, and some that it does not
     ('root ::= [a-z]+ "x"', ["ax", "xxx"], ["x", "a"]),
-    ('root ::= "\\u00e9B\\x41\\U0001F642\\n\\"" [^a-c\\]]', ['éBA🙂\n"d', 'éBA🙂\n"é'], ['éBA🙂\n"a', 'éBA🙂\n"]']),
+    (
+        'root ::= "\\u00e9B\\x41\\U0001F642\\n\\"" [^a-c\\]]',
+        ['éBA🙂\n"d', 'éBA🙂\n"é'],
+        ['éBA🙂\n"a', 'éBA🙂\n"]'],
+    ),
     ('root ::= a-b | A_c\na-b ::= "1"?\nA_c ::= .{2} # two', ["", "1", "\n\n", "éx"], ["111", "2"]),
     ('root ::= ( "a" |\n "b" )\n', ["a", "b"], ["ab"]),
     ('root ::= [-a] [a-] [/"]', ["-a/", 'a-"'], ["b-/"]),
-    (JSON_GBNF, ['{}', '{"a":[1,-2.5e3,"x\\u00e9\\n"],"b":{}}'], ['{"a"}', "[]", '{"a":01}']),
+    (JSON_GBNF, ["{}", '{"a":[1,-2.5e3,"x\\u00e9\\n"],"b":{}}'], ['{"a"}', "[]", '{"a":01}']),
 ]
 
 

@@ -41,7 +41,9 @@ SAMPLING = (
     same("-l --logit-bias", "15+1"),
     same("--grammar", 'root ::= "a"', "in Lark, too"),
     same("--grammar-file", "FILE"),
-    same("-j --json-schema", "{}", "a keyword that cannot be honoured is refused; a file's name will do, too"),
+    same(
+        "-j --json-schema", "{}", "a keyword that cannot be honoured is refused; a file's name will do, too"
+    ),
     same("-jf --json-schema-file", "FILE"),
     ignored("-bs --backend-sampling", "", "tokens are drawn on the CPU"),
     refused("--keep", "64", "no tokens are shifted out of a full context", off="0"),
