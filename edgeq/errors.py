@@ -41,8 +41,8 @@ class UsageError(EdgeqError):
 
 
 class SchemaError(UsageError):
-    """A JSON schema asks for what no answer can be held to. `pointer` is the place in it (RFC 6901), `keyword`
-    the word there that is meant, where it is one."""
+    """A JSON schema asks for what no answer can be held to. `pointer` is the place in it (RFC 6901),
+    `keyword` the word there that is meant, where it is one."""
 
     def __init__(self, message: str, pointer: str = "", keyword: str | None = None) -> None:
         super().__init__(message)

@@ -85,7 +85,8 @@ ARROWS: dict[str, set[str]] = {
     "cli": {
         "engine", "generate", "sampling", "speculate", "chat", "tokenizer", "evaluate", "converters",
         "models", "formats", "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache",
-        "demo", "cores", "embed", "tune", "tuned", "idle", "ends", "hub", "library", "sizes", "tools", "whole",
+        "demo", "cores", "embed", "tune", "tuned", "idle", "ends", "hub", "library", "sizes", "tools",
+        "whole",
     },
 }  # fmt: skip
 
@@ -97,8 +98,8 @@ CATALOG = {
 
 # imported only inside functions, so that nothing pays for them before it needs them
 HEAVY = {
-    "huggingface_hub", "jinja2", "llama_cpp", "llguidance", "numba", "llvmlite", "safetensors", "sentencepiece",
-    "tokenizers", "torch",
+    "huggingface_hub", "jinja2", "llama_cpp", "llguidance", "numba", "llvmlite", "safetensors",
+    "sentencepiece", "tokenizers", "torch",
 }  # fmt: skip
 HEAVY_ALLOWED = {
     "simd": {"numba", "llvmlite"},

@@ -148,7 +148,7 @@ class Continuation:
         if self.finish_reason == "stop" and not getattr(self._mask, "complete", True):
             self.finish_reason = None
             self.error = GrammarError(
-                f"the stop string {shown(self.stop_string)} came before the answer was what its grammar asks for"
+                f"the stop string {shown(self.stop_string)} came before the text was what it is held to"
             )
         return [Piece(rest)] if rest else []
 

@@ -23,8 +23,8 @@ def held_to(
     stop: str | Sequence[str] = (),
     ignore_eos: bool = False,
 ) -> GrammarMask | None:
-    """A mask for one text of a model, None where it is held to nothing. UsageError for two forms, for one that
-    cannot be honoured, and beside `stop` or `ignore_eos`: the form says where the text ends."""
+    """A mask for one text of a model, None where it is held to nothing. UsageError for two forms, for one
+    that cannot be honoured, and beside `stop` or `ignore_eos`: the form says where the text ends."""
     if schema is None and grammar is None and regex is None and choice is None:
         return None
     from edgeq.structured import mask_of, of_any

@@ -49,9 +49,9 @@ def stream(
       their probabilities (`generate.logprobs`); 0 tells of the token alone, None of nothing.
     - progress: handed to the sequence's `feed` of the prompt.
     - mask: which tokens may come next (`generate.Mask`).
-    - schema, grammar, regex, choice: the whole text is JSON as a JSON schema has it (an object or its text), is
-      what a grammar derives (in GBNF or Lark), matches a regular expression, or is one of several texts. One
-      that ends at max_tokens may be the beginning of such a text; any other is whole.
+    - schema, grammar, regex, choice: the whole text is JSON as a JSON schema has it (an object or its text),
+      is what a grammar derives (in GBNF or Lark), matches a regular expression, or is one of several texts.
+      One that ends at max_tokens may be the beginning of such a text; any other is whole.
     - draft: what guesses the text, so that a pass may give several tokens: "prompt" (what the text said
       before), a small model of the same vocabulary or its path, or a `speculate.Drafting` with limits. The
       text is the same without, whatever the sampling.

@@ -1,11 +1,12 @@
-"""Answers that are held to a grammar: a JSON schema, a regular expression, a choice, a grammar in Lark or GBNF.
+"""Answers that are held to a grammar: a JSON schema, a regular expression, a choice, a grammar in Lark or
+GBNF.
 
     mask = mask_of(model, {"type": "object"})
     model.generate("…", mask=mask)
 
-The whole answer is held to it from its first token to its end token, each token by a mask before it is drawn and
-by the matcher's verdict after. What cannot be honoured is refused before the first token; nothing is ever left
-out in silence. The library behind it, llguidance, is imported when the first grammar is given.
+The whole answer is held to it from its first token to its end token, each token by a mask before it is drawn
+and by the matcher's verdict after. What cannot be honoured is refused before the first token; nothing is ever
+left out in silence. The library behind it, llguidance, is imported when the first grammar is given.
 """
 
 from __future__ import annotations

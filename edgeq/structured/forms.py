@@ -1,5 +1,5 @@
-"""What an answer may be held to, each as a grammar of the library: a JSON schema, a regular expression, one of
-several texts, a grammar in Lark's or llama.cpp's (GBNF) notation."""
+"""What an answer may be held to, each as a grammar of the library: a JSON schema, a regular expression, one
+of several texts, a grammar in Lark's or llama.cpp's (GBNF) notation."""
 
 from __future__ import annotations
 

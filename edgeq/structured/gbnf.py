@@ -1,7 +1,7 @@
 """llama.cpp's notation of grammars (GBNF), in that of the library.
 
-Every character class is a terminal of one character, so that the grammar derives what it does in llama.cpp: the
-library takes the longest match of a longer terminal, after which `[a-z]+ "x"` would derive nothing.
+Every character class is a terminal of one character, so that the grammar derives what it does in llama.cpp:
+the library takes the longest match of a longer terminal, after which `[a-z]+ "x"` would derive nothing.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from edgeq.structured.vocabulary import Vocabulary, sentence
 class GrammarMask:
     """Holds one answer to a grammar: a `generate.Mask`.
 
-    The matcher has the last word on every token that was drawn, so that an answer goes on as the grammar says or
-    ends with GrammarError, and it ends with an end token only where it is whole.
+    The matcher has the last word on every token that was drawn, so that an answer goes on as the grammar
+    says or ends with GrammarError, and it ends with an end token only where it is whole.
     """
 
     def __init__(self, vocabulary: Vocabulary, grammar: str, what: str = "the grammar") -> None:

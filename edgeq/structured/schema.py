@@ -1,8 +1,8 @@
 """JSON schemas from anywhere, made into those that the grammar library honours to the letter.
 
-What says nothing is left out, what it calls otherwise is written its way, and what it cannot honour is refused
-by name, with the place (a JSON pointer): no keyword is ever dropped in silence. A schema that its owner lets be
-relaxed loses the keywords that stand in the way, and no others, and it is told which.
+What says nothing is left out, what it calls otherwise is written its way, and what it cannot honour is
+refused by name, with the place (a JSON pointer): no keyword is ever dropped in silence. A schema that its
+owner lets be relaxed loses the keywords that stand in the way, and no others, and it is told which.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ ONE, LIST, NAMED = "schema", "list", "names"
 INSIDE = {"items": ONE, "additionalProperties": ONE, "prefixItems": LIST, "anyOf": LIST, "oneOf": LIST}
 INSIDE |= {"allOf": LIST, "properties": NAMED, "patternProperties": NAMED}
 
-KEPT = frozenset(
-    ["type", "enum", "const", "pattern", "format", "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "required", "minItems", "maxItems", "minProperties", "maxProperties"]
-)
+KEPT = {
+    "type", "enum", "const", "pattern", "format", "minLength", "maxLength", "minimum", "maximum",
+    "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "required", "minItems", "maxItems", "minProperties",
+    "maxProperties",
+}  # fmt: skip
 # Words that ask for something, which the library does not do; with these values they ask for nothing.
 REFUSED: dict[str, tuple[Any, ...]] = {
     "not": (False,),
@@ -125,8 +127,8 @@ def _check_size(schema: object) -> None:
 
 
 def normalized(schema: object, *, relax: bool = False, drop: frozenset[str] = frozenset()) -> Schema:
-    """What the library is given for a schema. SchemaError, with place and keyword, for what it does not honour;
-    with relax that is dropped and told. drop: pointers of keywords to drop besides."""
+    """What the library is given for a schema. SchemaError, with place and keyword, for what it does not
+    honour; with relax that is dropped and told. drop: pointers of keywords to drop besides."""
     data = parsed(schema)
     if data is False:
         raise SchemaError("the schema is false, so no answer satisfies it")

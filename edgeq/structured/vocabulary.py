@@ -59,13 +59,13 @@ class Vocabulary:
             data = b"".join(self.tokenizer.token(id) for id in ids)
             if not data == self._tokens.decode_bytes(ids) == text.encode() and spelled.spells(text):
                 raise UnsupportedError(
-                    f"the model's tokenizer makes tokens of other bytes of {text!r}, so no answer can be held to "
-                    "a grammar"
+                    f"the model's tokenizer makes tokens of other bytes of {text!r}, so no answer can be "
+                    "held to a grammar"
                 )
 
     def matcher(self, grammar: str, what: str = "the grammar") -> Any:
-        """A matcher of its own at the beginning of a grammar; UsageError for one that cannot be compiled, that
-        takes too long, or that no text satisfies."""
+        """A matcher of its own at the beginning of a grammar; UsageError for one that cannot be compiled,
+        that takes too long, or that no text satisfies."""
         key = sha256(grammar.encode()).digest()
         with self._lock:
             found = self._kept.get(key)

@@ -192,7 +192,8 @@ class Tokenizer(ABC):
         return ids
 
     def continued(self, text: str) -> list[int]:
-        """The ids of a text that goes on behind another: plain text, with no bos token and no space before."""
+        """The ids of a text that goes on behind another: plain text, with no bos token and no space
+        before."""
         if not text:
             return []
         _check_text(text)

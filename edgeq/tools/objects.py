@@ -14,8 +14,8 @@ HEAD = '{"name": '
 
 
 class Objects(Syntax):
-    """`begins` and `ends` stand around each object, `between` two of them; behind the first HEAD of all is what
-    `behind` says."""
+    """`begins` and `ends` stand around each object, `between` two of them; behind the first HEAD of all is
+    what `behind` says."""
 
     key: ClassVar[str] = "arguments"
     between: ClassVar[str] = ""

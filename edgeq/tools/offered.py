@@ -25,8 +25,8 @@ class Tool:
     place: str  # a JSON pointer
 
     def normalized(self) -> Schema:
-        """The schema of the arguments as the library takes it. SchemaError, with the place in the request, for
-        what a strict tool asks for in vain."""
+        """The schema of the arguments as the library takes it. SchemaError, with the place in the request,
+        for what a strict tool asks for in vain."""
         try:
             return normalized(self.parameters, relax=not self.strict)
         except SchemaError as error:

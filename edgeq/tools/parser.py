@@ -52,8 +52,8 @@ class Parser:
         return [delta for id in ids for delta in self.push(id)]
 
     def finish(self) -> list[Delta]:
-        """The deltas that were held back, when no more will come. A call that was cut off stays so, and is not
-        `complete`."""
+        """The deltas that were held back, when no more will come. A call that was cut off stays so, and is
+        not `complete`."""
         self._source.over = True
         rest = self._utf8.decode(b"", final=True)
         return self._go("" if self._source.inside else rest)

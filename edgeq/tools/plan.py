@@ -4,8 +4,8 @@
     ids = prompt_ids(model, messages, tools=plan.tools, system=plan.system)
     mask, parser = plan.mask(ids), plan.parser(ids)
 
-One grammar holds the whole answer, thoughts and calls included, so that there is no place between two grammars
-to slip through.
+One grammar holds the whole answer, thoughts and calls included, so that there is no place between two
+grammars to slip through.
 """
 
 from __future__ import annotations
@@ -150,8 +150,8 @@ def _body(rules: Rules, syntax: Syntax, calls: Choice, form: Form | None) -> str
         return syntax.body(rules, calls)
     if syntax.trigger is None:
         raise UsageError(
-            f"tools and {form.what} are given, but this model's calls are JSON that nothing marks, so an answer "
-            "may be the one or the other: set tool_choice to none or required"
+            f"tools and {form.what} are given, but this model's calls are JSON that nothing marks, so an "
+            "answer may be the one or the other: set tool_choice to none or required"
         )
     held = syntax.body(rules, Choice(calls.tools, True, calls.parallel))
     return f"{held} | {rules.part(form.grammar)}"
@@ -176,7 +176,8 @@ def form_of(response_format: object, **others: Any) -> Form | None:
     kind = response_format.get("type") if isinstance(response_format, Mapping) else None
     if not isinstance(response_format, Mapping) or kind not in ("text", "json_object", "json_schema"):
         raise UsageError(
-            f"response_format is {shown(response_format)}, but its type must be text, json_object or json_schema"
+            f"response_format is {shown(response_format)}, but its type must be text, json_object or "
+            "json_schema"
         )
     if kind == "text":
         return None

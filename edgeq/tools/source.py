@@ -39,7 +39,8 @@ def call_id() -> str:
 class Source:
     """Text to read, with waiting for more of it written as `yield from`.
 
-    `out` collects the deltas; `inside` says whether a call is under way; `over` that no more text will come."""
+    `out` collects the deltas; `inside` says whether a call is under way; `over` that no more text will
+    come."""
 
     def __init__(self, new_id: Callable[[], str] = call_id) -> None:
         self.buffer, self.over, self.inside = "", False, False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -45,7 +45,11 @@ class Syntax(ABC):
     """The calls of a family in one vocabulary."""
 
     name: ClassVar[str]
-    new_id: ClassVar[Callable[[], str]] = staticmethod(call_id)
+
+    @staticmethod
+    def new_id() -> str:
+        """An id of a call."""
+        return call_id()
 
     def __init__(self, tags: Tags) -> None:
         self.tags = tags

@@ -1,4 +1,5 @@
-"""The marks that a family puts around thoughts and calls: a token of the vocabulary where it has one, else text."""
+"""The marks that a family puts around thoughts and calls: a token of the vocabulary where it has one, else
+text."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The block of thoughts before an answer, in grammars and parsers: which tags a model has, and whether its prompt
-has begun or ended one."""
+"""The block of thoughts before an answer, in grammars and parsers: which tags a model has, and whether its
+prompt has begun or ended one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def block_of(template: str, tags: Tags) -> Block | None:
 
 
 def standing(block: Block | None, prompt: str) -> str:
-    """What the end of a prompt, its special tokens spelled, says: thoughts are under way, may come, or are over."""
+    """What the end of a prompt, its special tokens spelled, says: thoughts are under way, may come, or are
+    over."""
     end = prompt.rstrip()
     if block is None or end.endswith(block.ends.text):
         return CLOSED
@@ -42,7 +43,8 @@ def standing(block: Block | None, prompt: str) -> str:
 
 
 def rule(block: Block | None, state: str) -> tuple[list[str], str]:
-    """(rules, what stands before the body of an answer): thoughts up to their end, where they may be or are."""
+    """(rules, what stands before the body of an answer): thoughts up to their end, where they may be or
+    are."""
     if block is None or state == CLOSED:
         return [], ""
     begins = f"{block.begins.lark} {quoted(block.name)}" if block.name else block.begins.lark

@@ -197,7 +197,10 @@ def test_nohup_is_respected(model: str) -> None:
         assert process.wait(STUCK_S) == 0
 
 
-PERSON = '{"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": false}'
+PERSON = (
+    '{"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], '
+    '"additionalProperties": false}'
+)
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""What a schema asks for is honoured to the letter, or refused by name and place; what is too much is refused."""
+"""What a schema asks for is honoured to the letter, or refused by name and place; what is too much is
+refused."""
 
 from __future__ import annotations
 
@@ -89,7 +90,10 @@ SAYS_NOTHING = {
 
 
 def test_what_says_nothing_is_left_out() -> None:
-    schema = {**SAYS_NOTHING, "properties": {"title": {"type": "string", **SAYS_NOTHING, "$id": None}}}
+    schema: dict[str, Any] = {
+        **SAYS_NOTHING,
+        "properties": {"title": {"type": "string", **SAYS_NOTHING, "$id": None}},
+    }
     del schema["properties"]["title"]["$id"]
     assert normalized(schema).root == {"properties": {"title": {"type": "string"}}}
     assert normalized(True).root == {}

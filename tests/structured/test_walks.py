@@ -111,8 +111,13 @@ def test_padding_of_a_vocabulary_and_control_tokens_never_come(demo_tokenizer: A
 
 def test_grammars_are_compiled_once(demo_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     vocabulary = vocabulary_of(demo_tokenizer, demo_tokenizer.vocab_size, {2})
-    compiled, count = vocabulary._compiled, []
-    monkeypatch.setattr(vocabulary, "_compiled", lambda *args: count.append(1) or compiled(*args))
+    compiled, count = vocabulary._compiled, list[str]()
+
+    def counted(grammar: str, what: str) -> Any:
+        count.append(grammar)
+        return compiled(grammar, what)
+
+    monkeypatch.setattr(vocabulary, "_compiled", counted)
     for n in range(70):
         vocabulary.matcher(of_choice([f"once {n}"]).text)
     for n in range(69, 5, -1):  # 64 of them are kept

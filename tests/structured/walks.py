@@ -112,7 +112,7 @@ SCHEMAS: dict[str, Any] = {
 
 def short_of(tokenizer: Any, vocab: int) -> Any:
     """Which tokens are among those that end things, a bool each."""
-    known = set(word.encode() for word in ENDS_WITH)
+    known = {word.encode() for word in ENDS_WITH}
     return np.array([id < tokenizer.vocab_size and tokenizer.token(id) in known for id in range(vocab)])
 
 

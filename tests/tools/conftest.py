@@ -1,5 +1,5 @@
-"""Models of each family in miniature: a vocabulary of bytes, with the tags of the family as tokens or as text, and a
-template that has what the family's have."""
+"""Models of each family in miniature: a vocabulary of bytes, with the tags of the family as tokens or as
+text, and a template that has what the family's have."""
 
 from __future__ import annotations
 

@@ -41,12 +41,13 @@ WEATHER = {
 }
 NOW = {"type": "function", "function": {"name": "now"}}
 ODD = {"name": 'grüße "alle"', "parameters": {"type": "object", "properties": {"größe": {"type": "string"}}}}
-TOOLS = [WEATHER, NOW, ODD]
+TOOLS: list[dict[str, Any]] = [WEATHER, NOW, ODD]
 CITY = 'São "Paulo"\n\\ 漢字 🙂'
 
 
 def tagged(family: str, *calls: tuple[str, str, str]) -> str:
-    """Calls as a family writes them, each given as (name, arguments as JSON, arguments in its own notation)."""
+    """Calls as a family writes them, each given as (name, arguments as JSON, arguments in its own
+    notation)."""
     quoted = [json.dumps(name, ensure_ascii=False) for name, _, _ in calls]
     objects = [
         f'{{"name": {name}, "arguments": {args}}}' for name, (_, args, _) in zip(quoted, calls, strict=True)
@@ -164,7 +165,7 @@ def test_who_must_call_calls(family: str) -> None:
 def test_random_calls_are_valid(family: str, tokens: bool, choice: str) -> None:
     model = model_of(family, tokens=tokens, thinks=True)
     plan = plan_of(model, tools=TOOLS, tool_choice=choice)
-    schemas = {
+    schemas: dict[Any, Any] = {
         tool.get("function", tool)["name"]: tool.get("function", tool).get("parameters", {}) for tool in TOOLS
     }
     finished = 0

@@ -1,4 +1,5 @@
-"""Thoughts, forms and tools in one answer; what cannot be honoured is refused, or told where it may be dropped."""
+"""Thoughts, forms and tools in one answer; what cannot be honoured is refused, or told where it may be
+dropped."""
 
 from __future__ import annotations
 
@@ -138,7 +139,8 @@ def test_what_a_notation_cannot_hold_to_is_told_or_refused(family: str) -> None:
     with pytest.raises(UsageError, match="cannot be"):
         plan_of(model, tools=[tool("a>\n{b")])
     with pytest.raises(UsageError, match="cannot be written"):
-        plan_of(model, tools=[tool(**{"a>:b": {"type": "string"}})])
+        odd: Any = {"a>:b": {"type": "string"}}
+        plan_of(model, tools=[tool(**odd)])
 
 
 def test_recursive_arguments() -> None:

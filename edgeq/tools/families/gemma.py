@@ -216,7 +216,9 @@ class _Values:
             return self._map(self.value(tool, inner, f"{pointer}/additionalProperties"))
         found = [
             Member(
-                f"{self._key(tool, key)} {self.value(tool, {**properties[key], '$defs': defs}, f'{pointer}/{key}')}",
+                self._key(tool, key)
+                + " "
+                + self.value(tool, {**properties[key], "$defs": defs}, f"{pointer}/properties/{key}"),
                 key in required,
             )
             for key in sorted(properties, key=str.lower)

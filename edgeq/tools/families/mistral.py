@@ -28,7 +28,10 @@ def short_id() -> str:
 
 class Mistral(Syntax):
     name = "mistral"
-    new_id = staticmethod(short_id)
+
+    @staticmethod
+    def new_id() -> str:
+        return short_id()
 
     def __init__(self, tags: Tags) -> None:
         super().__init__(tags)
@@ -62,7 +65,10 @@ class Mistral(Syntax):
 
 class MistralLists(Objects):
     name = "mistral-lists"
-    new_id = staticmethod(short_id)
+
+    @staticmethod
+    def new_id() -> str:
+        return short_id()
 
     def __init__(self, tags: Tags) -> None:
         super().__init__(tags)
