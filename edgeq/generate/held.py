@@ -31,7 +31,12 @@ def held_to(
 
     form = of_any(schema=schema, grammar=grammar, regex=regex, choice=choice)
     assert form is not None
+    check_ends(form.what, stop, ignore_eos)
+    return mask_of(model.tokenizer, model.vocab_size, eos_ids(model), form)
+
+
+def check_ends(what: str, stop: str | Sequence[str], ignore_eos: bool) -> None:
+    """UsageError where something else than what a text is held to would say where it ends."""
     for name, given in (("stop", isinstance(stop, str) or len(stop) > 0), ("ignore_eos", ignore_eos)):
         if given:
-            raise UsageError(f"{name} is given, but {form.what} says where the text ends")
-    return mask_of(model.tokenizer, model.vocab_size, eos_ids(model), form)
+            raise UsageError(f"{name} is given, but {what} says where the text ends")

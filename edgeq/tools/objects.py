@@ -14,8 +14,7 @@ HEAD = '{"name": '
 
 
 class Objects(Syntax):
-    """`begins` and `ends` stand around each object, `between` two of them; behind the first HEAD of all is
-    what `behind` says."""
+    """Calls whose arguments are called `key`; `between` stands between two objects."""
 
     key: ClassVar[str] = "arguments"
     between: ClassVar[str] = ""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from edgeq.generate import StopStrings
 from edgeq.tools import thinking
-from edgeq.tools.source import Cut, Delta, Source
+from edgeq.tools.source import Cut, Delta, Source, call_id
 from edgeq.tools.syntax import Syntax
 from edgeq.tools.tags import Tags
 
@@ -21,12 +22,19 @@ class Parser:
     """
 
     def __init__(
-        self, tokenizer: Any, tags: Tags, syntax: Syntax | None, block: thinking.Block | None, state: str
+        self,
+        tokenizer: Any,
+        tags: Tags,
+        syntax: Syntax | None,
+        block: thinking.Block | None,
+        state: str,
+        stop: Sequence[str] = (),
     ) -> None:
-        """syntax: how calls are written; None where the whole answer is content."""
+        """syntax: how calls are written; None where the whole answer is content. stop: strings before which
+        the content ends."""
         self._tokenizer, self._marks = tokenizer, tags.marks
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._source = Source(syntax.new_id) if syntax is not None else Source()
+        self._source = Source(call_id if syntax is None else syntax.new_id, StopStrings(stop))
         self._steps: Iterator[None] | None = self._read(syntax, block, state)
 
     @property

@@ -67,10 +67,10 @@ class Plan:
         vocabulary = vocabulary_of(model.tokenizer, model.vocab_size, eos_ids(model))
         return GrammarMask(vocabulary, self._grammar(self._state(prompt_ids)), self.what)
 
-    def parser(self, prompt_ids: Sequence[int]) -> Parser:
-        """A parser for one answer to a prompt."""
-        state = self._state(prompt_ids)
-        return Parser(self._model.tokenizer, self._tags, self._syntax, self._block, state)
+    def parser(self, prompt_ids: Sequence[int], stop: str | Sequence[str] = ()) -> Parser:
+        """A parser for one answer to a prompt, whose content ends before any of the stop strings."""
+        state, stops = self._state(prompt_ids), (stop,) if isinstance(stop, str) else tuple(stop)
+        return Parser(self._model.tokenizer, self._tags, self._syntax, self._block, state, stops)
 
     def check(self, state: str = thinking.MAY) -> None:
         """Compile the grammar, so that it is known to be one. UsageError where it is none."""

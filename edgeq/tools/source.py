@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from edgeq.errors import GrammarError
+from edgeq.generate import StopStrings
 
 Steps = Iterator[None]  # of a parser: each is a wish for more text
 
@@ -42,7 +43,8 @@ class Source:
     `out` collects the deltas; `inside` says whether a call is under way; `over` that no more text will
     come."""
 
-    def __init__(self, new_id: Callable[[], str] = call_id) -> None:
+    def __init__(self, new_id: Callable[[], str] = call_id, stops: StopStrings | None = None) -> None:
+        self._stops = stops if stops is not None else StopStrings(())  # in the content
         self.buffer, self.over, self.inside = "", False, False
         self.out: list[Delta] = []
         self.calls = 0
@@ -53,6 +55,9 @@ class Source:
 
     def content(self, text: str) -> None:
         """Text of the answer. White space waits for what follows, and is dropped before a call."""
+        self._content(self._stops.push(text))
+
+    def _content(self, text: str) -> None:
         text = self._space + text
         kept = text.rstrip()
         self._space = text[len(kept) :]
@@ -61,13 +66,15 @@ class Source:
 
     def end(self) -> None:
         """No more will come: white space that waited is content."""
+        self._content(self._stops.flush())
         if self._space and not self.calls:
             self.out.append(Delta(content=self._space))
         self._space = ""
 
     def plain(self, text: str) -> None:
         """Text of the answer, white space and all."""
-        self.out.append(Delta(content=text))
+        if text := self._stops.push(text):
+            self.out.append(Delta(content=text))
 
     def reasoning(self, text: str) -> None:
         if text:
@@ -75,6 +82,8 @@ class Source:
 
     def call(self, name: str) -> None:
         """A call begins."""
+        if not self.calls:
+            self._content(self._stops.flush())
         self._space = ""
         self.out.append(Delta(index=self.calls, id=self._new_id(), name=name))
         self.calls += 1

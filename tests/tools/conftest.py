@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edgeq.tokenizer.base import Spec, Tokenizer
+from tests.structured.conftest import demo_model, demo_path  # noqa: F401  (fixtures)
 
 pytest.importorskip("llguidance", reason="llguidance is not installed: pip install 'edgeq[grammar]'")
 

@@ -213,7 +213,7 @@ def test_a_template_that_knows_no_tools_has_them_told() -> None:
 
 def test_response_formats_of_text_hold_to_nothing() -> None:
     for options in (dict(), dict(response_format={"type": "text"}), dict(response_format=None)):
-        assert plan_of(model_of("hermes"), **options).mask([1]) is None  # type: ignore[arg-type]
+        assert plan_of(model_of("hermes"), **options).mask([1]) is None
     flat = plan_of(model_of("hermes"), response_format={"type": "json_schema", "schema": SCHEMA})
     assert flat.what == "the schema"
 
