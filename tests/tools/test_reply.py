@@ -42,7 +42,8 @@ def test_an_answer_has_its_form(demo_model: Any, options: dict[str, Any], wanted
 
 
 def test_a_call_is_told_apart(demo_model: Any) -> None:
-    answer = demo_model.chat(HI, tools=TOOLS, tool_choice="required", parallel_tool_calls=False, stream=True, **PLAIN)
+    asked = dict(tools=TOOLS, tool_choice="required", parallel_tool_calls=False)
+    answer = demo_model.chat(HI, stream=True, **asked, **PLAIN)
     assert isinstance(answer, HeldAnswer)
     with answer:
         pieces = []
@@ -53,13 +54,16 @@ def test_a_call_is_told_apart(demo_model: Any) -> None:
     assert "".join(pieces) == result.text and result.text.startswith('{"name": "weather", "arguments": {')
     (call,) = result.message["tool_calls"]
     assert call["type"] == "function" and re.fullmatch("call_[0-9a-f]{24}", call["id"])
-    assert call["function"]["name"] == "weather" and json.loads(call["function"]["arguments"]).keys() == {"city"}
+    assert call["function"]["name"] == "weather" and json.loads(call["function"]["arguments"]).keys() == {
+        "city"
+    }
     assert answer.message == result.message and result.message["content"] is None
 
 
 def test_tools_are_told_in_the_system_message_of_a_template_without(demo_model: Any) -> None:
-    told = demo_model.chat([{"role": "system", "content": "Be brief."}, *HI], tools=TOOLS, tool_choice="auto", **PLAIN)
-    prompt = demo_model.tokenizer.decode(told.prompt_ids)
+    messages = [{"role": "system", "content": "Be brief."}, *HI]
+    with demo_model.chat(messages, tools=TOOLS, tool_choice="auto", stream=True, **PLAIN) as answer:
+        prompt = demo_model.tokenizer.decode(answer.generation.prompt_ids)
     assert prompt.startswith("Be brief.") and '"weather"' in prompt
 
 
