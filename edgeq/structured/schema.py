@@ -175,6 +175,7 @@ class _Walk:
                 self.dropped.append(place)
         if found.get("format") in ("date", "date-time"):
             found.setdefault("allOf", []).append({"type": "string", "pattern": DATE})
+        self._least(found, pointer)
         if "oneOf" in found and are_disjoint(found["oneOf"], self._resolved):
             self._any_of(found)
         self.places.append((pointer, found))
@@ -200,6 +201,23 @@ class _Walk:
         elif keyword in KEPT:
             self._count(keyword, value, pointer)
             found[keyword] = value
+
+    def _least(self, found: dict[str, Any], pointer: str) -> None:
+        """Refuse, or drop, a minProperties that names which stand twice could seem to reach: those that are
+        not listed may, and count once when the object is read."""
+        least, required = found.get("minProperties"), found.get("required")
+        if not isinstance(least, int) or least <= 1 + len(
+            required if isinstance(required, list | tuple) else ()
+        ):
+            return
+        del found["minProperties"]
+        if not self._relax:
+            raise SchemaError(
+                f"minProperties at {pointer or '/'} cannot be honoured beyond one more than are required",
+                pointer,
+                "minProperties",
+            )
+        self.dropped.append(f"{pointer}/minProperties")
 
     def _inside(self, keyword: str, value: Any, place: str, depth: int) -> Any:
         kind = INSIDE[keyword]

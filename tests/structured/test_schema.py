@@ -27,6 +27,7 @@ REFUSED = [  # schema, pointer, keyword
     ({"$ref": "other.json#/a"}, "", "$ref"),
     ({"properties": {"a": {"$ref": "#/$defs/none"}}}, "/properties/a", "$ref"),
     ({"oneOf": [{"type": "number"}, {"type": "integer"}]}, "", "oneOf"),
+    ({"type": "object", "minProperties": 2}, "", "minProperties"),  # {"a": 1, "a": 2} has one
     ({"oneOf": [{"const": 1}, {"const": 1.0}]}, "", "oneOf"),
     ({"oneOf": [{"type": "object"}, {"type": "object", "properties": {"a": {}}}]}, "", "oneOf"),
     ({"properties": {"a": {"type": "text"}}}, "/properties/a", "type"),

@@ -16,6 +16,8 @@ from tests.structured.walks import SCHEMAS, value_of, walk
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema says whether an answer is right")
 
+# schemas that let other names come, and what they list themselves
+LISTED = {"map": (), "free object": (), "all of": ("a", "b"), "older draft": ()}
 WALKS = int(os.environ.get("EDGEQ_TEST_WALKS", 12))
 
 
@@ -31,11 +33,11 @@ def test_what_a_schema_lets_through_is_valid(tokenizer: Any, name: str) -> None:
         text = walk(mask_of(tokenizer, tokenizer.vocab_size, tokenizer.eos_ids, form), tokenizer, seed)
         if text is not None:
             finished += 1
-            check.validate(value_of(text))
+            check.validate(value_of(text, LISTED.get(name)))
     assert finished >= WALKS // 4
 
 
-REGEXES = ["[a-z]{2,4}(-[0-9])?", "^(yes|no)$", "é+/\\d?", "(a|bc)*d", 'x"[^"\\n]{0,3}"', "a\\$"]
+REGEXES = ["[a-z]{2,4}(-[0-9])?", "^(yes|no)$", "é+/[0-9]?", "(a|bc)*d", 'x"[^"\\n]{0,3}"', "a\\$"]
 
 
 @pytest.mark.parametrize("pattern", REGEXES)
