@@ -239,7 +239,7 @@ def test_a_wrong_arrow_is_seen(tmp_path: Path) -> None:
 
 REPORT = """
 import json, sys
-found = [name for name in ("huggingface_hub", "llvmlite", "numba") if name in sys.modules]
+found = [name for name in ("huggingface_hub", "llguidance", "llvmlite", "numba") if name in sys.modules]
 print(json.dumps(found), file=sys.stderr)
 """
 
@@ -258,6 +258,7 @@ MODULES = [
     "edgeq.demo", "edgeq.errors", "edgeq.formats", "edgeq.formats.gguf", "edgeq.formats.schemes",
     "edgeq.generate", "edgeq.hub", "edgeq.library", "edgeq.models", "edgeq.models.families.llama",
     "edgeq.models.families.gemma3", "edgeq.models.families.qwen3", "edgeq.packs.store", "edgeq.rounding",
+    "edgeq.structured", "edgeq.tools",
 ]  # fmt: skip
 
 

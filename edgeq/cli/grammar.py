@@ -8,7 +8,14 @@ import click
 
 from edgeq.cli.files import read_bytes, utf8
 from edgeq.cli.options import combine, take
-from edgeq.errors import GrammarError, UsageError, printable
+from edgeq.errors import GrammarError, UsageError, printable, shown
+
+JSON_BEGINS = (
+    "{",
+    "[",
+    '"',
+)  # … the text of a schema, and of what is given for one; anything else names a file
+KEYWORDS = {"json_schema": "schema", "grammar": "grammar", "regex": "regex"}
 
 grammar_options = combine(
     click.option(
@@ -42,18 +49,11 @@ def take_form(options: dict[str, Any]) -> dict[str, Any]:
     name, value = named[0], given[named[0]]
     if name == "json_object":
         return {"schema": {"type": "object"}}
-    if (
-        name == "json_schema"
-        and value.strip()[:1] not in ("{", "[", '"')
-        and value.strip() not in ("true", "false")
-    ):
-        name = "json_schema_file"  # its text would begin so
-    text = (
-        _read(value)
-        if name.endswith("_file")
-        else utf8(value.encode("utf-8", "surrogateescape"), f"--{name}")
-    )
-    return {{"json": "schema", "gram": "grammar", "rege": "regex"}[name[:4]]: text}
+    is_file = name.endswith("_file") or (name == "json_schema" and not value.lstrip().startswith(JSON_BEGINS))
+    text = _read(value) if is_file else utf8(value.encode("utf-8", "surrogateescape"), f"--{name}")
+    if name == "grammar" and ":" not in text:
+        raise UsageError(f"{shown(text)} is no grammar: --grammar-file takes the name of a file")
+    return {KEYWORDS[name.removesuffix("_file")]: text}
 
 
 def check_whole(mask: Any, finish_reason: str | None) -> None:

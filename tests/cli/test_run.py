@@ -249,6 +249,7 @@ def test_an_answer_is_held(
         (["-j", "[]"], 2, "must be an object"),
         (["--regex", "("], 2, "the regular expression is refused"),
         (["--grammar", "root ::= a"], 2, "no rule 'a'"),
+        (["--grammar", "list.gbnf"], 2, "--grammar-file takes the name of a file"),
         (["--regex", "a{9}", "-n", "3"], 1, "the answer ended before it was what was asked for"),
     ],
 )

@@ -275,13 +275,14 @@ def test_hostile_grammars(text: str, demo_tokenizer: Any) -> None:
 
 
 JSON_GBNF = r"""
-root   ::= object
-value  ::= object | array | string | number | ("true" | "false" | "null") ws
-object ::= "{" ws ( string ":" ws value ("," ws string ":" ws value)* )? "}" ws
-array  ::= "[" ws ( value ("," ws value)* )? "]" ws
-string ::= "\"" ( [^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}) )* "\"" ws
-number ::= ("-"? ([0-9] | [1-9] [0-9]{0,15})) ("." [0-9]+)? ([eE] [-+]? [0-9] [1-9]{0,15})? ws
-ws ::= | " " | "\n" [ \t]{0,20}
+root   ::= map
+any    ::= map | list | text | num | "true" | "false" | "null"
+map    ::= "{" gap (pair (gap "," gap pair)*)? gap "}"
+pair   ::= text gap ":" gap any
+list   ::= "[" gap (any (gap "," gap any)*)? gap "]"
+text   ::= "\"" ([^\x00-\x1f"\\] | "\\" ["/\\bfnrt] | "\\u" [0-9a-fA-F]{4})* "\""
+num    ::= "-"? ("0" | [1-9] [0-9]*) ("." [0-9]+)? ([eE] [-+]? [0-9]+)?
+gap    ::= [ \t\n]{0,3}
 """
 
 DERIVED = [  # grammar, texts that it derives, and some that it does not
