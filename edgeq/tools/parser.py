@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from edgeq.generate import StopStrings
@@ -32,7 +33,7 @@ class Parser:
     ) -> None:
         """syntax: how calls are written; None where the whole answer is content. stop: strings before which
         the content ends."""
-        self._tokenizer, self._marks = tokenizer, tags.marks
+        self._tokenizer, self._marks, self._spelled = tokenizer, tags.marks, tags.spelled
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._source = Source(call_id if syntax is None else syntax.new_id, StopStrings(stop))
         self._steps: Iterator[None] | None = self._read(syntax, block, state)
@@ -89,4 +90,11 @@ class Parser:
         if source.over:
             source.end()
         found, source.out = source.out, []
-        return found
+        return [self._told(delta) for delta in found]
+
+    def _told(self, delta: Delta) -> Delta:
+        """A delta in which a tag that means nothing where it stands is the text that it spells."""
+        spelled = self._spelled
+        if delta.content:
+            return replace(delta, content=delta.content.translate(spelled))
+        return replace(delta, reasoning=delta.reasoning.translate(spelled)) if delta.reasoning else delta

@@ -29,7 +29,7 @@ from edgeq.tools.parser import Parser
 from edgeq.tools.syntax import Rules, Syntax
 from edgeq.tools.tags import Tags
 
-PROMPT_END = 8  # tokens at the end of a prompt, among which a tag of thoughts is looked for
+PROMPT_END = 64  # tokens at the end of a prompt, among which a tag of thoughts is looked for
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ class Tags:
         self._tokenizer = tokenizer
         self._known: dict[str, Tag] = {}
         self.marks: dict[int, str] = {}  # of the tokens among them
+        self.spelled: dict[int, str] = {}  # the texts of marks, as str.translate takes them
 
     def __call__(self, text: str) -> Tag:
         """The tag that is so spelled."""
@@ -40,6 +41,7 @@ class Tags:
             id = self._tokenizer.id(text)
             if id is not None and id in self._tokenizer.reserved_ids:
                 self.marks[id] = chr(MARKS + len(self.marks))
+                self.spelled[ord(self.marks[id])] = text
                 self._known[text] = Tag(text, id, self.marks[id])
             else:
                 self._known[text] = Tag(text, None, text)

@@ -28,7 +28,7 @@ def block_of(template: str, tags: Tags) -> Block | None:
     """The block of a model by its template; None where that has no thoughts."""
     for begins, ends in ALL:
         tag, newline, _ = begins.partition("thought\n")
-        if tag in template and ends in template or ends in template and begins == TAGS[0][0]:
+        if ends in template and (tag in template or begins == TAGS[0][0]):  # whose beginning some leave out
             return Block(tags(tag), "thought\n" if newline else "", tags(ends))
     return None
 
