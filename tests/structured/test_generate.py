@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-import edgeq
+from edgeq.cli import cli
 from edgeq.converters import KEEP, convert
 from edgeq.errors import GrammarError, UnsupportedError, UsageError
 from edgeq.structured import mask_of, of_regex
@@ -22,14 +23,13 @@ FLAT = SCHEMAS["flat"]
 
 
 @pytest.fixture(scope="module")
-def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def smollm2_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real chat model."""
     if not fetch.path().exists():
         pytest.skip(f"there is no {fetch.path()}; python -m tests.real.fetch fetches it")
     path = tmp_path_factory.mktemp("grammar") / "smollm2.edgeq"
     convert(fetch.path(), path, scheme=KEEP)
-    with edgeq.load(path) as model:
-        yield model
+    return path
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -143,11 +143,26 @@ PERSON = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["Ada", "Émile", "李小龙", "O'Brien", 'the "Boss"', "a cat", "nobody", "\n", "}", "42"]
-)
-def test_a_real_model_answers_in_json(smollm2: Any, name: str) -> None:
-    prompt = f"Describe {name} as JSON:\n"
-    result = smollm2.generate(prompt, schema=PERSON, temperature=0.7, seed=len(name), max_tokens=300).read()
-    assert result.finish_reason == "eos"
-    jsonschema.validate(value_of(result.text), PERSON)
+PEOPLE = [
+    "Ada",
+    "Émile",
+    "李小龙",
+    "O'Brien",
+    'the "Boss"',
+    "a cat",
+    "nobody",
+    "\n",
+    "}",
+    "42",
+    "<|im_end|>",
+    "\\",
+]
+
+
+@pytest.mark.parametrize("name", PEOPLE)
+def test_a_real_model_answers_in_json(
+    smollm2_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", str(smollm2_path), "--no-escape", "-p", f"Describe {name} as JSON:", "-q", "-n", "300"]
+    cli.main([*words, "--json-schema", json.dumps(PERSON), "--temp", "0.7", "-s", "3"], standalone_mode=False)
+    jsonschema.validate(value_of(capsys.readouterr().out), PERSON)

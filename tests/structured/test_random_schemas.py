@@ -102,9 +102,16 @@ class Maker:
         return {**self.schema(), "$defs": {"one": self.schema(2), "two": self.schema(1)}}
 
 
+def loops(check: Any, value: Any) -> bool:
+    """Whether jsonschema never comes to an end, which it does not where references lead in a circle."""
+    try:
+        check.is_valid(value)
+    except RecursionError:
+        return True
+    return False
+
+
 def test_what_is_let_through_is_valid(demo_tokenizer: Any) -> None:
-    """A schema that jsonschema cannot follow either (a reference to itself and nothing else) proves
-    nothing."""
     taken = answers = 0
     for seed in range(SCHEMAS):
         schema = Maker(seed).whole()
@@ -126,6 +133,8 @@ def test_what_is_let_through_is_valid(demo_tokenizer: Any) -> None:
             if text is not None:
                 answers += 1
                 found = json.loads(text)
+                if loops(check, found):
+                    continue
                 assert check.is_valid(found), (
                     json.dumps(schema),
                     text,
