@@ -17,8 +17,6 @@ from edgeq.formats.gguf import open_gguf
 from edgeq.tokenizer import Tokenizer, load
 from tests.real import fetch
 
-pytest.importorskip("llguidance", reason="llguidance is not installed: pip install 'edgeq[grammar]'")
-
 NAMES = ("demo", "smollm2", "gemma-4", "llama-spm", "gpt-2")
 
 

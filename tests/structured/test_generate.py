@@ -17,6 +17,7 @@ from edgeq.structured import mask_of, of_regex
 from tests.real import fetch
 from tests.structured.walks import SCHEMAS, value_of
 
+pytest.importorskip("llguidance", reason="llguidance is not installed: pip install 'edgeq[grammar]'")
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema says whether an answer is right")
 
 FLAT = SCHEMAS["flat"]

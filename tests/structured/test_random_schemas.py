@@ -14,6 +14,7 @@ from edgeq.structured import mask_of, of_schema, vocabulary_of
 from tests.structured.test_schema import LARGE
 from tests.structured.walks import walk
 
+pytest.importorskip("llguidance", reason="llguidance is not installed: pip install 'edgeq[grammar]'")
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema says whether an answer is right")
 
 SCHEMAS = int(os.environ.get("EDGEQ_TEST_SCHEMAS", 60))

@@ -12,6 +12,8 @@ from edgeq.errors import SchemaError, UsageError
 from edgeq.structured import of_choice, of_grammar, of_regex, of_schema, vocabulary_of
 from edgeq.structured.schema import normalized
 
+pytest.importorskip("llguidance", reason="llguidance is not installed: pip install 'edgeq[grammar]'")
+
 REFUSED = [  # schema, pointer, keyword
     ({"not": {"type": "string"}}, "", "not"),
     ({"type": "array", "uniqueItems": True}, "", "uniqueItems"),

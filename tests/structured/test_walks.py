@@ -14,6 +14,7 @@ from edgeq.sampling.masks import words
 from edgeq.structured import mask_of, of_choice, of_grammar, of_regex, of_schema, vocabulary_of
 from tests.structured.walks import SCHEMAS, value_of, walk
 
+pytest.importorskip("llguidance", reason="llguidance is not installed: pip install 'edgeq[grammar]'")
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema says whether an answer is right")
 
 # schemas that let other names come, and what they list themselves

@@ -48,7 +48,7 @@ def rebuilt(deltas: Iterable[Delta]) -> Rebuilt:
 def said(plan: Plan, model: Any, text: str, *, prompt: str = "assistant: ") -> Rebuilt:
     """What comes of an answer, given with its tags spelled: the mask of the plan takes each of its tokens,
     and the parser reads them."""
-    ids, prompt_ids = model.tokenizer.encode(text, special=True), model.tokenizer.encode(prompt, special=True)
+    ids, prompt_ids = (model.tokenizer.encode(each, special=True, add_bos=False) for each in (text, prompt))
     mask, parser = plan.mask(prompt_ids), plan.parser(prompt_ids)
     deltas: list[Delta] = []
     for id in ids:

@@ -6,12 +6,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
 from edgeq.tokenizer.base import Spec, Tokenizer
 from tests.structured.conftest import demo_model, demo_path  # noqa: F401  (fixtures)
-
-pytest.importorskip("llguidance", reason="llguidance is not installed: pip install 'edgeq[grammar]'")
 
 END = 256
 

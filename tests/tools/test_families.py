@@ -10,86 +10,12 @@ import pytest
 
 from edgeq.sampling.masks import words
 from edgeq.tools import Delta, plan_of
-from tests.structured.walks import walk
 from tests.tools.answers import rebuilt, said
+from tests.tools.calls import CITY, TOOLS, tagged, walked, weather
 from tests.tools.conftest import TEMPLATES, model_of
 
+pytest.importorskip("llguidance", reason="llguidance is not installed: pip install 'edgeq[grammar]'")
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema says whether arguments are right")
-
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "weather",
-        "description": "How the weather is",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "city": {"type": "string"},
-                "days": {"type": "integer", "minimum": 1, "maximum": 9},
-                "unit": {"enum": ["C", "F"]},
-                "at": {"type": "array", "items": {"type": "number"}, "maxItems": 2},
-                "more": {
-                    "anyOf": [
-                        {"type": "null"},
-                        {"type": "object", "properties": {"wind": {"type": "boolean"}}},
-                    ]
-                },
-            },
-            "required": ["city"],
-        },
-    },
-}
-NOW = {"type": "function", "function": {"name": "now"}}
-ODD = {"name": 'grüße "alle"', "parameters": {"type": "object", "properties": {"größe": {"type": "string"}}}}
-TOOLS: list[dict[str, Any]] = [WEATHER, NOW, ODD]
-CITY = 'São "Paulo"\n\\ 漢字 🙂'
-
-
-def tagged(family: str, *calls: tuple[str, str, str]) -> str:
-    """Calls as a family writes them, each given as (name, arguments as JSON, arguments in its own
-    notation)."""
-    quoted = [json.dumps(name, ensure_ascii=False) for name, _, _ in calls]
-    objects = [
-        f'{{"name": {name}, "arguments": {args}}}' for name, (_, args, _) in zip(quoted, calls, strict=True)
-    ]
-    if family == "hermes":
-        return "\n".join(f"<tool_call>\n{each}\n</tool_call>" for each in objects)
-    if family == "functions":
-        return "\n".join(
-            f"<tool_call>\n<function={name}>\n{own}</function>\n</tool_call>" for name, _, own in calls
-        )
-    if family == "llama3":
-        return "; ".join(each.replace('"arguments": ', '"parameters": ') for each in objects)
-    if family == "mistral":
-        return "".join(f"[TOOL_CALLS]{name}[ARGS]{args}" for name, args, _ in calls)
-    if family == "mistral-lists":
-        return f"[TOOL_CALLS][{', '.join(objects)}]"
-    if family == "gemma4":
-        return "".join(f"<|tool_call>call:{name}{{{own}}}<tool_call|>" for name, _, own in calls)
-    if family == "functiongemma":
-        return "".join(
-            f"<start_function_call>call:{name}{{{own}}}<end_function_call>" for name, _, own in calls
-        ).replace('<|"|>', "<escape>")
-    return "\n".join(objects)
-
-
-def weather(family: str, city: str, **more: Any) -> tuple[str, str, str]:
-    """A call of the weather."""
-    args = {"city": city, **more}
-    if family == "functions":
-        own = "".join(
-            f"<parameter={key}>\n{value if isinstance(value, str) else json.dumps(value)}\n</parameter>\n"
-            for key, value in args.items()
-        )
-    else:
-        own = ",".join(
-            f'{key}:<|"|>{value}<|"|>'
-            if isinstance(value, str)
-            else f"{key}:{json.dumps(value)}".replace(", ", ",")
-            for key, value in sorted(args.items())
-        )
-    return "weather", json.dumps(args, ensure_ascii=False), own
-
 
 EACH = [(family, tokens) for family in TEMPLATES for tokens in (True, False)]
 
@@ -99,15 +25,9 @@ def test_scripted_calls_are_allowed_and_read(family: str, tokens: bool) -> None:
     model = model_of(family, tokens=tokens)
     plan = plan_of(model, tools=TOOLS)
     assert plan.family == family and plan.tools is not None and not plan.relaxed and plan.system is None
-    for city in ("Rome", "", CITY, "{}, [x]: <tool", "</tool_call>" if tokens else "</tool"):
-        if family == "functions" and city == "</tool_call>":
-            continue  # spelled by what follows
-        spelled = city if tokens else city
-        call = weather(family, spelled, days=3, unit="C", at=[1.5, -2])
-        text = tagged(family, call).replace("\x00", "")
-        if city == "</tool_call>" and tokens:  # as text, not as the token
-            continue
-        found = said(plan, model, text)
+    for city in ("Rome", "", CITY, "{}, [x]: <tool", "</tool_call", "<|"):
+        call = weather(family, city, days=3, unit="C", at=[1.5, -2])
+        found = said(plan, model, tagged(family, call))
         assert found.names == ["weather"] and found.content == ""
         assert found.arguments == [{"city": city, "days": 3, "unit": "C", "at": [1.5, -2]}]
     found = said(plan, model, tagged(family, ("now", "{}", "")))
@@ -182,21 +102,6 @@ def test_random_calls_are_valid(family: str, tokens: bool, choice: str) -> None:
     assert finished
 
 
-def walked(mask: Any, tokenizer: Any, seed: int, most: int = 500) -> list[int]:
-    """The tokens of a random answer."""
-    taken: list[int] = []
-    accept = mask.accept
-
-    def kept(id: int) -> None:
-        accept(id)
-        if id != 256:
-            taken.append(id)
-
-    mask.accept = kept
-    walk(mask, tokenizer, seed, most)
-    return taken
-
-
 @pytest.mark.parametrize("family", TEMPLATES)
 def test_deltas_come_as_soon_as_they_are_certain(family: str) -> None:
     """Whatever an answer is cut after, what was told until then is a beginning of all that is told."""
@@ -214,6 +119,20 @@ def test_deltas_come_as_soon_as_they_are_certain(family: str) -> None:
         part = rebuilt([*cut.extend(ids[:size]), *cut.finish()])
         whole = rebuilt([*deltas, *parser.finish()] if size == 0 else deltas)
         assert "".join(whole.texts).startswith("".join(part.texts))
+
+
+def test_a_tag_that_is_spelled_is_text_where_it_is_a_token() -> None:
+    model = model_of("hermes")
+    plan, tokenizer = plan_of(model, tools=TOOLS), model.tokenizer
+    begins, ends = tokenizer.id("<tool_call>"), tokenizer.id("</tool_call>")
+    call = '\n{"name": "weather", "arguments": {"city": "</tool_call>"}}\n'
+    ids = tokenizer.encode_parts(["Not <tool_call>: ", begins, call, ends])
+    mask, parser = plan.mask([1]), plan.parser([1])
+    assert mask is not None
+    for id in ids:
+        mask.accept(id)
+    found = rebuilt([*parser.extend(ids), *parser.finish()])
+    assert (found.content, found.arguments) == ("Not <tool_call>:", [{"city": "</tool_call>"}])
 
 
 def test_no_mask_has_a_bit_for_the_end_within_a_call() -> None:

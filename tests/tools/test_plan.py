@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +17,13 @@ from edgeq.converters import KEEP, convert
 from edgeq.errors import GrammarError, SchemaError, UsageError
 from edgeq.tools import plan_of
 from tests.real import fetch
+from tests.structured.conftest import gguf_tokenizer
 from tests.structured.walks import walk
 from tests.tools.answers import rebuilt, said
+from tests.tools.calls import NOW, TOOLS, tagged, walked, weather
 from tests.tools.conftest import TEMPLATES, TURNS, model_of
-from tests.tools.test_families import NOW, TOOLS, tagged, walked, weather
 
+pytest.importorskip("llguidance", reason="llguidance is not installed: pip install 'edgeq[grammar]'")
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema says whether an answer is right")
 
 SCHEMA = {
@@ -248,3 +252,24 @@ def test_walks_use_the_mask_they_are_given() -> None:
     model = model_of("generic")
     mask = plan_of(model, regex="a{3}").mask([1])
     assert mask is not None and walk(mask, model.tokenizer, 0) == "aaa"
+
+
+def test_gemmas_own_vocabulary(data_dir: Path) -> None:
+    """Its tags are tokens, its thoughts have a channel, and its prompt may have ended them."""
+    path = data_dir / "vocab" / "ggml-vocab-gemma-4.gguf"
+    if not path.exists():
+        pytest.skip(f"there is no {path}")
+    tokenizer = gguf_tokenizer(path)
+    template = "{{ tools }}{# <|tool_call> <tool_call|> <|channel>thought <channel|> #}" + TURNS
+    model = SimpleNamespace(
+        tokenizer=tokenizer,
+        vocab_size=tokenizer.vocab_size,
+        chat_template=template,
+        file=SimpleNamespace(header={}),
+    )
+    plan = plan_of(model, tools=TOOLS)
+    call = tagged("gemma4", weather("gemma4", "São <tool_call", days=3), ("now", "{}", ""))
+    for prompt, thoughts in (("<|turn>model\n", "hm, é"), ("<|channel>thought\n<channel|>", "")):
+        before = f"<|channel>thought\n{thoughts}<channel|>" if thoughts else ""
+        found = said(plan, model, f"{before}Look: {call}", prompt=prompt)
+        assert (found.reasoning, found.content, found.names) == (thoughts, "Look:", ["weather", "now"])

@@ -13,6 +13,8 @@ from edgeq.errors import UsageError
 from edgeq.tools import plan_of
 from edgeq.tools.reply import HeldAnswer
 
+pytest.importorskip("llguidance", reason="llguidance is not installed: pip install 'edgeq[grammar]'")
+
 SCHEMA = {
     "type": "object",
     "properties": {"name": {"type": "string", "maxLength": 8}, "n": {"enum": [1, 2]}},
