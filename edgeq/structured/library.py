@@ -14,6 +14,7 @@ LEXER_STATES_MAX = 50_000  # about 1.5 kB each
 LOOK_SECONDS = 0.02  # between two looks at the clock of a thread that compiles
 
 T = TypeVar("T")
+_within = threading.local()  # `limited`: whether this thread's time is limited
 
 
 def library() -> Any:
@@ -37,14 +38,18 @@ def limited(work: Callable[[], T], what: str, seconds: float = COMPILE_SECONDS_M
     """What work() gives, done in a thread of its own; UsageError once that has had so much of a processor.
 
     Its own time counts and not the clock's, so that what else the machine does refuses no grammar. A thread
-    that is given up goes on until the library's own limits end it.
+    that is given up goes on until the library's own limits end it. Within such work, more of it counts as a
+    part.
     """
+    if getattr(_within, "limited", False):
+        return work()
     found: list[T] = []
     failed: list[BaseException] = []
     clocks: list[int] = []
     done = threading.Event()
 
     def run() -> None:
+        _within.limited = True
         try:
             if hasattr(time, "pthread_getcpuclockid"):
                 clocks.append(time.pthread_getcpuclockid(threading.get_ident()))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edgeq.arguments import is_sequence
 from edgeq.errors import SchemaError, UsageError, shown
-from edgeq.structured.schema import Schema, normalized
+from edgeq.structured.schema import Schema, normalized, parsed
 
 TOOLS_MAX = 128
 NAME_CHARS_MAX = 256
+BYTES_MAX = 512 << 10  # of the schemas of all tools
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,14 @@ class Tool:
     parameters: Mapping[str, Any]
     strict: bool
     place: str  # a JSON pointer
+
+    @property
+    def size(self) -> int:
+        """Bytes of the schema, about. SchemaError where it is none, or too large by itself."""
+        try:
+            return len(json.dumps(parsed(self.parameters)))
+        except SchemaError as error:
+            raise self.placed(error) from None
 
     def normalized(self) -> Schema:
         """The schema of the arguments as the library takes it. SchemaError, with the place in the request,
@@ -54,6 +64,7 @@ def offered(tools: Sequence[Mapping[str, Any]] | None) -> list[Tool]:
     if not is_sequence(tools) or len(tools) > TOOLS_MAX:
         raise UsageError(f"tools are {shown(tools)}, but must be a list of at most {TOOLS_MAX}")
     found: list[Tool] = []
+    size = 0
     for n, tool in enumerate(tools):
         function = tool.get("function", tool) if isinstance(tool, Mapping) else None
         name = function.get("name") if isinstance(function, Mapping) else None
@@ -69,7 +80,11 @@ def offered(tools: Sequence[Mapping[str, Any]] | None) -> list[Tool]:
             raise UsageError(
                 f"the description of tool {shown(name)} is {shown(description)}, but must be a text"
             )
-        found.append(Tool(name, description or "", _closed(function.get("parameters")), strict, place))
+        new = Tool(name, description or "", _closed(function.get("parameters")), strict, place)
+        size += new.size
+        if size > BYTES_MAX:
+            raise UsageError(f"the schemas of the tools have more than {BYTES_MAX} bytes")
+        found.append(new)
     return found
 
 

@@ -21,6 +21,7 @@ from edgeq.errors import EdgeqError, UsageError, shown
 from edgeq.generate import eos_ids
 from edgeq.structured import ANY_OBJECT, Form, GrammarMask, of_any, of_schema, vocabulary_of
 from edgeq.structured.forms import lark, together
+from edgeq.structured.library import limited
 from edgeq.tools import thinking
 from edgeq.tools.families import family_of
 from edgeq.tools.instructions import instructions
@@ -29,6 +30,7 @@ from edgeq.tools.parser import Parser
 from edgeq.tools.syntax import Rules, Syntax
 from edgeq.tools.tags import Tags
 
+TOOLS_SECONDS_MAX = 4.0  # of a processor's time, for the schemas of all tools
 PROMPT_END = 64  # tokens at the end of a prompt, among which a tag of thoughts is looked for
 
 
@@ -121,8 +123,9 @@ def plan_of(
     block = thinking.block_of(template, tags)
     rules, syntax = Rules(), None
     if calls.tools:
-        syntax = family_of(template)(tags)
-        rules.lines.insert(0, f"body: {_body(rules, syntax, calls, form)}")
+        syntax = family = family_of(template)(tags)
+        body = limited(lambda: _body(rules, family, calls, form), "a grammar of the tools", TOOLS_SECONDS_MAX)
+        rules.lines.insert(0, f"body: {body}")
     elif form is not None:
         rules.lines.append(f"body: {rules.part(form.grammar)}")
     told = [dict(tool) for tool in tools] if calls.tools and tools is not None else None

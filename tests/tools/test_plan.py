@@ -111,6 +111,13 @@ def tool(name: str = "f", strict: bool = False, **properties: Any) -> dict[str, 
     }
 
 
+def deep() -> Any:
+    schema: Any = {}
+    for _ in range(3000):
+        schema = {"items": schema}
+    return schema
+
+
 UNIQUE = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
 
 
@@ -182,6 +189,10 @@ def test_recursive_arguments() -> None:
         (dict(tools=[{}]), "an object with a name"),
         (dict(tools=[{"name": "f", "parameters": 3}]), "must be a JSON schema"),
         (dict(tools=[{"name": "f", "description": 3}]), "must be a text"),
+        (dict(tools=[tool(f"f{n}", a={"const": "x" * 60_000}) for n in range(9)]), "more than 524288 bytes"),
+        (dict(tools=[tool(a={"const": "x" * 70_000})]), "at most 65536"),
+        (dict(tools=[tool(a=3)]), "must be a schema"),
+        (dict(tools=[tool(a=deep())]), "nested more than"),
         (dict(tools=TOOLS, tool_choice="sometimes"), "tool_choice is 'sometimes'"),
         (dict(tools=TOOLS, tool_choice={"name": "later"}), "names 'later', which is none"),
         (dict(tool_choice="required"), "there are no tools"),
