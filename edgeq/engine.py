@@ -380,11 +380,16 @@ class Model(Unique):
         **options: Any,
     ) -> ChatResult | Answer:
         """The answer to messages, [{"role": "user", "content": "Hi"}, ...], once it is whole; with stream an
-        iterator over its pieces. The options are those of `edgeq.chat.reply.reply`."""
+        iterator over its pieces. The options are those of `edgeq.chat.reply.reply`, and of
+        `edgeq.tools.reply.held_reply` where one of response_format, schema, grammar, regex, choice and
+        tool_choice says what the answer is held to."""
         from edgeq import generate
         from edgeq.chat.reply import reply
+        from edgeq.tools.reply import HELD, held_reply
 
-        answer = reply(self, messages, system=system, tools=tools, **generate.keywords(options))
+        given = generate.keywords(options)
+        make = held_reply if HELD & given.keys() else reply
+        answer = make(self, messages, system=system, tools=tools, **given)
         if stream:
             return answer
         with answer:

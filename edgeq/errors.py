@@ -40,6 +40,19 @@ class UsageError(EdgeqError):
     """A caller passed a value outside what the call accepts."""
 
 
+class SchemaError(UsageError):
+    """A JSON schema asks for what no answer can be held to. `pointer` is the place in it (RFC 6901),
+    `keyword` the word there that is meant, where it is one."""
+
+    def __init__(self, message: str, pointer: str = "", keyword: str | None = None) -> None:
+        super().__init__(message)
+        self.pointer, self.keyword = pointer, keyword
+
+
+class GrammarError(EdgeqError):
+    """An answer could not be held to its grammar to the end."""
+
+
 def shown(value: object) -> str:
     """A value in a message: a short line, whatever it is and however long it is."""
     try:

@@ -55,13 +55,16 @@ ARROWS: dict[str, set[str]] = {
     "engine": {
         "cache", "catalog", "reuse", "cores", "runner", "sequence", "models", "packs", "formats", "ownership",
         "embed", "tokenizer", "generate", "chat", "library", "arguments", "passes", "prefix", "speculate",
+        "tools",
     },
     "speculate": {"arguments", "passes"},
     "schedule": {"ownership", "passes", "speculate"},
+    "structured": {"arguments"},
     "generate": {
-        "arguments", "ownership", "passes", "sampling", "schedule", "speculate", "tokenizer",
+        "arguments", "ownership", "passes", "sampling", "schedule", "speculate", "structured", "tokenizer",
     },
     "chat": {"arguments", "generate", "ownership", "sampling", "speculate", "tokenizer"},
+    "tools": {"arguments", "chat", "generate", "structured"},
     "evaluate": {"arguments", "engine", "generate", "sampling", "tokenizer", "formats"},
     "rounding": {"formats"},
     "hub": {"formats", "whole"},
@@ -82,7 +85,8 @@ ARROWS: dict[str, set[str]] = {
     "cli": {
         "engine", "generate", "sampling", "speculate", "chat", "tokenizer", "evaluate", "converters",
         "models", "formats", "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache",
-        "demo", "cores", "embed", "tune", "tuned", "idle", "ends", "hub", "library", "sizes", "whole",
+        "demo", "cores", "embed", "tune", "tuned", "idle", "ends", "hub", "library", "sizes", "tools",
+        "whole",
     },
 }  # fmt: skip
 
@@ -94,8 +98,8 @@ CATALOG = {
 
 # imported only inside functions, so that nothing pays for them before it needs them
 HEAVY = {
-    "huggingface_hub", "jinja2", "llama_cpp", "numba", "llvmlite", "safetensors", "sentencepiece",
-    "tokenizers", "torch",
+    "huggingface_hub", "jinja2", "llama_cpp", "llguidance", "numba", "llvmlite", "safetensors",
+    "sentencepiece", "tokenizers", "torch",
 }  # fmt: skip
 HEAVY_ALLOWED = {
     "simd": {"numba", "llvmlite"},
@@ -235,7 +239,7 @@ def test_a_wrong_arrow_is_seen(tmp_path: Path) -> None:
 
 REPORT = """
 import json, sys
-found = [name for name in ("huggingface_hub", "llvmlite", "numba") if name in sys.modules]
+found = [name for name in ("huggingface_hub", "llguidance", "llvmlite", "numba") if name in sys.modules]
 print(json.dumps(found), file=sys.stderr)
 """
 
@@ -254,6 +258,7 @@ MODULES = [
     "edgeq.demo", "edgeq.errors", "edgeq.formats", "edgeq.formats.gguf", "edgeq.formats.schemes",
     "edgeq.generate", "edgeq.hub", "edgeq.library", "edgeq.models", "edgeq.models.families.llama",
     "edgeq.models.families.gemma3", "edgeq.models.families.qwen3", "edgeq.packs.store", "edgeq.rounding",
+    "edgeq.structured", "edgeq.tools",
 ]  # fmt: skip
 
 

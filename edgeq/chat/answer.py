@@ -15,7 +15,7 @@ from edgeq.ownership import Unique
 class ChatResult(Result):
     """What came of an answer: the fields of `Result`, and as `Answer` has them:"""
 
-    message: dict[str, str]
+    message: dict[str, Any]
     forgotten: int
 
 
@@ -45,7 +45,7 @@ class Answer(Unique, Iterator[Piece]):
         return self.generation.text
 
     @property
-    def message(self) -> dict[str, str]:
+    def message(self) -> dict[str, Any]:
         """The answer as a message of a conversation."""
         return {"role": "assistant", "content": self.text}
 
@@ -68,8 +68,7 @@ class Answer(Unique, Iterator[Piece]):
     def result(self) -> ChatResult:
         """What came of it so far."""
         facts: dict[str, Any] = self.generation.facts()
-        message = {"role": "assistant", "content": facts["text"]}
-        return ChatResult(**facts, message=message, forgotten=self.forgotten)
+        return ChatResult(**facts, message=self.message, forgotten=self.forgotten)
 
     def read(self) -> ChatResult:
         """Go on to the end; what came of it."""

@@ -12,7 +12,7 @@ from edgeq.chat import copied, messages_of
 from edgeq.chat.answer import Answer
 from edgeq.chat.prompt import ChatModel, Message, prompt_ids, stops_with, template_of, words_of
 from edgeq.errors import UsageError, shown
-from edgeq.generate import limit_of, options_for, prefixes_of, reused, stream
+from edgeq.generate import Mask, check_ends, limit_of, options_for, prefixes_of, reused, stream
 from edgeq.ownership import Line, Turn, Unique
 from edgeq.sampling import SamplingOptions
 from edgeq.speculate import Drafts
@@ -29,6 +29,8 @@ class Conversation(Unique):
     When the context is full, the oldest exchanges are forgotten; `Answer.forgotten` says how many messages.
     With a seed each turn draws its own numbers, the same ones in each conversation of that seed. `draft`
     guesses the answers as in `edgeq.generate.stream`; what was learned of it counts in the next turn too.
+    `held` gives the mask of each answer, for the ids of its prompt (as `edgeq.tools.Plan.mask` does); None
+    where answers may be anything.
 
     One call at a time: another that comes meanwhile is refused with UsageError. `cancel` and `close` may come
     from any thread at any time. An answer that nobody read to its end is ended by the next call.
@@ -68,6 +70,7 @@ class Conversation(Unique):
         self.logprobs = logprobs
         self._drafts = Drafts.of(draft, model)
         self.progress: Callable[[int, int], object] | None = None
+        self.held: Callable[[Sequence[int]], Mask | None] | None = None
         self.turns = 0
         self.last: Answer | None = None
         self._calls = Line()
@@ -100,6 +103,12 @@ class Conversation(Unique):
     def _answer(self, asked: Sequence[Message]) -> Answer:
         messages = copied(asked)
         ids, forgotten = self._prompt(messages)
+        mask = self.held(ids) if self.held is not None else None
+        if mask is None:
+            stop = stops_with(self.stop, template_of(self.model, self.chat_template))
+        else:
+            stop = self.stop
+            check_ends("what the answer is held to", stop, self.ignore_eos)
         options = self.options
         if isinstance(options, SamplingOptions) and options.seed is not None:  # else `stream` refuses them
             options = replace(options, seed=(options.seed + self.turns) % 2**64)
@@ -109,11 +118,12 @@ class Conversation(Unique):
             sequence=self.sequence,
             options=options,
             max_tokens=self.max_tokens,
-            stop=stops_with(self.stop, template_of(self.model, self.chat_template)),
+            stop=stop,
             ignore_eos=self.ignore_eos,
             logprobs=self.logprobs,
             draft=self._drafts,
             progress=self.progress,
+            mask=mask,
         )
         self.turns += 1
         self.messages = messages[forgotten:]

@@ -11,6 +11,7 @@ from edgeq.cli import engine, terminal
 from edgeq.cli.answer import Look
 from edgeq.cli.drafting import draft_options, drafting, take_draft
 from edgeq.cli.files import read_bytes, utf8, without_newline
+from edgeq.cli.grammar import grammar_options, take_form
 from edgeq.cli.history import OFF, History, history_path, wanted
 from edgeq.cli.options import (
     engine_options,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 @template_options
 @generation_options
 @sampling_options
+@grammar_options
 @draft_options
 @engine_options()
 @prompt_cache_options
@@ -71,6 +73,7 @@ def command(model: str, prompt: str | None, file: str | None, system: str | None
         system = utf8(escape(system).encode("utf-8", "surrogateescape"), "the system prompt")
     template = template_given(options.pop("template_file"))
     words = take(options, "template_json", "think")
+    form = take_form(options)
     sampling = sampling_values(options)
     guesses, alike = take_draft(options), engine.alike(options)
     history = History(history_path()) if wanted(no_history) and terminal.is_person() else None
@@ -81,10 +84,24 @@ def command(model: str, prompt: str | None, file: str | None, system: str | None
     ):
         session = Session(chat, Look(wordwrap=wrap, thoughts="hide" if quiet else "fold"), quiet)
         chat.chat_template_kwargs = words_given(session.template, words["template_json"], words["think"])
+        chat.held = held(loaded, chat, form)
         if not quiet:
             plain = "" if template or loaded.chat_template else ", plain template"
             terminal.note(f"{loaded.file.path.name}: {loaded.context} tokens of context{plain}; /help helps")
         talk(session, history, first)
+
+
+def held(model: Model, chat: Conversation, form: dict[str, Any]) -> Any:
+    """What gives the mask of each answer; None where answers may be anything. Raises UsageError for a form
+    that cannot be honoured."""
+    if not form:
+        return None
+    from edgeq.generate import check_ends
+    from edgeq.tools import plan_of
+
+    check_ends("what the answer is held to", chat.stop, chat.ignore_eos)
+    template, words = chat.chat_template, chat.chat_template_kwargs
+    return plan_of(model, chat_template=template, chat_template_kwargs=words, **form).mask
 
 
 def begin(model: Model, template: str | None = None, **options: Any) -> Conversation:

@@ -8,6 +8,7 @@ import click
 
 from edgeq.cli import engine, terminal
 from edgeq.cli.drafting import draft_options, drafting, take_draft
+from edgeq.cli.grammar import check_whole, grammar_options, take_form
 from edgeq.cli.options import (
     engine_options,
     examples,
@@ -29,6 +30,7 @@ from edgeq.cli.sampling import sampling_options, sampling_values
         "edgeq run model.gguf -f story.txt --temp 0",
         'cat notes.txt | edgeq run model.edgeq -p "Summarize:"',
         "edgeq run model.edgeq --json -q < prompt.txt | jq .text",
+        "edgeq run model.edgeq -f letter.txt --json-schema person.json -q | jq .name",
     ),
 )
 @model_and_prompt
@@ -37,6 +39,7 @@ from edgeq.cli.sampling import sampling_options, sampling_values
 )
 @generation_options
 @sampling_options
+@grammar_options
 @draft_options
 @engine_options()
 @prompt_cache_options
@@ -54,10 +57,13 @@ def command(model: str, prompt: str | None, file: str | None, **options: Any) ->
     file is always taken as it is.
 
     The text goes to stdout as it comes; timings go to stderr. With --json, stdout gets one object with text,
-    ids, prompt_ids, finish_reason, seed and timings."""
+    ids, prompt_ids, finish_reason, seed and timings.
+
+    With --json-schema, --grammar or --regex the text is what they ask for, or the exit code is not 0."""
     escape = take_escape(options)
     as_json, quiet = options.pop("as_json"), options.pop("quiet")
     text = read_prompt(None if prompt is None else escape(prompt), file, quiet=quiet)
+    form = take_form(options)
     sampling = sampling_values(options)
     guesses, alike = take_draft(options), engine.alike(options)
     clock = engine.Clock()
@@ -66,9 +72,11 @@ def command(model: str, prompt: str | None, file: str | None, **options: Any) ->
         drafting(guesses, quiet=quiet, **alike) as draft,
     ):
         load_seconds = clock.seconds
-        from edgeq.generate import options_for, stream
+        from edgeq.generate import held_to, options_for, stream
 
-        generation = stream(loaded, text, options=options_for(loaded, **sampling), draft=draft, **options)
+        mask = held_to(loaded, stop=options["stop"], ignore_eos=options["ignore_eos"], **form)
+        drawn = options_for(loaded, **sampling)
+        generation = stream(loaded, text, options=drawn, draft=draft, mask=mask, **options)
         generation.timings.load_seconds = load_seconds
         with generation:
             if as_json:
@@ -89,3 +97,4 @@ def command(model: str, prompt: str | None, file: str | None, **options: Any) ->
                 engine.show(generation)
         if not quiet:
             terminal.note(engine.timings_line(generation.timings, clock.seconds))
+        check_whole(mask, generation.finish_reason)

@@ -8,6 +8,7 @@ from edgeq.generate.batch import Batch, BatchEvent, BatchGeneration
 from edgeq.generate.continuation import Accepted, Continuation
 from edgeq.generate.defaults import eos_ids, file_defaults, keywords, options_for
 from edgeq.generate.generation import Generation
+from edgeq.generate.held import check_ends, held_to
 from edgeq.generate.logprobs import TokenLogprob, TopLogprob
 from edgeq.generate.loop import stream
 from edgeq.generate.prepared import limit_of
@@ -37,9 +38,11 @@ __all__ = [
     "TopLogprob",
     "Usage",
     "alike",
+    "check_ends",
     "encode",
     "eos_ids",
     "file_defaults",
+    "held_to",
     "keywords",
     "limit_of",
     "options_for",

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq.errors import EdgeqError, UsageError
+from edgeq.errors import EdgeqError, GrammarError, UsageError, shown
 from edgeq.generate import logprobs as likelihoods
 from edgeq.generate.protocols import Mask
 from edgeq.generate.results import Piece
@@ -126,6 +126,9 @@ class Continuation:
                     pieces += self.end("eos")
                     break
                 pieces.append(piece)
+                if self.stop_string is None and getattr(self._mask, "over", False):
+                    pieces += self.end("eos")
+                    break
                 guessed = row <= len(draft) and piece.id == draft[row - 1]
                 if not guessed or self.stop_string is not None or self._full():
                     break
@@ -142,6 +145,11 @@ class Continuation:
         rest = self._stops.push(self._decoder.flush()) if self._decoder is not None else ""
         rest += self._stops.flush()
         self.finish_reason = "stop" if self.stop_string is not None else reason
+        if self.finish_reason == "stop" and not getattr(self._mask, "complete", True):
+            self.finish_reason = None
+            self.error = GrammarError(
+                f"the stop string {shown(self.stop_string)} came before the text was what it is held to"
+            )
         return [Piece(rest)] if rest else []
 
     def _full(self) -> bool:

@@ -29,6 +29,10 @@ def stream(
     logprobs: int | None = None,
     progress: Callable[..., Any] | None = None,
     mask: Mask | None = None,
+    schema: object = None,
+    grammar: str | None = None,
+    regex: str | None = None,
+    choice: Sequence[str] | None = None,
     cache_prompt: bool = True,
     draft: object = None,
     **sampling: Any,
@@ -44,7 +48,10 @@ def stream(
     - logprobs: how many of the likeliest tokens are told beside each token drawn, with the logarithms of
       their probabilities (`generate.logprobs`); 0 tells of the token alone, None of nothing.
     - progress: handed to the sequence's `feed` of the prompt.
-    - mask: which tokens may come next (`generate.Mask`), as a grammar says it.
+    - mask: which tokens may come next (`generate.Mask`).
+    - schema, grammar, regex, choice: the whole text is JSON as a JSON schema has it (an object or its text),
+      is what a grammar derives (in GBNF or Lark), matches a regular expression, or is one of several texts.
+      One that ends at max_tokens may be the beginning of such a text; any other is whole.
     - draft: what guesses the text, so that a pass may give several tokens: "prompt" (what the text said
       before), a small model of the same vocabulary or its path, or a `speculate.Drafting` with limits. The
       text is the same without, whatever the sampling.
@@ -63,6 +70,10 @@ def stream(
         logprobs=logprobs,
         progress=progress,
         mask=mask,
+        schema=schema,
+        grammar=grammar,
+        regex=regex,
+        choice=choice,
         cache_prompt=cache_prompt,
         draft=draft,
         **sampling,
@@ -91,7 +102,7 @@ def _run(
                 if piece.id is None:
                     rest = [piece]
                     break
-                if piece is pieces[-1] and text.stop_string is not None:
+                if piece is pieces[-1] and text.stop_string is not None and text.error is None:
                     generation.finish_reason, generation.stop_string = "stop", text.stop_string
                 yield generation.give(piece)
             if text.error is not None:

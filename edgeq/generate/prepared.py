@@ -13,6 +13,7 @@ from edgeq.errors import UsageError, shown
 from edgeq.generate import logprobs as likelihoods
 from edgeq.generate.continuation import Continuation
 from edgeq.generate.defaults import eos_ids, options_for
+from edgeq.generate.held import held_to
 from edgeq.generate.prompts import encode, prefixes_of
 from edgeq.generate.protocols import LanguageModel, Mask, Prefixes, TokenSequence
 from edgeq.generate.stops import check_stops
@@ -48,12 +49,22 @@ def prepare(
     logprobs: int | None = None,
     progress: Callable[..., Any] | None = None,
     mask: Mask | None = None,
+    schema: object = None,
+    grammar: str | None = None,
+    regex: str | None = None,
+    choice: Sequence[str] | None = None,
     cache_prompt: bool = True,
     draft: object = None,
     **sampling: Any,
 ) -> Prepared:
     """The arguments of `stream`, which says what they mean, checked."""
     arguments.callback("progress", progress)
+    held = held_to(
+        model, schema=schema, grammar=grammar, regex=regex, choice=choice, stop=stop, ignore_eos=ignore_eos
+    )
+    if held is not None and mask is not None:
+        raise UsageError("mask is given besides what the text is held to, but only one of the two can count")
+    mask = mask if held is None else held
     if not isinstance(options, SamplingOptions | None):
         raise UsageError(f"options are {shown(options)}, but must be SamplingOptions")
     stops = check_stops(stop, model)

@@ -47,7 +47,11 @@ class Prefixes(Protocol):
 
 
 class Mask(Protocol):
-    """Which tokens may come next, as a grammar says it."""
+    """Which tokens may come next, as a grammar says it.
+
+    One that has `complete` says there whether what was drawn may be all: where a stop string ends a text
+    before that, it ends with GrammarError. One that has `over` says there whether it must be all: the text
+    ends then as if an end token had been drawn."""
 
     def fill(self, bits: NDArray[np.uint32]) -> bool:
         """Set the bit of each token that may come now, bit i % 32 of word i // 32, and clear the others;

@@ -191,6 +191,14 @@ class Tokenizer(ABC):
             raise FormatError(f"the tokenizer made the id {max(ids)} of a vocabulary of {self.vocab_size}")
         return ids
 
+    def continued(self, text: str) -> list[int]:
+        """The ids of a text that goes on behind another: plain text, with no bos token and no space
+        before."""
+        if not text:
+            return []
+        _check_text(text)
+        return self._without_reserved(self._plain(text, False), text_limit=len(text) + 8)
+
     def split(self, text: str, trusted: Callable[[int, int], bool] | None = None) -> list[str | int]:
         """Cuts a text at the control and marker tokens spelled in it: parts for `encode_parts`.
 

@@ -257,3 +257,20 @@ def test_an_answer_that_was_cut_says_so(call: Call, model: str) -> None:
     result = call("chat", model, "-n", "3", "-p", "Hi")
     assert result.out == "one\n" and "(cut off after 3 tokens, as -n or /set max_tokens says)" in result.err
     assert "cut off" not in call("chat", model, "-n", "3", "-p", "Hi", "-q").err
+
+
+def test_answers_are_held(call: Call, model: str) -> None:
+    pytest.importorskip("llguidance", reason="llguidance is not installed: pip install 'edgeq[grammar]'")
+    result = call(
+        "chat",
+        model,
+        "--regex",
+        "(yes|no)!",
+        stdin=b"Is it?\nReally?\n",
+    )
+    assert result.code == 0 and result.out.count("!") == 2
+    assert set(result.out.replace("!", " ").split()) <= {"yes", "no"}
+    for words in (["--stop", "x"], ["--ignore-eos"]):
+        refused = call("chat", model, "--json-object", *words, stdin=b"Hi\n")
+        assert refused.code == 2 and "says where the text ends" in refused.err
+    assert call("chat", model, "-j", '{"not": {}}', stdin=b"Hi\n").code == 2

@@ -31,6 +31,9 @@ NEEDED = {
     "eval choice": ["-f", "text"],
 }  # what a command does not do without
 
+# what answers are held to: tests/cli/test_run.py runs these, where their library is installed
+HELD = {"--grammar", "--grammar-file", "-j", "-jf", "--format"}
+
 Parse = Callable[..., tuple[Result, dict[str, Any]]]
 
 
@@ -127,6 +130,8 @@ def test_what_is_taken_runs(call: Call, model: str, tmp_path: Path, command: str
     files = {"FILE": str(tmp_path / "text"), "MODEL": model, "DRAFT": model}
     taken = {row.names[0]: row for of, _, row in ROWS if of == command and row.what in (SAME, OTHER)}
     for name, row in taken.items():
+        if name in HELD:
+            continue
         words = [name, files.get(row.value, row.value)] if row.value and not row.choices else [name]
         named = [] if row.value == "MODEL" else [model]
         result = call(command, *named, *words, "-q", stdin=b"sing\n")

@@ -96,7 +96,7 @@ ABSENT = {
     "--recipe", "--target-bpw", "--target-size", "--method", "--preset",
     "--transform", "--stats", "--gate", "--against", "--save-reference", "--merge", "--tokenizer", "--tier",
     "--cpu", "--samplers", "--sampler-seq", "-l", "--dry-sequence-breaker", "--prompt-cache", "--npy",
-    "--prompt",
+    "--prompt", "-j", "-jf", "--grammar", "--grammar-file", "--regex",
 }  # fmt: skip
 ABSENT_THERE = {("sensitivity", "-o"), ("kernels build", "-o"), ("kernels build", "--cpu")}
 

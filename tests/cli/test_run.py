@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -194,3 +195,66 @@ def test_nohup_is_respected(model: str) -> None:
         process.stdin.close()  # it goes on
         assert process.stdout.read() == SONG[3:] + "\n"
         assert process.wait(STUCK_S) == 0
+
+
+PERSON = (
+    '{"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], '
+    '"additionalProperties": false}'
+)
+
+
+@pytest.fixture
+def held() -> None:
+    pytest.importorskip("llguidance", reason="llguidance is not installed: pip install 'edgeq[grammar]'")
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["-j", PERSON], r'\{"a": [12]\}'),
+        (["--json-schema", "schema.json"], r'\{"a": [12]\}'),
+        (["-jf", "schema.json"], r'\{"a": [12]\}'),
+        (["--json-schema-file", "schema.json"], r'\{"a": [12]\}'),
+        (["--grammar", 'root ::= "x" [0-9] "\\n"?'], r"x[0-9]\n?"),
+        (["--grammar-file", "grammar.gbnf"], r"x[0-9]\n?"),
+        (["--grammar", 'start: "x" /[0-9]/'], "x[0-9]"),
+        (["--regex", "[a-c]{2,4}\\."], r"[a-c]{2,4}\."),
+    ],
+)
+def test_an_answer_is_held(
+    call: Call,
+    model: str,
+    held: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    wanted: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "schema.json").write_text(PERSON)
+    (tmp_path / "grammar.gbnf").write_text('root ::= "x" [0-9] "\\n"?\n')
+    result = call("run", model, "-p", "x", "-s", "1", "--temp", "2", *words, "--json")
+    assert result.code == 0, result.err
+    assert re.fullmatch(wanted, json.loads(result.out)["text"])
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["-j", PERSON, "--regex", "a"], 2, "--json-schema and --regex are given"),
+        (["--json-object", "--stop", "x"], 2, "stop is given, but the schema says where"),
+        (["--json-object", "--ignore-eos"], 2, "ignore_eos is given"),
+        (["-j", '{"not": {}}'], 2, "not at / cannot be honoured"),
+        (["-j", "none.json"], 2, "there is no file none.json"),
+        (["-j", "[]"], 2, "must be an object"),
+        (["--regex", "("], 2, "the regular expression is refused"),
+        (["--grammar", "root ::= a"], 2, "no rule 'a'"),
+        (["--grammar", "list.gbnf"], 2, "--grammar-file takes the name of a file"),
+        (["--regex", "a{9}", "-n", "3"], 1, "the answer ended before it was what was asked for"),
+    ],
+)
+def test_what_an_answer_cannot_be_held_to(
+    call: Call, model: str, held: None, words: list[str], code: int, told: str
+) -> None:
+    result = call("run", model, "-p", "x", *words)
+    assert result.code == code and told in result.err

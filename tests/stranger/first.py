@@ -101,6 +101,8 @@ ANSWERED = (
          (rf"\A, {STORY}", r"2 messages$"), also="--temp 0 --draft model.edgeq"),
     Step("another order of samplers", USAGE,
          "edgeq run qwen3.edgeq -f story.txt --samplers 'min_p;temperature' --min-p 0.1 --temp 1.5 --seed 1", (r"\A.+",), (TIMINGS,), also="-n 16"),
+    Step("an answer in a form", USAGE, 'edgeq run qwen3.edgeq -f letter.txt --regex "(yes|no|unclear)"',
+         (r"\A(yes|no|unclear)\n\Z",), (TIMINGS,)),
     Step("a smaller cache", README, "edgeq run qwen3.edgeq -f story.txt --kv q4", (r"\A named Lily\.",), (TIMINGS,), also="--temp 0"),
     Step("a long text", USAGE, KEPT, (r"\A.+",), (r"prompt 437 tokens, ",)),
     Step("the same text again, in another process", USAGE, KEPT, (r"\A.+",), (r"prompt 1 tokens, ",)),

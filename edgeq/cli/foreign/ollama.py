@@ -10,8 +10,7 @@ RUN = Table(
     "ollama run",
     ("run",),
     (
-        other("--format", "json", None, "one object with the text; it holds the model to no form",
-              values={"json": "--json"}),
+        other("--format", "json", None, "the answer is an object of JSON", values={"json": "--json-object"}),
         ignored("--keepalive", "5m", "a process ends with its answer; the system keeps the file's pages"),
         ignored("--nowordwrap", "", "text is not wrapped where it goes to no chat"),
         refused("--think", "[true|false|high|medium|low]", "`edgeq chat` uses the model's template"),

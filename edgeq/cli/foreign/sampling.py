@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from edgeq.cli.foreign.rows import Table, ignored, other, refused, same
 
-GRAMMAR = "edgeq holds an answer to no grammar"
-
 SAMPLING = (
     same("-c --ctx-size", "64"),
     same("-n --predict --n-predict", "3"),
@@ -41,10 +39,12 @@ SAMPLING = (
     same("--mirostat-lr", "0.2"),
     same("--mirostat-ent", "4"),
     same("-l --logit-bias", "15+1"),
-    refused("--grammar", "GRAMMAR", GRAMMAR),
-    refused("--grammar-file", "FILE", GRAMMAR),
-    refused("-j --json-schema", "SCHEMA", GRAMMAR),
-    refused("-jf --json-schema-file", "FILE", GRAMMAR),
+    same("--grammar", 'root ::= "a"', "in Lark, too"),
+    same("--grammar-file", "FILE"),
+    same(
+        "-j --json-schema", "{}", "a keyword that cannot be honoured is refused; a file's name will do, too"
+    ),
+    same("-jf --json-schema-file", "FILE"),
     ignored("-bs --backend-sampling", "", "tokens are drawn on the CPU"),
     refused("--keep", "64", "no tokens are shifted out of a full context", off="0"),
     same("--perf", becomes="", words="a line of timings goes to stderr"),
