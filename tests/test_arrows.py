@@ -74,6 +74,7 @@ ARROWS: dict[str, set[str]] = {
         "arguments", "calibrate", "converters", "cores", "evaluate", "formats", "models", "rounding",
         "runtime", "tokenizer",
     },
+    "serve": {"chat", "engine", "generate", "sampling", "schedule", "tokenizer"},
     "demo": set(),
     "__init__": {"chat", "converters", "engine"},
     "idle": set(),
@@ -82,7 +83,7 @@ ARROWS: dict[str, set[str]] = {
     "cli": {
         "engine", "generate", "sampling", "speculate", "chat", "tokenizer", "evaluate", "converters",
         "models", "formats", "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache",
-        "demo", "cores", "embed", "tune", "tuned", "idle", "ends", "hub", "library", "sizes", "whole",
+        "serve", "demo", "cores", "embed", "tune", "tuned", "idle", "ends", "hub", "library", "sizes", "whole",
     },
 }  # fmt: skip
 
@@ -94,14 +95,15 @@ CATALOG = {
 
 # imported only inside functions, so that nothing pays for them before it needs them
 HEAVY = {
-    "huggingface_hub", "jinja2", "llama_cpp", "numba", "llvmlite", "safetensors", "sentencepiece",
-    "tokenizers", "torch",
+    "h11", "huggingface_hub", "jinja2", "llama_cpp", "llguidance", "msgspec", "numba", "llvmlite",
+    "prometheus_client", "safetensors", "sentencepiece", "starlette", "tokenizers", "torch", "uvicorn",
 }  # fmt: skip
 HEAVY_ALLOWED = {
     "simd": {"numba", "llvmlite"},
     "kernels": {"numba", "llvmlite"},
     "rounding": {"numba"},
     "quantize": {"numba"},
+    "serve": {"h11", "msgspec", "starlette", "uvicorn"},  # the whole part is imported late
 }
 
 
