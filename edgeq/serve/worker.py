@@ -59,6 +59,9 @@ class Work:
                 self._pause(False)
             if events:
                 yield events
+            if self._events:  # more came meanwhile
+                self._arrived.set()
+                continue
             if self._error is not None:
                 raise self._error
             if self.done:
