@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from edgeq import chat
 from edgeq.chat.prompt import check_tools, words_of
-from edgeq.errors import EdgeqError
+from edgeq.errors import EdgeqError, UsageError
 from edgeq.serve import fields
 from edgeq.serve.errors import ApiError, unsupported, wrong
 from edgeq.serve.served import Served, template_error
@@ -105,7 +105,10 @@ def words_for(
         thinks = effort != "none" if thinks is None else thinks
     if thinks is not None:
         words |= {"enable_thinking": thinks, "thinking": thinks}
-    return words | words_of(more)
+    try:
+        return words | words_of(more)
+    except UsageError as error:
+        raise wrong("chat_template_kwargs", str(error)) from None
 
 
 def chat_prompt(
@@ -118,10 +121,13 @@ def chat_prompt(
 ) -> list[int]:
     """The ids of a conversation. ApiError for what the template does not take."""
     template = served.chat_template
-    try:
-        if tools:
+    if tools:
+        try:
             check_tools(tools, template)
-            words = {**words, "tools": list(tools)}
+        except UsageError as error:
+            raise wrong("tools", str(error)) from None
+        words = {**words, "tools": list(tools)}
+    try:
         return chat.encode_chat(served.tokenizer, template, messages, add_generation_prompt=goes_on, **words)
     except EdgeqError as error:
         raise template_error(error) from None
