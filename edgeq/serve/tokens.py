@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from edgeq import chat
 from edgeq.serve import fields
 from edgeq.serve.errors import ApiError, wrong
 from edgeq.serve.messages import chat_prompt, messages_of, words_for
@@ -91,7 +92,22 @@ def detokenize(served: Served, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def apply_template(served: Served, data: Mapping[str, Any]) -> dict[str, Any]:
-    return {"prompt": served.text_of(_chat_ids(served, fields.read(Template, data)))}
+    """The text of a conversation. Given back as a prompt, what messages spell is no longer told from what
+    the template wrote: chat endpoints do."""
+    read = fields.read(Template, data)
+    _chat_ids(served, read)  # refuses what a chat would
+    info = tokenizer_info(served)
+    text = chat.render(
+        served.chat_template,
+        messages_of(read.messages),
+        add_generation_prompt=read.add_generation_prompt,
+        bos_token=info["bos_token"] or "",
+        eos_token=info["eos_token"] or "",
+        unk_token=info["unk_token"] or "",
+        tools=read.tools,
+        **words_for(more=read.chat_template_kwargs),
+    )
+    return {"prompt": text}
 
 
 def tokenizer_info(served: Served) -> dict[str, Any]:

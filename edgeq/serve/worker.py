@@ -174,15 +174,13 @@ class Worker:
 
     def widen(self, work: Work, places: int) -> None:
         """Let a work that was not submitted yet have so many places. ApiError where there are not as many."""
+        if places > self.places:
+            raise ApiError(400, f"{places} texts are asked for, but {self.places} run and wait at the most")
         self._check(places - work.places)
         self.taken += places - work.places
         work.places = places
 
     def _check(self, places: int) -> None:
-        if places > self.places:
-            raise ApiError(
-                400, f"{places} more texts are asked for, but {self.places} run and wait at the most"
-            )
         if self.taken + places > self.places:
             wait = 1 + int(self.taken * self.step_seconds * 32)
             raise ApiError(

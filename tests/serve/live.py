@@ -7,6 +7,8 @@ import http.client
 import json
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from edgeq.serve import sockets
@@ -83,6 +85,7 @@ class Live:
         self.life: _Life | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self._made = threading.Event()
+        self._go = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         assert self._made.wait(STUCK_S)
@@ -114,7 +117,25 @@ class Live:
         self._thread.join(STUCK_S)
         assert not self._thread.is_alive()
 
+    @contextmanager
+    def halted(self) -> Iterator[None]:
+        """No step is made meanwhile, once the one under way is done."""
+        step = self.batch.step
+
+        def halting() -> Any:
+            self._go.wait(STUCK_S)
+            return step()
+
+        self._go.clear()
+        self.batch.step = halting
+        try:
+            yield
+        finally:
+            self.batch.step = step
+            self._go.set()
+
     def stop(self) -> None:
+        self._go.set()
         if self._thread.is_alive():
             self.end()
             self.end()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from edgeq.errors import OutOfMemoryError
 from edgeq.generate import Piece
+from edgeq.serve.http import Limits
 from edgeq.serve.request import Event
 from edgeq.serve.worker import Work
 from tests.serve.conftest import Start
@@ -127,24 +129,17 @@ def test_an_error_ends_a_stream_without_done(start: Start, monkeypatch: pytest.M
     assert server.chat(max_tokens=1).status == 200
 
 
-def test_a_ping_comes_while_nothing_else_does(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
-
-    from edgeq.serve.http import Limits
-
+def test_a_ping_comes_while_nothing_else_does(start: Start) -> None:
     server = start(limits=Limits(ping_s=0.01))
-    go, step = threading.Event(), server.batch.step
-
-    def halting() -> Any:
-        go.wait(30)
-        return step()
-
-    monkeypatch.setattr(server.batch, "step", halting)
-    with server.begin("/v1/completions", {"prompt": "Tom", "max_tokens": 2, "stream": True}) as connection:
+    body = {"prompt": "Tom", "max_tokens": 2, "stream": True}
+    with ExitStack() as stack:
+        halted = stack.enter_context(ExitStack())
+        halted.enter_context(server.halted())
+        connection = stack.enter_context(server.begin("/v1/completions", body))
         data = b""
         while b": ping\n\n" not in data:
             data += connection.recv(1 << 16)
         assert b"data:" not in data
-        go.set()
+        halted.close()
         while b"[DONE]" not in data:
             data += connection.recv(1 << 16)
