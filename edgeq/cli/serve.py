@@ -170,7 +170,9 @@ def command(model: str, **options: Any) -> None:
     fd = options.pop("fd")
     fd = fd if fd is not None else sockets.handed_over()
     host, port = options.pop("host"), options.pop("port")
-    guard = guard_of(host, fd, options)
+    guard, insecure = guard_of(host, options), options.pop("insecure")
+    if fd is None:
+        check_reach(host, guard, insecure)
     limits = Limits(queue_s=options.pop("queue_timeout"), drain_s=options.pop("drain"))
     template = template_given(options.pop("template_file"))
     alias = name_of(options.pop("alias"))
@@ -184,6 +186,10 @@ def command(model: str, **options: Any) -> None:
     if (memory := running["kv_memory"]) is not None:
         options["cache_memory"] = memory
     listener = sockets.listener(host, port, fd)
+    check_reach(listener.host, guard, insecure)
+    if insecure and not guard.keys and not sockets.is_local(listener.host):
+        terminal.note("edgeq: warning: whoever reaches this address may ask: there is no key")
+    guard.unix = listener.unix is not None
     tell = silent if quiet else terminal.note
 
     def load() -> Model:
@@ -234,27 +240,31 @@ def name_of(alias: str | None) -> str | None:
     return alias
 
 
-def guard_of(host: str, fd: int | None, options: dict[str, Any]) -> Guard:
-    """Who may ask, out of the options. UsageError for a server that anybody could use unasked."""
-    from edgeq.serve import server, sockets
+def guard_of(host: str, options: dict[str, Any]) -> Guard:
+    """Who may ask, out of the options. UsageError for pages that anybody could make."""
+    from edgeq.serve import server
     from edgeq.serve.guard import Guard, Keys
 
     given = [*options.pop("api_keys"), *server.key_of_environment()]
     keys = Keys(given, options.pop("api_key_file"))
-    insecure, origins = options.pop("insecure"), frozenset(options.pop("origins"))
+    origins = frozenset(options.pop("origins"))
     hosts = {name.lower() for name in options.pop("hosts")}
-    if fd is None and not sockets.is_local(host) and not keys:
-        if not insecure:
-            raise UsageError(
-                f"--host {host} lets other machines ask: give --api-key-file FILE, or --insecure to let "
-                "everybody in"
-            )
-        terminal.note("edgeq: warning: whoever reaches this address may ask: there is no key")
     if "*" in origins and not keys:
         raise UsageError("--cors-origin '*' lets every page of the web ask: give --api-key-file FILE too")
     for origin in origins - {"*"}:
         check_origin(origin)
-    return Guard(keys, frozenset(hosts | {host.lower()}), origins, unix=host.startswith(sockets.UNIX))
+    return Guard(keys, frozenset(hosts | {host.lower()}), origins)
+
+
+def check_reach(host: str, guard: Guard, insecure: bool) -> None:
+    """UsageError for a server that other machines could ask without a key."""
+    from edgeq.serve import sockets
+
+    if not (sockets.is_local(host) or guard.keys or insecure):
+        raise UsageError(
+            f"--host {host} lets other machines ask: give --api-key-file FILE, or --insecure to let "
+            "everybody in"
+        )
 
 
 def check_origin(origin: str) -> None:

@@ -18,10 +18,11 @@ FIRST_FD = 3  # of those that systemd hands over
 
 @dataclass
 class Listener:
-    """A bound socket. url: what to ask it under. handed: whether another process keeps it, and requests wait
-    in it while this one starts anew."""
+    """A bound socket. host: as `is_local` takes it; url: what to ask it under. handed: whether another
+    process keeps it, and requests wait in it while this one starts anew."""
 
     socket: socket.socket
+    host: str
     url: str
     unix: str | None = None
     handed: bool = False
@@ -76,7 +77,7 @@ def listener(host: str, port: int, fd: int | None = None) -> Listener:
     opened.setblocking(False)
     bound = opened.getsockname()[1]
     name = f"[{host}]" if ":" in host else host
-    return Listener(opened, f"http://{name}:{bound}")
+    return Listener(opened, host, f"http://{name}:{bound}")
 
 
 def _unix(path: str) -> Listener:
@@ -98,7 +99,7 @@ def _unix(path: str) -> Listener:
         opened.close()
         raise UsageError(f"the socket {path} cannot be had: {error.strerror or error}") from None
     opened.setblocking(False)
-    return Listener(opened, f"{UNIX}{path}", unix=path)
+    return Listener(opened, f"{UNIX}{path}", f"{UNIX}{path}", unix=path)
 
 
 def _handed(fd: int) -> Listener:
@@ -117,6 +118,6 @@ def _handed(fd: int) -> Listener:
     opened.setblocking(False)
     if opened.family == socket.AF_UNIX:
         path = os.fsdecode(name)
-        return Listener(opened, f"{UNIX}{path}", unix=path, handed=True)
+        return Listener(opened, f"{UNIX}{path}", f"{UNIX}{path}", unix=path, handed=True)
     host, port = name[:2]
-    return Listener(opened, f"http://{f'[{host}]' if ':' in host else host}:{port}", handed=True)
+    return Listener(opened, host, f"http://{f'[{host}]' if ':' in host else host}:{port}", handed=True)
