@@ -83,7 +83,8 @@ ARROWS: dict[str, set[str]] = {
     "cli": {
         "engine", "generate", "sampling", "speculate", "chat", "tokenizer", "evaluate", "converters",
         "models", "formats", "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache",
-        "serve", "demo", "cores", "embed", "tune", "tuned", "idle", "ends", "hub", "library", "sizes", "whole",
+        "demo", "cores", "embed", "serve", "tune", "tuned", "idle", "ends", "hub", "library", "sizes",
+        "whole",
     },
 }  # fmt: skip
 

@@ -33,12 +33,11 @@ listening = combine(
     click.option(
         "--host",
         default="127.0.0.1",
-        show_default=True,
         metavar="ADDRESS",
-        help="Listen here; unix:/PATH is a socket in the file system.",
+        help="Listen here; unix:/PATH is a socket in the file system.  [default: 127.0.0.1]",
     ),
     click.option(
-        "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, metavar="N", help="0: any."
+        "--port", type=click.IntRange(0, 65535), default=8080, metavar="N", help="0: any.  [default: 8080]"
     ),
     click.option("--fd", type=click.IntRange(0), metavar="N", help="A socket that is open already."),
 )
@@ -79,33 +78,29 @@ load_options = combine(
         "--parallel",
         type=click.IntRange(1, 256),
         default=4,
-        show_default=True,
         metavar="N",
-        help="Texts that are computed at once.",
+        help="Texts that are computed at once.  [default: 4]",
     ),
     click.option(
         "--queue",
         type=click.IntRange(0, 10_000),
         default=64,
-        show_default=True,
         metavar="N",
-        help="Texts that wait besides; more are turned away with 429.",
+        help="Texts that wait besides; more are turned away with 429.  [default: 64]",
     ),
     click.option(
         "--queue-timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=click.IntRange(1),
         default=600,
-        show_default=True,
         metavar="S",
-        help="Seconds that a request waits for its turn.",
+        help="Seconds that a request waits for its turn.  [default: 600]",
     ),
     click.option(
         "--stall",
         type=click.IntRange(1),
         default=250,
-        show_default=True,
         metavar="MS",
-        help="Milliseconds that a long prompt holds up others at a time.",
+        help="Milliseconds that a long prompt holds up others at a time.  [default: 250]",
     ),
     click.option(
         "--kv-memory",
@@ -115,11 +110,10 @@ load_options = combine(
     ),
     click.option(
         "--drain",
-        type=click.FloatRange(min=0),
+        type=click.IntRange(0),
         default=10,
-        show_default=True,
         metavar="S",
-        help="Seconds that answers have to end after SIGTERM.",
+        help="Seconds that answers have to end after SIGTERM.  [default: 10]",
     ),
 )
 naming = combine(
@@ -142,7 +136,7 @@ naming = combine(
         "edgeq serve model.edgeq",
         "edgeq serve OWNER/NAME:Q4_K_M -c 4096 -np 8 --port 9000",
         "edgeq serve model.edgeq --host 0.0.0.0 --api-key-file keys",
-        'curl localhost:8080/v1/chat/completions -d \'{"messages": [{"role": "user", "content": "Hi"}]}\'',
+        'curl localhost:8080/v1/completions -d \'{"prompt": "Once"}\'',
     ),
 )
 @model_argument
