@@ -32,7 +32,7 @@ COMMANDS = {
     "quantize": "Make a small .edgeq file that stays close to a model, by calibration.",
     "run": "Continue a prompt.",
     "chat": "Talk with a model.",
-    "serve": "Serve a model over HTTP, in OpenAI's dialect.",
+    "serve": "Serve a model over HTTP, as OpenAI, Anthropic and ollama do.",
     "embed": "Make vectors of texts.",
     "rerank": "Order documents by how well they answer a query.",
     "bench": "Measure tokens per second and memory.",

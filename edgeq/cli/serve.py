@@ -149,7 +149,7 @@ naming = combine(
 @prompt_cache_options
 @quiet_option
 def command(model: str, **options: Any) -> None:
-    """Serve MODEL over HTTP, to programs that speak OpenAI's dialect.
+    """Serve MODEL over HTTP, to programs that speak OpenAI's, Anthropic's or ollama's dialect.
 
     Base URL: http://127.0.0.1:8080/v1. How tokens are drawn is the request's to say; what it does not say is
     as the options here, else as the model's file has it. SIGTERM and Ctrl-C let answers end, a second one

@@ -15,7 +15,7 @@ from typing import Any
 from starlette.routing import Match, Route
 
 from edgeq.errors import EdgeqError
-from edgeq.serve import tokens
+from edgeq.serve import anthropic, llamacpp, ollama, tokens
 from edgeq.serve.answer import (
     Dialect,
     Left,
@@ -127,6 +127,7 @@ class App:
     def _endpoints(self) -> list[Endpoint]:
         chat, completion = self._answering(ChatReply), self._answering(CompletionReply)
         rows: list[tuple[str, list[str], Handler]] = [
+            ("/", ["GET"], self._root),
             ("/health", ["GET"], self._health),
             ("/v1/health", ["GET"], self._health),
             ("/metrics", ["GET"], self._metrics),
@@ -142,8 +143,19 @@ class App:
             ("/chat/completions", ["POST"], chat),
             ("/v1/completions", ["POST"], completion),
             ("/completions", ["POST"], completion),
+            ("/completion", ["POST"], self._answering(llamacpp.CompletionReply)),
         ]
-        return [Endpoint(*row, openai_errors) for row in rows]
+        found = [Endpoint(*row, openai_errors) for row in rows]
+        message = self._answering(anthropic.MessageReply)
+        found.append(Endpoint("/v1/messages", ["POST"], message, anthropic.errors))
+        count = self._making(anthropic.count_tokens)
+        found.append(Endpoint("/v1/messages/count_tokens", ["POST"], count, anthropic.errors))
+        for path, reply in (("chat", ollama.ChatReply), ("generate", ollama.GenerateReply)):
+            found.append(Endpoint(f"/api/{path}", ["POST"], self._answering(reply), ollama.errors))
+        for path, told in (("version", ollama.version), ("tags", ollama.tags), ("ps", ollama.ps)):
+            found.append(Endpoint(f"/api/{path}", ["GET"], self._telling(told), ollama.errors))
+        found.append(Endpoint("/api/show", ["POST"], self._making(ollama.show), ollama.errors))
+        return found
 
     def _parallel(self) -> int:
         return self.worker.parallel if self.worker is not None else 0
@@ -169,6 +181,12 @@ class App:
             await json_response(send, await loop.run_in_executor(self.pool, made, served, data))
 
         return handler
+
+    async def _root(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What clients of ollama ask to see whether somebody is there."""
+        text = b"edgeq is running\n"
+        await start(send, 200, {"content-type": "text/plain", "content-length": str(len(text))})
+        await send({"type": "http.response.body", "body": text})
 
     async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.ready()
@@ -199,7 +217,7 @@ class App:
 
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         path = _path(scope)
-        endpoint: Endpoint | None = None
+        endpoint = next((each for each in self.endpoints if each.path == path), None)
         try:
             more |= self.guard.check(scope["method"], path, headers)
             if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:

@@ -55,7 +55,8 @@ def prompts_of(served: Served, read: Completion) -> list[list[int]]:
     if len(given) > PROMPTS_MAX:
         raise wrong("prompt", f"prompt has {len(given)} prompts, but at most {PROMPTS_MAX} are taken")
     if all(isinstance(each, str) for each in given):
-        return [_encoded(served, read, text) for text in given]
+        special = read.add_special_tokens
+        return [encoded(served, text, add_bos=special, special=read.parse_special) for text in given]
     if all(isinstance(each, list) and each and all(_is_id(id) for id in each) for each in given):
         return [_checked(served, ids) for ids in given]
     raise wrong("prompt", "prompt must be a text, a list of texts, token ids or a list of lists of token ids")
@@ -65,8 +66,15 @@ def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _encoded(served: Served, read: Completion, text: str) -> list[int]:
-    ids = served.tokenizer.encode(text, add_bos=read.add_special_tokens, special=read.parse_special)
+def encoded(
+    served: Served, prompt: str | list[Any], *, add_bos: bool | None = None, special: bool = True
+) -> list[int]:
+    """The ids of one prompt, a text or ids."""
+    if isinstance(prompt, list):
+        if not prompt or not all(_is_id(id) for id in prompt):
+            raise wrong("prompt", "prompt must be a text or token ids")
+        return _checked(served, prompt)
+    ids: list[int] = served.tokenizer.encode(prompt, add_bos=add_bos, special=special)
     if not ids:
         raise wrong("prompt", "prompt is empty, but there must be at least one token to begin with")
     return ids
