@@ -33,6 +33,7 @@ COMMANDS = {
     "run": "Continue a prompt.",
     "chat": "Talk with a model.",
     "serve": "Serve a model over HTTP, as OpenAI, Anthropic and ollama do.",
+    "batch": "Answer a file of requests.",
     "embed": "Make vectors of texts.",
     "rerank": "Order documents by how well they answer a query.",
     "bench": "Measure tokens per second and memory.",

@@ -210,8 +210,7 @@ class Worker:
             added: list[BatchGeneration] = []
             try:
                 for request in requests:
-                    for part in divided(request, self.parallel):
-                        added += self._added(part)
+                    added += add(self.batch, request, self.parallel)
             except BaseException:
                 for generation in added:
                     generation.cancel()
@@ -223,19 +222,6 @@ class Worker:
                 for generation in added:
                     generation.cancel()
         self.wake()
-
-    def _added(self, request: Request) -> list[BatchGeneration]:
-        options: dict[str, Any] = {
-            "options": request.options,
-            "max_tokens": request.max_tokens,
-            "stop": request.stop,
-            "logprobs": request.logprobs,
-            "cache_prompt": request.cache,
-            "score": request.score,
-        }
-        if request.n == 1:
-            return [self.batch.add(request.prompt, mask=request.mask, **options)]
-        return self.batch.add_several(request.prompt, request.n, **options)
 
     # the engine's thread -------------------------------------------------------------------------------
 
@@ -285,6 +271,25 @@ class Worker:
             work.feed(index, pieces, over)
             if over and work.over == len(work.generations):
                 self.release(work)
+
+
+def add(batch: Batch, request: Request, most: int) -> list[BatchGeneration]:
+    """Let a batch begin with a request's texts, at most so many at once. UsageError, with nothing begun, for
+    what it cannot do."""
+    options: dict[str, Any] = {
+        "max_tokens": request.max_tokens,
+        "stop": request.stop,
+        "logprobs": request.logprobs,
+        "cache_prompt": request.cache,
+        "score": request.score,
+    }
+    added: list[BatchGeneration] = []
+    for part in divided(request, most):
+        if part.n == 1:
+            added.append(batch.add(part.prompt, options=part.options, mask=part.mask, **options))
+        else:
+            added += batch.add_several(part.prompt, part.n, options=part.options, **options)
+    return added
 
 
 def divided(request: Request, most: int) -> Iterator[Request]:

@@ -85,16 +85,18 @@ ELSEWHERE = {
     ("serve", "-a"): "its file",
     **{
         (name, "-t"): CORES
-        for name in ("run", "chat", "serve", "bench", "eval ppl", "eval kld", "eval choice")
+        for name in ("run", "chat", "serve", "batch", "bench", "eval ppl", "eval kld", "eval choice")
     },
     **{(name, "-t"): CORES for name in ("quantize", "sensitivity", "calibrate", "embed", "rerank")},
     **{(name, "-f"): "edgeq's own" for name in ("quantize", "sensitivity", "calibrate")},
-    **{(name, "-c"): "the model's, at most 8192" for name in ("run", "chat", "serve", "eval choice")},
+    **{
+        (name, "-c"): "the model's, at most 8192" for name in ("run", "chat", "serve", "batch", "eval choice")
+    },
     **{(name, "-c"): "the model's, at most 8192" for name in ("embed", "rerank")},
-    **{(name, "--prompt-cache-size"): "1G" for name in ("run", "chat", "serve")},
+    **{(name, "--prompt-cache-size"): "1G" for name in ("run", "chat", "serve", "batch")},
     **{
         (name, "--kv"): "the model's, else q8"
-        for name in ("run", "chat", "serve", "bench", "embed", "rerank")
+        for name in ("run", "chat", "serve", "batch", "bench", "embed", "rerank")
     },
     **{(f"eval {name}", "--kv"): "the model's, else q8" for name in ("ppl", "kld", "choice")},
 }

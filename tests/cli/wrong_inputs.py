@@ -207,6 +207,7 @@ MEASURE = (
     _is("documents for a model that does not rank", "rerank story.edgeq q d", USAGE, "not made to rank"),
     _is("a query and nothing to rank", "rerank story.edgeq q", USAGE, "no document is given", "-f"),
     _is("a server that anybody may ask", "serve story.edgeq --host 0.0.0.0", USAGE, "--api-key-file", "--insecure"),
+    _is("requests that are nowhere", "batch story.edgeq nowhere.jsonl -o out.jsonl", USAGE, "nowhere.jsonl", "cannot be read"),
     _is("a server's page that is none", "serve story.edgeq --cors-origin here", USAGE, "here is no origin", "http://"),
     _is("a list with a hole", "bench story.edgeq -t 1,,2", USAGE, "no list of whole numbers", "1,2"),
     _is("a prompt beyond the model", "bench story.edgeq -p 100000", USAGE, "context is 100000", "at most 512"),

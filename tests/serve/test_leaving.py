@@ -164,6 +164,7 @@ def test_a_long_prompt_holds_up_nobody(start: Start, model: Any) -> None:
         setattr(engine, name, getattr(model, name))
     worker = server.app.worker
     assert worker is not None
+    server.complete([5] * 40, max_tokens=4, cache_prompt=False)  # so that it knows what passes take
     with server.begin("/v1/completions", {**LONG, "stream": True}) as stream:
         stream.recv(1)
         body = {"prompt": [5] * 300, "max_tokens": 1, "cache_prompt": False}

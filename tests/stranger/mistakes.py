@@ -29,6 +29,8 @@ STEPS = (
            {"edgeq run qwen3": "head -c 1000 qwen3.edgeq >cut.edgeq; edgeq run cut"}, 3),
     Step("a server that anybody may ask", README, "edgeq serve qwen3.edgeq", (NOTHING,),
          (r"\Aedgeq: error: --host 0\.0\.0\.0 lets other machines ask: .*\n\Z",), 2, also="--host 0.0.0.0 --port 0"),
+    Step("requests that are nowhere", README, "edgeq batch", (NOTHING,),
+         (r"\Aedgeq: error: nowhere\.jsonl cannot be read: .*\n\Z",), 2, also="qwen3.edgeq nowhere.jsonl -o answers.jsonl"),
     Step("what is wrong with it", USAGE, VERIFY, (r"\Acut\.edgeq: file has 1000 bytes, .*\n\Z",), (NOTHING,), 3,
          also="cut.edgeq", told_on_stdout=True),
     _wrong("an option mistyped", r"No such option '--temprature'\. .*'--temperature'", {"-n 32": "--temprature 0"}),
