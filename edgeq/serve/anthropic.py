@@ -149,7 +149,7 @@ def choice_of(choice: Mapping[str, Any] | None) -> tuple[Any, bool | None]:
     parallel = None if single is None else not single
     if kind == "tool" and isinstance(name, str):
         return {"type": "function", "function": {"name": name}}, parallel
-    if kind not in CHOICES:
+    if not isinstance(kind, str) or kind not in CHOICES:
         raise wrong("tool_choice.type", "tool_choice.type must be auto, any, none, or tool with a name")
     return CHOICES[kind], parallel
 

@@ -25,10 +25,12 @@ from edgeq.serve.answer import (
     answer,
     data_of,
     json_response,
+    leaving,
     start,
     too_large,
 )
 from edgeq.serve.completions import CompletionReply
+from edgeq.serve.embeddings import embeddings
 from edgeq.serve.errors import ApiError, api_error
 from edgeq.serve.guard import OPEN, Guard
 from edgeq.serve.http import Limits
@@ -144,6 +146,7 @@ class App:
             ("/v1/completions", ["POST"], completion),
             ("/completions", ["POST"], completion),
             ("/completion", ["POST"], self._answering(llamacpp.CompletionReply)),
+            ("/v1/embeddings", ["POST"], self._embeddings),
         ]
         found = [Endpoint(*row, openai_errors) for row in rows]
         message = self._answering(anthropic.MessageReply)
@@ -181,6 +184,19 @@ class App:
             await json_response(send, await loop.run_in_executor(self.pool, made, served, data))
 
         return handler
+
+    async def _embeddings(self, scope: Scope, receive: Receive, send: Send) -> None:
+        served, _ = self.ready()
+        data = await data_of(self, receive)
+        left = asyncio.ensure_future(leaving(receive))
+        try:
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self.pool, embeddings, served, data, left.done)
+        finally:
+            left.cancel()
+        if found is None:
+            raise Left
+        await json_response(send, found)
 
     async def _root(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What clients of ollama ask to see whether somebody is there."""

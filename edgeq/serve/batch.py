@@ -113,7 +113,8 @@ def lines_of(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
                     f"{where} is no request: {error.message.replace('the body', 'it')}"
                 ) from None
             custom_id, url, body = given.get("custom_id"), given.get("url"), given.get("body")
-            if not isinstance(custom_id, str) or not isinstance(body, dict) or url not in DIALECTS:
+            is_known = isinstance(url, str) and url in DIALECTS
+            if not isinstance(custom_id, str) or not isinstance(body, dict) or not is_known:
                 raise UsageError(
                     f"{where} is no request: it must have custom_id, body, and as url one of "
                     f"{' and '.join(DIALECTS)}"
@@ -121,7 +122,7 @@ def lines_of(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
             if custom_id in seen:
                 raise UsageError(f"{where} has the custom_id {shown(custom_id)} of a line before it")
             seen.add(custom_id)
-            yield custom_id, url, {**body, "stream": False}
+            yield custom_id, str(url), {**body, "stream": False}
 
 
 def run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.patience import until
 from tests.serve.conftest import Start
-from tests.serve.live import Live, Response
+from tests.serve.live import Live, Response, Shared
 
 HI = [{"role": "user", "content": "Hi"}]
 
@@ -236,3 +237,40 @@ def test_llama_servers_completion(live: Live, model: Any) -> None:
     refused: list[dict[str, Any]] = [{"prompt": []}, {"prompt": ["a"]}, {"image_data": [1]}]
     for wrong in [*refused, {"n_probs": 21}, {"grammar": "x"}]:
         assert live.post("/completion", {**body, **wrong}).status in (400, 501), wrong
+
+
+# vectors ------------------------------------------------------------------------------------------------
+
+
+class Made(Shared):
+    """A model that was made for vectors."""
+
+    pooling = "mean"
+
+    def embed(self, texts: Any, **options: Any) -> Any:
+        return self._model.embed(texts, pooling="mean", **options)
+
+
+def test_embeddings(model: Any) -> None:
+    server = Live(model, load=lambda: Made(model))
+    try:
+        wanted = model.embed(["Tom", "a cat"], pooling="mean")
+        found = server.post("/v1/embeddings", {"input": ["Tom", "a cat"], "model": "x"}).json
+        assert [row["embedding"] for row in found["data"]] == wanted.tolist()
+        coded = server.post("/v1/embeddings", {"input": "Tom", "encoding_format": "base64"}).json["data"][0]
+        assert base64.b64decode(coded["embedding"]) == wanted[0].tobytes()
+        ids = model.tokenizer.encode("Tom")
+        same = server.post("/v1/embeddings", {"input": ids, "dimensions": 8}).json["data"][0]["embedding"]
+        assert same == model.embed([ids], pooling="mean", dimensions=8)[0].tolist()
+        refused: list[Any] = ["", [], [""], [[]], [5, "a"], [100_000], [[1.5]], ["a"] * 257, {"a": 1}, None]
+        for wrong in refused:
+            assert server.post("/v1/embeddings", {"input": wrong}).status == 400, wrong
+        for field in ({"encoding_format": "hex"}, {"dimensions": 0}, {"dimensions": 10_000}):
+            assert server.post("/v1/embeddings", {"input": "a", **field}).status == 400, field
+    finally:
+        server.stop()
+
+
+def test_a_model_without_vectors(live: Live) -> None:
+    refused = live.post("/v1/embeddings", {"input": "a"})
+    assert refused.status == 501 and refused.error["type"] == "not_supported_error"
