@@ -77,6 +77,7 @@ ARROWS: dict[str, set[str]] = {
         "arguments", "calibrate", "converters", "cores", "evaluate", "formats", "models", "rounding",
         "runtime", "tokenizer",
     },
+    "serve": {"chat", "engine", "generate", "sampling", "schedule", "tokenizer"},
     "demo": set(),
     "__init__": {"chat", "converters", "engine"},
     "idle": set(),
@@ -85,8 +86,8 @@ ARROWS: dict[str, set[str]] = {
     "cli": {
         "engine", "generate", "sampling", "speculate", "chat", "tokenizer", "evaluate", "converters",
         "models", "formats", "rounding", "calibrate", "quantize", "catalog", "simd", "packs", "cache",
-        "demo", "cores", "embed", "tune", "tuned", "idle", "ends", "hub", "library", "sizes", "tools",
-        "whole",
+        "demo", "cores", "embed", "serve", "tune", "tuned", "idle", "ends", "hub", "library", "sizes",
+        "tools", "whole",
     },
 }  # fmt: skip
 
@@ -98,14 +99,15 @@ CATALOG = {
 
 # imported only inside functions, so that nothing pays for them before it needs them
 HEAVY = {
-    "huggingface_hub", "jinja2", "llama_cpp", "llguidance", "numba", "llvmlite", "safetensors",
-    "sentencepiece", "tokenizers", "torch",
+    "h11", "huggingface_hub", "jinja2", "llama_cpp", "llguidance", "msgspec", "numba", "llvmlite",
+    "prometheus_client", "safetensors", "sentencepiece", "starlette", "tokenizers", "torch", "uvicorn",
 }  # fmt: skip
 HEAVY_ALLOWED = {
     "simd": {"numba", "llvmlite"},
     "kernels": {"numba", "llvmlite"},
     "rounding": {"numba"},
     "quantize": {"numba"},
+    "serve": {"h11", "msgspec", "starlette", "uvicorn"},  # the whole part is imported late
 }
 
 

@@ -32,6 +32,8 @@ COMMANDS = {
     "quantize": "Make a small .edgeq file that stays close to a model, by calibration.",
     "run": "Continue a prompt.",
     "chat": "Talk with a model.",
+    "serve": "Serve a model over HTTP, as OpenAI, Anthropic and ollama do.",
+    "batch": "Answer a file of requests.",
     "embed": "Make vectors of texts.",
     "rerank": "Order documents by how well they answer a query.",
     "bench": "Measure tokens per second and memory.",

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, Protocol
 from edgeq.errors import UsageError, shown
 from edgeq.generate.account import Account
 from edgeq.generate.defaults import options_for
+from edgeq.generate.logprobs import TokenLogprob
 from edgeq.generate.prepared import Prepared, prepare
-from edgeq.generate.prompts import encode, let_go, prefixes_of
+from edgeq.generate.prompts import encode, let_go
 from edgeq.generate.protocols import LanguageModel
 from edgeq.generate.results import Piece, Result, Timings
 from edgeq.ownership import Line, Turn, Unique
@@ -78,6 +79,22 @@ class BatchGeneration(Unique, Account, Iterator[Piece]):
         """Let it end within a step. May come from any thread; when it is over, there is nothing to cancel."""
         self._text.cancelled = True
 
+    def pause(self, paused: bool = True) -> None:
+        """Let it have no part in the steps from the next one on, or again. May come from any thread."""
+        self._text.paused = paused
+
+    @property
+    def prompt_logprobs(self) -> list[TokenLogprob | None] | None:
+        """Where `score` was asked for: of each id of the prompt; None of the first, which stands behind
+        nothing."""
+        course = self._prepared.continuation
+        return course.prompt_logprobs if course.scores else None
+
+    @property
+    def end_logprob(self) -> TokenLogprob | None:
+        """Of the end token that ended it, where logprobs are asked for."""
+        return self._prepared.continuation.end_logprob
+
     def _take(self, event: Event) -> None:
         """What a step did."""
         text, times = self._text, self.timings
@@ -131,7 +148,6 @@ class Batch(Unique):
         self._scheduler = Scheduler(
             model, parallel=parallel, stall=stall, opened=self._opened, closed=self._ended
         )
-        self._prefixes = prefixes_of(model)
         self._calls = Line()
         self._closed = False
 
@@ -142,6 +158,7 @@ class Batch(Unique):
 
     def add(self, prompt: str | Sequence[int], **options: Any) -> BatchGeneration:
         """One more generation; the options are those of `edgeq.generate.stream`. Its work begins with a step.
+        score=True also tells how likely each token of the prompt was, all of which is computed then.
 
         UsageError as from `stream`, and where its prompt and max_tokens could never have enough pages."""
         return self._added([self._prepared(prompt, options)], options.get("sequence"))[0]
@@ -167,23 +184,34 @@ class Batch(Unique):
             prepared.append(self._prepared(ids, {**options, "options": own}))
         return self._added(prepared, None)
 
-    def _opened(self, ids: list[int]) -> Any:
-        """A sequence for these ids, which holds what the model knows of their beginning."""
-        sequence = self.model.sequence()
-        if self._prefixes is not None:
-            self._prefixes.start(sequence, ids)
+    def _opened(self, text: Text) -> Any:
+        """A sequence for a text, which holds what the model knows of its beginning."""
+        sequence, prefixes = self.model.sequence(), text.owner._prepared.prefixes
+        if prefixes is not None and not text.scoring:
+            prefixes.start(sequence, text.course.history)
         return sequence
 
     def _ended(self, sequence: Any, text: Text) -> None:
-        let_go(sequence, self._prefixes)
+        let_go(sequence, text.owner._prepared.prefixes)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many generations run, and how many wait."""
+        return self._scheduler.counts
 
     def _prepared(self, prompt: str | Sequence[int], options: dict[str, Any]) -> Prepared:
         if self._closed:
             raise UsageError("the batch was closed.")
-        if self._drafts is not None and options.get("draft") is None:
-            options = {**options, "draft": self._drafts.another()}
-            return replace(prepare(self.model, prompt, **options), own_drafts=True)
-        return prepare(self.model, prompt, **options)
+        options = dict(options)
+        score = options.pop("score", False)
+        own_drafts = self._drafts is not None and options.get("draft") is None
+        if self._drafts is not None and own_drafts:
+            options["draft"] = self._drafts.another()
+        prepared = prepare(self.model, prompt, **options)
+        if score and options.get("sequence") is not None:
+            raise UsageError("score is given besides sequence, but only what is computed now can be scored")
+        prepared.continuation.scores = bool(score)
+        return replace(prepared, own_drafts=True) if own_drafts else prepared
 
     def _added(self, prepared: list[Prepared], sequence: Any) -> list[BatchGeneration]:
         generations = [BatchGeneration(self, each) for each in prepared]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edgeq.errors import EdgeqError, GrammarError, UsageError, shown
 from edgeq.generate import logprobs as likelihoods
+from edgeq.generate.logprobs import TokenLogprob
 from edgeq.generate.protocols import Mask
 from edgeq.generate.results import Piece
 from edgeq.generate.stops import StopStrings
@@ -68,6 +69,9 @@ class Continuation:
         self.ids: list[int] = []
         self.finish_reason: str | None = None
         self.error: EdgeqError | None = None
+        self.scores = False  # whether the logits of all its prompt are wanted: set before the first pass
+        self.prompt_logprobs: list[TokenLogprob | None] = []  # of each id that was scored; None of the first
+        self.end_logprob: TokenLogprob | None = None  # of the end token, where logprobs are asked for
         self._prompt_end = len(self.history)
         self._sampler, self._mask = sampler, mask
         self._context, self._limit = context, limit
@@ -107,6 +111,16 @@ class Continuation:
             return None
         self._draft = list(draft[: self.room])
         return Feed([*self.history[self.held :], *self._draft], 1 + len(self._draft))
+
+    def score(self, fed: Fed) -> Fed:
+        """How likely the ids of the prompt were that stand behind those just fed, the first of them at
+        `held`; the last row alone, from which the next token may be drawn."""
+        del self.prompt_logprobs[self.held + 1 :]  # where a pass is made again
+        self.prompt_logprobs += [None] * (self.held + 1 - len(self.prompt_logprobs))
+        behind = self.history[self.held + 1 : self._prompt_end]
+        for logits, id in zip(fed.logits, behind, strict=False):
+            self.prompt_logprobs.append(likelihoods.of_token(logits, id, self._best or 0, self._tokenizer))
+        return Fed(fed.logits[-1:], fed.likeliest[-1:])
 
     def accept(self, fed: Fed) -> Accepted:
         """Draw tokens from what the pass of `wanted` gave. An error of a token is kept in `error`, behind the
@@ -160,11 +174,12 @@ class Continuation:
         """The next token, drawn from that row, with the text that may be shown now; None for an end."""
         logits = fed.logits[row]
         token = self._drawn(logits, int(fed.likeliest[row]))
-        if token in self._ends:
-            return None
         logprob = None
         if self._best is not None:
             logprob = likelihoods.of_token(logits, token, self._best, self._tokenizer)
+        if token in self._ends:
+            self.end_logprob = logprob
+            return None
         self.history.append(token)
         self.ids.append(token)
         text = self._stops.push(self._decoder.push(token)) if self._decoder is not None else ""

@@ -64,6 +64,7 @@ class Course(Protocol):
     """One text as a state machine: `edgeq.generate.Continuation`."""
 
     held: int  # ids of the history that the sequence holds
+    scores: bool  # whether the logits of all its prompt are wanted, before the first token is drawn
 
     @property
     def history(self) -> list[int]: ...
@@ -76,5 +77,8 @@ class Course(Protocol):
     @property
     def positions(self) -> int: ...
     def wanted(self, draft: Ids[int] = ...) -> Feed | None: ...
+    def score(self, fed: Fed) -> Fed:
+        """Take what rows of its prompt, from `held` on, say of the ids behind them; the last row alone."""
+
     def accept(self, fed: Fed) -> Any: ...
     def end(self, reason: str) -> list[Any]: ...

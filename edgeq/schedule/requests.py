@@ -11,13 +11,14 @@ from edgeq.speculate import Speculator
 class Text:
     """One text under way. `owner` is whoever asked; the scheduler only hands it back.
 
-    `cancelled` may be set from any thread. `error` is what ended it otherwise than its course, such as memory
-    that the system does not give.
+    `cancelled` and `paused` may be set from any thread: a text that is paused keeps its place and has no
+    rows, so that whoever reads it too slowly holds up nobody else. `error` is what ended it otherwise than
+    its course, such as memory that the system does not give.
     """
 
     def __init__(self, course: Course, owner: Any = None, *, speculator: Speculator | None = None) -> None:
         self.course, self.owner, self.speculator = course, owner, speculator
-        self.cancelled = False
+        self.cancelled = self.paused = False
         self.error: BaseException | None = None
         self.sequence: Any = None  # while it runs; that of a prompt that is shared is the same for all
         self.known = 0  # ids that its sequence held when it began
@@ -31,6 +32,11 @@ class Text:
     def over(self) -> bool:
         """Whether it wants no pass any more."""
         return self.course.over or self.error is not None
+
+    @property
+    def scoring(self) -> bool:
+        """Whether the logits of all rows of its prompt are wanted now."""
+        return self.course.scores and not self.course.ids
 
 
 class Request:
@@ -83,5 +89,6 @@ class Rows(NamedTuple):
     text: Text
     request: Request
     ids: list[int]
-    wanted: int
+    wanted: int  # rows of logits
     drafted: int = 0
+    draws: bool = True  # whether a token is drawn: the last of what the text's sequence lacks is among them

@@ -35,8 +35,8 @@ class Scheduler:
     anybody's, at any time.
 
     parallel: texts that run at once. stall: seconds that a pass may take while somebody decodes. tile: rows
-    that kernels take together. opened(ids) gives a sequence for these ids, which may hold the beginning of
-    them already; closed(sequence, text) is given it back. By default one is made and closed.
+    that kernels take together. opened(text) gives a sequence for a text's history, which may hold the
+    beginning of it already; closed(sequence, text) is given it back. By default one is made and closed.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Scheduler:
         stall: float = 0.25,
         tile: int = 8,
         clock: Callable[[], float] = time.perf_counter,
-        opened: Callable[[list[int]], Any] | None = None,
+        opened: Callable[[Text], Any] | None = None,
         closed: Callable[[Any, Text], object] | None = None,
     ) -> None:
         self.engine = engine
@@ -60,7 +60,7 @@ class Scheduler:
         self._failed: list[Text] = []  # in the step under way, before its pass
         self._is_short = False  # of memory: nobody begins before somebody has ended
         self._stall, self._tile, self._clock = stall, tile, clock
-        self._opened = opened if opened is not None else lambda ids: engine.sequence()
+        self._opened = opened if opened is not None else lambda text: engine.sequence()
         self._closed = closed if closed is not None else lambda sequence, text: sequence.close()
 
     @property
@@ -153,7 +153,7 @@ class Scheduler:
         """Give a request's texts the sequences that they begin with."""
         for text in request.active:
             given = request.given
-            text.sequence = given if given is not None else self._opened(text.course.history)
+            text.sequence = given if given is not None else self._opened(text)
             text.course.held = text.known = len(text.sequence.ids)
         self._same(request)
 
@@ -191,23 +191,29 @@ class Scheduler:
 
     def _rows(self) -> list[Rows]:
         """What the pass has."""
-        active = [(text, request) for request in self.running for text in request.active]
+        active = [(text, request) for request in self.running for text in request.active if not text.paused]
         decoding = [(text, request) for text, request in active if text.pending == 1]
         reading = [(text, request) for text, request in active if text.pending > 1][:PROMPTS]
         most = self.engine.pass_tokens
         if reading and decoding:
             most = affordable(self.costs.seconds, self._stall, most, self._tile)
             most = min(max(most, len(decoding) + ROWS_LEAST // 2), self.engine.pass_tokens)
-        prompts = []
+        prompts: list[Rows] = []
+        outputs = len(decoding)
+        left = len(reading)  # who may want logits yet, a row each
         shares = share(most - len(decoding), [text.pending for text, _ in reading])
         for (text, request), count in zip(reading, shares, strict=True):
+            left -= 1
+            if text.scoring:
+                count = min(count, max(0, self.engine.pass_outputs - outputs - left))
             if count:
                 wanted = text.course.wanted()
                 assert wanted is not None  # it is not over
                 whole = count == len(wanted.ids)
-                prompts.append(Rows(text, request, wanted.ids[:count], wanted.wanted if whole else 0))
-        outputs = len(decoding) + sum(row.wanted for row in prompts)
-        return [*self._decode(decoding, sum(shares), outputs), *prompts]
+                rows = count if text.scoring else wanted.wanted if whole else 0
+                prompts.append(Rows(text, request, wanted.ids[:count], rows, draws=whole))
+                outputs += rows
+        return [*self._decode(decoding, sum(len(row.ids) for row in prompts), outputs), *prompts]
 
     def _decode(self, decoding: list[tuple[Text, Request]], others: int, outputs: int) -> list[Rows]:
         """The rows of those that decode, guesses among them, beside so many other rows."""
@@ -243,7 +249,9 @@ class Scheduler:
         """What came of one text's rows; of the last of a shared prompt, for each that goes on from it."""
         request, first = row.request, row.text
         reads = not first.course.ids
-        if not row.wanted:
+        if first.scoring and row.wanted:
+            fed = first.course.score(fed)
+        if not row.draws:
             first.course.held += len(row.ids)
             self._same(request)
             return [Event(first, [], seconds, reads)]

@@ -81,13 +81,23 @@ ELSEWHERE = {
     ("calibration build", "--bytes"): "all",
     ("calibration build", "--default"): "only where no FILES are given",
     ("kernels build", "-j"): "as cores and memory allow",
-    **{(name, "-t"): CORES for name in ("run", "chat", "bench", "eval ppl", "eval kld", "eval choice")},
+    ("serve", "--kv-memory"): "one whole context, or a quarter of what is free",
+    ("serve", "-a"): "its file",
+    **{
+        (name, "-t"): CORES
+        for name in ("run", "chat", "serve", "batch", "bench", "eval ppl", "eval kld", "eval choice")
+    },
     **{(name, "-t"): CORES for name in ("quantize", "sensitivity", "calibrate", "embed", "rerank")},
     **{(name, "-f"): "edgeq's own" for name in ("quantize", "sensitivity", "calibrate")},
-    **{(name, "-c"): "the model's, at most 8192" for name in ("run", "chat", "eval choice")},
+    **{
+        (name, "-c"): "the model's, at most 8192" for name in ("run", "chat", "serve", "batch", "eval choice")
+    },
     **{(name, "-c"): "the model's, at most 8192" for name in ("embed", "rerank")},
-    **{(name, "--prompt-cache-size"): "1G" for name in ("run", "chat")},
-    **{(name, "--kv"): "the model's, else q8" for name in ("run", "chat", "bench", "embed", "rerank")},
+    **{(name, "--prompt-cache-size"): "1G" for name in ("run", "chat", "serve", "batch")},
+    **{
+        (name, "--kv"): "the model's, else q8"
+        for name in ("run", "chat", "serve", "batch", "bench", "embed", "rerank")
+    },
     **{(f"eval {name}", "--kv"): "the model's, else q8" for name in ("ppl", "kld", "choice")},
 }
 # options without which something is not done or not given at all
@@ -96,7 +106,8 @@ ABSENT = {
     "--recipe", "--target-bpw", "--target-size", "--method", "--preset",
     "--transform", "--stats", "--gate", "--against", "--save-reference", "--merge", "--tokenizer", "--tier",
     "--cpu", "--samplers", "--sampler-seq", "-l", "--dry-sequence-breaker", "--prompt-cache", "--npy",
-    "--prompt", "-j", "-jf", "--grammar", "--grammar-file", "--regex",
+    "--prompt", "-j", "-jf", "--grammar", "--grammar-file", "--regex", "--fd", "--api-key", "--api-key-file",
+    "--allowed-host", "--cors-origin",
 }  # fmt: skip
 ABSENT_THERE = {("sensitivity", "-o"), ("kernels build", "-o"), ("kernels build", "--cpu")}
 
@@ -105,7 +116,7 @@ ABSENT_THERE = {("sensitivity", "-o"), ("kernels build", "-o"), ("kernels build"
 def test_the_default_that_help_tells_is_true(name: str, option: str) -> None:
     param = OPTIONS[name, option]
     told = said(param)
-    if name in ("run", "chat") and param.name in (*NUMBERS, "seed"):
+    if name in ("run", "chat", "serve") and param.name in (*NUMBERS, "seed"):
         return  # below
     if (name, option) in ELSEWHERE:
         assert told == ELSEWHERE[name, option]
@@ -129,7 +140,7 @@ def test_the_defaults_of_sampling() -> None:
     from edgeq.sampling import SamplingOptions
 
     plain: Any = SamplingOptions()
-    for name in ("run", "chat"):
+    for name in ("run", "chat", "serve"):
         told = {param.name: said(param) for (of, _), param in OPTIONS.items() if of == name}
         assert told.pop("seed") == "-1" and plain.seed is None
         for field in NUMBERS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeq.errors import OutOfMemoryError, UsageError
@@ -13,7 +14,7 @@ from edgeq.passes import Part
 from edgeq.schedule import Scheduler, share
 from edgeq.schedule.rows import affordable
 from edgeq.speculate import PassCosts
-from tests.fake_model import BOS, BYTES, FakeModel, script
+from tests.fake_model import BOS, BYTES, EOS, FakeModel, script
 from tests.generate.test_drafts import Guessed, Guesser
 from tests.patience import STUCK_S
 from tests.schedule.fake_engine import FakeEngine
@@ -211,10 +212,10 @@ def test_prefixes_come_from_and_go_to_whoever_keeps_them() -> None:
     engine = FakeEngine(context=100)
     kept: list[Any] = []
 
-    def opened(ids: list[int]) -> Any:
+    def opened(text: Any) -> Any:
         sequence = engine.sequence()
         if kept:
-            sequence.grow(ids[: len(ids) - 1])
+            sequence.grow(text.course.history[: len(text.course.history) - 1])
         return sequence
 
     def closed(sequence: Any, text: Any) -> None:
@@ -256,3 +257,47 @@ def test_costs_of_passes_are_learned() -> None:
     costs: PassCosts = batch._scheduler.costs
     assert costs.seconds(5) == costs.seconds(1) == 1.0
     assert (text.timings.prompt_seconds, text.timings.generate_seconds) == (1.0, 19.0)
+
+
+def test_a_prompt_is_scored_whatever_else_runs() -> None:
+    """Each id of the prompt as the logits before it have it, however few rows of logits a pass gives."""
+    for outputs in (4, 5, 16):
+        engine = FakeEngine(context=100, pass_tokens=8, pass_outputs=outputs)
+        batch = Batch(engine, parallel=3)
+        others = [batch.add(prompt(20), **LONG), batch.add(prompt(5), **LONG)]
+        scored = batch.add(prompt(11), score=True, logprobs=2, max_tokens=3, seed=1)
+        batch.run()
+        assert tuple(others[0].ids) == Batch(FakeEngine(context=100)).add(prompt(20), **LONG).read().ids
+        found = scored.prompt_logprobs
+        assert found is not None and found[0] is None and len(found) == 11
+        for n, one in enumerate(found[1:], 1):
+            logits = engine.next_logits(prompt(11)[:n])
+            wanted = float(logits[prompt(11)[n]]) - float(np.log(np.exp(logits.astype(np.float64)).sum()))
+            assert one is not None and one.id == prompt(11)[n] and len(one.top) == 2
+            assert abs(one.logprob - wanted) < 1e-5
+        alone = Batch(FakeEngine(context=100)).add(prompt(11), max_tokens=3, seed=1).read()
+        assert scored.ids == list(alone.ids)
+
+
+def test_who_is_paused_has_no_rows_and_says_the_same() -> None:
+    engine = FakeEngine(context=100)
+    batch = Batch(engine)
+    slow, other = batch.add(prompt(3), **LONG), batch.add(prompt(4), **LONG)
+    batch.step()
+    batch.step()
+    slow.pause()
+    count = len(slow.ids)
+    while not other.over:
+        batch.step()
+    assert len(slow.ids) == count and not batch.idle and batch.step() == []
+    slow.pause(False)
+    assert slow.read().ids == Batch(FakeEngine(context=100)).add(prompt(3), **LONG).read().ids
+
+
+def test_the_end_token_has_its_likelihood() -> None:
+    engine = FakeEngine(context=100, script=[BYTES + 65])
+    engine.start = 3
+    text = Batch(engine).add(prompt(3), logprobs=1, temperature=0)
+    result = text.read()
+    assert result.finish_reason == "eos" and len(result.ids) == 1
+    assert text.end_logprob is not None and text.end_logprob.id == EOS and text.end_logprob.logprob > -1e-3

@@ -19,7 +19,7 @@ def tables() -> tuple[Table, ...]:
     from edgeq.cli.foreign import bench, chat, drafts, machine, ollama, run, sampling, server
 
     own = (run.TABLE, chat.TABLE, bench.TABLE, ollama.RUN, ollama.SHOW, ollama.CREATE)
-    return (*own, sampling.TABLE, drafts.TABLE, machine.TABLE, server.TABLE)
+    return (*own, sampling.TABLE, drafts.TABLE, server.TABLE, machine.TABLE, server.NOT_HERE)
 
 
 def find(command: str, name: str) -> Row | None:

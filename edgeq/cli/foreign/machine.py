@@ -114,6 +114,6 @@ MACHINE = (
 
 TABLE = Table(
     "llama.cpp, the model and the machine",
-    ("run", "chat", "bench", "eval ppl", "eval kld", "eval choice"),
+    ("run", "chat", "serve", "bench", "eval ppl", "eval kld", "eval choice"),
     MACHINE,
 )

@@ -50,7 +50,7 @@ COMMANDS: tuple[Row, ...] = (
     other("ls", "", "list"),
     other("help", "", "--help"),
     other("create", "", "convert", "SOURCE is a checkpoint or a .gguf file, no Modelfile"),
-    refused("serve", "", "edgeq has no server yet; examples/service answers on a socket"),
+    same("serve", words="it serves the model that is named"),
     same("pull", words="the name is one of the Hugging Face hub: OWNER/NAME, OWNER/NAME:Q4_K_M"),
     refused("push", "", "edgeq sends no model anywhere"),
     refused("cp", "", "a model is a file: `cp` copies it"),

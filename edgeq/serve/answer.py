@@ -1,0 +1,213 @@
+"""From a request's body to the last byte of its answer, the same for each dialect.
+
+All that can fail is decided before the status line: the body is read, checked, tokenized and admitted first.
+A client that leaves, at whatever moment, is no longer computed for from the next step on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edgeq.serve import fields
+from edgeq.serve.errors import ApiError, api_error
+from edgeq.serve.request import Reply
+from edgeq.serve.served import Served
+from edgeq.serve.worker import Work
+
+if TYPE_CHECKING:
+    from edgeq.serve.app import App
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Dialect = Callable[[Served, Mapping[str, Any]], Reply]
+
+INLINE_BYTES = 1 << 16  # of a body that is read on the loop; a longer one would hold others up
+
+
+class Left(Exception):
+    """The client has left."""
+
+
+async def body_of(app: App, receive: Receive) -> bytes:
+    """The whole body. ApiError where it is too large or does not come."""
+    limits, parts, size = app.limits, [], 0
+    try:
+        async with asyncio.timeout(limits.body_s):
+            while True:
+                async with asyncio.timeout(limits.body_idle_s):
+                    message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Left
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > limits.body_bytes:
+                    raise too_large(limits.body_bytes)
+                if not message.get("more_body"):
+                    return b"".join(parts)
+    except TimeoutError:
+        raise ApiError(
+            408,
+            f"the body did not come within {limits.body_idle_s:g} s without a pause and {limits.body_s:g} s "
+            "in all",
+            code="body_timeout",
+            headers={"connection": "close"},
+        ) from None
+
+
+def too_large(most: int) -> ApiError:
+    return ApiError(
+        413,
+        f"the body has more than the {most} bytes that are taken",
+        code="body_too_large",
+        headers={"connection": "close"},
+    )
+
+
+async def data_of(app: App, receive: Receive) -> dict[str, Any]:
+    """The JSON object of a body."""
+    body = await body_of(app, receive)
+    if len(body) <= INLINE_BYTES:
+        return fields.decoded(body)
+    return await asyncio.get_running_loop().run_in_executor(app.pool, fields.decoded, body)
+
+
+async def json_response(
+    send: Send, value: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> None:
+    body = msgspec.json.encode(value)
+    found = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
+    await start(send, status, found)
+    await send({"type": "http.response.body", "body": body})
+
+
+async def start(send: Send, status: int, headers: Mapping[str, str]) -> None:
+    listed = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": listed})
+
+
+async def answer(app: App, dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer one request in a dialect. ApiError, before anything is sent, for what is refused."""
+    served, worker = app.ready()
+    data = await data_of(app, receive)
+    loop = asyncio.get_running_loop()
+    work = worker.reserve()
+    scope["edgeq"].work = work
+    left = asyncio.ensure_future(leaving(receive))
+    left.add_done_callback(lambda _: work.close())
+    try:
+        try:
+            reply = await loop.run_in_executor(app.pool, dialect, served, data)
+            app.metrics.ignored(getattr(reply, "unknown", ()))
+            worker.widen(work, sum(request.n for request in reply.requests))
+            await loop.run_in_executor(app.pool, worker.submit, work, reply.requests)
+        except BaseException:
+            worker.release(work)
+            raise
+        reply.begin(work.generations)
+        if reply.stream:
+            await _stream(app, reply, work, left, send)
+        else:
+            await _whole(app, reply, work, left, send)
+    finally:
+        work.close()
+        left.cancel()
+
+
+async def leaving(receive: Receive) -> None:
+    """Waits until the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _whole(app: App, reply: Reply, work: Work, left: asyncio.Future[None], send: Send) -> None:
+    timed = _until(work, app.limits.queue_s, app.limits.request_s)
+    async with contextlib.aclosing(timed):
+        async for events in timed:
+            if events:
+                reply.take(events)
+    if left.done():
+        raise Left
+    await json_response(send, reply.whole())
+
+
+async def _stream(app: App, reply: Reply, work: Work, left: asyncio.Future[None], send: Send) -> None:
+    limits = app.limits
+
+    async def write(data: bytes, more: bool = True) -> None:
+        if left.done():
+            raise Left
+        try:
+            async with asyncio.timeout(limits.reader_s):
+                await send({"type": "http.response.body", "body": data, "more_body": more})
+        except TimeoutError:
+            raise Left from None  # it takes nothing: as if it had left
+
+    await start(
+        send, 200, {"content-type": reply.media, "cache-control": "no-cache", "x-accel-buffering": "no"}
+    )
+    await write(reply.opening())
+    try:
+        timed = _until(work, limits.queue_s, limits.request_s, limits.ping_s)
+        async with contextlib.aclosing(timed):
+            async for events in timed:
+                data = reply.take(events) if events else reply.ping
+                if data:
+                    await write(data)
+        last = reply.closing()
+    except Left:
+        raise
+    except Exception as error:
+        if left.done():
+            raise Left from None
+        app.failed(error)
+        last = reply.failure(api_error(error))
+    await write(last, more=False)
+
+
+async def _until(
+    work: Work, queue_s: float, request_s: float, ping_s: float | None = None
+) -> AsyncGenerator[list[Any], None]:
+    """The work's events, and an empty list whenever `ping_s` seconds went by without one. ApiError where it
+    does not begin, or end, in time."""
+    clock = asyncio.get_running_loop().time
+    begun, end = clock() + queue_s, clock() + request_s
+    events = work.__aiter__()
+    following = asyncio.ensure_future(anext(events))
+    try:
+        while True:
+            now = clock()
+            limit = end if work.started.is_set() else min(begun, end)
+            wait = limit - now if ping_s is None else min(limit - now, ping_s)
+            done, _ = await asyncio.wait([following], timeout=max(wait, 0))
+            if done:
+                try:
+                    found = following.result()
+                except StopAsyncIteration:
+                    return
+                yield found
+                following = asyncio.ensure_future(anext(events))
+            elif clock() >= limit:
+                raise _late(work.started.is_set(), queue_s, request_s)
+            else:
+                yield []
+    finally:
+        following.cancel()
+        with contextlib.suppress(BaseException):
+            await following
+
+
+def _late(is_started: bool, queue_s: float, request_s: float) -> ApiError:
+    if is_started:
+        return ApiError(503, f"the answer took more than {request_s:g} s", code="request_timeout")
+    return ApiError(
+        503,
+        f"the request waited {queue_s:g} s and its turn did not come",
+        code="queue_timeout",
+        retry_after=30,
+    )

@@ -1,0 +1,267 @@
+"""Anthropic's messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from edgeq.chat.prompt import stops_with
+from edgeq.generate import BatchGeneration
+from edgeq.serve import fields
+from edgeq.serve.choice import Choice
+from edgeq.serve.errors import ApiError, unsupported, wrong
+from edgeq.serve.messages import chat_prompt, messages_of, words_for
+from edgeq.serve.openai import MESSAGES_MAX, PROMPT_END, TOOLS_MAX
+from edgeq.serve.request import Event, Request
+from edgeq.serve.sampling import STOPS_MAX, TOKENS_MAX, Common, Text, options_of, room_for, stops_of
+from edgeq.serve.served import Served
+from edgeq.serve.structure import REASONING, structure_of
+from edgeq.serve.wire import SSE, new_id
+
+Block = dict[str, Any]
+
+TYPES = {413: "request_too_large", 500: "api_error", 501: "invalid_request_error", 503: "overloaded_error"}
+REASONS = {"eos": "end_turn", "length": "max_tokens", "stop": "stop_sequence"}
+CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "mcp_servers": (([],), "the server opens no connection"),
+    "container": ((), "the server runs nothing"),
+    "stop": ((), "stop_sequences is its name here"),
+    "n": ((1,), "a message is one"),
+}
+IGNORED = ("metadata", "service_tier", "context_management", "betas", "inference_geo")
+
+
+class Ask(Common, kw_only=True):
+    messages: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MESSAGES_MAX)]
+    max_tokens: Annotated[int, Meta(ge=1, le=TOKENS_MAX)]
+    system: str | list[Block] | None = None
+    stop_sequences: Annotated[list[Text], Meta(max_length=STOPS_MAX)] | None = None
+    tools: Annotated[list[Block], Meta(max_length=TOOLS_MAX)] | None = None
+    tool_choice: dict[str, Any] | None = None
+    thinking: dict[str, Any] | None = None
+
+
+class Count(Ask, kw_only=True):
+    max_tokens: int | None = None  # type: ignore[assignment]
+
+
+def errors(error: ApiError, request_id: str) -> dict[str, Any]:
+    kind = TYPES.get(error.status, error.type)
+    told = {"type": kind, "message": error.message}
+    return {"type": "error", "error": told, "request_id": request_id}
+
+
+def sse(event: dict[str, Any]) -> bytes:
+    return b"event: " + event["type"].encode() + b"\ndata: " + msgspec.json.encode(event) + b"\n\n"
+
+
+# messages -----------------------------------------------------------------------------------------------
+
+
+def text_of(where: str, content: object) -> str:
+    """The text of what holds nothing else."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise wrong(where, f"{where} must be a text or a list of blocks")
+    texts = []
+    for n, block in enumerate(content):
+        kind = block.get("type") if isinstance(block, dict) else None
+        if kind != "text" or not isinstance(block.get("text"), str):
+            raise unsupported(f"{where}[{n}]", "only blocks of text are read there")
+        texts.append(block["text"])
+    return "".join(texts)
+
+
+def turns_of(n: int, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A message as those that templates know: results of tools are messages of their own."""
+    where, role, content = f"messages[{n}]", given.get("role"), given.get("content")
+    if role not in ("user", "assistant", "system"):
+        raise wrong(f"{where}.role", f"{where}.role is {str(role)[:40]!r}, but must be user or assistant")
+    if not isinstance(content, list):
+        return [{"role": role, "content": text_of(f"{where}.content", content)}]
+    results: list[dict[str, Any]] = []
+    turn: dict[str, Any] = {"role": role, "content": ""}
+    for i, block in enumerate(content):
+        place = f"{where}.content[{i}]"
+        match block:
+            case {"type": "text", "text": str(text)}:
+                turn["content"] += text
+            case {"type": "thinking", "thinking": str(thought)}:
+                turn["reasoning_content"] = turn.get("reasoning_content", "") + thought
+            case {"type": "redacted_thinking"}:
+                pass
+            case {"type": "tool_use", "name": str(name), "input": dict(given_to)}:
+                call = {"type": "function", "function": {"name": name, "arguments": given_to}}
+                turn.setdefault("tool_calls", []).append({"id": block.get("id"), **call})
+            case {"type": "tool_result"}:
+                text = text_of(f"{place}.content", block.get("content") or "")
+                answered = {"tool_call_id": block.get("tool_use_id")}
+                results.append({"role": "tool", "content": text, **answered})
+            case {"type": str(kind)}:
+                raise unsupported(
+                    place, f"a block of type {kind[:40]!r} is no text, and the model reads text"
+                )
+            case _:
+                raise wrong(place, f"{place} is no block")
+    says = turn["content"] or "tool_calls" in turn or not results
+    return [*results, *([turn] if says else [])]
+
+
+def prompt_of(served: Served, read: Ask) -> list[int]:
+    """The ids of a conversation. What an assistant's message at its end says is the answer's beginning."""
+    turns = [turn for n, message in enumerate(read.messages) for turn in turns_of(n, message)]
+    if read.system is not None:
+        turns.insert(0, {"role": "system", "content": text_of("system", read.system)})
+    begun = ""
+    if turns[-1]["role"] == "assistant" and "tool_calls" not in turns[-1]:
+        begun = turns.pop()["content"].rstrip()
+    kind = (read.thinking or {}).get("type")
+    words = words_for(think=None if kind is None else kind != "disabled")
+    ids = chat_prompt(served, messages_of(turns), words, tools_of(read.tools))
+    return [*ids, *served.tokenizer.encode(begun, add_bos=False)] if begun else ids
+
+
+def tools_of(tools: Sequence[Block] | None) -> list[Block] | None:
+    """Tools in the words of OpenAI, which templates know."""
+    if tools is None:
+        return None
+    found = []
+    for n, tool in enumerate(tools):
+        if not isinstance(tool.get("name"), str):
+            raise wrong(f"tools[{n}].name", f"tools[{n}].name is missing, or is no text")
+        function: Block = {"name": tool["name"], "description": tool.get("description") or ""}
+        function["parameters"] = tool.get("input_schema") or {}
+        found.append({"type": "function", "function": function})
+    return found
+
+
+def choice_of(choice: Mapping[str, Any] | None) -> tuple[Any, bool | None]:
+    """(OpenAI's tool_choice, parallel_tool_calls)"""
+    if choice is None:
+        return None, None
+    kind, name = choice.get("type"), choice.get("name")
+    single = choice.get("disable_parallel_tool_use")
+    parallel = None if single is None else not single
+    if kind == "tool" and isinstance(name, str):
+        return {"type": "function", "function": {"name": name}}, parallel
+    if not isinstance(kind, str) or kind not in CHOICES:
+        raise wrong("tool_choice.type", "tool_choice.type must be auto, any, none, or tool with a name")
+    return CHOICES[kind], parallel
+
+
+class MessageReply:
+    """A message, in one or as a stream of its blocks."""
+
+    media, ping = SSE, sse({"type": "ping"})
+
+    def __init__(self, served: Served, data: Mapping[str, Any]) -> None:
+        fields.refuse(data, REFUSED)
+        read = fields.read(Ask, data)
+        served.check_name(read.model)
+        self.served, self.stream = served, read.stream
+        self.unknown = fields.unknown(data, Ask, [*REFUSED, *IGNORED])
+        prompt = prompt_of(served, read)
+        tool_choice, parallel = choice_of(read.tool_choice)
+        self._structure = structure_of(
+            served.text_of(prompt[-PROMPT_END:]),
+            tools=tools_of(read.tools),
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel,
+        )
+        mask = self._structure.mask
+        self._stops = stops_of(read.stop_sequences)
+        self.requests = [
+            Request(
+                prompt,
+                options_of(served.model, read, data, served.defaults),
+                room_for(served.model.context, len(prompt), read.max_tokens, "the conversation"),
+                stop=tuple(stops_with(self._stops, served.chat_template)),
+                cache=read.cache_prompt,
+                mask=mask() if mask is not None else None,
+            )
+        ]
+        self._id = new_id("msg").replace("-", "_")
+        self._open: str | None = None  # the kind of the block that grows
+        self._blocks = 0
+
+    def begin(self, generations: Sequence[BatchGeneration]) -> None:
+        self.choice = Choice(0, generations[0], self._structure.parser())
+
+    def _head(self) -> dict[str, Any]:
+        return {"id": self._id, "type": "message", "role": "assistant", "model": self.served.name}
+
+    def _end(self) -> dict[str, Any]:
+        generation = self.choice.generation
+        found = generation.stop_string
+        own = found is not None and found in self._stops
+        reason = REASONS.get(generation.finish_reason or "", "end_turn")
+        if reason == "stop_sequence" and not own:  # of the template
+            reason = "end_turn"
+        return {"stop_reason": reason, "stop_sequence": found if own else None}
+
+    def _usage(self) -> dict[str, int]:
+        usage = self.choice.generation.usage
+        return {
+            "input_tokens": usage.prompt_tokens - usage.cached_tokens,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": usage.cached_tokens,
+            "output_tokens": usage.completion_tokens,
+        }
+
+    def whole(self) -> dict[str, Any]:
+        blocks: list[dict[str, Any]] = []
+        said = self.choice.said
+        if said[REASONING]:
+            blocks.append({"type": "thinking", "thinking": said[REASONING], "signature": ""})
+        if said["content"] or not blocks:
+            blocks.append({"type": "text", "text": said["content"]})
+        return {**self._head(), "content": blocks, **self._end(), "usage": self._usage()}
+
+    def opening(self) -> bytes:
+        usage = {"input_tokens": len(self.requests[0].prompt), "output_tokens": 0}
+        empty: dict[str, Any] = {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
+        return sse({"type": "message_start", "message": {**self._head(), **empty}})
+
+    def take(self, events: Sequence[Event]) -> bytes:
+        out = []
+        for event in events:
+            for delta in self.choice.take(event)[0]:
+                out.append(self._block(delta.kind))
+                name = "thinking" if delta.kind == REASONING else "text"
+                grown = {"type": f"{name}_delta", name: delta.text}
+                out.append(sse({"type": "content_block_delta", "index": self._blocks - 1, "delta": grown}))
+        return b"".join(out)
+
+    def _block(self, kind: str) -> bytes:
+        """Let a block of this kind be the one that grows."""
+        if self._open == kind:
+            return b""
+        ended = self._close()
+        self._open = kind
+        block: dict[str, Any] = {"type": "text", "text": ""}
+        if kind == REASONING:
+            block = {"type": "thinking", "thinking": "", "signature": ""}
+        self._blocks += 1
+        return ended + sse({"type": "content_block_start", "index": self._blocks - 1, "content_block": block})
+
+    def _close(self) -> bytes:
+        if self._open is None:
+            return b""
+        return sse({"type": "content_block_stop", "index": self._blocks - 1})
+
+    def closing(self) -> bytes:
+        first = b"" if self._blocks else self._block("content")
+        last = self._close() + sse({"type": "message_delta", "delta": self._end(), "usage": self._usage()})
+        return first + last + sse({"type": "message_stop"})
+
+    def failure(self, error: ApiError) -> bytes:
+        return sse(errors(error, self._id))
+
+
+def count_tokens(served: Served, data: Mapping[str, Any]) -> dict[str, int]:
+    return {"input_tokens": len(prompt_of(served, fields.read(Count, data)))}

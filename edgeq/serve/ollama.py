@@ -1,0 +1,237 @@
+"""ollama's dialect: lines of JSON."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from edgeq import __version__
+from edgeq.chat.prompt import stops_with
+from edgeq.generate import BatchGeneration
+from edgeq.serve import fields
+from edgeq.serve.choice import REASONS, Choice
+from edgeq.serve.errors import ApiError, wrong
+from edgeq.serve.messages import chat_prompt, messages_of, words_for
+from edgeq.serve.openai import MESSAGES_MAX, PROMPT_END
+from edgeq.serve.request import Event, Request
+from edgeq.serve.sampling import TOKENS_MAX, Common, options_of, room_for, stops_of
+from edgeq.serve.served import Served
+from edgeq.serve.structure import REASONING, Structure, structure_of
+
+VERSION = "0.12.0"  # of the dialect: clients ask for one that is new enough
+
+REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "suffix": (("",), "the model continues texts"),
+    "images": (([],), "the model reads text"),
+    "context": (([],), "the server keeps no conversations: send the messages"),
+    "template": (("",), "--chat-template gives the server one"),
+}
+UNITS = 1_000_000_000  # nanoseconds
+
+
+class Options(Common, kw_only=True):
+    """The options of a request, under ollama's names."""
+
+    num_ctx: Annotated[int, Meta(ge=1, le=TOKENS_MAX)] | None = None
+    num_predict: Annotated[int, Meta(ge=-2, le=TOKENS_MAX)] | None = None
+
+
+class Ask(Struct, kw_only=True):
+    model: str | None = None
+    stream: bool = True
+    options: dict[str, Any] | None = None
+    format: str | dict[str, Any] | None = None
+    think: bool | str | None = None
+
+
+class Chat(Ask, kw_only=True):
+    messages: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MESSAGES_MAX)]
+    tools: list[dict[str, Any]] | None = None
+
+
+class Generate(Ask, kw_only=True):
+    prompt: str
+    system: str | None = None
+    raw: bool = False
+
+
+def errors(error: ApiError, _: str) -> dict[str, Any]:
+    return {"error": error.message}
+
+
+def line(value: Any) -> bytes:
+    return msgspec.json.encode(value) + b"\n"
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
+
+
+class _Reply:
+    """What chats and texts have in common."""
+
+    media, ping = "application/x-ndjson", b""
+    unknown: Sequence[str] = ()
+
+    def __init__(self, served: Served, read: Ask, prompt: list[int], structure: Structure, own: bool) -> None:
+        """own: whether the template's own stops end the text."""
+        served.check_name(read.model)
+        given = read.options or {}
+        options = fields.read(Options, given)
+        model = served.model
+        context = min(model.context, options.num_ctx or model.context)
+        wanted = options.num_predict if options.num_predict is not None and options.num_predict >= 0 else None
+        stops = stops_of(options.stop)
+        mask = structure.mask
+        self.served, self.stream, self._parser = served, read.stream, structure.parser
+        self.requests = [
+            Request(
+                prompt,
+                options_of(model, options, given, served.defaults),
+                room_for(context, len(prompt), wanted),
+                stop=tuple(stops_with(stops, served.chat_template)) if own else stops,
+                mask=mask() if mask is not None else None,
+            )
+        ]
+
+    def begin(self, generations: Sequence[BatchGeneration]) -> None:
+        self.choice = Choice(0, generations[0], self._parser())
+
+    def said(self, content: str, thoughts: str) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _line(self, content: str, thoughts: str, **more: Any) -> dict[str, Any]:
+        head = {"model": self.served.name, "created_at": now()}
+        return {**head, **self.said(content, thoughts), "done": bool(more), **more}
+
+    def _end(self) -> dict[str, Any]:
+        generation = self.choice.generation
+        times = generation.timings
+        prompt, answer = int(times.prompt_seconds * UNITS), int(times.generate_seconds * UNITS)
+        return {
+            "done": True,
+            "done_reason": REASONS.get(generation.finish_reason or "", "stop"),
+            "total_duration": prompt + answer,
+            "load_duration": 0,
+            "prompt_eval_count": generation.usage.prompt_tokens,
+            "prompt_eval_duration": prompt,
+            "eval_count": generation.usage.completion_tokens,
+            "eval_duration": answer,
+        }
+
+    def opening(self) -> bytes:
+        return b""
+
+    def take(self, events: Sequence[Event]) -> bytes:
+        out = []
+        for event in events:
+            for delta in self.choice.take(event)[0]:
+                thinks = delta.kind == REASONING
+                out.append(line(self._line("" if thinks else delta.text, delta.text if thinks else "")))
+        return b"".join(out)
+
+    def closing(self) -> bytes:
+        return line(self._line("", "", **self._end()))
+
+    def whole(self) -> dict[str, Any]:
+        said = self.choice.said
+        return self._line(said["content"], said[REASONING], **self._end())
+
+    def failure(self, error: ApiError) -> bytes:
+        return line(errors(error, ""))
+
+
+def _structured(served: Served, read: Ask, prompt: list[int], tools: Any = None) -> Structure:
+    wanted = None
+    if read.format not in (None, ""):
+        kind = "json_object" if read.format == "json" else "json_schema"
+        if kind == "json_schema" and not isinstance(read.format, dict):
+            raise wrong("format", f"format is {str(read.format)[:40]!r}, but must be json or a schema")
+        wanted = {"type": kind, "json_schema": {"schema": read.format}}
+    return structure_of(served.text_of(prompt[-PROMPT_END:]), response_format=wanted, tools=tools)
+
+
+class ChatReply(_Reply):
+    def __init__(self, served: Served, data: Mapping[str, Any]) -> None:
+        fields.refuse(data, REFUSED)
+        read = fields.read(Chat, data)
+        words = words_for(think=read.think)
+        prompt = chat_prompt(served, messages_of(read.messages), words, read.tools)
+        super().__init__(served, read, prompt, _structured(served, read, prompt, read.tools), True)
+
+    def said(self, content: str, thoughts: str) -> dict[str, Any]:
+        message = {"role": "assistant", "content": content}
+        return {"message": message | ({"thinking": thoughts} if thoughts else {})}
+
+
+class GenerateReply(_Reply):
+    """A text as a message, or continued as it is with raw, or where the model cannot chat."""
+
+    def __init__(self, served: Served, data: Mapping[str, Any]) -> None:
+        fields.refuse(data, REFUSED)
+        read = fields.read(Generate, data)
+        can_chat = (served.template or served.model.chat_template) is not None
+        if read.raw or not can_chat:
+            prompt = served.tokenizer.encode(read.prompt, special=read.raw)
+            if not prompt:
+                raise wrong("prompt", "prompt is empty, but there must be at least one token to begin with")
+        else:
+            system = [{"role": "system", "content": read.system}] if read.system else []
+            turns = messages_of([*system, {"role": "user", "content": read.prompt}])
+            prompt = chat_prompt(served, turns, words_for(think=read.think))
+        chats = can_chat and not read.raw
+        super().__init__(served, read, prompt, _structured(served, read, prompt), chats)
+
+    def said(self, content: str, thoughts: str) -> dict[str, Any]:
+        return {"response": content, **({"thinking": thoughts} if thoughts else {})}
+
+
+# the model ----------------------------------------------------------------------------------------------
+
+
+def version(served: Served, _: Mapping[str, Any]) -> dict[str, str]:
+    return {"version": VERSION, "edgeq": __version__}
+
+
+def _details(served: Served) -> dict[str, Any]:
+    facts = served.facts()
+    family = served.model.file.family
+    return {
+        "format": "edgeq",
+        "family": family,
+        "families": [family],
+        "parameter_size": f"{facts['n_params'] / 1e9:.1f}B",
+        "quantization_level": facts["quant"],
+    }
+
+
+def tags(served: Served, _: Mapping[str, Any]) -> dict[str, Any]:
+    made = datetime.datetime.fromtimestamp(served.created, datetime.UTC).isoformat()
+    name = f"{served.name}:latest"
+    head = {"name": name, "model": name, "modified_at": made, "size": served.bytes}
+    return {"models": [{**head, "digest": served.fingerprint, "details": _details(served)}]}
+
+
+def ps(served: Served, _: Mapping[str, Any]) -> dict[str, Any]:
+    (model,) = tags(served, {})["models"]
+    return {"models": [{**model, "expires_at": "9999-01-01T00:00:00Z", "size_vram": 0}]}
+
+
+def show(served: Served, data: Mapping[str, Any]) -> dict[str, Any]:
+    name = data.get("model") or data.get("name")
+    served.check_name(name if isinstance(name, str) else None)
+    template = served.template or served.model.chat_template or ""
+    family = served.model.file.family
+    can = ["completion", *(["thinking"] if "thinking" in template else [])]
+    info = {"general.architecture": family, f"{family}.context_length": served.model.context}
+    return {
+        "details": _details(served),
+        "model_info": {**info, "general.parameter_count": served.facts()["n_params"]},
+        "capabilities": can,
+        "template": template,
+        "parameters": "",
+    }

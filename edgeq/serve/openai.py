@@ -1,0 +1,209 @@
+"""OpenAI's chat completions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from edgeq.chat.prompt import stops_with
+from edgeq.generate import BatchGeneration
+from edgeq.serve import fields
+from edgeq.serve.choice import Choice, timings_of, token_json, usage_of
+from edgeq.serve.errors import ApiError, unsupported, wrong
+from edgeq.serve.messages import chat_prompt, messages_of, words_for
+from edgeq.serve.request import Event, Request
+from edgeq.serve.sampling import TOKENS_MAX, Common, options_of, room_for, stops_of
+from edgeq.serve.served import Served
+from edgeq.serve.structure import REASONING, structure_of
+from edgeq.serve.wire import PING, SSE, error_json, new_id, now, sse
+
+MESSAGES_MAX, TOOLS_MAX, WORDS_MAX, TOP_MAX = 10_000, 128, 16, 20
+PROMPT_END = 16  # tokens of a prompt's end that may begin thoughts
+GRAMMARS = ("grammar", "json_schema", "guided_json", "guided_regex", "guided_grammar", "structured_outputs")
+
+Tokens = Annotated[int, Meta(ge=1, le=TOKENS_MAX)]
+
+
+class Chat(Common, kw_only=True):
+    messages: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MESSAGES_MAX)]
+    max_tokens: Tokens | None = None
+    max_completion_tokens: Tokens | None = None
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Meta(ge=0, le=TOP_MAX)] | None = None
+    response_format: dict[str, Any] | None = None
+    tools: Annotated[list[dict[str, Any]], Meta(max_length=TOOLS_MAX)] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    chat_template_kwargs: Annotated[dict[str, Any], Meta(max_length=WORDS_MAX)] | None = None
+    reasoning_effort: str | None = None
+    reasoning: dict[str, Any] | None = None
+    think: bool | str | None = None
+    enable_thinking: bool | None = None
+    continue_final_message: bool = False
+    add_generation_prompt: bool = True
+
+
+# known and not honoured → values that ask for nothing, and why
+REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "functions": ((), "tools has taken its place"),
+    "function_call": (("none",), "tool_choice has taken its place"),
+    "audio": ((), "the model speaks text"),
+    "modalities": ((["text"],), "the model speaks text"),
+    "images": (([],), "the model reads text"),
+    "prediction": ((), "speculation is the server's, --draft"),
+    "web_search_options": ((), "the server opens no connection"),
+    "lora": (([],), "adapters are not loaded"),
+    "best_of": ((1,), "n gives several texts"),
+    "cache_salt": (("",), "prefixes are shared by all who may ask; cache_prompt: false keeps out of them"),
+    "previous_response_id": ((), "the server keeps no conversations"),
+}
+IGNORED = ("user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "verbosity")
+
+
+class ChatReply:
+    """A chat completion, in one or as a stream."""
+
+    media, ping = SSE, PING
+
+    def __init__(self, served: Served, data: Mapping[str, Any]) -> None:
+        fields.refuse(data, REFUSED)
+        read = fields.read(Chat, data)
+        served.check_name(read.model)
+        if read.continue_final_message:
+            raise unsupported("continue_final_message", "an assistant's last message is a finished turn")
+        if read.top_logprobs is not None and not read.logprobs:
+            raise wrong("top_logprobs", "top_logprobs is given, but logprobs is not true")
+        self.served, self.stream = served, read.stream
+        self.unknown = fields.unknown(data, Chat, [*REFUSED, *IGNORED])
+        self._usage = read.stream_options is not None and bool(read.stream_options.include_usage)
+        self._logprobs = read.logprobs
+        prompt = chat_prompt(
+            served,
+            messages_of(read.messages),
+            words_for(
+                effort=read.reasoning_effort or (read.reasoning or {}).get("effort"),
+                think=read.think,
+                enable_thinking=read.enable_thinking,
+                more=read.chat_template_kwargs,
+            ),
+            read.tools,
+            goes_on=read.add_generation_prompt,
+        )
+        self._structure = structure_of(
+            served.text_of(prompt[-PROMPT_END:]),
+            response_format=read.response_format,
+            tools=read.tools,
+            tool_choice=read.tool_choice,
+            parallel_tool_calls=read.parallel_tool_calls,
+            grammar={name: data[name] for name in GRAMMARS if data.get(name) is not None},
+        )
+        mask = self._structure.mask
+        if mask is not None and read.n > 1:
+            raise unsupported("n", "one text at a time has a form that it keeps to")
+        wanted = read.max_completion_tokens if read.max_completion_tokens is not None else read.max_tokens
+        options = options_of(served.model, read, data, served.defaults)
+        self.seed = options.seed
+        self.requests = [
+            Request(
+                prompt,
+                options,
+                room_for(served.model.context, len(prompt), wanted, "the conversation"),
+                n=read.n,
+                stop=tuple(stops_with(stops_of(read.stop), served.chat_template)),
+                logprobs=(read.top_logprobs or 0) if read.logprobs else None,
+                cache=read.cache_prompt,
+                mask=mask() if mask is not None else None,
+            )
+        ]
+        self._id, self._created = new_id("chatcmpl"), now()
+        self.choices: list[Choice] = []
+        self._tokens: dict[int, list[dict[str, Any]]] = {}
+
+    def begin(self, generations: Sequence[BatchGeneration]) -> None:
+        self.choices = [Choice(n, each, self._structure.parser()) for n, each in enumerate(generations)]
+        self._tokens = {n: [] for n in range(len(generations))}
+
+    # in one ---------------------------------------------------------------------------------------------
+
+    def whole(self) -> dict[str, Any]:
+        usage = self._usage_json()
+        return {
+            **self._head("chat.completion"),
+            "choices": [self._choice(choice) for choice in self.choices],
+            "usage": usage,
+            "timings": timings_of(self.choices[0].generation),
+        }
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        served = self.served
+        return {
+            "id": self._id,
+            "object": kind,
+            "created": self._created,
+            "model": served.name,
+            "system_fingerprint": served.fingerprint,
+            "seed": self.seed,
+        }
+
+    def _choice(self, choice: Choice) -> dict[str, Any]:
+        message = {"role": "assistant", "content": choice.said["content"], "refusal": None}
+        if choice.said[REASONING]:
+            message["reasoning_content"] = choice.said[REASONING]
+        logprobs = {"content": self._tokens[choice.index], "refusal": None} if self._logprobs else None
+        return {
+            "index": choice.index,
+            "message": message,
+            "logprobs": logprobs,
+            "finish_reason": choice.finish_reason,
+        }
+
+    def _usage_json(self) -> dict[str, Any]:
+        return usage_of(self.choices)
+
+    # as a stream ----------------------------------------------------------------------------------------
+
+    def opening(self) -> bytes:
+        return b"".join(
+            self._chunk(n, {"role": "assistant", "content": ""}) for n in range(self.requests[0].n)
+        )
+
+    def _chunk(
+        self, index: int, delta: Any, tokens: list[dict[str, Any]] | None = None, reason: str | None = None
+    ) -> bytes:
+        choice: dict[str, Any] = {"index": index, "delta": delta}
+        choice["logprobs"] = {"content": tokens, "refusal": None} if tokens else None
+        choice["finish_reason"] = reason
+        chunk: dict[str, Any] = {**self._head("chat.completion.chunk"), "choices": [choice]}
+        if reason is not None:
+            chunk["timings"] = timings_of(self.choices[index].generation)
+        return sse(chunk)
+
+    def take(self, events: Sequence[Event]) -> bytes:
+        out = []
+        for event in events:
+            choice = self.choices[event.index]
+            deltas, likelihoods = choice.take(event)
+            tokens = [token_json(self.served, each) for each in likelihoods] if self._logprobs else []
+            if not self.stream:
+                self._tokens[event.index] += tokens
+                continue
+            told = self._tokens[event.index] = [*self._tokens[event.index], *tokens]
+            for delta in deltas:
+                name = "reasoning_content" if delta.kind == REASONING else "content"
+                out.append(self._chunk(event.index, {name: delta.text}, told))
+                told = self._tokens[event.index] = []
+            if event.over and choice.generation.error is None:
+                out.append(self._chunk(event.index, {}, told, choice.finish_reason))
+        return b"".join(out)
+
+    def closing(self) -> bytes:
+        usage = b""
+        if self._usage:
+            chunk = {**self._head("chat.completion.chunk"), "choices": [], "usage": self._usage_json()}
+            usage = sse(chunk)
+        return usage + b"data: [DONE]\n\n"
+
+    def failure(self, error: ApiError) -> bytes:
+        return sse(error_json(error))
