@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,6 +149,9 @@ naming = combine(
 @sampling_options
 @engine_options()
 @prompt_cache_options
+@click.option(
+    "--print-systemd-unit", "unit", is_flag=True, help="Print units of systemd for this line, and end."
+)
 @quiet_option
 def command(model: str, **options: Any) -> None:
     """Serve MODEL over HTTP, to programs that speak OpenAI's, Anthropic's or ollama's dialect.
@@ -156,6 +161,9 @@ def command(model: str, **options: Any) -> None:
     does not wait. Needs the extra edgeq[serve]."""
     from edgeq.serve import check_extra
 
+    if options.pop("unit"):
+        print_units(model, options["host"], options["port"], options["drain"])
+        return
     check_extra()
     from edgeq.serve import server, sockets
     from edgeq.serve.http import Limits
@@ -217,6 +225,25 @@ def command(model: str, **options: Any) -> None:
             ready=ready,
         )
     )
+
+
+LISTENS = ("--host", "--port", "--fd")  # which the unit of the socket says
+
+
+def print_units(model: str, host: str, port: int, drain: float) -> None:
+    """Units for the command line that this process was given."""
+    from edgeq.serve.units import units
+
+    words, left = [], deque(sys.argv[2:])
+    while left:
+        word = left.popleft()
+        name, joined, _ = word.partition("=")
+        if name in (*LISTENS, "-m", "--model"):
+            if not joined and left:
+                left.popleft()
+        elif word not in ("--print-systemd-unit", model):
+            words.append(word)
+    terminal.say(units(model, words, host, port, drain))
 
 
 def silent(line: str) -> None:

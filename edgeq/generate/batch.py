@@ -11,7 +11,7 @@ from edgeq.generate.account import Account
 from edgeq.generate.defaults import options_for
 from edgeq.generate.logprobs import TokenLogprob
 from edgeq.generate.prepared import Prepared, prepare
-from edgeq.generate.prompts import encode, let_go
+from edgeq.generate.prompts import Salted, encode, let_go
 from edgeq.generate.protocols import LanguageModel
 from edgeq.generate.results import Piece, Result, Timings
 from edgeq.ownership import Line, Turn, Unique
@@ -158,7 +158,8 @@ class Batch(Unique):
 
     def add(self, prompt: str | Sequence[int], **options: Any) -> BatchGeneration:
         """One more generation; the options are those of `edgeq.generate.stream`. Its work begins with a step.
-        score=True also tells how likely each token of the prompt was, all of which is computed then.
+        score=True also tells how likely each token of the prompt was, all of which is computed then. What is
+        known of prompts is shared by those of one cache_salt, a text, alone.
 
         UsageError as from `stream`, and where its prompt and max_tokens could never have enough pages."""
         return self._added([self._prepared(prompt, options)], options.get("sequence"))[0]
@@ -166,10 +167,17 @@ class Batch(Unique):
     def add_several(self, prompt: str | Sequence[int], n: int, **options: Any) -> list[BatchGeneration]:
         """n generations from one prompt, which is computed once: they share its pages. The i-th is drawn with
         the seed + i, where there is one."""
+        generations = self.make(prompt, n, **options)
+        self.begin(generations)
+        return generations
+
+    def make(self, prompt: str | Sequence[int], n: int = 1, **options: Any) -> list[BatchGeneration]:
+        """As `add_several`, but they do not begin before `begin` is called with them: what is to be checked
+        and made for them, which may take a while, is done here."""
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise UsageError(f"n is {shown(n)}, but must be a whole number of at least 1")
         for name in ("sequence", "mask"):
-            if options.get(name) is not None:
+            if options.get(name) is not None and (n > 1 or name == "sequence"):
                 raise UsageError(f"{name} is given, but {n} generations cannot share one")
         ids = encode(self.model, prompt, special=options.pop("special", False), most=self.model.context)
         given = options.pop("options", None)
@@ -182,7 +190,11 @@ class Batch(Unique):
         for i in range(n):
             own = given if given.seed is None else replace(given, seed=(given.seed + i) % 2**64)
             prepared.append(self._prepared(ids, {**options, "options": own}))
-        return self._added(prepared, None)
+        return [BatchGeneration(self, each) for each in prepared]
+
+    def begin(self, generations: Sequence[BatchGeneration]) -> None:
+        """Let those of one `make` begin. UsageError where they could never have enough pages."""
+        self._scheduler.add(Request([each._text for each in generations]))
 
     def _opened(self, text: Text) -> Any:
         """A sequence for a text, which holds what the model knows of its beginning."""
@@ -203,7 +215,7 @@ class Batch(Unique):
         if self._closed:
             raise UsageError("the batch was closed.")
         options = dict(options)
-        score = options.pop("score", False)
+        score, salt = options.pop("score", False), options.pop("cache_salt", "")
         own_drafts = self._drafts is not None and options.get("draft") is None
         if self._drafts is not None and own_drafts:
             options["draft"] = self._drafts.another()
@@ -211,6 +223,8 @@ class Batch(Unique):
         if score and options.get("sequence") is not None:
             raise UsageError("score is given besides sequence, but only what is computed now can be scored")
         prepared.continuation.scores = bool(score)
+        if salt and prepared.prefixes is not None:
+            prepared = replace(prepared, prefixes=Salted(prepared.prefixes, salt))
         return replace(prepared, own_drafts=True) if own_drafts else prepared
 
     def _added(self, prepared: list[Prepared], sequence: Any) -> list[BatchGeneration]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 from edgeq import arguments
 from edgeq.errors import UsageError
@@ -40,6 +41,19 @@ def encode(
 def prefixes_of(model: LanguageModel) -> Prefixes | None:
     """What a model knows of prompts; None for one that keeps nothing."""
     return getattr(model, "prefixes", None)
+
+
+class Salted:
+    """What is known of prompts to those alone who know the salt."""
+
+    def __init__(self, prefixes: Any, salt: str) -> None:
+        self._prefixes, self._salt = prefixes, salt
+
+    def start(self, sequence: Any, ids: Sequence[int]) -> int:
+        return int(self._prefixes.start(sequence, ids, self._salt))
+
+    def keep(self, sequence: Any) -> None:
+        self._prefixes.keep(sequence, self._salt)
 
 
 def let_go(sequence: TokenSequence, prefixes: Prefixes | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -105,7 +106,9 @@ async def answer(app: App, dialect: Dialect, scope: Scope, receive: Receive, sen
             reply = await loop.run_in_executor(app.pool, dialect, served, data)
             app.metrics.ignored(getattr(reply, "unknown", ()))
             worker.widen(work, sum(request.n for request in reply.requests))
-            await loop.run_in_executor(app.pool, worker.submit, work, reply.requests)
+            salt = scope["edgeq"].salt
+            requests = [replace(request, salt=salt + request.salt) for request in reply.requests]
+            await loop.run_in_executor(app.pool, worker.submit, work, requests)
         except BaseException:
             worker.release(work)
             raise

@@ -182,6 +182,7 @@ class MessageReply:
                 room_for(served.model.context, len(prompt), read.max_tokens, "the conversation"),
                 stop=tuple(stops_with(self._stops, served.chat_template)),
                 cache=read.cache_prompt,
+                salt=read.cache_salt,
                 mask=mask() if mask is not None else None,
             )
         ]

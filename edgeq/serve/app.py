@@ -55,6 +55,7 @@ class Facts:
     status: int = 0
     has_begun: bool = False  # its answer
     work: Work | None = None
+    salt: str = ""  # of whoever asks, for what is known of prompts
 
 
 class Endpoint:
@@ -240,6 +241,7 @@ class App:
                 await start(told, 204, {})
                 await told({"type": "http.response.body"})
                 return
+            facts.salt = self.guard.salt(headers)
             endpoint = self._endpoint(path, scope)
             self._admit(headers)
             self.running += 1

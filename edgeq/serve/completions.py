@@ -41,7 +41,6 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "suffix": (("",), "the model continues texts; a template that fills in writes its own prompt"),
     "images": (([],), "the model reads text"),
     "lora": (([],), "adapters are not loaded"),
-    "cache_salt": (("",), "prefixes are shared by all who may ask; cache_prompt: false keeps out of them"),
 }
 
 
@@ -136,6 +135,7 @@ class CompletionReply:
                 logprobs=read.logprobs,
                 score=read.echo and read.logprobs is not None,
                 cache=read.cache_prompt,
+                salt=read.cache_salt,
                 mask=structure.mask() if structure.mask is not None else None,
             )
             for ids in self._prompts

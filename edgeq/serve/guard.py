@@ -92,6 +92,12 @@ class Guard:
             self._key(headers)
         return found
 
+    def salt(self, headers: Mapping[str, str]) -> str:
+        """What parts those who have different keys: how fast a prompt is read tells none of them what
+        another asked."""
+        key = key_of(headers)
+        return hashlib.sha256(f"salt {key}".encode()).hexdigest()[:32] if self.keys and key else ""
+
     def _host(self, host: str | None) -> None:
         if self.unix or self.keys or (host is not None and self._is_known(host)):
             return

@@ -59,6 +59,7 @@ class CompletionReply:
                 stop=stops_of(read.stop),
                 logprobs=read.n_probs or None,
                 cache=read.cache_prompt,
+                salt=read.cache_salt,
                 mask=structure.mask() if structure.mask is not None else None,
             )
         ]

@@ -56,7 +56,6 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "web_search_options": ((), "the server opens no connection"),
     "lora": (([],), "adapters are not loaded"),
     "best_of": ((1,), "n gives several texts"),
-    "cache_salt": (("",), "prefixes are shared by all who may ask; cache_prompt: false keeps out of them"),
     "previous_response_id": ((), "the server keeps no conversations"),
 }
 IGNORED = ("user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "verbosity")
@@ -114,6 +113,7 @@ class ChatReply:
                 stop=tuple(stops_with(stops_of(read.stop), served.chat_template)),
                 logprobs=(read.top_logprobs or 0) if read.logprobs else None,
                 cache=read.cache_prompt,
+                salt=read.cache_salt,
                 mask=mask() if mask is not None else None,
             )
         ]

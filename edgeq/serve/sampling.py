@@ -48,6 +48,7 @@ class Common(Struct, kw_only=True):
     logit_bias: Annotated[dict[str, Any], Meta(max_length=BIASES_MAX)] | None = None
     stop: str | Annotated[list[Text], Meta(max_length=STOPS_MAX)] | None = None
     cache_prompt: bool = True
+    cache_salt: Annotated[str, Meta(max_length=128)] = ""
 
 
 NAMED = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repeat_last_n")

@@ -17,7 +17,7 @@ from edgeq.generate import Batch, BatchGeneration, Piece
 from edgeq.serve.errors import ApiError, api_error
 from edgeq.serve.request import Event, Request
 
-PIECES_MAX = 256  # that wait for a reader; then its texts pause until it has taken some
+PIECES_MAX = 256  # tokens, and others told beside them, that wait for a reader; then its texts pause
 IDLE_S = 0.25  # between looks at texts that are all paused
 STALLED_S = 30.0  # that a step may take in any case
 STALLED_STEPS = 20  # times what steps take usually
@@ -41,7 +41,7 @@ class Work:
         self._arrived = asyncio.Event()
         self._events: dict[int, list[Piece]] = {}
         self._ended: set[int] = set()
-        self._count = 0  # pieces that wait
+        self._count = 0  # of what waits, as PIECES_MAX has it
         self._paused = False
         self._error: ApiError | None = None
 
@@ -75,7 +75,7 @@ class Work:
             self.first_token = now if pieces else None
         self.started.set()
         self._events.setdefault(index, []).extend(pieces)
-        self._count += len(pieces)
+        self._count += sum(1 if piece.logprob is None else 1 + len(piece.logprob.top) for piece in pieces)
         if over:
             self.over += 1
             self._ended.add(index)
@@ -206,20 +206,22 @@ class Worker:
 
     def submit(self, work: Work, requests: Sequence[Request]) -> None:
         """Let the engine begin with requests. UsageError, with nothing begun, for what it cannot do."""
-        with self._lock:
-            added: list[BatchGeneration] = []
-            try:
-                for request in requests:
-                    added += add(self.batch, request, self.parallel)
-            except BaseException:
-                for generation in added:
-                    generation.cancel()
-                raise
-            for index, generation in enumerate(added):
+        groups = [group for request in requests for group in made(self.batch, request, self.parallel)]
+        generations = [generation for group in groups for generation in group]
+        with self._lock:  # so that no event of theirs comes before it is known whose they are
+            for index, generation in enumerate(generations):
                 self._owners[id(generation)] = work, index, generation
-            work.generations = added
+            try:
+                for group in groups:
+                    self.batch.begin(group)
+            except BaseException:
+                for generation in generations:
+                    generation.cancel()
+                    self._owners.pop(id(generation))
+                raise
+            work.generations = generations
             if work.cancelled:
-                for generation in added:
+                for generation in generations:
                     generation.cancel()
         self.wake()
 
@@ -273,23 +275,20 @@ class Worker:
                 self.release(work)
 
 
-def add(batch: Batch, request: Request, most: int) -> list[BatchGeneration]:
-    """Let a batch begin with a request's texts, at most so many at once. UsageError, with nothing begun, for
-    what it cannot do."""
+def made(batch: Batch, request: Request, most: int) -> Iterator[list[BatchGeneration]]:
+    """A request's texts, in groups of at most so many that begin together. UsageError for what a batch
+    cannot do."""
     options: dict[str, Any] = {
         "max_tokens": request.max_tokens,
         "stop": request.stop,
         "logprobs": request.logprobs,
         "cache_prompt": request.cache,
+        "cache_salt": request.salt,
         "score": request.score,
+        "mask": request.mask,
     }
-    added: list[BatchGeneration] = []
     for part in divided(request, most):
-        if part.n == 1:
-            added.append(batch.add(part.prompt, options=part.options, mask=part.mask, **options))
-        else:
-            added += batch.add_several(part.prompt, part.n, options=part.options, **options)
-    return added
+        yield batch.make(part.prompt, part.n, options=part.options, **options)
 
 
 def divided(request: Request, most: int) -> Iterator[Request]:

@@ -14,7 +14,7 @@ A model with a chat template answers the text as a message; another continues it
 time and the others wait. One that does not send its text, or take its answer, within a minute is dropped, and
 so is one that leaves: nothing more is computed for it. What fails ends that answer and never the service.
 
-This is an example to start from, and what edgeq.service runs: edgeq itself is a library and has no server.
+This is an example to start from, and what edgeq.service runs: `edgeq serve` is the server for HTTP.
 """
 
 from __future__ import annotations

@@ -154,3 +154,18 @@ def test_a_name_is_refused_with_the_option_that_allows_it(start: Start) -> None:
     assert server.get("/health", Host="evil.example").status == 403
     any_key: Any = server.get("/v1/models", Authorization="Bearer DUMMY")
     assert any_key.status == 200
+
+
+def test_what_is_known_of_a_prompt_is_known_to_one_key(start: Start) -> None:
+    server = start(guard=Guard(Keys(["one", "two"])))
+    body = {"prompt": "A cat that nobody has ever asked for sat on the mat.", "max_tokens": 1}
+
+    def cached(key: str, **fields: Any) -> int:
+        found = server.post("/v1/completions", {**body, **fields}, Authorization=f"Bearer {key}").json
+        server.wait_idle()
+        return int(found["usage"]["prompt_tokens_details"]["cached_tokens"])
+
+    assert cached("one") == 0 < cached("one")
+    assert cached("two") == 0 < cached("two")
+    assert cached("one", cache_salt="mine") == 0 < cached("one", cache_salt="mine")
+    assert cached("one", cache_prompt=False) == 0

@@ -264,3 +264,13 @@ def test_without_the_extra_the_command_names_it(monkeypatch: pytest.MonkeyPatch)
         UsageError, match=r"needs uvicorn, which is not installed: pip install 'edgeq\[serve\]'"
     ):
         edgeq.serve.check_extra()
+
+
+def test_units_of_systemd(served_file: Path) -> None:
+    words = ["-np", "2", "--port", "9000", "--alias", "50% $x", "--drain=20", "--print-systemd-unit"]
+    with command(str(served_file), *words) as process:
+        out, err = process.communicate(timeout=STUCK_S)
+    assert process.returncode == 0 and err == ""
+    assert "ListenStream=127.0.0.1:9000\n" in out and "TimeoutStopSec=25\n" in out
+    (line,) = (line for line in out.splitlines() if line.startswith("ExecStart="))
+    assert line.endswith(f" serve {served_file} -np 2 --alias '50%% $$x' --drain=20")
