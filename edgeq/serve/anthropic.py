@@ -14,11 +14,11 @@ from edgeq.serve import fields
 from edgeq.serve.choice import Choice
 from edgeq.serve.errors import ApiError, unsupported, wrong
 from edgeq.serve.messages import chat_prompt, messages_of, words_for
-from edgeq.serve.openai import MESSAGES_MAX, PROMPT_END, TOOLS_MAX
+from edgeq.serve.openai import MESSAGES_MAX, TOOLS_MAX
 from edgeq.serve.request import Event, Request
 from edgeq.serve.sampling import STOPS_MAX, TOKENS_MAX, Common, Text, options_of, room_for, stops_of
 from edgeq.serve.served import Served
-from edgeq.serve.structure import REASONING, structure_of
+from edgeq.serve.structure import CALL, REASONING, Delta, Plan, plan_for
 from edgeq.serve.wire import SSE, new_id
 
 Block = dict[str, Any]
@@ -112,8 +112,10 @@ def turns_of(n: int, given: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [*results, *([turn] if says else [])]
 
 
-def prompt_of(served: Served, read: Ask) -> list[int]:
-    """The ids of a conversation. What an assistant's message at its end says is the answer's beginning."""
+def prompt_of(served: Served, read: Ask, stops: Sequence[str]) -> tuple[list[int], Plan]:
+    """The ids of a conversation, and how its answer is read. What an assistant's message at its end says is
+    the answer's beginning.
+    """
     turns = [turn for n, message in enumerate(read.messages) for turn in turns_of(n, message)]
     if read.system is not None:
         turns.insert(0, {"role": "system", "content": text_of("system", read.system)})
@@ -122,8 +124,17 @@ def prompt_of(served: Served, read: Ask) -> list[int]:
         begun = turns.pop()["content"].rstrip()
     kind = (read.thinking or {}).get("type")
     words = words_for(think=None if kind is None else kind != "disabled")
-    ids = chat_prompt(served, messages_of(turns), words, tools_of(read.tools))
-    return [*ids, *served.tokenizer.encode(begun, add_bos=False)] if begun else ids
+    tool_choice, parallel = choice_of(read.tool_choice)
+    plan = plan_for(
+        served,
+        tools=tools_of(read.tools),
+        tool_choice=tool_choice,
+        parallel_tool_calls=parallel,
+        words=words,
+        stops=stops,
+    )
+    ids = chat_prompt(served, plan.messages(messages_of(turns)), words, plan.tools)
+    return ([*ids, *served.tokenizer.encode(begun, add_bos=False)] if begun else ids), plan
 
 
 def tools_of(tools: Sequence[Block] | None) -> list[Block] | None:
@@ -154,6 +165,16 @@ def choice_of(choice: Mapping[str, Any] | None) -> tuple[Any, bool | None]:
     return CHOICES[kind], parallel
 
 
+def used(call: Mapping[str, Any]) -> Block:
+    """A call of a tool as a block; its input an object."""
+    function = call["function"]
+    try:
+        given = msgspec.json.decode(function["arguments"] or "{}")
+    except msgspec.DecodeError:  # it was cut off
+        given = {}
+    return {"type": "tool_use", "id": call["id"], "name": function["name"], "input": given}
+
+
 class MessageReply:
     """A message, in one or as a stream of its blocks."""
 
@@ -165,16 +186,9 @@ class MessageReply:
         served.check_name(read.model)
         self.served, self.stream = served, read.stream
         self.unknown = fields.unknown(data, Ask, [*REFUSED, *IGNORED])
-        prompt = prompt_of(served, read)
-        tool_choice, parallel = choice_of(read.tool_choice)
-        self._structure = structure_of(
-            served.text_of(prompt[-PROMPT_END:]),
-            tools=tools_of(read.tools),
-            tool_choice=tool_choice,
-            parallel_tool_calls=parallel,
-        )
-        mask = self._structure.mask
         self._stops = stops_of(read.stop_sequences)
+        prompt, plan = prompt_of(served, read, self._stops)
+        self._structure = plan.of(prompt)
         self.requests = [
             Request(
                 prompt,
@@ -183,11 +197,11 @@ class MessageReply:
                 stop=tuple(stops_with(self._stops, served.chat_template)),
                 cache=read.cache_prompt,
                 salt=read.cache_salt,
-                mask=mask() if mask is not None else None,
+                mask=self._structure.mask(),
             )
         ]
         self._id = new_id("msg").replace("-", "_")
-        self._open: str | None = None  # the kind of the block that grows
+        self._open: str | None = None  # the kind of the block that grows, or the id of a call
         self._blocks = 0
 
     def begin(self, generations: Sequence[BatchGeneration]) -> None:
@@ -203,6 +217,8 @@ class MessageReply:
         reason = REASONS.get(generation.finish_reason or "", "end_turn")
         if reason == "stop_sequence" and not own:  # of the template
             reason = "end_turn"
+        if reason == "end_turn" and self.choice.calls:
+            reason = "tool_use"
         return {"stop_reason": reason, "stop_sequence": found if own else None}
 
     def _usage(self) -> dict[str, int]:
@@ -219,8 +235,9 @@ class MessageReply:
         said = self.choice.said
         if said[REASONING]:
             blocks.append({"type": "thinking", "thinking": said[REASONING], "signature": ""})
-        if said["content"] or not blocks:
+        if said["content"] or not (blocks or self.choice.calls):
             blocks.append({"type": "text", "text": said["content"]})
+        blocks += map(used, self.choice.calls)
         return {**self._head(), "content": blocks, **self._end(), "usage": self._usage()}
 
     def opening(self) -> bytes:
@@ -232,21 +249,32 @@ class MessageReply:
         out = []
         for event in events:
             for delta in self.choice.take(event)[0]:
-                out.append(self._block(delta.kind))
-                name = "thinking" if delta.kind == REASONING else "text"
-                grown = {"type": f"{name}_delta", name: delta.text}
-                out.append(sse({"type": "content_block_delta", "index": self._blocks - 1, "delta": grown}))
+                out.append(self._block(delta))
+                if grown := self._grown(delta):
+                    told = {"type": "content_block_delta", "index": self._blocks - 1, "delta": grown}
+                    out.append(sse(told))
         return b"".join(out)
 
-    def _block(self, kind: str) -> bytes:
-        """Let a block of this kind be the one that grows."""
-        if self._open == kind:
+    def _grown(self, delta: Delta) -> dict[str, Any] | None:
+        """What a block grows by; None where it only begins."""
+        if delta.call is not None:
+            text = delta.call.arguments
+            return {"type": "input_json_delta", "partial_json": text} if text else None
+        name = "thinking" if delta.kind == REASONING else "text"
+        return {"type": f"{name}_delta", name: delta.text}
+
+    def _block(self, delta: Delta) -> bytes:
+        """Let a block for this part be the one that grows; each call has one of its own."""
+        kind, begins = delta.kind, delta.call is not None and delta.call.name is not None
+        if self._open == kind and not begins:
             return b""
         ended = self._close()
         self._open = kind
         block: dict[str, Any] = {"type": "text", "text": ""}
         if kind == REASONING:
             block = {"type": "thinking", "thinking": "", "signature": ""}
+        elif kind == CALL and delta.call is not None:
+            block = {"type": "tool_use", "id": delta.call.id, "name": delta.call.name, "input": {}}
         self._blocks += 1
         return ended + sse({"type": "content_block_start", "index": self._blocks - 1, "content_block": block})
 
@@ -256,7 +284,7 @@ class MessageReply:
         return sse({"type": "content_block_stop", "index": self._blocks - 1})
 
     def closing(self) -> bytes:
-        first = b"" if self._blocks else self._block("content")
+        first = b"" if self._blocks else self._block(Delta("content"))
         last = self._close() + sse({"type": "message_delta", "delta": self._end(), "usage": self._usage()})
         return first + last + sse({"type": "message_stop"})
 
@@ -265,4 +293,4 @@ class MessageReply:
 
 
 def count_tokens(served: Served, data: Mapping[str, Any]) -> dict[str, int]:
-    return {"input_tokens": len(prompt_of(served, fields.read(Count, data)))}
+    return {"input_tokens": len(prompt_of(served, fields.read(Count, data), ())[0])}

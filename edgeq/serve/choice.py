@@ -8,7 +8,7 @@ from typing import Any
 from edgeq.generate import BatchGeneration
 from edgeq.generate.logprobs import TokenLogprob, TopLogprob
 from edgeq.serve.request import Event
-from edgeq.serve.structure import CONTENT, REASONING, Delta, Parser
+from edgeq.serve.structure import CALL, CONTENT, REASONING, Delta, Parser
 
 REASONS = {"eos": "stop", "stop": "stop", "length": "length"}
 
@@ -19,6 +19,7 @@ class Choice:
     def __init__(self, index: int, generation: BatchGeneration, parser: Parser) -> None:
         self.index, self.generation = index, generation
         self.said = {CONTENT: "", REASONING: ""}
+        self.calls: list[dict[str, Any]] = []  # of tools, as OpenAI writes them
         self.tokens = 0
         self.echoed = False  # whether its prompt was told before it
         self.over = False
@@ -26,26 +27,34 @@ class Choice:
 
     def take(self, event: Event) -> tuple[list[Delta], list[TokenLogprob]]:
         """The parts that an event adds, and the likelihoods of its tokens."""
-        deltas = self._parser.push("".join(event.pieces))
+        ids = [piece.id for piece in event.pieces if piece.id is not None]
+        deltas = self._parser.push("".join(event.pieces), ids)
         if event.over:
             self.over = True
             deltas = merged([*deltas, *self._parser.flush()])
         for delta in deltas:
-            self.said[delta.kind] += delta.text
+            if delta.call is None:
+                self.said[delta.kind] += delta.text
+            elif delta.call.name is not None:
+                function = {"name": delta.call.name, "arguments": ""}
+                self.calls.append({"id": delta.call.id, "type": "function", "function": function})
+            else:
+                self.calls[-1]["function"]["arguments"] += delta.call.arguments
         self.tokens += sum(piece.id is not None for piece in event.pieces)
         return deltas, [piece.logprob for piece in event.pieces if piece.logprob is not None]
 
     @property
     def finish_reason(self) -> str:
         """OpenAI's word for how it ended."""
-        return REASONS.get(self.generation.finish_reason or "", "stop")
+        reason = REASONS.get(self.generation.finish_reason or "", "stop")
+        return "tool_calls" if self.calls and reason == "stop" else reason
 
 
 def merged(deltas: list[Delta]) -> list[Delta]:
     """Neighbours of one kind as one."""
     found: list[Delta] = []
     for delta in deltas:
-        if found and found[-1].kind == delta.kind:
+        if found and found[-1].kind == delta.kind != CALL:
             found[-1] = Delta(delta.kind, found[-1].text + delta.text)
         else:
             found.append(delta)

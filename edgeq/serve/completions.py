@@ -15,12 +15,12 @@ from edgeq.generate import BatchGeneration
 from edgeq.generate.logprobs import TokenLogprob
 from edgeq.serve import fields
 from edgeq.serve.choice import Choice, timings_of, usage_of
-from edgeq.serve.errors import ApiError, wrong
-from edgeq.serve.openai import GRAMMARS, IGNORED, TOP_MAX
+from edgeq.serve.errors import ApiError, unsupported, wrong
+from edgeq.serve.openai import IGNORED, TOP_MAX
 from edgeq.serve.request import Event, Request
 from edgeq.serve.sampling import TOKENS_MAX, Common, options_of, room_for, stops_of
 from edgeq.serve.served import Served
-from edgeq.serve.structure import structure_of
+from edgeq.serve.structure import FORMS, form_for
 from edgeq.serve.wire import PING, SSE, error_json, new_id, now, sse
 
 PROMPTS_MAX, TEXTS_MAX = 64, 128
@@ -110,11 +110,15 @@ class CompletionReply:
         wanted = TOKENS_DEFAULT if read.max_tokens is None else read.max_tokens
         if wanted == 0 and not read.echo:
             raise wrong("max_tokens", "max_tokens is 0, but without echo there is nothing to tell then")
-        structure = structure_of(
-            None,
+        stops = stops_of(read.stop)
+        structure = form_for(
+            served,
             response_format=read.response_format,
-            grammar={name: data[name] for name in GRAMMARS if data.get(name) is not None},
+            forms={name: data[name] for name in FORMS if data.get(name) is not None},
+            stops=stops,
         )
+        if structure.what is not None and read.n > 1:
+            raise unsupported("n", "one text at a time has a form that it keeps to")
         self._parser = structure.parser
         self._prompts = prompts_of(served, read)
         if len(self._prompts) * read.n > TEXTS_MAX:
@@ -131,12 +135,12 @@ class CompletionReply:
                 options,
                 room_for(served.model.context, len(ids), wanted),
                 n=read.n,
-                stop=stops_of(read.stop),
+                stop=stops,
                 logprobs=read.logprobs,
                 score=read.echo and read.logprobs is not None,
                 cache=read.cache_prompt,
                 salt=read.cache_salt,
-                mask=structure.mask() if structure.mask is not None else None,
+                mask=structure.mask(),
             )
             for ids in self._prompts
         ]

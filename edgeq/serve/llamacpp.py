@@ -12,11 +12,10 @@ from edgeq.serve import fields
 from edgeq.serve.choice import Choice, timings_of, token_json
 from edgeq.serve.completions import encoded
 from edgeq.serve.errors import ApiError
-from edgeq.serve.openai import GRAMMARS
 from edgeq.serve.request import Event, Request
 from edgeq.serve.sampling import TOKENS_MAX, Common, options_of, room_for, stops_of
 from edgeq.serve.served import Served
-from edgeq.serve.structure import structure_of
+from edgeq.serve.structure import FORMS, form_for
 from edgeq.serve.wire import PING, SSE, error_json, sse
 
 PROBS_MAX = 20
@@ -45,9 +44,9 @@ class CompletionReply:
         read = fields.read(Ask, data)
         self.served, self.stream = served, read.stream
         self.unknown = fields.unknown(data, Ask, REFUSED)
-        structure = structure_of(
-            None, grammar={name: data[name] for name in GRAMMARS if data.get(name) not in (None, "")}
-        )
+        stops = stops_of(read.stop)
+        forms = {name: data[name] for name in FORMS if data.get(name) not in (None, "")}
+        structure = form_for(served, forms=forms, stops=stops)
         self._parser, self._probs = structure.parser, read.n_probs
         prompt = encoded(served, read.prompt)
         wanted = None if read.n_predict < 0 else read.n_predict
@@ -56,11 +55,11 @@ class CompletionReply:
                 prompt,
                 options_of(served.model, read, data, served.defaults),
                 room_for(served.model.context, len(prompt), wanted),
-                stop=stops_of(read.stop),
+                stop=stops,
                 logprobs=read.n_probs or None,
                 cache=read.cache_prompt,
                 salt=read.cache_salt,
-                mask=structure.mask() if structure.mask is not None else None,
+                mask=structure.mask(),
             )
         ]
         self._tokens: list[dict[str, Any]] = []

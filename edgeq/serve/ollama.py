@@ -16,11 +16,11 @@ from edgeq.serve import fields
 from edgeq.serve.choice import REASONS, Choice
 from edgeq.serve.errors import ApiError, wrong
 from edgeq.serve.messages import chat_prompt, messages_of, words_for
-from edgeq.serve.openai import MESSAGES_MAX, PROMPT_END
+from edgeq.serve.openai import MESSAGES_MAX
 from edgeq.serve.request import Event, Request
 from edgeq.serve.sampling import TOKENS_MAX, Common, options_of, room_for, stops_of
 from edgeq.serve.served import Served
-from edgeq.serve.structure import REASONING, Structure, structure_of
+from edgeq.serve.structure import REASONING, Structure, form_for, plan_for
 
 VERSION = "0.12.0"  # of the dialect: clients ask for one that is new enough
 
@@ -86,7 +86,8 @@ class _Reply:
         context = min(model.context, options.num_ctx or model.context)
         wanted = options.num_predict if options.num_predict is not None and options.num_predict >= 0 else None
         stops = stops_of(options.stop)
-        mask = structure.mask
+        if stops and not structure.stops:
+            raise wrong("options.stop", f"stop is given, but {structure.what} says where the text ends")
         self.served, self.stream, self._parser = served, read.stream, structure.parser
         self.requests = [
             Request(
@@ -94,7 +95,7 @@ class _Reply:
                 options_of(model, options, given, served.defaults),
                 room_for(context, len(prompt), wanted),
                 stop=tuple(stops_with(stops, served.chat_template)) if own else stops,
-                mask=mask() if mask is not None else None,
+                mask=structure.mask(),
             )
         ]
 
@@ -130,6 +131,8 @@ class _Reply:
         out = []
         for event in events:
             for delta in self.choice.take(event)[0]:
+                if delta.call is not None:  # told at the end, whole
+                    continue
                 thinks = delta.kind == REASONING
                 out.append(line(self._line("" if thinks else delta.text, delta.text if thinks else "")))
         return b"".join(out)
@@ -145,14 +148,15 @@ class _Reply:
         return line(errors(error, ""))
 
 
-def _structured(served: Served, read: Ask, prompt: list[int], tools: Any = None) -> Structure:
-    wanted = None
-    if read.format not in (None, ""):
-        kind = "json_object" if read.format == "json" else "json_schema"
-        if kind == "json_schema" and not isinstance(read.format, dict):
-            raise wrong("format", f"format is {str(read.format)[:40]!r}, but must be json or a schema")
-        wanted = {"type": kind, "json_schema": {"schema": read.format}}
-    return structure_of(served.text_of(prompt[-PROMPT_END:]), response_format=wanted, tools=tools)
+def _format(read: Ask) -> dict[str, Any] | None:
+    """The form that is asked for, as OpenAI says it."""
+    if read.format in (None, ""):
+        return None
+    if read.format == "json":
+        return {"type": "json_object"}
+    if not isinstance(read.format, dict):
+        raise wrong("format", f"format is {str(read.format)[:40]!r}, but must be json or a schema")
+    return {"type": "json_schema", "json_schema": {"schema": read.format}}
 
 
 class ChatReply(_Reply):
@@ -160,12 +164,27 @@ class ChatReply(_Reply):
         fields.refuse(data, REFUSED)
         read = fields.read(Chat, data)
         words = words_for(think=read.think)
-        prompt = chat_prompt(served, messages_of(read.messages), words, read.tools)
-        super().__init__(served, read, prompt, _structured(served, read, prompt, read.tools), True)
+        plan = plan_for(served, response_format=_format(read), tools=read.tools, words=words)
+        prompt = chat_prompt(served, plan.messages(messages_of(read.messages)), words, plan.tools)
+        super().__init__(served, read, prompt, plan.of(prompt), True)
 
     def said(self, content: str, thoughts: str) -> dict[str, Any]:
-        message = {"role": "assistant", "content": content}
-        return {"message": message | ({"thinking": thoughts} if thoughts else {})}
+        message: dict[str, Any] = {"role": "assistant", "content": content}
+        if thoughts:
+            message["thinking"] = thoughts
+        if self.choice.over and self.choice.calls:
+            message["tool_calls"] = [called(call) for call in self.choice.calls]
+        return {"message": message}
+
+
+def called(call: dict[str, Any]) -> dict[str, Any]:
+    """A call whose arguments are an object, as ollama's clients want them."""
+    function = call["function"]
+    try:
+        arguments = msgspec.json.decode(function["arguments"] or "{}")
+    except msgspec.DecodeError:  # it was cut off
+        arguments = {}
+    return {"function": {"name": function["name"], "arguments": arguments}}
 
 
 class GenerateReply(_Reply):
@@ -182,9 +201,12 @@ class GenerateReply(_Reply):
         else:
             system = [{"role": "system", "content": read.system}] if read.system else []
             turns = messages_of([*system, {"role": "user", "content": read.prompt}])
-            prompt = chat_prompt(served, turns, words_for(think=read.think))
-        chats = can_chat and not read.raw
-        super().__init__(served, read, prompt, _structured(served, read, prompt), chats)
+            words = words_for(think=read.think)
+            plan = plan_for(served, response_format=_format(read), words=words)
+            prompt = chat_prompt(served, plan.messages(turns), words)
+            super().__init__(served, read, prompt, plan.of(prompt), True)
+            return
+        super().__init__(served, read, prompt, form_for(served, response_format=_format(read)), False)
 
     def said(self, content: str, thoughts: str) -> dict[str, Any]:
         return {"response": content, **({"thinking": thoughts} if thoughts else {})}

@@ -16,12 +16,10 @@ from edgeq.serve.messages import chat_prompt, messages_of, words_for
 from edgeq.serve.request import Event, Request
 from edgeq.serve.sampling import TOKENS_MAX, Common, options_of, room_for, stops_of
 from edgeq.serve.served import Served
-from edgeq.serve.structure import REASONING, structure_of
+from edgeq.serve.structure import CALL, FORMS, REASONING, Delta, plan_for
 from edgeq.serve.wire import PING, SSE, error_json, new_id, now, sse
 
 MESSAGES_MAX, TOOLS_MAX, WORDS_MAX, TOP_MAX = 10_000, 128, 16, 20
-PROMPT_END = 16  # tokens of a prompt's end that may begin thoughts
-GRAMMARS = ("grammar", "json_schema", "guided_json", "guided_regex", "guided_grammar", "structured_outputs")
 
 Tokens = Annotated[int, Meta(ge=1, le=TOKENS_MAX)]
 
@@ -78,28 +76,27 @@ class ChatReply:
         self.unknown = fields.unknown(data, Chat, [*REFUSED, *IGNORED])
         self._usage = read.stream_options is not None and bool(read.stream_options.include_usage)
         self._logprobs = read.logprobs
-        prompt = chat_prompt(
-            served,
-            messages_of(read.messages),
-            words_for(
-                effort=read.reasoning_effort or (read.reasoning or {}).get("effort"),
-                think=read.think,
-                enable_thinking=read.enable_thinking,
-                more=read.chat_template_kwargs,
-            ),
-            read.tools,
-            goes_on=read.add_generation_prompt,
+        words = words_for(
+            effort=read.reasoning_effort or (read.reasoning or {}).get("effort"),
+            think=read.think,
+            enable_thinking=read.enable_thinking,
+            more=read.chat_template_kwargs,
         )
-        self._structure = structure_of(
-            served.text_of(prompt[-PROMPT_END:]),
+        stops = stops_of(read.stop)
+        plan = plan_for(
+            served,
             response_format=read.response_format,
             tools=read.tools,
             tool_choice=read.tool_choice,
             parallel_tool_calls=read.parallel_tool_calls,
-            grammar={name: data[name] for name in GRAMMARS if data.get(name) is not None},
+            forms={name: data[name] for name in FORMS if data.get(name) is not None},
+            words=words,
+            stops=stops,
         )
-        mask = self._structure.mask
-        if mask is not None and read.n > 1:
+        messages = plan.messages(messages_of(read.messages))
+        prompt = chat_prompt(served, messages, words, plan.tools, goes_on=read.add_generation_prompt)
+        self._structure = plan.of(prompt)
+        if self._structure.what is not None and read.n > 1:
             raise unsupported("n", "one text at a time has a form that it keeps to")
         wanted = read.max_completion_tokens if read.max_completion_tokens is not None else read.max_tokens
         options = options_of(served.model, read, data, served.defaults)
@@ -110,11 +107,11 @@ class ChatReply:
                 options,
                 room_for(served.model.context, len(prompt), wanted, "the conversation"),
                 n=read.n,
-                stop=tuple(stops_with(stops_of(read.stop), served.chat_template)),
+                stop=tuple(stops_with(stops, served.chat_template)) if self._structure.stops else (),
                 logprobs=(read.top_logprobs or 0) if read.logprobs else None,
                 cache=read.cache_prompt,
                 salt=read.cache_salt,
-                mask=mask() if mask is not None else None,
+                mask=self._structure.mask(),
             )
         ]
         self._id, self._created = new_id("chatcmpl"), now()
@@ -148,7 +145,10 @@ class ChatReply:
         }
 
     def _choice(self, choice: Choice) -> dict[str, Any]:
-        message = {"role": "assistant", "content": choice.said["content"], "refusal": None}
+        content = choice.said["content"]
+        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+        if choice.calls:
+            message |= {"content": content or None, "tool_calls": choice.calls}
         if choice.said[REASONING]:
             message["reasoning_content"] = choice.said[REASONING]
         logprobs = {"content": self._tokens[choice.index], "refusal": None} if self._logprobs else None
@@ -191,8 +191,7 @@ class ChatReply:
                 continue
             told = self._tokens[event.index] = [*self._tokens[event.index], *tokens]
             for delta in deltas:
-                name = "reasoning_content" if delta.kind == REASONING else "content"
-                out.append(self._chunk(event.index, {name: delta.text}, told))
+                out.append(self._chunk(event.index, grown(delta), told))
                 told = self._tokens[event.index] = []
             if event.over and choice.generation.error is None:
                 out.append(self._chunk(event.index, {}, told, choice.finish_reason))
@@ -207,3 +206,15 @@ class ChatReply:
 
     def failure(self, error: ApiError) -> bytes:
         return sse(error_json(error))
+
+
+def grown(delta: Delta) -> dict[str, Any]:
+    """A part of a message. Each of a call has its index and a function: clients drop others."""
+    if delta.kind != CALL or delta.call is None:
+        return {"reasoning_content" if delta.kind == REASONING else "content": delta.text}
+    call = delta.call
+    head: dict[str, Any] = {"index": call.index}
+    if call.name is None:
+        return {"tool_calls": [{**head, "function": {"arguments": call.arguments}}]}
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"tool_calls": [{**head, "id": call.id, "type": "function", "function": function}]}

@@ -235,7 +235,7 @@ def test_llama_servers_completion(live: Live, model: Any) -> None:
     ids = model.tokenizer.encode("Once upon")
     assert live.post("/completion", {**body, "prompt": ids}).json["content"] == found["content"]
     refused: list[dict[str, Any]] = [{"prompt": []}, {"prompt": ["a"]}, {"image_data": [1]}]
-    for wrong in [*refused, {"n_probs": 21}, {"grammar": "x"}]:
+    for wrong in [*refused, {"n_probs": 21}, {"grammar": "root ::= ("}]:
         assert live.post("/completion", {**body, **wrong}).status in (400, 501), wrong
 
 

@@ -1,22 +1,37 @@
-"""The seam to structured output: what is bound is never left free, and thoughts are told from answers."""
+"""Answers that are bound to a form or to tools, over HTTP, and thoughts that are told from answers."""
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
+from edgeq.chat.thoughts import begun
 from edgeq.serve.errors import ApiError
-from edgeq.serve.structure import CONTENT, REASONING, Delta, structure_of
+from edgeq.serve.served import Served
+from edgeq.serve.structure import CONTENT, REASONING, Delta, Parser, Plain, Thinking, plan_for
+from tests.serve.live import Live
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"name": {"enum": ["Tom", "Lily"]}, "age": {"type": "integer", "minimum": 0, "maximum": 9}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+TOOLS = [{"type": "function", "function": {
+    "name": "weather", "parameters": {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}},
+                                      "required": ["city"], "additionalProperties": False}}}]  # fmt: skip
+ASKED: dict[str, Any] = {"messages": [{"role": "user", "content": "Who?"}], "max_tokens": 200, "seed": 1}
 
 
-def told(prompt_end: str | None, text: str, *cuts: int) -> dict[str, str]:
+def told(parser: Parser, text: str, *cuts: int) -> dict[str, str]:
     """What is said and thought in a text, however it is cut."""
-    parser = structure_of(prompt_end).parser()
     deltas: list[Delta] = []
     for start, end in pairwise([0, *cuts, len(text)]):
-        deltas += parser.push(text[start:end])
+        deltas += parser.push(text[start:end], [])
     deltas += parser.flush()
     found = {CONTENT: "", REASONING: ""}
     for delta in deltas:
@@ -41,33 +56,102 @@ def told(prompt_end: str | None, text: str, *cuts: int) -> dict[str, str]:
 def test_thoughts_are_told_from_the_answer(
     prompt_end: str | None, text: str, thoughts: str, answer: str
 ) -> None:
+    def parser() -> Parser:
+        return Plain() if prompt_end is None else Thinking(begun(prompt_end))
+
     wanted = {CONTENT: answer, REASONING: thoughts}
     for cut in range(len(text) + 1):
-        assert told(prompt_end, text, cut) == wanted, cut
-    assert told(prompt_end, text, *range(1, len(text))) == wanted
+        assert told(parser(), text, cut) == wanted, cut
+    assert told(parser(), text, *range(1, len(text))) == wanted
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "param"),
+    ("asked", "param"),
     [
-        ({"response_format": {"type": "json_object"}}, 501, "response_format"),
-        ({"response_format": {"type": "json_schema"}}, 501, "response_format"),
-        ({"response_format": {"type": "xml"}}, 400, "response_format.type"),
-        ({"response_format": {}}, 400, "response_format.type"),
-        ({"grammar": {"grammar": "root ::= x"}}, 501, "grammar"),
-        ({"tools": [{}]}, 501, "tools"),
-        ({"tools": [{}], "tool_choice": "required"}, 501, "tools"),
-        ({"tool_choice": "required"}, 400, "tool_choice"),
-        ({"parallel_tool_calls": True}, 400, "parallel_tool_calls"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"forms": {"grammar": "root ::= ("}}, "grammar"),
+        ({"forms": {"json_schema": {"not": {}}}}, "json_schema"),
+        ({"forms": {"guided_regex": "a", "grammar": "b"}}, "guided_regex"),
+        ({"forms": {"structured_outputs": {"regex": "a", "json": {}}}}, "structured_outputs"),
+        ({"forms": {"structured_outputs": "a"}}, "structured_outputs"),
+        ({"tools": [{}]}, "tools"),
+        ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "no"}}}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"parallel_tool_calls": True}, "parallel_tool_calls"),
+        ({"response_format": {"type": "json_object"}, "stops": ["."]}, "response_format"),
     ],
 )
-def test_what_is_refused(asked: dict[str, Any], status: int, param: str) -> None:
+def test_what_is_refused(asked: dict[str, Any], param: str, live: Live) -> None:
     with pytest.raises(ApiError) as error:
-        structure_of("", **asked)
-    assert (error.value.status, error.value.param) == (status, param)
+        plan_for(served_of(live), **asked)
+    assert error.value.status == 400
+    assert str(error.value.param).startswith(param)
 
 
-def test_what_binds_nothing_passes() -> None:
+def served_of(live: Live) -> Served:
+    served, _ = live.app.ready()
+    return served
+
+
+def test_what_binds_nothing_passes(live: Live) -> None:
     free: list[dict[str, Any]] = [{}, {"response_format": {"type": "text"}}, {"tools": []}]
-    for asked in [*free, {"tools": [{}], "tool_choice": "none"}]:
-        assert structure_of("", **asked).mask is None
+    for asked in [*free, {"tools": TOOLS, "tool_choice": "none"}]:
+        structure = plan_for(served_of(live), **asked).of([1])
+        assert structure.mask() is None and structure.stops
+
+
+def test_a_schema_over_http(live: Live) -> None:
+    for name, form in (
+        ("response_format", {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}),
+        ("response_format", {"type": "json_schema", "schema": SCHEMA}),
+        ("json_schema", SCHEMA),
+        ("structured_outputs", {"json": SCHEMA}),
+    ):
+        for path in ("/v1/chat/completions", "/v1/completions"):
+            found = live.post(path, {**ASKED, "prompt": "Who?", name: form}).json["choices"][0]
+            said = found["message"]["content"] if "message" in found else found["text"]
+            jsonschema.validate(json.loads(said), SCHEMA)
+            assert found["finish_reason"] == "stop"
+    ollama = {"messages": ASKED["messages"], "format": SCHEMA, "stream": False}
+    jsonschema.validate(json.loads(live.post("/api/chat", ollama).json["message"]["content"]), SCHEMA)
+    raw = {"prompt": "Who?", "format": SCHEMA, "stream": False, "raw": True}
+    jsonschema.validate(json.loads(live.post("/api/generate", raw).json["response"]), SCHEMA)
+    llamacpp = live.post("/completion", {"prompt": "Who?", "json_schema": SCHEMA, "n_predict": 200}).json
+    jsonschema.validate(json.loads(llamacpp["content"]), SCHEMA)
+    cut = live.chat(**{**ASKED, "max_tokens": 2}, response_format={"type": "json_object"}).json["choices"][0]
+    assert cut["finish_reason"] == "length"
+
+
+def test_a_tool_is_called(live: Live) -> None:
+    asked = {**ASKED, "tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False}
+    choice = live.post("/v1/chat/completions", asked).json["choices"][0]
+    (call,) = choice["message"]["tool_calls"]
+    assert choice["finish_reason"] == "tool_calls" and choice["message"]["content"] is None
+    assert call["function"]["name"] == "weather" and call["id"].startswith("call_")
+    assert json.loads(call["function"]["arguments"])["city"] in ("Paris", "Rome")
+    deltas = [
+        delta
+        for event in live.post("/v1/chat/completions", {**asked, "stream": True}).events[:-1]
+        for choice in event["choices"]
+        for delta in choice["delta"].get("tool_calls", [])
+    ]
+    assert all(delta["index"] == 0 and "function" in delta for delta in deltas)
+    assert deltas[0]["function"]["name"] == "weather" and "name" not in deltas[-1]["function"]
+    assert "".join(d["function"]["arguments"] for d in deltas) == call["function"]["arguments"]
+
+
+def test_a_tool_is_called_in_other_dialects(live: Live) -> None:
+    tool = {"name": "weather", "input_schema": TOOLS[0]["function"]["parameters"]}  # type: ignore[index]
+    asked = {**ASKED, "tools": [tool], "tool_choice": {"type": "any", "disable_parallel_tool_use": True}}
+    found = live.post("/v1/messages", asked).json
+    (block,) = found["content"]
+    assert found["stop_reason"] == "tool_use" and block["type"] == "tool_use"
+    assert block["name"] == "weather" and block["input"]["city"] in ("Paris", "Rome")
+    body = live.post("/v1/messages", {**asked, "stream": True}).body.decode()
+    events = [json.loads(line[6:]) for line in body.split("\n") if line.startswith("data: ")]
+    starts = [event["content_block"] for event in events if event["type"] == "content_block_start"]
+    assert [start["type"] for start in starts] == ["tool_use"]
+    pieces = [event["delta"] for event in events if event["type"] == "content_block_delta"]
+    assert json.loads("".join(piece["partial_json"] for piece in pieces)) == block["input"]

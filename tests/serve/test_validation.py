@@ -234,18 +234,3 @@ def test_a_template_that_refuses(start: Any) -> None:
     response = server.chat()
     assert response.status == 400 and "roles must alternate" in response.error["message"]
     assert response.error["code"] == "template_error"
-
-
-def test_what_is_to_be_bound_is_never_left_free(live: Live) -> None:
-    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
-    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
-    bound: list[dict[str, Any]] = [{"response_format": {"type": "json_object"}}, {"response_format": schema}]
-    bound += [{"tools": tools}, {"grammar": "root ::= x"}, {"json_schema": {}}]
-    for field in [*bound, {"structured_outputs": {"regex": "x"}}]:
-        for path in ("/v1/chat/completions", "/v1/completions"):
-            if path == "/v1/completions" and "tools" in field:
-                continue
-            body = {"prompt": "x", "messages": [{"role": "user", "content": "x"}], "max_tokens": 1, **field}
-            response = live.post(path, body)
-            assert response.status in (400, 501), (path, field)
-            assert response.error["param"] == next(iter(field))
