@@ -19,20 +19,29 @@ class Choice:
     def __init__(self, index: int, generation: BatchGeneration, parser: Parser) -> None:
         self.index, self.generation = index, generation
         self.said = {CONTENT: "", REASONING: ""}
-        self.tokens = 0
+        self.tokens = self.thought_tokens = 0
+        self._kind = CONTENT  # of what was said last
         self.echoed = False  # whether its prompt was told before it
         self.over = False
         self._parser = parser
 
     def take(self, event: Event) -> tuple[list[Delta], list[TokenLogprob]]:
         """The parts that an event adds, and the likelihoods of its tokens."""
-        deltas = self._parser.push("".join(event.pieces))
+        deltas: list[Delta] = []
+        for piece in event.pieces:
+            found = self._parser.push(piece)
+            deltas += found
+            if found:
+                self._kind = found[-1].kind
+            self.tokens += piece.id is not None
+            self.thought_tokens += piece.id is not None and self._kind == REASONING
+        deltas = merged(deltas)
         if event.over:
             self.over = True
             deltas = merged([*deltas, *self._parser.flush()])
         for delta in deltas:
             self.said[delta.kind] += delta.text
-        self.tokens += sum(piece.id is not None for piece in event.pieces)
+
         return deltas, [piece.logprob for piece in event.pieces if piece.logprob is not None]
 
     @property
@@ -60,11 +69,13 @@ def usage_of(choices: Sequence[Choice], prompts: int = 1) -> dict[str, Any]:
     firsts = [choices[n * each].generation.usage for n in range(prompts)]
     prompt, cached = sum(u.prompt_tokens for u in firsts), sum(u.cached_tokens for u in firsts)
     completion = sum(choice.generation.usage.completion_tokens for choice in choices)
+    thoughts = sum(choice.thought_tokens for choice in choices)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": thoughts},
     }
 
 
