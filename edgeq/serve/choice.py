@@ -20,15 +20,23 @@ class Choice:
         self.index, self.generation = index, generation
         self.said = {CONTENT: "", REASONING: ""}
         self.calls: list[dict[str, Any]] = []  # of tools, as OpenAI writes them
-        self.tokens = 0
+        self.tokens = self.thought_tokens = 0
+        self._kind = CONTENT  # of what was said last
         self.echoed = False  # whether its prompt was told before it
         self.over = False
         self._parser = parser
 
     def take(self, event: Event) -> tuple[list[Delta], list[TokenLogprob]]:
         """The parts that an event adds, and the likelihoods of its tokens."""
-        ids = [piece.id for piece in event.pieces if piece.id is not None]
-        deltas = self._parser.push("".join(event.pieces), ids)
+        deltas: list[Delta] = []
+        for piece in event.pieces:
+            found = self._parser.push(piece, [] if piece.id is None else [piece.id])
+            deltas += found
+            if found:
+                self._kind = found[-1].kind
+            self.tokens += piece.id is not None
+            self.thought_tokens += piece.id is not None and self._kind == REASONING
+        deltas = merged(deltas)
         if event.over:
             self.over = True
             deltas = merged([*deltas, *self._parser.flush()])
@@ -40,7 +48,6 @@ class Choice:
                 self.calls.append({"id": delta.call.id, "type": "function", "function": function})
             else:
                 self.calls[-1]["function"]["arguments"] += delta.call.arguments
-        self.tokens += sum(piece.id is not None for piece in event.pieces)
         return deltas, [piece.logprob for piece in event.pieces if piece.logprob is not None]
 
     @property
@@ -69,11 +76,13 @@ def usage_of(choices: Sequence[Choice], prompts: int = 1) -> dict[str, Any]:
     firsts = [choices[n * each].generation.usage for n in range(prompts)]
     prompt, cached = sum(u.prompt_tokens for u in firsts), sum(u.cached_tokens for u in firsts)
     completion = sum(choice.generation.usage.completion_tokens for choice in choices)
+    thoughts = sum(choice.thought_tokens for choice in choices)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": thoughts},
     }
 
 

@@ -152,6 +152,41 @@ def test_no_control_token_comes_from_a_message(live: Live, model: Any) -> None:
     assert tokenizer.eos_id in live.post("/tokenize", {"content": f"x{spelled}"}).json["tokens"]
 
 
+def test_thoughts_are_told_apart_and_counted(start: Start, model: Any) -> None:
+    """A prompt that begins thoughts: all that follows is one, until it ends them."""
+    server = start(template="{{ messages[0].content }}{% if enable_thinking %}<think>\n{% endif %}")
+    found = server.chat(max_tokens=8, seed=1, enable_thinking=True).json
+    message = found["choices"][0]["message"]
+    ids = server.post(
+        "/tokenize",
+        {
+            "messages": [{"role": "user", "content": "Once upon a time"}],
+            "chat_template_kwargs": {"enable_thinking": True},
+        },
+    ).json["tokens"]
+    assert (
+        message["content"] == ""
+        and message["reasoning_content"] == alone(model, ids, max_tokens=8, seed=1).text
+    )
+    assert found["usage"]["completion_tokens_details"] == {"reasoning_tokens": 8}
+    plain = server.chat(max_tokens=8, seed=1, think=False).json
+    assert "reasoning_content" not in plain["choices"][0]["message"]
+    assert plain["usage"]["completion_tokens_details"] == {"reasoning_tokens": 0}
+    events = server.chat(max_tokens=8, seed=1, reasoning_effort="low", stream=True).events
+    told = "".join(event["choices"][0]["delta"].get("reasoning_content", "") for event in events[:-1])
+    assert told == message["reasoning_content"]
+    said = server.post(
+        "/v1/messages",
+        {
+            "messages": [{"role": "user", "content": "Once upon a time"}],
+            "max_tokens": 8,
+            "seed": 1,
+            "thinking": {"type": "enabled", "budget_tokens": 1024},
+        },
+    ).json["content"]
+    assert said == [{"type": "thinking", "thinking": told, "signature": ""}]
+
+
 def test_a_seed_is_told_and_draws_the_same_again(live: Live) -> None:
     first = live.complete(max_tokens=8).json
     again = live.complete(max_tokens=8, seed=first["seed"]).json
