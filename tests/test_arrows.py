@@ -77,7 +77,7 @@ ARROWS: dict[str, set[str]] = {
         "arguments", "calibrate", "converters", "cores", "evaluate", "formats", "models", "rounding",
         "runtime", "tokenizer",
     },
-    "serve": {"chat", "engine", "generate", "sampling", "schedule", "tokenizer"},
+    "serve": {"chat", "engine", "generate", "sampling", "schedule", "structured", "tokenizer", "tools"},
     "demo": set(),
     "__init__": {"chat", "converters", "engine"},
     "idle": set(),

@@ -30,7 +30,7 @@ class Choice:
         """The parts that an event adds, and the likelihoods of its tokens."""
         deltas: list[Delta] = []
         for piece in event.pieces:
-            found = self._parser.push(piece, [] if piece.id is None else [piece.id])
+            found = self._parser.push(str(piece), [] if piece.id is None else [piece.id])
             deltas += found
             if found:
                 self._kind = found[-1].kind
