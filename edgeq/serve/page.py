@@ -1,4 +1,4 @@
-"""The server's own page: the files of `web`, sent as they are, under rules by which nothing else is loaded."""
+"""The server's own page: the files of `web`, sent under rules by which nothing else is loaded."""
 
 from __future__ import annotations
 

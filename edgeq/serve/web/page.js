@@ -38,7 +38,7 @@ function guarded(action) {
     return action();
   } catch (error) {
     if (error instanceof chats.Full) {
-      tell("There is no room for more: chats may take 4 MB here. Export or delete some; this one is not kept.", true);
+      tell("There is no room for more: chats may take 4 MB here. Export and delete some; what was said last is not kept.", true);
     } else if (error instanceof TypeError) tell(error.message, true);
     else throw error;
   }
