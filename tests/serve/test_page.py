@@ -523,6 +523,47 @@ def test_hostile_texts_stay_texts(tab: Tab) -> None:
     assert tab.page.evaluate("window.hit") is None
 
 
+def test_hostile_answers_and_messages_stay_texts(browser: Any) -> None:
+    texts = [text for text in HOSTILE if len(text) < 200]
+    with Scripted([[delta(part) for part in "\n\n".join(texts)], [delta("Hm")]]) as server:
+        tab = Tab(browser, server.url)
+        tab.send("".join(texts))
+        tab.send("<img src=x onerror=window.hit=1>")
+        tab.page.reload()
+        assert len(tab.said()) == 2 and "<script>" in tab.said()[0]
+        assert tab.page.evaluate("window.hit") is None and tab.page.url == server.url
+        assert (tab.wrong, tab.foreign) == ([], [])
+        tab.context.close()
+
+
+def test_a_chat_that_is_deleted_while_it_is_answered_stays_so(browser: Any) -> None:
+    with Scripted([[delta("Half"), None], [delta("New")]]) as server:
+        tab = Tab(browser, server.url)
+        tab.page.on("dialog", lambda dialog: dialog.accept())
+        tab.send("Hi", wait=False)
+        tab.until("document.querySelector('.assistant .said')?.textContent === 'Half'")
+        tab.click("Delete Hi")
+        tab.until("!document.getElementById('send').hidden")
+        server.go.set()
+        tab.send("Ho")
+        assert tab.said() == ["New"] and tab.page.locator("#chats li").count() == 1
+        assert tab.wrong == []
+        tab.context.close()
+
+
+def test_what_stands_there_is_not_announced_again(tab: Tab) -> None:
+    tab.set(max_tokens=SHORT)
+    tab.send("One")
+    tab.page.evaluate("window.first = document.querySelectorAll('article')")
+    tab.send("Two")
+    kept = "[...document.querySelectorAll('article')].slice(0, 2).every((e, n) => e === window.first[n])"
+    assert tab.page.evaluate(kept)
+    assert tab.page.locator(".again").count() == 1
+    tab.click("Regenerate")
+    tab.wait("Done.")
+    assert tab.page.evaluate(kept) and tab.page.evaluate("document.activeElement.id") == "text"
+
+
 @pytest.mark.parametrize(
     "text, html",
     [

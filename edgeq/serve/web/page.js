@@ -60,7 +60,10 @@ function list() {
     button(row, "×", () => {
       if (!confirm(`Delete “${title}”?`)) return;
       chats.remove(each.id);
-      if (each.id === chat.id) open(null);
+      if (each.id === chat.id) {
+        chat.isGone = true;
+        open(null);
+      }
       list();
     }).setAttribute("aria-label", `Delete ${title}`);
   }
@@ -76,14 +79,24 @@ function open(id) {
   text.focus();
 }
 
+// Show the conversation. What stands there already stays, so that screen readers do not read it again.
 function draw() {
-  log.replaceChildren(...chat.messages.map((_, n) => article(n)));
+  const last = chat.messages.length - 1;
+  let same = 0;
+  for (; same <= last && log.children[same]?.message === chat.messages[same]; same++) {
+    const again = log.children[same].querySelector(".again");
+    if (same === last && !again) break;
+    if (same < last) again?.remove();
+  }
+  while (log.children.length > same) log.lastChild.remove();
+  for (let n = same; n <= last; n++) log.append(article(n));
   log.scrollTop = log.scrollHeight;
 }
 
 function article(n) {
   const message = chat.messages[n], isUser = message.role === "user", isLast = n === chat.messages.length - 1;
   const element = make("article", null, "", message.role);
+  element.message = message;
   make("h2", element, isUser ? "You" : "Model", "who");
   element.said = make("div", null, "", "said");
   if (!isUser) {
@@ -96,7 +109,7 @@ function article(n) {
   const tools = make("div", element, "", "tools");
   button(tools, "Copy", () => copy(message.content));
   if (isUser) button(tools, "Edit", () => edit(element, n));
-  if (isLast) button(tools, isUser ? "Answer" : "Regenerate", () => regenerate());
+  if (isLast) button(tools, isUser ? "Answer" : "Regenerate", regenerate).className = "again";
   make("span", tools, message.stats ?? "", "stats");
   return element;
 }
@@ -136,6 +149,7 @@ function edit(element, n) {
     if (event.key === "Escape") draw();
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) again();
   });
+  element.message = null;
   element.replaceChildren(area, tools);
   area.focus();
 }
@@ -144,6 +158,7 @@ function regenerate() {
   const messages = [...chat.messages];
   if (messages.at(-1)?.role === "assistant") messages.pop();
   if (messages.length) answer(messages);
+  if (running) $("stop").focus();
 }
 
 // answers ---------------------------------------------------------------------------------------------
@@ -224,13 +239,15 @@ async function answer(messages) {
   message.stats = stats(usage, timings, stop.signal.aborted ? "stopped" : reason);
   if (!message.content && !message.reasoning && (problem || stop.signal.aborted)) mine.messages = messages;
   if (mine !== chat) { // another one was opened meanwhile
-    guarded(() => chats.save(mine));
+    if (!mine.isGone) guarded(() => chats.save(mine));
     return true;
   }
   tell(problem || (stop.signal.aborted ? "Stopped." : "Done."), Boolean(problem));
   meter(usage);
   keep();
+  element.message = null;
   draw();
+  if (document.activeElement === document.body) text.focus();
   return true;
 }
 
@@ -263,6 +280,7 @@ function askKey(why = "") {
   asked ??= new Promise((done) => {
     const dialog = $("key-dialog");
     $("key-title").textContent = why ? "The server asks for a key" : "API key";
+    $("key-why").textContent = why && `The server says: ${why}.`;
     $("key-text").value = "";
     dialog.returnValue = "";
     dialog.showModal();
