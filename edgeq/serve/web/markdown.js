@@ -1,8 +1,7 @@
 // Markdown as elements. Nothing of a text is ever read as HTML: elements are made by name, of the names below
 // alone, and all else is text. Only links to http and https lead anywhere; there are no images.
 
-const DEEPEST = 6;
-const LONGEST = 20000; // characters of a block in which marks are looked for
+const DEEPEST = 6, LONGEST = 20000; // levels, and characters of a block, in which marks are looked for
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})([^`]*)$/;
 const HEADING = /^ {0,3}(#{1,6})[ \t]+(.*)$/;
@@ -21,28 +20,23 @@ const MARKS = new RegExp([
   /( {2,}|\\)\n/, // 11: a break
 ].map((each) => each.source).join("|"), "g");
 
-function make(name, parent, text) {
+function make(name, parent, text = "") {
   const element = document.createElement(name);
-  if (text !== undefined) element.textContent = text;
+  element.textContent = text;
   parent.append(element);
   return element;
 }
 
 function link(parent, address) {
   if (!URL.canParse(address) || !/^https?:$/.test(new URL(address).protocol)) return null;
-  const element = make("a", parent);
-  element.href = address;
-  element.rel = "noreferrer noopener";
-  element.target = "_blank";
-  return element;
+  return Object.assign(make("a", parent), { href: address, rel: "noreferrer noopener", target: "_blank" });
 }
 
 function inline(parent, text, depth = 0, links = true) {
   if (depth > DEEPEST || text.length > LONGEST) return parent.append(text);
-  let end = 0;
+  let end = 0, made;
   for (const found of text.matchAll(MARKS)) {
     const [all, escaped, , code, label, address, bare, mark, strong, , em, broken] = found;
-    let made = null;
     parent.append(text.slice(end, found.index));
     end = found.index + all.length;
     if (escaped !== undefined) parent.append(escaped);
@@ -79,9 +73,7 @@ export function blocks(text) {
     if (fence) {
       const close = new RegExp(`^ {0,3}${fence[1][0]}{${fence[1].length},}[ \\t]*$`);
       more((each) => !close.test(each));
-      kind = "pre";
-      found.push({ kind, lines: lines.slice(from + 1, n) });
-      n++;
+      found.push({ kind: "pre", lines: lines.slice(from + 1, n++) });
       continue;
     }
     if (HEADING.test(line)) kind = "h";
