@@ -18,7 +18,7 @@ import pytest
 from edgeq.serve.guard import Guard, Keys
 from edgeq.serve.page import POLICY, pages
 from tests.patience import STUCK_S
-from tests.serve.live import Live
+from tests.serve.live import Live, Shared
 
 TREE = Path(__file__).resolve().parents[2]
 WEB = TREE / "edgeq" / "serve" / "web"
@@ -445,6 +445,21 @@ def test_the_key_is_asked_for_and_forgotten_with_the_tab(browser: Any, start: An
     assert tab.page.evaluate("sessionStorage.length") == 1
     assert "secret" not in tab.page.evaluate("JSON.stringify(localStorage)")
     assert all("401" in each for each in tab.wrong) and tab.foreign == []
+    tab.context.close()
+
+
+def test_the_page_waits_for_the_model(browser: Any, start: Any, model: Any) -> None:
+    go = threading.Event()
+
+    def load() -> Shared:
+        go.wait(STUCK_S)
+        return Shared(model)
+
+    tab = Tab(browser, start(load=load, ready=False))
+    tab.wait("The server is busy (the model is being loaded). Trying again in")
+    go.set()
+    tab.until("document.getElementById('model').textContent === 'stories'")
+    assert tab.page.text_content("#status") == "" and all("503" in each for each in tab.wrong)
     tab.context.close()
 
 
