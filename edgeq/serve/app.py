@@ -36,6 +36,7 @@ from edgeq.serve.guard import OPEN, Guard
 from edgeq.serve.http import Limits
 from edgeq.serve.metrics import Metrics
 from edgeq.serve.openai import ChatReply
+from edgeq.serve.page import page_answer, pages, wants_page
 from edgeq.serve.served import Served
 from edgeq.serve.wire import error_json
 from edgeq.serve.worker import Work, Worker
@@ -131,6 +132,7 @@ class App:
         chat, completion = self._answering(ChatReply), self._answering(CompletionReply)
         rows: list[tuple[str, list[str], Handler]] = [
             ("/", ["GET"], self._root),
+            ("/web/{name}", ["GET"], self._page),
             ("/health", ["GET"], self._health),
             ("/v1/health", ["GET"], self._health),
             ("/metrics", ["GET"], self._metrics),
@@ -200,10 +202,26 @@ class App:
         await json_response(send, found)
 
     async def _root(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """What clients of ollama ask to see whether somebody is there."""
+        """The page, for browsers; else what clients of ollama ask to see whether somebody is there."""
+        if wants_page(_headers(scope)):
+            await self._file("index.html", scope, send)
+            return
         text = b"edgeq is running\n"
-        await start(send, 200, {"content-type": "text/plain", "content-length": str(len(text))})
+        found = {"content-type": "text/plain", "content-length": str(len(text)), "vary": "Accept"}
+        await start(send, 200, found)
         await send({"type": "http.response.body", "body": text})
+
+    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._file(scope["path_params"]["name"], scope, send)
+
+    @staticmethod
+    async def _file(name: str, scope: Scope, send: Send) -> None:
+        file = pages().get(name)
+        if file is None:
+            raise ApiError(404, f"the page has no file {name[:80]!r}", code="not_found")
+        status, found, body = page_answer(file, _headers(scope))
+        await start(send, status, found)
+        await send({"type": "http.response.body", "body": body})
 
     async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.ready()
@@ -232,7 +250,7 @@ class App:
                 message = {**message, "headers": [*message["headers"], *listed]}
             await send(message)
 
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _headers(scope)
         path = _path(scope)
         endpoint = next((each for each in self.endpoints if each.path == path), None)
         try:
@@ -323,6 +341,10 @@ class App:
         path = ascii(scope["path"][:80])[1:-1]
         if path not in OPEN:  # which others ask all the time
             self.log(f"{scope['method'][:16]} {path} {facts.status} {took:.0f} ms{tokens} {facts.id}")
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 def _model(served: Served, words: Mapping[str, Any]) -> dict[str, Any]:

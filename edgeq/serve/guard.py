@@ -21,6 +21,7 @@ from edgeq.serve.errors import ApiError
 
 KEY_CHARS_MAX = 512
 OPEN = frozenset(["/health", "/v1/health"])  # answered without a key
+FILES = "/web/"  # of the page, in which nothing is secret
 METHODS = "GET, HEAD, POST, OPTIONS"
 
 
@@ -88,7 +89,8 @@ class Guard:
         """The headers that an answer must have. ApiError for who may not ask."""
         self._host(headers.get("host"))
         found = self._origin(method, path, headers)
-        if self.keys and path not in OPEN and path not in self.pages and method != "OPTIONS":
+        is_open = path in OPEN or path in self.pages or path.startswith(FILES)
+        if self.keys and not is_open and method != "OPTIONS":
             self._key(headers)
         return found
 
