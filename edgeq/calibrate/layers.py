@@ -96,12 +96,12 @@ def embedded(dense: Dense, source: Source, w: Array, ids: Array) -> Array:
     recorder = Recorder(Settings(dense.isa, "f32", dense.workers, count, 1, dense.tokens))
     rows = models.family(source.family).embed(recorder, c, held.weights)
     program = _apart(dense, recorder)
-    found = np.empty((*ids.shape, c.hidden_size), np.float32)
-    for window, x in zip(places.reshape(ids.shape), found, strict=True):
+    found = []
+    for window in places.reshape(ids.shape):
         program.ids[:count] = window
         dense.run(program, count)
-        x[...] = program.numbers(rows)
-    return found
+        found.append(program.numbers(rows).copy())
+    return np.stack(found)
 
 
 class Layer:

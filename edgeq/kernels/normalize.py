@@ -106,9 +106,9 @@ def norm_add(t, work, worker, workers, batch, a, a_stride, weight, x, x_stride, 
 
 
 @native
-def norm_heads(t, work, worker, workers, batch, x, x_stride, weight, heads, weights, head_dim, epsilon):
+def norm_heads(t, work, worker, workers, batch, x, x_stride, weight, heads, kinds, head_dim, epsilon):
     """Every head of every token's row of x normalized in place (QK-norm), with one weight for all or each its
-    own of so many `weights`; a weight of 0 is none, as one of ones would be.
+    own of so many `kinds`; a weight of 0 is none, as one of ones would be.
     """
     count = peek_i64(batch + COUNT)
     one = splat_f32(float32(1.0))
@@ -118,7 +118,7 @@ def norm_heads(t, work, worker, workers, batch, x, x_stride, weight, heads, weig
             break
         for h in range(heads):
             row = x + n * x_stride + h * head_dim * 4
-            own = weight + h % weights * head_dim * 4
+            own = weight + h % kinds * head_dim * 4
             factor = root_mean_square_factor(row, head_dim, epsilon)
             whole = head_dim // 16 * 16
             for i in range(0, whole, 16):

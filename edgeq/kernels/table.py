@@ -144,9 +144,9 @@ KERNELS = {
         "normalize",
         (
             InOut("x", ALL_HEADS),
-            Const("weight", ("weights", "head_dim"), optional=True),
+            Const("weight", ("kinds", "head_dim"), optional=True),
             Number("heads"),
-            Number("weights"),
+            Number("kinds"),
             Number("head_dim"),
             EPSILON,
         ),

@@ -48,7 +48,7 @@ def norm_heads(
         x=x,
         weight=weight,
         heads=x.columns // size,
-        weights=1 if weight is None else weight.columns // size,
+        kinds=1 if weight is None else weight.columns // size,
         head_dim=size,
         epsilon=epsilon,
     )

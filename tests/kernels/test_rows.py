@@ -172,7 +172,7 @@ def test_norm_heads(heads: int, head_dim: int, weighted: str) -> None:
             x=x.address,
             x_stride=x.stride,
             heads=heads,
-            weights=weights,
+            kinds=weights,
             head_dim=head_dim,
             weight=0 if weight is None else m.vector(weight.reshape(-1)).address,
             epsilon=float32_bits(EPSILON),

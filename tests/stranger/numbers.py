@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from tests.stranger.pages import PAGES
-from tests.stranger.script import NOTHING, Step
+from tests.stranger.script import COMPILED, NOTHING, Step
 
 README, USAGE, PYTHON, OPTIONS, PI = PAGES
 KLD = "edgeq eval kld model-q4.edgeq --reference model-f32.edgeq -f wiki.test.raw"
@@ -17,9 +17,9 @@ STEPS = (
     Step("how fast it is with two threads", PI, "edgeq bench smollm2.edgeq -p 64 -n 16 -t 1,2",
          (r"prompt 64 +generate 16",), (NOTHING,)),
     Step("vectors of texts", README, 'edgeq embed embedding.edgeq "A cat sleeps." "A dog barks."',
-         (r"64 numbers$", r"^similarity +1 +2$"), (NOTHING,)),
+         (r"64 numbers$", r"^similarity +1 +2$"), (COMPILED,)),
     Step("which document answers", USAGE, 'edgeq rerank reranker.edgeq "Who sleeps?" "A cat sleeps." "A dog barks."',
-         (r"\Ascore +document$", r"^0\.\d+ +1 +A cat sleeps\.$"), (NOTHING,)),
+         (r"\Ascore +document$", r"^0\.\d+ +1 +A cat sleeps\.$"), (COMPILED,)),
     Step("how well it predicts", README, "edgeq eval ppl qwen3.edgeq -f text.txt",
          (r"\Aperplexity \d\.\d{4} ± ", r"^tokens scored: \d+ in \d+ windows of 512$"), (r"\Amodel qwen3\.edgeq: weights q4",)),
     Step("how far it is from the original", README, "edgeq eval kld qwen3.edgeq --reference Qwen/Qwen3-0.6B -f text.txt",

@@ -16,6 +16,7 @@ from tests.patience import STUCK_S
 from tests.stranger import pages
 
 NOTHING = r"\A\Z"
+COMPILED = r"\A(compil(ing|ed) \d+ kernels? .*\n)*\Z"  # where no other test asked for the kernels before
 ERROR = "edgeq: error: "
 
 
