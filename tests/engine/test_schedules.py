@@ -179,6 +179,18 @@ def settings() -> Iterator[Any]:
             yield kind, window, 1 + (n + window) % 5
 
 
+def told_alone(kind: type[Schedule], seeds: int, model: engine.Model, alone: engine.Model) -> int:
+    """Run so many schedules on `model`; how many answers were held against what `alone` is told."""
+    count = 0
+    for seed in range(seeds):
+        schedule = kind(model, seed)
+        schedule.run()
+        count += check(schedule, alone)
+        for one in schedule.ones:
+            one.sequence.close()
+    return count
+
+
 SETTINGS = list(settings())
 
 
@@ -190,15 +202,8 @@ def test_each_sequence_is_told_what_it_is_told_alone(
         engine.load(file(window), threads=threads, kv=kind, context=CONTEXT) as model,
         engine.load(file(window), threads=1, kv=kind, context=CONTEXT) as alone,
     ):
-        count = 0
-        for seed in range(-(-SCHEDULES // len(SETTINGS))):
-            schedule = Schedule(model, seed)
-            schedule.run()
-            count += check(schedule, alone)
-            for one in schedule.ones:
-                one.sequence.close()
+        count = told_alone(Schedule, -(-SCHEDULES // len(SETTINGS)), model, alone)
         assert count > 500
-        del schedule, one
         assert model.pool.used == 0
 
 
@@ -278,15 +283,8 @@ def test_each_is_told_the_same_over_far_pages(
             narrow(some, go_on)
 
         monkeypatch.setattr(model.runner, "narrow", noted)
-        count = 0
-        for seed in range(8):
-            schedule = LongSchedule(model, seed)
-            schedule.run()
-            count += check(schedule, alone)
-            for one in schedule.ones:
-                one.sequence.close()
+        count = told_alone(LongSchedule, 8, model, alone)
         assert count > 50 and (sum(narrowed) > 0) == (kind in FAR and window != 40)
-        del schedule, one
         model.prefixes.tree.clear()
         assert model.pool.used == 0
 

@@ -17,7 +17,7 @@ from edgeq.cache import KINDS
 from edgeq.converters import convert
 from edgeq.engine import Model
 from edgeq.passes import Part
-from tests.engine.test_schedules import CONTEXT, FAR, LONG, LongSchedule, Schedule, check
+from tests.engine.test_schedules import CONTEXT, FAR, LONG, LongSchedule, Schedule, told_alone
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "families" / "gemma4"
 
@@ -38,15 +38,8 @@ def test_each_sequence_is_told_what_it_is_told_alone(kind: str, file: Path) -> N
         engine.load(file, threads=3, kv=kind, context=CONTEXT) as model,
         engine.load(file, threads=1, kv=kind, context=CONTEXT) as alone,
     ):
-        count = 0
-        for seed in range(25):
-            schedule = Schedule(model, seed)
-            schedule.run()
-            count += check(schedule, alone)
-            for one in schedule.ones:
-                one.sequence.close()
+        count = told_alone(Schedule, 25, model, alone)
         assert count > 100
-        del schedule, one
         assert model.pool.used == 0
 
 
@@ -56,13 +49,7 @@ def test_each_is_told_the_same_over_far_pages(kind: str, file: Path) -> None:
         engine.load(file, threads=2, kv=kind) as model,
         engine.load(file, threads=1, kv=kind) as alone,
     ):
-        count = 0
-        for seed in range(4):
-            schedule = LongSchedule(model, seed)
-            schedule.run()
-            count += check(schedule, alone)
-            for one in schedule.ones:
-                one.sequence.close()
+        count = told_alone(LongSchedule, 4, model, alone)
         assert count > 20
 
 
