@@ -13,11 +13,12 @@ from edgeq.cli.options import (
     examples,
     json_option,
     model_and_words,
+    parallel_option,
     prompt_cache_options,
     quiet_option,
 )
 from edgeq.cli.serve import stem
-from edgeq.cli.template import template_given
+from edgeq.cli.template import template_file_option, template_given
 from edgeq.errors import UsageError
 
 
@@ -32,22 +33,8 @@ from edgeq.errors import UsageError
 @click.option(
     "-o", "--output", required=True, type=click.Path(), metavar="FILE", help="Where the answers go."
 )
-@click.option(
-    "-np",
-    "--parallel",
-    type=click.IntRange(1, 256),
-    default=16,
-    metavar="N",
-    help="Texts that are computed at once.  [default: 16]",
-)
-@click.option(
-    "--chat-template",
-    "--chat-template-file",
-    "template_file",
-    type=click.Path(),
-    metavar="FILE",
-    help="A Jinja template in place of the model's.",
-)
+@parallel_option(16)
+@template_file_option
 @engine_options()
 @prompt_cache_options
 @json_option

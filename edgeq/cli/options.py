@@ -202,6 +202,17 @@ def engine_options(
     )
 
 
+def parallel_option(default: int) -> Callable[[Function], Function]:
+    return click.option(
+        "-np",
+        "--parallel",
+        type=click.IntRange(1, 256),
+        default=default,
+        metavar="N",
+        help=f"Texts that are computed at once.  [default: {default}]",
+    )
+
+
 # Of edgeq.load, too, for the commands that go on where another process was.
 prompt_cache_options = combine(
     click.option(

@@ -16,12 +16,13 @@ from edgeq.cli.options import (
     engine_options,
     examples,
     model_argument,
+    parallel_option,
     prompt_cache_options,
     quiet_option,
     take,
 )
 from edgeq.cli.sampling import sampling_options, sampling_values
-from edgeq.cli.template import template_given
+from edgeq.cli.template import template_file_option, template_given
 from edgeq.errors import UsageError, size
 
 if TYPE_CHECKING:
@@ -75,14 +76,7 @@ access = combine(
     click.option("--insecure", is_flag=True, help="Listen beyond this machine without a key."),
 )
 load_options = combine(
-    click.option(
-        "-np",
-        "--parallel",
-        type=click.IntRange(1, 256),
-        default=4,
-        metavar="N",
-        help="Texts that are computed at once.  [default: 4]",
-    ),
+    parallel_option(4),
     click.option(
         "--queue",
         type=click.IntRange(0, 10_000),
@@ -121,14 +115,7 @@ load_options = combine(
 naming = combine(
     click.option("-a", "--alias", metavar="NAME", help="What the model is called.  [default: its file]"),
     click.option("--strict-model", is_flag=True, help="Refuse requests that name another model."),
-    click.option(
-        "--chat-template",
-        "--chat-template-file",
-        "template_file",
-        type=click.Path(),
-        metavar="FILE",
-        help="A Jinja template in place of the model's.",
-    ),
+    template_file_option,
 )
 
 

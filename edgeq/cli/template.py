@@ -12,15 +12,16 @@ from edgeq.cli.options import combine
 from edgeq.cli.transcript import read_text
 from edgeq.errors import FormatError, UsageError, quote, shown
 
+template_file_option = click.option(
+    "--chat-template",
+    "--chat-template-file",
+    "template_file",
+    type=click.Path(),
+    metavar="FILE",
+    help="A Jinja template in place of the model's.",
+)
 template_options = combine(
-    click.option(
-        "--chat-template",
-        "--chat-template-file",
-        "template_file",
-        type=click.Path(),
-        metavar="FILE",
-        help="A Jinja template in place of the model's.",
-    ),
+    template_file_option,
     click.option(
         "--chat-template-kwargs",
         "template_json",
