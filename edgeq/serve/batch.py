@@ -25,7 +25,7 @@ from edgeq.serve.openai import ChatReply
 from edgeq.serve.request import Event, Reply
 from edgeq.serve.served import Served
 from edgeq.serve.wire import error_json
-from edgeq.serve.worker import made
+from edgeq.serve.worker import begin, made
 
 LINE_BYTES_MAX = 8 << 20
 SYNC_LINES = 100  # after which what was written is on the disk
@@ -172,13 +172,7 @@ class _Run:
             reply = DIALECTS[url](self.served, body)
             groups = [group for each in reply.requests for group in made(self.batch, each, self.parallel)]
             generations = [generation for group in groups for generation in group]
-            try:
-                for group in groups:
-                    self.batch.begin(group)
-            except BaseException:
-                for generation in generations:
-                    generation.cancel()
-                raise
+            begin(self.batch, groups)
         except Exception as error:
             self._refused(custom_id, error)
             return

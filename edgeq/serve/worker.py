@@ -212,11 +212,9 @@ class Worker:
             for index, generation in enumerate(generations):
                 self._owners[id(generation)] = work, index, generation
             try:
-                for group in groups:
-                    self.batch.begin(group)
+                begin(self.batch, groups)
             except BaseException:
                 for generation in generations:
-                    generation.cancel()
                     self._owners.pop(id(generation))
                 raise
             work.generations = generations
@@ -289,6 +287,17 @@ def made(batch: Batch, request: Request, most: int) -> Iterator[list[BatchGenera
     }
     for part in divided(request, most):
         yield batch.make(part.prompt, part.n, options=part.options, **options)
+
+
+def begin(batch: Batch, groups: Sequence[list[BatchGeneration]]) -> None:
+    """Begin with all of them, or with none: what one cannot do lets go of the others."""
+    try:
+        for group in groups:
+            batch.begin(group)
+    except BaseException:
+        for generation in (each for group in groups for each in group):
+            generation.cancel()
+        raise
 
 
 def divided(request: Request, most: int) -> Iterator[Request]:
