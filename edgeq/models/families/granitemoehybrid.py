@@ -13,9 +13,10 @@ from edgeq.cache import CacheLayer, LayerShape, StateLayer, StateShape
 from edgeq.models import decoder, experts, mamba, tensors
 from edgeq.models.families import granite, granitemoe
 from edgeq.models.gguf import Gguf, Words, attending, of_one
+from edgeq.models.hybrid import LAYER_TYPES, LINEAR, attends, recurs
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, From, Part, Tensor, norm
-from edgeq.models.words import FULL, Choice, Each, Whole, word
+from edgeq.models.words import FULL, Choice, Whole, word
 
 if TYPE_CHECKING:
     from edgeq.models.decoder import Ropes
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     State = CacheLayer | tuple[StateLayer, ...]
 
-LINEAR = "linear_attention"
 KINDS = {"mamba": LINEAR, "attention": FULL}  # as published checkpoints call them
 NOPE, ROPE = "nope", "rope"
 
@@ -34,7 +34,7 @@ NOPE, ROPE = "nope", "rope"
 class Config(granite.Config, mamba.Config, experts.Config):
     num_experts: int = word(Whole(0, 4096))  # 0: there is an MLP alone
     num_experts_per_tok: int = word(Whole(0, 64))
-    layer_types: tuple[str, ...] = word(Each(Choice((LINEAR, FULL))))
+    layer_types: tuple[str, ...] = word(LAYER_TYPES)
     shared_intermediate_size: int = word(Whole(1, 1 << 19))  # of the MLP
     position_embedding_type: str = word(Choice((NOPE, ROPE)))  # of attention
 
@@ -71,14 +71,6 @@ class Config(granite.Config, mamba.Config, experts.Config):
         """A layer keeps keys and values, or the state of its Mamba-2."""
         for kind in self.layer_types:
             yield LayerShape(self.num_key_value_heads, self.head_dim) if kind == FULL else self.state
-
-
-def attends(c: Config, i: int) -> bool:
-    return c.layer_types[i] == FULL
-
-
-def recurs(c: Config, i: int) -> bool:
-    return c.layer_types[i] == LINEAR
 
 
 def is_sparse(c: Config, i: int) -> bool:

@@ -12,6 +12,7 @@ from edgeq.errors import UnsupportedError
 from edgeq.models import decoder, tensors
 from edgeq.models.base import REQUIRE_BASE, BaseConfig
 from edgeq.models.gguf import Gguf, Words, attending
+from edgeq.models.hybrid import attends
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, From, Tensor, norm
 from edgeq.models.words import FULL, Choice, Each, Real, Truth, Whole, refuse, word
@@ -96,10 +97,6 @@ def gguf_layers(raw: Words, keys: Mapping[str, Any]) -> None:
     """Layers without heads of keys are convolutions; of old files none is told. The width is the true one."""
     attending(raw, CONV)
     raw["block_auto_adjust_ff_dim"] = False
-
-
-def attends(c: Config, i: int) -> bool:
-    return c.layer_types[i] == FULL
 
 
 def convolves(c: Config, i: int) -> bool:

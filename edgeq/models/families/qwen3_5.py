@@ -11,9 +11,10 @@ from edgeq.cache import CacheLayer, LayerShape, StateLayer, StateShape
 from edgeq.models import decoder, delta, tensors
 from edgeq.models.base import REQUIRE_BASE
 from edgeq.models.gguf import Gguf, Words, of_one, partial
+from edgeq.models.hybrid import LAYER_TYPES, LINEAR, attends, recurs
 from edgeq.models.tensors import GGUF as BLK
 from edgeq.models.tensors import HF, From, OfHeads, Tensor, norm
-from edgeq.models.words import FULL, Choice, Each, Whole, word
+from edgeq.models.words import FULL, Whole, word
 
 if TYPE_CHECKING:
     from edgeq.models.decoder import Ropes
@@ -23,13 +24,12 @@ if TYPE_CHECKING:
 
     State = CacheLayer | tuple[StateLayer, ...]
 
-LINEAR = "linear_attention"
 PATTERN = 4  # of so many layers the last one is attention
 
 
 @dataclass(frozen=True)
 class Config(delta.Config):
-    layer_types: tuple[str, ...] = word(Each(Choice((LINEAR, FULL))))
+    layer_types: tuple[str, ...] = word(LAYER_TYPES)
     rotary_dim: int = word(Whole(2, 1024))
 
     REQUIRE: ClassVar[Mapping[str, tuple[Any, ...]]] = {
@@ -57,14 +57,6 @@ class Config(delta.Config):
         """A layer keeps keys and values, or the state of its delta rule."""
         for kind in self.layer_types:
             yield LayerShape(self.num_key_value_heads, self.head_dim) if kind == FULL else self.state
-
-
-def attends(c: Config, i: int) -> bool:
-    return c.layer_types[i] == FULL
-
-
-def recurs(c: Config, i: int) -> bool:
-    return c.layer_types[i] == LINEAR
 
 
 def mixers(recurrent: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
