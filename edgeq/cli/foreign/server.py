@@ -7,7 +7,9 @@ from edgeq.cli.foreign.rows import Row, Table, ignored, other, refused, same
 ELSEWHERE = "`edgeq serve` is the server"
 ONE = "one server serves the model it is started with"
 PROXY = "let a reverse proxy do it"
-VECTORS = "`edgeq embed` and `edgeq rerank` do it without a server"
+VECTORS = "/v1/embeddings is always there; vectors are made as the model's file says"
+RANKS = "`edgeq rerank` does it without a server"
+PAGE = "the page is always there, at /, and nothing of it is set"
 PREFIXES = "prefixes are kept by their tokens, and there are no slots"
 
 OWN: tuple[Row, ...] = (
@@ -53,13 +55,13 @@ OWN: tuple[Row, ...] = (
     refused("--models-max", "4", ONE),
     refused("--models-autoload --no-models-autoload", "", ONE),
     refused("--embedding --embeddings", "", VECTORS),
-    refused("--rerank --reranking", "", VECTORS),
+    refused("--rerank --reranking", "", RANKS),
     refused("--pooling", "mean", VECTORS),
     refused("--embd-normalize", "2", VECTORS),
     refused("--media-path", "DIR", "the server reads no file that a request names"),
     refused("--tools", "all", "the server runs no tool"),
-    refused("--ui --webui --no-ui --no-webui", "", "the server has no page"),
-    refused("--ui-config --webui-config", "{}", "the server has no page"),
+    refused("--ui --webui --no-ui --no-webui", "", PAGE),
+    refused("--ui-config --webui-config", "{}", PAGE),
     refused("--skip-chat-parsing --no-skip-chat-parsing", "", "thoughts come as reasoning_content"),
     refused("--lora-init-without-apply", "", "merge the adapter into the checkpoint before it is converted"),
     refused("--sleep-idle-seconds", "60", "a file is mapped: what is not read takes no memory"),
