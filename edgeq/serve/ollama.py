@@ -220,7 +220,7 @@ def version(served: Served, _: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _details(served: Served) -> dict[str, Any]:
-    facts = served.facts()
+    facts = served.facts
     family = served.model.file.family
     return {
         "format": "edgeq",
@@ -252,7 +252,7 @@ def show(served: Served, data: Mapping[str, Any]) -> dict[str, Any]:
     info = {"general.architecture": family, f"{family}.context_length": served.model.context}
     return {
         "details": _details(served),
-        "model_info": {**info, "general.parameter_count": served.facts()["n_params"]},
+        "model_info": {**info, "general.parameter_count": served.facts["n_params"]},
         "capabilities": can,
         "template": template,
         "parameters": "",

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,9 @@ class Served:
                 param="model",
             )
 
+    @cached_property
     def facts(self) -> dict[str, Any]:
-        """What there is to know of the model."""
+        """What there is to know of the model: counted over all its tensors, once."""
         model = self.model
         return {
             "n_ctx": model.context,

@@ -156,7 +156,7 @@ def model_json(served: Served) -> dict[str, Any]:
         "object": "model",
         "created": served.created,
         "owned_by": "edgeq",
-        "meta": served.facts(),
+        "meta": served.facts,
     }
 
 
