@@ -24,10 +24,11 @@ STALLED_STEPS = 20  # times what steps take usually
 
 
 class Work:
-    """The texts of one HTTP request; all but `submit` is the event loop's.
+    """The texts of one HTTP request; all but `count` is the event loop's.
 
     Iterating gives lists of events, each what came since the last. However it is left, `close` cancels what
-    is not over.
+    is not over. What a reader has not taken is counted where it comes to be, in the engine's thread: however
+    far behind the loop is, the texts pause with the step that reaches PIECES_MAX.
     """
 
     def __init__(self, worker: Worker, places: int) -> None:
@@ -41,7 +42,8 @@ class Work:
         self._arrived = asyncio.Event()
         self._events: dict[int, list[Piece]] = {}
         self._ended: set[int] = set()
-        self._count = 0  # of what waits, as PIECES_MAX has it
+        self._lock = threading.Lock()  # of the two below, and of `cancelled` beside them
+        self._waiting = 0  # as PIECES_MAX has it, also what is on its way to the loop
         self._paused = False
         self._error: ApiError | None = None
 
@@ -54,9 +56,8 @@ class Work:
             await self._arrived.wait()
             self._arrived.clear()
             events = [Event(n, pieces, n in self._ended) for n, pieces in self._events.items()]
-            self._events, self._ended, self._count = {}, set(), 0
-            if self._paused:
-                self._pause(False)
+            self._events, self._ended = {}, set()
+            self._taken(sum(weight(event.pieces) for event in events))
             if events:
                 yield events
             if self._events:  # more came meanwhile
@@ -75,13 +76,23 @@ class Work:
             self.first_token = now if pieces else None
         self.started.set()
         self._events.setdefault(index, []).extend(pieces)
-        self._count += sum(1 if piece.logprob is None else 1 + len(piece.logprob.top) for piece in pieces)
         if over:
             self.over += 1
             self._ended.add(index)
         self._arrived.set()
-        if self._count > PIECES_MAX and not self._paused:
-            self._pause(True)
+
+    def count(self, pieces: list[Piece]) -> None:
+        """What a step gave one text, before it is on its way: the engine's thread."""
+        with self._lock:
+            self._waiting += weight(pieces)
+            if self._waiting >= PIECES_MAX and not self._paused and not self.cancelled:
+                self._pause(True)
+
+    def _taken(self, count: int) -> None:
+        with self._lock:
+            self._waiting -= count
+            if self._paused and self._waiting < PIECES_MAX:
+                self._pause(False)
 
     def fail(self, error: ApiError) -> None:
         """Nothing more will come of it."""
@@ -92,11 +103,11 @@ class Work:
 
     def close(self) -> None:
         """Cancel what is not over."""
-        self.cancelled = True
-        for generation in self.generations:
-            generation.cancel()
-            generation.pause(False)
-        self._worker.wake()
+        with self._lock:
+            self.cancelled = True
+            for generation in self.generations:
+                generation.cancel()
+            self._pause(False)
 
     def _pause(self, paused: bool) -> None:
         self._paused = paused
@@ -249,6 +260,7 @@ class Worker:
             for generation, pieces in events:
                 owner = self._owners.get(id(generation))
                 if owner is not None:  # else it was taken back while it was being added
+                    owner[0].count(pieces)
                     told.append((*owner, pieces, generation.over))
                     if generation.over:
                         del self._owners[id(generation)]
@@ -271,6 +283,11 @@ class Worker:
             work.feed(index, pieces, over)
             if over and work.over == len(work.generations):
                 self.release(work)
+
+
+def weight(pieces: Sequence[Piece]) -> int:
+    """Tokens, and others told beside them."""
+    return sum(1 if piece.logprob is None else 1 + len(piece.logprob.top) for piece in pieces)
 
 
 def made(batch: Batch, request: Request, most: int) -> Iterator[list[BatchGeneration]]:
