@@ -24,6 +24,9 @@ from edgeq.sampling import Sampler, SamplingOptions, all_but, largest, log_sum_e
 LIMIT_MS = 0.5
 PLAIN: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 HISTORY = 8000  # tokens
+PENALTIES = {"repeat_penalty": 1.1, "presence_penalty": 0.1, "frequency_penalty": 0.1, "repeat_last_n": -1}
+DRY = {"dry_multiplier": 0.8, "dry_penalty_last_n": -1}
+USUAL = {"top_k": 100_000, "top_p": 0.95, "min_p": 1e-4, "temperature": 0.7}
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "defaults": {},
@@ -46,13 +49,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "XTC each time": {**PLAIN, "xtc_probability": 1.0, "xtc_threshold": 0.01},
     "penalties, last 64": {**PLAIN, "repeat_penalty": 1.1, "presence_penalty": 0.1},
-    "penalties, all 8000": {**PLAIN, "repeat_penalty": 1.1, "repeat_last_n": -1},
-    "DRY, all 8000": {**PLAIN, "dry_multiplier": 0.8, "dry_penalty_last_n": -1},
+    "penalties, all 8000": {**PLAIN, **PENALTIES},
+    "DRY, all 8000": {**PLAIN, **DRY},
+    "penalties and DRY, all 8000": {**PLAIN, **PENALTIES, **DRY},
     "logit bias, 300 tokens": {**PLAIN, "logit_bias": {7 * n: 1.0 for n in range(300)}},
     "dynamic temperature": {**PLAIN, "dynatemp_range": 0.5},
     "mirostat 1": {"mirostat": 1, "temperature": 1.0},
     "mirostat 2": {"mirostat": 2, "temperature": 1.0},
     "adaptive-p": {**PLAIN, "adaptive_target": 0.3},
+    "penalties, top-k, top-p, min-p, temperature": {**PENALTIES, **USUAL},
+    "these, typical-p and DRY": {**PENALTIES, **USUAL, "typical_p": 0.9, **DRY},
     "adaptive-p, min-p 0.05": {**PLAIN, "adaptive_target": 0.3, "min_p": 0.05},
 }
 

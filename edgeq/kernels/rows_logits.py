@@ -40,5 +40,6 @@ LOGITS = {
     ),
     "allowed": plain("logits.selection", "mask", "logits", "count", "kept_logits", "kept_ids", "found"),
     "tally": plain("logits.repetition", "text", "length", "counts", "ids", "times", "found"),
+    "penalize": plain("logits.repetition", "logits", "places", "times", "count", "penalties"),
     "repeats": plain("logits.repetition", "text", "length", "lengths"),
 }

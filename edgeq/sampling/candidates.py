@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,19 @@ from edgeq.sampling.native import NO_FLOOR, NOT_BLANK, Doubles, Floats, Floor, I
 SHORT = 16384  # logits among which the k-th is found faster by NumPy
 FEW = 1024  # tokens that are sorted where a sampler's order is that of falling logits
 
+There: TypeAlias = NDArray[np.bool_] | slice  # which of ids there are among candidates
+Change: TypeAlias = Callable[[Floats, Ids, There], object]
+
 
 class Candidates:
-    """Tokens and their logits, finite float32: at least one. Nothing of it is changed.
+    """Tokens and their logits, finite float32: at least one. Nothing of it is changed, but for logits that
+    are its own, which are the next candidates' then.
 
     - ids: int32, rising, or by falling logit and equal logits by rising id (`falling`). None: all.
     - temperature: what the logits are divided by, float64.
     - floor: tokens below it are gone, though they are still in the arrays; the best never is.
     - ranked: a sampler kept the best of them, so they are sorted as soon as they are few.
+    - own: the logits are a copy that nobody else needs.
     """
 
     def __init__(
@@ -36,7 +41,7 @@ class Candidates:
         floor: Floor = NO_FLOOR,
         ranked: bool = False,
     ) -> None:
-        self.room, self.logits, self.ids = room, logits, ids
+        self.room, self.logits, self.ids, self.own = room, logits, ids, False
         self.falling, self.temperature, self.floor, self.ranked = falling, temperature, floor, ranked
         self._tops: Tops | None = None
         self._shares: Weights | None = None
@@ -84,7 +89,7 @@ class Candidates:
 
     def of_others(self, logits: Floats, ids: Ids | None, **changes: Any) -> Candidates:
         """Other logits of the same temperature."""
-        return self.like(logits=logits, ids=ids, **({"_tops": None} | changes))
+        return self.like(logits=logits, ids=ids, **({"_tops": None, "own": False} | changes))
 
     def weights(self, top: float | None = None) -> Weights:
         """To a top, where none is given their own. Those that are gone weigh nothing."""
@@ -166,7 +171,7 @@ class Candidates:
         _, places = self.room.collect(self.logits, Floor(bound), self.logits, None, self.tops.blocks)
         return places.astype(np.int64)
 
-    def without(self, places: NDArray[np.int64]) -> Candidates:
+    def without(self, places: NDArray[np.integer]) -> Candidates:
         """Those of settled ones that do not stand there."""
         if self.falling or len(self) - len(places) <= FEW:
             keep = np.ones(len(self), bool)
@@ -177,31 +182,37 @@ class Candidates:
         return self.of_others(logits, self.ids, floor=NOT_BLANK)
 
     # ---- other logits ----
-    def changed(self, ids: Ids, change: Callable[[Floats, NDArray[np.bool_]], Doubles]) -> Candidates:
-        """With other logits for some ids, each given once: `change` gets those that there are, float32, and
-        which of `ids` these are, and gives float64; what becomes -infinity is gone."""
+    def changed(self, ids: Ids, change: Change) -> Candidates:
+        """With other logits for some ids, each given once. `change` gets the logits, the places of those ids
+        that there are, and which of the ids these are; it puts finite logits there."""
         found = self.scaled()
         places, there = found._places(ids)
         if not len(places):
             return found
-        room_for_logits, room_for_ids = found.room.turn()
-        logits, kept_ids = room_for_logits[: len(found)], room_for_ids[: len(found)]
-        logits[:] = found.logits
-        if found.ids is not None:
-            kept_ids[:] = found.ids
-            found = found.of_others(found.logits, kept_ids)
-        values = change(found.logits[places], there)
-        logits[places] = np.clip(values, -native.LARGEST, native.LARGEST)
-        gone = places[values == -np.inf]
-        if len(gone) == len(found):
-            raise UsageError("every token of the vocabulary is banned, so there is none to draw")
-        changed = found.of_others(logits, found.ids, falling=False)
-        if len(gone):
-            changed = changed.without(gone)
+        changed = found.owned()
+        change(changed.logits, places, there)
         if not found.falling:
             return changed
         order = np.lexsort((changed.token_ids, -changed.logits))
-        return changed.of_others(changed.logits[order], changed.token_ids[order], falling=True)
+        return changed.of_others(changed.logits[order], changed.token_ids[order])
+
+    def owned(self) -> Candidates:
+        """The same, with logits that may be changed."""
+        if self.own:
+            return self.like(_tops=None)
+        logits, ids = self.room.turn()
+        logits[: len(self)] = self.logits
+        if self.ids is not None:  # they may lie where the next logits will
+            ids[: len(self)] = self.ids
+        return self.of_others(logits[: len(self)], None if self.ids is None else ids[: len(self)], own=True)
+
+    def banned(self, ids: Ids) -> Candidates:
+        """Without some ids, each given once. UsageError where none is left."""
+        found = self.settled()
+        places, _ = found._places(ids)
+        if len(places) == len(found):
+            raise UsageError("every token of the vocabulary is banned, so there is none to draw")
+        return found.without(places) if len(places) else found
 
     def scaled(self) -> Candidates:
         """The same settled, with the temperature in the logits."""
@@ -219,16 +230,16 @@ class Candidates:
         """The ids as an array."""
         return self.room.places[: len(self)] if self.ids is None else self.ids
 
-    def _places(self, ids: Ids) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    def _places(self, ids: Ids) -> tuple[Ids, There]:
         """Where ids stand, and which of them do."""
         if self.ids is None:
-            return ids.astype(np.int64), np.ones(len(ids), bool)
+            return ids, slice(None)
         order = np.argsort(self.ids, kind="stable") if self.falling else None
         places = np.searchsorted(self.ids, ids, sorter=order)
         places = np.minimum(places, len(self) - 1)
         places = places if order is None else order[places]
         there = self.ids[places] == ids
-        return places[there], there
+        return places[there].astype(np.int32), there
 
     def id(self, place: int) -> int:
         return place if self.ids is None else int(self.ids[place])

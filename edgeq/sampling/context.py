@@ -37,31 +37,36 @@ class History:
 
     def __init__(self) -> None:
         self._known: list[int] = []
-        self._ids = np.empty(0, np.int64)
+        self._ids = np.empty(0, np.int32)
 
     def last(self, history: Sequence[int], count: int, vocab: int) -> Ids:
-        """The last `count` ids, -1 for all. UsageError for one that is outside the vocabulary."""
-        count = len(history) if count < 0 else min(count, len(history))
+        """The last `count` ids, of which there are as many. UsageError for one that is outside the
+        vocabulary."""
         if count <= SHORT:
-            ids = np.array(history[len(history) - count :], np.int64)
-        else:
-            self._follow(list(history))
-            ids = self._ids[len(history) - count : len(history)]
-        wrong = ids[(ids < 0) | (ids >= vocab)]
-        if len(wrong):
-            raise UsageError(f"the history holds token {wrong[0]}, but the vocabulary has {vocab} tokens")
-        return ids.astype(np.int32)
+            return checked(history[len(history) - count :], vocab)
+        self._follow(history, vocab)
+        return self._ids[len(history) - count : len(history)]
 
-    def _follow(self, history: list[int]) -> None:
+    def _follow(self, history: Sequence[int], vocab: int) -> None:
         known = len(self._known)
-        if history[:known] != self._known:
+        if list(history[:known]) != self._known:
             known = 0
         if len(history) > len(self._ids):
-            longer = np.empty(2 * len(history), np.int64)
+            longer = np.empty(2 * len(history), np.int32)
             longer[:known] = self._ids[:known]
             self._ids = longer
-        self._ids[known : len(history)] = history[known:]
-        self._known = history
+        new = history[known:]
+        self._ids[known : len(history)] = checked(new, vocab)
+        self._known[known:] = new
+
+
+def checked(ids: Sequence[int], vocab: int) -> Ids:
+    """Ids as an array. UsageError for one that is outside the vocabulary."""
+    array = np.array(ids, np.int64)
+    wrong = array[(array < 0) | (array >= vocab)]
+    if len(wrong):
+        raise UsageError(f"the history holds token {wrong[0]}, but the vocabulary has {vocab} tokens")
+    return array.astype(np.int32)
 
 
 @dataclass
@@ -76,7 +81,11 @@ class Context:
     chance: Callable[[], float]  # a random number of 0 <= x < 1, used up
     known: History = field(default_factory=History)
     adapted: tuple[Candidates, float] | None = None  # what adaptive-p began with, and its weight
+    _text: Ids | None = None  # the end of it that was asked for first
 
     def last(self, count: int) -> Ids:
         """The last `count` ids of the text, -1 for all."""
-        return self.known.last(self.history, count, self.vocab)
+        count = len(self.history) if count < 0 else min(count, len(self.history))
+        if self._text is None or len(self._text) < count:
+            self._text = self.known.last(self.history, count, self.vocab)
+        return self._text[len(self._text) - count :]

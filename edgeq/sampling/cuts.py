@@ -9,7 +9,7 @@ import numpy as np
 from edgeq.sampling.candidates import FEW, Candidates
 from edgeq.sampling.context import Context
 from edgeq.sampling.elementary import log
-from edgeq.sampling.native import LARGEST, REACH, Floor
+from edgeq.sampling.native import BLOCK, LARGEST, REACH, Floor
 
 GUESS = 256  # tokens that a nucleus is looked for in before it is looked for in all
 LIKELY = 1.1  # they weigh at least the guess, and seldom more than so many times it
@@ -60,8 +60,9 @@ def top_n_sigma(candidates: Candidates, context: Context) -> Candidates:
     """Keep logits at most n standard deviations below the largest (C. Tang et al., 2024)."""
     found = candidates.settled()
     count = len(found)
-    mean = found.top + found.room.spread(found.logits, found.top)[0] / count
-    first, second = found.room.spread(found.logits, mean)
+    some = np.sort(found.logits[:BLOCK])
+    centre = float(some[len(some) // 2])  # near the mean, so that squares of what is between cancel nothing
+    first, second = found.room.spread(found.logits, centre)
     deviation = math.sqrt(max(0.0, second / count - (first / count) ** 2))
     return found.above(Floor(float(np.float32(found.top - context.options.top_n_sigma * deviation))))
 

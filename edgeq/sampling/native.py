@@ -10,7 +10,7 @@ import ctypes
 import math
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -131,6 +131,7 @@ class Room:
         self._histogram = np.empty((WAYS, STEPS), np.float64)
         self._kept = [(np.empty(lines + 1, np.float32), np.empty(size + 1, np.int32)) for _ in range(2)]
         self._tail, self._found = np.empty(LANES, np.float32), np.empty(3, np.float64)
+        self._penalties = np.empty(3, np.float64)
         arrays = {name: array for name, array in vars(self).items() if isinstance(array, np.ndarray)}
         self._at = SimpleNamespace(**{name.lstrip("_"): at(array) for name, array in arrays.items()})
         self._run = FUNCTIONS
@@ -252,6 +253,12 @@ class Room:
         self._run.tally(at(text), len(text), self._at.counts, at(ids), at(times), self._at.found)
         distinct = int(self._found[0])
         return ids[:distinct], times[:distinct]
+
+    def penalize(self, logits: Floats, places: Ids, times: Ids, penalties: Sequence[float]) -> None:
+        """Change logits at places, each given once, by the repeat penalty, so many times the frequency
+        penalty, and the presence penalty."""
+        self._penalties[:] = penalties
+        self._run.penalize(at(logits), at(places), at(times), len(places), self._at.penalties)
 
 
 def repeats(text: Ids) -> Ids:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeq.sampling import native
-from edgeq.sampling.candidates import Candidates
+from edgeq.sampling.candidates import Candidates, There
 from edgeq.sampling.context import Context
 from edgeq.sampling.elementary import log, power
 from edgeq.sampling.native import Doubles, Floats, Ids
@@ -20,7 +19,9 @@ LARGEST_LOG = 88.7228391  # of a float32: what DRY's power stays below
 def logit_bias(candidates: Candidates, context: Context) -> Candidates:
     """Add to the logits of some tokens; with -infinity they are never drawn."""
     ids, added = biases(context.options.logit_bias, context.vocab)
-    return candidates.changed(ids, lambda logits, there: logits + added[there])
+    banned = added == -np.inf
+    changed = add(candidates, ids[~banned], added[~banned])
+    return changed.banned(ids[banned]) if banned.any() else changed
 
 
 @lru_cache(maxsize=64)
@@ -37,15 +38,12 @@ def penalties(candidates: Candidates, context: Context) -> Candidates:
     text = context.last(options.repeat_last_n)
     if not len(text):
         return candidates
-    ids, times = candidates.room.tally(text)
-
-    def change(logits: Floats, there: NDArray[np.bool_]) -> Doubles:
-        values = logits.astype(np.float64)
-        values = np.where(values > 0, values / options.repeat_penalty, values * options.repeat_penalty)
-        values -= times[there] * options.frequency_penalty + options.presence_penalty
-        return values
-
-    return candidates.changed(ids, change)
+    room = candidates.room
+    ids, times = room.tally(text)
+    penalties = options.repeat_penalty, options.frequency_penalty, options.presence_penalty
+    return candidates.changed(
+        ids, lambda logits, places, there: room.penalize(logits, places, times[there], penalties)
+    )
 
 
 def dry(candidates: Candidates, context: Context) -> Candidates:
@@ -69,7 +67,16 @@ def dry(candidates: Candidates, context: Context) -> Candidates:
     if options.dry_base > 1.000001:
         exponents = np.minimum(exponents, int(LARGEST_LOG / log(options.dry_base)))
     taken = np.array([options.dry_multiplier * power(options.dry_base, e) for e in exponents.tolist()])
-    return candidates.changed(ids, lambda logits, there: logits - taken[there])
+    return add(candidates, ids, -taken)
+
+
+def add(candidates: Candidates, ids: Ids, added: Doubles) -> Candidates:
+    """Add to the logits of ids, each given once, in float64."""
+
+    def change(logits: Floats, places: Ids, there: There) -> None:
+        logits[places] = np.clip(logits[places] + added[there], -native.LARGEST, native.LARGEST)
+
+    return candidates.changed(ids, change)
 
 
 def since_break(text: Ids, context: Context) -> int:

@@ -106,7 +106,7 @@ def test_a_reader_that_is_behind_pauses_its_texts_alone() -> None:
     async def run() -> None:
         engine = FakeEngine(context=2000, pages=100_000)
         worker = Worker(engine, asyncio.get_running_loop(), parallel=2)
-        options = SamplingOptions(seed=1, logit_bias={EOS: -1000.0})
+        options = SamplingOptions(seed=1, logit_bias=((EOS, -1000.0),))
         works = []
         for _ in range(2):
             work = worker.reserve()

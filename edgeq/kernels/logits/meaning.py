@@ -140,6 +140,12 @@ def tally(text: Array) -> tuple[Array, Array]:
     return ids[order], times[order]
 
 
+def penalize(logits: Array, times: Array, repeat: float, frequency: float, presence: float) -> Array:
+    values = logits.astype(np.float64)
+    values = np.where(values > 0, values / repeat, values * repeat) - (times * frequency + presence)
+    return values.clip(float(ABSENT), -float(ABSENT)).astype(F32)
+
+
 def repeats(text: Array) -> Array:
     backwards = text[::-1]
 

@@ -1,10 +1,12 @@
-"""What a text has said before: how often each token, and which of its endings."""
+"""What a text has said before: how often each token, what that takes from its logit, and which endings."""
 
 from __future__ import annotations
 
-from numba import float64, int64
+from numba import float32, float64, int64
 
-from edgeq.simd.verbs import native, peek_i32, poke_f64, poke_i32
+from edgeq.simd.verbs import native, peek_f32, peek_f64, peek_i32, poke_f32, poke_f64, poke_i32
+
+LARGEST = 3.4028234663852886e38  # of float32
 
 
 @native
@@ -25,6 +27,22 @@ def tally(t, text, length, counts, ids, times, found):
         poke_i32(times + n * 4, int64(peek_i32(counts + id * 4)))
         poke_i32(counts + id * 4, 0)
     poke_f64(found, float64(distinct))
+    return 0
+
+
+@native
+def penalize(t, logits, places, times, count, penalties):
+    """Change the logits float32 at places int32 [count], each there once: divide a positive one by
+    penalties[0] and multiply another with it, then subtract penalties[1] for each of `times` (int32 [count])
+    and penalties[2]. penalties are float64, as all of it is until a float32 is stored.
+    """
+    repeat, frequency, presence = peek_f64(penalties), peek_f64(penalties + 8), peek_f64(penalties + 16)
+    for n in range(count):
+        at = logits + int64(peek_i32(places + n * 4)) * 4
+        logit = float64(peek_f32(at))
+        logit = logit / repeat if logit > 0.0 else logit * repeat
+        logit -= float64(peek_i32(times + n * 4)) * frequency + presence
+        poke_f32(at, float32(min(max(logit, -LARGEST), LARGEST)))
     return 0
 
 

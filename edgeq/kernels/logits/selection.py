@@ -11,6 +11,7 @@ from edgeq.simd.verbs import (
     float_bits,
     larger,
     larger_magnitude,
+    load_f32,
     max_f32,
     native,
     nearest,
@@ -21,7 +22,10 @@ from edgeq.simd.verbs import (
     poke_f64,
     poke_i32,
     splat_f32,
+    store_f32,
     store_i32,
+    sum_f32,
+    where_at_least,
 )
 
 from .likelihood import BLOCK, ZERO, line
@@ -91,10 +95,22 @@ def at_step(t, row, count, top_bits, scale_bits, step, steps, places, tail, foun
 @native
 def gather(row, logits, ids, first, end, bound, kept_logits, kept_ids, kept):
     """`collect` of places first.. < end for `kept` that are there already; how many there are then."""
-    for i in range(first, end):
-        poke_f32(kept_logits + kept * 4, peek_f32(logits + i * 4))  # without a branch: kept or not
-        poke_i32(kept_ids + kept * 4, int64(peek_i32(ids + i * 4)))
-        kept += int64(peek_f32(row + i * 4) >= bound)
+    one, zero = splat_f32(float32(1.0)), splat_f32(ZERO)
+    for line_at in range(first, end, 16):
+        line_end = min(line_at + 16, end)
+        if line_at + 16 == line_end:
+            kept_here = sum_f32(where_at_least(load_f32(row + line_at * 4), splat_f32(bound), one, zero))
+            if kept_here == ZERO:
+                continue
+            if kept_here == float32(16.0):
+                store_f32(kept_logits + kept * 4, load_f32(logits + line_at * 4))
+                store_f32(kept_ids + kept * 4, load_f32(ids + line_at * 4))  # their bits
+                kept += 16
+                continue
+        for i in range(line_at, line_end):
+            poke_f32(kept_logits + kept * 4, peek_f32(logits + i * 4))  # without a branch: kept or not
+            poke_i32(kept_ids + kept * 4, int64(peek_i32(ids + i * 4)))
+            kept += int64(peek_f32(row + i * 4) >= bound)
     return kept
 
 
