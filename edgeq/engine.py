@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from edgeq import arguments, formats, models
+from edgeq.advance import advance
 from edgeq.arguments import whole
-from edgeq.cache import PagePool, Plan, stored
-from edgeq.cores import free_memory
+from edgeq.cache import PagePool, stored
+from edgeq.defaults import cache_memory_of, context_of
 from edgeq.errors import OutOfMemoryError, UsageError, printable, shown
 from edgeq.kernels.catalog import CHUNK
 from edgeq.ownership import Line, Turn, Unique, waiting
 from edgeq.packs import store
 from edgeq.passes import Fed, Part
 from edgeq.runner import Runner
-from edgeq.sequence import Cancelled, joined, pieces_of, run_pass, wanted_of
+from edgeq.sequence import Cancelled
 from edgeq.sequence import Sequence as Sequence
 from edgeq.speculate import PassCosts
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from edgeq.generate import Batch, Generation, Result
     from edgeq.prefix import Prefixes
 
-CONTEXT_DEFAULT = 8192  # unless the model ends earlier
 ACTS = ("int8", "f32")
 
 
@@ -125,7 +125,7 @@ class Model(Unique):
         self.file = formats.open_model(path)
         try:
             self.config = models.check(self.file)
-            self.context = self._context(context)
+            self.context = context_of(self.config, context)
             self.kv = stored(self.file.header) if kv is None else kv
             self._runner = Runner(
                 self.file,
@@ -146,7 +146,7 @@ class Model(Unique):
             raise
         self.isa, self.threads = self._runner.isa, self._runner.threads
         self.cache = self._runner.plan
-        self.pool = PagePool(_cache_memory(self.cache) if limit is None else limit)
+        self.pool = PagePool(cache_memory_of(self.cache) if limit is None else limit)
         if prompt_cache is not None:
             self.prefixes  # noqa: B018  (a folder that cannot be had is told of at once)
         if self._closed:  # by a callback or a handler, meanwhile
@@ -171,19 +171,6 @@ class Model(Unique):
         if isinstance(path, str | os.PathLike):  # what is neither is told of by what opens files
             path = library.resolve(path, keep=keep, tell=tell, progress=converting)
         return cls(path, **options)
-
-    def _context(self, context: int | None) -> int:
-        most = self.config.max_position_embeddings
-        if context is None:
-            return min(most, CONTEXT_DEFAULT)
-        if arguments.is_int(context) and context == 0:
-            return most
-        wanted = whole("context", context)
-        if wanted > most:
-            raise UsageError(
-                f"context is {shown(context)}, but this model was made for at most {most} positions."
-            )
-        return wanted
 
     @property
     def runner(self) -> Runner:
@@ -283,42 +270,7 @@ class Model(Unique):
         UsageError and the rest as from `Sequence.feed`; broken off, no sequence holds any of the ids, or none
         but those up to a chunk's end where there are far pages or states.
         """
-        arguments.callback("cancelled", cancelled)
-        checked = []
-        for part in parts:
-            ids = arguments.token_ids(part.ids, self.vocab_size, self.context)
-            checked.append((part.sequence, ids, wanted_of(part.wanted, len(ids))))
-        self._check_pass(checked, self.pass_tokens if rows else self.pass_outputs)
-        turn = Turn("the sequence is being fed")
-        try:
-            for sequence, ids, _ in checked:
-                sequence._calls.claim(turn, "be fed")
-                sequence._check_open()
-                sequence._check_room(len(ids))
-            pieces = [pieces_of(*part) for part in checked]
-            fed: list[list[Fed]] = [[] for _ in pieces]
-            for n in range(max(map(len, pieces))):
-                now = [(own[n], all) for own, all in zip(pieces, fed, strict=True) if n < len(own)]
-                found = run_pass(self, [piece for piece, _ in now], cancelled, rows)
-                for (_, some), one in zip(now, found, strict=True):
-                    some.append(one)
-            return [some[0] if len(some) == 1 else joined(some) for some in fed]
-        finally:
-            turn.over = True
-
-    def _check_pass(self, parts: Ids[tuple[Sequence, np.ndarray, int]], most: int) -> None:
-        """UsageError where the parts are no pass."""
-        sequences = [sequence for sequence, _, _ in parts]
-        if any(not isinstance(sequence, Sequence) or sequence.model is not self for sequence in sequences):
-            raise UsageError("a pass of this model is over sequences that it made.")
-        if len({id(sequence) for sequence in sequences}) < len(sequences) or not sequences:
-            raise UsageError("a pass is over at least one sequence, and over none twice.")
-        count, outputs = sum(len(ids) for _, ids, _ in parts), sum(wanted for _, _, wanted in parts)
-        if count > self.pass_tokens or outputs > most:
-            raise UsageError(
-                f"{count} ids with the logits of {outputs} are more than a pass of {self.pass_tokens} with "
-                f"those of {most}."
-            )
+        return advance(self, parts, rows=rows, cancelled=cancelled)
 
     def logits(self, ids: Ids[int]) -> np.ndarray:
         """float32 [len(ids), vocab_size]: after each id, the logits of the next."""
@@ -444,9 +396,3 @@ class Model(Unique):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _cache_memory(plan: Plan) -> int:
-    """Bytes of the caches of all sequences, where nobody says how many."""
-    free = free_memory()
-    return max(plan.page_bytes, min(plan.context_bytes, free), free // 4)

@@ -301,22 +301,6 @@ def run_pass(
     return fed
 
 
-def pieces_of(sequence: Sequence, ids: np.ndarray, wanted: int) -> list[tuple[Sequence, np.ndarray, int]]:
-    """What a sequence is fed in one pass, or where it goes beyond a chunk that it may not in one after the
-    other.
-    """
-    at = sequence.pass_room
-    if at >= len(ids):
-        return [(sequence, ids, wanted)]
-    rest = len(ids) - at
-    return [(sequence, ids[:at], max(0, wanted - rest)), (sequence, ids[at:], min(wanted, rest))]
-
-
-def joined(fed: Ids[Fed]) -> Fed:
-    """What came of pieces, one after another."""
-    return Fed(*map(np.concatenate, zip(*fed, strict=True)))
-
-
 def wanted_of(wanted: object, count: int) -> int:
     """Of how many of the last of `count` ids the logits are wanted, checked."""
     number = int(wanted) if arguments.is_int(wanted) else -1  # type: ignore[call-overload]

@@ -50,11 +50,13 @@ ARROWS: dict[str, set[str]] = {
         "simd", "formats", "ownership",
     },
     "sequence": {"arguments", "cache", "catalog", "ownership", "passes", "runtime"},
+    "advance": {"arguments", "ownership", "passes", "sequence"},
+    "defaults": {"arguments", "cache", "cores"},
     "reuse": {"cache", "catalog", "prefix"},
     "embed": {"arguments", "passes"},
     "engine": {
-        "cache", "catalog", "reuse", "cores", "runner", "sequence", "models", "packs", "formats", "ownership",
-        "embed", "tokenizer", "generate", "chat", "library", "arguments", "passes", "prefix", "speculate",
+        "advance", "cache", "catalog", "defaults", "reuse", "runner", "sequence", "models", "packs", "formats",
+        "ownership", "embed", "tokenizer", "generate", "chat", "library", "arguments", "passes", "prefix", "speculate",
         "tools",
     },
     "speculate": {"arguments", "passes"},
@@ -211,6 +213,12 @@ def test_heavy_modules_are_imported_late() -> None:
             if at_top and module in HEAVY - HEAVY_ALLOWED.get(part, set()):
                 wrong.append(f"{path.relative_to(ROOT)}:{line}: {module} is imported at module level")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("folder, most", [("edgeq", 400), ("edgeq/models/families", 200)])
+def test_no_file_is_a_hub(folder: str, most: int) -> None:
+    long = [path for _, path in sources() if path.is_relative_to(ROOT / folder)]
+    assert long and not [path for path in long if len(path.read_text().splitlines()) > most]
 
 
 def test_relative_imports_are_resolved() -> None:

@@ -16,13 +16,12 @@ import json
 import os
 import pickle
 import queue
-import signal
 import subprocess
 import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +29,7 @@ from edgeq.errors import EdgeqError, OutOfMemoryError, UsageError
 
 from . import shortage
 from .compiler import FAILED, HEADER, LENGTH, MARK, OBJECT, SHORT, WORDS_MAX, Answer, Order, answer, failure
+from .pipes import no_signal_of_pipes, standard_descriptors_taken
 from .sources import Sources
 from .tag import Request
 from .target import Target
@@ -354,37 +354,6 @@ def absolute(place: object) -> str:
         return os.path.abspath(place) if isinstance(place, str) else ""
     except OSError:  # this process's folder is not there any more
         return ""
-
-
-@contextlib.contextmanager
-def standard_descriptors_taken() -> Iterator[None]:
-    """No pipe that is made meanwhile gets the number 0, 1 or 2 where these are closed: others would read and
-    write there.
-    """
-    taken: list[int] = []
-    try:
-        while not taken or taken[-1] < 3:
-            taken.append(os.open(os.devnull, os.O_RDWR))
-        yield
-    finally:
-        for descriptor in taken:
-            os.close(descriptor)
-
-
-@contextlib.contextmanager
-def no_signal_of_pipes() -> Iterator[None]:
-    """No SIGPIPE ends this process, as programs want it of their own output, when a compiler has ended."""
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
-    try:
-        yield
-    finally:
-        if signal.SIGPIPE not in before:
-            if signal.SIGPIPE in signal.sigpending():
-                signal.sigwait({signal.SIGPIPE})
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # A fork must not come while pipes are open that are meant for a new compiler alone: the forked process would

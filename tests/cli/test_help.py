@@ -157,7 +157,7 @@ def test_the_defaults_of_what_options_are_given_to(
     import inspect
 
     from edgeq.converters.recipe import choose
-    from edgeq.engine import CONTEXT_DEFAULT
+    from edgeq.defaults import CONTEXT_DEFAULT
     from edgeq.evaluate.windows import PROTOCOLS
     from edgeq.prefix.folder import LIMIT
     from edgeq.quantize.pipeline import keep_statistics, measure
