@@ -55,9 +55,9 @@ ARROWS: dict[str, set[str]] = {
     "reuse": {"cache", "catalog", "prefix"},
     "embed": {"arguments", "passes"},
     "engine": {
-        "advance", "cache", "catalog", "defaults", "reuse", "runner", "sequence", "models", "packs", "formats",
-        "ownership", "embed", "tokenizer", "generate", "chat", "library", "arguments", "passes", "prefix", "speculate",
-        "tools",
+        "advance", "cache", "catalog", "defaults", "reuse", "runner", "sequence", "models", "packs",
+        "formats", "ownership", "embed", "tokenizer", "generate", "chat", "library", "arguments", "passes",
+        "prefix", "speculate", "tools",
     },
     "speculate": {"arguments", "passes"},
     "schedule": {"ownership", "passes", "speculate"},
