@@ -16,7 +16,8 @@ LOGITS = {
     ),
     "typicality": plain(
         "logits.likelihood",
-        *("row", "count", "top_bits", "factor_bits", "mean_bits", "typical", "tops", "tail"),
+        *("row", "count", "top_bits", "factor_bits", "mean_bits", "bound_bits", "last", "above_bits"),
+        *("typical", "tops", "tail"),
     ),
     "blank": plain(
         "logits.likelihood",

@@ -9,7 +9,7 @@ import numpy as np
 from edgeq.sampling.candidates import FEW, Candidates
 from edgeq.sampling.context import Context
 from edgeq.sampling.elementary import log
-from edgeq.sampling.native import BLOCK, LARGEST, REACH, Floor
+from edgeq.sampling.native import BLOCK, LARGEST, NOT_BLANK, REACH, Floor
 
 GUESS = 256  # tokens that a nucleus is looked for in before it is looked for in all
 LIKELY = 1.1  # they weigh at least the guess, and seldom more than so many times it
@@ -70,9 +70,9 @@ def top_n_sigma(candidates: Candidates, context: Context) -> Candidates:
 def typical_p(candidates: Candidates, context: Context) -> Candidates:
     """Keep the tokens whose surprise is nearest to the mean of it and whose probability together is more than
     p (C. Meister et al., 2022)."""
-    found = candidates.settled().sorted()
-    weights = found.weights()
-    typical, tops = found.room.typicality(found.logits, found.top, found.temperature, weights.mean)
+    found = (candidates if len(candidates) > FEW else candidates.settled()).sorted()
+    weights, top = found.weights(), found.top
+    typical, tops = found.room.typicality(found.logits, top, found.temperature, weights.mean, found.floor)
     goal = float(np.nextafter(context.options.typical_p * weights.total, np.inf))
     if len(found) <= FEW:
         order = np.argsort(-typical, kind="stable")
@@ -80,9 +80,11 @@ def typical_p(candidates: Candidates, context: Context) -> Candidates:
         keep = np.zeros(len(found), bool)
         keep[order[: int(np.searchsorted(sums, goal)) + 1]] = True
         return found.chosen(keep)
-    lowest = (found.bottom - found.top) / found.temperature
+    lowest = (found.bottom - top) / found.temperature
     least = -max(-weights.mean, weights.mean - max(lowest, -REACH))
     floor = found.room.cut(typical, weights.each, goal, 0.0, least)
+    if floor.lets_all_of(NOT_BLANK):
+        floor = NOT_BLANK
     if np.count_nonzero(tops >= np.float32(floor.bound)) > FEW:
         return found.blanked(typical, floor)
     kept, ids = found.room.collect(typical, floor, found.logits, found.ids, tops)

@@ -174,10 +174,15 @@ class Room:
         )
         return self._sums[: -(-count // BLOCK)].cumsum()
 
-    def typicality(self, row: Floats, top: float, temperature: float, mean: float) -> tuple[Floats, Floats]:
-        """How far each exponent is from the mean, times -1, and the largest of them in each block."""
+    def typicality(
+        self, row: Floats, top: float, temperature: float, mean: float, floor: Floor
+    ) -> tuple[Floats, Floats]:
+        """How far each exponent is from the mean, times -1, and the largest of them in each block; what is
+        below the floor is furthest."""
         to, count, scale = self._at, len(row), bits(factor(temperature))
-        self._run.typicality(at(row), count, bits(top), scale, bits(mean), to.typical, to.tops, to.tail)
+        self._run.typicality(
+            at(row), count, bits(top), scale, bits(mean), *floor.operands, to.typical, to.tops, to.tail
+        )
         return self._typical[:count], self._tops[: -(-count // BLOCK)]
 
     def blank(self, row: Floats, floor: Floor, logits: Floats, top: float) -> tuple[Floats, Tops, Weights]:

@@ -110,12 +110,15 @@ def test_weigh(name: str, count: int, factor: float) -> None:
 @on_all
 def test_typicality(name: str, count: int) -> None:
     for row in rows(count):
-        k = Called("typicality", name)
-        typical, tops = k.room(whole(count)), k.room(blocks(count))
-        k(row, count, row.max(), 0.7, -2.5, typical, tops, k.room(LANES))
-        want = meaning.typicality(row, row.max(), 0.7, -2.5)
-        same_bits(typical.values[:count], want[0])
-        same_bits(tops.values, want[1])
+        bound, absent = row[count // 2], np.float32(-3.4028235e38)
+        above = np.nextafter(bound, np.float32(np.inf))
+        for floor in ((bound, count // 2, above), (bound, 2**31 - 1, bound), (absent, 2**31 - 1, absent)):
+            k = Called("typicality", name)
+            typical, tops = k.room(whole(count)), k.room(blocks(count))
+            k(row, count, row.max(), 0.7, -2.5, *floor, typical, tops, k.room(LANES))
+            want = meaning.typicality(row, row.max(), 0.7, -2.5, *floor)
+            same_bits(typical.values[:count], want[0])
+            same_bits(tops.values, want[1])
 
 
 @on_all

@@ -148,17 +148,22 @@ def weigh(t, row, count, top_bits, factor_bits, bound_bits, last, above_bits, we
 
 
 @native
-def typicality(t, row, count, top_bits, factor_bits, mean_bits, typical, tops, tail):
-    """typical [whole lines] float32: how far (logit - top) * factor is from `mean`, times -1. tops [blocks]
-    float32: the largest of each block of them.
+def typicality(
+    t, row, count, top_bits, factor_bits, mean_bits, bound_bits, last, above_bits, typical, tops, tail
+):
+    """typical [whole lines] float32: how far (logit - top) * factor is from `mean`, times -1; ABSENT for
+    logits below the bound, or behind place `last` below `above`. tops [blocks] float32: the largest of each
+    block of them.
     """
     top, factor = splat_f32(float_bits(top_bits)), splat_f32(float_bits(factor_bits))
+    bound, above = float_bits(bound_bits), float_bits(above_bits)
     mean, zero, lowest = splat_f32(float_bits(mean_bits)), splat_f32(ZERO), splat_f32(LOWEST)
     for block in range(0, count, BLOCK):
         nearest_mean = splat_f32(ABSENT)
         for i in range(block, min(block + BLOCK, count), 16):
-            away = larger(lowest, (line(row, i, count, tail) - top) * factor) - mean
-            near = zero - larger_magnitude(away, zero)
+            v = line(row, i, count, tail)
+            away = larger(lowest, (v - top) * factor) - mean
+            near = where_above(v, i, bound, last, above, zero - larger_magnitude(away, zero), ABSENT)
             store_f32(typical + i * 4, near)
             nearest_mean = larger(near, nearest_mean)
         poke_f32(tops + block // BLOCK * 4, max_f32(nearest_mean))

@@ -76,12 +76,16 @@ def weigh(
     return weights, sums, one_by_one(in_blocks(lines(weights * a, 0.0)))
 
 
-def typicality(row: Array, top: float, factor: float, mean: float) -> tuple[Array, Array]:
-    """(typical, tops); in the last block's top, what its last line holds behind the end counts as ABSENT."""
+def typicality(
+    row: Array, top: float, factor: float, mean: float, bound: float, last: int, above: float
+) -> tuple[Array, Array]:
+    """(typical, tops); in the last block's top, what its last line holds behind the end counts as logits of
+    ABSENT."""
+    floor = np.where(np.arange(len(row)) <= last, F32(bound), F32(above))
     typical = F32(0.0) - np.abs(exponents(row, top, factor) - F32(mean))
-    behind: Any = -np.inf
-    if len(row) % LANES:
-        behind = F32(0.0) - np.abs(exponents(np.array(ABSENT), top, factor) - F32(mean))
+    typical, behind = np.where(row >= floor, typical, ABSENT), np.array(ABSENT)
+    if len(row) % LANES and (above if len(row) > last else bound) <= ABSENT:
+        behind = F32(0.0) - np.abs(exponents(behind, top, factor) - F32(mean))
     return typical, lines(typical, behind).max((1, 2))
 
 

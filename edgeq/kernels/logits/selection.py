@@ -28,11 +28,12 @@ from edgeq.simd.verbs import (
     where_at_least,
 )
 
-from .likelihood import BLOCK, ZERO, line
+from .likelihood import ABSENT, BLOCK, ZERO, line
 
 STEPS = 1024  # of a histogram
 WAYS = 4  # histograms at once: an addition need not wait for the one before it
 LAST_STEP = float32(STEPS - 1)
+SOME = 64  # values that are looked at together
 NEAR = float32(-0.51)  # what is further than that from a step, and rounding, is at another
 
 
@@ -63,11 +64,18 @@ def descend(t, row, weights, count, top_bits, scale_bits, steps, histogram, tail
             down = larger((line(row, i, count, tail) - top) * scale, most)
             store_i32(steps + i * 4, nearest(zero - down))
         whole = block + (end - block) // WAYS * WAYS
-        for i in range(block, whole, WAYS):
-            count_in(histogram, 0, peek_i32(steps + i * 4), weight(weights, i))
-            count_in(histogram, 1, peek_i32(steps + i * 4 + 4), weight(weights, i + 1))
-            count_in(histogram, 2, peek_i32(steps + i * 4 + 8), weight(weights, i + 2))
-            count_in(histogram, 3, peek_i32(steps + i * 4 + 12), weight(weights, i + 3))
+        if weights != 0:  # asked once for a block
+            for i in range(block, whole, WAYS):
+                count_in(histogram, 0, peek_i32(steps + i * 4), float64(peek_f32(weights + i * 4)))
+                count_in(histogram, 1, peek_i32(steps + i * 4 + 4), float64(peek_f32(weights + i * 4 + 4)))
+                count_in(histogram, 2, peek_i32(steps + i * 4 + 8), float64(peek_f32(weights + i * 4 + 8)))
+                count_in(histogram, 3, peek_i32(steps + i * 4 + 12), float64(peek_f32(weights + i * 4 + 12)))
+        else:
+            for i in range(block, whole, WAYS):
+                count_in(histogram, 0, peek_i32(steps + i * 4), 1.0)
+                count_in(histogram, 1, peek_i32(steps + i * 4 + 4), 1.0)
+                count_in(histogram, 2, peek_i32(steps + i * 4 + 8), 1.0)
+                count_in(histogram, 3, peek_i32(steps + i * 4 + 12), 1.0)
         for i in range(whole, end):
             count_in(histogram, i & (WAYS - 1), peek_i32(steps + i * 4), weight(weights, i))
     return 0
@@ -80,11 +88,14 @@ def at_step(t, row, count, top_bits, scale_bits, step, steps, places, tail, foun
     zero, most = splat_f32(ZERO), splat_f32(ZERO - LAST_STEP)
     wanted = splat_f32(float32(step))
     inside = 0
-    for line_at in range(0, count, 16):
-        down = larger((line(row, line_at, count, tail) - top) * scale, most)
-        if max_f32(zero - larger_magnitude(down + wanted, zero)) < NEAR:
+    for some in range(0, count, SOME):
+        end, nearest_step = min(some + SOME, count), splat_f32(ABSENT)
+        for i in range(some, end, 16):
+            down = larger((line(row, i, count, tail) - top) * scale, most)
+            nearest_step = larger(zero - larger_magnitude(down + wanted, zero), nearest_step)
+        if max_f32(nearest_step) < NEAR:
             continue
-        for i in range(line_at, min(line_at + 16, count)):
+        for i in range(some, end):
             if peek_i32(steps + i * 4) == step:
                 poke_i32(places + inside * 4, i)
                 inside += 1
