@@ -38,29 +38,13 @@ class Keys:
 
     def load(self) -> None:
         """Read the file anew. UsageError where it cannot be taken; the keys stay what they were then."""
-        keys = [*self._given, *(self._read(self._file) if self._file is not None else ())]
+        keys = [*self._given, *(keys_of(self._file) if self._file is not None else ())]
         for key in keys:
             if not key or len(key) > KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
                 raise UsageError(
                     f"a key must be 1 to {KEY_CHARS_MAX} printable ASCII characters, but one is not"
                 )
         self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
-
-    @staticmethod
-    def _read(path: Path) -> list[str]:
-        try:
-            with open(path, encoding="utf-8") as file:
-                mode = os.fstat(file.fileno()).st_mode
-                text = file.read(1 << 20)
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"the file of keys {path} cannot be read: {error}") from None
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise UsageError(f"the file of keys {path} can be read by others: chmod 600 {path}")
-        lines = [line.strip() for line in text.splitlines()]
-        keys = [line for line in lines if line and not line.startswith("#")]
-        if not keys:
-            raise UsageError(f"the file of keys {path} has no key: one a line is expected")
-        return keys
 
     def __bool__(self) -> bool:
         return bool(self._digests)
@@ -71,6 +55,23 @@ class Keys:
         for each in self._digests:
             found |= hmac.compare_digest(each, digest)
         return found
+
+
+def keys_of(path: Path) -> list[str]:
+    """The keys in a file, one a line. UsageError for a file that others can read, and for none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(1 << 20)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the file of keys {path} cannot be read: {error}") from None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise UsageError(f"the file of keys {path} can be read by others: chmod 600 {path}")
+    lines = [line.strip() for line in text.splitlines()]
+    keys = [line for line in lines if line and not line.startswith("#")]
+    if not keys:
+        raise UsageError(f"the file of keys {path} has no key: one a line is expected")
+    return keys
 
 
 @dataclass
