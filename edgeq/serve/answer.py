@@ -114,7 +114,9 @@ async def answer(app: App, dialect: Dialect, scope: Scope, receive: Receive, sen
             raise
         reply.begin(work.generations)
         if reply.stream:
-            await _stream(app, reply, work, left, send)
+            protocol = scope.get("state", {}).get("protocol")
+            behind = (lambda: protocol.is_behind) if protocol is not None else (lambda: True)
+            await _stream(app, reply, work, left, send, behind)
         else:
             await _whole(app, reply, work, left, send)
     finally:
@@ -139,15 +141,27 @@ async def _whole(app: App, reply: Reply, work: Work, left: asyncio.Future[None],
     await json_response(send, reply.whole())
 
 
-async def _stream(app: App, reply: Reply, work: Work, left: asyncio.Future[None], send: Send) -> None:
+async def _stream(
+    app: App,
+    reply: Reply,
+    work: Work,
+    left: asyncio.Future[None],
+    send: Send,
+    behind: Callable[[], bool],
+) -> None:
+    """behind(): whether `send` would wait for the client to read."""
     limits = app.limits
 
     async def write(data: bytes, more: bool = True) -> None:
         if left.done():
             raise Left
+        message = {"type": "http.response.body", "body": data, "more_body": more}
+        if not behind():  # nothing is waited for, and a timer for each token costs as much as the rest
+            await send(message)
+            return
         try:
             async with asyncio.timeout(limits.reader_s):
-                await send({"type": "http.response.body", "body": data, "more_body": more})
+                await send(message)
         except TimeoutError:
             raise Left from None  # it takes nothing: as if it had left
 
@@ -180,29 +194,18 @@ async def _until(
     does not begin, or end, in time."""
     clock = asyncio.get_running_loop().time
     begun, end = clock() + queue_s, clock() + request_s
-    events = work.__aiter__()
-    following = asyncio.ensure_future(anext(events))
-    try:
-        while True:
-            now = clock()
-            limit = end if work.started.is_set() else min(begun, end)
-            wait = limit - now if ping_s is None else min(limit - now, ping_s)
-            done, _ = await asyncio.wait([following], timeout=max(wait, 0))
-            if done:
-                try:
-                    found = following.result()
-                except StopAsyncIteration:
-                    return
-                yield found
-                following = asyncio.ensure_future(anext(events))
-            elif clock() >= limit:
+
+    def limit() -> float:
+        return end if work.started.is_set() else min(begun, end)
+
+    def until() -> float:
+        return limit() if ping_s is None else min(limit(), clock() + ping_s)
+
+    async with contextlib.aclosing(work.events(until)) as events:
+        async for found in events:
+            if not found and clock() >= limit():
                 raise _late(work.started.is_set(), queue_s, request_s)
-            else:
-                yield []
-    finally:
-        following.cancel()
-        with contextlib.suppress(BaseException):
-            await following
+            yield found
 
 
 def _late(is_started: bool, queue_s: float, request_s: float) -> ApiError:

@@ -96,6 +96,11 @@ def protocol_class(limits: Limits) -> type[H11Protocol]:
             else:
                 self._refuse(ApiError(400, "this is no HTTP request", code="invalid_http"))
 
+        @property
+        def is_behind(self) -> bool:
+            """Whether the client reads less than it is sent, so that what is sent next waits."""
+            return self.flow.write_paused
+
         def abort(self) -> None:
             """End the connection, whatever it was not able to send."""
             self.transport.abort()

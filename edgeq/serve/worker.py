@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from edgeq.generate import Batch, BatchGeneration, Piece
 from edgeq.serve.errors import ApiError, api_error
+from edgeq.serve.news import News
 from edgeq.serve.request import Event, Request
 
 PIECES_MAX = 256  # tokens, and others told beside them, that wait for a reader; then its texts pause
@@ -26,8 +27,7 @@ STALLED_STEPS = 20  # times what steps take usually
 class Work:
     """The texts of one HTTP request; all but `count` is the event loop's.
 
-    Iterating gives lists of events, each what came since the last. However it is left, `close` cancels what
-    is not over. What a reader has not taken is counted where it comes to be, in the engine's thread: however
+    However `events` is left, `close` cancels what is not over. What a reader has not taken is counted where it comes to be, in the engine's thread: however
     far behind the loop is, the texts pause with the step that reaches PIECES_MAX.
     """
 
@@ -39,7 +39,7 @@ class Work:
         self.first_token: float | None = None
         self.cancelled = False
         self.over = 0  # texts
-        self._arrived = asyncio.Event()
+        self._news = News()
         self._events: dict[int, list[Piece]] = {}
         self._ended: set[int] = set()
         self._lock = threading.Lock()  # of the two below, and of `cancelled` beside them
@@ -51,22 +51,30 @@ class Work:
     def done(self) -> bool:
         return self._error is not None or (bool(self.generations) and self.over == len(self.generations))
 
-    async def __aiter__(self) -> Any:
-        while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            events = [Event(n, pieces, n in self._ended) for n, pieces in self._events.items()]
-            self._events, self._ended = {}, set()
-            self._taken(sum(weight(event.pieces) for event in events))
-            if events:
-                yield events
-            if self._events:  # more came meanwhile
-                self._arrived.set()
-                continue
-            if self._error is not None:
-                raise self._error
-            if self.done:
-                return
+    async def events(
+        self, until: Callable[[], float | None] = lambda: None
+    ) -> AsyncGenerator[list[Event], None]:
+        """Lists of events, each what came since the last, and an empty one where nothing came until a time of
+        the loop's clock, which is asked for before each wait. ApiError for what ended the work."""
+        try:
+            while True:
+                if not await self._news.wait(until()):
+                    yield []
+                    continue
+                self._news.clear()
+                events = [Event(n, pieces, n in self._ended) for n, pieces in self._events.items()]
+                self._events, self._ended = {}, set()
+                self._taken(sum(weight(event.pieces) for event in events))
+                if events:
+                    yield events
+                if self._events:  # more came meanwhile
+                    continue
+                if self._error is not None:
+                    raise self._error
+                if self.done:
+                    return
+        finally:
+            self._news.close()
 
     def feed(self, index: int, pieces: list[Piece], over: bool) -> None:
         """What a step gave one text."""
@@ -79,7 +87,7 @@ class Work:
         if over:
             self.over += 1
             self._ended.add(index)
-        self._arrived.set()
+        self._news.set()
 
     def count(self, pieces: list[Piece]) -> None:
         """What a step gave one text, before it is on its way: the engine's thread."""
@@ -98,7 +106,7 @@ class Work:
         """Nothing more will come of it."""
         if not self.done:
             self._error = error
-            self._arrived.set()
+            self._news.set()
             self.close()
 
     def close(self) -> None:

@@ -114,11 +114,11 @@ def test_a_reader_that_is_behind_pauses_its_texts_alone() -> None:
             works.append(work)
         worker.start()
         slow, quick = works
-        async for _ in quick:
+        async for _ in quick.events():
             pass
         assert slow._waiting == PIECES_MAX and not slow.done  # however far the loop was behind the steps
         count = 0
-        async for events in slow:
+        async for events in slow.events():
             count += sum(piece.id is not None for event in events for piece in event.pieces)
         assert count == len(slow.generations[0].ids) == len(quick.generations[0].ids) == 900
         assert slow.generations[0].ids == quick.generations[0].ids
@@ -140,7 +140,7 @@ def test_a_step_that_fails_as_a_whole_is_told() -> None:
         assert isinstance(await crashed, ZeroDivisionError)
         worker.fail_all(ApiError(500, "the server failed and ends"))
         try:
-            async for _ in work:
+            async for _ in work.events():
                 pass
         except ApiError as error:
             assert error.status == 500

@@ -36,7 +36,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.fixture
 def still(start: Start, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
     """A server whose ids, times, durations and cuts are always the same."""
-    monkeypatch.setattr(Work, "__aiter__", one_by_one)
+    monkeypatch.setattr(Work, "events", one_by_one)
     monkeypatch.setattr(Work, "feed", feed)
     monkeypatch.setattr("edgeq.serve.openai.new_id", lambda prefix: f"{prefix}-0")
     monkeypatch.setattr("edgeq.serve.completions.new_id", lambda prefix: f"{prefix}-0")
@@ -53,12 +53,12 @@ def still(start: Start, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
 TOLD: defaultdict[Work, list[Event]] = defaultdict(list)  # what steps gave, and nobody has seen
 
 
-async def one_by_one(work: Work) -> AsyncIterator[list[Event]]:
+async def one_by_one(work: Work, until: object = None) -> AsyncIterator[list[Event]]:
     """What steps gave, each for itself, however many of them were done before it is looked at."""
     while not work.done or TOLD[work]:
         while not TOLD[work]:
-            await work._arrived.wait()
-            work._arrived.clear()
+            await work._news.wait()
+            work._news.clear()
         yield [TOLD[work].pop(0)]
 
 
@@ -66,7 +66,7 @@ def feed(work: Work, index: int, pieces: list[Piece], over: bool) -> None:
     TOLD[work].append(Event(index, pieces, over))
     work.over += over
     work.started.set()
-    work._arrived.set()
+    work._news.set()
 
 
 def test_streams_have_the_bytes_they_had(still: Live) -> None:
