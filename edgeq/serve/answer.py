@@ -16,7 +16,7 @@ import msgspec
 
 from edgeq.serve import fields
 from edgeq.serve.errors import ApiError, api_error
-from edgeq.serve.request import Reply
+from edgeq.serve.request import Reply, Whole
 from edgeq.serve.served import Served
 from edgeq.serve.worker import Work
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-Dialect = Callable[[Served, Mapping[str, Any]], Reply]
+Dialect = Callable[[Served, Mapping[str, Any]], Reply | Whole]
 
 INLINE_BYTES = 1 << 16  # of a body that is read on the loop; a longer one would hold others up
 
@@ -104,7 +104,12 @@ async def answer(app: App, dialect: Dialect, scope: Scope, receive: Receive, sen
     try:
         try:
             reply = await loop.run_in_executor(app.pool, dialect, served, data)
+            if isinstance(reply, Whole):
+                worker.release(work)
+                await json_response(send, reply.value)
+                return
             app.metrics.ignored(getattr(reply, "unknown", ()))
+            served.check_predicts()
             worker.widen(work, sum(request.n for request in reply.requests))
             salt = scope["edgeq"].salt
             requests = [replace(request, salt=salt + request.salt) for request in reply.requests]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from edgeq.chat.prompt import stops_with
 from edgeq.generate import BatchGeneration
@@ -35,6 +35,13 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
 IGNORED = ("metadata", "service_tier", "context_management", "betas", "inference_geo")
 
 
+class Output(Struct):
+    """How hard to think, and the form of the answer."""
+
+    effort: str | None = None
+    format: dict[str, Any] | None = None
+
+
 class Ask(Common, kw_only=True):
     messages: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MESSAGES_MAX)]
     max_tokens: Annotated[int, Meta(ge=1, le=TOKENS_MAX)]
@@ -43,6 +50,8 @@ class Ask(Common, kw_only=True):
     tools: Annotated[list[Block], Meta(max_length=TOOLS_MAX)] | None = None
     tool_choice: dict[str, Any] | None = None
     thinking: dict[str, Any] | None = None
+    output_config: Output | None = None
+    output_format: dict[str, Any] | None = None  # as it was called while it was a beta
 
 
 class Count(Ask, kw_only=True):
@@ -123,10 +132,13 @@ def prompt_of(served: Served, read: Ask, stops: Sequence[str]) -> tuple[list[int
     if turns[-1]["role"] == "assistant" and "tool_calls" not in turns[-1]:
         begun = turns.pop()["content"].rstrip()
     kind = (read.thinking or {}).get("type")
-    words = words_for(think=None if kind is None else kind != "disabled")
+    output = read.output_config or Output()
+    effort = {} if output.effort is None else {"reasoning_effort": output.effort}
+    words = words_for(think=None if kind is None else kind != "disabled", more=effort)
     tool_choice, parallel = choice_of(read.tool_choice)
     plan = plan_for(
         served,
+        response_format=format_of(output.format or read.output_format),
         tools=tools_of(read.tools),
         tool_choice=tool_choice,
         parallel_tool_calls=parallel,
@@ -145,10 +157,22 @@ def tools_of(tools: Sequence[Block] | None) -> list[Block] | None:
     for n, tool in enumerate(tools):
         if not isinstance(tool.get("name"), str):
             raise wrong(f"tools[{n}].name", f"tools[{n}].name is missing, or is no text")
+        if "input_schema" not in tool and tool.get("type") not in (None, "custom"):
+            raise unsupported(f"tools[{n}]", f"the server has no tool {tool['name'][:80]!r} of its own")
         function: Block = {"name": tool["name"], "description": tool.get("description") or ""}
         function["parameters"] = tool.get("input_schema") or {}
         found.append({"type": "function", "function": function})
     return found
+
+
+def format_of(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A form in the words of OpenAI."""
+    if given is None:
+        return None
+    kind, schema = given.get("type"), given.get("schema")
+    if kind != "json_schema" or not isinstance(schema, dict):
+        raise wrong("output_config.format", "output_config.format must be of type json_schema, with a schema")
+    return {"type": "json_schema", "json_schema": {"schema": schema}}
 
 
 def choice_of(choice: Mapping[str, Any] | None) -> tuple[Any, bool | None]:

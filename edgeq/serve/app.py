@@ -14,8 +14,9 @@ from typing import Any
 
 from starlette.routing import Match, Route
 
-from edgeq.errors import EdgeqError
-from edgeq.serve import anthropic, llamacpp, ollama, tokens
+from edgeq.errors import CancelledError, EdgeqError
+from edgeq.serve import anthropic, embeddings, llamacpp, ollama, tokens
+from edgeq.serve import ollama_model as about
 from edgeq.serve.answer import (
     Dialect,
     Left,
@@ -30,7 +31,6 @@ from edgeq.serve.answer import (
     too_large,
 )
 from edgeq.serve.completions import CompletionReply
-from edgeq.serve.embeddings import embeddings
 from edgeq.serve.errors import ApiError, api_error
 from edgeq.serve.guard import OPEN, Guard
 from edgeq.serve.http import Limits
@@ -149,18 +149,20 @@ class App:
             ("/v1/completions", ["POST"], completion),
             ("/completions", ["POST"], completion),
             ("/completion", ["POST"], self._answering(llamacpp.CompletionReply)),
-            ("/v1/embeddings", ["POST"], self._embeddings),
+            ("/v1/embeddings", ["POST"], self._embedding(embeddings.embeddings)),
         ]
         found = [Endpoint(*row, openai_errors) for row in rows]
         message = self._answering(anthropic.MessageReply)
         found.append(Endpoint("/v1/messages", ["POST"], message, anthropic.errors))
         count = self._making(anthropic.count_tokens)
         found.append(Endpoint("/v1/messages/count_tokens", ["POST"], count, anthropic.errors))
-        for path, reply in (("chat", ollama.ChatReply), ("generate", ollama.GenerateReply)):
+        for path, reply in (("chat", ollama.chat), ("generate", ollama.generate)):
             found.append(Endpoint(f"/api/{path}", ["POST"], self._answering(reply), ollama.errors))
-        for path, told in (("version", ollama.version), ("tags", ollama.tags), ("ps", ollama.ps)):
+        for path, made in (("embed", embeddings.embed), ("embeddings", embeddings.embed_one)):
+            found.append(Endpoint(f"/api/{path}", ["POST"], self._embedding(made), ollama.errors))
+        for path, told in (("version", about.version), ("tags", about.tags), ("ps", about.ps)):
             found.append(Endpoint(f"/api/{path}", ["GET"], self._telling(told), ollama.errors))
-        found.append(Endpoint("/api/show", ["POST"], self._making(ollama.show), ollama.errors))
+        found.append(Endpoint("/api/show", ["POST"], self._making(about.show), ollama.errors))
         return found
 
     def _parallel(self) -> int:
@@ -188,18 +190,21 @@ class App:
 
         return handler
 
-    async def _embeddings(self, scope: Scope, receive: Receive, send: Send) -> None:
-        served, _ = self.ready()
-        data = await data_of(self, receive)
-        left = asyncio.ensure_future(leaving(receive))
-        try:
+    def _embedding(self, made: Callable[[Served, Mapping[str, Any], Callable[[], bool]], Any]) -> Handler:
+        async def handler(scope: Scope, receive: Receive, send: Send) -> None:
+            served, _ = self.ready()
+            data = await data_of(self, receive)
+            left = asyncio.ensure_future(leaving(receive))
             loop = asyncio.get_running_loop()
-            found = await loop.run_in_executor(self.pool, embeddings, served, data, left.done)
-        finally:
-            left.cancel()
-        if found is None:
-            raise Left
-        await json_response(send, found)
+            try:
+                found = await loop.run_in_executor(self.pool, made, served, data, left.done)
+            except CancelledError:
+                raise Left from None
+            finally:
+                left.cancel()
+            await json_response(send, found)
+
+        return handler
 
     async def _root(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The page, for browsers; else what clients of ollama ask to see whether somebody is there."""

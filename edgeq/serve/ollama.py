@@ -9,20 +9,17 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from edgeq import __version__
 from edgeq.chat.prompt import stops_with
 from edgeq.generate import BatchGeneration
 from edgeq.serve import fields
-from edgeq.serve.choice import REASONS, Choice
+from edgeq.serve.choice import REASONS, Choice, token_json
 from edgeq.serve.errors import ApiError, wrong
 from edgeq.serve.messages import chat_prompt, messages_of, words_for
-from edgeq.serve.openai import MESSAGES_MAX
-from edgeq.serve.request import Event, Request
+from edgeq.serve.openai import MESSAGES_MAX, TOP_MAX
+from edgeq.serve.request import Event, Reply, Request, Whole
 from edgeq.serve.sampling import TOKENS_MAX, Common, options_of, room_for, stops_of
 from edgeq.serve.served import Served
 from edgeq.serve.structure import REASONING, Structure, form_for, plan_for
-
-VERSION = "0.12.0"  # of the dialect: clients ask for one that is new enough
 
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "suffix": (("",), "the model continues texts"),
@@ -46,15 +43,18 @@ class Ask(Struct, kw_only=True):
     options: dict[str, Any] | None = None
     format: str | dict[str, Any] | None = None
     think: bool | str | None = None
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Meta(ge=0, le=TOP_MAX)] | None = None
+    keep_alive: Any = None  # the model stays
 
 
 class Chat(Ask, kw_only=True):
-    messages: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MESSAGES_MAX)]
+    messages: Annotated[list[dict[str, Any]], Meta(max_length=MESSAGES_MAX)]
     tools: list[dict[str, Any]] | None = None
 
 
 class Generate(Ask, kw_only=True):
-    prompt: str
+    prompt: str = ""
     system: str | None = None
     raw: bool = False
 
@@ -88,13 +88,18 @@ class _Reply:
         stops = stops_of(options.stop)
         if stops and not structure.stops:
             raise wrong("options.stop", f"stop is given, but {structure.what} says where the text ends")
+        if read.top_logprobs is not None and not read.logprobs:
+            raise wrong("top_logprobs", "top_logprobs is given, but logprobs is not true")
         self.served, self.stream, self._parser = served, read.stream, structure.parser
+        self._logprobs = read.logprobs
+        self._tokens: list[dict[str, Any]] = []  # that are not told yet
         self.requests = [
             Request(
                 prompt,
                 options_of(model, options, given, served.defaults),
                 room_for(context, len(prompt), wanted),
                 stop=tuple(stops_with(stops, served.chat_template)) if own else stops,
+                logprobs=(read.top_logprobs or 0) if read.logprobs else None,
                 mask=structure.mask(),
             )
         ]
@@ -107,7 +112,9 @@ class _Reply:
 
     def _line(self, content: str, thoughts: str, **more: Any) -> dict[str, Any]:
         head = {"model": self.served.name, "created_at": now()}
-        return {**head, **self.said(content, thoughts), "done": bool(more), **more}
+        told, self._tokens = self._tokens, []
+        likely = {"logprobs": told} if told else {}
+        return {**head, **self.said(content, thoughts), **likely, "done": bool(more), **more}
 
     def _end(self) -> dict[str, Any]:
         generation = self.choice.generation
@@ -130,7 +137,10 @@ class _Reply:
     def take(self, events: Sequence[Event]) -> bytes:
         out = []
         for event in events:
-            for delta in self.choice.take(event)[0]:
+            deltas, likelihoods = self.choice.take(event)
+            if self._logprobs:
+                self._tokens += [token_json(self.served, each) for each in likelihoods]
+            for delta in deltas if self.stream else ():
                 if delta.call is not None:  # told at the end, whole
                     continue
                 thinks = delta.kind == REASONING
@@ -148,6 +158,30 @@ class _Reply:
         return line(errors(error, ""))
 
 
+def loaded(served: Served, read: Ask, **said: Any) -> Whole:
+    """The answer to a request that says nothing: the model is there, whether it was to come or to go."""
+    served.check_name(read.model)
+    reason = "unload" if read.keep_alive in (0, "0", "0s") else "load"
+    head = {"model": served.name, "created_at": now()}
+    return Whole({**head, **said, "done": True, "done_reason": reason})
+
+
+def chat(served: Served, data: Mapping[str, Any]) -> Reply | Whole:
+    """/api/chat"""
+    fields.refuse(data, REFUSED)
+    read = fields.read(Chat, data)
+    if not read.messages:
+        return loaded(served, read, message={"role": "assistant", "content": ""})
+    return ChatReply(served, read)
+
+
+def generate(served: Served, data: Mapping[str, Any]) -> Reply | Whole:
+    """/api/generate"""
+    fields.refuse(data, REFUSED)
+    read = fields.read(Generate, data)
+    return GenerateReply(served, read) if read.prompt else loaded(served, read, response="")
+
+
 def _format(read: Ask) -> dict[str, Any] | None:
     """The form that is asked for, as OpenAI says it."""
     if read.format in (None, ""):
@@ -160,9 +194,7 @@ def _format(read: Ask) -> dict[str, Any] | None:
 
 
 class ChatReply(_Reply):
-    def __init__(self, served: Served, data: Mapping[str, Any]) -> None:
-        fields.refuse(data, REFUSED)
-        read = fields.read(Chat, data)
+    def __init__(self, served: Served, read: Chat) -> None:
         words = words_for(think=read.think)
         plan = plan_for(served, response_format=_format(read), tools=read.tools, words=words)
         prompt = chat_prompt(served, plan.messages(messages_of(read.messages)), words, plan.tools)
@@ -190,9 +222,7 @@ def called(call: dict[str, Any]) -> dict[str, Any]:
 class GenerateReply(_Reply):
     """A text as a message, or continued as it is with raw, or where the model cannot chat."""
 
-    def __init__(self, served: Served, data: Mapping[str, Any]) -> None:
-        fields.refuse(data, REFUSED)
-        read = fields.read(Generate, data)
+    def __init__(self, served: Served, read: Generate) -> None:
         can_chat = (served.template or served.model.chat_template) is not None
         if read.raw or not can_chat:
             prompt = served.tokenizer.encode(read.prompt, special=read.raw)
@@ -210,50 +240,3 @@ class GenerateReply(_Reply):
 
     def said(self, content: str, thoughts: str) -> dict[str, Any]:
         return {"response": content, **({"thinking": thoughts} if thoughts else {})}
-
-
-# the model ----------------------------------------------------------------------------------------------
-
-
-def version(served: Served, _: Mapping[str, Any]) -> dict[str, str]:
-    return {"version": VERSION, "edgeq": __version__}
-
-
-def _details(served: Served) -> dict[str, Any]:
-    facts = served.facts
-    family = served.model.file.family
-    return {
-        "format": "edgeq",
-        "family": family,
-        "families": [family],
-        "parameter_size": f"{facts['n_params'] / 1e9:.1f}B",
-        "quantization_level": facts["quant"],
-    }
-
-
-def tags(served: Served, _: Mapping[str, Any]) -> dict[str, Any]:
-    made = datetime.datetime.fromtimestamp(served.created, datetime.UTC).isoformat()
-    name = f"{served.name}:latest"
-    head = {"name": name, "model": name, "modified_at": made, "size": served.bytes}
-    return {"models": [{**head, "digest": served.fingerprint, "details": _details(served)}]}
-
-
-def ps(served: Served, _: Mapping[str, Any]) -> dict[str, Any]:
-    (model,) = tags(served, {})["models"]
-    return {"models": [{**model, "expires_at": "9999-01-01T00:00:00Z", "size_vram": 0}]}
-
-
-def show(served: Served, data: Mapping[str, Any]) -> dict[str, Any]:
-    name = data.get("model") or data.get("name")
-    served.check_name(name if isinstance(name, str) else None)
-    template = served.template or served.model.chat_template or ""
-    family = served.model.file.family
-    can = ["completion", *(["thinking"] if "thinking" in template else [])]
-    info = {"general.architecture": family, f"{family}.context_length": served.model.context}
-    return {
-        "details": _details(served),
-        "model_info": {**info, "general.parameter_count": served.facts["n_params"]},
-        "capabilities": can,
-        "template": template,
-        "parameters": "",
-    }

@@ -40,6 +40,13 @@ class Event:
     over: bool  # whether no more will come
 
 
+@dataclass(frozen=True)
+class Whole:
+    """The answer to a request for which there is nothing to compute, as JSON values."""
+
+    value: Any
+
+
 class Reply(Protocol):
     """A request of one dialect, read and checked, and the bytes that answer it.
 

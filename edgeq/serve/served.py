@@ -60,6 +60,13 @@ class Served:
                 code="template_error",
             ) from None
 
+    def check_predicts(self) -> None:
+        """ApiError where the model makes vectors, and no texts."""
+        if not predicts(self.model):
+            raise ApiError(
+                501, "the model predicts no token: it makes vectors, at /v1/embeddings", param="model"
+            )
+
     def check_name(self, name: str | None) -> None:
         """ApiError where a request asks for another model and that counts."""
         if self.strict and name is not None and name not in (self.name, f"{self.name}:latest"):
@@ -86,6 +93,11 @@ class Served:
     def text_of(self, ids: list[int]) -> str:
         """The text of a prompt's end, with its control tokens."""
         return self.tokenizer.decode(ids, special=True)
+
+
+def predicts(model: Any) -> bool:
+    """Whether a model predicts tokens: one that reads a text whole does not."""
+    return not getattr(model.config, "WHOLE", False)
 
 
 def parameters(file: Any) -> int:

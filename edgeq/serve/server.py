@@ -18,7 +18,7 @@ from edgeq.serve.app import App
 from edgeq.serve.errors import ApiError
 from edgeq.serve.guard import Guard
 from edgeq.serve.http import Limits, Server, server_for
-from edgeq.serve.served import Served
+from edgeq.serve.served import Served, predicts
 from edgeq.serve.sockets import Listener
 from edgeq.serve.worker import Worker
 
@@ -215,6 +215,10 @@ class _Life:
 
 def warm(model: Any) -> None:
     """Let the model do once what requests will ask for, so that no request waits for what is made then."""
+    if not predicts(model):
+        if model.pooling is not None and model.pooling.kind != "rank":
+            model.embed([[0]])
+        return
     with model.batch() as batch:
         batch.add([0], max_tokens=2, ignore_eos=True, logprobs=1, seed=1, cache_prompt=False, score=True)
         batch.run()

@@ -7,7 +7,7 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -60,10 +60,16 @@ class Shared:
 
 
 class Live:
-    """A server of a model, ready, until `stop`."""
+    """A server of a model, ready, until `stop`. around(app): what is asked in its place."""
 
     def __init__(
-        self, model: Any, *, guard: Guard | None = None, ready: bool = True, **settings: Any
+        self,
+        model: Any,
+        *,
+        guard: Guard | None = None,
+        ready: bool = True,
+        around: Callable[[App], Any] = lambda app: app,
+        **settings: Any,
     ) -> None:
         self.lines: list[str] = []
         self.listener = sockets.listener("127.0.0.1", 0)
@@ -73,7 +79,7 @@ class Live:
         load = settings.pop("load", lambda: Shared(model))
         self.settings = Settings(
             load=load,
-            name=lambda _: "stories",
+            name=settings.pop("name", lambda _: "stories"),
             listener=self.listener,
             guard=guard or Guard(),
             tell=self.lines.append,
@@ -83,6 +89,8 @@ class Live:
         )
         self.error: BaseException | None = None
         self.life: _Life | None = None
+        self.around: Any = None
+        self._around = around
         self.loop: asyncio.AbstractEventLoop | None = None
         self._made = threading.Event()
         self._go = threading.Event()
@@ -90,11 +98,14 @@ class Live:
         self._thread.start()
         assert self._made.wait(STUCK_S)
         if ready:
-            assert self._is_ready.wait(STUCK_S)
+            until(lambda: self._is_ready.is_set() or not self._thread.is_alive(), "the model")
+            if self.error is not None:
+                raise self.error
 
     def _run(self) -> None:
         async def run() -> None:
             self.life, self.loop = _Life(self.settings), asyncio.get_running_loop()
+            self.around = self.life.server.config.app = self._around(self.life.app)
             self._made.set()
             await self.life.run()
 

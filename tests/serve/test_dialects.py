@@ -144,6 +144,18 @@ def test_what_a_message_cannot_be(live: Live, fields: dict[str, Any], words: str
     assert found["request_id"] == response.headers["x-request-id"]
 
 
+def test_a_message_in_a_form(live: Live) -> None:
+    schema = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"]}
+    form = {"type": "json_schema", "schema": {**schema, "additionalProperties": False}}
+    for asked in ({"output_config": {"format": form, "effort": "low"}}, {"output_format": form}):
+        found = message(live, max_tokens=100, **asked).json
+        assert json.loads(found["content"][0]["text"])["n"] in (1, 2) and found["stop_reason"] == "end_turn"
+    for wrong in ({"type": "xml"}, {"type": "json_schema"}, {**form, "schema": {"not": {}}}):
+        assert message(live, output_config={"format": wrong}).status == 400, wrong
+    refused = message(live, tools=[{"type": "web_search_20250305", "name": "web_search"}])
+    assert refused.status == 400 and "no tool 'web_search' of its own" in refused.json["error"]["message"]
+
+
 def test_errors_of_anthropic(start: Start) -> None:
     server = start(parallel=1, queue=0)
     assert server.get("/v1/messages").json["type"] == "error"
@@ -185,6 +197,26 @@ def test_ollama_generates(live: Live) -> None:
     assert raw == live.complete("Once", max_tokens=12, seed=2).json["choices"][0]["text"]
 
 
+def test_ollama_tells_likelihoods(live: Live) -> None:
+    body: dict[str, Any] = {"messages": HI, "options": {"num_predict": 12, "seed": 2}}
+    body |= {"logprobs": True, "top_logprobs": 2}
+    whole = live.post("/api/chat", {**body, "stream": False}).json["logprobs"]
+    assert len(whole) == 12 and all(len(each["top_logprobs"]) == 2 for each in whole)
+    told = [each for line in lines(live.post("/api/chat", body)) for each in line.get("logprobs", [])]
+    assert told == whole
+    del body["top_logprobs"], body["logprobs"]
+    assert b"logprobs" not in live.post("/api/chat", body).body
+
+
+def test_ollama_loads_and_unloads(live: Live) -> None:
+    """Who asks nothing wants the model to be there, or gone; it stays, and no place is taken."""
+    for path, body in (("chat", {"messages": []}), ("generate", {}), ("generate", {"prompt": ""})):
+        for kept, reason in (({}, "load"), ({"keep_alive": 0}, "unload"), ({"keep_alive": -1}, "load")):
+            found = live.post(f"/api/{path}", {"model": "x", **body, **kept}).json
+            assert found["done"] is True and found["done_reason"] == reason
+    live.wait_idle()
+
+
 def test_ollama_asks_for_the_model(live: Live) -> None:
     assert live.ask("HEAD", "/").status == 200 and live.get("/").body == b"edgeq is running\n"
     assert live.get("/api/version").json["version"]
@@ -205,7 +237,7 @@ def test_ollama_asks_for_the_model(live: Live) -> None:
         ("chat", {"options": {"temperature": "x"}}, "temperature is 'x'"),
         ("chat", {"format": 5}, "format is 5"),
         ("chat", {"format": "xml"}, "format is 'xml'"),
-        ("generate", {"prompt": None}, "prompt is missing"),
+        ("chat", {"top_logprobs": 3}, "logprobs is not true"),
         ("generate", {"suffix": "x"}, "suffix is not supported"),
         ("generate", {"images": ["x"]}, "images is not supported"),
     ],
@@ -216,7 +248,7 @@ def test_what_ollama_cannot_ask(live: Live, path: str, fields: dict[str, Any], w
 
 
 def test_nothing_is_pulled_or_pushed(live: Live) -> None:
-    for path in ("pull", "push", "create", "copy", "delete", "embed"):
+    for path in ("pull", "push", "create", "copy", "delete"):
         assert live.post(f"/api/{path}", {}).status == 404
 
 
