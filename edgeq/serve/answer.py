@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -28,6 +29,8 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Dialect = Callable[[Served, Mapping[str, Any]], Reply]
 
+RELAXED = "x-edgeq-relaxed"  # the header that tells which keywords of tools no answer is held to
+RELAXED_CHARS = 1024
 INLINE_BYTES = 1 << 16  # of a body that is read on the loop; a longer one would hold others up
 
 
@@ -105,6 +108,8 @@ async def answer(app: App, dialect: Dialect, scope: Scope, receive: Receive, sen
         try:
             reply = await loop.run_in_executor(app.pool, dialect, served, data)
             app.metrics.ignored(getattr(reply, "unknown", ()))
+            if reply.relaxed:
+                scope["edgeq"].headers[RELAXED] = listed(reply.relaxed)
             worker.widen(work, sum(request.n for request in reply.requests))
             salt = scope["edgeq"].salt
             requests = [replace(request, salt=salt + request.salt) for request in reply.requests]
@@ -120,6 +125,21 @@ async def answer(app: App, dialect: Dialect, scope: Scope, receive: Receive, sen
     finally:
         work.close()
         left.cancel()
+
+
+def listed(places: Sequence[str]) -> str:
+    """JSON pointers in a header: as in the fragment of a URI, so that whatever names tools and properties
+    have stays one word; as many as are short enough to be sent, and how many more there are."""
+    words: list[str] = []
+    left = RELAXED_CHARS
+    for place in places:
+        word = quote(place, safe="/~$")
+        left -= len(word)
+        if left < 0:
+            words.append(f"and {len(places) - len(words)} more")
+            break
+        words.append(word)
+    return ", ".join(words)
 
 
 async def leaving(receive: Receive) -> None:

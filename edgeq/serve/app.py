@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.routing import Match, Route
@@ -17,6 +17,7 @@ from starlette.routing import Match, Route
 from edgeq.errors import EdgeqError
 from edgeq.serve import anthropic, llamacpp, ollama, tokens
 from edgeq.serve.answer import (
+    RELAXED,
     Dialect,
     Left,
     Receive,
@@ -57,6 +58,7 @@ class Facts:
     has_begun: bool = False  # its answer
     work: Work | None = None
     salt: str = ""  # of whoever asks, for what is known of prompts
+    headers: dict[str, str] = field(default_factory=dict)  # of its answer, whatever that is
 
 
 class Endpoint:
@@ -241,12 +243,12 @@ class App:
         assert scope["type"] == "http"
         facts = Facts(secrets.token_hex(8), time.monotonic())
         scope["edgeq"] = facts
-        more: dict[str, str] = {"x-request-id": facts.id, "x-content-type-options": "nosniff"}
+        facts.headers |= {"x-request-id": facts.id, "x-content-type-options": "nosniff"}
 
         async def told(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 facts.status, facts.has_begun = message["status"], True
-                listed = [(name.encode(), value.encode("latin-1")) for name, value in more.items()]
+                listed = [(name.encode(), value.encode("latin-1")) for name, value in facts.headers.items()]
                 message = {**message, "headers": [*message["headers"], *listed]}
             await send(message)
 
@@ -254,7 +256,7 @@ class App:
         path = _path(scope)
         endpoint = next((each for each in self.endpoints if each.path == path), None)
         try:
-            more |= self.guard.check(scope["method"], path, headers)
+            facts.headers |= self.guard.check(scope["method"], path, headers)
             if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
                 await start(told, 204, {})
                 await told({"type": "http.response.body"})
@@ -340,7 +342,11 @@ class App:
         took = 1000 * (time.monotonic() - facts.began)
         path = ascii(scope["path"][:80])[1:-1]
         if path not in OPEN:  # which others ask all the time
-            self.log(f"{scope['method'][:16]} {path} {facts.status} {took:.0f} ms{tokens} {facts.id}")
+            lost = facts.headers.get(RELAXED)
+            dropped = f" not held to {lost}" if lost else ""
+            self.log(
+                f"{scope['method'][:16]} {path} {facts.status} {took:.0f} ms{tokens} {facts.id}{dropped}"
+            )
 
 
 def _headers(scope: Scope) -> dict[str, str]:

@@ -90,6 +90,7 @@ class CompletionReply:
     """Completions of one or many prompts, in one or as a stream."""
 
     media, ping = SSE, PING
+    relaxed: Sequence[str] = ()
 
     def __init__(self, served: Served, data: Mapping[str, Any]) -> None:
         fields.refuse(data, REFUSED)

@@ -76,6 +76,7 @@ class _Reply:
 
     media, ping = "application/x-ndjson", b""
     unknown: Sequence[str] = ()
+    relaxed: Sequence[str] = ()
 
     def __init__(self, served: Served, read: Ask, prompt: list[int], structure: Structure, own: bool) -> None:
         """own: whether the template's own stops end the text."""
@@ -167,6 +168,7 @@ class ChatReply(_Reply):
         plan = plan_for(served, response_format=_format(read), tools=read.tools, words=words)
         prompt = chat_prompt(served, plan.messages(messages_of(read.messages)), words, plan.tools)
         super().__init__(served, read, prompt, plan.of(prompt), True)
+        self.relaxed = plan.relaxed
 
     def said(self, content: str, thoughts: str) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": content}

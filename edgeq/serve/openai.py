@@ -93,6 +93,7 @@ class ChatReply:
             words=words,
             stops=stops,
         )
+        self.relaxed: Sequence[str] = plan.relaxed
         messages = plan.messages(messages_of(read.messages))
         prompt = chat_prompt(served, messages, words, plan.tools, goes_on=read.add_generation_prompt)
         self._structure = plan.of(prompt)
