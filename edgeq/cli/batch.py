@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgeq.cli import engine, terminal
+from edgeq.cli.hosted import stem
 from edgeq.cli.options import (
     engine_options,
     examples,
@@ -17,7 +18,6 @@ from edgeq.cli.options import (
     prompt_cache_options,
     quiet_option,
 )
-from edgeq.cli.serve import stem
 from edgeq.cli.template import template_file_option, template_given
 from edgeq.errors import UsageError
 

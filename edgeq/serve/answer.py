@@ -19,7 +19,7 @@ from edgeq.serve import fields
 from edgeq.serve.errors import ApiError, api_error
 from edgeq.serve.request import Reply
 from edgeq.serve.served import Served
-from edgeq.serve.worker import Work
+from edgeq.serve.work import Work
 
 if TYPE_CHECKING:
     from edgeq.serve.app import App
@@ -64,6 +64,10 @@ async def body_of(app: App, receive: Receive) -> bytes:
         ) from None
 
 
+def headers_of(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
 def too_large(most: int) -> ApiError:
     return ApiError(
         413,
@@ -97,11 +101,12 @@ async def start(send: Send, status: int, headers: Mapping[str, str]) -> None:
 
 async def answer(app: App, dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one request in a dialect. ApiError, before anything is sent, for what is refused."""
-    served, worker = app.ready()
+    app.ready()
     data = await data_of(app, receive)
+    served, worker = app.meant(data)
     loop = asyncio.get_running_loop()
     work = worker.reserve()
-    scope["edgeq"].work = work
+    scope["edgeq"].work, scope["edgeq"].model = work, served.name
     left = asyncio.ensure_future(leaving(receive))
     left.add_done_callback(lambda _: work.close())
     try:

@@ -186,7 +186,6 @@ class MessageReply:
     def __init__(self, served: Served, data: Mapping[str, Any]) -> None:
         fields.refuse(data, REFUSED)
         read = fields.read(Ask, data)
-        served.check_name(read.model)
         self.served, self.stream = served, read.stream
         self.unknown = fields.unknown(data, Ask, [*REFUSED, *IGNORED])
         self._stops = stops_of(read.stop_sequences)

@@ -47,7 +47,6 @@ def texts_of(served: Served, given: str | list[Any]) -> list[list[int] | str]:
 def embeddings(served: Served, data: Mapping[str, Any], left: Callable[[], bool]) -> dict[str, Any] | None:
     """The vectors; None where the client has left meanwhile."""
     read = fields.read(Embeddings, data)
-    served.check_name(read.model)
     if served.model.pooling is None:
         raise ApiError(501, "the model was not made for vectors: serve one that was", param="model")
     texts = texts_of(served, read.input)

@@ -80,7 +80,6 @@ class _Reply:
 
     def __init__(self, served: Served, read: Ask, prompt: list[int], structure: Structure, own: bool) -> None:
         """own: whether the template's own stops end the text."""
-        served.check_name(read.model)
         given = read.options or {}
         options = fields.read(Options, given)
         model = served.model
@@ -217,7 +216,7 @@ class GenerateReply(_Reply):
 # the model ----------------------------------------------------------------------------------------------
 
 
-def version(served: Served, _: Mapping[str, Any]) -> dict[str, str]:
+def version(_: Sequence[Served]) -> dict[str, str]:
     return {"version": VERSION, "edgeq": __version__}
 
 
@@ -233,21 +232,25 @@ def _details(served: Served) -> dict[str, Any]:
     }
 
 
-def tags(served: Served, _: Mapping[str, Any]) -> dict[str, Any]:
+def tags(all: Sequence[Served]) -> dict[str, Any]:
+    """The models that there are."""
+    return {"models": list(map(_tag, all))}
+
+
+def _tag(served: Served) -> dict[str, Any]:
     made = datetime.datetime.fromtimestamp(served.created, datetime.UTC).isoformat()
     name = f"{served.name}:latest"
     head = {"name": name, "model": name, "modified_at": made, "size": served.bytes}
-    return {"models": [{**head, "digest": served.fingerprint, "details": _details(served)}]}
+    return {**head, "digest": served.fingerprint, "details": _details(served)}
 
 
-def ps(served: Served, _: Mapping[str, Any]) -> dict[str, Any]:
-    (model,) = tags(served, {})["models"]
-    return {"models": [{**model, "expires_at": "9999-01-01T00:00:00Z", "size_vram": 0}]}
+def ps(all: Sequence[Served]) -> dict[str, Any]:
+    """Those that are loaded: all of them, and they stay."""
+    stays = {"expires_at": "9999-01-01T00:00:00Z", "size_vram": 0}
+    return {"models": [{**_tag(served), **stays} for served in all]}
 
 
 def show(served: Served, data: Mapping[str, Any]) -> dict[str, Any]:
-    name = data.get("model") or data.get("name")
-    served.check_name(name if isinstance(name, str) else None)
     template = served.template or served.model.chat_template or ""
     family = served.model.file.family
     can = ["completion", *(["thinking"] if "thinking" in template else [])]

@@ -67,7 +67,6 @@ class ChatReply:
     def __init__(self, served: Served, data: Mapping[str, Any]) -> None:
         fields.refuse(data, REFUSED)
         read = fields.read(Chat, data)
-        served.check_name(read.model)
         if read.continue_final_message:
             raise unsupported("continue_final_message", "an assistant's last message is a finished turn")
         if read.top_logprobs is not None and not read.logprobs:

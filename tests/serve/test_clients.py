@@ -62,8 +62,7 @@ def test_openai_sees_errors(client: Any, start: Start) -> None:
     server = start(parallel=1, queue=0)
     busy = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
     with busy, server.halted(), server.begin("/v1/completions", {"prompt": "Tom"}):
-        worker = server.app.worker
-        assert worker is not None
+        worker = server.worker
         until(lambda: worker.taken == 1, "its place")
         with pytest.raises(openai.RateLimitError):
             busy.completions.create(model="any", prompt="x")

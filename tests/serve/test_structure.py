@@ -92,8 +92,7 @@ def test_what_is_refused(asked: dict[str, Any], param: str, live: Live) -> None:
 
 
 def served_of(live: Live) -> Served:
-    served, _ = live.app.ready()
-    return served
+    return live.served
 
 
 def test_what_binds_nothing_passes(live: Live) -> None:
