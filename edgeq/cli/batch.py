@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from edgeq.cli import engine, terminal
+from edgeq.cli.hosted import stem
 from edgeq.cli.options import (
     engine_options,
     examples,
@@ -19,7 +20,6 @@ from edgeq.cli.options import (
     prompt_cache_options,
     quiet_option,
 )
-from edgeq.cli.serve import stem
 from edgeq.cli.template import template_file_option, template_given
 from edgeq.errors import UsageError, printable
 

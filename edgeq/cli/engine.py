@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from edgeq.generate import Generation, Timings
 
 ENGINE = ("context", "threads", "kv", "act")
-# of the commands that have them
-SOME = ("prompt_cache", "prompt_cache_size", "prompt_cache_ro", "cache_memory")
+CACHES = ("prompt_cache", "prompt_cache_size", "prompt_cache_ro", "cache_memory")  # where a command has them
 
 
 def load(model: str, options: dict[str, Any], *, quiet: bool = False, keep: bool = False) -> Model:
@@ -25,7 +24,7 @@ def load(model: str, options: dict[str, Any], *, quiet: bool = False, keep: bool
     Takes the engine's options out of `options`.
     """
     chosen = take(options, *ENGINE)
-    kept = {name: options.pop(name, None) for name in SOME}
+    kept = {name: options.pop(name, None) for name in CACHES}
     chosen |= {name: value for name, value in kept.items() if value is not None and value is not False}
     return load_file(resolve(model, quiet=quiet, keep=keep), quiet=quiet, **chosen)
 

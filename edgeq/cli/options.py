@@ -55,6 +55,19 @@ def model_argument(function: Function) -> Function:
     return wrapper
 
 
+def models_argument(function: Function) -> Function:
+    """MODEL... as arguments, or one as -m: the function gets `models`, strings."""
+
+    @click.argument("models", nargs=-1, metavar="MODEL...", type=click.Path())
+    @model_option
+    @functools.wraps(function)
+    def wrapper(models: tuple[str, ...], model_option: str | None, **rest: Any) -> Any:
+        given = models[0] if models else None
+        return function(models=[one_model(given, model_option), *models[1:]], **rest)
+
+    return wrapper
+
+
 def one_model(argument: str | None, option: str | None) -> str:
     """The model that is named. UsageError where there is none, or two."""
     if argument is not None and option is not None:

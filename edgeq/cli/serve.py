@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from pathlib import Path
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeq.cli import engine, terminal
+from edgeq.cli import terminal
+from edgeq.cli.drafting import draft_options, take_draft
+from edgeq.cli.hosted import check_aliases, check_draft, opened
 from edgeq.cli.options import (
     Bytes,
     combine,
     engine_options,
     examples,
-    model_argument,
+    models_argument,
     parallel_option,
     prompt_cache_options,
     quiet_option,
@@ -26,11 +28,9 @@ from edgeq.cli.template import template_file_option, template_given
 from edgeq.errors import UsageError, size
 
 if TYPE_CHECKING:
-    from edgeq.engine import Model
     from edgeq.serve.app import App
     from edgeq.serve.guard import Guard
-
-NAME_CHARS_MAX = 128
+    from edgeq.serve.server import Loaded
 
 listening = combine(
     click.option(
@@ -113,7 +113,14 @@ load_options = combine(
     ),
 )
 naming = combine(
-    click.option("-a", "--alias", metavar="NAME", help="What the model is called.  [default: its file]"),
+    click.option(
+        "-a",
+        "--alias",
+        "aliases",
+        multiple=True,
+        metavar="NAME",
+        help="What the model is called; of several once for each, in their order.  [default: its file]",
+    ),
     click.option("--strict-model", is_flag=True, help="Refuse requests that name another model."),
     template_file_option,
 )
@@ -124,32 +131,35 @@ naming = combine(
     epilog=examples(
         "edgeq serve model.edgeq",
         "edgeq serve OWNER/NAME:Q4_K_M -c 4096 -np 8 --port 9000",
+        "edgeq serve large.edgeq small.edgeq",
         "edgeq serve model.edgeq --host 0.0.0.0 --api-key-file keys",
         'curl localhost:8080/v1/completions -d \'{"prompt": "Once"}\'',
     ),
 )
-@model_argument
+@models_argument
 @listening
 @access
 @load_options
 @naming
 @sampling_options
+@draft_options
 @engine_options()
 @prompt_cache_options
 @click.option(
     "--print-systemd-unit", "unit", is_flag=True, help="Print units of systemd for this line, and end."
 )
 @quiet_option
-def command(model: str, **options: Any) -> None:
-    """Serve MODEL over HTTP, to programs that speak OpenAI's, Anthropic's or ollama's dialect.
+def command(models: list[str], **options: Any) -> None:
+    """Serve MODEL, or several, over HTTP, to programs that speak OpenAI's, Anthropic's or ollama's dialect.
 
-    Base URL: http://127.0.0.1:8080/v1. How tokens are drawn is the request's to say; what it does not say is
+    Base URL: http://127.0.0.1:8080/v1. Of several models a request names the one it means, else the first is
+    meant. How tokens are drawn is the request's to say; what it does not say is
     as the options here, else as the model's file has it. SIGTERM and Ctrl-C let answers end, a second one
     does not wait. Needs the extra edgeq[serve]."""
     from edgeq.serve import check_extra
 
     if options.pop("unit"):
-        print_units(model, options["host"], options["port"], options["drain"])
+        print_units(models, options["host"], options["port"], options["drain"])
         return
     check_extra()
     from edgeq.serve import server, sockets
@@ -164,7 +174,11 @@ def command(model: str, **options: Any) -> None:
         check_reach(host, guard, insecure)
     limits = Limits(queue_s=options.pop("queue_timeout"), drain_s=options.pop("drain"))
     template = template_given(options.pop("template_file"))
-    alias = name_of(options.pop("alias"))
+    aliases, guesses = options.pop("aliases"), take_draft(options)
+    check_aliases(aliases, len(models))
+    check_draft(guesses, len(models))
+    if template is not None and len(models) > 1:
+        raise UsageError("--chat-template is one model's, and several are served")
     running = take(options, "parallel", "queue", "stall", "kv_memory")
     strict = options.pop("strict_model")
     defaults = {name: value for name, value in sampling_values(options).items() if value is not None}
@@ -181,43 +195,42 @@ def command(model: str, **options: Any) -> None:
     guard.unix = listener.unix is not None
     tell = silent if quiet else terminal.note
 
-    def load() -> Model:
-        return engine.load(model, options, quiet=quiet)
-
     def ready(app: App) -> None:
-        assert app.served is not None
-        loaded = app.served.model
-        line = (
-            f"{app.served.name} is served at {listener.url}: context {loaded.context}, "
-            f"{running['parallel']} at once, {running['queue']} wait, "
-            f"caches up to {size(loaded.pool.limit)}"
-        )
-        terminal.say(line)
+        for served, _ in app.models:
+            terminal.say(
+                f"{served.name} is served at {listener.url}: context {served.model.context}, "
+                f"{running['parallel']} at once, {running['queue']} wait, "
+                f"caches up to {size(served.model.pool.limit)}"
+            )
 
-    server.run(
-        server.Settings(
-            load=load,
-            name=lambda loaded: alias or stem(loaded),
-            listener=listener,
-            guard=guard,
-            limits=limits,
-            parallel=running["parallel"],
-            queue=running["queue"],
-            stall=running["stall"] / 1000,
-            strict=strict,
-            template=template,
-            defaults=defaults,
-            tell=tell,
-            log=tell,
-            ready=ready,
+    with ExitStack() as stack:
+
+        def load() -> list[Loaded]:
+            return opened(models, aliases, options, guesses, quiet=quiet, stack=stack)
+
+        server.run(
+            server.Settings(
+                load=load,
+                listener=listener,
+                guard=guard,
+                limits=limits,
+                parallel=running["parallel"],
+                queue=running["queue"],
+                stall=running["stall"] / 1000,
+                strict=strict,
+                template=template,
+                defaults=defaults,
+                tell=tell,
+                log=tell,
+                ready=ready,
+            )
         )
-    )
 
 
 LISTENS = ("--host", "--port", "--fd")  # which the unit of the socket says
 
 
-def print_units(model: str, host: str, port: int, drain: float) -> None:
+def print_units(models: list[str], host: str, port: int, drain: float) -> None:
     """Units for the command line that this process was given."""
     from edgeq.serve.units import units
 
@@ -228,24 +241,13 @@ def print_units(model: str, host: str, port: int, drain: float) -> None:
         if name in (*LISTENS, "-m", "--model"):
             if not joined and left:
                 left.popleft()
-        elif word not in ("--print-systemd-unit", model):
+        elif word not in ("--print-systemd-unit", *models):
             words.append(word)
-    terminal.say(units(model, words, host, port, drain))
+    terminal.say(units(models, words, host, port, drain))
 
 
 def silent(line: str) -> None:
     pass
-
-
-def stem(model: Model) -> str:
-    return Path(model.file.path).stem
-
-
-def name_of(alias: str | None) -> str | None:
-    """What the model is called, checked."""
-    if alias is not None and not (0 < len(alias) <= NAME_CHARS_MAX and alias.isprintable()):
-        raise UsageError(f"--alias must be 1 to {NAME_CHARS_MAX} printable characters")
-    return alias
 
 
 def guard_of(host: str, options: dict[str, Any]) -> Guard:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -18,7 +19,7 @@ from edgeq.serve import fields
 from edgeq.serve.errors import ApiError, api_error
 from edgeq.serve.request import Reply, Whole
 from edgeq.serve.served import Served
-from edgeq.serve.worker import Work
+from edgeq.serve.work import Work
 
 if TYPE_CHECKING:
     from edgeq.serve.app import App
@@ -28,6 +29,8 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Dialect = Callable[[Served, Mapping[str, Any]], Reply | Whole]
 
+RELAXED = "x-edgeq-relaxed"  # the header that tells which keywords of tools no answer is held to
+RELAXED_CHARS = 1024
 INLINE_BYTES = 1 << 16  # of a body that is read on the loop; a longer one would hold others up
 
 
@@ -59,6 +62,10 @@ async def body_of(app: App, receive: Receive) -> bytes:
             code="body_timeout",
             headers={"connection": "close"},
         ) from None
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 def too_large(most: int) -> ApiError:
@@ -94,11 +101,12 @@ async def start(send: Send, status: int, headers: Mapping[str, str]) -> None:
 
 async def answer(app: App, dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one request in a dialect. ApiError, before anything is sent, for what is refused."""
-    served, worker = app.ready()
+    app.ready()
     data = await data_of(app, receive)
+    served, worker = app.meant(data)
     loop = asyncio.get_running_loop()
     work = worker.reserve()
-    scope["edgeq"].work = work
+    scope["edgeq"].work, scope["edgeq"].model = work, served.name
     left = asyncio.ensure_future(leaving(receive))
     left.add_done_callback(lambda _: work.close())
     try:
@@ -110,6 +118,8 @@ async def answer(app: App, dialect: Dialect, scope: Scope, receive: Receive, sen
                 return
             app.metrics.ignored(getattr(reply, "unknown", ()))
             served.check_predicts()
+            if reply.relaxed:
+                scope["edgeq"].headers[RELAXED] = listed(reply.relaxed)
             worker.widen(work, sum(request.n for request in reply.requests))
             salt = scope["edgeq"].salt
             requests = [replace(request, salt=salt + request.salt) for request in reply.requests]
@@ -127,6 +137,21 @@ async def answer(app: App, dialect: Dialect, scope: Scope, receive: Receive, sen
     finally:
         work.close()
         left.cancel()
+
+
+def listed(places: Sequence[str]) -> str:
+    """JSON pointers in a header: as in the fragment of a URI, so that whatever names tools and properties
+    have stays one word; as many as are short enough to be sent, and how many more there are."""
+    words: list[str] = []
+    left = RELAXED_CHARS
+    for place in places:
+        word = quote(place, safe="/~$")
+        left -= len(word)
+        if left < 0:
+            words.append(f"and {len(places) - len(words)} more")
+            break
+        words.append(word)
+    return ", ".join(words)
 
 
 async def leaving(receive: Receive) -> None:

@@ -24,6 +24,7 @@ from edgeq.serve.wire import SSE, new_id
 Block = dict[str, Any]
 
 TYPES = {413: "request_too_large", 500: "api_error", 501: "invalid_request_error", 503: "overloaded_error"}
+PARAMETERS = "/function/parameters"  # where OpenAI's tools have what is input_schema here
 REASONS = {"eos": "end_turn", "length": "max_tokens", "stop": "stop_sequence"}
 CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -161,6 +162,8 @@ def tools_of(tools: Sequence[Block] | None) -> list[Block] | None:
             raise unsupported(f"tools[{n}]", f"the server has no tool {tool['name'][:80]!r} of its own")
         function: Block = {"name": tool["name"], "description": tool.get("description") or ""}
         function["parameters"] = tool.get("input_schema") or {}
+        if tool.get("strict") is not None:
+            function["strict"] = tool["strict"]
         found.append({"type": "function", "function": function})
     return found
 
@@ -207,12 +210,14 @@ class MessageReply:
     def __init__(self, served: Served, data: Mapping[str, Any]) -> None:
         fields.refuse(data, REFUSED)
         read = fields.read(Ask, data)
-        served.check_name(read.model)
         self.served, self.stream = served, read.stream
         self.unknown = fields.unknown(data, Ask, [*REFUSED, *IGNORED])
         self._stops = stops_of(read.stop_sequences)
         prompt, plan = prompt_of(served, read, self._stops)
         self._structure = plan.of(prompt)
+        self.relaxed: Sequence[str] = [
+            place.replace(PARAMETERS, "/input_schema", 1) for place in plan.relaxed
+        ]
         self.requests = [
             Request(
                 prompt,

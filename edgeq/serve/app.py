@@ -7,17 +7,19 @@ import secrets
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.routing import Match, Route
 
 from edgeq.errors import CancelledError, EdgeqError
-from edgeq.serve import anthropic, embeddings, llamacpp, ollama, tokens
+from edgeq.serve import anthropic, embeddings, llamacpp, ollama, page, tokens
 from edgeq.serve import ollama_model as about
 from edgeq.serve.answer import (
+    RELAXED,
     Dialect,
     Left,
     Receive,
@@ -25,6 +27,7 @@ from edgeq.serve.answer import (
     Send,
     answer,
     data_of,
+    headers_of,
     json_response,
     leaving,
     start,
@@ -35,11 +38,12 @@ from edgeq.serve.errors import ApiError, api_error
 from edgeq.serve.guard import OPEN, Guard
 from edgeq.serve.http import Limits
 from edgeq.serve.metrics import Metrics
+from edgeq.serve.models import Hosted, Models
 from edgeq.serve.openai import ChatReply
-from edgeq.serve.page import page_answer, pages, wants_page
 from edgeq.serve.served import Served
 from edgeq.serve.wire import error_json
-from edgeq.serve.worker import Work, Worker
+from edgeq.serve.work import Work
+from edgeq.serve.worker import Worker
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 Errors = Callable[[ApiError, str], dict[str, Any]]  # of a dialect: the error, the request's id
@@ -56,7 +60,9 @@ class Facts:
     status: int = 0
     has_begun: bool = False  # its answer
     work: Work | None = None
+    model: str = ""  # that the work is of
     salt: str = ""  # of whoever asks, for what is known of prompts
+    headers: dict[str, str] = field(default_factory=dict)  # of its answer, whatever that is
 
 
 class Endpoint:
@@ -76,48 +82,66 @@ def openai_errors(error: ApiError, _: str) -> dict[str, Any]:
 
 
 class App:
-    """The ASGI application. It answers from the beginning on; what needs the model waits for `serve`.
+    """The ASGI application. It answers from the beginning on; what needs models waits for `loaded`.
 
-    log(line) is told of each request that is over.
+    strict: whether requests must name the model as it is called. log(line) is told of each
+    request that is over.
     """
 
     def __init__(
-        self, *, guard: Guard, limits: Limits | None = None, log: Callable[[str], object] = lambda line: None
+        self,
+        *,
+        guard: Guard,
+        limits: Limits | None = None,
+        strict: bool = False,
+        log: Callable[[str], object] = lambda line: None,
     ) -> None:
         self.guard, self.limits, self.log = guard, limits or Limits(), log
         self.metrics = Metrics()
         self.pool = ThreadPoolExecutor(PREPARERS, "edgeq-serve-prepare")
-        self.served: Served | None = None
-        self.worker: Worker | None = None
+        self.models = Models(strict=strict)
+        self.loaded = False
         self.draining = False
         self.running = 0  # requests
         self.endpoints = self._endpoints()
 
     def serve(self, served: Served, worker: Worker) -> None:
-        """The model is ready."""
-        self.served, self.worker = served, worker
-        gauges = self.metrics.gauges
+        """One more model. `loaded` is set behind the last."""
+        self.models.add(served, worker)
+        numbers = self.metrics.of(served.name)
+        gauges = numbers.gauges
         gauges["edgeq_requests_running"] = "Texts that run.", lambda: worker.batch.counts[0]
         gauges["edgeq_requests_waiting"] = "Texts that wait.", lambda: worker.batch.counts[1]
         pool = getattr(served.model, "pool", None)
         if pool is not None:
             gauges["edgeq_cache_bytes"] = "Bytes of pages that are held.", lambda: pool.used
             gauges["edgeq_cache_limit_bytes"] = "Bytes of pages at the most.", lambda: pool.limit
-        self.metrics.info = {
+        numbers.info = {
             "version": served.fingerprint,
             "isa": str(getattr(served.model, "isa", "")),
             "model": served.name,
         }
 
-    def ready(self) -> tuple[Served, Worker]:
-        """The model and who steps it. ApiError where there is none, yet or any more."""
+    @property
+    def stalled(self) -> str | None:
+        """The name of a model that does not move; the others wait for it."""
+        return next((served.name for served, worker in self.models if worker.stalled), None)
+
+    def ready(self) -> None:
+        """ApiError where nothing is answered, yet or any more."""
         if self.draining:
             raise ApiError(503, "the server is ending", code="draining", retry_after=5)
-        if self.served is None or self.worker is None:
+        if not self.loaded:
             raise ApiError(503, "the model is being loaded", code="loading", retry_after=2)
-        if self.worker.stalled:
-            raise ApiError(503, "the model does not move", code="stalled", retry_after=30)
-        return self.served, self.worker
+        if self.stalled is not None:
+            raise ApiError(503, f"the model {self.stalled} does not move", code="stalled", retry_after=30)
+
+    def meant(self, data: Mapping[str, Any], names: Sequence[str] = ("model",)) -> Hosted:
+        """The model that a request means, in one of these fields. ApiError where there is none of that
+        name."""
+        self.ready()
+        name = next((data[each] for each in names if data.get(each)), None)
+        return self.models.named(name if isinstance(name, str) else None)
 
     def failed(self, error: BaseException) -> None:
         """Tell the log of what no client did."""
@@ -131,16 +155,16 @@ class App:
     def _endpoints(self) -> list[Endpoint]:
         chat, completion = self._answering(ChatReply), self._answering(CompletionReply)
         rows: list[tuple[str, list[str], Handler]] = [
-            ("/", ["GET"], self._root),
-            ("/web/{name}", ["GET"], self._page),
+            ("/", ["GET"], page.root),
+            ("/web/{name}", ["GET"], page.file),
             ("/health", ["GET"], self._health),
             ("/v1/health", ["GET"], self._health),
             ("/metrics", ["GET"], self._metrics),
-            ("/v1/models", ["GET"], self._telling(lambda served, _: tokens.models(served))),
-            ("/models", ["GET"], self._telling(lambda served, _: tokens.models(served))),
-            ("/v1/models/{name:path}", ["GET"], self._telling(_model)),
-            ("/tokenizer_info", ["GET"], self._telling(lambda served, _: tokens.tokenizer_info(served))),
-            ("/props", ["GET"], self._telling(lambda served, _: tokens.props(served, self._parallel()))),
+            ("/v1/models", ["GET"], self._listing(tokens.models)),
+            ("/models", ["GET"], self._listing(tokens.models)),
+            ("/v1/models/{name:path}", ["GET"], self._model),
+            ("/tokenizer_info", ["GET"], self._telling(lambda hosted: tokens.tokenizer_info(hosted.served))),
+            ("/props", ["GET"], self._telling(_props)),
             ("/tokenize", ["POST"], self._making(tokens.tokenize)),
             ("/detokenize", ["POST"], self._making(tokens.detokenize)),
             ("/apply-template", ["POST"], self._making(tokens.apply_template)),
@@ -161,12 +185,10 @@ class App:
         for path, made in (("embed", embeddings.embed), ("embeddings", embeddings.embed_one)):
             found.append(Endpoint(f"/api/{path}", ["POST"], self._embedding(made), ollama.errors))
         for path, told in (("version", about.version), ("tags", about.tags), ("ps", about.ps)):
-            found.append(Endpoint(f"/api/{path}", ["GET"], self._telling(told), ollama.errors))
-        found.append(Endpoint("/api/show", ["POST"], self._making(about.show), ollama.errors))
+            found.append(Endpoint(f"/api/{path}", ["GET"], self._listing(told), ollama.errors))
+        show = self._making(about.show, ("model", "name"))
+        found.append(Endpoint("/api/show", ["POST"], show, ollama.errors))
         return found
-
-    def _parallel(self) -> int:
-        return self.worker.parallel if self.worker is not None else 0
 
     def _answering(self, dialect: Dialect) -> Handler:
         async def handler(scope: Scope, receive: Receive, send: Send) -> None:
@@ -174,17 +196,37 @@ class App:
 
         return handler
 
-    def _telling(self, told: Callable[[Served, Mapping[str, Any]], Any]) -> Handler:
+    def _telling(self, told: Callable[[Hosted], Any]) -> Handler:
+        """What there is to tell of one model, the one that the query names."""
+
         async def handler(scope: Scope, receive: Receive, send: Send) -> None:
-            served, _ = self.ready()
-            await json_response(send, told(served, scope["path_params"]))
+            await json_response(
+                send, told(self.meant(dict(parse_qsl(scope["query_string"].decode("latin-1")))))
+            )
 
         return handler
 
-    def _making(self, made: Callable[[Served, Mapping[str, Any]], Any]) -> Handler:
+    def _listing(self, told: Callable[[Sequence[Served]], Any]) -> Handler:
+        """What there is to tell of all."""
+
         async def handler(scope: Scope, receive: Receive, send: Send) -> None:
-            served, _ = self.ready()
+            self.ready()
+            await json_response(send, told([served for served, _ in self.models]))
+
+        return handler
+
+    async def _model(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.ready()
+        served, _ = self.models.exactly(scope["path_params"]["name"])
+        await json_response(send, tokens.model_json(served))
+
+    def _making(
+        self, made: Callable[[Served, Mapping[str, Any]], Any], names: Sequence[str] = ("model",)
+    ) -> Handler:
+        async def handler(scope: Scope, receive: Receive, send: Send) -> None:
+            self.ready()
             data = await data_of(self, receive)
+            served, _ = self.meant(data, names)
             loop = asyncio.get_running_loop()
             await json_response(send, await loop.run_in_executor(self.pool, made, served, data))
 
@@ -192,8 +234,9 @@ class App:
 
     def _embedding(self, made: Callable[[Served, Mapping[str, Any], Callable[[], bool]], Any]) -> Handler:
         async def handler(scope: Scope, receive: Receive, send: Send) -> None:
-            served, _ = self.ready()
+            self.ready()
             data = await data_of(self, receive)
+            served, _ = self.meant(data)
             left = asyncio.ensure_future(leaving(receive))
             loop = asyncio.get_running_loop()
             try:
@@ -206,31 +249,13 @@ class App:
 
         return handler
 
-    async def _root(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The page, for browsers; else what clients of ollama ask to see whether somebody is there."""
-        if wants_page(_headers(scope)):
-            await self._file("index.html", scope, send)
-            return
-        text = b"edgeq is running\n"
-        found = {"content-type": "text/plain", "content-length": str(len(text)), "vary": "Accept"}
-        await start(send, 200, found)
-        await send({"type": "http.response.body", "body": text})
-
-    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._file(scope["path_params"]["name"], scope, send)
-
-    @staticmethod
-    async def _file(name: str, scope: Scope, send: Send) -> None:
-        file = pages().get(name)
-        if file is None:
-            raise ApiError(404, f"the page has no file {name[:80]!r}", code="not_found")
-        status, found, body = page_answer(file, _headers(scope))
-        await start(send, status, found)
-        await send({"type": "http.response.body", "body": body})
-
     async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.ready()
-        await json_response(send, {"status": "ok"})
+        told: dict[str, Any] = {"status": "ok"}
+        if len(self.models) > 1:
+            counts = {served.name: worker.batch.counts for served, worker in self.models}
+            told["models"] = {name: {"running": r, "waiting": w} for name, (r, w) in counts.items()}
+        await json_response(send, told)
 
     async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
@@ -246,20 +271,20 @@ class App:
         assert scope["type"] == "http"
         facts = Facts(secrets.token_hex(8), time.monotonic())
         scope["edgeq"] = facts
-        more: dict[str, str] = {"x-request-id": facts.id, "x-content-type-options": "nosniff"}
+        facts.headers |= {"x-request-id": facts.id, "x-content-type-options": "nosniff"}
 
         async def told(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 facts.status, facts.has_begun = message["status"], True
-                listed = [(name.encode(), value.encode("latin-1")) for name, value in more.items()]
+                listed = [(name.encode(), value.encode("latin-1")) for name, value in facts.headers.items()]
                 message = {**message, "headers": [*message["headers"], *listed]}
             await send(message)
 
-        headers = _headers(scope)
+        headers = headers_of(scope)
         path = _path(scope)
         endpoint = next((each for each in self.endpoints if each.path == path), None)
         try:
-            more |= self.guard.check(scope["method"], path, headers)
+            facts.headers |= self.guard.check(scope["method"], path, headers)
             if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
                 await start(told, 204, {})
                 await told({"type": "http.response.body"})
@@ -332,28 +357,28 @@ class App:
         tokens = ""
         if facts.work is not None and facts.work.generations:
             generations = facts.work.generations
-            self.metrics.ended(generations)
+            numbers = self.metrics.of(facts.model)
+            numbers.ended(generations)
             count = sum(generation.usage.completion_tokens for generation in generations)
             tokens = f" {generations[0].usage.prompt_tokens}+{count} tokens"
-            histograms = self.metrics.histograms
             for name, when in (
                 ("edgeq_queue_seconds", facts.work.first_step),
                 ("edgeq_time_to_first_token_seconds", facts.work.first_token),
             ):
                 if when is not None:
-                    histograms[name].observe(when - facts.began)
+                    numbers.histograms[name].observe(when - facts.began)
         took = 1000 * (time.monotonic() - facts.began)
         path = ascii(scope["path"][:80])[1:-1]
         if path not in OPEN:  # which others ask all the time
-            self.log(f"{scope['method'][:16]} {path} {facts.status} {took:.0f} ms{tokens} {facts.id}")
+            lost = facts.headers.get(RELAXED)
+            dropped = f" not held to {lost}" if lost else ""
+            self.log(
+                f"{scope['method'][:16]} {path} {facts.status} {took:.0f} ms{tokens} {facts.id}{dropped}"
+            )
 
 
-def _headers(scope: Scope) -> dict[str, str]:
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-
-
-def _model(served: Served, words: Mapping[str, Any]) -> dict[str, Any]:
-    return tokens.model(served, words["name"])
+def _props(hosted: Hosted) -> dict[str, Any]:
+    return tokens.props(hosted.served, hosted.worker.parallel)
 
 
 def _path(scope: Mapping[str, Any]) -> str:

@@ -91,7 +91,7 @@ def timings_of(generation: BatchGeneration) -> dict[str, Any]:
     times, usage = generation.timings, generation.usage
     prompt_ms, predicted_ms = 1000 * times.prompt_seconds, 1000 * times.generate_seconds
     computed, drawn = times.prompt_tokens, times.generated_tokens
-    return {
+    told = {
         "cache_n": usage.cached_tokens,
         "prompt_n": computed,
         "prompt_ms": round(prompt_ms, 3),
@@ -102,6 +102,9 @@ def timings_of(generation: BatchGeneration) -> dict[str, Any]:
         "predicted_per_token_ms": round(predicted_ms / drawn, 3) if drawn else 0.0,
         "predicted_per_second": round(times.generated_tokens_per_second, 3),
     }
+    if times.draft_tokens:
+        told |= {"draft_n": times.draft_tokens, "draft_n_accepted": times.accepted_tokens}
+    return told
 
 
 def token_json(served: Any, token: TokenLogprob) -> dict[str, Any]:

@@ -90,6 +90,7 @@ class CompletionReply:
     """Completions of one or many prompts, in one or as a stream."""
 
     media, ping = SSE, PING
+    relaxed: Sequence[str] = ()
 
     def __init__(self, served: Served, data: Mapping[str, Any]) -> None:
         fields.refuse(data, REFUSED)
@@ -102,7 +103,6 @@ class CompletionReply:
                 code="unsupported_parameter",
                 param="best_of",
             )
-        served.check_name(read.model)
         self.served, self.stream = served, read.stream
         self.unknown = fields.unknown(data, Completion, [*REFUSED, *IGNORED, "best_of"])
         self._usage = read.stream_options is not None and bool(read.stream_options.include_usage)

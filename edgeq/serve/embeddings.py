@@ -83,7 +83,6 @@ def vectors_of(
 def embeddings(served: Served, data: Mapping[str, Any], left: Left) -> dict[str, Any]:
     """/v1/embeddings"""
     read = fields.read(Embeddings, data)
-    served.check_name(read.model)
     vectors, tokens = vectors_of(served, read.input, left, dimensions=read.dimensions)
     rows = []
     for n, vector in enumerate(vectors):
@@ -98,7 +97,6 @@ def embed(served: Served, data: Mapping[str, Any], left: Left) -> dict[str, Any]
     """/api/embed"""
     began = time.monotonic_ns()
     read = fields.read(Embed, data)
-    served.check_name(read.model)
     vectors, tokens = vectors_of(served, read.input, left, truncate=read.truncate, dimensions=read.dimensions)
     return {
         "model": served.name,
@@ -112,6 +110,5 @@ def embed(served: Served, data: Mapping[str, Any], left: Left) -> dict[str, Any]
 def embed_one(served: Served, data: Mapping[str, Any], left: Left) -> dict[str, Any]:
     """/api/embeddings"""
     read = fields.read(EmbedOne, data)
-    served.check_name(read.model)
     vectors, _ = vectors_of(served, read.prompt, left, "prompt")
     return {"embedding": vectors[0].tolist()}

@@ -38,6 +38,7 @@ class CompletionReply:
     """`content` and what goes with it, in one or as a stream."""
 
     media, ping = SSE, PING
+    relaxed: Sequence[str] = ()
 
     def __init__(self, served: Served, data: Mapping[str, Any]) -> None:
         fields.refuse(data, REFUSED)

@@ -29,6 +29,8 @@ COUNTERS = {
     "edgeq_prompt_tokens": "Tokens of prompts, those that were known among them.",
     "edgeq_cached_tokens": "Tokens of prompts that were known.",
     "edgeq_generated_tokens": "Tokens drawn.",
+    "edgeq_draft_tokens": "Tokens guessed, with --draft.",
+    "edgeq_accepted_tokens": "Tokens guessed that came true, a pass saved each.",
     "edgeq_prompt_seconds": "Seconds of passes over prompts.",
     "edgeq_generate_seconds": "Seconds of passes that draw tokens.",
 }
@@ -56,22 +58,14 @@ class Histogram:
         return found
 
 
-class Metrics:
-    """Numbers of one server. `gauges` are asked when somebody asks."""
+class Numbers:
+    """Those of one model. `gauges` (name → help, a function) are asked when somebody asks."""
 
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
-        self.labelled: dict[str, Counter[tuple[str, ...]]] = {name: Counter() for name in LABELLED}
         self.histograms = {name: Histogram(bounds) for name, (bounds, _) in HISTOGRAMS.items()}
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self.info: dict[str, str] = {}
-
-    def count(self, name: str, *labels: str) -> None:
-        self.labelled[name][labels] += 1
-
-    def ignored(self, names: Iterable[str]) -> None:
-        for name in names:
-            self.count("edgeq_ignored_fields", name if name in FIELDS else "other")
 
     def step(self, seconds: float, texts: int) -> None:
         self.histograms["edgeq_step_seconds"].observe(seconds)
@@ -84,11 +78,31 @@ class Metrics:
             self.counters["edgeq_prompt_tokens"] += usage.prompt_tokens
             self.counters["edgeq_cached_tokens"] += usage.cached_tokens
             self.counters["edgeq_generated_tokens"] += usage.completion_tokens
+            self.counters["edgeq_draft_tokens"] += times.draft_tokens
+            self.counters["edgeq_accepted_tokens"] += times.accepted_tokens
             self.counters["edgeq_prompt_seconds"] += times.prompt_seconds
             self.counters["edgeq_generate_seconds"] += times.generate_seconds
             if times.decode_passes:
                 mean = times.generate_seconds / times.decode_passes
                 self.histograms["edgeq_inter_token_seconds"].observe(mean)
+
+
+class Metrics:
+    """Numbers of one server, and of each of its models; of several these have the label `model`."""
+
+    def __init__(self) -> None:
+        self.labelled: dict[str, Counter[tuple[str, ...]]] = {name: Counter() for name in LABELLED}
+        self.models: dict[str, Numbers] = {}
+
+    def of(self, model: str) -> Numbers:
+        return self.models.setdefault(model, Numbers())
+
+    def count(self, name: str, *labels: str) -> None:
+        self.labelled[name][labels] += 1
+
+    def ignored(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.count("edgeq_ignored_fields", name if name in FIELDS else "other")
 
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""
@@ -108,16 +122,35 @@ class Metrics:
             InfoMetricFamily,
         )
 
-        for name, help in COUNTERS.items():
-            yield CounterMetricFamily(name, help, value=self.counters[name])
         for name, (labels, help) in LABELLED.items():
             family = CounterMetricFamily(name, help, labels=labels)
             for values, count in list(self.labelled[name].items()):
                 family.add_metric(values, count)
             yield family
-        for name, histogram in self.histograms.items():
-            buckets = histogram.buckets()
-            yield HistogramMetricFamily(name, HISTOGRAMS[name][1], buckets=buckets, sum_value=histogram.sum)
-        for name, (help, ask) in self.gauges.items():
-            yield GaugeMetricFamily(name, help, value=ask())
-        yield InfoMetricFamily("edgeq_build", "What is served.", value=self.info)
+        models = dict(self.models)
+        by = ("model",) if len(models) > 1 else ()
+
+        def named(model: str) -> list[str]:
+            return [model] if by else []
+
+        for name, help in COUNTERS.items():
+            counter = CounterMetricFamily(name, help, labels=by)
+            for model, numbers in models.items():
+                counter.add_metric(named(model), numbers.counters[name])
+            yield counter
+        for name, (_, help) in HISTOGRAMS.items():
+            buckets = HistogramMetricFamily(name, help, labels=by)
+            for model, numbers in models.items():
+                histogram = numbers.histograms[name]
+                buckets.add_metric(named(model), histogram.buckets(), histogram.sum)
+            yield buckets
+        gauges: dict[str, Any] = {}
+        for model, numbers in models.items():
+            for name, (help, ask) in numbers.gauges.items():
+                gauge = gauges.setdefault(name, GaugeMetricFamily(name, help, labels=by))
+                gauge.add_metric(named(model), ask())
+        yield from gauges.values()
+        build = InfoMetricFamily("edgeq_build", "What is served.", labels=())
+        for numbers in models.values():
+            build.add_metric((), numbers.info)
+        yield build

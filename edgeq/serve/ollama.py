@@ -76,10 +76,10 @@ class _Reply:
 
     media, ping = "application/x-ndjson", b""
     unknown: Sequence[str] = ()
+    relaxed: Sequence[str] = ()
 
     def __init__(self, served: Served, read: Ask, prompt: list[int], structure: Structure, own: bool) -> None:
         """own: whether the template's own stops end the text."""
-        served.check_name(read.model)
         given = read.options or {}
         options = fields.read(Options, given)
         model = served.model
@@ -160,7 +160,6 @@ class _Reply:
 
 def loaded(served: Served, read: Ask, **said: Any) -> Whole:
     """The answer to a request that says nothing: the model is there, whether it was to come or to go."""
-    served.check_name(read.model)
     reason = "unload" if read.keep_alive in (0, "0", "0s") else "load"
     head = {"model": served.name, "created_at": now()}
     return Whole({**head, **said, "done": True, "done_reason": reason})
@@ -199,6 +198,7 @@ class ChatReply(_Reply):
         plan = plan_for(served, response_format=_format(read), tools=read.tools, words=words)
         prompt = chat_prompt(served, plan.messages(messages_of(read.messages)), words, plan.tools)
         super().__init__(served, read, prompt, plan.of(prompt), True)
+        self.relaxed = plan.relaxed
 
     def said(self, content: str, thoughts: str) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": content}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeq import __version__
@@ -12,7 +12,7 @@ from edgeq.serve.served import Served, predicts
 VERSION = "0.12.0"  # of the dialect: clients ask for one that is new enough
 
 
-def version(served: Served, _: Mapping[str, Any]) -> dict[str, str]:
+def version(_: Sequence[Served]) -> dict[str, str]:
     return {"version": VERSION, "edgeq": __version__}
 
 
@@ -28,21 +28,25 @@ def _details(served: Served) -> dict[str, Any]:
     }
 
 
-def tags(served: Served, _: Mapping[str, Any]) -> dict[str, Any]:
+def tags(all: Sequence[Served]) -> dict[str, Any]:
+    """The models that there are."""
+    return {"models": list(map(_tag, all))}
+
+
+def _tag(served: Served) -> dict[str, Any]:
     made = datetime.datetime.fromtimestamp(served.created, datetime.UTC).isoformat()
     name = f"{served.name}:latest"
     head = {"name": name, "model": name, "modified_at": made, "size": served.bytes}
-    return {"models": [{**head, "digest": served.fingerprint, "details": _details(served)}]}
+    return {**head, "digest": served.fingerprint, "details": _details(served)}
 
 
-def ps(served: Served, _: Mapping[str, Any]) -> dict[str, Any]:
-    (model,) = tags(served, {})["models"]
-    return {"models": [{**model, "expires_at": "9999-01-01T00:00:00Z", "size_vram": 0}]}
+def ps(all: Sequence[Served]) -> dict[str, Any]:
+    """Those that are loaded: all of them, and they stay."""
+    stays = {"expires_at": "9999-01-01T00:00:00Z", "size_vram": 0}
+    return {"models": [{**_tag(served), **stays} for served in all]}
 
 
 def show(served: Served, data: Mapping[str, Any]) -> dict[str, Any]:
-    name = data.get("model") or data.get("name")
-    served.check_name(name if isinstance(name, str) else None)
     template = served.template or served.model.chat_template or ""
     family = served.model.file.family
     can = {

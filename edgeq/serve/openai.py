@@ -67,7 +67,6 @@ class ChatReply:
     def __init__(self, served: Served, data: Mapping[str, Any]) -> None:
         fields.refuse(data, REFUSED)
         read = fields.read(Chat, data)
-        served.check_name(read.model)
         if read.continue_final_message:
             raise unsupported("continue_final_message", "an assistant's last message is a finished turn")
         if read.top_logprobs is not None and not read.logprobs:
@@ -93,6 +92,7 @@ class ChatReply:
             words=words,
             stops=stops,
         )
+        self.relaxed: Sequence[str] = plan.relaxed
         messages = plan.messages(messages_of(read.messages))
         prompt = chat_prompt(served, messages, words, plan.tools, goes_on=read.add_generation_prompt)
         self._structure = plan.of(prompt)

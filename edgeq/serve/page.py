@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from edgeq.serve.answer import Receive, Scope, Send, headers_of, start
+from edgeq.serve.errors import ApiError
+
 TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -65,3 +68,28 @@ def page_answer(file: File, headers: Mapping[str, str]) -> tuple[int, dict[str, 
     if packs:
         found["content-encoding"] = "gzip"
     return 200, {**found, "content-type": file.media, "content-length": str(len(body))}, body
+
+
+async def root(scope: Scope, receive: Receive, send: Send) -> None:
+    """The page, for browsers; else what clients of ollama ask to see whether somebody is there."""
+    if wants_page(headers_of(scope)):
+        await _send("index.html", scope, send)
+        return
+    text = b"edgeq is running\n"
+    found = {"content-type": "text/plain", "content-length": str(len(text)), "vary": "Accept"}
+    await start(send, 200, found)
+    await send({"type": "http.response.body", "body": text})
+
+
+async def file(scope: Scope, receive: Receive, send: Send) -> None:
+    """A file of the page."""
+    await _send(scope["path_params"]["name"], scope, send)
+
+
+async def _send(name: str, scope: Scope, send: Send) -> None:
+    found = pages().get(name)
+    if found is None:
+        raise ApiError(404, f"the page has no file {name[:80]!r}", code="not_found")
+    status, headers, body = page_answer(found, headers_of(scope))
+    await start(send, status, headers)
+    await send({"type": "http.response.body", "body": body})

@@ -54,6 +54,7 @@ class Reply(Protocol):
     """
 
     requests: list[Request]
+    relaxed: Sequence[str]  # places in the tools whose keywords no answer is held to, as JSON pointers
     stream: bool
     media: str  # of the stream
     ping: bytes  # in a stream in which nothing else comes; empty for none

@@ -23,13 +23,11 @@ FINGERPRINT_BYTES = 1 << 20  # of the file's beginning, which holds its header
 class Served:
     """A model, its name, and what the server was told of it.
 
-    defaults: of how tokens are drawn. template: in place of the model's. strict: whether a request must name
-    the model as it is called.
+    defaults: of how tokens are drawn. template: in place of the model's.
     """
 
     model: Any
     name: str
-    strict: bool = False
     template: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     created: int = field(default_factory=lambda: int(time.time()))
@@ -65,16 +63,6 @@ class Served:
         if not predicts(self.model):
             raise ApiError(
                 501, "the model predicts no token: it makes vectors, at /v1/embeddings", param="model"
-            )
-
-    def check_name(self, name: str | None) -> None:
-        """ApiError where a request asks for another model and that counts."""
-        if self.strict and name is not None and name not in (self.name, f"{self.name}:latest"):
-            raise ApiError(
-                404,
-                f"the model {name[:80]!r} does not exist; there is {self.name!r}",
-                code="model_not_found",
-                param="model",
             )
 
     @cached_property

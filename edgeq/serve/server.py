@@ -9,17 +9,19 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgeq.errors import EdgeqError
 from edgeq.serve.app import App
 from edgeq.serve.errors import ApiError
 from edgeq.serve.guard import Guard
 from edgeq.serve.http import Limits, Server, server_for
+from edgeq.serve.models import check_names
 from edgeq.serve.served import Served, predicts
 from edgeq.serve.sockets import Listener
+from edgeq.serve.turns import Turns
 from edgeq.serve.worker import Worker
 
 LOOK_S = 0.1  # between looks at whether the last answer is out
@@ -27,13 +29,20 @@ NOTICE_S = 1.0  # in which the last bytes leave
 WATCH_S = 5.0  # between looks at whether the model moves
 
 
+class Loaded(NamedTuple):
+    """A model that is to be served, and what it is called. draft: as for `edgeq.Batch`."""
+
+    name: str
+    model: Any
+    draft: object = None
+
+
 @dataclass
 class Settings:
-    """How a server is run. load() opens the model, in a thread of its own, while requests are told to come
-    again. tell(line): what a person is to know."""
+    """How a server is run. load() opens the models, in a thread of its own, while requests are told to come
+    again; the first is meant by requests that name none. tell(line): what a person is to know."""
 
-    load: Callable[[], Any]
-    name: Callable[[Any], str]
+    load: Callable[[], Sequence[Loaded]]
     listener: Listener
     guard: Guard
     limits: Limits = field(default_factory=Limits)
@@ -58,13 +67,14 @@ class _Life:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.app = App(guard=settings.guard, limits=settings.limits, log=settings.log)
+        self.app = App(guard=settings.guard, limits=settings.limits, strict=settings.strict, log=settings.log)
+        self.turns: Turns | None = None
         self.server: Server = server_for(self.app, settings.limits)
         self.signals = 0
         self.ending = asyncio.Event()
         self.at_once = asyncio.Event()
         self.error: BaseException | None = None
-        self.model: Any = None
+        self.loaded: Sequence[Loaded] = ()
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -111,19 +121,25 @@ class _Life:
 
     async def _load(self) -> None:
         loop, settings = asyncio.get_running_loop(), self.settings
-        done: asyncio.Future[Any] = loop.create_future()
+        done: asyncio.Future[Sequence[Loaded]] = loop.create_future()
 
         def load() -> None:
+            result: Sequence[Loaded] = ()
+            error: BaseException | None = None
             try:
-                result, error = settings.load(), None
-                warm(result)
+                result = settings.load()
+                check_names([each.name for each in result])
+                for each in result:
+                    warm(each.model)
             except BaseException as caught:
-                result, error = None, caught
+                error = caught
 
             def told() -> None:
+                if done.cancelled() or error is not None:
+                    for each in result:
+                        each.model.close()
                 if done.cancelled():
-                    if result is not None:
-                        result.close()
+                    pass
                 elif error is not None:
                     done.set_exception(error)
                 else:
@@ -134,7 +150,7 @@ class _Life:
 
         threading.Thread(target=load, name="edgeq-serve-load", daemon=True).start()
         try:
-            self.model = await done
+            self.loaded = await done
             self._serve(loop)
         except asyncio.CancelledError:
             raise
@@ -142,45 +158,44 @@ class _Life:
             self._broken(error)
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        settings = self.settings
-        served = Served(
-            self.model,
-            settings.name(self.model),
-            strict=settings.strict,
-            template=settings.template,
-            defaults=settings.defaults,
-        )
-        worker = Worker(
-            self.model,
-            loop,
-            parallel=settings.parallel,
-            queue=settings.queue,
-            stall=settings.stall,
-            crashed=self._broken,
-            observe=self.app.metrics.step,
-        )
-        worker.start()
-        self.app.serve(served, worker)
-        settings.ready(self.app)
+        settings, app = self.settings, self.app
+        self.turns = turns = Turns(loop, self._broken)
+        for name, model, draft in self.loaded:
+            served = Served(model, name, template=settings.template, defaults=settings.defaults)
+            worker = Worker(
+                model,
+                turns,
+                parallel=settings.parallel,
+                queue=settings.queue,
+                stall=settings.stall,
+                draft=draft,
+                observe=app.metrics.of(name).step,
+            )
+            app.serve(served, worker)
+        turns.start()
+        app.loaded = True
+        settings.ready(app)
 
     def _broken(self, error: BaseException) -> None:
         """The model cannot be had, or a step failed as a whole: whoever started the server may start it
         anew."""
         self.error = error
-        if self.app.worker is not None:
-            self.app.worker.fail_all(ApiError(500, "the server failed and ends"))
+        self._fail_all(ApiError(500, "the server failed and ends"))
         self.end()
+
+    def _fail_all(self, error: ApiError) -> None:
+        for _, worker in self.app.models:
+            worker.fail_all(error)
 
     async def _watch(self) -> None:
         """Tell once where the engine stands, when it does not move."""
-        told = False
+        told: str | None = None
         while True:
             await asyncio.sleep(WATCH_S)
-            worker = self.app.worker
-            if worker is not None and worker.stalled != told:
-                told = worker.stalled
-                if told:
-                    self.settings.tell("the model does not move; where every thread stands:")
+            if (stalled := self.app.stalled) != told:
+                told = stalled
+                if told is not None:
+                    self.settings.tell(f"the model {told} does not move; where every thread stands:")
                     faulthandler.dump_traceback(sys.stderr)
 
     # the end ------------------------------------------------------------------------------------------
@@ -191,9 +206,8 @@ class _Life:
         if self.settings.listener.handed:  # whoever comes waits in the socket for the next process
             self.server.stop_listening()
         await self._until_quiet(self.settings.limits.drain_s)
-        worker = self.app.worker
-        if worker is not None and self.app.running:
-            worker.fail_all(ApiError(503, "the server is ending", code="draining", retry_after=5))
+        if self.app.running:
+            self._fail_all(ApiError(503, "the server is ending", code="draining", retry_after=5))
             await self._until_quiet(NOTICE_S)
 
     async def _until_quiet(self, seconds: float) -> None:
@@ -206,10 +220,12 @@ class _Life:
         loading.cancel()
         await asyncio.wait([loading])
         self.app.pool.shutdown(wait=False, cancel_futures=True)
-        if self.app.worker is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self.app.worker.stop)
-        if self.model is not None:
-            self.model.close()
+        if self.turns is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self.turns.stop)
+        for _, worker in self.app.models:
+            worker.close()
+        for _, model, _ in self.loaded:
+            model.close()
         self.settings.listener.close()
 
 

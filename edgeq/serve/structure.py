@@ -248,6 +248,7 @@ def _asked(forms: Mapping[str, Any] | None) -> dict[str, Any]:
 def refused(param: str, error: UsageError) -> ApiError:
     """Of what cannot be honoured, where it is."""
     if isinstance(error, SchemaError):
-        place = f"{param}{error.pointer}"
+        within = error.pointer.startswith(f"/{param}/")  # of a tool: from the request's top on
+        place = error.pointer[1:] if within else f"{param}{error.pointer}"
         return ApiError(400, str(error), code="invalid_schema", param=place)
     return ApiError(400, str(error), code="invalid_value", param=param)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -160,16 +160,5 @@ def model_json(served: Served) -> dict[str, Any]:
     }
 
 
-def models(served: Served) -> dict[str, Any]:
-    return {"object": "list", "data": [model_json(served)]}
-
-
-def model(served: Served, name: str) -> dict[str, Any]:
-    if name not in (served.name, f"{served.name}:latest"):
-        raise ApiError(
-            404,
-            f"the model {name[:80]!r} does not exist; there is {served.name!r}",
-            code="model_not_found",
-            param="model",
-        )
-    return model_json(served)
+def models(all: Sequence[Served]) -> dict[str, Any]:
+    return {"object": "list", "data": list(map(model_json, all))}

@@ -62,11 +62,11 @@ UMask=0077
 """
 
 
-def units(model: str, words: Sequence[str], host: str, port: int, drain_s: float) -> str:
-    """Both units. words: of the command line, but for the model and where it listens."""
-    path = os.path.abspath(model) if os.path.exists(model) else model
+def units(models: Sequence[str], words: Sequence[str], host: str, port: int, drain_s: float) -> str:
+    """Both units. words: of the command line, but for the models and where it listens."""
+    paths = [os.path.abspath(model) if os.path.exists(model) else model for model in models]
     program = shutil.which("edgeq") or "edgeq"
-    line = shlex.join([program, "serve", path, *words]).replace("%", "%%").replace("$", "$$")
+    line = shlex.join([program, "serve", *paths, *words]).replace("%", "%%").replace("$", "$$")
     stream = host.removeprefix("unix:") if host.startswith("unix:") else f"{bracketed(host)}:{port}"
     return SOCKET.format(stream=stream) + "\n" + SERVICE.format(command=line, stop_s=int(drain_s) + 5)
 

@@ -1,4 +1,4 @@
-"""The thread that steps the model, and the door between it and the event loop.
+"""One model's texts, and the door between the thread that steps it and the event loop.
 
 The loop admits (`reserve`), a thread that prepares requests submits them, and after each step the events of
 all texts come to the loop in one call. No lock is held across a pass.
@@ -6,141 +6,37 @@ all texts come to the loop in one call. No lock is held across a pass.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from edgeq.generate import Batch, BatchGeneration, Piece
 from edgeq.serve.errors import ApiError, api_error
-from edgeq.serve.news import News
-from edgeq.serve.request import Event, Request
+from edgeq.serve.request import Request
+from edgeq.serve.turns import Turns
+from edgeq.serve.work import Work
 
-PIECES_MAX = 256  # tokens, and others told beside them, that wait for a reader; then its texts pause
-IDLE_S = 0.25  # between looks at texts that are all paused
 STALLED_S = 30.0  # that a step may take in any case
 STALLED_STEPS = 20  # times what steps take usually
 
 
-class Work:
-    """The texts of one HTTP request; all but `count` is the event loop's.
-
-    However `events` is left, `close` cancels what is not over. What a reader has not taken is counted where it comes to be, in the engine's thread: however
-    far behind the loop is, the texts pause with the step that reaches PIECES_MAX.
-    """
-
-    def __init__(self, worker: Worker, places: int) -> None:
-        self._worker, self.places = worker, places
-        self.generations: list[BatchGeneration] = []
-        self.started = asyncio.Event()  # set with the first event
-        self.first_step: float | None = None  # by the monotonic clock
-        self.first_token: float | None = None
-        self.cancelled = False
-        self.over = 0  # texts
-        self._news = News()
-        self._events: dict[int, list[Piece]] = {}
-        self._ended: set[int] = set()
-        self._lock = threading.Lock()  # of the two below, and of `cancelled` beside them
-        self._waiting = 0  # as PIECES_MAX has it, also what is on its way to the loop
-        self._paused = False
-        self._error: ApiError | None = None
-
-    @property
-    def done(self) -> bool:
-        return self._error is not None or (bool(self.generations) and self.over == len(self.generations))
-
-    async def events(
-        self, until: Callable[[], float | None] = lambda: None
-    ) -> AsyncGenerator[list[Event], None]:
-        """Lists of events, each what came since the last, and an empty one where nothing came until a time of
-        the loop's clock, which is asked for before each wait. ApiError for what ended the work."""
-        try:
-            while True:
-                if not await self._news.wait(until()):
-                    yield []
-                    continue
-                self._news.clear()
-                events = [Event(n, pieces, n in self._ended) for n, pieces in self._events.items()]
-                self._events, self._ended = {}, set()
-                self._taken(sum(weight(event.pieces) for event in events))
-                if events:
-                    yield events
-                if self._events:  # more came meanwhile
-                    continue
-                if self._error is not None:
-                    raise self._error
-                if self.done:
-                    return
-        finally:
-            self._news.close()
-
-    def feed(self, index: int, pieces: list[Piece], over: bool) -> None:
-        """What a step gave one text."""
-        if self.first_token is None:
-            now = time.monotonic()
-            self.first_step = self.first_step or now
-            self.first_token = now if pieces else None
-        self.started.set()
-        self._events.setdefault(index, []).extend(pieces)
-        if over:
-            self.over += 1
-            self._ended.add(index)
-        self._news.set()
-
-    def count(self, pieces: list[Piece]) -> None:
-        """What a step gave one text, before it is on its way: the engine's thread."""
-        with self._lock:
-            self._waiting += weight(pieces)
-            if self._waiting >= PIECES_MAX and not self._paused and not self.cancelled:
-                self._pause(True)
-
-    def _taken(self, count: int) -> None:
-        with self._lock:
-            self._waiting -= count
-            if self._paused and self._waiting < PIECES_MAX:
-                self._pause(False)
-
-    def fail(self, error: ApiError) -> None:
-        """Nothing more will come of it."""
-        if not self.done:
-            self._error = error
-            self._news.set()
-            self.close()
-
-    def close(self) -> None:
-        """Cancel what is not over."""
-        with self._lock:
-            self.cancelled = True
-            for generation in self.generations:
-                generation.cancel()
-            self._pause(False)
-
-    def _pause(self, paused: bool) -> None:
-        self._paused = paused
-        for generation in self.generations:
-            generation.pause(paused)
-        self._worker.wake()
-
-
 class Worker:
-    """One model's texts, all of them stepped by one thread.
+    """One model's texts, all of them stepped by the one thread of `turns`, others' too.
 
-    parallel: texts that run at once; queue: that wait besides. crashed(error) is called in the loop when a
-    step fails as a whole, which is a fault: nothing is computed after it.
+    parallel: texts that run at once; queue: that wait besides. observe(seconds, texts) is told of each step.
     """
 
     def __init__(
         self,
         model: Any,
-        loop: asyncio.AbstractEventLoop,
+        turns: Turns,
         *,
         parallel: int = 4,
         queue: int = 64,
         stall: float = 0.25,
         draft: object = None,
-        crashed: Callable[[BaseException], object] = lambda error: None,
         observe: Callable[[float, int], object] = lambda seconds, rows: None,
     ) -> None:
         self.batch = Batch(model, parallel=parallel, stall=stall, draft=draft)
@@ -148,26 +44,15 @@ class Worker:
         self.taken = 0  # places
         self.works: set[Work] = set()
         self.step_seconds = 0.0  # of a step, lately
-        self._loop, self._crashed, self._observe = loop, crashed, observe
+        self.used = 0.0  # seconds that steps took; `turns` adds those that others had meanwhile
+        self._turns, self._observe = turns, observe
         self._owners: dict[int, tuple[Work, int, BatchGeneration]] = {}
         self._lock = threading.Lock()  # of _owners, and of what is added beside them
-        self._awake = threading.Event()
-        self._stop = False
         self._step_began: float | None = None
-        self._thread = threading.Thread(target=self._run, name="edgeq-serve-engine", daemon=True)
+        turns.join(self)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def wake(self) -> None:
-        self._awake.set()
-
-    def stop(self) -> None:
-        """Cancel everything and wait for the thread."""
-        self._stop = True
-        self.wake()
-        if self._thread.is_alive():
-            self._thread.join()
+    def close(self) -> None:
+        """Cancel everything, once `turns` has stopped."""
         self.batch.close()
 
     @property
@@ -177,17 +62,13 @@ class Worker:
         most = max(STALLED_S, STALLED_STEPS * self.step_seconds)
         return began is not None and time.monotonic() - began > most
 
-    @property
-    def thread_id(self) -> int | None:
-        return self._thread.ident
-
     # admission: the loop's ---------------------------------------------------------------------------
 
     def reserve(self, places: int = 1) -> Work:
         """Places for so many texts. ApiError where the queue is full."""
         self._check(places)
         self.taken += places
-        work = Work(self, places)
+        work = Work(self._turns.wake, places)
         self.works.add(work)
         return work
 
@@ -240,28 +121,23 @@ class Worker:
             if work.cancelled:
                 for generation in generations:
                     generation.cancel()
-        self.wake()
+        self._turns.wake()
 
     # the engine's thread -------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        try:
-            while not self._stop:
-                if self.batch.idle:
-                    self._awake.wait()
-                self._awake.clear()
-                if not self.batch.idle:
-                    self._step()
-        except BaseException as error:
-            self._call(self._crashed, error)
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to step."""
+        return self.batch.idle
 
-    def _step(self) -> None:
+    def step(self) -> bool:
+        """One step; False where nobody can move: all are paused, or memory is short."""
         began = self._step_began = time.monotonic()
         events = self.batch.step()
         seconds, self._step_began = time.monotonic() - began, None
-        if not events:  # all are paused, or memory is short: somebody has to move
-            self._awake.wait(IDLE_S)
-            return
+        if not events:
+            return False
+        self.used += seconds
         self.step_seconds += (seconds - self.step_seconds) / (8 if self.step_seconds else 1)
         told = []
         with self._lock:
@@ -272,13 +148,8 @@ class Worker:
                     told.append((*owner, pieces, generation.over))
                     if generation.over:
                         del self._owners[id(generation)]
-        self._call(self._deliver, told, seconds)
-
-    def _call(self, function: Callable[..., object], *arguments: Any) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function, *arguments)
-        except RuntimeError:  # the loop has ended: nobody is there to hear of it
-            self._stop = True
+        self._turns.call(self._deliver, told, seconds)
+        return True
 
     def _deliver(
         self, told: list[tuple[Work, int, BatchGeneration, list[Piece], bool]], seconds: float
@@ -291,11 +162,6 @@ class Worker:
             work.feed(index, pieces, over)
             if over and work.over == len(work.generations):
                 self.release(work)
-
-
-def weight(pieces: Sequence[Piece]) -> int:
-    """Tokens, and others told beside them."""
-    return sum(1 if piece.logprob is None else 1 + len(piece.logprob.top) for piece in pieces)
 
 
 def made(batch: Batch, request: Request, most: int) -> Iterator[list[BatchGeneration]]:

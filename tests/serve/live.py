@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 from edgeq.serve import sockets
 from edgeq.serve.app import App
 from edgeq.serve.guard import Guard
-from edgeq.serve.server import Settings, _Life
+from edgeq.serve.served import Served
+from edgeq.serve.server import Loaded, Settings, _Life
+from edgeq.serve.worker import Worker
 from tests.patience import STUCK_S, until
 
 TEMPLATE = (
@@ -77,9 +79,9 @@ class Live:
         self.url = self.listener.url
         self._is_ready = threading.Event()
         load = settings.pop("load", lambda: Shared(model))
+        models, draft = settings.pop("models", ("stories",)), settings.pop("draft", None)
         self.settings = Settings(
-            load=load,
-            name=settings.pop("name", lambda _: "stories"),
+            load=lambda: [Loaded(name, load(), draft) for name in models],
             listener=self.listener,
             guard=guard or Guard(),
             tell=self.lines.append,
@@ -153,15 +155,22 @@ class Live:
         self.join()
 
     @property
+    def served(self) -> Served:
+        """The first model."""
+        return self.app.models.first.served
+
+    @property
+    def worker(self) -> Worker:
+        return self.app.models.first.worker
+
+    @property
     def batch(self) -> Any:
-        assert self.app.worker is not None
-        return self.app.worker.batch
+        return self.worker.batch
 
     def wait_idle(self) -> None:
         """Until nothing is computed and no place is taken."""
-        worker = self.app.worker
-        assert worker is not None
-        until(lambda: worker.batch.idle and worker.taken == 0, "the server's rest")
+        for _, worker in self.app.models:
+            until(lambda: worker.batch.idle and worker.taken == 0, "the server's rest")  # noqa: B023
 
     # a client -----------------------------------------------------------------------------------------
 

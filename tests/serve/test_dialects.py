@@ -160,8 +160,7 @@ def test_errors_of_anthropic(start: Start) -> None:
     server = start(parallel=1, queue=0)
     assert server.get("/v1/messages").json["type"] == "error"
     with server.halted(), server.begin("/v1/completions", {"prompt": "Tom"}):
-        worker = server.app.worker
-        assert worker is not None
+        worker = server.worker
         until(lambda: worker.taken == 1, "its place")
         busy = message(server)
         assert busy.status == 429 and busy.json["error"]["type"] == "rate_limit_error"

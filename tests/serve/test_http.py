@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from edgeq.generate.results import Timings, Usage
+from edgeq.serve.choice import timings_of
 from edgeq.serve.http import Limits
 from tests.patience import until
 from tests.serve.conftest import Start
@@ -84,6 +86,32 @@ def test_metrics(start: Start) -> None:
     ):
         assert line in text, line
     assert "edgeq_step_seconds_bucket" in text and 'model="stories"' in text
+
+
+def test_a_draft_changes_no_text_and_is_told(start: Start) -> None:
+    pytest.importorskip("prometheus_client")
+    plain, guesses = start(), start(draft="prompt")
+    guessed = accepted = 0
+    for seed in range(3):
+        asked = {"prompt": "Tom and Tom and Tom and Tom", "max_tokens": 60, "seed": seed, "top_k": 2}
+        found = guesses.post("/v1/completions", asked).json
+        assert found["choices"] == plain.post("/v1/completions", asked).json["choices"]
+        guessed += found["timings"].get("draft_n", 0)
+        accepted += found["timings"].get("draft_n_accepted", 0)
+    guesses.wait_idle()
+    text = guesses.get("/metrics").body.decode()  # how many pay is the machine's to say
+    assert f"edgeq_draft_tokens_total {float(guessed)}" in text
+    assert f"edgeq_accepted_tokens_total {float(accepted)}" in text
+
+
+def test_timings_of_guesses() -> None:
+    class Generation:
+        usage, timings = Usage(3, 0, 5), Timings(draft_tokens=4, accepted_tokens=2)
+
+    told = timings_of(Generation())  # type: ignore[arg-type]
+    assert told["draft_n"] == 4 and told["draft_n_accepted"] == 2
+    Generation.timings = Timings()
+    assert "draft_n" not in timings_of(Generation())  # type: ignore[arg-type]
 
 
 RUBBISH = (
@@ -191,8 +219,7 @@ def test_places_are_counted(start: Start) -> None:
         halted = stack.enter_context(ExitStack())
         halted.enter_context(server.halted())
         open_ = [stack.enter_context(server.begin("/v1/completions", {**body, "n": 2})) for _ in range(2)]
-        worker = server.app.worker
-        assert worker is not None
+        worker = server.worker
         until(lambda: worker.taken == 4, "places")
         assert server.complete(max_tokens=1, n=2).status == 429
         assert server.complete(["a"] * 6, max_tokens=1).status == 400  # more than there ever are

@@ -13,7 +13,9 @@ from edgeq.sampling import SamplingOptions
 from edgeq.serve.errors import ApiError
 from edgeq.serve.http import Limits
 from edgeq.serve.request import Request
-from edgeq.serve.worker import PIECES_MAX, Worker
+from edgeq.serve.turns import Turns
+from edgeq.serve.work import PIECES_MAX
+from edgeq.serve.worker import Worker
 from tests.fake_model import EOS
 from tests.patience import until
 from tests.schedule.fake_engine import FakeEngine
@@ -41,7 +43,7 @@ def test_who_leaves_is_not_computed_for(start: Start, model: Any) -> None:
             connection.recv(rng.choice([1, 500, 5000]))
         reset(connection) if rng.random() < 0.5 else connection.close()
     server.wait_idle()
-    assert server.batch.counts == (0, 0) and not server.app.worker.works  # type: ignore[union-attr]
+    assert server.batch.counts == (0, 0) and not server.worker.works
     until(lambda: server.app.running == 0, "the end of all requests")
     assert model.pool.used == used
     assert server.complete(max_tokens=2).status == 200
@@ -56,8 +58,7 @@ def test_it_ends_within_a_step(start: Start) -> None:
         first.recv(1)
         halted.enter_context(server.halted())
         second = server.begin("/v1/completions", LONG)
-        worker = server.app.worker
-        assert worker is not None
+        worker = server.worker
         until(lambda: worker.taken == 2 and all(work.generations for work in worker.works), "two requests")
         works = list(worker.works)
         reset(first)
@@ -77,7 +78,7 @@ def test_a_body_that_breaks_off(start: Start) -> None:
         connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
         until(lambda: server.app.running == 1, "the request")
     until(lambda: server.app.running == 0, "its end")
-    assert server.app.worker.taken == 0  # type: ignore[union-attr]
+    assert server.worker.taken == 0
 
 
 def test_who_does_not_read_holds_up_nobody(start: Start) -> None:
@@ -105,14 +106,15 @@ def test_a_reader_that_is_behind_pauses_its_texts_alone() -> None:
 
     async def run() -> None:
         engine = FakeEngine(context=2000, pages=100_000)
-        worker = Worker(engine, asyncio.get_running_loop(), parallel=2)
+        turns = Turns(asyncio.get_running_loop())
+        worker = Worker(engine, turns, parallel=2)
         options = SamplingOptions(seed=1, logit_bias=((EOS, -1000.0),))
         works = []
         for _ in range(2):
             work = worker.reserve()
             worker.submit(work, [Request([0, 5, 6], options, 900, cache=False)])
             works.append(work)
-        worker.start()
+        turns.start()
         slow, quick = works
         async for _ in quick.events():
             pass
@@ -122,7 +124,8 @@ def test_a_reader_that_is_behind_pauses_its_texts_alone() -> None:
             count += sum(piece.id is not None for event in events for piece in event.pieces)
         assert count == len(slow.generations[0].ids) == len(quick.generations[0].ids) == 900
         assert slow.generations[0].ids == quick.generations[0].ids
-        await asyncio.get_running_loop().run_in_executor(None, worker.stop)
+        await asyncio.get_running_loop().run_in_executor(None, turns.stop)
+        worker.close()
         assert worker.taken == 0 and not engine.open
 
     asyncio.run(run())
@@ -132,9 +135,10 @@ def test_a_step_that_fails_as_a_whole_is_told() -> None:
     async def run() -> None:
         engine = FakeEngine(context=200)
         crashed = asyncio.get_running_loop().create_future()
-        worker = Worker(engine, asyncio.get_running_loop(), crashed=crashed.set_result)
+        turns = Turns(asyncio.get_running_loop(), crashed.set_result)
+        worker = Worker(engine, turns)
         engine.mishaps.append(lambda parts: 1 / 0)
-        worker.start()
+        turns.start()
         work = worker.reserve()
         worker.submit(work, [Request([0, 5, 6], SamplingOptions(seed=1), 9)])
         assert isinstance(await crashed, ZeroDivisionError)
@@ -163,8 +167,7 @@ def test_a_long_prompt_holds_up_nobody(start: Start, model: Any) -> None:
     server.batch._scheduler.engine = engine = type("Engine", (), {"advance": staticmethod(counted)})()
     for name in ("pass_tokens", "pass_outputs", "page_tokens", "pool", "cache_bytes", "sequence"):
         setattr(engine, name, getattr(model, name))
-    worker = server.app.worker
-    assert worker is not None
+    worker = server.worker
     server.complete([5] * 40, max_tokens=4, cache_prompt=False)  # so that it knows what passes take
     with server.begin("/v1/completions", {**LONG, "stream": True}) as stream:
         stream.recv(1)

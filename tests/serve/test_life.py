@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -20,6 +21,7 @@ import pytest
 from edgeq.errors import FormatError, UsageError
 from edgeq.serve import sockets
 from edgeq.serve.http import Limits
+from edgeq.serve.turns import Turns
 from tests.patience import STUCK_S, until
 from tests.serve.conftest import Start
 from tests.serve.live import Live, Shared
@@ -47,6 +49,91 @@ def test_it_answers_while_the_model_is_loaded(model: Any) -> None:
     finally:
         go.set()
         server.stop()
+
+
+def test_several_models(start: Start) -> None:
+    pytest.importorskip("prometheus_client")
+    server = start(models=("one", "two"))
+    listed = server.get("/v1/models").json["data"]
+    assert [model["id"] for model in listed] == ["one", "two"]
+    assert [model["name"] for model in server.get("/api/tags").json["models"]] == ["one:latest", "two:latest"]
+    assert len(server.get("/api/ps").json["models"]) == 2
+    assert server.get("/v1/models/two").json["id"] == "two"
+    for asked, found in (("two", "two"), ("two:latest", "two"), ("one", "one"), (None, "one")):
+        for path in ("/v1/chat/completions", "/v1/messages", "/api/chat"):
+            body = {"model": asked, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+            assert server.post(path, {**body, "stream": False}).json["model"] == found
+        assert server.complete(model=asked, max_tokens=2).json["model"] == found
+    assert server.get("/props").json["model_alias"] == "one"
+    assert server.get("/props?model=two").json["model_alias"] == "two"
+    assert server.post("/api/show", {"name": "two"}).status == 200
+    for path in ("/v1/completions", "/tokenize"):
+        missing = server.post(path, {"model": "gpt", "prompt": "Tom"})
+        assert missing.status == 404 and missing.error["code"] == "model_not_found"
+        assert "'one', 'two'" in missing.error["message"]
+    assert server.post("/api/show", {"model": "gpt"}).status == 404
+    assert server.get("/v1/models/gpt").status == server.get("/props?model=gpt").status == 404
+    server.wait_idle()
+    idle = {"running": 0, "waiting": 0}
+    assert server.get("/health").json == {"status": "ok", "models": {"one": idle, "two": idle}}
+    text = server.get("/metrics").body.decode()
+    for name in ("one", "two"):
+        assert f'edgeq_requests_running{{model="{name}"}} 0.0' in text
+        assert f'edgeq_step_seconds_count{{model="{name}"}}' in text
+    assert text.count("edgeq_build_info{") == 2
+
+
+def test_each_of_several_models_has_places_of_its_own(start: Start) -> None:
+    server = start(models=("one", "two"), parallel=1, queue=0)
+    body = {"prompt": "Tom", "max_tokens": 2, "model": "one"}
+    with server.halted(), server.begin("/v1/completions", body):
+        until(lambda: server.worker.taken == 1, "the first")
+        assert server.complete(max_tokens=1, model="one").status == 429
+    server.wait_idle()
+    assert server.complete(max_tokens=1, model="two").status == 200
+
+
+def test_models_take_turns_by_the_time_that_they_take() -> None:
+    """Of those that can move, the one that had the least is next; who was idle saved nothing up."""
+
+    class Fake:
+        def __init__(self, cost: float) -> None:
+            self.used, self.cost, self.idle, self.stuck = 0.0, cost, False, False
+
+        def step(self) -> bool:
+            if self.stuck:
+                return False
+            self.used += self.cost
+            order.append(self)
+            return True
+
+    async def run() -> Turns:
+        return Turns(asyncio.get_running_loop())
+
+    turns, order = asyncio.run(run()), list[Fake]()
+    slow, quick = Fake(3.0), Fake(1.0)
+    turns.join(slow)
+    turns.join(quick)
+    quick.idle = True
+    for _ in range(5):
+        assert turns._next()
+    assert order == [slow] * 5
+    quick.idle, slow.stuck = False, False
+    order.clear()
+    for _ in range(40):
+        assert turns._next()
+    assert 28 <= order.count(quick) <= 33  # three to one
+    quick.stuck = True
+    order.clear()
+    assert turns._next() and order == [slow]
+    slow.idle = True
+    assert not turns._next()
+
+
+def test_two_models_of_one_name_are_refused(model: Any) -> None:
+    server = Live(model, models=("one", "one"), ready=False)
+    server.join()
+    assert isinstance(server.error, UsageError) and "--alias" in str(server.error)
 
 
 def test_a_model_that_cannot_be_loaded_ends_it(model: Any) -> None:
@@ -120,8 +207,8 @@ def test_a_fault_of_the_engine_ends_the_server(start: Start) -> None:
 def test_a_model_that_does_not_move_is_not_healthy(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgeq.serve.worker.STALLED_S", 0.0)
     server = start()
-    worker = server.app.worker
-    assert worker is not None and server.get("/health").status == 200
+    worker = server.worker
+    assert server.get("/health").status == 200
     worker._step_began = 0.0
     assert server.get("/health").error["code"] == "stalled"
     worker._step_began = None

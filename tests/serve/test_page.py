@@ -304,7 +304,7 @@ def test_a_message_is_answered(tab: Tab, live: Live) -> None:
     stats = tab.page.text_content("article.assistant .stats")
     assert re.search(r"^[\d.]+ tokens/s · 12 tokens · \d+ of \d+ before them cached · cut at", stats)
     used = tab.page.text_content("#used")
-    assert used == f"{answer['usage']['total_tokens']} of {live.app.served.model.context} tokens"  # type: ignore[union-attr]
+    assert used == f"{answer['usage']['total_tokens']} of {live.served.model.context} tokens"
     assert tab.page.evaluate("document.activeElement.id") == "text"
     assert tab.page.input_value("#text") == ""
 

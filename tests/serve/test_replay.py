@@ -47,7 +47,7 @@ def chats(demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     (folder / "stories/config.json").write_text(json.dumps(config), encoding="utf-8")
     convert(folder / "stories", folder / "stories.edgeq", scheme="q4")
     with edgeq.load(folder / "stories.edgeq", threads=1) as model:
-        server = Live(model, template=TEMPLATE, name=lambda _: "smollm2")
+        server = Live(model, template=TEMPLATE, models=("smollm2",))
         yield server
         server.stop()
 

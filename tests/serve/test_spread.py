@@ -294,8 +294,7 @@ def test_the_command_is_stopped(start: Start, tmp_path: Path) -> None:
     server = start()
     source, out = written(tmp_path / "in", *(request(n) for n in range(8))), tmp_path / "out"
     with server.halted(), command(str(source), "-o", str(out), "--workers", server.url) as process:
-        worker = server.app.worker
-        assert worker is not None
+        worker = server.worker
         until(lambda: worker.taken == 8, "the requests' arrival")
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=STUCK_S)

@@ -45,8 +45,7 @@ def still(start: Start, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
     for name in ("openai", "completions"):
         monkeypatch.setattr(f"edgeq.serve.{name}.timings_of", lambda generation: {})
     server = start()
-    assert server.app.served is not None
-    server.app.served.fingerprint = "edgeq"
+    server.served.fingerprint = "edgeq"
     yield server
 
 

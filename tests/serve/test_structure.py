@@ -10,6 +10,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from edgeq.chat.thoughts import begun
+from edgeq.serve.answer import listed
 from edgeq.serve.errors import ApiError
 from edgeq.serve.served import Served
 from edgeq.serve.structure import CONTENT, REASONING, Delta, Parser, Plain, Thinking, plan_for
@@ -91,8 +92,7 @@ def test_what_is_refused(asked: dict[str, Any], param: str, live: Live) -> None:
 
 
 def served_of(live: Live) -> Served:
-    served, _ = live.app.ready()
-    return served
+    return live.served
 
 
 def test_what_binds_nothing_passes(live: Live) -> None:
@@ -140,6 +140,45 @@ def test_a_tool_is_called(live: Live) -> None:
     assert all(delta["index"] == 0 and "function" in delta for delta in deltas)
     assert deltas[0]["function"]["name"] == "weather" and "name" not in deltas[-1]["function"]
     assert "".join(d["function"]["arguments"] for d in deltas) == call["function"]["arguments"]
+
+
+def test_what_a_tool_is_relaxed_by_is_told(live: Live) -> None:
+    parameters = {
+        "type": "object",
+        "properties": {"city": {"enum": ["Paris", "Rome"], "not": {"const": "Rome"}}, "é\r\n": {"if": {}}},
+        "required": ["city"],
+    }
+    function: dict[str, Any] = {"name": "weather", "parameters": parameters}
+    asked = {"messages": ASKED["messages"], "tools": [{"type": "function", "function": function}]}
+    openai = {**asked, "max_tokens": 200, "tool_choice": "required"}
+    names = ["city/not", "%C3%A9%0D%0A/if"]
+    places = ", ".join(f"/tools/0/function/parameters/properties/{name}" for name in names)
+    for path, body in (("/v1/chat/completions", openai), ("/api/chat", asked)):
+        for stream in (False, True):
+            response = live.post(path, {**body, "stream": stream})
+            assert response.status == 200 and response.headers["x-edgeq-relaxed"] == places
+    call = live.post("/v1/chat/completions", openai).json["choices"][0]["message"]["tool_calls"][0]
+    assert json.loads(call["function"]["arguments"])["city"] in ("Paris", "Rome")
+    assert any(f"not held to {places}" in line for line in live.lines)
+
+    tool: dict[str, Any] = {"name": "weather", "input_schema": parameters}
+    anthropic = {**asked, "max_tokens": 200}
+    response = live.post("/v1/messages", {**anthropic, "tools": [tool]})
+    assert response.headers["x-edgeq-relaxed"] == places.replace("function/parameters", "input_schema")
+    response = live.post("/v1/messages", {**anthropic, "tools": [{**tool, "strict": True}]})
+    assert response.status == 400 and "not at /properties/city" in response.json["error"]["message"]
+    function["strict"] = True
+    error = live.post("/v1/chat/completions", openai).error
+    assert error["param"] == "tools/0/function/parameters/properties/city"
+    assert error["code"] == "invalid_schema"
+    fine = live.post("/v1/chat/completions", {**openai, "tools": TOOLS})
+    assert fine.status == 200 and "x-edgeq-relaxed" not in fine.headers
+
+
+def test_many_places_are_told_in_short() -> None:
+    told = listed([f"/tools/{n}/function/parameters/not" for n in range(1000)])
+    assert len(told) < 1200 and told.startswith("/tools/0/") and told.endswith("more")
+    assert listed(["/" + 2000 * "x"]) == "and 1 more"
 
 
 def test_a_tool_is_called_in_other_dialects(live: Live) -> None:

@@ -33,4 +33,4 @@ DRAFTS = (
     ignored("-ctvd --cache-type-v-draft --spec-draft-type-v", "f16", ALIKE),
 )
 
-TABLE = Table("llama.cpp, speculative decoding", ("run", "chat"), DRAFTS)
+TABLE = Table("llama.cpp, speculative decoding", ("run", "chat", "serve"), DRAFTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeq.cli.foreign.rows import Row, Table, ignored, other, refused, same
 
 ELSEWHERE = "`edgeq serve` is the server"
-ONE = "one server serves the model it is started with"
+NAMED = "the models that a server is started with are all there: edgeq serve MODEL MODEL"
 PROXY = "let a reverse proxy do it"
 VECTORS = "/v1/embeddings is always there; vectors are made as the model's file says"
 RANKS = "`edgeq rerank` does it without a server"
@@ -49,11 +49,11 @@ OWN: tuple[Row, ...] = (
     refused("--api-prefix", "/llm", PROXY),
     refused("--ssl-key-file", "FILE", PROXY),
     refused("--ssl-cert-file", "FILE", PROXY),
-    refused("--tags", "NAME", ONE),
-    refused("--models-dir", "DIR", ONE),
-    refused("--models-preset", "FILE", ONE),
-    refused("--models-max", "4", ONE),
-    refused("--models-autoload --no-models-autoload", "", ONE),
+    refused("--tags", "NAME", NAMED),
+    refused("--models-dir", "DIR", NAMED),
+    refused("--models-preset", "FILE", NAMED),
+    refused("--models-max", "4", NAMED),
+    refused("--models-autoload --no-models-autoload", "", NAMED),
     refused("--embedding --embeddings", "", VECTORS),
     refused("--rerank --reranking", "", RANKS),
     refused("--pooling", "mean", VECTORS),

@@ -44,7 +44,7 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def chat_server(smollm2: Any) -> Iterator[Live]:
-    server = Live(smollm2, around=Wire, name=lambda _: "smollm2")
+    server = Live(smollm2, around=Wire, models=("smollm2",))
     yield server
     server.stop()
 
@@ -58,7 +58,7 @@ def vector_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     path = tmp_path_factory.mktemp("minilm") / "minilm.edgeq"
     convert(Path(found.origin).parent / "model", path, scheme="q8")
     with edgeq.load(path) as model:
-        server = Live(model, around=Wire, name=lambda _: "minilm")
+        server = Live(model, around=Wire, models=("minilm",))
         yield server
         server.stop()
 

@@ -71,6 +71,5 @@ def test_leaves(chats: Live, repository: Path) -> None:
 
 
 def works_of(server: Live) -> list[Any]:
-    worker = server.app.worker
-    assert worker is not None
+    worker = server.worker
     return list(worker.works)

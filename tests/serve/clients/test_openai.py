@@ -153,8 +153,7 @@ def test_sees_errors(live: Live, start: Start) -> None:
     server = start(parallel=1, queue=0)
     busy = client_of(server)
     with busy, server.halted(), server.begin("/v1/completions", {"prompt": "Tom"}):
-        worker = server.app.worker
-        assert worker is not None
+        worker = server.worker
         until(lambda: worker.taken == 1, "its place")
         with pytest.raises(openai.RateLimitError):
             busy.completions.create(model="any", prompt="x")
