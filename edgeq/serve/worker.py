@@ -27,8 +27,9 @@ STALLED_STEPS = 20  # times what steps take usually
 class Work:
     """The texts of one HTTP request; all but `count` is the event loop's.
 
-    However `events` is left, `close` cancels what is not over. What a reader has not taken is counted where it comes to be, in the engine's thread: however
-    far behind the loop is, the texts pause with the step that reaches PIECES_MAX.
+    However `events` is left, `close` cancels what is not over. What a reader has not taken is counted where
+    it comes to be, in the engine's thread: however far behind the loop is, the texts pause with the step that
+    reaches PIECES_MAX.
     """
 
     def __init__(self, worker: Worker, places: int) -> None:
