@@ -1,4 +1,4 @@
-"""What connections at rest cost a server: those that ask nothing, and those that do not read what they asked."""
+"""What connections at rest cost a server: those that ask nothing, and those that read nothing."""
 
 from __future__ import annotations
 
