@@ -147,6 +147,7 @@ class Stream:
         if b"[DONE]" in seen:
             self.over = True
         elif not part:
+            self.socket.close()
             raise RuntimeError(f"a stream broke off: {b''.join(self._parts)[-300:]!r}")
 
     @property
