@@ -17,7 +17,7 @@ from edgeq.errors import UsageError, shown
 from edgeq.sampling import largest, log_sum_exp
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TopLogprob:
     """A token that could have been drawn."""
 
@@ -26,7 +26,7 @@ class TopLogprob:
     logprob: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TokenLogprob(TopLogprob):
     """A token that was drawn, and the likeliest in its place, by falling probability."""
 
