@@ -36,7 +36,7 @@ from edgeq.serve.answer import (
 from edgeq.serve.completions import CompletionReply
 from edgeq.serve.errors import ApiError, api_error
 from edgeq.serve.guard import OPEN, Guard
-from edgeq.serve.http import Limits
+from edgeq.serve.http import Limits, response_bytes
 from edgeq.serve.metrics import Metrics
 from edgeq.serve.models import Hosted, Models
 from edgeq.serve.openai import ChatReply
@@ -104,6 +104,8 @@ class App:
         self.draining = False
         self.running = 0  # requests
         self.endpoints = self._endpoints()
+        posts = (each for each in self.endpoints if each.route.methods == {"POST"})
+        self.answering = {each.path: each for each in posts}  # what computes
 
     def serve(self, served: Served, worker: Worker) -> None:
         """One more model. `loaded` is set behind the last."""
@@ -149,6 +151,26 @@ class App:
             self.metrics.count("edgeq_queue_rejected", error.code or "other")
         if not isinstance(error, ApiError | EdgeqError):
             self.log("a request failed:\n" + "".join(traceback.format_exception(error)).rstrip())
+
+    def turned_away(self, path: str) -> bytes | None:
+        """The refusal of a request that is not even parsed, for it would be one too many. None for a path
+        where nothing is computed."""
+        endpoint = self.answering.get(path)
+        if endpoint is None:
+            return None
+        error, facts = self._full(), Facts(secrets.token_hex(8), time.monotonic(), status=429)
+        self.failed(error)
+        error.headers["x-request-id"] = facts.id
+        self._over({"method": "POST", "path": path}, facts, endpoint)
+        return response_bytes(error, endpoint.errors(error, facts.id))
+
+    def _full(self) -> ApiError:
+        return ApiError(
+            429,
+            f"{self.limits.requests} requests are under way, and no more are taken just now",
+            code="queue_full",
+            retry_after=1,
+        )
 
     # endpoints ------------------------------------------------------------------------------------------
 
@@ -337,12 +359,7 @@ class App:
     def _admit(self, headers: Mapping[str, str]) -> None:
         """ApiError for what is not even read."""
         if self.running >= self.limits.requests:
-            raise ApiError(
-                429,
-                f"{self.running} requests are under way, and no more are taken just now",
-                code="queue_full",
-                retry_after=1,
-            )
+            raise self._full()
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self.limits.body_bytes:
             raise too_large(self.limits.body_bytes)

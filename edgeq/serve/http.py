@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -19,6 +21,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from edgeq.serve.errors import ApiError
 from edgeq.serve.wire import error_json
+
+POST = re.compile(rb"POST (/[a-z0-9/_-]{1,80}) HTTP/1\.1\r\n")
+LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,7})(?=\r\n|\Z)", re.IGNORECASE)
+# of pages, which are told by what they may read, and of bodies that do not come in one piece
+FOREIGN = re.compile(rb"\r\n(?:origin|transfer-encoding|expect|upgrade)[ \t]*:", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -40,8 +47,37 @@ class Limits:
     drain_s: float = 10
 
 
-def protocol_class(limits: Limits) -> type[H11Protocol]:
-    """The protocol of a connection with these limits."""
+def whole_post(data: bytes) -> str | None:
+    """The path of a request that `data` is from its first byte to its last, if it is a plain POST that no
+    page sends: nothing of it is left on the way, whatever becomes of the connection."""
+    head, found, body = data.partition(b"\r\n\r\n")
+    line = POST.match(head)
+    if not found or line is None or FOREIGN.search(head):
+        return None
+    lengths = LENGTH.findall(head)
+    return line[1].decode() if len(lengths) == 1 and int(lengths[0]) == len(body) else None
+
+
+def response_bytes(error: ApiError, body: object) -> bytes:
+    """A whole answer, after which the connection ends."""
+    data = msgspec.json.encode(body)
+    found = {
+        "content-type": "application/json",
+        "content-length": str(len(data)),
+        "connection": "close",
+        **error.headers,
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in found.items())
+    return f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n{head}\r\n".encode() + data
+
+
+def protocol_class(app: Any, limits: Limits) -> type[H11Protocol]:
+    """The protocol of a connection with these limits.
+
+    Where as many requests are under way as are taken, one more is turned away before it is parsed: a crowd
+    costs little, and what runs goes on. app.turned_away(path): the bytes of its refusal, or None for a path
+    that is to be parsed all the same.
+    """
 
     class Protocol(H11Protocol):
         _headers: asyncio.TimerHandle | None = None
@@ -72,6 +108,11 @@ def protocol_class(limits: Limits) -> type[H11Protocol]:
 
         def data_received(self, data: bytes) -> None:
             if self.transport.is_closing():
+                return
+            if len(self.tasks) >= limits.requests and (refused := self._one_too_many(data)) is not None:
+                self._have_headers()
+                self.transport.write(refused)
+                self.transport.close()
                 return
             if self._headers is None and (self.cycle is None or self.cycle.response_complete):
                 self._wait_for_headers()
@@ -104,6 +145,12 @@ def protocol_class(limits: Limits) -> type[H11Protocol]:
         def abort(self) -> None:
             """End the connection, whatever it was not able to send."""
             self.transport.abort()
+
+        def _one_too_many(self, data: bytes) -> bytes | None:
+            """The refusal of what may be turned away unparsed: a whole request, and no part of another."""
+            is_new = (self.cycle is None or self.cycle.response_complete) and not self.conn.trailing_data[0]
+            path = whole_post(data) if is_new else None
+            return None if path is None else app.turned_away(path)
 
         def _wait_for_headers(self) -> None:
             if self._headers is None:
@@ -161,7 +208,7 @@ def server_for(app: Any, limits: Limits) -> Server:
         logging.getLogger(name).disabled = True  # the app tells what is to be told
     config = uvicorn.Config(
         app,
-        http=protocol_class(limits),
+        http=protocol_class(app, limits),
         ws="none",
         loop="asyncio",
         lifespan="off",

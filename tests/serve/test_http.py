@@ -11,7 +11,7 @@ import pytest
 
 from edgeq.generate.results import Timings, Usage
 from edgeq.serve.choice import timings_of
-from edgeq.serve.http import Limits
+from edgeq.serve.http import Limits, whole_post
 from tests.patience import until
 from tests.serve.conftest import Start
 from tests.serve.live import Live
@@ -240,4 +240,28 @@ def test_requests_under_way_have_a_limit(start: Start) -> None:
             stack.enter_context(server.connect()).sendall(head)
         until(lambda: server.app.running == 2, "requests")
         assert server.complete(max_tokens=1).status == 429
+        whole = head.replace(b"9", b"2") + b"{}"
+        found = server.raw(whole)
+        assert found.startswith(b"HTTP/1.1 429 ") and b"\r\nretry-after: 1\r\n" in found
+        assert b'"queue_full"' in found and b"\r\nx-request-id: " in found
+        page = whole.replace(b"localhost", b"localhost\r\nConnection: close\r\nOrigin: http://localhost:1")
+        assert server.raw(page).startswith(b"HTTP/1.1 403 ")
+        told = server.raw(whole.replace(b"completions", b"messages"))
+        assert told.startswith(b"HTTP/1.1 429 ") and b'"type":"rate_limit_error"' in told
+        assert server.get("/health").status == 200
+        assert server.app.running == 2
     until(lambda: server.app.running == 0, "their end")
+    assert sum("POST /v1/completions 429" in line for line in server.lines) == 2
+
+
+def test_what_is_turned_away_unparsed() -> None:
+    whole = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"
+    assert whole_post(whole) == whole_post(whole.replace(b"Length: ", b"length:")) == "/v1/completions"
+    for data in (
+        whole[:-1], whole + b"x", whole + whole, whole.replace(b"POST", b"GET"), whole.replace(b"1.1", b"1"),
+        whole.replace(b"Host: a", b"Content-Length: 2"), whole.replace(b"Host: a", b"origin : null"),
+        whole.replace(b"Host: a", b"Transfer-Encoding: chunked"), whole.replace(b": 2", b": 2, 2"),
+        whole.replace(b": 2", b": 99999999999"), whole.replace(b"\r\n\r\n", b"\r\n"),
+        whole.replace(b"/v1", b"http://a/v1"), b"", b"\r\n\r\n",
+    ):  # fmt: skip
+        assert whole_post(data) is None, data

@@ -1,0 +1,1 @@
+"""A server that is killed again and again, and what it finds when it starts anew."""
