@@ -140,7 +140,7 @@ class App:
         """The model that a request means, in one of these fields. ApiError where there is none of that
         name."""
         self.ready()
-        name = next((data[each] for each in names if data.get(each)), None)
+        name = next((data[each] for each in names if data.get(each) is not None), None)
         return self.models.named(name if isinstance(name, str) else None)
 
     def failed(self, error: BaseException) -> None:

@@ -177,6 +177,8 @@ def made(batch: Batch, request: Request, most: int) -> Iterator[list[BatchGenera
         "mask": request.mask,
     }
     for part in divided(request, most):
+        if part.mask is not None and part.n < request.n:
+            options["mask"] = part.mask.copy()  # type: ignore[attr-defined]
         yield batch.make(part.prompt, part.n, options=part.options, **options)
 
 
