@@ -64,7 +64,8 @@ def encode_chat(
     """The token ids of messages: see the module's contract. Raises as `render`.
 
     continue_final_message: end with the last message's text, without what the template writes behind it, so
-    that what follows goes on with it. add_bos: begin with the bos token where the template does not; None: as the tokenizer does with any text.
+    that what follows goes on with it. add_bos: begin with the bos token where the template does not; None: as
+    the tokenizer does with any text.
     """
     if not isinstance(template, str):
         raise UsageError("the model has no chat template, so it continues texts and cannot chat")

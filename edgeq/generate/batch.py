@@ -214,6 +214,16 @@ class Batch(Unique):
         """How many generations run, and how many wait."""
         return self._scheduler.counts
 
+    @property
+    def preempted(self) -> int:
+        """How often one gave its pages back to others, to be computed again later."""
+        return self._scheduler.preempted
+
+    @property
+    def last_step(self) -> tuple[int, float]:
+        """Rows of the last step's pass, and seconds that drawing from what it gave took."""
+        return self._scheduler.pass_rows, self._scheduler.draw_seconds
+
     def _prepared(self, prompt: str | Sequence[int], options: dict[str, Any]) -> Prepared:
         if self._closed:
             raise UsageError("the batch was closed.")

@@ -164,12 +164,15 @@ def test_a_tool_is_called(live: Live) -> None:
 def test_what_a_tool_is_relaxed_by_is_told(live: Live) -> None:
     parameters = {
         "type": "object",
-        "properties": {"city": {"enum": ["Paris", "Rome"], "not": {"const": "Rome"}}, "é\r\n": {"if": {}}},
+        "properties": {
+            "city": {"enum": ["Paris", "Rome"], "not": {"const": "Rome"}},
+            "é\r\n": {"if": {}, "enum": [1]},
+        },
         "required": ["city"],
     }
     function: dict[str, Any] = {"name": "weather", "parameters": parameters}
     asked = {"messages": ASKED["messages"], "tools": [{"type": "function", "function": function}]}
-    openai = {**asked, "max_tokens": 200, "tool_choice": "required"}
+    openai = {**asked, "max_tokens": 200, "tool_choice": "required", "parallel_tool_calls": False, "seed": 1}
     names = ["city/not", "%C3%A9%0D%0A/if"]
     places = ", ".join(f"/tools/0/function/parameters/properties/{name}" for name in names)
     for path, body in (("/v1/chat/completions", openai), ("/api/chat", asked)):
