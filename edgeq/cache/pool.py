@@ -54,6 +54,12 @@ class PagePool(Locked):
         """Bytes that are given out."""
         return sum(self._lent.copy().values()) - sum(page.nbytes for page in self._spare)
 
+    @property
+    def pages(self) -> tuple[int, int]:
+        """Pages that somebody holds, and such as wait for who needs one."""
+        spare = len(self._spare)
+        return max(0, len(self._lent) - spare), spare
+
     def take(self, nbytes: int) -> Page:
         """A page; OutOfMemoryError where the limit or the system has none left."""
         with self._lock:

@@ -57,17 +57,23 @@ def encode_chat(
     messages: Sequence[Mapping[str, Any]],
     *,
     add_generation_prompt: bool = True,
+    continue_final_message: bool = False,
     add_bos: bool | None = None,
     **variables: Any,
 ) -> list[int]:
     """The token ids of messages: see the module's contract. Raises as `render`.
 
-    add_bos: begin with the bos token where the template does not; None: as the tokenizer does with any text.
+    continue_final_message: end with the last message's text, without what the template writes behind it, so
+    that what follows goes on with it. add_bos: begin with the bos token where the template does not; None: as
+    the tokenizer does with any text.
     """
     if not isinstance(template, str):
         raise UsageError("the model has no chat template, so it continues texts and cannot chat")
     names = _token_names(tokenizer)
-    text, forgotten = run(template, _inputs(messages, variables, names, add_generation_prompt))
+    goes_on = add_generation_prompt and not continue_final_message
+    text, forgotten = run(template, _inputs(messages, variables, names, goes_on))
+    if continue_final_message:
+        text = _unfinished(text, messages)
     for name, given in forgotten:
         if any(isinstance(part, int) for part in _parts(tokenizer, given)):
             raise UnsupportedError(
@@ -75,6 +81,20 @@ def encode_chat(
                 "from the text of a message"
             )
     return tokenizer.encode_parts(_parts(tokenizer, text), add_bos=add_bos)
+
+
+def _unfinished(text: str, messages: Sequence[Mapping[str, Any]]) -> str:
+    """A rendered text up to the end of the last message's: what stands behind that is the template's own."""
+    content = messages[-1].get("content") if messages else None
+    if not isinstance(content, str) or not content.strip():
+        raise UsageError("the last message has no text that could be continued")
+    begun = text[: own_of(text).rfind(0) + 1]
+    if not begun.endswith((content, content.strip())):
+        raise UsageError(
+            "the chat template does not write the last message's text, as it is, behind all others', so it "
+            "cannot be continued"
+        )
+    return begun
 
 
 def _parts(tokenizer: Tokenizer, text: str) -> list[str | int]:

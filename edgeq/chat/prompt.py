@@ -14,7 +14,12 @@ from edgeq.generate import LanguageModel
 
 Message = Mapping[str, Any]
 OWN = frozenset(["messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "unk_token"])
-OWN |= {"tokenizer", "template", "add_bos"}  # parameters of `encode_chat`, which no template asks for
+OWN |= {
+    "tokenizer",
+    "template",
+    "add_bos",
+    "continue_final_message",
+}  # parameters of `encode_chat`, which no template asks for
 
 
 class ChatModel(LanguageModel, Protocol):

@@ -173,12 +173,14 @@ class Batch(Unique):
 
     def make(self, prompt: str | Sequence[int], n: int = 1, **options: Any) -> list[BatchGeneration]:
         """As `add_several`, but they do not begin before `begin` is called with them: what is to be checked
-        and made for them, which may take a while, is done here."""
+        and made for them, which may take a while, is done here. Each has a copy of a mask that is given."""
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise UsageError(f"n is {shown(n)}, but must be a whole number of at least 1")
-        for name in ("sequence", "mask"):
-            if options.get(name) is not None and (n > 1 or name == "sequence"):
-                raise UsageError(f"{name} is given, but {n} generations cannot share one")
+        if options.get("sequence") is not None:
+            raise UsageError(f"sequence is given, but {n} generations cannot share one")
+        mask = options.pop("mask", None)
+        if n > 1 and mask is not None and not hasattr(mask, "copy"):
+            raise UsageError(f"mask is given for {n} generations, but it has no copy() for each")
         ids = encode(self.model, prompt, special=options.pop("special", False), most=self.model.context)
         given = options.pop("options", None)
         fields = SamplingOptions.__dataclass_fields__
@@ -189,7 +191,8 @@ class Batch(Unique):
         prepared = []
         for i in range(n):
             own = given if given.seed is None else replace(given, seed=(given.seed + i) % 2**64)
-            prepared.append(self._prepared(ids, {**options, "options": own}))
+            each = mask.copy() if n > 1 and mask is not None else mask
+            prepared.append(self._prepared(ids, {**options, "options": own, "mask": each}))
         return [BatchGeneration(self, each) for each in prepared]
 
     def begin(self, generations: Sequence[BatchGeneration]) -> None:
@@ -210,6 +213,16 @@ class Batch(Unique):
     def counts(self) -> tuple[int, int]:
         """How many generations run, and how many wait."""
         return self._scheduler.counts
+
+    @property
+    def preempted(self) -> int:
+        """How often one gave its pages back to others, to be computed again later."""
+        return self._scheduler.preempted
+
+    @property
+    def last_step(self) -> tuple[int, float]:
+        """Rows of the last step's pass, and seconds that drawing from what it gave took."""
+        return self._scheduler.pass_rows, self._scheduler.draw_seconds
 
     def _prepared(self, prompt: str | Sequence[int], options: dict[str, Any]) -> Prepared:
         if self._closed:

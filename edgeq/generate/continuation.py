@@ -190,8 +190,9 @@ class Continuation:
         allowed = self._allowed(len(logits))
         if self._sampler.options.takes_likeliest and allowed is None and likeliest >= 0:
             token = likeliest
-        else:  # which has a word on what is not finite
-            token = self._sampler(logits, self.history, mask=allowed)
+        else:  # the sampler has a word on what is not finite
+            forced = None if allowed is None else self._sampler.forced(allowed)
+            token = forced if forced is not None else self._sampler(logits, self.history, mask=allowed)
         if self._mask is not None:
             self._mask.accept(token)
         return token

@@ -51,7 +51,8 @@ class Mask(Protocol):
 
     One that has `complete` says there whether what was drawn may be all: where a stop string ends a text
     before that, it ends with GrammarError. One that has `over` says there whether it must be all: the text
-    ends then as if an end token had been drawn."""
+    ends then as if an end token had been drawn. One that has `copy` may be given for several texts: each has
+    another mask at the same place."""
 
     def fill(self, bits: NDArray[np.uint32]) -> bool:
         """Set the bit of each token that may come now, bit i % 32 of word i // 32, and clear the others;

@@ -90,6 +90,12 @@ class Chain:
     steps: tuple[Step, ...]
     draw: Draw
 
+    @property
+    def takes_one(self) -> bool:
+        """Whether the one candidate that there is, is drawn whatever its logit, and nothing learnt from it:
+        no step uses up a random number then."""
+        return self.draw is DRAWS[-1] and BIAS not in self.steps
+
     def candidates(self, candidates: Candidates, context: Context) -> Candidates:
         """Those that the last sampler draws from."""
         for step in self.steps:

@@ -38,6 +38,15 @@ def only(ids: Collection[int], vocab: int) -> Mask:
     return mask
 
 
+def one_of(mask: Mask) -> int | None:
+    """The one id whose bit a mask has; None where it has more, or none."""
+    if np.count_nonzero(mask) != 1:
+        return None
+    word = int(mask.argmax())
+    bits = int(mask[word])
+    return None if bits & (bits - 1) else 32 * word + bits.bit_length() - 1
+
+
 def check_mask(mask: object, vocab: int) -> None:
     """UsageError for what is no mask of a vocabulary."""
     if not isinstance(mask, np.ndarray) or mask.dtype != np.uint32 or mask.shape != (words(vocab),):

@@ -15,7 +15,7 @@ from edgeq.sampling.breakers import breakers
 from edgeq.sampling.candidates import Candidates
 from edgeq.sampling.chain import STEPS, chain
 from edgeq.sampling.context import Breakers, Context, History, Memory
-from edgeq.sampling.masks import Mask, check_mask
+from edgeq.sampling.masks import Mask, check_mask, one_of
 from edgeq.sampling.native import Doubles, Floats
 from edgeq.sampling.options import SamplingOptions
 
@@ -55,6 +55,11 @@ class Sampler:
         drawn = self._chain.drawn(Candidates.of(row, mask), context)
         self._memory = context.memory
         return drawn.id
+
+    def forced(self, mask: Mask) -> int | None:
+        """The id that a call with this mask would give whatever the logits are, the state left as it is; None
+        where they have a word in it."""
+        return one_of(mask) if self._chain.takes_one else None
 
     def distribution(
         self, logits: Floats, history: Sequence[int], *, mask: Mask | None = None

@@ -53,6 +53,9 @@ class Scheduler:
         self.engine = engine
         self.parallel = max(1, min(parallel, engine.pass_tokens - 1, engine.pass_outputs))
         self.costs = PassCosts()
+        self.preempted = 0  # requests that gave their pages back
+        self.pass_rows = 0  # of the last step's pass
+        self.draw_seconds = 0.0  # that drawing from its logits took
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []  # the oldest first
         self._added: deque[Request] = deque()  # by any thread
@@ -99,6 +102,7 @@ class Scheduler:
         rows = self._rows()
         events += [Event(text, []) for text in self._failed]
         self._failed = []
+        self.pass_rows, self.draw_seconds = sum(len(row.ids) for row in rows), 0.0
         if rows:
             start = self._clock()
             try:
@@ -113,9 +117,11 @@ class Scheduler:
                 raise
             else:
                 seconds = self._clock() - start
-                self.costs.passed(sum(len(row.ids) for row in rows), seconds)
+                self.costs.passed(self.pass_rows, seconds)
+                drawing = time.perf_counter()
                 for row, given in zip(rows, fed, strict=True):
                     events += self._passed(row, given, seconds)
+                self.draw_seconds = time.perf_counter() - drawing
         self._leave()
         return events
 
@@ -294,6 +300,7 @@ class Scheduler:
             self._closed(text.sequence, text)
         for text in youngest.texts:
             text.sequence, text.course.held = None, 0
+        self.preempted += 1
         self._promises.end(youngest)
         self.running.remove(youngest)
         self.waiting.appendleft(youngest)

@@ -34,7 +34,7 @@ from edgeq.serve.answer import (
     too_large,
 )
 from edgeq.serve.completions import CompletionReply
-from edgeq.serve.errors import ApiError, api_error
+from edgeq.serve.errors import STRUCTURED_FAILED, ApiError, api_error
 from edgeq.serve.guard import OPEN, Guard
 from edgeq.serve.http import Limits, response_bytes
 from edgeq.serve.metrics import Metrics
@@ -117,7 +117,11 @@ class App:
         pool = getattr(served.model, "pool", None)
         if pool is not None:
             gauges["edgeq_cache_bytes"] = "Bytes of pages that are held.", lambda: pool.used
+            gauges["edgeq_kv_pages"] = "Pages, by who has them.", lambda: kv_pages(pool)
             gauges["edgeq_cache_limit_bytes"] = "Bytes of pages at the most.", lambda: pool.limit
+        numbers.counted["edgeq_preempted"] = lambda: worker.batch.preempted
+        served.compiled = numbers.histograms["edgeq_grammar_compile_seconds"].observe
+        served.masked = numbers.histograms["edgeq_mask_seconds"].observe
         numbers.info = {
             "version": served.fingerprint,
             "isa": str(getattr(served.model, "isa", "")),
@@ -142,13 +146,15 @@ class App:
         """The model that a request means, in one of these fields. ApiError where there is none of that
         name."""
         self.ready()
-        name = next((data[each] for each in names if data.get(each)), None)
+        name = next((data[each] for each in names if data.get(each) is not None), None)
         return self.models.named(name if isinstance(name, str) else None)
 
     def failed(self, error: BaseException) -> None:
         """Tell the log of what no client did."""
         if isinstance(error, ApiError) and error.status == 429:
             self.metrics.count("edgeq_queue_rejected", error.code or "other")
+        if isinstance(error, ApiError) and error.code == STRUCTURED_FAILED:
+            self.metrics.count("edgeq_structured_failed")
         if not isinstance(error, ApiError | EdgeqError):
             self.log("a request failed:\n" + "".join(traceback.format_exception(error)).rstrip())
 
@@ -392,6 +398,12 @@ class App:
             self.log(
                 f"{scope['method'][:16]} {path} {facts.status} {took:.0f} ms{tokens} {facts.id}{dropped}"
             )
+
+
+def kv_pages(pool: Any) -> dict[str, float]:
+    """Those that texts and what is known of prompts hold, and those that wait for who needs one."""
+    held, spare = pool.pages
+    return {"held": held, "spare": spare}
 
 
 def _props(hosted: Hosted) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from edgeq.generate import BatchGeneration
 from edgeq.generate.logprobs import TokenLogprob
 from edgeq.serve import fields
 from edgeq.serve.choice import Choice, timings_of, usage_of
-from edgeq.serve.errors import ApiError, unsupported, wrong
+from edgeq.serve.errors import ApiError, wrong
 from edgeq.serve.openai import IGNORED, TOP_MAX
 from edgeq.serve.request import Event, Request
 from edgeq.serve.sampling import TOKENS_MAX, Common, options_of, room_for, stops_of
@@ -117,8 +117,6 @@ class CompletionReply:
             forms={name: data[name] for name in FORMS if data.get(name) is not None},
             stops=stops,
         )
-        if structure.what is not None and read.n > 1:
-            raise unsupported("n", "one text at a time has a form that it keeps to")
         self._parser = structure.parser
         self._prompts = prompts_of(served, read)
         if len(self._prompts) * read.n > TEXTS_MAX:

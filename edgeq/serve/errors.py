@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from edgeq.errors import EdgeqError, OutOfMemoryError, UsageError
+from edgeq.errors import EdgeqError, GrammarError, OutOfMemoryError, UsageError
 
+STRUCTURED_FAILED = "structured_output_failed"  # an answer broke off that could not be what was asked for
 # status → the word of OpenAI's and Anthropic's clients for what went wrong
 TYPES = {
     400: "invalid_request_error",
@@ -71,6 +72,8 @@ def api_error(error: BaseException) -> ApiError:
         return ApiError(
             503, "the machine has no memory for this request just now", code="out_of_memory", retry_after=5
         )
+    if isinstance(error, GrammarError):
+        return ApiError(500, str(error), code=STRUCTURED_FAILED)
     if isinstance(error, EdgeqError):
         return ApiError(500, str(error))
     return ApiError(500, "the server failed at this request; its log says where")

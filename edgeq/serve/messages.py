@@ -118,8 +118,10 @@ def chat_prompt(
     tools: Sequence[Mapping[str, Any]] | None = None,
     *,
     goes_on: bool = True,
+    unfinished: bool = False,
 ) -> list[int]:
-    """The ids of a conversation. ApiError for what the template does not take."""
+    """The ids of a conversation. goes_on: with the beginning of an answer. unfinished: the last message is
+    that beginning. ApiError for what the template does not take."""
     template = served.chat_template
     if tools:
         try:
@@ -128,6 +130,13 @@ def chat_prompt(
             raise wrong("tools", str(error)) from None
         words = {**words, "tools": list(tools)}
     try:
-        return chat.encode_chat(served.tokenizer, template, messages, add_generation_prompt=goes_on, **words)
+        return chat.encode_chat(
+            served.tokenizer,
+            template,
+            messages,
+            add_generation_prompt=goes_on,
+            continue_final_message=unfinished,
+            **words,
+        )
     except EdgeqError as error:
         raise template_error(error) from None

@@ -5,12 +5,17 @@ Labels are closed sets, whatever clients send.
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgeq.serve.worker import Step
 
 SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+MASKS = (0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.005, 0.02, 0.1)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 # that clients are known to send; any other is "other"
 FIELDS = frozenset(
@@ -24,17 +29,23 @@ HISTOGRAMS = {
     "edgeq_queue_seconds": (SECONDS, "From a request's arrival to the first step it has a part in."),
     "edgeq_step_seconds": (SECONDS, "Of one step of the model."),
     "edgeq_step_texts": (ROWS, "Texts that have a part in one step."),
+    "edgeq_step_rows": (ROWS, "Tokens in the pass of one step."),
+    "edgeq_sample_seconds": (SECONDS, "Of drawing all texts' tokens in one step, masks among it."),
+    "edgeq_grammar_compile_seconds": (SECONDS, "Of making a form or tools ready, compiled or known."),
+    "edgeq_mask_seconds": (MASKS, "Of one mask of one text's next token."),
 }
 COUNTERS = {
     "edgeq_prompt_tokens": "Tokens of prompts, those that were known among them.",
     "edgeq_cached_tokens": "Tokens of prompts that were known.",
     "edgeq_generated_tokens": "Tokens drawn.",
+    "edgeq_preempted": "Texts that gave their pages back, since the system had no memory, and began anew.",
     "edgeq_draft_tokens": "Tokens guessed, with --draft.",
     "edgeq_accepted_tokens": "Tokens guessed that came true, a pass saved each.",
     "edgeq_prompt_seconds": "Seconds of passes over prompts.",
     "edgeq_generate_seconds": "Seconds of passes that draw tokens.",
 }
 LABELLED = {
+    "edgeq_structured_failed": ((), "Answers that broke off because they could not have their form."),
     "edgeq_requests": (("endpoint", "status"), "Requests answered."),
     "edgeq_queue_rejected": (("reason",), "Requests turned away."),
     "edgeq_cancelled": (("phase",), "Requests whose client left."),
@@ -45,10 +56,13 @@ LABELLED = {
 class Histogram:
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds, self.counts, self.sum = bounds, [0] * (len(bounds) + 1), 0.0
+        self._lock = threading.Lock()
 
     def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
+        """Any thread."""
+        with self._lock:
+            self.counts[bisect_left(self.bounds, value)] += 1
+            self.sum += value
 
     def buckets(self) -> list[tuple[str, float]]:
         found, total = [], 0
@@ -59,17 +73,22 @@ class Histogram:
 
 
 class Numbers:
-    """Those of one model. `gauges` (name → help, a function) are asked when somebody asks."""
+    """Those of one model. `gauges` are asked when somebody asks; a function that gives several numbers gives
+    them by their `state`. So are `counted`, which never become less."""
 
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
         self.histograms = {name: Histogram(bounds) for name, (bounds, _) in HISTOGRAMS.items()}
-        self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self.gauges: dict[str, tuple[str, Callable[[], float | dict[str, float]]]] = {}
+        self.counted: dict[str, Callable[[], float]] = {}
         self.info: dict[str, str] = {}
 
-    def step(self, seconds: float, texts: int) -> None:
-        self.histograms["edgeq_step_seconds"].observe(seconds)
-        self.histograms["edgeq_step_texts"].observe(texts)
+    def step(self, step: Step) -> None:
+        self.histograms["edgeq_step_seconds"].observe(step.seconds)
+        self.histograms["edgeq_step_texts"].observe(step.texts)
+        if step.rows:
+            self.histograms["edgeq_step_rows"].observe(step.rows)
+            self.histograms["edgeq_sample_seconds"].observe(step.draw_seconds)
 
     def ended(self, generations: Iterable[Any]) -> None:
         """Texts whose request is over."""
@@ -93,6 +112,7 @@ class Metrics:
     def __init__(self) -> None:
         self.labelled: dict[str, Counter[tuple[str, ...]]] = {name: Counter() for name in LABELLED}
         self.models: dict[str, Numbers] = {}
+        self.connections: Callable[[], float] = lambda: 0
 
     def of(self, model: str) -> Numbers:
         return self.models.setdefault(model, Numbers())
@@ -124,6 +144,10 @@ class Metrics:
 
         for name, (labels, help) in LABELLED.items():
             family = CounterMetricFamily(name, help, labels=labels)
+            if not labels:
+                family.add_metric((), self.labelled[name][()])
+                yield family
+                continue
             for values, count in list(self.labelled[name].items()):
                 family.add_metric(values, count)
             yield family
@@ -136,7 +160,8 @@ class Metrics:
         for name, help in COUNTERS.items():
             counter = CounterMetricFamily(name, help, labels=by)
             for model, numbers in models.items():
-                counter.add_metric(named(model), numbers.counters[name])
+                asked = numbers.counted.get(name)
+                counter.add_metric(named(model), numbers.counters[name] if asked is None else asked())
             yield counter
         for name, (_, help) in HISTOGRAMS.items():
             buckets = HistogramMetricFamily(name, help, labels=by)
@@ -147,9 +172,13 @@ class Metrics:
         gauges: dict[str, Any] = {}
         for model, numbers in models.items():
             for name, (help, ask) in numbers.gauges.items():
-                gauge = gauges.setdefault(name, GaugeMetricFamily(name, help, labels=by))
-                gauge.add_metric(named(model), ask())
+                value = ask()
+                labels = (*by, "state") if isinstance(value, dict) else by
+                gauge = gauges.setdefault(name, GaugeMetricFamily(name, help, labels=labels))
+                for state, number in value.items() if isinstance(value, dict) else [("", value)]:
+                    gauge.add_metric([*named(model), *([state] if state else [])], number)
         yield from gauges.values()
+        yield GaugeMetricFamily("edgeq_connections", "Connections that are open.", value=self.connections())
         build = InfoMetricFamily("edgeq_build", "What is served.", labels=())
         for numbers in models.values():
             build.add_metric((), numbers.info)

@@ -67,8 +67,9 @@ class ChatReply:
     def __init__(self, served: Served, data: Mapping[str, Any]) -> None:
         fields.refuse(data, REFUSED)
         read = fields.read(Chat, data)
+        forms = {name: data[name] for name in FORMS if data.get(name) is not None}
         if read.continue_final_message:
-            raise unsupported("continue_final_message", "an assistant's last message is a finished turn")
+            check_unfinished(read, data, forms)
         if read.top_logprobs is not None and not read.logprobs:
             raise wrong("top_logprobs", "top_logprobs is given, but logprobs is not true")
         self.served, self.stream = served, read.stream
@@ -88,16 +89,21 @@ class ChatReply:
             tools=read.tools,
             tool_choice=read.tool_choice,
             parallel_tool_calls=read.parallel_tool_calls,
-            forms={name: data[name] for name in FORMS if data.get(name) is not None},
+            forms=forms,
             words=words,
             stops=stops,
         )
         self.relaxed: Sequence[str] = plan.relaxed
         messages = plan.messages(messages_of(read.messages))
-        prompt = chat_prompt(served, messages, words, plan.tools, goes_on=read.add_generation_prompt)
+        prompt = chat_prompt(
+            served,
+            messages,
+            words,
+            plan.tools,
+            goes_on=read.add_generation_prompt,
+            unfinished=read.continue_final_message,
+        )
         self._structure = plan.of(prompt)
-        if self._structure.what is not None and read.n > 1:
-            raise unsupported("n", "one text at a time has a form that it keeps to")
         wanted = read.max_completion_tokens if read.max_completion_tokens is not None else read.max_tokens
         options = options_of(served.model, read, data, served.defaults)
         self.seed = options.seed
@@ -206,6 +212,20 @@ class ChatReply:
 
     def failure(self, error: ApiError) -> bytes:
         return sse(error_json(error))
+
+
+def check_unfinished(read: Chat, data: Mapping[str, Any], forms: Mapping[str, Any]) -> None:
+    """ApiError where the last message cannot be continued."""
+    name, last = "continue_final_message", read.messages[-1]
+    if data.get("add_generation_prompt"):
+        raise wrong(name, f"{name} and add_generation_prompt are both true: an answer begins, or goes on")
+    if last.get("role") != "assistant" or last.get("tool_calls"):
+        raise wrong(name, f"{name} is true, but the last message is not an assistant's that is a text")
+    kind = (read.response_format or {}).get("type", "text")
+    if forms or kind != "text" or read.tool_choice not in (None, "none", "auto"):
+        raise unsupported(
+            name, "an answer that is held to a form or must be a call has it from its beginning"
+        )
 
 
 def grown(delta: Delta) -> dict[str, Any]:

@@ -16,7 +16,7 @@ class Request:
     """n texts that go on from one prompt. The i-th is drawn with the options' seed + i.
 
     score: tell how likely each id of the prompt was. cache: use what is known of the prompt's beginning, and
-    keep it, among those of one salt. mask: of the one text there is then, which tokens may come.
+    keep it, among those of one salt. mask: which tokens may come; each of several texts has a copy.
     """
 
     prompt: Sequence[int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,8 @@ class Served:
     template: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     created: int = field(default_factory=lambda: int(time.time()))
+    compiled: Callable[[float], object] = lambda seconds: None  # is told of each form that is made ready
+    masked: Callable[[float], object] = lambda seconds: None  # of each mask that is made
 
     def __post_init__(self) -> None:
         path = Path(self.model.file.path)

@@ -68,6 +68,7 @@ class _Life:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.app = App(guard=settings.guard, limits=settings.limits, strict=settings.strict, log=settings.log)
+        self.app.metrics.connections = lambda: len(self.server.server_state.connections)
         self.turns: Turns | None = None
         self.server: Server = server_for(self.app, settings.limits)
         self.signals = 0

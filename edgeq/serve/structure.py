@@ -14,10 +14,13 @@ from edgeq.chat.thoughts import Thoughts, begun
 from edgeq.errors import SchemaError, UsageError
 from edgeq.generate import Mask, check_ends, eos_ids
 from edgeq.serve.errors import ApiError, unsupported, wrong
+from edgeq.serve.timed import TimedMask
+from edgeq.serve.timed import told as timed
 
 if TYPE_CHECKING:
     from edgeq import tools as calls
     from edgeq.serve.served import Served
+    from edgeq.tools import Plan as Calls
 
 CONTENT, REASONING, CALL = "content", "reasoning", "call"
 PROMPT_END = 16  # tokens of a prompt's end that may begin thoughts
@@ -150,7 +153,11 @@ class Plan:
             end = self.served.text_of(list(prompt[-PROMPT_END:]))
             return Structure(lambda: Thinking(begun(end)))
         parser = lambda: Read(plan.parser(prompt, self.stops))  # noqa: E731
-        return Structure(parser, lambda: plan.mask(prompt), plan.what, self.calls or plan.what is None)
+        return Structure(parser, lambda: self._mask(plan, prompt), plan.what, self.calls or plan.what is None)
+
+    def _mask(self, plan: Calls, prompt: Sequence[int]) -> Mask | None:
+        mask = plan.mask(prompt)
+        return None if mask is None else TimedMask(mask, self.served.masked)
 
 
 def plan_for(
@@ -178,16 +185,17 @@ def plan_for(
 
     param = "tools" if not calls_none else next(iter(forms)) if forms else "response_format"
     try:
-        plan = plan_of(
-            served.model,
-            response_format=form,
-            tools=tools,
-            tool_choice=tool_choice,
-            parallel_tool_calls=parallel_tool_calls is not False,
-            chat_template=served.chat_template,
-            chat_template_kwargs=words,
-            **_asked(forms),
-        )
+        with timed(served.compiled):
+            plan = plan_of(
+                served.model,
+                response_format=form,
+                tools=tools,
+                tool_choice=tool_choice,
+                parallel_tool_calls=parallel_tool_calls is not False,
+                chat_template=served.chat_template,
+                chat_template_kwargs=words,
+                **_asked(forms),
+            )
         if plan.what is not None and calls_none:
             check_ends(plan.what, stops, False)
     except UsageError as error:
@@ -215,10 +223,11 @@ def form_for(
         found = form_of(form, **_asked(forms))
         assert found is not None
         check_ends(found.what, stops, False)
-        first = mask_of(served.tokenizer, model.vocab_size, eos_ids(model), found)
+        with timed(served.compiled):
+            mask = mask_of(served.tokenizer, model.vocab_size, eos_ids(model), found)
     except UsageError as error:
         raise refused(next(iter(forms)) if forms else "response_format", error) from None
-    return Structure(Plain, first.copy, found.what, stops=False)
+    return Structure(Plain, TimedMask(mask, served.masked).copy, found.what, stops=False)
 
 
 def check_format(response_format: Mapping[str, Any] | None) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgeq.generate import Batch, BatchGeneration, Piece
 from edgeq.serve.errors import ApiError, api_error
@@ -22,10 +22,19 @@ STALLED_S = 30.0  # that a step may take in any case
 STALLED_STEPS = 20  # times what steps take usually
 
 
+class Step(NamedTuple):
+    """What one step took: seconds, texts that had a part in it, rows of its pass, and seconds of drawing."""
+
+    seconds: float
+    texts: int
+    rows: int
+    draw_seconds: float
+
+
 class Worker:
     """One model's texts, all of them stepped by the one thread of `turns`, others' too.
 
-    parallel: texts that run at once; queue: that wait besides. observe(seconds, texts) is told of each step.
+    parallel: texts that run at once; queue: that wait besides. observe is told of each step.
     """
 
     def __init__(
@@ -37,7 +46,7 @@ class Worker:
         queue: int = 64,
         stall: float = 0.25,
         draft: object = None,
-        observe: Callable[[float, int], object] = lambda seconds, rows: None,
+        observe: Callable[[Step], object] = lambda step: None,
     ) -> None:
         self.batch = Batch(model, parallel=parallel, stall=stall, draft=draft)
         self.parallel, self.places = parallel, parallel + queue
@@ -148,14 +157,12 @@ class Worker:
                     told.append((*owner, pieces, generation.over))
                     if generation.over:
                         del self._owners[id(generation)]
-        self._turns.call(self._deliver, told, seconds)
+        self._turns.call(self._deliver, told, Step(seconds, len(told), *self.batch.last_step))
         return True
 
-    def _deliver(
-        self, told: list[tuple[Work, int, BatchGeneration, list[Piece], bool]], seconds: float
-    ) -> None:
+    def _deliver(self, told: list[tuple[Work, int, BatchGeneration, list[Piece], bool]], step: Step) -> None:
         """In the loop: hand each work what a step gave it."""
-        self._observe(seconds, len(told))
+        self._observe(step)
         for work, index, generation, pieces, over in told:
             if over and generation.error is not None:
                 work.fail(api_error(generation.error))
@@ -177,6 +184,8 @@ def made(batch: Batch, request: Request, most: int) -> Iterator[list[BatchGenera
         "mask": request.mask,
     }
     for part in divided(request, most):
+        if part.mask is not None and part.n < request.n:
+            options["mask"] = part.mask.copy()  # type: ignore[attr-defined]
         yield batch.make(part.prompt, part.n, options=part.options, **options)
 
 

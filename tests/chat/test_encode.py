@@ -221,3 +221,35 @@ def test_real_vocabularies(vocabulary: Callable[[str], Tokenizer], data_dir: Pat
         ids = encode_chat(tokenizer, template, [{"role": "user", "content": content}])
         assert counts(tokenizer, ids) == want
         assert content.strip() in tokenizer.decode(ids, special=True)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_last_message_may_be_unfinished(tokenizer: Tokenizer, name: str) -> None:
+    """What follows goes on with its text: nothing of the template stands behind that."""
+    before = [{"role": "user", "content": "Who are you? I am <|im_end|>"}]
+    messages = [*before, {"role": "assistant", "content": "I am <|im_end|>"}]
+    text = rendered(tokenizer, ALL[name], messages, add_generation_prompt=False)
+    begun = text[: text.rindex("I am <|im_end|>") + len("I am <|im_end|>")]
+    ids = encode_chat(tokenizer, ALL[name], messages, continue_final_message=True)
+    assert tokenizer.decode(ids, special=True) == begun
+    whole = encode_chat(tokenizer, ALL[name], messages, add_generation_prompt=False)
+    assert counts(tokenizer, ids).get("<|im_end|>", 0) <= counts(tokenizer, whole).get("<|im_end|>", 0)
+
+
+def test_what_cannot_be_continued(tokenizer: Tokenizer) -> None:
+    plain = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "So "}]
+    ids = encode_chat(tokenizer, plain, said, continue_final_message=True)
+    assert tokenizer.decode(ids, special=True) == "user: Hi\nassistant: So "
+    trims = plain.replace("m.content", "m.content | trim")
+    ids = encode_chat(tokenizer, trims, said, continue_final_message=True)
+    assert tokenizer.decode(ids, special=True) == "user: Hi\nassistant: So"
+    for template, messages, words in (
+        (plain, [*said, {"role": "assistant", "content": " "}], "no text"),
+        (plain, [], "no text"),
+        (plain.replace("m.content", "m.content | upper"), said, "as it is"),
+        (plain + "{{ messages[0].content }}", said, "behind all others"),
+        ("Hello", said, "as it is"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            encode_chat(tokenizer, template, messages, continue_final_message=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -170,3 +172,47 @@ def test_a_mask_is_asked_for_each_row_in_order_and_told_what_was_drawn() -> None
     assert mask.taken == script("abc") == text.ids
     text.wanted(script("dy"))
     assert text.accept(fed(*script("zyx"))).drawn == 3 and mask.taken == script("abcdyx")
+
+
+def test_a_token_that_a_mask_forces_is_not_drawn_and_changes_no_later_draw() -> None:
+    """After each forced token one is free: the random numbers are those of a sampler that draws them all."""
+
+    class Every:
+        """A mask that lets one token come, then any of four, in turns."""
+
+        def __init__(self) -> None:
+            self.count = 0
+
+        def fill(self, bits: NDArray[np.uint32]) -> bool:
+            bits[:] = 0
+            for letter in "a" if self.count % 2 == 0 else "bcde":
+                id = BYTES + ord(letter)
+                bits[id // 32] |= np.uint32(1 << id % 32)
+            return True
+
+        def accept(self, id: int) -> None:
+            self.count += 1
+
+    class Drawing(Sampler):
+        calls = 0
+
+        def forced(self, mask: NDArray[np.uint32]) -> int | None:
+            return None
+
+        def __call__(self, *args: Any, **more: Any) -> int:
+            Drawing.calls += 1
+            return super().__call__(*args, **more)
+
+    def said(sampler: Sampler) -> list[int]:
+        text = Continuation([], script("Hi"), sampler, context=99, limit=30, ends={EOS}, mask=Every())
+        rows = np.random.default_rng(5)
+        while not text.over:
+            text.wanted()
+            logits = rows.normal(size=(1, VOCAB)).astype(np.float32)
+            text.accept(Fed(logits, np.array([-1], np.int32)))
+        return text.ids
+
+    for more in ({}, {"xtc_probability": 0.5}, {"mirostat": 2}, {"repeat_penalty": 1.3, "top_p": 0.9}):
+        options = SamplingOptions(temperature=1, seed=3, **more)  # type: ignore[arg-type]
+        assert said(Sampler(options)) == said(Drawing(options))
+    assert Drawing.calls == 4 * 30

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgeq.errors import FormatError, UsageError
 from edgeq.sampling import Sampler, SamplingOptions, all_but, distribution, largest
+from edgeq.sampling.masks import one_of, only
 
 
 def obvious(logits: Sequence[float], history: Sequence[int], options: SamplingOptions) -> dict[int, float]:
@@ -261,3 +262,20 @@ def test_a_long_vocabulary_costs_little() -> None:
     pairs = [(seconds(lambda: sampler(logits, history)), seconds(logits.argsort)) for _ in range(30)]
     draws, sorts = zip(*pairs, strict=True)
     assert min(draws) < min(sorts)  # about a tenth of it
+
+
+def test_what_a_mask_forces() -> None:
+    for ids, found in (
+        ([70], 70),
+        ([0], 0),
+        ([31], 31),
+        ([99], 99),
+        ([], None),
+        ([3, 70], None),
+        ([3, 4], None),
+    ):
+        mask = only(ids, 100)
+        assert one_of(mask) == Sampler().forced(mask) == found
+    mask = only([70], 100)
+    for learns in ({"mirostat": 1}, {"mirostat": 2}, {"adaptive_target": 0.5}, {"logit_bias": {70: -100.0}}):
+        assert Sampler(SamplingOptions(**learns)).forced(mask) is None

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edgeq.errors import GrammarError
 from edgeq.generate.results import Timings, Usage
 from edgeq.serve.choice import timings_of
 from edgeq.serve.http import Limits, whole_post
@@ -83,9 +84,52 @@ def test_metrics(start: Start) -> None:
         "edgeq_generated_tokens_total 3.0",
         "edgeq_requests_running 0.0",
         "edgeq_time_to_first_token_seconds_count 1.0",
+        "edgeq_connections 1.0",
+        "edgeq_preempted_total 0.0",
+        "edgeq_structured_failed_total 0.0",
+        'edgeq_kv_pages{state="held"}',
+        "edgeq_mask_seconds_count 0.0",
     ):
         assert line in text, line
     assert "edgeq_step_seconds_bucket" in text and 'model="stories"' in text
+
+
+def test_metrics_of_forms(start: Start) -> None:
+    pytest.importorskip("prometheus_client")
+    pytest.importorskip("llguidance")
+    server = start()
+    assert server.complete(guided_regex="[ab]{3}", n=2).status == 200
+    server.wait_idle()
+    counts = dict(
+        line.rsplit(" ", 1)
+        for line in server.get("/metrics").body.decode().splitlines()
+        if not line.startswith("#")
+    )
+    assert counts["edgeq_grammar_compile_seconds_count"] == "1.0"
+    assert float(counts["edgeq_mask_seconds_count"]) >= 2
+    steps = counts["edgeq_step_rows_count"]
+    assert steps == counts["edgeq_sample_seconds_count"] == counts["edgeq_step_seconds_count"]
+    assert float(counts["edgeq_step_rows_sum"]) >= float(steps)
+
+
+def test_an_answer_that_cannot_have_its_form_is_an_error_and_counted(start: Start) -> None:
+    pytest.importorskip("prometheus_client")
+
+    class Failing:
+        def fill(self, bits: Any) -> bool:
+            return False
+
+        def accept(self, id: int) -> None:
+            raise GrammarError("the answer cannot go on as its grammar says")
+
+    server = start()
+    make = server.batch.make
+    server.batch.make = lambda *args, **options: make(*args, **{**options, "mask": Failing()})
+    for stream in (False, True):
+        response = server.complete(max_tokens=3, stream=stream)
+        error = response.events[-1]["error"] if stream else response.error
+        assert error["code"] == "structured_output_failed" and "cannot go on" in error["message"]
+    assert "edgeq_structured_failed_total 2.0" in server.get("/metrics").body.decode()
 
 
 def test_a_draft_changes_no_text_and_is_told(start: Start) -> None:

@@ -266,3 +266,35 @@ def wanted_of(model: Any, body: dict[str, Any]) -> list[list[str]]:
         ids = [*result.ids, *([model.tokenizer.eos_id] if result.finish_reason == "eos" else [])]
         texts.append([model.tokenizer.token(id).decode("utf-8", "replace") for id in ids])
     return texts
+
+
+def test_an_assistants_last_message_is_continued_where_that_is_asked_for(live: Live, model: Any) -> None:
+    begun = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Once upon "}]
+    asked = {"messages": begun, "max_tokens": 12, "seed": 2, "continue_final_message": True}
+    choice = live.post("/v1/chat/completions", asked).json["choices"][0]
+    ids = live.post("/tokenize", {"messages": begun[:1]}).json["tokens"]
+    ids += model.tokenizer.encode("Once upon ", add_bos=False)
+    assert (
+        choice["message"]["content"] == live.complete(ids, max_tokens=12, seed=2).json["choices"][0]["text"]
+    )
+    finished = live.post("/v1/chat/completions", {**asked, "continue_final_message": False})
+    assert finished.json["usage"]["prompt_tokens"] > len(ids)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"messages": [{"role": "user", "content": "Hi"}]}, "not an assistant's"),
+        ({"messages": [{"role": "assistant", "content": " "}]}, "no text that could be continued"),
+        ({"messages": [{"role": "assistant", "content": "a", "tool_calls": [{}]}]}, "not an assistant's"),
+        ({"add_generation_prompt": True}, "are both true"),
+        ({"response_format": {"type": "json_object"}}, "from its beginning"),
+        ({"guided_regex": "a+"}, "from its beginning"),
+        ({"tool_choice": "required", "tools": [{"function": {"name": "f"}}]}, "from its beginning"),
+        ({"chat_template_kwargs": {"continue_final_message": True}}, "edgeq sets it"),
+    ],
+)
+def test_what_is_not_continued(live: Live, fields: dict[str, Any], words: str) -> None:
+    said = [{"role": "assistant", "content": "Once"}]
+    response = live.post("/v1/chat/completions", {"messages": said, "continue_final_message": True, **fields})
+    assert response.status == 400 and words in response.error["message"]

@@ -124,6 +124,25 @@ def test_a_schema_over_http(live: Live) -> None:
     assert cut["finish_reason"] == "length"
 
 
+def test_several_texts_of_one_form(live: Live) -> None:
+    """Each is held to it by itself, also where not all of them run at once."""
+    asked = {**ASKED, "prompt": "Who?", "json_schema": SCHEMA, "temperature": 2}
+    for path in ("/v1/chat/completions", "/v1/completions"):
+        alone = [live.post(path, {**asked, "seed": 1 + i}).json["choices"][0] for i in range(6)]
+        together = live.post(path, {**asked, "n": 6}).json["choices"]
+        assert [{**one, "index": 0} for one in together] == alone
+        said = [one["message"]["content"] if "message" in one else one["text"] for one in together]
+        assert len(set(said)) > 1
+        for text in said:
+            jsonschema.validate(json.loads(text), SCHEMA)
+    tools = {**ASKED, "tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False, "n": 3}
+    for choice in live.post("/v1/chat/completions", tools).json["choices"]:
+        assert choice["message"]["tool_calls"] and choice["finish_reason"] == "tool_calls"
+    prompts = {**asked, "prompt": ["Who?", "What?"], "n": 2}
+    for choice in live.post("/v1/completions", prompts).json["choices"]:
+        jsonschema.validate(json.loads(choice["text"]), SCHEMA)
+
+
 def test_a_tool_is_called(live: Live) -> None:
     asked = {**ASKED, "tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False}
     choice = live.post("/v1/chat/completions", asked).json["choices"][0]
@@ -145,12 +164,15 @@ def test_a_tool_is_called(live: Live) -> None:
 def test_what_a_tool_is_relaxed_by_is_told(live: Live) -> None:
     parameters = {
         "type": "object",
-        "properties": {"city": {"enum": ["Paris", "Rome"], "not": {"const": "Rome"}}, "é\r\n": {"if": {}}},
+        "properties": {
+            "city": {"enum": ["Paris", "Rome"], "not": {"const": "Rome"}},
+            "é\r\n": {"if": {}, "enum": [1]},
+        },
         "required": ["city"],
     }
     function: dict[str, Any] = {"name": "weather", "parameters": parameters}
     asked = {"messages": ASKED["messages"], "tools": [{"type": "function", "function": function}]}
-    openai = {**asked, "max_tokens": 200, "tool_choice": "required"}
+    openai = {**asked, "max_tokens": 200, "tool_choice": "required", "parallel_tool_calls": False, "seed": 1}
     names = ["city/not", "%C3%A9%0D%0A/if"]
     places = ", ".join(f"/tools/0/function/parameters/properties/{name}" for name in names)
     for path, body in (("/v1/chat/completions", openai), ("/api/chat", asked)):

@@ -42,7 +42,7 @@ OWN: tuple[Row, ...] = (
     ignored("--sse-ping-interval", "30", "a stream in which nothing comes has a comment each 15 s"),
     ignored("--warmup --no-warmup", "", "kernels are made ready before the first request"),
     ignored("--reasoning-format", "deepseek", "thoughts come as reasoning_content"),
-    ignored("--prefill-assistant --no-prefill-assistant", "", "an assistant's message is a finished turn"),
+    ignored("--prefill-assistant --no-prefill-assistant", "", "a request says it: continue_final_message"),
     refused("-n --predict --n-predict", "3", "a request says it: max_tokens"),
     refused("--reuse-port", "", "a socket that outlives the server is handed over with --fd"),
     refused("--path", "DIR", "the server gives out no files"),
