@@ -26,9 +26,10 @@ from typing import Any
 import numpy as np
 
 import edgeq
+from bench import servers
 from bench.files import say
-from bench.serve import Served
 from edgeq.converters import KEEP, convert
+from edgeq.cores import default_threads
 
 BAR = 0.5  # points that the accuracies may be apart
 NAME = "pairs"
@@ -81,12 +82,9 @@ def task(folder: Path, chosen: Sequence[Pair]) -> None:
 @contextmanager
 def served(model: Path) -> Iterator[str]:
     """A server of the model, and its address."""
-    server = Served(str(model), 0)
-    try:
-        yield server.address
-    finally:
-        server.process.terminate()
-        server.process.wait()
+    cores = default_threads()
+    with servers.edgeq(model, threads=cores, parallel=16, context=2048) as server:
+        yield f"127.0.0.1:{server.port}"
 
 
 def by_lm_eval(folder: Path, address: str, at_once: int) -> float:

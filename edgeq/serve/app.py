@@ -7,13 +7,11 @@ import secrets
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
-
-from starlette.routing import Match, Route
 
 from edgeq.errors import CancelledError, EdgeqError
 from edgeq.serve import anthropic, embeddings, llamacpp, ollama, page, tokens
@@ -34,6 +32,7 @@ from edgeq.serve.answer import (
     too_large,
 )
 from edgeq.serve.completions import CompletionReply
+from edgeq.serve.endpoints import Endpoint, Handler, endpoint_of
 from edgeq.serve.errors import STRUCTURED_FAILED, ApiError, api_error
 from edgeq.serve.guard import OPEN, Guard
 from edgeq.serve.http import Limits, response_bytes
@@ -44,9 +43,6 @@ from edgeq.serve.served import Served
 from edgeq.serve.wire import error_json
 from edgeq.serve.work import Work
 from edgeq.serve.worker import Worker
-
-Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
-Errors = Callable[[ApiError, str], dict[str, Any]]  # of a dialect: the error, the request's id
 
 PREPARERS = 2  # threads that read, render and tokenize
 
@@ -63,18 +59,6 @@ class Facts:
     model: str = ""  # that the work is of
     salt: str = ""  # of whoever asks, for what is known of prompts
     headers: dict[str, str] = field(default_factory=dict)  # of its answer, whatever that is
-
-
-class Endpoint:
-    """A path, how it is answered, and in which dialect errors are told."""
-
-    def __init__(self, path: str, methods: list[str], handler: Handler, errors: Errors) -> None:
-        self.path, self.handler, self.errors = path, handler, errors
-        self.route = Route(path, endpoint=_unused, methods=methods)
-
-
-async def _unused(_: Any) -> Any:
-    raise AssertionError("endpoints are called by App")
 
 
 def openai_errors(error: ApiError, _: str) -> dict[str, Any]:
@@ -318,7 +302,7 @@ class App:
                 await told({"type": "http.response.body"})
                 return
             facts.salt = self.guard.salt(headers)
-            endpoint = self._endpoint(path, scope)
+            endpoint = endpoint_of(self.endpoints, path, scope)
             self._admit(headers)
             self.running += 1
             try:
@@ -342,25 +326,6 @@ class App:
                 await json_response(told, errors(known, facts.id), known.status, known.headers)
         finally:
             self._over(scope, facts, endpoint)
-
-    def _endpoint(self, path: str, scope: dict[str, Any]) -> Endpoint:
-        """What answers a path. ApiError 404 and 405."""
-        allowed: set[str] = set()
-        for endpoint in self.endpoints:
-            match, child = endpoint.route.matches({**scope, "path": path, "root_path": ""})
-            if match is Match.FULL:
-                scope["path_params"] = child["path_params"]
-                return endpoint
-            if match is Match.PARTIAL:
-                allowed |= endpoint.route.methods or set()
-        if allowed:
-            raise ApiError(
-                405,
-                f"{path[:80]} is asked with {' or '.join(sorted(allowed))}, not with {scope['method'][:16]}",
-                code="method_not_allowed",
-                headers={"allow": ", ".join(sorted(allowed))},
-            )
-        raise ApiError(404, f"there is nothing at {path[:80]!r}", code="not_found")
 
     def _admit(self, headers: Mapping[str, str]) -> None:
         """ApiError for what is not even read."""
