@@ -1,0 +1,1 @@
+"""A long run of mixed requests against one server."""
