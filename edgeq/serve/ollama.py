@@ -18,7 +18,7 @@ from edgeq.serve.errors import ApiError, wrong
 from edgeq.serve.messages import chat_prompt, messages_of, words_for
 from edgeq.serve.openai import MESSAGES_MAX
 from edgeq.serve.request import Event, Request
-from edgeq.serve.sampling import TOKENS_MAX, Common, options_of, room_for, stops_of
+from edgeq.serve.sampling import MORE, TOKENS_MAX, Common, options_of, room_for, stops_of
 from edgeq.serve.served import Served
 from edgeq.serve.structure import REASONING, Structure, form_for, plan_for
 
@@ -148,6 +148,13 @@ class _Reply:
         return line(errors(error, ""))
 
 
+def unknown(data: Mapping[str, Any], kind: type[Ask]) -> list[str]:
+    """Fields and options that nobody looks at."""
+    options = data.get("options")
+    more = fields.unknown(options, Options, MORE) if isinstance(options, dict) else []
+    return [*fields.unknown(data, kind, REFUSED), *more]
+
+
 def _format(read: Ask) -> dict[str, Any] | None:
     """The form that is asked for, as OpenAI says it."""
     if read.format in (None, ""):
@@ -168,6 +175,7 @@ class ChatReply(_Reply):
         prompt = chat_prompt(served, plan.messages(messages_of(read.messages)), words, plan.tools)
         super().__init__(served, read, prompt, plan.of(prompt), True)
         self.relaxed = plan.relaxed
+        self.unknown = unknown(data, Chat)
 
     def said(self, content: str, thoughts: str) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": content}
@@ -206,8 +214,10 @@ class GenerateReply(_Reply):
             plan = plan_for(served, response_format=_format(read), words=words)
             prompt = chat_prompt(served, plan.messages(turns), words)
             super().__init__(served, read, prompt, plan.of(prompt), True)
+            self.unknown = unknown(data, Generate)
             return
         super().__init__(served, read, prompt, form_for(served, response_format=_format(read)), False)
+        self.unknown = unknown(data, Generate)
 
     def said(self, content: str, thoughts: str) -> dict[str, Any]:
         return {"response": content, **({"thinking": thoughts} if thoughts else {})}
@@ -253,7 +263,7 @@ def ps(all: Sequence[Served]) -> dict[str, Any]:
 def show(served: Served, data: Mapping[str, Any]) -> dict[str, Any]:
     template = served.template or served.model.chat_template or ""
     family = served.model.file.family
-    can = ["completion", *(["thinking"] if "thinking" in template else [])]
+    can = ["completion", *(["tools"] if template else []), *(["thinking"] if "thinking" in template else [])]
     info = {"general.architecture": family, f"{family}.context_length": served.model.context}
     return {
         "details": _details(served),

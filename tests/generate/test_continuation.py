@@ -213,6 +213,6 @@ def test_a_token_that_a_mask_forces_is_not_drawn_and_changes_no_later_draw() -> 
         return text.ids
 
     for more in ({}, {"xtc_probability": 0.5}, {"mirostat": 2}, {"repeat_penalty": 1.3, "top_p": 0.9}):
-        options = SamplingOptions(temperature=1, seed=3, **more)  # type: ignore[arg-type]
+        options = SamplingOptions(temperature=1, seed=3, **more)
         assert said(Sampler(options)) == said(Drawing(options))
     assert Drawing.calls == 4 * 30
