@@ -32,7 +32,7 @@ from edgeq.serve.answer import (
     too_large,
 )
 from edgeq.serve.completions import CompletionReply
-from edgeq.serve.endpoints import Endpoint, Handler, endpoint_of
+from edgeq.serve.endpoints import Endpoint, Errors, Handler, endpoint_of
 from edgeq.serve.errors import STRUCTURED_FAILED, ApiError, api_error
 from edgeq.serve.guard import OPEN, Guard
 from edgeq.serve.http import Limits, response_bytes
@@ -63,6 +63,13 @@ class Facts:
 
 def openai_errors(error: ApiError, _: str) -> dict[str, Any]:
     return error_json(error)
+
+
+def errors_at(path: str) -> Errors:
+    """How errors are told of a path at which nothing is: by what else there is beside it."""
+    if path.startswith("/api/"):
+        return ollama.errors
+    return anthropic.errors if path.startswith("/v1/messages/") else openai_errors
 
 
 class App:
@@ -105,6 +112,7 @@ class App:
             gauges["edgeq_cache_limit_bytes"] = "Bytes of pages at the most.", lambda: pool.limit
         numbers.counted["edgeq_preempted"] = lambda: worker.batch.preempted
         served.compiled = numbers.histograms["edgeq_grammar_compile_seconds"].observe
+        served.slow = lambda s: self.log(f"masks of a form take {1000 * s:.0f} ms each: others wait for them")
         served.masked = numbers.histograms["edgeq_mask_seconds"].observe
         numbers.info = {
             "version": served.fingerprint,
@@ -322,7 +330,7 @@ class App:
                     protocol.abort()
             else:
                 known = api_error(error)
-                errors = endpoint.errors if endpoint is not None else openai_errors
+                errors = endpoint.errors if endpoint is not None else errors_at(path)
                 await json_response(told, errors(known, facts.id), known.status, known.headers)
         finally:
             self._over(scope, facts, endpoint)

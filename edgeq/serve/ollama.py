@@ -17,7 +17,7 @@ from edgeq.serve.errors import ApiError, wrong
 from edgeq.serve.messages import chat_prompt, messages_of, words_for
 from edgeq.serve.openai import MESSAGES_MAX, TOP_MAX
 from edgeq.serve.request import Event, Reply, Request, Whole
-from edgeq.serve.sampling import TOKENS_MAX, Common, options_of, room_for, stops_of
+from edgeq.serve.sampling import MORE, TOKENS_MAX, Common, options_of, room_for, stops_of
 from edgeq.serve.served import Served
 from edgeq.serve.structure import REASONING, Structure, form_for, plan_for
 
@@ -171,14 +171,27 @@ def chat(served: Served, data: Mapping[str, Any]) -> Reply | Whole:
     read = fields.read(Chat, data)
     if not read.messages:
         return loaded(served, read, message={"role": "assistant", "content": ""})
-    return ChatReply(served, read)
+    reply = ChatReply(served, read)
+    reply.unknown = unknown(data, Chat)
+    return reply
 
 
 def generate(served: Served, data: Mapping[str, Any]) -> Reply | Whole:
     """/api/generate"""
     fields.refuse(data, REFUSED)
     read = fields.read(Generate, data)
-    return GenerateReply(served, read) if read.prompt else loaded(served, read, response="")
+    if not read.prompt:
+        return loaded(served, read, response="")
+    reply = GenerateReply(served, read)
+    reply.unknown = unknown(data, Generate)
+    return reply
+
+
+def unknown(data: Mapping[str, Any], kind: type[Ask]) -> list[str]:
+    """Fields and options that nobody looks at."""
+    options = data.get("options")
+    more = fields.unknown(options, Options, MORE) if isinstance(options, dict) else []
+    return [*fields.unknown(data, kind, REFUSED), *more]
 
 
 def _format(read: Ask) -> dict[str, Any] | None:

@@ -33,6 +33,7 @@ class Served:
     created: int = field(default_factory=lambda: int(time.time()))
     compiled: Callable[[float], object] = lambda seconds: None  # is told of each form that is made ready
     masked: Callable[[float], object] = lambda seconds: None  # of each mask that is made
+    slow: Callable[[float], object] = lambda seconds: None  # of masks of one answer that take long
 
     def __post_init__(self) -> None:
         path = Path(self.model.file.path)

@@ -157,7 +157,7 @@ class Plan:
 
     def _mask(self, plan: Calls, prompt: Sequence[int]) -> Mask | None:
         mask = plan.mask(prompt)
-        return None if mask is None else TimedMask(mask, self.served.masked)
+        return None if mask is None else TimedMask(mask, self.served.masked, self.served.slow)
 
 
 def plan_for(
@@ -227,7 +227,7 @@ def form_for(
             mask = mask_of(served.tokenizer, model.vocab_size, eos_ids(model), found)
     except UsageError as error:
         raise refused(next(iter(forms)) if forms else "response_format", error) from None
-    return Structure(Plain, TimedMask(mask, served.masked).copy, found.what, stops=False)
+    return Structure(Plain, TimedMask(mask, served.masked, served.slow).copy, found.what, stops=False)
 
 
 def check_format(response_format: Mapping[str, Any] | None) -> None:

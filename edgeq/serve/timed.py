@@ -21,11 +21,23 @@ def told(seconds: Told) -> Iterator[None]:
     seconds(time.perf_counter() - began)
 
 
-class TimedMask:
-    """A mask of a grammar, each of whose answers is timed."""
+SLOW_S, SLOW_MASKS = 0.02, 16  # in the median of so many
 
-    def __init__(self, mask: Any, seconds: Told) -> None:
-        self._mask, self._seconds = mask, seconds
+
+class TimedMask:
+    """A mask of a grammar, each of whose answers is timed. slow(seconds): the median of its first ones is
+    such that it holds up everybody."""
+
+    def __init__(self, mask: Any, seconds: Told, slow: Told) -> None:
+        self._mask, self._told, self._slow = mask, seconds, slow
+        self._first: list[float] = []
+
+    def _seconds(self, seconds: float) -> None:
+        self._told(seconds)
+        if len(self._first) < SLOW_MASKS:
+            self._first.append(seconds)
+            if len(self._first) == SLOW_MASKS and (median := sorted(self._first)[SLOW_MASKS // 2]) > SLOW_S:
+                self._slow(median)
 
     @property
     def complete(self) -> bool:
@@ -38,7 +50,7 @@ class TimedMask:
         return over
 
     def copy(self) -> TimedMask:
-        return TimedMask(self._mask.copy(), self._seconds)
+        return TimedMask(self._mask.copy(), self._told, self._slow)
 
     def fill(self, bits: NDArray[np.uint32]) -> bool:
         with told(self._seconds):

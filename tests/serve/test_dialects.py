@@ -156,6 +156,22 @@ def test_a_message_in_a_form(live: Live) -> None:
     assert refused.status == 400 and "no tool 'web_search' of its own" in refused.json["error"]["message"]
 
 
+def test_what_is_not_there_is_told_in_the_dialect(live: Live) -> None:
+    pull = live.post("/api/pull", {"model": "x"})
+    assert pull.status == 404 and "there is nothing at" in pull.json["error"]
+    batches = live.post("/v1/messages/batches", {})
+    assert batches.status == 404 and batches.json["type"] == "error"
+    assert live.post("/v1/responses", {}).error["code"] == "not_found"
+
+
+def test_fields_of_ollama_that_nobody_looks_at_are_counted(live: Live) -> None:
+    counts = live.app.metrics.labelled["edgeq_ignored_fields"]
+    before = counts[("keep_alive",)], counts[("other",)]
+    asked = {"messages": HI, "stream": False, "keep_alive": "5m", "options": {"num_predict": 1, "num_gpu": 9}}
+    assert live.post("/api/chat", asked).status == 200
+    assert (counts[("keep_alive",)], counts[("other",)]) == (before[0] + 1, before[1] + 1)
+
+
 def test_errors_of_anthropic(start: Start) -> None:
     server = start(parallel=1, queue=0)
     assert server.get("/v1/messages").json["type"] == "error"
@@ -223,7 +239,8 @@ def test_ollama_asks_for_the_model(live: Live) -> None:
     assert tag["name"] == "stories:latest" and tag["details"]["quantization_level"] == "q4"
     assert live.get("/api/ps").json["models"][0]["name"] == "stories:latest"
     shown = live.post("/api/show", {"model": "stories"}).json
-    assert "completion" in shown["capabilities"] and shown["model_info"]["general.architecture"] == "llama"
+    assert {"completion", "tools"} <= set(shown["capabilities"])
+    assert shown["model_info"]["general.architecture"] == "llama"
     assert shown["model_info"]["llama.context_length"] == 512
 
 

@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeq.errors import GrammarError
 from edgeq.generate.results import Timings, Usage
 from edgeq.serve.choice import timings_of
 from edgeq.serve.http import Limits, whole_post
+from edgeq.serve.timed import SLOW_MASKS, TimedMask
 from tests.patience import until
 from tests.serve.conftest import Start
 from tests.serve.live import Live
@@ -110,6 +112,24 @@ def test_metrics_of_forms(start: Start) -> None:
     steps = counts["edgeq_step_rows_count"]
     assert steps == counts["edgeq_sample_seconds_count"] == counts["edgeq_step_seconds_count"]
     assert float(counts["edgeq_step_rows_sum"]) >= float(steps)
+
+
+def test_masks_that_take_long_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Free:
+        def fill(self, bits: Any) -> bool:
+            return False
+
+        def copy(self) -> Free:
+            return self
+
+    for seconds, count in ((-1.0, 1), (60.0, 0)):
+        monkeypatch.setattr("edgeq.serve.timed.SLOW_S", seconds)
+        told: list[float] = []
+        slow: list[float] = []
+        mask = TimedMask(Free(), told.append, slow.append).copy()
+        for _ in range(2 * SLOW_MASKS):
+            assert not mask.fill(np.zeros(1, np.uint32))
+        assert len(told) == 2 * SLOW_MASKS and len(slow) == count
 
 
 def test_an_answer_that_cannot_have_its_form_is_an_error_and_counted(start: Start) -> None:

@@ -309,6 +309,23 @@ def test_a_message_is_answered(tab: Tab, live: Live) -> None:
     assert tab.page.input_value("#text") == ""
 
 
+def test_a_model_is_chosen(browser: Any, start: Any) -> None:
+    server = start(models=("one", "two"))
+    tab = Tab(browser, server)
+    tab.until("document.getElementById('model').textContent === 'one'")
+    tab.page.select_option("[name=model]", "two")
+    tab.until("document.getElementById('model').textContent === 'two'")
+    tab.set(max_tokens=3)
+    tab.send("Hi")
+    server.wait_idle()
+    counts = {name: server.app.metrics.of(name).counters["edgeq_generated_tokens"] for name in ("one", "two")}
+    assert counts == {"one": 0, "two": 3}
+    tab.page.reload()
+    tab.until("document.getElementById('model').textContent === 'two'")
+    tab.context.close()
+    assert tab.wrong == []
+
+
 def test_an_answer_is_stopped(tab: Tab, live: Live) -> None:
     tab.set(max_tokens=LONG, temperature=0)
     with live.halted():
@@ -788,9 +805,9 @@ class Scripted:
         if name in pages():
             head(200, pages()[name].media, **{"Content-Security-Policy": POLICY})
             file.write(pages()[name].whole)
-        elif path == "/props":
+        elif path == "/v1/models":
             head(200, "application/json")
-            file.write(b'{"model_alias": "script", "default_generation_settings": {"n_ctx": 512}}')
+            file.write(b'{"data": [{"id": "script", "meta": {"n_ctx": 512}}]}')
         else:
             self.bodies.append(json.loads(body))
             answer = self.answers.pop(0)

@@ -7,10 +7,11 @@ import { show } from "./markdown.js";
 const $ = (id) => document.getElementById(id);
 const log = $("log"), text = $("text"), form = $("settings").elements;
 const NUMBERS = ["temperature", "top_p", "top_k", "min_p", "max_tokens", "seed"];
-const FIELDS = ["system", "schema", ...NUMBERS];
+const FIELDS = ["model", "system", "schema", ...NUMBERS];
 
 let chat = chats.all()[0] ?? chats.fresh();
 let running = null; // the AbortController of the answer under way
+let models = []; // as /v1/models has them
 let context = 0; // tokens that the model takes
 
 function make(name, parent, words = "", className = "") {
@@ -196,7 +197,7 @@ async function answer(messages) {
   keep();
   const system = form.system.value.trim() ? [{ role: "system", content: form.system.value }] : [];
   const body = {
-    ...fields, stream: true, stream_options: { include_usage: true },
+    ...fields, model: form.model.value || undefined, stream: true, stream_options: { include_usage: true },
     messages: [...system, ...messages.map(({ role, content }) => ({ role, content }))],
   };
   mine.messages = [...messages, message];
@@ -337,8 +338,18 @@ $("file").addEventListener("change", async () => {
 $("settings").addEventListener("submit", (event) => event.preventDefault());
 $("settings").addEventListener("input", () => {
   guarded(() => chats.keepSettings(Object.fromEntries(FIELDS.map((name) => [name, form[name].value]))));
+  named();
 });
 window.addEventListener("storage", list);
+
+// Tell of the model that is chosen.
+function named() {
+  const model = models.find(({ id }) => id === form.model.value);
+  if (!model) return;
+  context = model.meta.n_ctx;
+  $("model").textContent = model.id;
+  document.title = `${model.id} · edgeq`;
+}
 
 async function begin() {
   for (const [name, value] of Object.entries(chats.settings())) {
@@ -348,10 +359,12 @@ async function begin() {
   draw();
   list();
   try {
-    const props = await (await ask("/props", { askKey, tell })).json();
-    context = props.default_generation_settings.n_ctx;
-    $("model").textContent = props.model_alias;
-    document.title = `${props.model_alias} · edgeq`;
+    models = (await (await ask("/v1/models", { askKey, tell })).json()).data;
+    for (const { id } of models) make("option", form.model, id);
+    const last = chats.settings().model;
+    if (models.some(({ id }) => id === last)) form.model.value = last;
+    $("models").hidden = models.length < 2;
+    named();
   } catch (error) {
     tell(error.message, true);
   }
