@@ -311,7 +311,7 @@ class App:
                 return
             facts.salt = self.guard.salt(headers)
             endpoint = endpoint_of(self.endpoints, path, scope)
-            self._admit(headers)
+            self._admit(path, headers)
             self.running += 1
             try:
                 await endpoint.handler(scope, receive, told)
@@ -335,9 +335,9 @@ class App:
         finally:
             self._over(scope, facts, endpoint)
 
-    def _admit(self, headers: Mapping[str, str]) -> None:
-        """ApiError for what is not even read."""
-        if self.running >= self.limits.requests:
+    def _admit(self, path: str, headers: Mapping[str, str]) -> None:
+        """ApiError for what is not even read. How the server is, is told in any case."""
+        if self.running >= self.limits.requests and path not in OPEN:
             raise self._full()
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self.limits.body_bytes:
