@@ -32,7 +32,7 @@ SERVERS_MAX = 64
     epilog=examples(
         "edgeq batch model.edgeq requests.jsonl -o answers.jsonl",
         "edgeq batch model.edgeq requests.jsonl -o answers.jsonl -np 32 -c 2048",
-        "edgeq batch requests.jsonl -o answers.jsonl --workers http://pi1:8080,http://pi2:8080",
+        "edgeq batch in.jsonl -o out.jsonl --workers http://pi1:8080,http://pi2:8080",
     ),
 )
 @model_and_words("IN.jsonl")

@@ -107,7 +107,7 @@ ABSENT = {
     "--transform", "--stats", "--gate", "--against", "--save-reference", "--merge", "--tokenizer", "--tier",
     "--cpu", "--samplers", "--sampler-seq", "-l", "--dry-sequence-breaker", "--prompt-cache", "--npy",
     "--prompt", "-j", "-jf", "--grammar", "--grammar-file", "--regex", "--fd", "--api-key", "--api-key-file",
-    "--allowed-host", "--cors-origin",
+    "--allowed-host", "--cors-origin", "--workers", "--workers-key-file",
 }  # fmt: skip
 ABSENT_THERE = {("sensitivity", "-o"), ("kernels build", "-o"), ("kernels build", "--cpu")}
 
