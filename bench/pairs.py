@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -45,6 +45,8 @@ TASK = {
     "metric_list": [{"metric": "acc"}],
 }
 Pair = tuple[str, str]  # right, wrong
+Scored = Callable[[Sequence[Sequence[int]]], Sequence[np.ndarray]]  # texts' ids → their logits, or more rows
+BATCH = 32  # sentences
 
 NOUNS = ("cat", "teacher", "river", "house", "doctor", "bird", "student", "train", "farmer", "picture")
 VERBS = ("sleep", "fall", "move", "disappear", "matter", "return")
@@ -108,17 +110,19 @@ def likelihood(logits: np.ndarray, ids: Sequence[int]) -> float:
     return float((rows[np.arange(len(ids)), list(ids)] - spread).sum())
 
 
-def accuracy(scored: Any, sentences: Sequence[tuple[list[int], list[int]]], first: int) -> float:
-    """Per cent of pairs that scored(ids) → logits gets right, each sentence behind the token `first`."""
-    right = 0
-    for good, bad in sentences:
-        one, other = (likelihood(scored([first, *ids])[:-1], ids) for ids in (good, bad))
-        right += one > other
-    return 100 * right / len(sentences)
+def accuracy(scored: Scored, sentences: Sequence[list[int]], first: int) -> float:
+    """Per cent of pairs, right and wrong in turns, that are told apart, each sentence behind `first`."""
+    found = []
+    for start in range(0, len(sentences), BATCH):
+        part = sentences[start : start + BATCH]
+        logits = scored([[first, *ids] for ids in part])
+        found += [likelihood(rows[: len(ids)], ids) for rows, ids in zip(logits, part, strict=True)]
+    right = sum(good > bad for good, bad in zip(found[::2], found[1::2], strict=True))
+    return 200 * right / len(found)
 
 
-def by_transformers(source: Path) -> Any:
-    """ids → float32 logits, of the file's weights."""
+def by_transformers(source: Path) -> Scored:
+    """Float32 logits of the file's weights. What pads a text is behind it, where no token of it looks."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -134,9 +138,11 @@ def by_transformers(source: Path) -> Any:
         sys.exit(f"the weights are not those of a Llama model: {[*missing, *unknown][:3]}")
     model.tie_weights()
 
-    def scored(ids: Sequence[int]) -> np.ndarray:
+    def scored(texts: Sequence[Sequence[int]]) -> Sequence[np.ndarray]:
+        longest = max(map(len, texts))
+        padded = [[*ids, *[0] * (longest - len(ids))] for ids in texts]
         with torch.inference_mode():
-            return model(torch.tensor([list(ids)])).logits[0].float().numpy()
+            return list(model(torch.tensor(padded)).logits.float().numpy())
 
     return scored
 
@@ -160,12 +166,10 @@ def main() -> None:
         found["seconds"] = round(time.monotonic() - began, 1)
         with edgeq.load(path, kv="f32", act="f32") as model:
             tokenizer = model.tokenizer
-            sentences = [
-                (tokenizer.encode(good, add_bos=False), tokenizer.encode(bad, add_bos=False))
-                for good, bad in chosen
-            ]
+            sentences = [tokenizer.encode(text, add_bos=False) for pair in chosen for text in pair]
             first = tokenizer.bos_id
-            found["float activations"] = accuracy(model.logits, sentences, first)
+            logits = lambda texts: [model.logits(ids) for ids in texts]  # noqa: E731
+            found["float activations"] = accuracy(logits, sentences, first)
     found["transformers"] = accuracy(by_transformers(given.model), sentences, first)
     found["apart"] = abs(found["lm-eval"] - found["transformers"])
     for label in ("lm-eval", "float activations", "transformers"):
