@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
@@ -24,8 +23,9 @@ from tests.serve.clients.asked import (
 from tests.serve.clients.conftest import client_package
 from tests.serve.live import Live
 
-os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it asks the web when it is imported
-litellm = client_package("litellm")
+with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it asks the web when it is imported
+    litellm = client_package("litellm")
 litellm.suppress_debug_info = True
 pytestmark = pytest.mark.filterwarnings("ignore")
 KINDS = {"openai": "/v1", "anthropic": "", "ollama_chat": "", "hosted_vllm": "/v1", "llamafile": "/v1"}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,19 @@ from tests.serve.clients.conftest import client_package
 from tests.serve.clients.lm_tasks import KINDS, in_process, write
 from tests.serve.live import Live
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-client_package("lm_eval.models.api_models")
+with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("HF_HUB_OFFLINE", "1")  # it is read at the import, and nobody else's tests are to see it
+    client_package("lm_eval.models.api_models")
 pytestmark = pytest.mark.filterwarnings("ignore")
 LENGTH = 64  # tokens at the most, so that rolling texts have several windows
 Responses = dict[str, list[Any]]  # of a task, by document
+
+
+@pytest.fixture(scope="module", autouse=True)
+def offline() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
 
 
 @pytest.fixture(scope="module")
