@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -57,7 +57,9 @@ class Spawned:
     def _line(self) -> str:
         """The first line of stdout, which tells that it is ready."""
         assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], STUCK_S)
+        with selectors.DefaultSelector() as selector:  # select() knows no descriptor above 1023
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            ready = selector.select(STUCK_S)
         assert ready, f"it was not ready within {STUCK_S} s"
         return self.process.stdout.readline().decode()
 
