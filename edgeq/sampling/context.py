@@ -37,6 +37,7 @@ class History:
 
     def __init__(self) -> None:
         self._known: list[int] = []
+        self._vocab = 0  # that they were held against
         self._ids = np.empty(0, np.int32)
 
     def last(self, history: Sequence[int], count: int, vocab: int) -> Ids:
@@ -49,15 +50,16 @@ class History:
 
     def _follow(self, history: Sequence[int], vocab: int) -> None:
         known = len(self._known)
-        if list(history[:known]) != self._known:
+        if vocab != self._vocab or list(history[:known]) != self._known:
             known = 0
+        new = history[known:]
+        ids = checked(new, vocab)  # before anything is changed: kernels trust what is kept
         if len(history) > len(self._ids):
             longer = np.empty(2 * len(history), np.int32)
             longer[:known] = self._ids[:known]
             self._ids = longer
-        new = history[known:]
-        self._ids[known : len(history)] = checked(new, vocab)
-        self._known[known:] = new
+        self._ids[known : len(history)] = ids
+        self._known[known:], self._vocab = new, vocab
 
 
 def checked(ids: Sequence[int], vocab: int) -> Ids:

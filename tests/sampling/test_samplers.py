@@ -258,3 +258,15 @@ def test_no_repetition_goes_across_a_breaker() -> None:
 def test_every_kernel_of_the_samplers_is_asked_for() -> None:
     names = {name for name, _ in requests("generic")}
     assert {"weigh", "descend", "collect", "repeats"} <= names and len(STEPS) == 9
+
+
+def test_a_long_history_is_held_against_each_row() -> None:
+    """Kernels have no bounds checks: neither a smaller vocabulary nor a history that was refused goes by."""
+    sampler = Sampler(SamplingOptions(repeat_penalty=1.5, repeat_last_n=-1, seed=1))
+    text = [7] * 299 + [90]
+    sampler(np.zeros(100, np.float32), text)
+    for logits, history, wrong in ((50, text, 90), (100, [5] * 1000 + [200], 200)):
+        with pytest.raises(UsageError, match=f"the history holds token {wrong}, but"):
+            sampler(np.zeros(logits, np.float32), history)
+    ids, shares = sampler.distribution(np.ones(100, np.float32), text)
+    assert np.allclose(shares[np.isin(ids, [7, 90])], np.exp(1 / 1.5 - 1) * shares[0])
